@@ -1,0 +1,52 @@
+# One virtual environment, made on first use and brought up to date whenever
+# pyproject.toml changes. `make test VENV=path` uses one of yours, as it stands.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+SPHINXOPTS ?=
+
+.PHONY: help demo test test-slow docs lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       run the first example: a table and a figure"
+	@echo "make test       run the tests and doctests"
+	@echo "make test-slow  run the tests marked slow"
+	@echo "make docs       build the documentation into docs/_build/html"
+	@echo "make lint       check format, lint and types"
+	@echo "make clean      remove what these commands wrote (.venv stays)"
+
+ifeq ($(origin VENV),file)
+# The stamp of an extra is newer than pyproject.toml once that extra is installed.
+installed = $(VENV)/.installed-$(1)
+
+$(PYTHON):
+	python3 -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(PYTHON)
+	@echo "Installing sktransfer[$*] into $(VENV) (the first time takes some minutes)"
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+endif
+
+demo: $(call installed,test)
+	$(PYTHON) examples/01_start/0010_choose_the_depth.py
+
+test: $(call installed,test)
+	$(PYTHON) -m pytest
+
+test-slow: $(call installed,test)
+	$(PYTHON) -m pytest -m slow
+
+docs: $(call installed,docs)
+	$(PYTHON) -m sphinx -W --keep-going -b html $(SPHINXOPTS) docs docs/_build/html
+
+lint: $(call installed,lint)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+clean:
+	rm -rf build dist htmlcov outputs .coverage .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	rm -rf docs/_build docs/api/generated docs/auto_examples docs/sg_execution_times.rst
+	find sktransfer tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,77 @@
+"""Limits that hold for every test and doctest: threads, network, caches."""
+
+import os
+import shutil
+import socket
+import tempfile
+from ipaddress import ip_address
+
+import pytest
+
+
+def pytest_configure(config):
+    """Set the environment that huggingface_hub, torch and matplotlib read."""
+    # Before anything is imported: huggingface_hub reads its variables at import.
+    config.sktransfer_caches = tempfile.mkdtemp(prefix="sktransfer-tests-")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HOME"] = os.path.join(config.sktransfer_caches, "huggingface")
+    os.environ["TORCH_HOME"] = os.path.join(config.sktransfer_caches, "torch")
+    os.environ["MPLBACKEND"] = "agg"
+
+
+def pytest_unconfigure(config):
+    """Remove the caches of this run."""
+    shutil.rmtree(config.sktransfer_caches, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads():
+    import torch
+
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _local_only(name))
+        patch.setattr(socket, "getaddrinfo", _local_getaddrinfo)
+        yield
+
+
+def _local_only(name):
+    original = getattr(socket.socket, name)
+
+    def connect(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _refuse_unless_loopback(address[0])
+        return original(self, address)
+
+    return connect
+
+
+_getaddrinfo = socket.getaddrinfo
+
+
+def _local_getaddrinfo(host, *args, **kwargs):
+    _refuse_unless_loopback(host)
+    return _getaddrinfo(host, *args, **kwargs)
+
+
+def _refuse_unless_loopback(host):
+    if not _is_loopback(host):
+        raise RuntimeError(
+            f"Tests must not use the network: refused to reach {host!r}. Serve the "
+            "file from 127.0.0.1 or replace the function that downloads."
+        )
+
+
+def _is_loopback(host):
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost", socket.gethostname()):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

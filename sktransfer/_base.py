@@ -1,0 +1,120 @@
+"""What the estimators share: from constructor parameters to samples and a backbone."""
+
+import copy
+import os
+from numbers import Integral
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from sktransfer.backbones import Backbone, is_image_network, load_backbone
+from sktransfer.compute import resolve_batch_size, resolve_device
+from sktransfer.inputs import as_samples
+from sktransfer.utils import Interval, StrOptions, spawn_seed, validate_data
+
+__all__ = ["BackboneEstimator"]
+
+
+def looks_like_images(X):
+    """Say whether X can only be images: paths, pictures, or arrays of 3 or 4 axes."""
+    if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
+        return True
+    if getattr(getattr(X, "dtype", None), "kind", "") in "SU" and hasattr(X, "dtype"):
+        return True
+    first = X[0] if isinstance(X, list | tuple) and len(X) else None
+    return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
+        getattr(first, "ndim", 0) > 1
+    )
+
+
+class BackboneEstimator(BaseEstimator):
+    """Base of the estimators that look at samples through a backbone."""
+
+    _parameter_constraints = {
+        "backbone": "no_validation",
+        "weights": "no_validation",
+        "image_size": [Interval(Integral, 8, None, closed="left"), tuple, None],
+        "image_shape": [tuple, list, None],
+        "value_range": [StrOptions({"auto"}), tuple, list],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "device": [str, torch.device],
+        "precision": [StrOptions({"auto", "float32"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if self._takes_images():
+            tags.input_tags.two_d_array = self.image_shape is not None
+            tags.input_tags.three_d_array = True
+            tags.input_tags.string = True
+        return tags
+
+    def _takes_images(self, X=None):
+        """Whether samples are images: as the backbone says, or else as X looks."""
+        if isinstance(self.backbone, Backbone):
+            return self.backbone.preprocessing.kind == "image"
+        if isinstance(self.backbone, nn.Module):
+            return is_image_network(self.backbone)
+        if isinstance(self.backbone, str) or self.image_shape is not None:
+            return True
+        return X is not None and looks_like_images(X)
+
+    def _check_X(self, X, *, reset):
+        """Let scikit-learn check X where it is a table."""
+        if not self._takes_images(X):
+            return validate_data(self, X, reset=reset, dtype=np.float32)
+        if getattr(X, "ndim", None) == 2:
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        return X
+
+    def _load_backbone(self, X):
+        """Load a backbone of one's own; the parameter is never changed."""
+        is_vector = not self._takes_images(X)
+        return load_backbone(
+            copy.deepcopy(self.backbone)
+            if isinstance(self.backbone, Backbone)
+            else self.backbone,
+            weights=self.weights,
+            image_size=self.image_size,
+            n_features=X.shape[1] if is_vector else None,
+            random_state=spawn_seed(self.random_state),
+        )
+
+    def _read(self, X, value_range):
+        """From X, checked, to samples."""
+        return as_samples(
+            X,
+            self.backbone_.preprocessing,
+            image_shape=self.image_shape,
+            value_range=value_range,
+        )
+
+    def _start(self, X):
+        """Begin a fit: sets ``backbone_``, ``preprocessing_`` and ``value_range_``."""
+        self.backbone_ = self._load_backbone(X)
+        self.preprocessing_ = self.backbone_.preprocessing
+        samples = self._read(X, self.value_range)
+        self.value_range_ = getattr(samples, "value_range", None)
+        return samples
+
+    def _samples(self, X):
+        """Read X with what was fitted."""
+        value_range = self.value_range_
+        X = self._check_X(X, reset=False)
+        return self._read(X, self.value_range if value_range is None else value_range)
+
+    def _device(self):
+        return resolve_device(self.device)
+
+    def _pass_size(self):
+        """How many samples go through the frozen prefix at a time."""
+        sample_bytes = self.backbone_.largest_activation_bytes
+        return resolve_batch_size("auto", self._device(), sample_bytes)

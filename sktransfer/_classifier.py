@@ -1,0 +1,417 @@
+"""A classifier that trains the last stages of a pretrained network."""
+
+from collections import OrderedDict
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin
+from torch import nn
+
+from sktransfer._base import BackboneEstimator
+from sktransfer.activations import Pool, compute_activations
+from sktransfer.training import (
+    Network,
+    fit_probe,
+    random_head,
+    resolve_freeze,
+    restore_net,
+    train,
+)
+from sktransfer.utils import (
+    Interval,
+    StrOptions,
+    check_classification_targets,
+    check_consistent_length,
+    check_is_fitted,
+    check_sample_weight,
+    column_or_1d,
+    compute_class_weight,
+    spawn_seed,
+    validate_data,
+)
+
+__all__ = ["FineTunedClassifier"]
+
+
+class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
+    """Classify with a pretrained network of which the last stages are trained.
+
+    The first stages keep the weights that they came with (`freeze` says how many), so
+    their activations are computed once, before the first epoch. The stages above and a
+    new head are trained on them. With ``freeze="all"`` only the head is left, which is
+    logistic regression and solved as such.
+
+    Parameters
+    ----------
+    backbone : str, torch.nn.Module, callable or Backbone, default="efficientnet_lite0"
+        See :func:`sktransfer.backbones.load_backbone`. The default's ImageNet weights
+        are installed with sktransfer.
+    weights : str, os.PathLike or None, default="default"
+        ``"default"``; None for random weights; a name of the provider's; or the path
+        of a checkpoint.
+    freeze : int, float or str, default="auto"
+        - int: that many leading stages are frozen; negative: all but the last so many;
+        - float in (0, 1): this share of the stages;
+        - the name of a stage or block: everything up to and including it;
+        - ``"all"``: linear probe; ``"none"``: full fine-tuning;
+        - ``"auto"``: by the number of samples. Below 500 all stages, below 2,000 the
+          early and middle ones (two thirds), below 10,000 the early ones (a third),
+          beyond none.
+    pooling : {"auto", "avg", "max", "avgmax", "cls", "flatten"}, default="auto"
+        From the last stage's activation to the head. "auto" is what the network itself
+        does in front of its classifier, and "avg" where it has no such part.
+    head_init : {"probe", "random"}, default="probe"
+        What the head starts from: the linear probe (LP-FT), or small random weights.
+    C : float, default=1.0
+        Inverse strength of the probe's L2 penalty, as in
+        :class:`sklearn.linear_model.LogisticRegression`.
+    image_size : int or (int, int), default=None
+        Height and width of the model input in pixels. By default the weights' own.
+    image_shape : tuple, default=None
+        Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
+    value_range : "auto" or (low, high), default="auto"
+        Values of black and white in numeric arrays. "auto" goes by the dtype, and by
+        the values for floats.
+    max_epochs : int, default=10
+        Passes over the samples. The probe has none.
+    lr : float, default=1e-3
+        Highest learning rate of the head (AdamW, warm-up and cosine).
+    backbone_lr_ratio : float, default=0.5
+        Learning rate of the trained stages over the head's.
+    weight_decay : float, default=0.01
+        Decoupled; not of norms and biases.
+    batch_norm : {"eval", "train"}, default="eval"
+        Whether BatchNorm in the trained stages keeps the statistics that it came with
+        or takes those of the batch. The former does better on few samples.
+    class_weight : dict, "balanced" or None, default=None
+        As in scikit-learn.
+    batch_size : int or "auto", default="auto"
+        Samples a training step; "auto" is 32.
+    device : str or torch.device, default="auto"
+        "auto" is a GPU if there is one.
+    precision : {"auto", "float32"}, default="auto"
+        What to compute in.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the order of the samples, dropout and random weights.
+    verbose : int, default=0
+        Shows a progress bar and prints a line an epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    backbone_ : Backbone
+        The network in stages, as trained.
+    boundary_ : str
+        Name of the stage or block up to which the network is frozen.
+    freeze_depth_ : int
+        How many whole stages are frozen.
+    n_trainable_parameters_ : int
+        Of the trained stages and the head.
+    preprocessing_ : ImagePreprocessing or VectorPreprocessing
+        What the weights were trained with, and what samples go through.
+    value_range_ : tuple or None
+        The value range that was found in X.
+    module_ : torch.nn.Module
+        From model inputs to scores: prefix, suffix, pool and head.
+    net_ : skorch.NeuralNetClassifier
+        What trained the suffix and the head, from activations to scores.
+    history_ : pandas.DataFrame
+        One row an epoch; one row for a probe.
+    n_features_in_ : int
+        Number of columns, if X is a table.
+
+    See Also
+    --------
+    PretrainedFeatureExtractor : Features for any other estimator.
+    sktransfer.backbones.describe_backbone : The stages to freeze.
+
+    References
+    ----------
+    A. Kumar et al. (2022). Fine-Tuning can Distort Pretrained Features and Underperform
+    Out-of-Distribution. https://arxiv.org/abs/2202.10054
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedClassifier
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> model = FineTunedClassifier(freeze="all", image_shape=(8, 8), image_size=64)
+    >>> model.fit(X[:60], y[:60]).score(X[60:120], y[60:120])
+    1.0
+    """
+
+    _parameter_constraints = {
+        **BackboneEstimator._parameter_constraints,
+        "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
+        "pooling": [StrOptions({"auto", "avg", "max", "avgmax", "cls", "flatten"})],
+        "head_init": [StrOptions({"probe", "random"})],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "backbone_lr_ratio": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_norm": [StrOptions({"eval", "train"})],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self,
+        backbone="efficientnet_lite0",
+        *,
+        weights="default",
+        freeze="auto",
+        pooling="auto",
+        head_init="probe",
+        C=1.0,
+        image_size=None,
+        image_shape=None,
+        value_range="auto",
+        max_epochs=10,
+        lr=1e-3,
+        backbone_lr_ratio=0.5,
+        weight_decay=0.01,
+        batch_norm="eval",
+        class_weight=None,
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.freeze = freeze
+        self.pooling = pooling
+        self.head_init = head_init
+        self.C = C
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.backbone_lr_ratio = backbone_lr_ratio
+        self.weight_decay = weight_decay
+        self.batch_norm = batch_norm
+        self.class_weight = class_weight
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Train the stages above the boundary and a head.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            File paths, images, encoded bytes, arrays, flat rows, a one-column
+            DataFrame or a Dataset; see the user guide.
+        y : array-like of shape (n_samples,), default=None
+            Labels. May be left out if X is a Dataset with labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            By default all samples weigh the same.
+
+        Returns
+        -------
+        self : FineTunedClassifier
+
+        Raises
+        ------
+        ValueError
+            If there is no such stage, X cannot be read, or y has one class.
+        """
+        self._validate_params()
+        samples, y, sample_weight = self._check_Xy(X, y, sample_weight)
+        prefix, suffix = self._split(len(samples))
+        activations = self._activations(prefix, samples)
+        self.net_, history = self._train(suffix, activations, y, sample_weight)
+        self.history_ = pd.DataFrame(history)
+        self.module_ = nn.Sequential(
+            OrderedDict(prefix=prefix, network=self.net_.module_)
+        ).eval()
+        self.n_trainable_parameters_ = _n_trainable(self.net_.module_)
+        return self
+
+    def decision_function(self, X):
+        """Compute the scores of the classes.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,), float64
+            Logits; for two classes, that of the second less that of the first.
+        """
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X):
+        """Compute the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Rows sum to one.
+        """
+        return softmax(self._scores(X), axis=1)
+
+    def predict(self, X):
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Of the labels in ``classes_``.
+        """
+        best = self._scores(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def _check_Xy(self, X, y, sample_weight):
+        """Validate, load the backbone, and set ``classes_``; y becomes codes."""
+        if self._takes_images(X):
+            X = self._check_X(X, reset=True)
+        else:
+            X, y = validate_data(self, X, y, dtype=np.float32)
+        samples = self._start(X)
+        y = samples.labels if y is None else y
+        if y is None:
+            raise ValueError(
+                "`y` is needed to fit FineTunedClassifier: X is no Dataset with labels."
+            )
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(samples, y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "`y` must have at least two classes. Got one class: "
+                f"{self.classes_[0]!r}."
+            )
+        weight = check_sample_weight(sample_weight, samples, dtype=np.float64)
+        if self.class_weight is not None:
+            by_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=y
+            )
+            weight = weight * by_class[codes]
+        return samples, codes.astype(np.int64), weight
+
+    def _split(self, n_samples):
+        """Cut the backbone at the boundary, and freeze what lies before it."""
+        backbone = self.backbone_
+        self.boundary_ = resolve_freeze(self.freeze, backbone, n_samples)
+        self.freeze_depth_ = backbone.n_stages_before(self.boundary_)
+        end = self._end()
+        if self.freeze_depth_ == len(backbone.stages):
+            self.boundary_ = end
+        suffix = backbone.section(self.boundary_, end).requires_grad_(True)
+        prefix = backbone.section("input", self.boundary_).freeze()
+        suffix.fixed_statistics = self.batch_norm == "eval"
+        return prefix, suffix
+
+    def _end(self):
+        """Boundary that the head sits on."""
+        backbone = self.backbone_
+        own = sum(n > 1 for n in backbone.activation_shape("features")) == 1
+        return (
+            "features" if self.pooling == "auto" and own else backbone.stage_names[-1]
+        )
+
+    def _pool(self):
+        backbone, end = self.backbone_, self._end()
+        pooling = "avg" if self.pooling == "auto" else self.pooling
+        shape, sample = backbone.activation_shape(end), self.preprocessing_.input_shape
+        return Pool(pooling, 1, shape, sample)
+
+    def _activations(self, prefix, samples):
+        (activations,) = compute_activations(
+            [prefix],
+            [self._pool() if prefix.stop == self._end() else nn.Identity()],
+            samples,
+            self.preprocessing_,
+            device=self._device(),
+            batch_size=self._pass_size(),
+            verbose=self.verbose,
+        )
+        return activations
+
+    def _train(self, suffix, activations, y, sample_weight):
+        """Return the net that holds suffix and head, and the history."""
+        probe_only = suffix.start == suffix.stop
+        network = Network(
+            nn.Identity() if probe_only else suffix,
+            nn.Identity() if probe_only else self._pool(),
+        ).to(self._device())
+        seed = spawn_seed(self.random_state)
+        if probe_only or self.head_init == "probe":
+            network.head, row = self._probe(network, activations, y, sample_weight)
+        else:
+            network.head = random_head(network, activations, len(self.classes_), seed)
+        if probe_only:
+            return restore_net(network, [row]), [row]
+        net = train(
+            network,
+            activations,
+            y,
+            sample_weight,
+            max_epochs=self.max_epochs,
+            lr=self.lr,
+            backbone_lr_ratio=self.backbone_lr_ratio,
+            weight_decay=self.weight_decay,
+            batch_size=32 if self.batch_size == "auto" else self.batch_size,
+            device=self._device(),
+            seed=seed,
+            verbose=self.verbose,
+        )
+        rows = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+        return net, rows
+
+    def _probe(self, network, activations, y, sample_weight):
+        features = network.features(activations, self._pass_size())
+        head, n_iter, loss = fit_probe(
+            features, y, len(self.classes_), C=self.C, sample_weight=sample_weight
+        )
+        return head, {"epoch": 1, "train_loss": loss, "n_iter": n_iter}
+
+    def _scores(self, X):
+        """Logits, of shape (n_samples, n_classes), float64."""
+        check_is_fitted(self)
+        activations = self._activations(self.module_.prefix, self._samples(X))
+        network = self.module_.network.to(self._device()).eval()
+        with torch.inference_mode():
+            features = network.features(activations, self._pass_size())
+            scores = network.head.cpu()(features)
+        return scores.numpy().astype(np.float64)
+
+    def __getstate__(self):
+        # The net's own pickle would hold a second copy of the backbone.
+        state = dict(super().__getstate__())
+        if "net_" in state:
+            state["net_"] = state["net_"].history.to_list()
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "net_" in state:
+            self.net_ = restore_net(self.module_.network, state["net_"])
+
+
+def _n_trainable(module):
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

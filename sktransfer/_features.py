@@ -1,0 +1,233 @@
+"""Features of a pretrained network, as a transformer."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from sktransfer._base import BackboneEstimator
+from sktransfer.activations import Pool, check_pooling, compute_activations
+from sktransfer.compute import resolve_batch_size
+from sktransfer.utils import Interval, StrOptions, check_is_fitted
+
+__all__ = ["PretrainedFeatureExtractor"]
+
+
+class PretrainedFeatureExtractor(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BackboneEstimator
+):
+    """Features that a pretrained network computes, at any depth.
+
+    Nothing is learned from X: the samples go through the first stages of the backbone,
+    and what comes out is pooled to one vector a sample. How deep to go (`stage`) and
+    how finely to pool (`pool_size`) are hyperparameters: the last stage is the most
+    specialised in what the network was trained on.
+
+    Parameters
+    ----------
+    backbone : str, torch.nn.Module, callable or Backbone, default="efficientnet_lite0"
+        See :func:`sktransfer.backbones.load_backbone`. The default's ImageNet weights
+        are installed with sktransfer.
+    weights : str, os.PathLike or None, default="default"
+        ``"default"``; None for random weights; a name of the provider's; or the path
+        of a checkpoint.
+    stage : int, str or list of these, default=-1
+        After which stage to take the features: its position (0 is the first, -1 the
+        last), or the name of a stage or block. Features of several are concatenated.
+    pooling : {"avg", "max", "avgmax", "cls", "flatten"}, default="avg"
+        Over height and width, or over tokens. "avgmax" concatenates both; "cls" takes
+        the class token of a vision transformer; "flatten" does not pool.
+    pool_size : int, default=1
+        Keeps a grid of ``pool_size`` x ``pool_size`` pooled cells, so that the features
+        know where in the image something is. A sequence of tokens that is no grid is
+        divided lengthwise.
+    image_size : int or (int, int), default=None
+        Height and width of the model input in pixels. By default the weights' own.
+    image_shape : tuple, default=None
+        Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
+    value_range : "auto" or (low, high), default="auto"
+        Values of black and white in numeric arrays. "auto" goes by the dtype, and by
+        the values for floats.
+    batch_size : int or "auto", default="auto"
+        How many samples go through the network at a time. It changes no result.
+    device : str or torch.device, default="auto"
+        "auto" is a GPU if there is one.
+    precision : {"auto", "float32"}, default="auto"
+        What to compute in.
+    random_state : int, RandomState instance or None, default=None
+        Seeds random weights (``weights=None``).
+    verbose : int, default=0
+        Shows a progress bar.
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        The network in stages.
+    preprocessing_ : ImagePreprocessing or VectorPreprocessing
+        What the weights were trained with, and what samples go through.
+    stages_ : list of str
+        Names of the boundaries that the features come from.
+    value_range_ : tuple or None
+        The value range that was found in X.
+    n_features_in_ : int
+        Number of columns, if X is a table.
+
+    See Also
+    --------
+    FineTunedClassifier : Trains the last stages, too.
+    sktransfer.backbones.describe_backbone : The stages to choose from.
+
+    References
+    ----------
+    J. Yosinski, J. Clune, Y. Bengio, H. Lipson (2014). How transferable are features
+    in deep neural networks? https://arxiv.org/abs/1411.1792
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_sample_images
+    >>> from sktransfer import PretrainedFeatureExtractor
+    >>> extractor = PretrainedFeatureExtractor(stage="blocks.4", pool_size=2)
+    >>> extractor.fit_transform(load_sample_images().images).shape
+    (2, 448)
+    """
+
+    _parameter_constraints = {
+        **BackboneEstimator._parameter_constraints,
+        "stage": [Integral, str, list, tuple],
+        "pooling": [StrOptions({"avg", "max", "avgmax", "cls", "flatten"})],
+        "pool_size": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        backbone="efficientnet_lite0",
+        *,
+        weights="default",
+        stage=-1,
+        pooling="avg",
+        pool_size=1,
+        image_size=None,
+        image_shape=None,
+        value_range="auto",
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.weights = weights
+        self.stage = stage
+        self.pooling = pooling
+        self.pool_size = pool_size
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.value_range = value_range
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def fit(self, X, y=None):
+        """Load the backbone and check that it can look at X.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            File paths, images, encoded bytes, arrays, flat rows, a one-column
+            DataFrame or a Dataset; see the user guide.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        self : PretrainedFeatureExtractor
+
+        Raises
+        ------
+        ValueError
+            If there is no such stage or X cannot be read.
+        """
+        self._validate_params()
+        X = self._check_X(X, reset=True)
+        self._start(X)
+        self.stages_ = [self._resolve_stage(s) for s in self._listed_stages()]
+        self._pools()
+        return self
+
+    def transform(self, X):
+        """Compute the features.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out), float32
+        """
+        check_is_fitted(self)
+        samples = self._samples(X)
+        pools, order = self._pools(), self.backbone_.in_order(self.stages_)
+        sections = [
+            self.backbone_.section(start, stop)
+            for start, stop in zip(["input", *order], order, strict=False)
+        ]
+        device = self._device()
+        size = resolve_batch_size(
+            self.batch_size, device, self.backbone_.largest_activation_bytes
+        )
+        parts = compute_activations(
+            sections,
+            [pools[name] for name in order],
+            samples,
+            self.preprocessing_,
+            device=device,
+            batch_size=size,
+            verbose=self.verbose,
+        )
+        by_name = dict(zip(order, parts, strict=True))
+        return np.hstack([by_name[name].numpy() for name in self.stages_])
+
+    @property
+    def _n_features_out(self):
+        pools = self._pools()
+        return sum(
+            pools[name].n_features(self.backbone_.activation_shape(name))
+            for name in self.stages_
+        )
+
+    def _listed_stages(self):
+        is_many = isinstance(self.stage, list | tuple)
+        stages = list(self.stage) if is_many else [self.stage]
+        if not stages:
+            raise ValueError("`stage` must name at least one stage. Got an empty list.")
+        return stages
+
+    def _resolve_stage(self, stage):
+        names = self.backbone_.stage_names
+        if isinstance(stage, str):
+            if stage in self.backbone_.boundaries:
+                return stage
+            return self.backbone_.boundary(stage)
+        if not -len(names) <= stage < len(names):
+            raise ValueError(
+                f"`stage` must be an int in [{-len(names)}, {len(names) - 1}], or a "
+                f"stage or block of {self.backbone_.name}: {names}. Got {stage!r}."
+            )
+        return names[stage]
+
+    def _pools(self):
+        pools, sample = {}, self.preprocessing_.input_shape
+        for name in self.stages_:
+            shape = self.backbone_.activation_shape(name)
+            check_pooling(self.pooling, self.pool_size, shape, sample, name)
+            pools[name] = Pool(self.pooling, self.pool_size, shape, sample)
+        return pools

@@ -1,0 +1,190 @@
+"""What backbones there are, and what one looks like, as DataFrames."""
+
+import fnmatch
+import math
+import os
+
+import pandas as pd
+
+from sktransfer.backbones._backbone import OUTPUT
+from sktransfer.backbones._load import load_backbone
+from sktransfer.backbones._parameters import n_parameters
+from sktransfer.backbones._shipped import SHIPPED
+from sktransfer.backbones._timm import is_cached, list_timm
+from sktransfer.backbones._torchvision import (
+    cached_file,
+    list_torchvision,
+    weights_of,
+)
+
+__all__ = ["describe_backbone", "list_backbones"]
+
+_PROVIDERS = ("shipped", "torchvision", "timm")
+
+
+def describe_backbone(
+    spec="efficientnet_lite0", *, weights=None, blocks=False, **options
+):
+    """Describe a backbone stage by stage.
+
+    Parameters
+    ----------
+    spec : str, torch.nn.Module, callable or Backbone, default="efficientnet_lite0"
+        See :func:`load_backbone`.
+    weights : str, os.PathLike or None, default=None
+        The description does not depend on the weights, so none are loaded.
+    blocks : bool, default=False
+        Whether to list the blocks inside the stages as well.
+    **options
+        Passed on to :func:`load_backbone`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a stage (or block), in order, with
+
+        - ``index``: what `freeze` would be to freeze up to and including it; missing
+          for blocks, which are asked for by name;
+        - ``name``;
+        - ``parameters``: their number;
+        - ``multiply_adds``: for one sample;
+        - ``activation_shape``: for one sample, at the end of the stage;
+        - ``activation_bytes``: for one sample in float32;
+        - ``cumulative_share``: of the multiply-adds of the whole network, up to and
+          including this stage.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import describe_backbone
+    >>> describe_backbone("efficientnet_lite0")[["name", "parameters"]].head(2)
+           name  parameters
+    0      stem         928
+    1  blocks.0         928
+    """
+    backbone = load_backbone(spec, weights=weights, **options)
+    names = list(backbone.boundaries) if blocks else backbone.stage_names
+    total = backbone.multiply_adds("input", OUTPUT)
+    rows, start, done = [], "input", 0
+    for name in names:
+        n = backbone.multiply_adds(start, name)
+        done += n
+        shape = backbone.activation_shape(name)
+        row = {
+            "index": _index(backbone, name),
+            "name": name,
+            "parameters": _n_parameters(backbone.section(start, name)),
+            "multiply_adds": n,
+            "activation_shape": shape,
+            "activation_bytes": 4 * math.prod(shape),
+            "cumulative_share": done / total if total else 1.0,
+        }
+        rows.append(row)
+        start = name
+    return pd.DataFrame(rows).astype({"index": "Int64"})
+
+
+def _index(backbone, name):
+    names = backbone.stage_names
+    return names.index(name) + 1 if name in names else pd.NA
+
+
+def _n_parameters(section):
+    return sum(p.numel() for p in section.parameters())
+
+
+def list_backbones(filter=None, provider=None):
+    """List the backbones that can be named.
+
+    Parameters
+    ----------
+    filter : str, default=None
+        Shell-style pattern for the name, as in ``"*resnet*"``.
+    provider : {"shipped", "torchvision", "timm"}, default=None
+        By default all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a set of weights (or an architecture without any), with ``name`` (as
+        :func:`load_backbone` takes it), ``provider``, ``parameters``, ``input_size``
+        in pixels, ``weights`` (what they are called; missing if there are none),
+        ``licence`` of the weights where the provider states one, and ``available``:
+        whether they are on this machine.
+
+    Raises
+    ------
+    ValueError
+        If there is no such provider.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import list_backbones
+    >>> list_backbones(provider="shipped")["name"].tolist()
+    ['efficientnet_lite0']
+    """
+    if provider not in (None, *_PROVIDERS):
+        raise ValueError(
+            f"`provider` must be one of {list(_PROVIDERS)} or None. Got {provider!r}."
+        )
+    listings = {
+        "shipped": _shipped_rows,
+        "torchvision": _torchvision_rows,
+        "timm": _timm_rows,
+    }
+    wanted = _PROVIDERS if provider is None else (provider,)
+    rows = [row for p in wanted for row in listings[p](filter or "*")]
+    columns = "name provider parameters input_size weights licence available".split()
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({"parameters": "Int64", "input_size": "Int64"})
+
+
+def _matches(name, pattern):
+    bare = name.rpartition("/")[2]
+    return fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)
+
+
+def _shipped_rows(pattern):
+    for name in SHIPPED:
+        if _matches(name, pattern):
+            n = n_parameters(f"timm/{SHIPPED[name][0]}")
+            yield name, "shipped", n, 224, "default", "apache-2.0", True
+
+
+def _torchvision_rows(pattern):
+    for name in list_torchvision():
+        full_name = f"torchvision/{name}"
+        if not _matches(full_name, pattern):
+            continue
+        for weights in weights_of(name):
+            yield (
+                full_name,
+                "torchvision",
+                weights.meta["num_params"],
+                weights.transforms().crop_size[0],
+                weights.name,
+                weights.meta.get("license"),
+                os.path.isfile(cached_file(weights)),
+            )
+
+
+def _timm_rows(pattern):
+    import timm
+
+    architectures, pretrained = list_timm()
+    trained = {name.partition(".")[0] for name in pretrained}
+    names = [*pretrained, *(a for a in architectures if a not in trained)]
+    for name in sorted(names):
+        full_name = f"timm/{name}"
+        if not _matches(full_name, pattern):
+            continue
+        architecture, _, tag = name.partition(".")
+        config = timm.models.get_pretrained_cfg(name)
+        yield (
+            full_name,
+            "timm",
+            n_parameters(f"timm/{architecture}"),
+            config.input_size[-1] if config else None,
+            tag or None,
+            config.license if config else None,
+            is_cached(name),
+        )

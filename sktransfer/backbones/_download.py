@@ -1,0 +1,35 @@
+"""What to say when weights cannot be downloaded."""
+
+from contextlib import contextmanager
+
+__all__ = ["explain_download"]
+
+
+@contextmanager
+def explain_download(name, url, path):
+    """Turn any failure of a download into one that says what to put where.
+
+    Parameters
+    ----------
+    name : str
+        Of the backbone.
+    url : str
+        What was asked for.
+    path : str
+        Where the file is looked for.
+
+    Raises
+    ------
+    OSError
+        In place of whatever was raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise OSError(
+            f"The weights of {name!r} could not be had from {url} "
+            f"({type(error).__name__}: {str(error).strip()[:300]}). Without a network, "
+            f"put that file at {path} or pass its path as `weights`. "
+            "backbone='efficientnet_lite0' needs no download: its weights are "
+            "installed with sktransfer."
+        ) from error

@@ -1,0 +1,112 @@
+"""Backbones from an nn.Module, or from a callable that returns one."""
+
+import copy
+import warnings
+
+import torch
+from torch import nn
+
+from sktransfer.backbones._backbone import Backbone
+from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+
+__all__ = ["IMAGENET", "is_image_network", "load_module"]
+
+IMAGENET = ImagePreprocessing(
+    size=(224, 224),
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
+
+
+def is_image_network(module):
+    """Say whether a network looks at images: whether it has a 2-D convolution."""
+    return any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
+
+
+def load_module(spec, *, n_features, preprocessing, make):
+    """Make a backbone of a module or of a callable that returns one.
+
+    Parameters
+    ----------
+    spec : torch.nn.Module or callable
+        A module is copied.
+    n_features : int or None
+        Length of the vectors that it takes.
+    preprocessing : ImagePreprocessing, VectorPreprocessing or None
+        By default timm's configuration of the module if it has one; ImageNet's usual
+        one, with a warning, if it has convolutions; none for vectors.
+    make : callable
+        Calls a function that makes a module under a local seed.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    TypeError
+        If the callable returns something else.
+    ValueError
+        If the length of the vectors is not known.
+    """
+    module = copy.deepcopy(spec) if isinstance(spec, nn.Module) else make(spec)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`backbone` is a callable, so it must return an nn.Module. {spec!r} "
+            f"returned {type(module).__name__}."
+        )
+    if preprocessing is None:
+        preprocessing = _preprocessing(module, n_features)
+    make(lambda: _materialise(module, preprocessing))
+    config = getattr(module, "pretrained_cfg", None) or {}
+    classifier = config.get("classifier")
+    return Backbone(
+        module,
+        preprocessing=preprocessing,
+        classifier=[classifier] if isinstance(classifier, str) else classifier,
+    )
+
+
+def _preprocessing(module, n_features):
+    if getattr(module, "pretrained_cfg", None):
+        from sktransfer.backbones._timm import _preprocessing as of_timm
+
+        return of_timm(module.pretrained_cfg)
+    if not is_image_network(module):
+        return VectorPreprocessing(_n_features(module, n_features))
+    warnings.warn(
+        f"{type(module).__name__} does not say which preprocessing its weights expect, "
+        "so ImageNet's usual one is taken (224 pixels, mean (0.485, 0.456, 0.406)). "
+        "Give it with `load_backbone(module, preprocessing=ImagePreprocessing(...))`.",
+        stacklevel=2,
+    )
+    return IMAGENET
+
+
+def _n_features(module, n_features):
+    if n_features is not None:
+        return n_features
+    for layer in module.modules():
+        known = getattr(layer, "in_features", None) or getattr(
+            layer, "num_features", None
+        )
+        if known:
+            return known
+    raise ValueError(
+        f"{type(module).__name__} does not say how long its vectors are. Pass "
+        "`n_features`."
+    )
+
+
+def _materialise(module, preprocessing):
+    """Give lazy layers their width."""
+    lazy = any(isinstance(p, nn.UninitializedParameter) for p in module.parameters())
+    if lazy:
+        training = module.training
+        with torch.no_grad():
+            module.eval()(preprocessing.example(2))
+        module.train(training)
+    return module

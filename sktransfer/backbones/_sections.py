@@ -1,0 +1,135 @@
+"""A run of stages as a module that shares the parameters of the whole network."""
+
+import torch
+from torch import nn
+
+__all__ = ["Section"]
+
+
+class Section(nn.Module):
+    """The part of a backbone between two of its boundaries.
+
+    Its parameters, buffers and submodules *are* those of the backbone's module, under
+    the same names; only those that the part uses are listed. The train and the eval
+    mode have a graph each, as ``self.training`` is baked into a traced graph.
+
+    Made by :meth:`Backbone.section` and :meth:`Backbone.split`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    start, stop : str
+        Names of boundaries.
+    graphs : dict of bool to torch.fx.Graph
+        The graph of the part in train mode (True) and eval mode (False).
+    """
+
+    def __init__(self, backbone, start, stop, graphs):
+        super().__init__()
+        self.start = start
+        self.stop = stop
+        self._backbone = (backbone,)  # in a tuple: the whole is no submodule of a part
+        self._forwards = {mode: _compile(graph) for mode, graph in graphs.items()}
+        self._code = graphs[False].python_code("self").src
+        self.frozen = False
+        self.fixed_statistics = False
+        self._own_tensors = []
+        for graph in graphs.values():
+            for node in graph.nodes:
+                if node.op in ("call_module", "get_attr"):
+                    self._adopt(backbone.module, node.target)
+        self.train(backbone.module.training)
+
+    @property
+    def code(self):
+        """Source of the part in eval mode; what it computes, but for the weights."""
+        return self._code
+
+    def forward(self, x):
+        """Compute the part.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n, ...)
+            Activations at ``start``.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...)
+            Activations at ``stop``.
+        """
+        (backbone,) = self._backbone
+        return self._forwards[self.training](backbone.module, x)
+
+    def freeze(self):
+        """Keep every parameter and buffer as it is, under ``train()`` as well.
+
+        Returns
+        -------
+        Section
+            This one.
+        """
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode=True):
+        """Set the mode; a frozen section stays in eval mode.
+
+        With ``fixed_statistics`` the BatchNorm layers stay in eval mode, too.
+        """
+        super().train(mode and not self.frozen)
+        if self.fixed_statistics:
+            for layer in self.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
+        return self
+
+    def _adopt(self, root, target):
+        """Register a leaf of the whole module here, under its name there."""
+        *path, name = target.split(".")
+        here, there = self, root
+        for step in path:
+            if step not in here._modules:
+                here.add_module(step, nn.Module())
+            here, there = here._modules[step], getattr(there, step)
+        value = getattr(there, name)
+        if isinstance(value, nn.Module):
+            here.add_module(name, value)
+        elif isinstance(value, nn.Parameter):
+            here.register_parameter(name, value)
+        elif isinstance(value, torch.Tensor):
+            persistent = name not in there._non_persistent_buffers_set
+            here.register_buffer(name, value, persistent=persistent)
+            self._own_tensors.append((here, there, name))
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        # Parameters move in place; a buffer is replaced, and so it is there, too.
+        for here, there, name in self._own_tensors:
+            if name in there._buffers:
+                there._buffers[name] = here._buffers[name]
+        return self
+
+    def __reduce__(self):
+        (backbone,) = self._backbone
+        state = {k: getattr(self, k) for k in ("frozen", "fixed_statistics")}
+        state["training"] = self.training
+        return backbone.section, (self.start, self.stop), state
+
+    def __setstate__(self, state):
+        self.frozen = state["frozen"]
+        self.fixed_statistics = state["fixed_statistics"]
+        self.train(state["training"])
+
+    def extra_repr(self):
+        """Name the boundaries."""
+        return f"{self.start!r} to {self.stop!r}"
+
+
+def _compile(graph):
+    """Turn a graph into a function of (whole module, x)."""
+    code = graph.python_code("self")
+    namespace = dict(code.globals)
+    exec(compile(code.src, "<sktransfer section>", "exec"), namespace)
+    return namespace["forward"]

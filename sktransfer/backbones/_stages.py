@@ -1,0 +1,249 @@
+"""Group the boundaries of a traced network into stages and blocks."""
+
+from dataclasses import dataclass
+
+__all__ = ["Stage", "find_classifier", "find_stages", "last_boundary"]
+
+# A network is cut finer until it has this many stages of several layers each.
+_ENOUGH_STAGES = 4
+_CLASSIFIER_NAMES = frozenset(
+    "fc classifier head heads head_dist head_drop last_linear logits output".split()
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a backbone.
+
+    Attributes
+    ----------
+    name : str
+        Name of the submodule that ends the stage, or ``"stem"``.
+    blocks : tuple of str
+        Names of the boundaries inside the stage, in order.
+    end : int or None
+        Index of the stage's last node in the traced graph; None is the output.
+    """
+
+    name: str
+    blocks: tuple
+    end: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A run of nodes (start, end] named after the submodule that ends it."""
+
+    name: str
+    start: int
+    end: int
+    call: object  # None if no single call made it
+
+
+def find_classifier(trace, module, names=None):
+    """Return the index of the first node of the network's own classifier.
+
+    Parameters
+    ----------
+    trace : Trace
+    module : torch.nn.Module
+    names : sequence of str, default=None
+        Paths of the classifying layers where the provider states them. By default the
+        last layers with weights, if they are called as such layers usually are (fc,
+        classifier, head, …).
+
+    Returns
+    -------
+    int or None
+        None if the network has no classifier.
+    """
+    paths = _weighted_paths(trace, module)
+    if not paths:
+        return None
+    if names is None:
+        last = paths[max(paths)]
+        layer = module.get_submodule(last)
+        classifies = hasattr(layer, "out_features") or hasattr(layer, "out_channels")
+        named = set(last.split(".")) & _CLASSIFIER_NAMES
+        names = [last] if classifies and named else []
+    nodes = [i for i, path in paths.items() if path in names]
+    return min(nodes, default=None)
+
+
+def _weighted_paths(trace, module):
+    """Map node index to path for every leaf with a weight matrix or kernel."""
+    return {
+        i: node.target
+        for i, node in enumerate(trace.nodes)
+        if node.op == "call_module"
+        and any(p.ndim >= 2 for p in module.get_submodule(node.target).parameters())
+    }
+
+
+def last_boundary(trace, valid, before=None):
+    """Return the last valid boundary before a node (by default, before the output)."""
+    before = len(trace.nodes) - 1 if before is None else before
+    return max(i for i in valid if i < before)
+
+
+def find_stages(trace, module, valid, limit):
+    """Group a network into stages.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of the network in eval mode.
+    module : torch.nn.Module
+    valid : set of int
+        Boundaries that are valid in train mode as well.
+    limit : int
+        The boundary that the stages must not go beyond.
+
+    Returns
+    -------
+    list of Stage
+        In order of execution.
+    """
+    weighted = set(_weighted_paths(trace, module))
+    cut = _Cutter(trace, valid, weighted, limit)
+    parts = cut.cover(trace.calls[0], -1)
+    while len(cut.composite(parts)) < _ENOUGH_STAGES:
+        finer = cut.expand_largest(parts, module)
+        if finer is None:
+            break
+        parts = finer
+    return cut.stages(parts)
+
+
+class _Cutter:
+    """The tree of calls of one network, cut at its boundaries."""
+
+    def __init__(self, trace, valid, weighted, limit):
+        self.trace = trace
+        self.valid = valid
+        self.weighted = weighted
+        self.limit = limit
+
+    def cover(self, call, start):
+        """Parts of a call: those children that end at a boundary, in order."""
+        parts = []
+        for child in call.children:
+            if child.first > self.limit:
+                break
+            if child.last > self.limit:
+                inner = self.cover(child, start)
+            elif child.last in self.valid and child.path in self.trace.ends:
+                inner = [_Part(child.path, start, child.last, child)]
+            else:
+                continue
+            parts += inner
+            start = parts[-1].end if parts else start
+        end = min(call.last, self.limit)
+        if call.path and call.last in self.valid and parts and parts[-1].end < end:
+            parts.append(_Part(call.path, parts[-1].end, end, None))
+        return parts
+
+    def inner(self, part):
+        """Parts inside a part, going down until they make more than one stage."""
+        if part.call is None or not part.call.children:
+            return [part]
+        parts = self.cover(part.call, part.start)
+        if len(self.group(parts)) > 1:
+            return parts
+        for i, child in enumerate(parts):
+            finer = self.inner(child)
+            if len(finer) > 1:
+                return [*parts[:i], *finer, *parts[i + 1 :]]
+        return parts if len(parts) > 1 else [part]
+
+    def weights_in(self, part):
+        return [i for i in self.weighted if part.start < i <= part.end]
+
+    def composite(self, parts):
+        return [p for p in parts if self.is_composite(p)]
+
+    def is_composite(self, part):
+        has_children = part.call is None or bool(part.call.children)
+        return has_children and bool(self.weights_in(part))
+
+    def expand_largest(self, parts, module):
+        """Replace the largest part by its parts, if they make several stages."""
+        if not self.composite(parts):
+            return None
+        largest = max(self.composite(parts), key=lambda p: self.size(p, module))
+        finer = self.inner(largest)
+        if len(self.group(finer)) < 2:
+            return None
+        at = parts.index(largest)
+        return [*parts[:at], *finer, *parts[at + 1 :]]
+
+    def size(self, part, module):
+        paths = {self.trace.nodes[i].target for i in self.weights_in(part)}
+        layers = map(module.get_submodule, paths)
+        return sum(p.numel() for layer in layers for p in layer.parameters())
+
+    def group(self, parts):
+        """Join layers into groups: each is one composite part, or layers of one size.
+
+        Layers in front of the first composite part are the stem. A layer without a
+        weight matrix (activation, norm, pooling) belongs to the group before it.
+        """
+        groups, open_shape, seen = [], None, False
+        composites = len(self.composite(parts))
+        for part in parts:
+            is_composite = self.is_composite(part)
+            composites -= is_composite
+            if not groups:
+                starts = True
+            elif is_composite:
+                starts = any(map(self.weights_in, groups[-1]))
+            elif not self.weights_in(part):
+                starts = False
+            elif composites and not seen:
+                starts = False  # still in the stem
+            else:
+                starts = self.spatial(part.start) != open_shape
+            if starts:
+                groups.append([])
+                open_shape = None
+            groups[-1].append(part)
+            seen = seen or is_composite
+            if open_shape is None and not is_composite and self.weights_in(part):
+                open_shape = self.spatial(part.end)
+        return groups
+
+    def spatial(self, index):
+        """Height and width at a boundary; None for vectors, which never match."""
+        shape = self.shape(index)
+        return shape[1:] if len(shape) == 3 else object()
+
+    def stages(self, parts):
+        groups = [g for g in self.group(parts) if any(map(self.weights_in, g))]
+        stages = []
+        for i, group in enumerate(groups):
+            end = group[-1].end if i < len(groups) - 1 else self.last_end(group)
+            named = [p for p in group if self.weights_in(p)][-1]
+            stem = not stages and len(groups) > 1 and not self.composite(group)
+            name = "stem" if stem and len(group) > 1 else named.name
+            blocks = tuple(n for n in self.blocks(group, end) if n != name)
+            stages.append(Stage(name, blocks, end))
+        return stages
+
+    def last_end(self, group):
+        """End of the last stage: its weights, and what keeps the shape after them."""
+        weighted = [p for p in group if self.weights_in(p)]
+        end = weighted[-1].end
+        shape = self.shape(end)
+        for i in sorted(b for b in self.valid if end < b <= self.limit):
+            if self.shape(i) != shape:
+                break
+            end = i
+        return end
+
+    def shape(self, boundary):
+        node = self.trace.live[boundary][0]
+        return self.trace.shapes[self.trace.nodes.index(node)]
+
+    def blocks(self, group, end):
+        parts = self.inner(group[0]) if len(group) == 1 else group
+        return tuple(dict.fromkeys(p.name for p in parts if p.end < end))

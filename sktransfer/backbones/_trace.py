@@ -1,0 +1,383 @@
+"""Trace a network and find the points where exactly one tensor is live."""
+
+import copy
+import math
+import operator
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+import torchvision
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Call", "Trace", "TraceError", "section_graph", "trace_network"]
+
+_MAX_LEAVES = 64
+
+
+class TraceError(RuntimeError):
+    """The forward method of the network itself cannot be traced."""
+
+
+@dataclass
+class Call:
+    """One call of a submodule: the interval of graph nodes that it made."""
+
+    path: str
+    first: int
+    last: int = -1
+    children: list = field(default_factory=list)
+
+
+@dataclass
+class Trace:
+    """The graph of a network in one mode, with what a run on it showed.
+
+    ``nodes`` are in order of execution; ``calls`` is the tree of submodule calls;
+    ``shapes`` holds the shape of a node's tensor at batch size 2, without the batch;
+    ``live`` maps the index of each boundary node to the expressions that replace the
+    non-tensor values which are used on both sides; ``multiply_adds`` are per sample.
+    """
+
+    nodes: list
+    calls: list
+    shapes: dict
+    live: dict
+    multiply_adds: dict
+    ends: dict
+
+
+class _Tracer(fx.Tracer):
+    """Symbolic tracer with one placeholder that remembers the tree of calls.
+
+    Modules without children stay leaves: they own no boundary, and shapes that they
+    read inside stay hidden. So do those that timm and torchvision ask for.
+    """
+
+    def __init__(self, leaves):
+        timm_modules, timm_functions = _timm_leaves()
+        super().__init__(
+            autowrap_modules=(math, torchvision.ops),
+            autowrap_functions=timm_functions,
+        )
+        self.leaf_types = timm_modules
+        self.leaves = leaves
+        self.calls = [Call("", 0)]
+        self.failed = None
+        self._open = [self.calls[0]]
+        self._count = 0
+
+    def create_args_for_root(self, root_fn, is_module, concrete_args=None):
+        # The other arguments keep their defaults: `attn_mask=None` is no live tensor.
+        return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
+
+    def is_leaf_module(self, m, module_qualified_name):
+        if module_qualified_name in self.leaves or isinstance(m, self.leaf_types):
+            return True
+        if type(m).__module__.startswith("torchvision.ops."):
+            return not isinstance(m, nn.Sequential)
+        childless = next(m.children(), None) is None
+        return childless or super().is_leaf_module(m, module_qualified_name)
+
+    def create_node(self, *args, **kwargs):
+        self._count += 1
+        return super().create_node(*args, **kwargs)
+
+    def call_module(self, m, forward, args, kwargs):
+        call = Call(self.path_of_module(m), self._count)
+        self._open.append(call)
+        try:
+            result = super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.failed = self.failed or call.path
+            raise
+        finally:
+            self._open.pop()
+        call.last = self._count - 1
+        if call.last >= call.first:
+            self._open[-1].children.append(call)
+        return result
+
+
+def _timm_leaves():
+    from timm.layers import get_notrace_functions, get_notrace_modules
+
+    functions = tuple(f for f in get_notrace_functions() if callable(f))
+    return tuple(get_notrace_modules()), functions
+
+
+def _trace_graph(module):
+    """Trace, keeping a submodule whole if its forward cannot be traced."""
+    leaves = set()
+    while True:
+        tracer = _Tracer(leaves)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the tracer's, about its own proxies
+                graph = tracer.trace(module)
+        except Exception as error:
+            if not tracer.failed or len(leaves) >= _MAX_LEAVES:
+                raise TraceError(f"{type(error).__name__}: {error}") from error
+            leaves.add(tracer.failed)
+        else:
+            return _without_inplace(graph), tracer.calls[0]
+
+
+def _without_inplace(graph):
+    """Make functions out of place, so that no stored activation is overwritten."""
+    pure = {operator.iadd: operator.add, operator.imul: operator.mul}
+    pure |= {operator.isub: operator.sub, operator.itruediv: operator.truediv}
+    for node in graph.nodes:
+        node.target = pure.get(node.target, node.target)
+        if node.kwargs.get("inplace") is True:
+            node.kwargs = {**node.kwargs, "inplace": False}
+    return graph
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps each node's value: a tensor's shape, or the value."""
+
+    def __init__(self, module, graph):
+        super().__init__(module, garbage_collect_values=False, graph=graph)
+        self.values = {}
+        self.versions = {}
+        self.multiply_adds = {}
+
+    def run_node(self, n):
+        with FlopCounterMode(display=False) as counter:
+            value = super().run_node(n)
+        self.values[n] = value
+        if isinstance(value, torch.Tensor):
+            self.versions[n] = value._version
+        self.multiply_adds[n] = counter.get_total_flops() // 2
+        return value
+
+
+def _record(module, graph, example):
+    """Run on the meta device, which costs nothing, or on the CPU if that fails."""
+    for device in ("meta", "cpu"):
+        replica = _replica(module, device)
+        recorder = _Recorder(replica, graph)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                recorder.run(example.to(device))
+        except Exception:
+            if device == "cpu":
+                raise
+        else:
+            return recorder
+    raise AssertionError("unreachable")
+
+
+def _replica(module, device):
+    """Copy a module onto a device; on meta without copying a single weight."""
+    memo = {}
+    if device == "meta":
+        for tensor in [*module.parameters(), *module.buffers()]:
+            empty = torch.empty_like(tensor, device="meta")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
+    replica = copy.deepcopy(module, memo)
+    return replica if device == "meta" else replica.to(device)
+
+
+def trace_network(module, example, *, training=False):
+    """Trace a network and find its boundaries.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its ``forward`` takes one tensor.
+    example : torch.Tensor of shape (n >= 3, ...)
+        A batch of model inputs; only its shape and dtype matter.
+    training : bool, default=False
+        The mode to trace in, since ``self.training`` is baked into a graph.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    TraceError
+        If the network's own ``forward`` cannot be traced or run.
+    """
+    modes = {m: m.training for m in module.modules()}
+    module.train(training)
+    try:
+        graph, root = _trace_graph(module)
+        runs = [_record(module, graph, example[:n]) for n in (2, 3)]
+    except TraceError:
+        raise
+    except Exception as error:
+        raise TraceError(f"{type(error).__name__}: {error}") from error
+    finally:
+        for submodule, mode in modes.items():
+            submodule.training = mode
+    nodes = list(graph.nodes)
+    root.last = len(nodes) - 1
+    values = runs[0].values
+    shapes = {
+        i: tuple(values[n].shape[1:])
+        for i, n in enumerate(nodes)
+        if isinstance(values.get(n), torch.Tensor)
+    }
+    return Trace(
+        nodes=nodes,
+        calls=[root],
+        shapes=shapes,
+        live=_find_boundaries(nodes, runs),
+        multiply_adds={i: runs[0].multiply_adds[n] // 2 for i, n in enumerate(nodes)},
+        ends=_call_ends(root),
+    )
+
+
+def _call_ends(root):
+    """Map the path of every submodule that is called once to its last node."""
+    ends, repeated, stack = {}, set(), list(root.children)
+    while stack:
+        call = stack.pop()
+        repeated |= {call.path} & ends.keys()
+        ends[call.path] = call.last
+        stack.extend(call.children)
+    return {path: last for path, last in ends.items() if path not in repeated}
+
+
+def _dependent(nodes):
+    """Nodes whose value depends on the input."""
+    dependent = set()
+    for node in nodes:
+        if node.op == "placeholder" or dependent & set(node.all_input_nodes):
+            dependent.add(node)
+    return dependent
+
+
+def _needed(nodes):
+    """Nodes that the output depends on."""
+    needed, stack = set(), [n for n in nodes if n.op == "output"]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack.extend(node.all_input_nodes)
+    return needed
+
+
+def _find_boundaries(nodes, runs):
+    index = {node: i for i, node in enumerate(nodes)}
+    relevant = _dependent(nodes) & _needed(nodes)
+    last_use = {
+        n: max((index[u] for u in n.users if u in relevant), default=-1)
+        for n in relevant
+    }
+    boundaries = {-1: (nodes[0], {})}  # in front of the first node: the input
+    live = []
+    for i, node in enumerate(nodes[:-1]):
+        if node in relevant:
+            live.append(node)
+        live = [n for n in live if last_use[n] > i]
+        found = _boundary(live, runs)
+        if found is not None:
+            boundaries[i] = found
+    return boundaries
+
+
+def _boundary(live, runs):
+    """Return (live node, expressions of the static values), or None."""
+    two, three = (run.values for run in runs)
+    tensors = [n for n in live if not _is_static(two[n])]
+    if len(tensors) != 1 or not isinstance(two[tensors[0]], torch.Tensor):
+        return None
+    (node,) = tensors
+    z2, z3 = two[node], three[node]
+    if z2.ndim < 2 or (z2.shape[0], z3.shape[0]) != (2, 3):
+        return None
+    if not z2.is_floating_point() or z2._version != runs[0].versions[node]:
+        return None  # integers, or written in place later on
+    static = {n: _expression(two[n], three[n], z2) for n in live if n is not node}
+    return None if None in static.values() else (node, static)
+
+
+def _is_static(value):
+    if isinstance(value, tuple | list):
+        return all(map(_is_static, value))
+    kinds = (int, float, bool, str, torch.dtype, torch.device, slice, type(None))
+    return isinstance(value, kinds)
+
+
+def _expression(two, three, z):
+    """Say how to get a static value from a boundary tensor; None if one cannot.
+
+    ``("constant", v)``, ``("batch", k)`` for k times the batch size, ``("device",)``,
+    ``("dtype",)``, or ``("tuple", parts)``.
+    """
+    if isinstance(two, torch.device):
+        return ("device",)
+    if isinstance(two, torch.dtype) and two == z.dtype:
+        return ("dtype",)
+    if isinstance(two, tuple | list):
+        parts = [_expression(a, b, z) for a, b in zip(two, three, strict=True)]
+        return None if None in parts else ("tuple", parts)
+    if two == three:
+        return ("constant", two)
+    if isinstance(two, int) and two % 2 == 0 and two // 2 * 3 == three:
+        return ("batch", two // 2)
+    return None
+
+
+def _replay(graph, z, expression):
+    """Write an expression into a graph, where z is the boundary tensor's node."""
+    kind, *rest = expression
+    if kind == "constant":
+        return rest[0]
+    if kind == "tuple":
+        return tuple(_replay(graph, z, part) for part in rest[0])
+    if kind in ("device", "dtype"):
+        return graph.call_function(getattr, (z, kind))
+    size = graph.call_method("size", (z, 0))
+    return graph.call_function(operator.mul, (size, rest[0]))
+
+
+def section_graph(trace, start, stop):
+    """Return the graph from one boundary to another.
+
+    Parameters
+    ----------
+    trace : Trace
+    start, stop : int or None
+        Keys of ``trace.live``; -1 is the input, None the output.
+
+    Returns
+    -------
+    torch.fx.Graph
+        From one placeholder to one output. Values that don't depend on the input are
+        computed where they are needed.
+    """
+    graph, env = fx.Graph(), {}
+    z = graph.placeholder("x")
+    if start is None:  # nothing comes after the output
+        graph.output(z)
+        return graph
+    node, static = trace.live[start]
+    env[node] = z
+    env.update({n: _replay(graph, z, e) for n, e in static.items()})
+    end = trace.nodes[-1].args[0] if stop is None else trace.live[stop][0]
+    wanted, stack = set(), list(_nodes_in(end))
+    while stack:
+        node = stack.pop()
+        if node not in wanted and node not in env:
+            wanted.add(node)
+            stack.extend(node.all_input_nodes)
+    for node in trace.nodes:
+        if node in wanted:
+            env[node] = graph.node_copy(node, env.__getitem__)
+    graph.output(fx.map_arg(end, env.__getitem__))
+    return graph
+
+
+def _nodes_in(argument):
+    found = []
+    fx.map_arg(argument, found.append)
+    return found

@@ -1,0 +1,22 @@
+"""From raw samples to the inputs of a model.
+
+`as_samples` puts paths, arrays, PIL images, data frames and datasets behind one
+lazy interface, `iter_batches` decodes and prepares them in batches, and a
+preprocessing, which comes with the weights, makes the batches model inputs.
+"""
+
+from sktransfer.inputs._decode import open_image
+from sktransfer.inputs._image import ImagePreprocessing
+from sktransfer.inputs._loader import iter_batches
+from sktransfer.inputs._samples import Samples, as_samples
+from sktransfer.inputs._vector import VectorPreprocessing, VectorSamples
+
+__all__ = [
+    "ImagePreprocessing",
+    "Samples",
+    "VectorPreprocessing",
+    "VectorSamples",
+    "as_samples",
+    "iter_batches",
+    "open_image",
+]

@@ -1,0 +1,101 @@
+"""Batches of prepared samples, decoded by a few threads ahead of their use."""
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
+
+import torch
+
+AHEAD = 2  # batches under way while the consumer works on one
+
+
+def iter_batches(samples, preprocessing, batch_size, *, n_threads=None):
+    """Yield the samples in order, prepared and in batches.
+
+    While the consumer works on a batch, at most two more are under way. The
+    threads are gone when the generator is exhausted or closed, or has raised.
+
+    Parameters
+    ----------
+    samples : Samples or VectorSamples
+        What `as_samples` returns.
+    preprocessing : ImagePreprocessing or VectorPreprocessing
+        Prepares the samples.
+    batch_size : int
+        Number of samples per batch; the last batch may be smaller.
+    n_threads : int or None, default=None
+        Number of threads that read images; None for the CPUs that this process
+        may use, at most 8. Vectors are read without threads.
+
+    Yields
+    ------
+    batch : uint8 Tensor of shape (b, h, w, 3) or float32 Tensor of shape (b, d)
+        On the CPU, for ``preprocessing.to_input``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is no positive int, or a sample cannot be read: the first
+        such sample, with its position in X and its path.
+    """
+    _check_count("batch_size", batch_size)
+    if n_threads is not None:
+        _check_count("n_threads", n_threads)
+    starts = range(0, len(samples), batch_size)
+    spans = [(start, min(start + batch_size, len(samples))) for start in starts]
+    if preprocessing.kind == "vector":
+        return (torch.from_numpy(samples.rows(*span)) for span in spans)
+    n_threads = n_threads or min(8, available_cpus())
+    return _iter_images(samples, preprocessing, spans, n_threads)
+
+
+def available_cpus():
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_count(name, value):
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 1:
+        return
+    raise ValueError(f"`{name}` must be a positive int. Got {value!r}.")
+
+
+def _iter_images(samples, preprocessing, spans, n_threads):
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sktransfer-inputs")
+    spans, pending = iter(spans), deque()
+
+    def submit():
+        for span in spans:
+            pending.append(_submit(pool, samples, preprocessing, span, n_threads))
+            return
+
+    try:
+        for _ in range(AHEAD):
+            submit()
+        while pending:
+            batch, futures = pending.popleft()
+            for future in futures:
+                future.result()
+            submit()
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool, samples, preprocessing, span, n_threads):
+    """Have the threads fill one batch; return it and what to wait for."""
+    start, stop = span
+    _, h, w = preprocessing.input_shape
+    batch = torch.empty(stop - start, h, w, 3, dtype=torch.uint8)
+    pixels = batch.numpy()
+    # A few chunks per thread: less to schedule, and still an even load.
+    step = max(1, (stop - start) // (4 * n_threads))
+
+    def fill(first):
+        for i in range(first, min(first + step, stop)):
+            pixels[i - start] = preprocessing.prepare(samples[i])
+
+    return batch, [pool.submit(fill, first) for first in range(start, stop, step)]

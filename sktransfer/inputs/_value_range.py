@@ -1,0 +1,257 @@
+"""Which values of an array stand for black and for full intensity."""
+
+import warnings
+from numbers import Real
+
+import numpy as np
+
+BLOCK = 2**20  # values that the pass over an array looks at in one go
+
+# Dtypes that say themselves how far their values reach.
+DTYPE_RANGES = {
+    np.dtype(bool): (0, 1),
+    np.dtype(np.uint8): (0, 255),
+    np.dtype(np.uint16): (0, 65535),
+}
+
+
+def resolve_value_range(items, value_range="auto", indices=None):
+    """Decide which values stand for black and for full intensity.
+
+    Parameters
+    ----------
+    items : ndarray of shape (n, ...), list or lazy sequence
+        The samples. In a list, only the arrays are looked at. In any other
+        sequence, the first item stands for the kind of all: they are read only if
+        it is an array whose dtype leaves the range open, and a given range is left
+        to `to_uint8` to check.
+    value_range : "auto", None or tuple of float (low, high), default="auto"
+        The range, which all values are checked against, or "auto" or None to
+        decide: 255 for uint8, 65535 for uint16, 1 for bool. For other dtypes it
+        is the smallest of 1, 16, 255 and 65535 that no value exceeds; above 1
+        only whole numbers are taken, since others look normalised already.
+    indices : ndarray of int or None, default=None
+        The items to look at, in this order; None for all.
+
+    Returns
+    -------
+    value_range : tuple of float (low, high) or None
+        None where there is no array among `items` and no range was given.
+
+    Raises
+    ------
+    TypeError
+        If an array is not numeric.
+    ValueError
+        If `value_range` is no range, or a value is NaN, infinite, out of the
+        range or cannot be that of an image.
+
+    Warns
+    -----
+    UserWarning
+        If a range up to 16 or more is given, but all values are fractions up to 1.
+    """
+    value_range = check_value_range(value_range)
+    dtypes = _dtypes(items, indices)
+    if value_range is None:
+        return _infer(items, indices, dtypes) if dtypes else None
+    if isinstance(items, (np.ndarray, list)):
+        for row, block in _blocks(items, indices):
+            _check_within(row, block, value_range)
+        if any(dtype.kind == "f" for dtype in dtypes):
+            _warn_if_dark(*_extent(items, indices), value_range)
+    return value_range
+
+
+def check_value_range(value_range):
+    """Return a tuple of two floats, or None for "auto".
+
+    Parameters
+    ----------
+    value_range : "auto", None or tuple of float (low, high)
+        The parameter as the user gave it.
+
+    Returns
+    -------
+    value_range : tuple of float (low, high) or None
+        The range, None where it is to be decided.
+
+    Raises
+    ------
+    ValueError
+        If it is not two finite numbers in rising order.
+    """
+    if value_range is None or (isinstance(value_range, str) and value_range == "auto"):
+        return None
+    valid = (
+        isinstance(value_range, (tuple, list))
+        and len(value_range) == 2
+        and all(isinstance(v, Real) and np.isfinite(v) for v in value_range)
+        and value_range[0] < value_range[1]
+    )
+    if not valid:
+        raise ValueError(
+            "`value_range` must be 'auto' or a pair (low, high) of finite numbers "
+            f"with low < high. Got {value_range!r}."
+        )
+    return tuple(value_range)
+
+
+def to_uint8(pixels, value_range):
+    """Scale values to 0 to 255 and round them.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        Values within `value_range`, of any shape and numeric dtype. Those of
+        dtype bool are black and white whatever the range.
+    value_range : tuple of float (low, high)
+        The values that become 0 and 255.
+
+    Returns
+    -------
+    pixels : uint8 ndarray
+        ``round(255 * (pixels - low) / (high - low))``.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of the range.
+    """
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    low, high = value_range
+    if pixels.dtype == np.uint8 and (low, high) == (0, 255):
+        return pixels
+    outside = ~((low <= pixels) & (pixels <= high))  # NaN is outside, too
+    if outside.any():
+        raise ValueError(
+            f"Values must be within `value_range`={value_range}. "
+            f"Got {pixels[outside][0]:g}."
+        )
+    scaled = (pixels.astype(np.float64) - low) * 255 / (high - low)
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _dtypes(items, indices):
+    if isinstance(items, np.ndarray):
+        dtypes = {items.dtype}
+    else:
+        if not isinstance(items, list):
+            items = [items[0 if indices is None else indices[0]]]
+        dtypes = {item.dtype for item in items if isinstance(item, np.ndarray)}
+    for dtype in dtypes:
+        if dtype.kind not in "buif":
+            raise TypeError(
+                f"Arrays of images must be real numbers or bool. Got dtype {dtype}."
+            )
+    return {dtype.newbyteorder("=") for dtype in dtypes}
+
+
+def _blocks(items, indices):
+    """Yield (first row, block of rows), small enough for temporary copies."""
+    n = len(items) if indices is None else len(indices)
+    if not isinstance(items, np.ndarray):
+        for row in range(n):
+            item = items[row if indices is None else indices[row]]
+            if isinstance(item, np.ndarray):
+                yield row, item[None]
+        return
+    step = max(1, BLOCK // max(1, items[0].size))
+    for row in range(0, n, step):
+        rows = slice(row, row + step)
+        yield row, items[rows if indices is None else indices[rows]]
+
+
+def _infer(items, indices, dtypes):
+    dtypes = dtypes - {np.dtype(bool)}
+    if not dtypes:
+        return (0, 1)
+    if len(dtypes) == 1 and not dtypes.isdisjoint(DTYPE_RANGES):
+        return DTYPE_RANGES[dtypes.pop()]
+    if not dtypes.isdisjoint(DTYPE_RANGES):
+        raise ValueError(
+            "`value_range` cannot be decided for arrays of the dtypes "
+            f"{sorted(map(str, dtypes))} in one X. Convert them to one dtype, or pass "
+            "`value_range=(low, high)`."
+        )
+    return _range_of(*_extent(items, indices))
+
+
+def _extent(items, indices):
+    """Return the lowest and the highest value, and whether all are whole."""
+    low, high, whole = np.inf, -np.inf, True
+    for row, block in _blocks(items, indices):
+        if block.dtype == bool:
+            continue
+        _check_finite(row, block)
+        low, high = min(low, block.min()), max(high, block.max())
+        if whole and block.dtype.kind == "f":
+            whole = bool((block == np.rint(block)).all())
+    return low, high, whole
+
+
+def _range_of(low, high, whole):
+    found = f"Got values from {low:g} to {high:g}"
+    if low < 0 or (high > 1 and not whole):
+        raise ValueError(
+            "The values of X look normalised already: images must be in [0, 1] or "
+            f"whole numbers from 0 to 255. {found}. Undo the normalisation (the "
+            "backbone's own is applied), or pass `value_range=(low, high)`, the "
+            "values that stand for black and full intensity."
+        )
+    for limit in (1, 16, 255, 65535):
+        if high <= limit:
+            return (0, limit)
+    raise ValueError(
+        f"The values of X must not exceed 65535. {found}; pass "
+        "`value_range=(low, high)`, the values that stand for black and full "
+        "intensity."
+    )
+
+
+def _check_finite(row, block):
+    if np.isfinite(block.min()) and np.isfinite(block.max()):
+        return
+    bad = row + _first_row(~np.isfinite(block))
+    raise ValueError(
+        f"X must not hold NaN or infinity. Got one in sample {bad}; drop the sample "
+        "or fill the value in."
+    )
+
+
+def _check_within(row, block, value_range):
+    if _always_within(block.dtype, value_range):
+        return
+    _check_finite(row, block)
+    outside = (block < value_range[0]) | (block > value_range[1])
+    if not outside.any():
+        return
+    raise ValueError(
+        f"Values must be within `value_range`={value_range}. Got "
+        f"{block[outside][0]:g} in sample {row + _first_row(outside)}; scale all "
+        "images alike, or pass another `value_range`."
+    )
+
+
+def _warn_if_dark(low, high, whole, value_range):
+    """Tell images in [0, 1] from images in `value_range`: they would be black."""
+    if value_range[0] != 0 or value_range[1] < 16 or whole or high > 1:
+        return
+    warnings.warn(
+        f"`value_range` is {value_range}, but the values of X lie between {low:g} and "
+        f"{high:g}: all images will be nearly black. Scale them like those of `fit`, "
+        "or pass `value_range=(0, 1)`.",
+        stacklevel=4,
+    )
+
+
+def _always_within(dtype, value_range):
+    if dtype.kind == "b":
+        return True
+    low, high = DTYPE_RANGES.get(dtype.newbyteorder("="), (-np.inf, np.inf))
+    return value_range[0] <= low and high <= value_range[1]
+
+
+def _first_row(mask):
+    return int(np.argmax(mask.reshape(len(mask), -1).any(axis=1)))

@@ -1,0 +1,86 @@
+"""The part of a network that is trained: suffix, pooling and head."""
+
+import torch
+from torch import nn
+
+__all__ = ["Network", "random_head"]
+
+
+class Network(nn.Module):
+    """Activations at the boundary to predictions.
+
+    Parameters
+    ----------
+    suffix : torch.nn.Module
+        The stages above the boundary; an identity if there are none.
+    pool : torch.nn.Module
+        To one vector a sample.
+    head : torch.nn.Module or None, default=None
+        From vectors to scores.
+    """
+
+    def __init__(self, suffix, pool, head=None):
+        super().__init__()
+        self.suffix = suffix
+        self.pool = pool
+        self.head = head
+
+    def forward(self, z):
+        """Compute scores.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (n, ...)
+            Activations at the boundary.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, n_outputs)
+        """
+        return self.head(self.pool(self.suffix(z)))
+
+    def features(self, activations, batch_size):
+        """Compute what the head sees, in eval mode and without gradients.
+
+        Parameters
+        ----------
+        activations : torch.Tensor of shape (n_samples, ...)
+            On the CPU.
+        batch_size : int
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, d)
+            On the CPU.
+        """
+        modes = self.suffix.training
+        self.suffix.eval()
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        with torch.no_grad():
+            parts = [
+                self.pool(self.suffix(z.to(device))).cpu()
+                for z in activations.split(batch_size)
+            ]
+        self.suffix.train(modes)
+        return torch.cat(parts)
+
+
+def random_head(network, activations, n_outputs, seed):
+    """Make a linear layer with the usual random weights.
+
+    Parameters
+    ----------
+    network : Network
+    activations : torch.Tensor of shape (n_samples, ...)
+        For the number of features.
+    n_outputs : int
+    seed : int
+
+    Returns
+    -------
+    torch.nn.Linear
+    """
+    n_features = network.features(activations[:2], 2).shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(n_features, n_outputs)

@@ -1,0 +1,51 @@
+"""The linear probe, solved as the convex problem that it is."""
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+__all__ = ["fit_probe"]
+
+_MAX_ITER = 1000
+
+
+def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
+    """Fit a multinomial logistic regression and return it as a linear layer.
+
+    Parameters
+    ----------
+    features : torch.Tensor of shape (n_samples, d)
+    y : ndarray of shape (n_samples,)
+        Labels in [0, n_classes).
+    n_classes : int
+    C : float, default=1.0
+        Inverse strength of the L2 penalty on the weights, as in
+        :class:`sklearn.linear_model.LogisticRegression`.
+    sample_weight : ndarray of shape (n_samples,), default=None
+
+    Returns
+    -------
+    head : torch.nn.Linear
+        From d to n_classes; with two classes the two rows are opposite.
+    n_iter : int
+        Iterations of the solver.
+    loss : float
+        Mean cross-entropy on the samples, weighted as they are.
+    """
+    model = LogisticRegression(C=C, max_iter=_MAX_ITER)
+    model.fit(features.numpy(), y, sample_weight=sample_weight)
+    coef = torch.from_numpy(model.coef_).float()  # (k, d)
+    bias = torch.from_numpy(model.intercept_).float()  # (k,)
+    if n_classes == 2:
+        coef, bias = torch.cat([-coef, coef]) / 2, torch.cat([-bias, bias]) / 2
+    head = nn.Linear(coef.shape[1], n_classes)
+    with torch.no_grad():
+        head.weight.copy_(coef)
+        head.bias.copy_(bias)
+        losses = nn.functional.cross_entropy(
+            head(features), torch.from_numpy(y), reduction="none"
+        )
+    if sample_weight is None:
+        return head, int(model.n_iter_[0]), float(losses.mean())
+    w = torch.from_numpy(sample_weight)
+    return head, int(model.n_iter_[0]), float((losses * w).sum() / w.sum())

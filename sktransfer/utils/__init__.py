@@ -1,0 +1,45 @@
+"""Optional imports, text for errors, and the door to scikit-learn's validation."""
+
+from sktransfer.utils._optional import import_optional
+from sktransfer.utils._text import near_matches
+from sktransfer.utils._validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    check_classification_targets,
+    check_consistent_length,
+    check_is_fitted,
+    check_random_state,
+    check_sample_weight,
+    column_or_1d,
+    compute_class_weight,
+    compute_sample_weight,
+    spawn_seed,
+    validate_data,
+    validate_params,
+)
+
+__all__ = [
+    "HasMethods",
+    "Hidden",
+    "Interval",
+    "InvalidParameterError",
+    "Options",
+    "StrOptions",
+    "check_classification_targets",
+    "check_consistent_length",
+    "check_is_fitted",
+    "check_random_state",
+    "check_sample_weight",
+    "column_or_1d",
+    "compute_class_weight",
+    "compute_sample_weight",
+    "import_optional",
+    "near_matches",
+    "spawn_seed",
+    "validate_data",
+    "validate_params",
+]

@@ -1,0 +1,167 @@
+"""Lists, arrays, data frames and whatever else X may be."""
+
+import io
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import sparse
+from sklearn.datasets import load_sample_images
+
+from sktransfer.inputs import ImagePreprocessing, as_samples
+
+PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
+COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
+
+
+def samples_of(X, **options):
+    return as_samples(X, PREPROCESSING, **options)
+
+
+def colours(samples):
+    return [image.getpixel((0, 0)) for image in samples]
+
+
+def png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        tuple,
+        np.array,
+        lambda paths: np.array(paths, dtype=object),
+        lambda paths: np.array(paths)[:, None],
+        lambda paths: np.array(paths, dtype=np.dtypes.StringDType()),
+        lambda paths: [os.fspath(path) for path in paths],
+        pd.Series,
+        lambda paths: pd.Series(paths, dtype="string", index=[7, 7, 9]),
+        lambda paths: pd.Series(paths, dtype="category"),
+        lambda paths: pd.DataFrame({"path": paths}),
+        pd.Index,
+    ],
+)
+def test_paths(make, paths):
+    samples = samples_of(make(paths))
+    assert len(samples) == 3
+    assert colours(samples) == list(COLOURS.values())
+    assert samples.labels is None and samples.value_range is None
+    assert samples.content(1) == paths[1]
+    assert samples.describe(1) == f"sample 1 ({paths[1]!r})"
+
+
+def test_pathlike_objects(tmp_path, paths):
+    samples = samples_of([tmp_path / "blue.png", tmp_path / "red.png"])
+    assert colours(samples) == [COLOURS["blue"], COLOURS["red"]]
+
+
+def test_mix_of_kinds(paths):
+    red = Image.new("RGB", (4, 3), "red")
+    mix = [paths[2], red, png(red), np.full((2, 5, 3), (255, 0, 0), np.uint8)]
+    samples = samples_of(mix)
+    assert colours(samples) == [COLOURS["blue"]] + [COLOURS["red"]] * 3
+    assert [image.size for image in samples] == [(4, 3)] * 3 + [(5, 2)]
+    assert samples.value_range == (0, 255)
+    frame = pd.DataFrame({"image": pd.Series(mix, dtype=object)})
+    assert colours(samples_of(frame)) == colours(samples)
+
+
+@pytest.mark.parametrize(
+    "X", [[], (), np.zeros((0, 4, 4)), pd.Series([], dtype="string")]
+)
+def test_empty(X):
+    with pytest.raises(ValueError, match="X must have at least 1 sample. Got 0"):
+        samples_of(X)
+
+
+def test_missing_file(paths):
+    message = r"Sample 1 \('no/such.png'\) does not exist; check the path, .*relative"
+    with pytest.raises(ValueError, match=message):
+        samples_of([paths[0], "no/such.png"])
+
+
+def test_directory(paths, tmp_path):
+    message = r"Sample 1 \(.*\) is a directory; .*ImageFolder"
+    with pytest.raises(ValueError, match=message):
+        samples_of([paths[0], tmp_path])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
+def test_missing_value(missing, paths):
+    message = r"no missing values. Got .* as sample 1; drop"
+    with pytest.raises(ValueError, match=message):
+        samples_of([paths[0], missing])
+    with pytest.raises(ValueError, match=message):
+        samples_of(pd.Series([paths[0], missing], dtype=object))
+
+
+def test_missing_value_in_string_series(paths):
+    for dtype in ("str", "string"):
+        with pytest.raises(ValueError, match="no missing values"):
+            samples_of(pd.Series([paths[0], None], dtype=dtype))
+
+
+def test_one_image_instead_of_many():
+    photo = load_sample_images().images[0]
+    message = r"looks like one colour image. Got shape \(427, 640, 3\); pass `X\[None\]"
+    with pytest.raises(ValueError, match=message):
+        samples_of(photo)
+    assert len(samples_of(photo, image_shape=(640, 3))) == 427
+
+
+@pytest.mark.parametrize(
+    "X", [sparse.csr_matrix(np.eye(4)), sparse.coo_array(np.eye(4))]
+)
+def test_sparse(X):
+    with pytest.raises(TypeError, match=r"dense. Got a sparse .*`X.toarray\(\)`"):
+        samples_of(X, image_shape=(2, 2))
+
+
+@pytest.mark.parametrize(
+    "make", [iter, lambda X: (x for x in X), set, lambda X: dict.fromkeys(X), map]
+)
+def test_without_length_or_order(make, paths):
+    X = map(str, paths) if make is map else make(paths)
+    with pytest.raises(TypeError, match=r"length and an order: .*pass `list\(X\)`"):
+        samples_of(X)
+
+
+@pytest.mark.parametrize(
+    "X", ["images", b"bytes", Image.new("RGB", (2, 2)), os.path.curdir]
+)
+def test_one_sample_instead_of_many(X):
+    with pytest.raises(TypeError, match=r"X must be a collection .*`\[X\]`"):
+        samples_of(X)
+
+
+def test_sample_of_wrong_type(paths):
+    with pytest.raises(
+        TypeError, match=r"A sample must be .*Got 3 \(int\) as sample 1"
+    ):
+        samples_of([paths[0], 3])
+
+
+@pytest.mark.parametrize("image", ["a.png", np.zeros((2, 2)), Image.new("L", (2, 2))])
+def test_pairs_in_list(image):
+    with pytest.raises(
+        TypeError, match="images only. Got a pair as sample 0; pass the"
+    ):
+        samples_of([(image, 1)])
+
+
+def test_nested_list_ragged():
+    with pytest.raises(ValueError, match="rows of one length. Sample 1 has not"):
+        samples_of([[[1, 2], [3, 4]], [[1, 2], [3]]])
+
+
+def test_frame_of_several_columns(paths):
+    frame = pd.DataFrame({"path": paths, "label": [0, 1, 2]})
+    message = r"one column of images.*Got str in an array of shape \(3, 2\); select"
+    with pytest.raises(TypeError, match=message):
+        samples_of(frame)

@@ -1,0 +1,168 @@
+"""Decoding of images from files, bytes, arrays and PIL images."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+from sklearn.datasets import load_sample_images
+
+from sktransfer.inputs import open_image
+
+
+def random_image(width, height, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def encoded(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def colour(image):
+    assert image.mode == "RGB"
+    return image.getpixel((0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("L", 77, (77, 77, 77)),
+        ("RGB", (1, 2, 3), (1, 2, 3)),
+        ("RGBX", (1, 2, 3, 4), (1, 2, 3)),
+        ("LA", (100, 255), (100, 100, 100)),
+        ("LA", (0, 0), (255, 255, 255)),
+        ("La", (0, 51), (204, 204, 204)),
+        ("RGBA", (200, 0, 0, 255), (200, 0, 0)),
+        ("RGBA", (255, 0, 0, 51), (255, 204, 204)),
+        ("RGBa", (51, 0, 0, 51), (255, 204, 204)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("YCbCr", (128, 128, 128), (128, 128, 128)),
+        ("HSV", (0, 255, 255), (255, 0, 0)),
+        ("I;16", 257 * 100, (100, 100, 100)),
+        ("I;16", 100, (0, 0, 0)),
+        ("I;16", 129, (1, 1, 1)),
+        ("I;16B", 257 * 100, (100, 100, 100)),
+        ("I", 200, (200, 200, 200)),
+        ("I", 257 * 200, (200, 200, 200)),
+        ("F", 0.2, (51, 51, 51)),
+        ("F", 99.6, (100, 100, 100)),
+        ("F", 257.0 * 3, (3, 3, 3)),
+    ],
+)
+def test_open_image_mode(mode, value, expected):
+    assert colour(open_image(Image.new(mode, (3, 2), value))) == expected
+
+
+def test_open_image_lab():
+    red, green, blue = colour(open_image(Image.new("LAB", (2, 2), (255, 128, 128))))
+    assert min(red, green, blue) >= 253
+
+
+@pytest.mark.parametrize(("mode", "value"), [("I", -3), ("I", 70000), ("F", -0.5)])
+def test_open_image_deep_out_of_range(mode, value):
+    with pytest.raises(ValueError, match=f"Values must be within .*Got {value}"):
+        open_image(Image.new(mode, (2, 2), value))
+
+
+def test_open_image_no_pixels():
+    with pytest.raises(ValueError, match="at least one pixel. Got 0 x 3 px"):
+        open_image(Image.new("RGB", (0, 3)))
+
+
+def test_open_image_palette():
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    assert colour(open_image(image)) == (0, 255, 0)
+    assert colour(open_image(encoded(image, "PNG"))) == (0, 255, 0)
+    assert colour(open_image(encoded(image, "PNG", transparency=1))) == (255,) * 3
+    assert colour(open_image(encoded(image, "GIF", transparency=1))) == (255,) * 3
+    half = encoded(image, "PNG", transparency=bytes([255, 51]))
+    assert colour(open_image(half)) == (204, 255, 204)
+
+
+def test_open_image_transparent_gray_level():
+    for image in (Image.new("L", (2, 2), 9), Image.new("I;16", (2, 2), 9)):
+        assert colour(open_image(encoded(image, "PNG", transparency=9))) == (255,) * 3
+        assert colour(open_image(encoded(image, "PNG", transparency=8))) != (255,) * 3
+
+
+def test_open_image_files_of_pil():
+    cmyk = encoded(Image.new("CMYK", (16, 16), (255, 0, 255, 0)), "JPEG")
+    np.testing.assert_allclose(colour(open_image(cmyk)), (0, 255, 0), atol=3)
+    deep = Image.fromarray(np.full((2, 3), 40_000, np.uint16))
+    assert colour(open_image(encoded(deep, "PNG"))) == (156, 156, 156)
+    assert colour(open_image(encoded(deep, "TIFF"))) == (156, 156, 156)
+    bits = Image.new("1", (9, 9), 1)
+    assert colour(open_image(encoded(bits, "PNG"))) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_open_image_exif_orientation(orientation, tmp_path):
+    upright = random_image(5, 3)
+    undo = {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    stored = upright
+    for method in undo.get(orientation, []):
+        stored = stored.transpose(method)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for format in ("PNG", "TIFF"):
+        path = tmp_path / f"image.{format.lower()}"
+        stored.save(path, format, exif=exif)
+        with Image.open(path) as opened:
+            for image in (open_image(path), open_image(opened)):
+                np.testing.assert_array_equal(np.asarray(image), np.asarray(upright))
+
+
+def test_open_image_broken_exif_is_ignored():
+    image = random_image(3, 2)
+    image.info["exif"] = b"Exif\x00\x00no tiff header"
+    np.testing.assert_array_equal(np.asarray(open_image(image)), np.asarray(image))
+
+
+def test_open_image_sources_agree(tmp_path):
+    photo = load_sample_images().images[0]
+    image = Image.fromarray(photo)
+    path = tmp_path / "photo.png"
+    image.save(path)
+    content = path.read_bytes()
+    tensor = torch.from_numpy(photo.copy()).permute(2, 0, 1)
+    for source in (
+        str(path),
+        path,
+        content,
+        bytearray(content),
+        memoryview(content),
+        image,
+        photo,
+        tensor,
+        photo / 255,
+        photo.astype(np.uint16) * 257,
+    ):
+        opened = open_image(source)
+        assert opened.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(opened), photo)
+
+
+def test_open_image_jpeg_is_exact():
+    photo = Image.fromarray(load_sample_images().images[1])
+    content = encoded(photo, "JPEG", quality=80)
+    expected = np.asarray(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(np.asarray(open_image(content)), expected)
+
+
+def test_open_image_wrong_type():
+    with pytest.raises(TypeError, match=r"An image must be a path.*Got 3 \(int\)"):
+        open_image(3)

@@ -1,0 +1,151 @@
+"""Batches of prepared samples."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sktransfer.inputs import (
+    ImagePreprocessing,
+    VectorPreprocessing,
+    as_samples,
+    iter_batches,
+)
+
+PREPROCESSING = ImagePreprocessing((8, 6), 10, "bilinear", (0.5,) * 3, (0.5,) * 3)
+
+
+class Counting:
+    """Samples that record which of them were read, and by how many threads."""
+
+    def __init__(self, samples, delay=0.0):
+        self.samples, self.delay = samples, delay
+        self.read, self.threads = [], set()
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, i):
+        self.threads.add(threading.get_ident())
+        self.read.append(i)
+        time.sleep(self.delay)
+        return self.samples[i]
+
+
+def digits(n=50):
+    return as_samples(load_digits().images[:n], PREPROCESSING)
+
+
+def loader_threads():
+    return [t for t in threading.enumerate() if "sktransfer-inputs" in t.name]
+
+
+def wait_until_idle(samples):
+    before = -1
+    while before != len(samples.read):
+        before = len(samples.read)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("n_threads", [None, 1, 3])
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 64])
+def test_batches_equal_prepared_samples(batch_size, n_threads):
+    samples = digits()
+    batches = list(
+        iter_batches(samples, PREPROCESSING, batch_size, n_threads=n_threads)
+    )
+    assert [len(b) for b in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    pixels = torch.cat(batches)
+    assert pixels.dtype == torch.uint8
+    expected = np.stack([PREPROCESSING.prepare(samples[i]) for i in range(50)])
+    np.testing.assert_array_equal(pixels.numpy(), expected)
+    assert not loader_threads()
+
+
+def test_batches_are_not_reused():
+    first, second, *_ = iter_batches(digits(), PREPROCESSING, 8)
+    assert first.data_ptr() != second.data_ptr()
+    assert not torch.equal(first, second)
+
+
+def test_reads_at_most_two_batches_ahead():
+    samples = Counting(digits())
+    batches = iter_batches(samples, PREPROCESSING, 5, n_threads=2)
+    for used in range(1, 4):
+        next(batches)
+        wait_until_idle(samples)
+        assert sorted(samples.read) == list(range(5 * (used + 2)))
+    batches.close()
+
+
+def test_uses_no_more_threads_than_asked():
+    samples = Counting(digits(), delay=0.002)
+    list(iter_batches(samples, PREPROCESSING, 25, n_threads=3))
+    assert 2 <= len(samples.threads) <= 3
+    assert threading.get_ident() not in samples.threads
+
+
+def test_close_ends_threads():
+    samples = Counting(digits(), delay=0.002)
+    batches = iter_batches(samples, PREPROCESSING, 4, n_threads=2)
+    next(batches)
+    assert loader_threads()
+    batches.close()
+    assert not loader_threads()
+    assert len(samples.read) <= 12
+
+
+def test_abandoned_generator_ends_threads():
+    batches = iter_batches(digits(), PREPROCESSING, 4, n_threads=2)
+    next(batches)
+    del batches
+    assert not loader_threads()
+
+
+def test_error_in_consumer_ends_threads():
+    def consume():
+        for _ in iter_batches(digits(), PREPROCESSING, 4):
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop") as error:
+        consume()
+    del error
+    assert not loader_threads()
+
+
+def test_decode_error_names_first_bad_sample(tmp_path):
+    paths = []
+    for i, image in enumerate(digits(30)):
+        paths.append(tmp_path / f"{i}.png")
+        image.save(paths[-1])
+    for bad in (29, 17, 18):
+        paths[bad].write_bytes(b"no image")
+    samples = as_samples(paths, PREPROCESSING)
+    batches = iter_batches(samples, PREPROCESSING, 8, n_threads=3)
+    assert len(next(batches)) == len(next(batches)) == 8
+    with pytest.raises(ValueError, match=r"sample 17 \('.*17\.png'\)") as info:
+        next(batches)
+    assert isinstance(info.value.__cause__, OSError)
+    assert not loader_threads()
+
+
+def test_vectors_come_as_slices_without_threads():
+    X = load_digits().data[:10]
+    preprocessing = VectorPreprocessing(64)
+    batches = iter_batches(as_samples(X, preprocessing), preprocessing, 4)
+    first = next(batches)
+    assert not loader_threads()
+    rows = torch.cat([first, *batches])
+    assert len(first) == 4 and rows.dtype == torch.float32
+    np.testing.assert_array_equal(rows.numpy(), X)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "8"])
+def test_counts_invalid(value):
+    with pytest.raises(ValueError, match="`batch_size` must be a positive int. Got"):
+        iter_batches(digits(3), PREPROCESSING, value)
+    with pytest.raises(ValueError, match="`n_threads` must be a positive int. Got"):
+        iter_batches(digits(3), PREPROCESSING, 2, n_threads=value)

@@ -1,0 +1,173 @@
+"""Values that stand for black and for full intensity."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sktransfer.inputs import ImagePreprocessing, as_samples
+
+PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
+COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
+
+
+def samples_of(X, **options):
+    return as_samples(X, PREPROCESSING, **options)
+
+
+def pixels(image):
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def colours(samples):
+    return [image.getpixel((0, 0)) for image in samples]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "value_range", "expected"),
+    [
+        ([0, 16, 255], np.uint8, (0, 255), [0, 16, 255]),
+        ([0, 4, 16], np.uint8, (0, 255), [0, 4, 16]),
+        ([0, 1, 1], bool, (0, 1), [0, 255, 255]),
+        ([0, 257, 65535], np.uint16, (0, 65535), [0, 1, 255]),
+        ([0, 0.5, 1], np.float32, (0, 1), [0, 128, 255]),
+        ([0, 0.2, 0.3], np.float64, (0, 1), [0, 51, 76]),
+        ([0, 1, 1], np.int64, (0, 1), [0, 255, 255]),
+        ([0, 8, 16], np.float64, (0, 16), [0, 128, 255]),
+        ([0, 8, 9], np.int8, (0, 16), [0, 128, 143]),
+        ([0, 17, 255], np.float32, (0, 255), [0, 17, 255]),
+        ([3, 5, 200], np.int64, (0, 255), [3, 5, 200]),
+        ([0, 256, 65535], np.int32, (0, 65535), [0, 1, 255]),
+        ([0, 257, 514], np.float64, (0, 65535), [0, 1, 2]),
+    ],
+)
+def test_value_range_auto(values, dtype, value_range, expected):
+    X = np.array(values, dtype).reshape(3, 1, 1)
+    for same in (X, list(X), torch.from_numpy(X)):
+        samples = samples_of(same)
+        assert samples.value_range == value_range
+        assert [red for red, _, _ in colours(samples)] == expected
+    assert samples_of(X, value_range=None).value_range == value_range
+
+
+def test_value_range_of_digits():
+    images = load_digits().images
+    samples = samples_of(images)
+    assert samples.value_range == (0, 16)
+    expected = np.rint(images[5] * 255 / 16)
+    np.testing.assert_array_equal(pixels(samples[5])[..., 0], expected)
+
+
+def test_value_range_is_that_of_all_samples():
+    X = np.array([0.0, 1, 200]).reshape(3, 1, 1)
+    assert colours(samples_of(X))[1] == (1, 1, 1)
+    assert samples_of(X[:2]).value_range == (0, 1)
+    assert colours(samples_of(X[:2], value_range=(0, 255)))[1] == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value_range", "dtype", "expected"),
+    [((-1, 1), np.float64, 191), ((0, 2), np.uint8, 128), ([0, 255], np.uint8, 1)],
+)
+def test_value_range_given(value_range, dtype, expected):
+    X = np.ones((1, 2, 2), dtype) * dtype(0.5 if dtype == np.float64 else 1)
+    samples = samples_of(X, value_range=value_range)
+    assert samples.value_range == tuple(value_range)
+    assert colours(samples) == [(expected,) * 3]
+
+
+def test_value_range_given_leaves_bool_and_pictures_alone(paths):
+    X = [np.ones((2, 2), bool), paths[0], np.full((2, 2), 51, np.uint8)]
+    for value_range in ("auto", (0, 255)):
+        read = colours(samples_of(X, value_range=value_range))
+        assert read == [(255, 255, 255), COLOURS["red"], (51, 51, 51)]
+
+
+@pytest.mark.parametrize("value_range", ["0-1", (0,), (1, 0), (0, np.inf), 255])
+def test_value_range_invalid(value_range):
+    with pytest.raises(ValueError, match="`value_range` must be 'auto' or a pair"):
+        samples_of(np.zeros((2, 4, 4)), value_range=value_range)
+
+
+@pytest.mark.parametrize("low", [-2.1, 0.0])
+def test_value_range_normalised_already(low):
+    X = np.linspace(low, 2.6, 4 * 9).reshape(4, 3, 3)
+    message = r"look normalised already.*Got values from .* to 2\.6\. Undo.*value_range"
+    with pytest.raises(ValueError, match=message):
+        samples_of(X)
+
+
+def test_value_range_too_high():
+    with pytest.raises(ValueError, match="must not exceed 65535. Got values from 0 to"):
+        samples_of(np.array([0, 70_000]).reshape(2, 1, 1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value_range", ["auto", (0, 1)])
+def test_value_not_finite_names_first_row(bad, value_range):
+    X = np.zeros((9, 2, 2))
+    X[6, 1, 1] = X[4, 0, 1] = bad
+    for same in (X, list(X), X.reshape(9, 4)):
+        with pytest.raises(ValueError, match=r"NaN or infinity. Got one in sample 4;"):
+            samples_of(same, value_range=value_range, image_shape=(2, 2))
+
+
+def test_value_not_finite_in_later_block(monkeypatch):
+    monkeypatch.setattr("sktransfer.inputs._value_range.BLOCK", 8)
+    X = np.zeros((9, 2, 2))
+    X[7] = np.nan
+    with pytest.raises(ValueError, match="Got one in sample 7;"):
+        samples_of(X)
+
+
+def test_value_outside_names_first_row():
+    X = np.zeros((5, 2, 2))
+    X[3, 0, 0] = 1.5
+    with pytest.raises(
+        ValueError, match=r"`value_range`=\(0, 1\). Got 1.5 in sample 3"
+    ):
+        samples_of(X, value_range=(0, 1))
+    with pytest.raises(ValueError, match="Got 200 in sample 1"):
+        samples_of(np.array([[[9]], [[200]]], np.uint8), value_range=(0, 16))
+
+
+def test_value_changed_after_check_is_refused():
+    X = np.zeros((2, 3, 3))
+    samples = samples_of(X)
+    X[1] = np.nan
+    with pytest.raises(ValueError, match=r"sample 1, which is not.*Got nan"):
+        samples[1]
+
+
+def test_value_range_ignores_bool():
+    X = [np.ones((2, 2), bool), np.full((2, 2), 8.0)]
+    samples = samples_of(X)
+    assert samples.value_range == (0, 16)
+    assert colours(samples) == [(255, 255, 255), (128, 128, 128)]
+
+
+def test_value_range_of_mixed_dtypes():
+    X = [np.zeros((2, 2), np.uint8), np.zeros((2, 2))]
+    with pytest.raises(ValueError, match=r"cannot be decided .*\['float64', 'uint8'\]"):
+        samples_of(X)
+    assert colours(samples_of(X, value_range=(0, 255))) == [(0, 0, 0)] * 2
+
+
+def test_dtype_not_real():
+    with pytest.raises(TypeError, match="real numbers or bool. Got dtype complex128"):
+        samples_of(np.zeros((2, 4, 4), complex))
+
+
+def test_fractions_in_a_wide_range_warn():
+    X = np.linspace(0, 1, 12).reshape(3, 2, 2)
+    message = r"is \(0, 255\), but .* between 0 and 1: .*black.*`value_range=\(0, 1\)`"
+    for same in (X, list(X)):
+        with pytest.warns(UserWarning, match=message):
+            samples_of(same, value_range=(0, 255))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("X", [np.zeros((2, 3, 3)), np.full((2, 3, 3), 7.5)])
+def test_dark_images_do_not_warn(X):
+    assert samples_of(X, value_range=(0, 255)).value_range == (0, 255)

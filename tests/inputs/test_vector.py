@@ -1,0 +1,67 @@
+"""Rows of numbers as samples."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sktransfer.inputs import VectorPreprocessing, as_samples
+
+
+def test_preprocessing_leaves_values():
+    preprocessing = VectorPreprocessing(3)
+    row = preprocessing.prepare([1.0, 2.0, 3.5])
+    assert row.dtype == np.float32 and row.tolist() == [1.0, 2.0, 3.5]
+    batch = torch.tensor([[1.0, 2.0, 3.5]], dtype=torch.float64)
+    inputs = preprocessing.to_input(batch)
+    assert inputs.dtype == torch.float32 and inputs.tolist() == batch.tolist()
+
+
+def test_preprocessing_shapes():
+    preprocessing = VectorPreprocessing(3)
+    assert preprocessing.kind == "vector"
+    assert preprocessing.input_shape == (3,)
+    assert preprocessing.example(4).shape == (4, 3)
+    assert preprocessing.key() != VectorPreprocessing(4).key()
+
+
+def test_with_size():
+    preprocessing = VectorPreprocessing(3)
+    assert preprocessing.with_size(None) is preprocessing
+    with pytest.raises(ValueError, match="`image_size` must be None .*Got 224"):
+        preprocessing.with_size(224)
+
+
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame, torch.tensor, list])
+def test_samples_are_float32_rows(make):
+    X = load_digits().data[:20]
+    samples = as_samples(make(X), VectorPreprocessing(64))
+    assert len(samples) == 20
+    assert samples.labels is None and samples.value_range is None
+    assert samples[3].dtype == np.float32
+    np.testing.assert_array_equal(samples[3], X[3])
+    np.testing.assert_array_equal(samples.rows(5, 9), X[5:9])
+
+
+def test_samples_take_keeps_position():
+    X = load_digits().data[:20]
+    part = as_samples(X, VectorPreprocessing(64)).take([7, 2]).take([1])
+    np.testing.assert_array_equal(part[0], X[2])
+    assert part.describe(0) == "sample 2"
+
+
+def test_samples_content_tells_rows():
+    samples = as_samples([[1, 2], [1, 2], [2, 1]], VectorPreprocessing(2))
+    assert samples.content(0) == samples.content(1) != samples.content(2)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 5), (3, 2, 1)])
+def test_samples_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"X must have shape \(n, 2\).*Got shape"):
+        as_samples(np.zeros(shape), VectorPreprocessing(2))
+
+
+def test_samples_empty():
+    with pytest.raises(ValueError, match="at least 1 sample. Got 0"):
+        as_samples(np.zeros((0, 2)), VectorPreprocessing(2))
