@@ -2,6 +2,14 @@
 
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._features import PretrainedFeatureExtractor
+from sktransfer.utils import config_context, get_config, set_config
 
-__all__ = ["FineTunedClassifier", "PretrainedFeatureExtractor", "__version__"]
+__all__ = [
+    "FineTunedClassifier",
+    "PretrainedFeatureExtractor",
+    "__version__",
+    "config_context",
+    "get_config",
+    "set_config",
+]
 __version__ = "0.1.0.dev0"

@@ -1,6 +1,5 @@
 """What the estimators share: from constructor parameters to samples and a backbone."""
 
-import copy
 import os
 from numbers import Integral
 
@@ -10,8 +9,14 @@ from PIL import Image
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer.backbones import Backbone, is_image_network, load_backbone
-from sktransfer.compute import resolve_batch_size, resolve_device
+from sktransfer.activations import open_store
+from sktransfer.backbones import (
+    Backbone,
+    is_image_network,
+    load_backbone,
+    shared_backbone,
+)
+from sktransfer.compute import Runtime, resolve_batch_size, resolve_device
 from sktransfer.inputs import as_samples
 from sktransfer.utils import Interval, StrOptions, spawn_seed, validate_data
 
@@ -44,6 +49,7 @@ class BackboneEstimator(BaseEstimator):
             Interval(Integral, 1, None, closed="left"),
         ],
         "device": [str, torch.device],
+        "memory": "no_validation",
         "precision": [StrOptions({"auto", "float32"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -76,16 +82,23 @@ class BackboneEstimator(BaseEstimator):
         return X
 
     def _load_backbone(self, X):
-        """Load a backbone of one's own; the parameter is never changed."""
-        is_vector = not self._takes_images(X)
+        """Load the backbone; the parameter is never changed."""
+        seed = spawn_seed(self.random_state)
+        if isinstance(self.backbone, Backbone):
+            return self.backbone.fork("input")
+        if isinstance(self.backbone, str):
+            return shared_backbone(
+                self.backbone,
+                weights=self.weights,
+                image_size=self.image_size,
+                seed=seed,
+            )
         return load_backbone(
-            copy.deepcopy(self.backbone)
-            if isinstance(self.backbone, Backbone)
-            else self.backbone,
+            self.backbone,
             weights=self.weights,
             image_size=self.image_size,
-            n_features=X.shape[1] if is_vector else None,
-            random_state=spawn_seed(self.random_state),
+            n_features=None if self._takes_images(X) else X.shape[1],
+            random_state=seed,
         )
 
     def _read(self, X, value_range):
@@ -111,10 +124,16 @@ class BackboneEstimator(BaseEstimator):
         X = self._check_X(X, reset=False)
         return self._read(X, self.value_range if value_range is None else value_range)
 
-    def _device(self):
-        return resolve_device(self.device)
+    def _store(self):
+        return open_store(self.memory)
 
-    def _pass_size(self):
-        """How many samples go through the frozen prefix at a time."""
+    def _runtime(self, batch_size="auto"):
+        """Where and how samples go through the frozen prefix."""
+        device = resolve_device(self.device)
         sample_bytes = self.backbone_.largest_activation_bytes
-        return resolve_batch_size("auto", self._device(), sample_bytes)
+        return Runtime(
+            device=device,
+            batch_size=resolve_batch_size(batch_size, device, sample_bytes),
+            precision=self.precision,
+            verbose=self.verbose,
+        )

@@ -11,14 +11,22 @@ from sklearn.base import ClassifierMixin
 from torch import nn
 
 from sktransfer._base import BackboneEstimator
-from sktransfer.activations import Pool, compute_activations
+from sktransfer.activations import (
+    Pass,
+    Pool,
+    Target,
+    digest_samples,
+    load_activations,
+)
 from sktransfer.training import (
     Network,
     fit_probe,
+    merge_equal,
     random_head,
     resolve_freeze,
     restore_net,
     train,
+    weigh_classes,
 )
 from sktransfer.utils import (
     Interval,
@@ -28,7 +36,6 @@ from sktransfer.utils import (
     check_is_fitted,
     check_sample_weight,
     column_or_1d,
-    compute_class_weight,
     spawn_seed,
     validate_data,
 )
@@ -92,6 +99,9 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         Samples a training step; "auto" is 32.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one.
+    memory : str, os.PathLike, joblib.Memory or None, default=None
+        Folder in which activations are kept for other processes and later runs. They
+        are kept in this process's memory in any case; see the user guide.
     precision : {"auto", "float32"}, default="auto"
         What to compute in.
     random_state : int, RandomState instance or None, default=None
@@ -121,6 +131,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         What trained the suffix and the head, from activations to scores.
     history_ : pandas.DataFrame
         One row an epoch; one row for a probe.
+    pass_report_ : pandas.DataFrame
+        What `fit` took from the store, computed and kept.
     n_features_in_ : int
         Number of columns, if X is a table.
 
@@ -178,6 +190,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         class_weight=None,
         batch_size="auto",
         device="auto",
+        memory=None,
         precision="auto",
         random_state=None,
         verbose=0,
@@ -199,6 +212,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self.class_weight = class_weight
         self.batch_size = batch_size
         self.device = device
+        self.memory = memory
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
@@ -228,7 +242,14 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self._validate_params()
         samples, y, sample_weight = self._check_Xy(X, y, sample_weight)
         prefix, suffix = self._split(len(samples))
-        activations = self._activations(prefix, samples)
+        activations, report = load_activations(
+            self.backbone_,
+            self._target(),
+            samples,
+            store=self._store(),
+            runtime=self._runtime(),
+        )
+        self.pass_report_ = pd.DataFrame(report)
         self.net_, history = self._train(suffix, activations, y, sample_weight)
         self.history_ = pd.DataFrame(history)
         self.module_ = nn.Sequential(
@@ -285,7 +306,10 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         return self.classes_[best]
 
     def _check_Xy(self, X, y, sample_weight):
-        """Validate, load the backbone, and set ``classes_``; y becomes codes."""
+        """Validate, load the backbone, and set ``classes_``.
+
+        Returns the distinct samples, the codes of their labels and their weights.
+        """
         if self._takes_images(X):
             X = self._check_X(X, reset=True)
         else:
@@ -299,32 +323,32 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         y = column_or_1d(y, warn=True)
         check_consistent_length(samples, y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        weight = check_sample_weight(
+            sample_weight, samples, dtype=np.float64, ensure_non_negative=True
+        )
+        weight = weigh_classes(self.class_weight, y, weight)
+        codes = np.unique(y, return_inverse=True)[1]
+        distinct, weight = merge_equal(digest_samples(samples), codes, weight)
+        self.classes_, codes = np.unique(y[distinct], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                "`y` must have at least two classes. Got one class: "
-                f"{self.classes_[0]!r}."
+                "`y` must have at least two classes among the samples that have "
+                f"weight. Got one class: {y[0]!r}."
             )
-        weight = check_sample_weight(sample_weight, samples, dtype=np.float64)
-        if self.class_weight is not None:
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=y
-            )
-            weight = weight * by_class[codes]
-        return samples, codes.astype(np.int64), weight
+        return samples.take(distinct), codes.astype(np.int64), weight
 
     def _split(self, n_samples):
-        """Cut the backbone at the boundary, and freeze what lies before it."""
+        """Cut the backbone at the boundary; what lies before it is frozen."""
         backbone = self.backbone_
         self.boundary_ = resolve_freeze(self.freeze, backbone, n_samples)
         self.freeze_depth_ = backbone.n_stages_before(self.boundary_)
         end = self._end()
         if self.freeze_depth_ == len(backbone.stages):
             self.boundary_ = end
+        self.backbone_ = backbone = backbone.fork(self.boundary_)
         suffix = backbone.section(self.boundary_, end).requires_grad_(True)
-        prefix = backbone.section("input", self.boundary_).freeze()
         suffix.fixed_statistics = self.batch_norm == "eval"
-        return prefix, suffix
+        return backbone.section("input", self.boundary_).freeze(), suffix
 
     def _end(self):
         """Boundary that the head sits on."""
@@ -340,17 +364,10 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         shape, sample = backbone.activation_shape(end), self.preprocessing_.input_shape
         return Pool(pooling, 1, shape, sample)
 
-    def _activations(self, prefix, samples):
-        (activations,) = compute_activations(
-            [prefix],
-            [self._pool() if prefix.stop == self._end() else nn.Identity()],
-            samples,
-            self.preprocessing_,
-            device=self._device(),
-            batch_size=self._pass_size(),
-            verbose=self.verbose,
-        )
-        return activations
+    def _target(self):
+        """Say what the prefix must give: pooled if only the head is left."""
+        probe_only = self.boundary_ == self._end()
+        return Target(self.boundary_, self._pool() if probe_only else nn.Identity())
 
     def _train(self, suffix, activations, y, sample_weight):
         """Return the net that holds suffix and head, and the history."""
@@ -358,7 +375,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         network = Network(
             nn.Identity() if probe_only else suffix,
             nn.Identity() if probe_only else self._pool(),
-        ).to(self._device())
+        ).to(self._runtime().device)
         seed = spawn_seed(self.random_state)
         if probe_only or self.head_init == "probe":
             network.head, row = self._probe(network, activations, y, sample_weight)
@@ -376,7 +393,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
             backbone_lr_ratio=self.backbone_lr_ratio,
             weight_decay=self.weight_decay,
             batch_size=32 if self.batch_size == "auto" else self.batch_size,
-            device=self._device(),
+            device=self._runtime().device,
             seed=seed,
             verbose=self.verbose,
         )
@@ -384,7 +401,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         return net, rows
 
     def _probe(self, network, activations, y, sample_weight):
-        features = network.features(activations, self._pass_size())
+        features = network.features(activations, self._runtime().batch_size)
         head, n_iter, loss = fit_probe(
             features, y, len(self.classes_), C=self.C, sample_weight=sample_weight
         )
@@ -393,12 +410,17 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
     def _scores(self, X):
         """Logits, of shape (n_samples, n_classes), float64."""
         check_is_fitted(self)
-        activations = self._activations(self.module_.prefix, self._samples(X))
-        network = self.module_.network.to(self._device()).eval()
-        with torch.inference_mode():
-            features = network.features(activations, self._pass_size())
-            scores = network.head.cpu()(features)
-        return scores.numpy().astype(np.float64)
+        samples, runtime = self._samples(X), self._runtime()
+        network = self.module_.network.to(runtime.device).eval()
+        scores = np.empty((len(samples), len(self.classes_)))
+        a_pass = Pass(
+            self.backbone_, [self._target()], store=self._store(), runtime=runtime
+        )
+        for indices, (rows,) in a_pass.iterate(samples):
+            z = a_pass.as_input(rows).to(runtime.device)
+            with torch.inference_mode():
+                scores[indices] = network(z).cpu().numpy()
+        return scores
 
     def __getstate__(self):
         # The net's own pickle would hold a second copy of the backbone.

@@ -3,11 +3,11 @@
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sktransfer._base import BackboneEstimator
-from sktransfer.activations import Pool, check_pooling, compute_activations
-from sktransfer.compute import resolve_batch_size
+from sktransfer.activations import Pass, Pool, Target, check_pooling
 from sktransfer.utils import Interval, StrOptions, check_is_fitted
 
 __all__ = ["PretrainedFeatureExtractor"]
@@ -52,6 +52,9 @@ class PretrainedFeatureExtractor(
         How many samples go through the network at a time. It changes no result.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one.
+    memory : str, os.PathLike, joblib.Memory or None, default=None
+        Folder in which activations are kept for other processes and later runs. They
+        are kept in this process's memory in any case; see the user guide.
     precision : {"auto", "float32"}, default="auto"
         What to compute in.
     random_state : int, RandomState instance or None, default=None
@@ -69,6 +72,8 @@ class PretrainedFeatureExtractor(
         Names of the boundaries that the features come from.
     value_range_ : tuple or None
         The value range that was found in X.
+    pass_report_ : pandas.DataFrame
+        What the last `transform` took from the store, computed and kept.
     n_features_in_ : int
         Number of columns, if X is a table.
 
@@ -111,6 +116,7 @@ class PretrainedFeatureExtractor(
         value_range="auto",
         batch_size="auto",
         device="auto",
+        memory=None,
         precision="auto",
         random_state=None,
         verbose=0,
@@ -125,6 +131,7 @@ class PretrainedFeatureExtractor(
         self.value_range = value_range
         self.batch_size = batch_size
         self.device = device
+        self.memory = memory
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
@@ -175,26 +182,19 @@ class PretrainedFeatureExtractor(
         """
         check_is_fitted(self)
         samples = self._samples(X)
-        pools, order = self._pools(), self.backbone_.in_order(self.stages_)
-        sections = [
-            self.backbone_.section(start, stop)
-            for start, stop in zip(["input", *order], order, strict=False)
-        ]
-        device = self._device()
-        size = resolve_batch_size(
-            self.batch_size, device, self.backbone_.largest_activation_bytes
+        pools = self._pools()
+        a_pass = Pass(
+            self.backbone_,
+            [Target(name, pools[name]) for name in pools],
+            store=self._store(),
+            runtime=self._runtime(self.batch_size),
         )
-        parts = compute_activations(
-            sections,
-            [pools[name] for name in order],
-            samples,
-            self.preprocessing_,
-            device=device,
-            batch_size=size,
-            verbose=self.verbose,
-        )
-        by_name = dict(zip(order, parts, strict=True))
-        return np.hstack([by_name[name].numpy() for name in self.stages_])
+        features = np.empty((len(samples), self._n_features_out), dtype=np.float32)
+        for indices, rows in a_pass.iterate(samples):
+            by_name = dict(zip(pools, rows, strict=True))
+            features[indices] = np.hstack([np.stack(by_name[n]) for n in self.stages_])
+        self.pass_report_ = pd.DataFrame(a_pass.report())
+        return features
 
     @property
     def _n_features_out(self):

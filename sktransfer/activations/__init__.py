@@ -1,6 +1,22 @@
-"""From samples through a frozen prefix to activations."""
+"""From samples through a frozen prefix to activations, each computed once."""
 
-from sktransfer.activations._extraction import compute_activations
+from sktransfer.activations._activations import Activations, load_activations
+from sktransfer.activations._digest import digest_samples
+from sktransfer.activations._memory_store import process_store
+from sktransfer.activations._pass import Pass, Target, forward_passes, gather
 from sktransfer.activations._pooling import Pool, check_pooling
+from sktransfer.activations._store import open_store
 
-__all__ = ["Pool", "check_pooling", "compute_activations"]
+__all__ = [
+    "Activations",
+    "Pass",
+    "Pool",
+    "Target",
+    "check_pooling",
+    "digest_samples",
+    "forward_passes",
+    "gather",
+    "load_activations",
+    "open_store",
+    "process_store",
+]

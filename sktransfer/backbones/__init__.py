@@ -5,6 +5,7 @@ from sktransfer.backbones._catalogue import describe_backbone, list_backbones
 from sktransfer.backbones._load import load_backbone
 from sktransfer.backbones._module import is_image_network
 from sktransfer.backbones._sections import Section
+from sktransfer.backbones._shared import shared_backbone
 from sktransfer.backbones._stages import Stage
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "is_image_network",
     "list_backbones",
     "load_backbone",
+    "shared_backbone",
 ]

@@ -1,5 +1,6 @@
 """A pretrained network as an ordered sequence of stages."""
 
+import copy
 import hashlib
 import math
 import numbers
@@ -94,6 +95,8 @@ class Backbone:
         self.weights = weights
         self.licence = licence
         self.classifier = classifier
+        self._frozen_sections = {}
+        self._fingerprints = {}
 
     @property
     def stages(self):
@@ -202,6 +205,58 @@ class Backbone:
             graphs[training] = section_graph(anatomy.trace, ends[start], ends[stop])
         return Section(self, start, stop, graphs)
 
+    def fork(self, boundary):
+        """Return a backbone with weights of its own above a boundary.
+
+        Parameters
+        ----------
+        boundary : str
+            The weights before it are shared with this backbone, and must not change.
+
+        Returns
+        -------
+        Backbone
+        """
+        prefix = self.section(INPUT, boundary)
+        shared = {id(t): t for t in [*prefix.parameters(), *prefix.buffers()]}
+        twin = copy.copy(self)
+        twin.module = copy.deepcopy(self.module, shared)
+        twin._frozen_sections = {}
+        below = self.in_order([*self._fingerprints, boundary])
+        below = below[: below.index(boundary) + 1]
+        known = self._fingerprints
+        twin._fingerprints = {b: known[b] for b in below if b in known}
+        twin.__dict__.pop("fingerprint", None)
+        return twin
+
+    def frozen_section(self, start, stop):
+        """Return a section in eval mode that is made once (Section).
+
+        Parameters
+        ----------
+        start, stop : str
+            Names of boundaries.
+        """
+        if (start, stop) not in self._frozen_sections:
+            section = self.section(start, stop).freeze()
+            self._frozen_sections[start, stop] = section
+        return self._frozen_sections[start, stop]
+
+    def prefix_fingerprint(self, boundary):
+        """Return a text that changes with anything that the prefix computes (str).
+
+        Weights above the boundary don't count. It is computed once, so the weights
+        below must not change any more.
+
+        Parameters
+        ----------
+        boundary : str
+        """
+        if boundary not in self._fingerprints:
+            section = self.section(INPUT, boundary)
+            self._fingerprints[boundary] = fingerprint(section)
+        return self._fingerprints[boundary]
+
     def activation_shape(self, boundary):
         """Return the shape of one sample's activation at a boundary (tuple)."""
         trace, end = self._anatomy.trace, self._anatomy.ends[boundary]
@@ -262,7 +317,8 @@ class Backbone:
     def __getstate__(self):
         # Graphs hold compiled functions; tracing again is cheap and exact.
         derived = ("_by_mode", "fingerprint")
-        return {k: v for k, v in self.__dict__.items() if k not in derived}
+        state = {k: v for k, v in self.__dict__.items() if k not in derived}
+        return {**state, "_frozen_sections": {}, "_fingerprints": {}}
 
     def __repr__(self):
         return f"<Backbone {self.name}, {len(self.stages)} stages>"

@@ -1,9 +1,6 @@
 """Where and how to compute: device, precision, batch size."""
 
-from sktransfer.compute._device import (
-    check_precision,
-    resolve_batch_size,
-    resolve_device,
-)
+from sktransfer.compute._device import resolve_batch_size, resolve_device
+from sktransfer.compute._runtime import Runtime, synchronise
 
-__all__ = ["check_precision", "resolve_batch_size", "resolve_device"]
+__all__ = ["Runtime", "resolve_batch_size", "resolve_device", "synchronise"]

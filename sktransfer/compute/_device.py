@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["check_precision", "resolve_batch_size", "resolve_device"]
+__all__ = ["resolve_batch_size", "resolve_device"]
 
 # glibc gives tensors above this size back to the system after every use.
 _CPU_TENSOR_BYTES = 32 * 2**20
@@ -66,10 +66,3 @@ def resolve_batch_size(batch_size, device, sample_bytes):
         return _GPU_BATCH
     low, high = _CPU_BATCHES
     return max(low, min(high, _CPU_TENSOR_BYTES // max(1, sample_bytes)))
-
-
-def check_precision(precision):
-    """Return the dtype to compute in: float32 for both "auto" and "float32"."""
-    if precision not in ("auto", "float32"):
-        raise ValueError(f"`precision` must be 'auto' or 'float32'. Got {precision!r}.")
-    return torch.float32

@@ -1,5 +1,6 @@
 """Optional imports, text for errors, and the door to scikit-learn's validation."""
 
+from sktransfer.utils._config import config_context, get_config, set_config
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._text import near_matches
 from sktransfer.utils._validation import (
@@ -37,8 +38,11 @@ __all__ = [
     "column_or_1d",
     "compute_class_weight",
     "compute_sample_weight",
+    "config_context",
+    "get_config",
     "import_optional",
     "near_matches",
+    "set_config",
     "spawn_seed",
     "validate_data",
     "validate_params",

@@ -1,0 +1,337 @@
+"""Bring samples to boundaries, from wherever they have been brought before."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from torch import nn
+from tqdm.auto import tqdm
+
+from sktransfer.activations._digest import digest, digest_samples
+from sktransfer.activations._engine import run_section
+from sktransfer.activations._price import Price, choose
+from sktransfer.activations._rows import storage_dtype, to_rows, to_tensor
+from sktransfer.compute import synchronise
+from sktransfer.inputs import iter_batches
+
+__all__ = ["Pass", "Target", "forward_passes", "gather"]
+
+_logger = logging.getLogger("sktransfer")
+# A sample goes through fewer multiply-adds than these in the time of a look-up.
+_TRIVIAL = 100_000
+_LOOKUP = 256  # samples fetched from the store at a time
+_counts = Counter()
+
+
+def forward_passes():
+    """Count the samples that went through each part of a backbone in this process.
+
+    Returns
+    -------
+    collections.Counter
+        Of ``(name of the backbone, start, stop)``. It is the live object: ``clear()``
+        starts anew.
+    """
+    return _counts
+
+
+@dataclass(frozen=True)
+class Target:
+    """An activation that is wanted.
+
+    Attributes
+    ----------
+    boundary : str
+        Where.
+    tap : torch.nn.Module
+        From the activation there to what is wanted of it, such as a `Pool`.
+    """
+
+    boundary: str
+    tap: nn.Module = field(default_factory=nn.Identity)
+
+
+class Pass:
+    """Brings samples to targets.
+
+    A sample that is stored at all targets is taken from there. One that is stored at
+    a boundary before them goes on from the last such; any other is read and starts at
+    the input. What appears on the way is kept where that pays.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    targets : list of Target
+    store : Store or None
+        None computes everything anew and keeps nothing.
+    runtime : Runtime
+
+    Attributes
+    ----------
+    prices : list of Price
+        What the last computation measured and decided.
+    n_stored, n_computed : int
+        Samples found at all targets, and samples sent through the network.
+    """
+
+    def __init__(self, backbone, targets, *, store, runtime):
+        self.backbone = backbone
+        self.targets = targets
+        self.runtime = runtime
+        self.order = backbone.in_order(t.boundary for t in targets)
+        cheap = backbone.multiply_adds("input", self.order[-1]) < _TRIVIAL
+        is_vector = backbone.preprocessing.kind == "vector"
+        self.store = None if is_vector and cheap else store
+        self.prices = []
+        self.n_stored = self.n_computed = 0
+
+    def iterate(self, samples):
+        """Bring samples to the targets.
+
+        Parameters
+        ----------
+        samples : Samples or VectorSamples
+
+        Yields
+        ------
+        indices : list of int
+            Every index comes once, in any order.
+        rows : list of list of ndarray
+            For each target, the row of each of these samples.
+        """
+        if self.store is None:
+            yield from self._compute(samples, range(len(samples)), None, None)
+            return
+        digests = digest_samples(samples)
+        missing = yield from self._take_stored(digests)
+        for start, indices in self._group_by_start(digests, missing):
+            yield from self._compute(samples, indices, digests, start)
+
+    def as_input(self, rows):
+        """Join rows of the first target to what the stages after it take.
+
+        Parameters
+        ----------
+        rows : list of ndarray
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...)
+            float32, on the CPU.
+        """
+        batch = to_tensor(rows)
+        if self.targets[0].boundary == "input":
+            return self.backbone.preprocessing.to_input(batch)
+        return batch
+
+    def report(self):
+        """Return what the pass did and decided (list of dict, one a boundary)."""
+        counts = {"n_stored": self.n_stored, "n_computed": self.n_computed}
+        return [{**vars(price), **counts} for price in self.prices] or [
+            {"boundary": name, **counts} for name in self.order
+        ]
+
+    def _take_stored(self, digests):
+        """Yield what is stored at all targets; return the indices of the others."""
+        spaces = [self._space(t.boundary, t.tap) for t in self.targets]
+        missing = []
+        for first in range(0, len(digests), _LOOKUP):
+            chunk = range(first, min(first + _LOOKUP, len(digests)))
+            found = self.store.get([s + digests[i] for s in spaces for i in chunk])
+            whole = [i for i in chunk if all(s + digests[i] in found for s in spaces)]
+            if whole:
+                self.n_stored += len(whole)
+                yield whole, [[found[s + digests[i]] for i in whole] for s in spaces]
+            missing += sorted({*chunk} - {*whole})
+        return missing
+
+    def _group_by_start(self, digests, missing):
+        """Yield (boundary, indices): the last boundary where samples are stored.
+
+        The boundary is None for samples that have to be read.
+        """
+        for boundary in reversed(self._way(None, self.order[0])):
+            space = self._space(boundary)
+            here = self.store.contains([space + digests[i] for i in missing])
+            found = [i for i in missing if space + digests[i] in here]
+            missing = [i for i in missing if space + digests[i] not in here]
+            if found:
+                yield boundary, found
+        if missing:
+            yield None, missing
+
+    def _way(self, start, stop):
+        """Boundaries from one to another, both included: stages and targets."""
+        backbone = self.backbone
+        stages = backbone.stage_names[: backbone.n_stages_before(stop)]
+        before = self.order[: self.order.index(stop) + 1]
+        names = backbone.in_order(["input", *stages, *before])
+        return names[0 if start is None else names.index(start) :]
+
+    def _space(self, boundary, tap=None):
+        """Key of everything but the sample."""
+        backbone = self.backbone
+        shape = backbone.activation_shape(boundary)
+        return digest(
+            backbone.preprocessing.key(),
+            backbone.prefix_fingerprint(boundary),
+            repr(tap or nn.Identity()),
+            str(storage_dtype(shape)),
+            self.runtime.key,
+        )
+
+    def _compute(self, samples, indices, digests, start):
+        """Send samples on from a boundary and keep what pays; yields as `iterate`."""
+        twins = _twins(indices, digests)
+        stops = way = self._way(start, self.order[-1])
+        done, kept = 0, None
+        n = len(twins)
+        with tqdm(total=n, unit="sample", disable=not self.runtime.verbose) as bar:
+            for batch, seconds in self._batches(samples, twins, digests, start):
+                groups = twins[done : done + len(batch)]
+                states, clock = self._forward(batch, stops, seconds)
+                rows = [to_rows(t.tap(states[t.boundary])) for t in self.targets]
+                yield _expand(groups, rows)
+                if digests is not None:
+                    if kept is None:
+                        kept = self._decide(states, clock, rows, n)
+                        stops = [b for b in way if b in kept or b in self.order]
+                        stops = [way[0], *(b for b in stops if b != way[0])]
+                    keys = [digests[group[0]] for group in groups]
+                    self._keep(keys, states, rows, kept, start)
+                self.n_computed += len(batch)
+                done += len(batch)
+                bar.update(len(batch))
+
+    def _batches(self, samples, twins, digests, start):
+        """Yield batches at the start, and the seconds that each took to have."""
+        size, clock = self.runtime.batch_size, time.perf_counter()
+        indices = [group[0] for group in twins]
+        if start is None:
+            chosen = samples.take(indices)
+            for batch in iter_batches(chosen, self.backbone.preprocessing, size):
+                yield batch, time.perf_counter() - clock
+                clock = time.perf_counter()
+            return
+        space = self._space(start)
+        for first in range(0, len(indices), size):
+            chunk = indices[first : first + size]
+            found = self.store.get([space + digests[i] for i in chunk])
+            rows = [found.get(space + digests[i]) for i in chunk]
+            gone = [i for i, row in zip(chunk, rows, strict=True) if row is None]
+            if gone:  # forgotten since it was looked up
+                again = iter(self._read_again(samples.take(gone), start))
+                rows = [next(again) if row is None else row for row in rows]
+            yield to_tensor(rows), time.perf_counter() - clock
+            clock = time.perf_counter()
+
+    def _read_again(self, samples, boundary):
+        fresh = Pass(
+            self.backbone, [Target(boundary)], store=None, runtime=self.runtime
+        )
+        return gather(fresh, samples)[0]
+
+    def _forward(self, batch, stops, seconds):
+        """Return the activations at some boundaries and the seconds to get there."""
+        device = self.runtime.device
+        z = batch.to(device, non_blocking=True)
+        states, clock = {stops[0]: z}, {stops[0]: seconds}
+        began = time.perf_counter()
+        for start, stop in pairwise(stops):
+            if start == "input":
+                z = self.backbone.preprocessing.to_input(z)
+            z = run_section(self.backbone, start, stop, z, self.runtime)
+            _counts[self.backbone.name, start, stop] += len(z)
+            synchronise(device)
+            states[stop] = z
+            clock[stop] = seconds + time.perf_counter() - began
+        return states, clock
+
+    def _decide(self, states, clock, rows, n_samples):
+        """Measure what keeping costs, and choose what is kept (set of boundaries)."""
+        measured = []
+        asked = set(self.order)
+        for boundary, z in states.items():
+            began = time.perf_counter()
+            kept_rows = to_rows(z)
+            seconds = time.perf_counter() - began
+            if boundary in asked:
+                at = [t.boundary for t in self.targets].index(boundary)
+                kept_rows = rows[at]
+            measured.append(
+                Price(
+                    boundary=boundary,
+                    asked=boundary in asked,
+                    bytes_per_sample=kept_rows[0].nbytes,
+                    compute_seconds=clock[boundary] / len(z),
+                    keep_seconds=seconds / len(z),
+                )
+            )
+        self.prices = choose(measured, n_samples, self.store.budget)
+        for price in self.prices:
+            _logger.info(
+                "%s at %r: %s (%d bytes a sample, %.2g s to compute, %.2g s to keep)",
+                self.backbone.name,
+                price.boundary,
+                price.reason,
+                price.bytes_per_sample,
+                price.compute_seconds,
+                price.keep_seconds,
+            )
+        return {price.boundary for price in self.prices if price.kept}
+
+    def _keep(self, digests, states, rows, kept, start):
+        """Put a batch into the store."""
+        new = {}
+        for target, target_rows in zip(self.targets, rows, strict=True):
+            if target.boundary in kept:
+                space = self._space(target.boundary, target.tap)
+                new |= {space + d: r for d, r in zip(digests, target_rows, strict=True)}
+        for boundary in kept - {*self.order} - {start}:
+            space = self._space(boundary)
+            passing = to_rows(states[boundary])
+            new |= {space + d: r for d, r in zip(digests, passing, strict=True)}
+        self.store.put(new)
+
+
+def gather(a_pass, samples):
+    """Run a pass and put its rows in order.
+
+    Parameters
+    ----------
+    a_pass : Pass
+    samples : Samples or VectorSamples
+
+    Returns
+    -------
+    list of list of ndarray
+        For each target, one row a sample.
+    """
+    results = [[None] * len(samples) for _ in a_pass.targets]
+    for indices, rows in a_pass.iterate(samples):
+        for result, of_target in zip(results, rows, strict=True):
+            for i, row in zip(indices, of_target, strict=True):
+                result[i] = row
+    return results
+
+
+def _twins(indices, digests):
+    """Group indices of samples that are alike; without digests each is alone."""
+    if digests is None:
+        return [[i] for i in indices]
+    groups = {}
+    for i in indices:
+        groups.setdefault(digests[i], []).append(i)
+    return list(groups.values())
+
+
+def _expand(groups, rows):
+    """Give each sample of a group the row of its first one."""
+    indices = [i for group in groups for i in group]
+    sizes = [len(group) for group in groups]
+    return indices, [
+        [row for row, n in zip(of_target, sizes, strict=True) for _ in range(n)]
+        for of_target in rows
+    ]

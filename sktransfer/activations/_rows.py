@@ -1,0 +1,65 @@
+"""Activations of single samples as arrays, and batches of them as tensors."""
+
+import numpy as np
+import torch
+
+from sktransfer.utils import get_config
+
+__all__ = ["storage_dtype", "to_rows", "to_tensor"]
+
+
+def storage_dtype(shape):
+    """Return what the activation of one sample is kept in.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one sample's activation.
+
+    Returns
+    -------
+    numpy.dtype
+        See ``activation_dtype`` in :func:`sktransfer.set_config`.
+    """
+    dtype = get_config()["activation_dtype"]
+    if dtype == "auto":
+        dtype = "float16" if len(shape) > 1 else "float32"
+    return np.dtype(dtype)
+
+
+def to_rows(z):
+    """Cut a batch of activations into rows that can be kept.
+
+    Parameters
+    ----------
+    z : torch.Tensor of shape (n, ...)
+
+    Returns
+    -------
+    list of ndarray
+        Each owns its memory. What exceeds float16's range stays in float32.
+    """
+    if z.dtype == torch.uint8:
+        return [row.copy() for row in z.cpu().numpy()]
+    z = z.float()
+    if storage_dtype(z.shape[1:]) == np.float16:
+        half = z.half()
+        if bool(torch.isfinite(half).all()):
+            z = half
+    return [row.copy() for row in z.contiguous().cpu().numpy()]
+
+
+def to_tensor(rows):
+    """Join rows to a batch.
+
+    Parameters
+    ----------
+    rows : list of ndarray of the same shape
+
+    Returns
+    -------
+    torch.Tensor of shape (n, ...)
+        float32, or uint8 where the rows are; on the CPU.
+    """
+    batch = torch.from_numpy(np.stack(rows))
+    return batch if batch.dtype == torch.uint8 else batch.float()

@@ -1,0 +1,51 @@
+"""Backbones that are loaded and traced once a process."""
+
+import os
+import threading
+from collections import OrderedDict
+
+from sktransfer.backbones._load import load_backbone
+
+__all__ = ["shared_backbone"]
+
+_MOST = 4
+_lock = threading.RLock()
+_loaded = OrderedDict()
+
+
+def shared_backbone(spec, *, weights, image_size, seed):
+    """Return a backbone that others in this process may use, too.
+
+    Parameters
+    ----------
+    spec : str
+    weights : str, os.PathLike or None
+    image_size : int, (int, int) or None
+    seed : int
+        Of random weights.
+
+    Returns
+    -------
+    Backbone
+        Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be.
+    """
+    size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
+    key = (spec, _identity(weights), size, seed if weights is None else None)
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = load_backbone(
+                spec, weights=weights, image_size=image_size, random_state=seed
+            )
+            _loaded[key].module.requires_grad_(False)
+        _loaded.move_to_end(key)
+        if len(_loaded) > _MOST:
+            _loaded.popitem(last=False)
+        return _loaded[key]
+
+
+def _identity(weights):
+    """Tell files apart by their times, so that one written anew is read anew."""
+    if weights is None or not os.path.isfile(weights):
+        return weights
+    status = os.stat(weights)
+    return os.fspath(weights), status.st_size, status.st_mtime_ns

@@ -1,0 +1,123 @@
+"""Settings of the whole package, as scikit-learn keeps its own."""
+
+import os
+import threading
+from contextlib import contextmanager
+
+__all__ = ["config_context", "get_config", "set_config"]
+
+_MEMORY_SHARE = 0.125
+_local = threading.local()
+
+
+def _physical_memory():
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this platform
+        return 8 * 2**30
+
+
+_global = {
+    "memory_budget": int(_MEMORY_SHARE * _physical_memory()),
+    "disk_budget": 20 * 2**30,
+    "activation_dtype": "auto",
+}
+
+
+def get_config():
+    """Return the current settings.
+
+    Returns
+    -------
+    dict
+
+    See Also
+    --------
+    set_config : Says what they mean.
+
+    Examples
+    --------
+    >>> import sktransfer
+    >>> sktransfer.get_config()["activation_dtype"]
+    'auto'
+    """
+    return dict(_current())
+
+
+def set_config(*, memory_budget=None, disk_budget=None, activation_dtype=None):
+    """Change settings, for this thread and for threads that start later.
+
+    Parameters
+    ----------
+    memory_budget : int, default=None
+        Bytes of activations that a process keeps in memory. 0 keeps none. At first an
+        eighth of the machine's memory. None leaves a setting as it is, here and below.
+    disk_budget : int, default=None
+        Bytes that the store in a `memory=` folder may take. At first 20 GiB.
+    activation_dtype : {"auto", "float16", "float32"}, default=None
+        What activations are kept in. "auto", as at first, keeps vectors in float32 and
+        larger activations in float16. It is applied whether they are kept or not, so
+        that keeping them changes no prediction.
+
+    Raises
+    ------
+    ValueError
+        If a value is not one of these.
+
+    See Also
+    --------
+    config_context : For a `with` block.
+
+    Examples
+    --------
+    >>> import sktransfer
+    >>> sktransfer.set_config(memory_budget=2**30)
+    """
+    for name, value in (("memory_budget", memory_budget), ("disk_budget", disk_budget)):
+        if value is not None and (not isinstance(value, int) or value < 0):
+            raise ValueError(f"`{name}` must be a number of bytes >= 0. Got {value!r}.")
+    dtypes = ("auto", "float16", "float32")
+    if activation_dtype not in (None, *dtypes):
+        raise ValueError(
+            f"`activation_dtype` must be one of {list(dtypes)}. Got "
+            f"{activation_dtype!r}."
+        )
+    given = {
+        "memory_budget": memory_budget,
+        "disk_budget": disk_budget,
+        "activation_dtype": activation_dtype,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    _current().update(changed)
+    if threading.current_thread() is threading.main_thread():
+        _global.update(_current())
+
+
+@contextmanager
+def config_context(**settings):
+    """Change settings inside a `with` block.
+
+    Parameters
+    ----------
+    **settings
+        Those of :func:`set_config`.
+
+    Examples
+    --------
+    >>> import sktransfer
+    >>> with sktransfer.config_context(activation_dtype="float32"):
+    ...     sktransfer.get_config()["activation_dtype"]
+    'float32'
+    """
+    before = get_config()
+    set_config(**settings)
+    try:
+        yield
+    finally:
+        set_config(**before)
+
+
+def _current():
+    if not hasattr(_local, "settings"):
+        _local.settings = dict(_global)
+    return _local.settings

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.activations import _pass, forward_passes
+from sktransfer.activations._memory_store import MemoryStore
+from sktransfer.activations._price import choose
+from sktransfer.activations._store import Store
+from sktransfer.backbones import load_backbone
+from sktransfer.compute import Runtime
+from sktransfer.inputs import ImagePreprocessing, as_samples
+
+PREPROCESSING = ImagePreprocessing(
+    size=(32, 32), resize=32, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
+)
+
+
+def small_network():
+    torch.manual_seed(0)
+    blocks = [
+        nn.Sequential(
+            nn.Conv2d(a, b, 3, stride=2, padding=1), nn.BatchNorm2d(b), nn.ReLU()
+        )
+        for a, b in [(3, 32), (32, 64), (64, 64), (64, 64)]
+    ]
+    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*blocks, *tail).eval()
+
+
+@pytest.fixture
+def computing_is_dear(monkeypatch):
+    """Make keeping free: what is kept then depends on budgets, not on the clock."""
+
+    def choose_free(measured, n_samples, budget):
+        free = [replace(price, keep_seconds=0.0) for price in measured]
+        return choose(free, n_samples, budget)
+
+    monkeypatch.setattr(_pass, "choose", choose_free)
+
+
+@pytest.fixture
+def backbone():
+    return load_backbone(small_network(), preprocessing=PREPROCESSING)
+
+
+@pytest.fixture
+def samples():
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 256, (20, 40, 40, 3), dtype=np.uint8)
+    return as_samples(images, PREPROCESSING)
+
+
+@pytest.fixture
+def store():
+    return Store(MemoryStore())
+
+
+@pytest.fixture
+def runtime():
+    return Runtime(torch.device("cpu"), 8, "float32")
+
+
+@pytest.fixture
+def passes():
+    counts = forward_passes()
+    counts.clear()
+    return counts

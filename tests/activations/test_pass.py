@@ -1,0 +1,188 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import sktransfer
+from sktransfer.activations import Pass, Pool, Target, gather
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import as_samples
+from tests.activations.conftest import PREPROCESSING, small_network
+
+
+pytestmark = pytest.mark.usefixtures("computing_is_dear")
+
+
+def _pass(backbone, names, store, runtime):
+    targets = [Target(name) for name in names]
+    return Pass(backbone, targets, store=store, runtime=runtime)
+
+
+def _expected(backbone, samples, name):
+    images = [PREPROCESSING.prepare(samples[i]) for i in range(len(samples))]
+    x = PREPROCESSING.to_input(torch.from_numpy(np.stack(images)))
+    with torch.no_grad():
+        return backbone.section("input", name)(x)
+
+
+def _seen(passes, start):
+    """How many samples went through the part that begins here."""
+    return sum(n for (_, begin, _), n in passes.items() if begin == start)
+
+
+def test_rows_are_the_activations(backbone, samples, store, runtime):
+    first, last = gather(_pass(backbone, ["0", "3"], store, runtime), samples)
+    for rows, name in ((first, "0"), (last, "3")):
+        expected = _expected(backbone, samples, name)
+        actual = torch.from_numpy(np.stack(rows)).float()
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_store_the_rows_are_the_same(backbone, samples, store, runtime):
+    kept = gather(_pass(backbone, ["3"], store, runtime), samples)
+    fresh = gather(_pass(backbone, ["3"], None, runtime), samples)
+    np.testing.assert_array_equal(kept, fresh)
+
+
+def test_each_sample_is_computed_once(backbone, samples, store, runtime, passes):
+    first = gather(_pass(backbone, ["3"], store, runtime), samples)
+    again = _pass(backbone, ["3"], store, runtime)
+    order = np.random.RandomState(1).permutation(20)[:15]
+    rows = gather(again, samples.take(order))
+    assert _seen(passes, "input") == 20
+    assert (again.n_stored, again.n_computed) == (15, 0)
+    np.testing.assert_array_equal(rows[0], np.stack(first[0])[order])
+
+
+def test_samples_that_are_alike_are_computed_once(
+    backbone, samples, store, runtime, passes
+):
+    twice = samples.take([3, 3, 5, 3])
+    (rows,) = gather(_pass(backbone, ["3"], store, runtime), twice)
+    assert _seen(passes, "input") == 2
+    np.testing.assert_array_equal(rows[0], rows[3])
+
+
+def test_a_deeper_boundary_goes_on_from_a_shallower_one(
+    backbone, samples, store, runtime, passes
+):
+    for name in ("0", "1", "2", "3"):
+        gather(_pass(backbone, [name], store, runtime), samples)
+    assert _seen(passes, "input") == 20
+    assert sum(passes.values()) == 80  # four parts, each once
+
+
+def test_a_deep_pass_fills_the_shallower_boundaries(
+    backbone, samples, store, runtime, passes
+):
+    gather(_pass(backbone, ["3"], store, runtime), samples)
+    for name in ("2", "1", "0"):
+        shallow = _pass(backbone, [name], store, runtime)
+        gather(shallow, samples)
+        assert shallow.n_computed == 0
+    assert _seen(passes, "input") == 20
+
+
+def test_several_targets_take_one_pass(backbone, samples, store, runtime, passes):
+    gather(_pass(backbone, ["3", "0", "2"], store, runtime), samples)
+    assert _seen(passes, "input") == 20
+
+
+def test_pooled_targets_are_kept_beside_plain_ones(backbone, samples, store, runtime):
+    shape = backbone.activation_shape("2")
+    pooled = Target("2", Pool("avg", 1, shape, (3, 32, 32)))
+    plain = gather(_pass(backbone, ["2"], store, runtime), samples)[0]
+    rows = gather(Pass(backbone, [pooled], store=store, runtime=runtime), samples)[0]
+    np.testing.assert_allclose(rows, np.mean(plain, axis=(2, 3)), rtol=1e-2, atol=1e-3)
+
+
+def test_a_second_backbone_with_equal_weights_hits(
+    backbone, samples, store, runtime, passes
+):
+    gather(_pass(backbone, ["3"], store, runtime), samples)
+    twin = load_backbone(small_network(), preprocessing=PREPROCESSING)
+    gather(_pass(twin, ["3"], store, runtime), samples)
+    assert _seen(passes, "input") == 20
+
+
+def test_one_weight_changes_the_key(backbone, samples, store, runtime, passes):
+    gather(_pass(backbone, ["3"], store, runtime), samples)
+    network = small_network()
+    with torch.no_grad():
+        network[0][0].weight[0, 0, 0, 0] += 1e-3
+    other = load_backbone(network, preprocessing=PREPROCESSING)
+    gather(_pass(other, ["3"], store, runtime), samples)
+    assert _seen(passes, "input") == 40
+
+
+@pytest.mark.parametrize(
+    "change", [{"interpolation": "bicubic"}, {"size": (64, 64)}, {"mean": (0.1, 0, 0)}]
+)
+def test_the_preprocessing_changes_the_key(
+    backbone, samples, store, runtime, passes, change
+):
+    from dataclasses import replace
+
+    gather(_pass(backbone, ["3"], store, runtime), samples)
+    changed = replace(PREPROCESSING, **change)
+    other = load_backbone(small_network(), preprocessing=changed)
+    gather(_pass(other, ["3"], store, runtime), samples)
+    assert _seen(passes, "input") == 40
+
+
+def test_rows_that_do_not_fit_the_budget_are_computed_again(
+    backbone, samples, store, runtime, passes
+):
+    with sktransfer.config_context(memory_budget=1_000):
+        first = gather(_pass(backbone, ["3"], store, runtime), samples)
+        again = _pass(backbone, ["3"], store, runtime)
+        second = gather(again, samples)
+    np.testing.assert_array_equal(first, second)
+    assert _seen(passes, "input") == 40
+    (price,) = [p for p in again.prices if p.boundary == "3"]
+    assert not price.kept
+    assert "exceed the budget of 1,000" in price.reason
+
+
+def test_rows_forgotten_during_a_pass_are_brought_again(
+    backbone, samples, store, runtime, monkeypatch
+):
+    expected = gather(_pass(backbone, ["3"], None, runtime), samples)
+    gather(_pass(backbone, ["1"], store, runtime), samples)
+    deeper = _pass(backbone, ["3"], store, runtime)
+    contains = store.contains
+
+    def forget_after_look_up(keys):
+        here = contains(keys)
+        if here:
+            store.memory.clear()
+        return here
+
+    monkeypatch.setattr(store, "contains", forget_after_look_up)
+    rows = gather(deeper, samples)
+    np.testing.assert_allclose(rows, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_the_decision_is_logged_once_a_pass(backbone, samples, store, runtime, caplog):
+    with caplog.at_level(logging.INFO, "sktransfer"):
+        gather(_pass(backbone, ["3"], store, runtime), samples)
+    assert sum("'3'" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_the_report_says_what_was_done(backbone, samples, store, runtime):
+    a_pass = _pass(backbone, ["3"], store, runtime)
+    gather(a_pass, samples)
+    row = a_pass.report()[-1]
+    assert row["boundary"] == "3"
+    assert (row["n_stored"], row["n_computed"], row["asked"]) == (0, 20, True)
+
+
+def test_vectors_through_a_small_network_need_no_store(store, runtime):
+    network = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU())
+    backbone = load_backbone(network)
+    rows = as_samples(
+        np.random.RandomState(0).rand(6, 5).astype(np.float32), backbone.preprocessing
+    )
+    gather(_pass(backbone, ["0"], store, runtime), rows)
+    assert len(store.memory) == 0

@@ -1,0 +1,33 @@
+from sktransfer.activations._price import Price, choose
+
+
+def _price(boundary, seconds, nbytes, asked=False, keep=0.001):
+    return Price(boundary, asked, nbytes, seconds, keep)
+
+
+def test_what_is_faster_to_compute_is_not_kept():
+    (decided,) = choose([_price("a", 0.0005, 10, asked=True)], 10, 10**6)
+    assert not decided.kept
+    assert decided.reason == "faster to compute than to keep"
+
+
+def test_what_exceeds_the_budget_is_not_kept():
+    (decided,) = choose([_price("a", 1.0, 1_000, asked=True)], 10, 9_999)
+    assert not decided.kept
+    assert decided.reason == "10,000 bytes exceed the budget of 9,999"
+
+
+def test_what_was_asked_for_is_kept_first():
+    decided = choose([_price("a", 1.0, 1_000, asked=True)], 10, 10_000)
+    assert decided[0].kept
+
+
+def test_others_fill_half_of_the_budget_by_time_saved_a_byte():
+    measured = [
+        _price("early", 0.1, 400),
+        _price("middle", 0.5, 300),
+        _price("late", 0.9, 200),
+        _price("end", 1.0, 10, asked=True),
+    ]
+    decided = {p.boundary: p.kept for p in choose(measured, 1, 1_000)}
+    assert decided == {"early": False, "middle": True, "late": True, "end": True}
