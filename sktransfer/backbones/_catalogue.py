@@ -59,7 +59,7 @@ def describe_backbone(
     >>> describe_backbone("efficientnet_lite0")[["name", "parameters"]].head(2)
            name  parameters
     0      stem         928
-    1  blocks.0         928
+    1  blocks.0         896
     """
     backbone = load_backbone(spec, weights=weights, **options)
     names = list(backbone.boundaries) if blocks else backbone.stage_names
