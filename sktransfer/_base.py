@@ -27,7 +27,7 @@ def looks_like_images(X):
     """Say whether X can only be images: paths, pictures, or arrays of 3 or 4 axes."""
     if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
         return True
-    if getattr(getattr(X, "dtype", None), "kind", "") in "SU" and hasattr(X, "dtype"):
+    if getattr(getattr(X, "dtype", None), "kind", None) in ("S", "U"):
         return True
     first = X[0] if isinstance(X, list | tuple) and len(X) else None
     return isinstance(first, str | bytes | os.PathLike | Image.Image) or (

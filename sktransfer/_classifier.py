@@ -15,9 +15,11 @@ from sktransfer.activations import (
     Pass,
     Pool,
     Target,
+    check_pooling,
     digest_samples,
     load_activations,
 )
+from sktransfer.compute import pad_rows
 from sktransfer.training import (
     Network,
     fit_probe,
@@ -362,6 +364,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         backbone, end = self.backbone_, self._end()
         pooling = "avg" if self.pooling == "auto" else self.pooling
         shape, sample = backbone.activation_shape(end), self.preprocessing_.input_shape
+        check_pooling(pooling, 1, shape, sample, end)
         return Pool(pooling, 1, shape, sample)
 
     def _target(self):
@@ -419,7 +422,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         for indices, (rows,) in a_pass.iterate(samples):
             z = a_pass.as_input(rows).to(runtime.device)
             with torch.inference_mode():
-                scores[indices] = network(z).cpu().numpy()
+                z = pad_rows(z, runtime.batch_size)
+                scores[indices] = network(z)[: len(indices)].cpu().numpy()
         return scores
 
     def __getstate__(self):

@@ -3,7 +3,6 @@
 from numbers import Integral
 
 import numpy as np
-import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sktransfer._base import BackboneEstimator
@@ -72,8 +71,6 @@ class PretrainedFeatureExtractor(
         Names of the boundaries that the features come from.
     value_range_ : tuple or None
         The value range that was found in X.
-    pass_report_ : pandas.DataFrame
-        What the last `transform` took from the store, computed and kept.
     n_features_in_ : int
         Number of columns, if X is a table.
 
@@ -193,7 +190,6 @@ class PretrainedFeatureExtractor(
         for indices, rows in a_pass.iterate(samples):
             by_name = dict(zip(pools, rows, strict=True))
             features[indices] = np.hstack([np.stack(by_name[n]) for n in self.stages_])
-        self.pass_report_ = pd.DataFrame(a_pass.report())
         return features
 
     @property

@@ -2,6 +2,8 @@
 
 import torch
 
+from sktransfer.compute import pad_rows
+
 __all__ = ["run_section"]
 
 
@@ -23,4 +25,4 @@ def run_section(backbone, start, stop, z, runtime):
     """
     section = backbone.frozen_section(start, stop).to(runtime.device)
     with torch.inference_mode():
-        return section(z)
+        return section(pad_rows(z, runtime.batch_size))[: len(z)]

@@ -1,7 +1,8 @@
 """A name, a path or a module becomes a network in stages."""
 
-from sktransfer.backbones._backbone import Backbone, fingerprint
+from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._catalogue import describe_backbone, list_backbones
+from sktransfer.backbones._fingerprint import fingerprint
 from sktransfer.backbones._load import load_backbone
 from sktransfer.backbones._module import is_image_network
 from sktransfer.backbones._sections import Section

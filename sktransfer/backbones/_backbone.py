@@ -1,16 +1,16 @@
 """A pretrained network as an ordered sequence of stages."""
 
 import copy
-import hashlib
 import math
 import numbers
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 from functools import cached_property
 
-import torch
 from torch import nn
 
+from sktransfer.backbones._fingerprint import fingerprint
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._stages import (
     Stage,
@@ -24,6 +24,7 @@ from sktransfer.utils import near_matches
 __all__ = ["Backbone"]
 
 INPUT, FEATURES, OUTPUT = "input", "features", "output"
+_RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
 
 
 class Backbone:
@@ -38,8 +39,8 @@ class Backbone:
     ----------
     module : torch.nn.Module
         Takes one tensor of shape ``(n, *preprocessing.input_shape)``. It is not copied;
-        layers that overwrite their input (``inplace=True``) are told not to, since that
-        would overwrite activations at a boundary.
+        layers that overwrite their input (``inplace=True``) are told not to where that
+        changes no result, since it would overwrite activations at a boundary.
     preprocessing : ImagePreprocessing or VectorPreprocessing
         What turns a sample into the model input that the weights were trained on.
     name : str, default=None
@@ -88,7 +89,7 @@ class Backbone:
         licence=None,
         classifier=None,
     ):
-        self.module = _without_inplace(module)
+        self.module = module
         self.preprocessing = preprocessing
         self.name = type(module).__name__ if name is None else name
         self.provider = provider
@@ -164,7 +165,7 @@ class Backbone:
                 raise ValueError(self._no_boundary(where))
             k = int(where) if where >= 0 else len(names) + int(where)
             return names[k - 1] if k else INPUT
-        if where not in self._anatomy.ends:
+        if not isinstance(where, str) or where not in self._anatomy.ends:
             raise ValueError(self._no_boundary(where))
         return where
 
@@ -226,7 +227,6 @@ class Backbone:
         below = below[: below.index(boundary) + 1]
         known = self._fingerprints
         twin._fingerprints = {b: known[b] for b in below if b in known}
-        twin.__dict__.pop("fingerprint", None)
         return twin
 
     def frozen_section(self, start, stop):
@@ -276,14 +276,14 @@ class Backbone:
         """Bytes of the largest tensor inside the network, of a sample in float32."""
         return 4 * max(math.prod(s) for s in self._anatomy.trace.shapes.values())
 
-    @cached_property
+    @property
     def fingerprint(self):
         """Text that changes with the architecture and with any weight."""
         return fingerprint(self.section(INPUT, OUTPUT))
 
     def _no_boundary(self, where):
         names = self.stage_names
-        near = near_matches(where, list(self.boundaries)) if where else ""
+        near = near_matches(str(where), list(self.boundaries))
         return (
             f"{self.name} has no boundary {where!r}. It must be one of {names}, a "
             f"block inside them (see `describe_backbone`), or an int in "
@@ -296,16 +296,33 @@ class Backbone:
         try:
             return self._trace_both(self.module)
         except TraceError as error:
+            anatomies = self._as_one_stage()
             warnings.warn(
-                f"{self.name} cannot be traced by torch.fx ({error}), so it is a single"
-                " stage: `freeze` can be 'all' or 'none'.",
+                f"{self.name} cannot be traced by torch.fx ({_first_line(error)}), so "
+                "it is a single stage: `freeze` can be 'all' or 'none'.",
                 stacklevel=2,
             )
-            whole = nn.Sequential(OrderedDict(network=self.module))
-            self.module = whole
-            return self._trace_both(whole)
+            return anatomies
+
+    def _as_one_stage(self):
+        whole = nn.Sequential(OrderedDict(network=self.module))
+        whole.training = self.module.training
+        try:
+            anatomies = self._trace_both(whole)
+        except TraceError as error:
+            raise ValueError(
+                f"{self.name} cannot be run on model inputs of shape (n, "
+                f"{', '.join(map(str, self.preprocessing.input_shape))}): "
+                f"{_first_line(error)} If it takes one image size only, leave "
+                "`image_size` out or make a network for the size that you want."
+            ) from error
+        self.module = whole
+        return anatomies
 
     def _trace_both(self, module):
+        # Tensors that a forward method makes are left in the module by torch.fx.
+        for name in [n for n in vars(module) if n.startswith("_tensor_constant")]:
+            delattr(module, name)
         example = self.preprocessing.example(3)
         traces = {m: trace_network(module, example, training=m) for m in (False, True)}
         return _anatomies(traces, module, self.classifier)
@@ -316,8 +333,7 @@ class Backbone:
 
     def __getstate__(self):
         # Graphs hold compiled functions; tracing again is cheap and exact.
-        derived = ("_by_mode", "fingerprint")
-        state = {k: v for k, v in self.__dict__.items() if k not in derived}
+        state = {k: v for k, v in self.__dict__.items() if k != "_by_mode"}
         return {**state, "_frozen_sections": {}, "_fingerprints": {}}
 
     def __repr__(self):
@@ -341,8 +357,8 @@ def _anatomies(traces, module, classifier):
     first = find_classifier(eval_, module, classifier)
     limit = last_boundary(eval_, twin, first)
     stages = find_stages(eval_, module, twin.keys(), limit)
-    stages = stages or [Stage("network", (), None)]
-    names = {p: i for p, i in eval_.ends.items() if i in twin}
+    stages = [_renamed(s) for s in stages] or [Stage("network", (), None)]
+    names = {_RESERVED.get(p, p): i for p, i in eval_.ends.items() if i in twin}
     ends = {INPUT: -1, **names, **{s.name: s.end for s in stages}}
     ends[FEATURES] = None if first is None else limit
     ends[OUTPUT] = None
@@ -355,11 +371,14 @@ def _anatomies(traces, module, classifier):
     }
 
 
-def _without_inplace(module):
-    for layer in module.modules():
-        if getattr(layer, "inplace", False) is True:
-            layer.inplace = False
-    return module
+def _renamed(stage):
+    """Tell submodules called "input", "features" or "output" from the boundaries."""
+    blocks = tuple(_RESERVED.get(name, name) for name in stage.blocks)
+    return replace(stage, name=_RESERVED.get(stage.name, stage.name), blocks=blocks)
+
+
+def _first_line(error):
+    return str(error).strip().splitlines()[0]
 
 
 def _twin_boundaries(eval_, train):
@@ -379,43 +398,3 @@ def _twin_boundaries(eval_, train):
         if end in eval_.live and train.ends.get(path) in train.live:
             twins[end] = train.ends[path]
     return twins
-
-
-def fingerprint(section):
-    """Hash what a section computes: its code, its layers and its weights.
-
-    Parameters
-    ----------
-    section : Section
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits.
-    """
-    digest = hashlib.sha256(section.code.encode())
-    for name, layer in section.named_modules():
-        if next(layer.children(), None) is None:
-            digest.update(f"{name}: {layer!r} {_constants(layer)}\n".encode())
-    tensors = {**dict(section.named_parameters()), **dict(section.named_buffers())}
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_raw_bytes(tensor))
-    return digest.hexdigest()[:32]
-
-
-def _constants(layer):
-    """Plain attributes of a layer, which its repr may leave out."""
-    plain = (int, float, str, tuple, type(None))
-    skipped = ("training", "num_batches_tracked")
-    found = {
-        k: v
-        for k, v in vars(layer).items()
-        if isinstance(v, plain) and not k.startswith("_") and k not in skipped
-    }
-    return sorted(found.items())
-
-
-def _raw_bytes(tensor):
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""

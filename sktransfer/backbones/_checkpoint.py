@@ -52,10 +52,15 @@ def read_state_dict(path):
     state = _unwrap(state)
     if not isinstance(state, dict) or not state:
         raise ValueError(f"The checkpoint {path!r} holds no weights by name.")
-    strangers = [k for k, v in state.items() if not isinstance(v, torch.Tensor)]
+    strangers = [
+        k
+        for k, v in state.items()
+        if not isinstance(k, str) or not isinstance(v, torch.Tensor)
+    ]
     if strangers:
         raise ValueError(
-            f"The checkpoint {path!r} holds {strangers[:3]}, which are not tensors."
+            f"The checkpoint {path!r} holds {strangers[:3]}, which are not tensors by"
+            " name."
         )
     return _without_prefix(state)
 

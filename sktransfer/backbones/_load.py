@@ -89,12 +89,17 @@ def load_backbone(
 
     def make(function):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # of the CPU alone
             return function()
 
     seed = spawn_seed(random_state)
     file = os.fspath(weights) if _is_path(weights) else None
     if isinstance(spec, nn.Module) or callable(spec):
+        if file is None and weights not in ("default", None):
+            raise ValueError(
+                "`weights` of a module or a callable must be 'default', None or the "
+                f"path of a file. Got {weights!r}."
+            )
         backbone = load_module(
             spec, n_features=n_features, preprocessing=preprocessing, make=make
         )

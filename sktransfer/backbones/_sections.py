@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["Section"]
 
@@ -11,7 +12,9 @@ class Section(nn.Module):
 
     Its parameters, buffers and submodules *are* those of the backbone's module, under
     the same names; only those that the part uses are listed. The train and the eval
-    mode have a graph each, as ``self.training`` is baked into a traced graph.
+    mode have a graph each, as ``self.training`` is baked into a traced graph. Sections
+    may share layers: whenever one runs, its layers are in the mode that its own
+    ``train`` or ``eval`` set.
 
     Made by :meth:`Backbone.section` and :meth:`Backbone.split`.
 
@@ -34,10 +37,10 @@ class Section(nn.Module):
         self.frozen = False
         self.fixed_statistics = False
         self._own_tensors = []
-        for graph in graphs.values():
-            for node in graph.nodes:
-                if node.op in ("call_module", "get_attr"):
-                    self._adopt(backbone.module, node.target)
+        nodes = [node for graph in graphs.values() for node in graph.nodes]
+        for op in ("call_module", "get_attr"):  # layers first: they own their tensors
+            for target in dict.fromkeys(n.target for n in nodes if n.op == op):
+                self._adopt(backbone.module, target)
         self.train(backbone.module.training)
 
     @property
@@ -59,6 +62,9 @@ class Section(nn.Module):
             Activations at ``stop``.
         """
         (backbone,) = self._backbone
+        for layer, mode in self._modes:
+            if layer.training != mode:  # set by another section that shares it
+                layer.training = mode
         return self._forwards[self.training](backbone.module, x)
 
     def freeze(self):
@@ -81,8 +87,9 @@ class Section(nn.Module):
         super().train(mode and not self.frozen)
         if self.fixed_statistics:
             for layer in self.modules():
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                if isinstance(layer, _BatchNorm):
                     layer.eval()
+        self._modes = [(m, m.training) for m in self.modules() if m is not self]
         return self
 
     def _adopt(self, root, target):
@@ -107,8 +114,7 @@ class Section(nn.Module):
         super()._apply(fn, recurse)
         # Parameters move in place; a buffer is replaced, and so it is there, too.
         for here, there, name in self._own_tensors:
-            if name in there._buffers:
-                there._buffers[name] = here._buffers[name]
+            setattr(there, name, here._buffers[name])
         return self
 
     def __reduce__(self):

@@ -43,8 +43,19 @@ def load_shipped(name, *, weights, make):
     Returns
     -------
     Backbone
+
+    Raises
+    ------
+    ValueError
+        If `weights` is something else.
     """
     import timm
+
+    if weights not in ("default", None):
+        raise ValueError(
+            f"`weights` of {name!r} must be 'default', None or the path of a file. "
+            f"Got {weights!r}."
+        )
 
     architecture, *_ = SHIPPED[name]
     module = make(lambda: timm.create_model(architecture))

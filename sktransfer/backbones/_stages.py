@@ -245,5 +245,5 @@ class _Cutter:
         return self.trace.shapes[self.trace.nodes.index(node)]
 
     def blocks(self, group, end):
-        parts = self.inner(group[0]) if len(group) == 1 else group
+        parts = [inner for part in group for inner in self.inner(part)]
         return tuple(dict.fromkeys(p.name for p in parts if p.end < end))

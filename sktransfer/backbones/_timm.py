@@ -81,7 +81,7 @@ def is_cached(name):
 def _check_weights(full_name, architecture, weights):
     import timm
 
-    if weights is None:
+    if weights is None and full_name == architecture:
         return
     tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{architecture}.*")]
     tags += [""] if timm.is_model_pretrained(architecture) else []

@@ -78,7 +78,7 @@ def _find_weights(name, weights):
     known = list(offered.__members__)
     raise ValueError(
         f"`weights` of 'torchvision/{name}' must be one of {known}, 'default', None or "
-        f"the path of a file. Got {weights!r}.{near_matches(weights, known)}"
+        f"the path of a file. Got {weights!r}.{near_matches(str(weights), known)}"
     )
 
 

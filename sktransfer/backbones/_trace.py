@@ -37,7 +37,11 @@ class Trace:
     ``nodes`` are in order of execution; ``calls`` is the tree of submodule calls;
     ``shapes`` holds the shape of a node's tensor at batch size 2, without the batch;
     ``live`` maps the index of each boundary node to the expressions that replace the
-    non-tensor values which are used on both sides; ``multiply_adds`` are per sample.
+    non-tensor values which are used on both sides; ``multiply_adds`` are per sample,
+    counted in eval mode only;
+    ``overwritten`` are the nodes whose tensor a later node changes in place,
+    ``inputs`` what each node depends on: its arguments, and what changed those; and
+    ``effects`` the nodes that change a buffer, such as running statistics.
     """
 
     nodes: list
@@ -46,6 +50,9 @@ class Trace:
     live: dict
     multiply_adds: dict
     ends: dict
+    overwritten: set
+    inputs: dict
+    effects: list
 
 
 class _Tracer(fx.Tracer):
@@ -54,6 +61,9 @@ class _Tracer(fx.Tracer):
     Modules without children stay leaves: they own no boundary, and shapes that they
     read inside stay hidden. So do those that timm and torchvision ask for.
     """
+
+    # What is computed from a buffer is computed anew, never frozen as it was.
+    proxy_buffer_attributes = True
 
     def __init__(self, leaves):
         timm_modules, timm_functions = _timm_leaves()
@@ -90,7 +100,9 @@ class _Tracer(fx.Tracer):
         try:
             result = super().call_module(m, forward, args, kwargs)
         except Exception:
-            self.failed = self.failed or call.path
+            # A leaf fails by what it is given: whoever gives it must stay whole.
+            if not self.is_leaf_module(m, call.path):
+                self.failed = self.failed or call.path
             raise
         finally:
             self._open.pop()
@@ -121,48 +133,95 @@ def _trace_graph(module):
                 raise TraceError(f"{type(error).__name__}: {error}") from error
             leaves.add(tracer.failed)
         else:
-            return _without_inplace(graph), tracer.calls[0]
+            return graph, tracer.calls[0]
 
 
-def _without_inplace(graph):
-    """Make functions out of place, so that no stored activation is overwritten."""
-    pure = {operator.iadd: operator.add, operator.imul: operator.mul}
-    pure |= {operator.isub: operator.sub, operator.itruediv: operator.truediv}
-    for node in graph.nodes:
-        node.target = pure.get(node.target, node.target)
-        if node.kwargs.get("inplace") is True:
-            node.kwargs = {**node.kwargs, "inplace": False}
-    return graph
+_OUT_OF_PLACE = {
+    operator.iadd: operator.add,
+    operator.imul: operator.mul,
+    operator.isub: operator.sub,
+    operator.itruediv: operator.truediv,
+}
+
+
+def _without_inplace(nodes, module, mutations):
+    """Compute out of place wherever nobody reads what would have been overwritten.
+
+    Otherwise stored activations would be overwritten. A tensor that is read again
+    after it was overwritten has to be, and is no boundary.
+
+    Returns
+    -------
+    dict of Node to set of Node
+        The mutations that are left.
+    """
+    index = {node: i for i, node in enumerate(nodes)}
+    left, layers = {}, {}
+    for node, overwritten in mutations.items():
+        read_again = any(index[u] > index[node] for m in overwritten for u in m.users)
+        layer = module.get_submodule(node.target) if node.op == "call_module" else None
+        if layer is not None and getattr(layer, "inplace", False) is True:
+            layers.setdefault(layer, []).append((node, read_again))
+        elif read_again or not _make_pure(node):
+            left[node] = overwritten
+    for layer, calls in layers.items():
+        layer.inplace = any(read_again for _, read_again in calls)
+        if layer.inplace:
+            left |= {node: mutations[node] for node, _ in calls}
+    return left
+
+
+def _make_pure(node):
+    """Say whether a function could be put out of place."""
+    if node.kwargs.get("inplace") is True:
+        node.kwargs = {**node.kwargs, "inplace": False}
+        return True
+    known = node.target in _OUT_OF_PLACE
+    node.target = _OUT_OF_PLACE.get(node.target, node.target)
+    return known
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps each node's value: a tensor's shape, or the value."""
+    """Runs a graph and keeps each node's value, and which nodes it overwrites."""
 
-    def __init__(self, module, graph):
+    def __init__(self, module, graph, *, count):
         super().__init__(module, garbage_collect_values=False, graph=graph)
+        self.count = count
         self.values = {}
         self.versions = {}
+        self.mutations = {}
         self.multiply_adds = {}
 
     def run_node(self, n):
-        with FlopCounterMode(display=False) as counter:
+        if self.count:
+            with FlopCounterMode(display=False) as counter:
+                value = super().run_node(n)
+            self.multiply_adds[n] = counter.get_total_flops() // 2
+        else:
             value = super().run_node(n)
+        if self._changed(n.all_input_nodes):  # and so did their views
+            self.mutations[n] = self._changed(self.versions)
+            self.versions |= {m: self.values[m]._version for m in self.mutations[n]}
         self.values[n] = value
         if isinstance(value, torch.Tensor):
             self.versions[n] = value._version
-        self.multiply_adds[n] = counter.get_total_flops() // 2
         return value
 
+    def _changed(self, nodes):
+        versions, values = self.versions, self.values
+        return {m for m in nodes if m in versions and values[m]._version != versions[m]}
 
-def _record(module, graph, example):
+
+def _record(module, graph, example, *, count):
     """Run on the meta device, which costs nothing, or on the CPU if that fails."""
     for device in ("meta", "cpu"):
         replica = _replica(module, device)
-        recorder = _Recorder(replica, graph)
+        recorder = _Recorder(replica, graph, count=count)
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                recorder.run(example.to(device))
+                with torch.random.fork_rng(devices=[]):  # dropout draws
+                    recorder.run(example.to(device))
         except Exception:
             if device == "cpu":
                 raise
@@ -175,7 +234,9 @@ def _replica(module, device):
     """Copy a module onto a device; on meta without copying a single weight."""
     memo = {}
     if device == "meta":
-        for tensor in [*module.parameters(), *module.buffers()]:
+        attributes = [v for m in module.modules() for v in vars(m).values()]
+        plain = filter(torch.is_tensor, attributes)
+        for tensor in [*module.parameters(), *module.buffers(), *plain]:
             empty = torch.empty_like(tensor, device="meta")
             is_parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
@@ -208,7 +269,8 @@ def trace_network(module, example, *, training=False):
     module.train(training)
     try:
         graph, root = _trace_graph(module)
-        runs = [_record(module, graph, example[:n]) for n in (2, 3)]
+        two = _record(module, graph, example[:2], count=not training)
+        three = _record(module, graph, example[:3], count=False)
     except TraceError:
         raise
     except Exception as error:
@@ -217,20 +279,28 @@ def trace_network(module, example, *, training=False):
         for submodule, mode in modes.items():
             submodule.training = mode
     nodes = list(graph.nodes)
+    mutations = _without_inplace(nodes, module, two.mutations)
+    overwritten = set().union(*mutations.values())
+    inputs = _inputs(nodes, mutations)
+    effects = _effects(mutations)
     root.last = len(nodes) - 1
-    values = runs[0].values
+    values = two.values
     shapes = {
         i: tuple(values[n].shape[1:])
         for i, n in enumerate(nodes)
         if isinstance(values.get(n), torch.Tensor)
     }
+    counted = two.multiply_adds
     return Trace(
         nodes=nodes,
         calls=[root],
         shapes=shapes,
-        live=_find_boundaries(nodes, runs),
-        multiply_adds={i: runs[0].multiply_adds[n] // 2 for i, n in enumerate(nodes)},
+        live=_find_boundaries(nodes, inputs, effects, overwritten, (two, three)),
+        multiply_adds={i: counted[n] // 2 for i, n in enumerate(nodes) if n in counted},
         ends=_call_ends(root),
+        overwritten=overwritten,
+        inputs=inputs,
+        effects=effects,
     )
 
 
@@ -245,33 +315,52 @@ def _call_ends(root):
     return {path: last for path, last in ends.items() if path not in repeated}
 
 
-def _dependent(nodes):
-    """Nodes whose value depends on the input."""
-    dependent = set()
+def _inputs(nodes, mutations):
+    """Map each node to its arguments and to the nodes before it that change those."""
+    inputs, so_far = {}, []
     for node in nodes:
-        if node.op == "placeholder" or dependent & set(node.all_input_nodes):
+        arguments = set(node.all_input_nodes)
+        changed = [n for n in so_far if not arguments.isdisjoint(mutations[n])]
+        inputs[node] = [*arguments, *changed]
+        so_far += [node] if node in mutations else []
+    return inputs
+
+
+def _effects(mutations):
+    return [
+        node
+        for node, overwritten in mutations.items()
+        if any(m.op == "get_attr" for m in overwritten)
+    ]
+
+
+def _dependent(inputs):
+    """Nodes whose value depends on the input of the network."""
+    dependent = set()
+    for node, before in inputs.items():
+        if node.op == "placeholder" or not dependent.isdisjoint(before):
             dependent.add(node)
     return dependent
 
 
-def _needed(nodes):
-    """Nodes that the output depends on."""
-    needed, stack = set(), [n for n in nodes if n.op == "output"]
+def _needed(inputs, ends, known=()):
+    """Nodes that some nodes depend on, themselves included, without known ones."""
+    needed, stack = set(), list(ends)
     while stack:
         node = stack.pop()
-        if node not in needed:
+        if node not in needed and node not in known:
             needed.add(node)
-            stack.extend(node.all_input_nodes)
+            stack.extend(inputs[node])
     return needed
 
 
-def _find_boundaries(nodes, runs):
+def _find_boundaries(nodes, inputs, effects, overwritten, runs):
     index = {node: i for i, node in enumerate(nodes)}
-    relevant = _dependent(nodes) & _needed(nodes)
-    last_use = {
-        n: max((index[u] for u in n.users if u in relevant), default=-1)
-        for n in relevant
-    }
+    relevant = _dependent(inputs) & _needed(inputs, [nodes[-1], *effects])
+    last_use = dict.fromkeys(relevant, -1)
+    for user in relevant:
+        for n in relevant.intersection(inputs[user]):
+            last_use[n] = max(last_use[n], index[user])
     boundaries = {-1: (nodes[0], {})}  # in front of the first node: the input
     live = []
     for i, node in enumerate(nodes[:-1]):
@@ -279,7 +368,7 @@ def _find_boundaries(nodes, runs):
             live.append(node)
         live = [n for n in live if last_use[n] > i]
         found = _boundary(live, runs)
-        if found is not None:
+        if found is not None and found[0] not in overwritten:
             boundaries[i] = found
     return boundaries
 
@@ -294,8 +383,8 @@ def _boundary(live, runs):
     z2, z3 = two[node], three[node]
     if z2.ndim < 2 or (z2.shape[0], z3.shape[0]) != (2, 3):
         return None
-    if not z2.is_floating_point() or z2._version != runs[0].versions[node]:
-        return None  # integers, or written in place later on
+    if not z2.is_floating_point():
+        return None
     static = {n: _expression(two[n], three[n], z2) for n in live if n is not node}
     return None if None in static.values() else (node, static)
 
@@ -361,15 +450,13 @@ def section_graph(trace, start, stop):
         graph.output(z)
         return graph
     node, static = trace.live[start]
-    env[node] = z
+    # The one boundary that a network may overwrite is its input.
+    env[node] = graph.call_method("clone", (z,)) if node in trace.overwritten else z
     env.update({n: _replay(graph, z, e) for n, e in static.items()})
     end = trace.nodes[-1].args[0] if stop is None else trace.live[stop][0]
-    wanted, stack = set(), list(_nodes_in(end))
-    while stack:
-        node = stack.pop()
-        if node not in wanted and node not in env:
-            wanted.add(node)
-            stack.extend(node.all_input_nodes)
+    nodes = trace.nodes if stop is None else trace.nodes[: stop + 1]
+    effects = set(trace.effects).intersection(nodes[start + 1 :])
+    wanted = _needed(trace.inputs, [*_nodes_in(end), *effects], env)
     for node in trace.nodes:
         if node in wanted:
             env[node] = graph.node_copy(node, env.__getitem__)

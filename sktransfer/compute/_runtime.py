@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Runtime", "synchronise"]
+__all__ = ["Runtime", "pad_rows", "synchronise"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,24 @@ def synchronise(device):
     """Wait until a device has done what it was asked for, so that it can be timed."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def pad_rows(z, n):
+    """Append rows of zeros to a batch of vectors until it has n rows.
+
+    Matrices of other shapes are multiplied by other routines, which round differently.
+    In batches of one size, what a row becomes does not depend on its company.
+
+    Parameters
+    ----------
+    z : torch.Tensor of shape (m, ...)
+        Batches of anything but vectors stay as they are.
+    n : int
+
+    Returns
+    -------
+    torch.Tensor of shape (max(m, n), d), or z
+    """
+    if z.ndim != 2 or len(z) >= n:
+        return z
+    return torch.nn.functional.pad(z, (0, 0, 0, n - len(z)))

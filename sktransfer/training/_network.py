@@ -80,7 +80,7 @@ def random_head(network, activations, n_outputs, seed):
     -------
     torch.nn.Linear
     """
-    n_features = network.features(activations[:2], 2).shape[1]
+    n_features = network.features(activations[[0]], 1).shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Linear(n_features, n_outputs)

@@ -38,7 +38,8 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     bias = torch.from_numpy(model.intercept_).float()  # (k,)
     if n_classes == 2:
         coef, bias = torch.cat([-coef, coef]) / 2, torch.cat([-bias, bias]) / 2
-    head = nn.Linear(coef.shape[1], n_classes)
+    # Drawing weights that are overwritten would advance torch's global generator.
+    head = nn.utils.skip_init(nn.Linear, coef.shape[1], n_classes)
     with torch.no_grad():
         head.weight.copy_(coef)
         head.bias.copy_(bias)

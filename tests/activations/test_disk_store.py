@@ -17,9 +17,7 @@ from sktransfer.activations._disk_store import DiskStore, open_disk_store
 
 def _rows(n, size=5_000, seed=0):
     rng = np.random.RandomState(seed)
-    return {
-        f"{seed}-{i}".encode(): rng.rand(size).astype(np.float32) for i in range(n)
-    }
+    return {f"{seed}-{i}".encode(): rng.rand(size).astype(np.float32) for i in range(n)}
 
 
 def _assert_same(found, expected):

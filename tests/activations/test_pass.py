@@ -10,7 +10,6 @@ from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples
 from tests.activations.conftest import PREPROCESSING, small_network
 
-
 pytestmark = pytest.mark.usefixtures("computing_is_dear")
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from sktransfer.compute import Runtime, synchronise
+from sktransfer.compute import Runtime, pad_rows, synchronise
 
 
 def test_the_key_leaves_out_what_changes_no_result():
@@ -11,3 +11,15 @@ def test_the_key_leaves_out_what_changes_no_result():
 
 def test_synchronise_does_nothing_on_a_cpu():
     assert synchronise(torch.device("cpu")) is None
+
+
+def test_pad_rows_appends_zeros_to_vectors():
+    z = torch.ones(2, 3)
+    padded = pad_rows(z, 4)
+    assert padded.tolist() == [[1.0] * 3] * 2 + [[0.0] * 3] * 2
+    assert pad_rows(z, 2) is z and pad_rows(z, 1) is z
+
+
+def test_pad_rows_leaves_maps_alone():
+    z = torch.ones(2, 3, 4, 4)
+    assert pad_rows(z, 4) is z

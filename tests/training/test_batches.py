@@ -33,7 +33,9 @@ def test_each_pass_is_shuffled_anew_and_reproducibly():
     first, second = passes(0)
     assert not torch.equal(first, second)
     assert torch.equal(first.sort().values, torch.arange(50))
-    assert all(torch.equal(a, b) for a, b in zip(passes(0), (first, second), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(passes(0), (first, second), strict=True)
+    )
 
 
 def test_activations_targets_and_weights_stay_together():

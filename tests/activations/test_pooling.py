@@ -1,0 +1,139 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sktransfer.activations import Pool, check_pooling
+from sktransfer.activations._pooling import layout_of
+
+SQUARE, WIDE, VECTOR = (3, 32, 32), (3, 32, 64), (10,)
+
+
+def random_activation(shape, n=4):
+    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_shape", "layout"),
+    [
+        ((7,), SQUARE, "vector"),
+        ((7,), VECTOR, "vector"),
+        ((5, 6), SQUARE, "tokens"),
+        ((5, 6), VECTOR, "tokens"),
+        ((5, 4, 4), SQUARE, "channels_first"),
+        ((4, 4, 5), SQUARE, "channels_last"),
+        ((4, 4, 4), SQUARE, "channels_first"),
+        ((8, 1, 1), SQUARE, "channels_first"),
+        ((1, 1, 8), SQUARE, "channels_last"),
+        ((6, 4, 8), WIDE, "channels_first"),
+        ((4, 8, 6), WIDE, "channels_last"),
+        ((5, 4, 4), VECTOR, "other"),
+        ((2, 3, 4, 5), SQUARE, "other"),
+    ],
+)
+def test_layout_of(shape, input_shape, layout):
+    assert layout_of(shape, input_shape) == layout
+
+
+@pytest.mark.parametrize("pool_size", [1, 2, 3])
+def test_maps_agree_with_torch(pool_size):
+    z = random_activation((5, 6, 6))  # (n, c, h, w)
+    average = F.adaptive_avg_pool2d(z, pool_size).flatten(1)
+    largest = F.adaptive_max_pool2d(z, pool_size).flatten(1)
+    both = torch.cat([average, largest], 1)
+    for pooling, expected in [("avg", average), ("max", largest), ("avgmax", both)]:
+        pool = Pool(pooling, pool_size, z.shape[1:], SQUARE)
+        torch.testing.assert_close(pool(z), expected, rtol=0, atol=0)
+        last = z.permute(0, 2, 3, 1)
+        pool = Pool(pooling, pool_size, last.shape[1:], SQUARE)
+        torch.testing.assert_close(pool(last), expected)
+
+
+def test_average_of_a_map_is_its_mean():
+    z = random_activation((5, 6, 6))
+    pool = Pool("avg", 1, (5, 6, 6), SQUARE)
+    torch.testing.assert_close(pool(z), z.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "input_shape", "grid", "n_extra"),
+    [
+        (16, SQUARE, (4, 4), 0),
+        (17, SQUARE, (4, 4), 1),  # a class token
+        (18, SQUARE, (4, 4), 2),  # and one of distillation
+        (21, SQUARE, (4, 4), 5),  # and four registers
+        (9, WIDE, (2, 4), 1),
+        (261, SQUARE, (16, 16), 5),
+        (197, SQUARE, (14, 14), 1),
+        (12, VECTOR, (1, 12), 0),
+    ],
+)
+def test_tokens_are_a_grid(n_tokens, input_shape, grid, n_extra):
+    pool = Pool("avg", 1, (n_tokens, 6), input_shape)
+    assert (pool.grid, pool.n_extra) == (grid, n_extra)
+    z = random_activation((n_tokens, 6))
+    torch.testing.assert_close(pool(z), z[:, n_extra:].mean(1))
+    pool = Pool("max", 1, (n_tokens, 6), input_shape)
+    torch.testing.assert_close(pool(z), z[:, n_extra:].amax(1))
+
+
+def test_tokens_are_pooled_where_they_are_in_the_image():
+    z = random_activation((17, 6))
+    as_map = z[:, 1:].reshape(4, 4, 4, 6).permute(0, 3, 1, 2)  # (n, c, h, w)
+    expected = F.adaptive_avg_pool2d(as_map, 2).flatten(1)
+    torch.testing.assert_close(Pool("avg", 2, (17, 6), SQUARE)(z), expected)
+
+
+def test_tokens_of_no_grid_are_divided_lengthwise():
+    z = random_activation((1000, 6))
+    pool = Pool("avg", 2, (1000, 6), VECTOR)
+    halves = torch.stack([z[:, :500].mean(1), z[:, 500:].mean(1)], -1)  # (n, c, 2)
+    expected = halves[:, :, None].expand(-1, -1, 2, -1).flatten(1)
+    torch.testing.assert_close(pool(z), expected)
+
+
+def test_cls_is_the_first_token():
+    z = random_activation((17, 6))
+    assert torch.equal(Pool("cls", 1, (17, 6), SQUARE)(z), z[:, 0])
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 4, 4), (4, 4, 5), (17, 6), (2, 3, 4, 5)])
+def test_flatten_keeps_all(shape):
+    z = random_activation(shape)
+    assert torch.equal(Pool("flatten", 1, shape, SQUARE)(z), z.reshape(4, -1))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
+def test_vectors_stay_as_they_are(pooling):
+    z = random_activation((6,))
+    assert torch.equal(Pool(pooling, 2, (6,), SQUARE)(z), z)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "flatten"])
+@pytest.mark.parametrize("pool_size", [1, 3])
+@pytest.mark.parametrize("shape", [(6,), (5, 4, 4), (4, 4, 5), (17, 6), (2, 3, 4, 5)])
+def test_n_features_is_what_comes_out(pooling, pool_size, shape):
+    pool = Pool(pooling, pool_size, shape, SQUARE)
+    assert pool(random_activation(shape)).shape == (4, pool.n_features(shape))
+
+
+def test_n_features_of_cls():
+    assert Pool("cls", 1, (17, 6), SQUARE).n_features((17, 6)) == 6
+
+
+def test_repr_tells_pools_apart():
+    pool = Pool("avg", 2, (5, 4, 4), SQUARE)
+    assert repr(pool) == "Pool('avg', pool_size=2, layout='channels_first')"
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 4, 4), (16, 6)])
+def test_cls_needs_a_class_token(shape):
+    with pytest.raises(ValueError, match="`pooling='cls'` needs a class token") as info:
+        check_pooling("cls", 1, shape, SQUARE, "layer3")
+    assert f"stage 'layer3' has none: its shape is {shape}. Use 'avg'" in str(
+        info.value
+    )
+
+
+def test_check_pooling_passes():
+    check_pooling("cls", 1, (17, 6), SQUARE, "blocks.3")
+    check_pooling("avg", 2, (6,), SQUARE, "blocks.3")

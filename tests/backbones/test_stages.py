@@ -1,0 +1,145 @@
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.backbones import Stage, load_backbone
+from sktransfer.backbones._stages import find_classifier, find_stages, last_boundary
+from sktransfer.backbones._trace import trace_network
+from sktransfer.inputs import ImagePreprocessing
+
+SMALL = ImagePreprocessing(
+    size=(16, 16), resize=16, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+
+
+def mlp(*widths):
+    layers = []
+    for a, b in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def named(**layers):
+    module = nn.Sequential()
+    for name, layer in layers.items():
+        module.add_module(name, layer)
+    return module
+
+
+def test_stages_of_resnet18_have_their_blocks(resnet18):
+    assert [(s.name, s.blocks) for s in resnet18.stages] == [
+        ("stem", ("conv1", "bn1", "relu")),
+        ("layer1", ("layer1.0",)),
+        ("layer2", ("layer2.0",)),
+        ("layer3", ("layer3.0",)),
+        ("layer4", ("layer4.0",)),
+    ]
+    assert resnet18.stages[0].end < resnet18.stages[1].end
+
+
+def test_stages_of_mlp_are_its_layers():
+    backbone = load_backbone(mlp(5, 8, 8, 8, 3))
+    assert backbone.stage_names == ["0", "2", "4", "6"]
+    assert backbone.boundaries.keys() == {"0", "2", "4", "6"} | {"1", "3", "5"} & set(
+        backbone.boundaries
+    )
+
+
+def test_layer_without_weights_belongs_to_the_stage_before_it():
+    backbone = load_backbone(mlp(5, 8, 8, 3))
+    prefix, _ = backbone.split(1)
+    assert (prefix(torch.randn(20, 5)) >= 0).all(), "the activation is left out"
+
+
+def test_convolutions_of_one_size_are_one_stage():
+    def block(a, b):
+        return [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
+
+    module = nn.Sequential(
+        *block(3, 4),
+        *block(4, 4),
+        nn.MaxPool2d(2),
+        *block(4, 8),
+        *block(8, 8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
+    backbone = load_backbone(module, preprocessing=SMALL)
+    assert [s.name for s in backbone.stages][:2] == ["stem", "7"]
+    assert backbone.activation_shape("stem") == (4, 8, 8)
+    assert backbone.activation_shape("7") == (8, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["fc", "classifier", "head", "output"])
+def test_classifier_is_no_stage(name):
+    module = named(a=nn.Linear(3, 4), r=nn.ReLU(), **{name: nn.Linear(4, 2)})
+    backbone = load_backbone(module)
+    assert backbone.stage_names == ["a"]
+    assert backbone.activation_shape("features") == (4,)
+
+
+def test_network_without_classifier_has_its_output_for_features():
+    module = named(a=nn.Linear(3, 4), r=nn.ReLU(), b=nn.Linear(4, 2))
+    backbone = load_backbone(module)
+    assert backbone.stage_names == ["a", "b"]
+    assert backbone.activation_shape("features") == (2,)
+    x = torch.randn(4, 3)
+    prefix, suffix = backbone.split("features")
+    assert torch.equal(prefix(x), module(x))
+    assert torch.equal(suffix(prefix(x)), module(x))
+
+
+def test_find_classifier_by_name_and_by_given_paths():
+    module = named(a=nn.Linear(3, 4), r=nn.ReLU(), head=nn.Linear(4, 2))
+    trace = trace_network(module, torch.zeros(3, 3))
+    assert find_classifier(trace, module) == 3
+    assert find_classifier(trace, module, ["a", "head"]) == 1
+    assert find_classifier(trace, module, ["nothing"]) is None
+    relu = nn.Sequential(nn.ReLU())
+    assert find_classifier(trace_network(relu, torch.zeros(3, 3)), relu) is None
+
+
+def test_last_boundary():
+    module = mlp(3, 4, 2)
+    trace = trace_network(module, torch.zeros(3, 3))
+    assert last_boundary(trace, trace.live) == 3
+    assert last_boundary(trace, trace.live, before=3) == 2
+
+
+def test_find_stages_does_not_go_beyond_the_limit():
+    module = mlp(3, 4, 4, 2)
+    trace = trace_network(module, torch.zeros(3, 3))
+    stages = find_stages(trace, module, trace.live.keys(), 4)
+    assert [stage.name for stage in stages] == ["0", "2"]
+    assert stages[-1] == Stage("2", (), 4)
+
+
+def test_network_without_weights_is_one_stage():
+    backbone = load_backbone(nn.Sequential(nn.ReLU()), n_features=3)
+    assert backbone.stages == [Stage("network", (), None)]
+    prefix, suffix = backbone.split(1)
+    x = torch.randn(2, 3)
+    assert torch.equal(suffix(prefix(x)), x.relu())
+    assert torch.equal(prefix(x), x.relu())
+
+
+def test_submodules_named_like_boundaries_get_an_underscore():
+    module = named(
+        input=nn.Linear(3, 4),
+        r=nn.ReLU(),
+        features=nn.Linear(4, 4),
+        s=nn.ReLU(),
+        output=nn.Linear(4, 5),
+        last=nn.Linear(5, 2),
+    )
+    backbone = load_backbone(module)
+    assert backbone.stage_names == ["input_", "features_", "output_", "last"]
+    x = torch.randn(4, 3)
+    for k in range(5):
+        prefix, suffix = backbone.split(k)
+        assert torch.allclose(suffix(prefix(x)), module(x))
+    assert torch.equal(backbone.split("input")[0](x), x)
+    assert torch.equal(backbone.split("output")[0](x), module(x))
+    assert backbone.activation_shape("input_") == (4,)
+    assert backbone.activation_shape("output_") == (5,)

@@ -1,0 +1,509 @@
+import io
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from skorch import NeuralNetClassifier
+from torch import nn
+
+from sktransfer import (
+    FineTunedClassifier,
+    PretrainedFeatureExtractor,
+    config_context,
+)
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import as_samples, iter_batches
+
+DIGITS = load_digits(n_class=3)
+X, Y = DIGITS.images[:36], DIGITS.target[:36]
+X_NEW, Y_NEW = DIGITS.images[36:136], DIGITS.target[36:136]
+ROWS, ROWS_NEW = DIGITS.data[:36] / 16, DIGITS.data[36:136] / 16
+
+
+def make_network():
+    return nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU())
+
+
+def make_wide_network():
+    return nn.Sequential(nn.LazyLinear(32), nn.ReLU())
+
+
+def tiny(**settings):
+    """Classify rows with a network of two stages."""
+    settings = {"max_epochs": 2, "lr": 1e-2, "random_state": 0, **settings}
+    return FineTunedClassifier(settings.pop("backbone", make_network), **settings)
+
+
+def lite(**settings):
+    """Classify images with the shipped weights."""
+    settings = {"max_epochs": 1, "random_state": 0, "image_size": 64, **settings}
+    return FineTunedClassifier(value_range=(0, 16), **settings)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """In networks this small threads wait for each other longer than they compute."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(autouse=True)
+def _exact():
+    """Round nothing that is kept, so that values can be compared."""
+    with config_context(activation_dtype="float32"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return load_backbone("efficientnet_lite0", image_size=64)
+
+
+@parametrize_with_checks(
+    [
+        FineTunedClassifier(make_network, freeze="all"),
+        FineTunedClassifier(make_network, freeze=1, max_epochs=2, lr=1e-2),
+    ]
+)
+def test_sklearn_contract(estimator, check):
+    check(estimator)
+
+
+# What is frozen
+
+
+@pytest.mark.parametrize(
+    ("freeze", "boundary", "depth"),
+    [
+        ("none", "input", 0),
+        (8, "blocks.6", 8),
+        (-1, "blocks.6", 8),
+        (0.9, "blocks.6", 8),
+        ("blocks.6", "blocks.6", 8),
+        ("blocks.5.1", "blocks.5.1", 6),
+        ("all", "features", 9),
+        (9, "features", 9),
+        ("auto", "features", 9),
+    ],
+)
+def test_frozen_tensors_are_the_pretrained_ones(pretrained, freeze, boundary, depth):
+    model = lite(freeze=freeze, batch_norm="train").fit(X, Y)
+    assert (model.boundary_, model.freeze_depth_) == (boundary, depth)
+    prefix = model.backbone_.section("input", boundary)
+    frozen = {*dict(prefix.named_parameters()), *dict(prefix.named_buffers())}
+    before = pretrained.module.state_dict()
+    suffix = dict(model.net_.module_.suffix.named_parameters())
+    for name, value in model.backbone_.module.state_dict().items():
+        if name in frozen:
+            assert torch.equal(value, before[name]), name
+        elif name in suffix:
+            assert not torch.equal(value, before[name]), name
+    assert bool(suffix) == (boundary != "features")
+    assert not any(p.requires_grad for p in prefix.parameters())
+    assert all(p.requires_grad for p in suffix.values())
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "train"])
+def test_statistics_of_trained_stages(pretrained, batch_norm):
+    model = lite(freeze=8, batch_norm=batch_norm).fit(X, Y)
+    before = pretrained.module.state_dict()
+    buffers = dict(model.net_.module_.suffix.named_buffers())
+    same = [torch.equal(value, before[name]) for name, value in buffers.items()]
+    assert len(same) == 3 and all(same) == (batch_norm == "eval")
+    assert any(same) == (batch_norm == "eval")
+
+
+def test_module_given_as_backbone_is_never_changed():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU()).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    model = tiny(backbone=module, freeze="none", batch_norm="train").fit(ROWS, Y)
+    assert model.backbone is module and module.training
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.requires_grad for p in module.parameters())
+    assert not torch.equal(model.backbone_.module[0].weight, before["0.weight"])
+
+
+def test_unknown_freeze():
+    with pytest.raises(ValueError, match="`freeze` must be one of .*Got 'blocks.77'"):
+        lite(freeze="blocks.77").fit(X, Y)
+    with pytest.raises(ValueError, match=r"an int in \[-9, 9\].*Got 10\."):
+        lite(freeze=10).fit(X, Y)
+
+
+# The probe
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_probe_is_logistic_regression(n_classes):
+    kept, new = n_classes > Y, n_classes > Y_NEW
+    probe = lite(freeze="all", C=0.5).fit(X[kept], Y[kept])
+    extractor = PretrainedFeatureExtractor(image_size=64, value_range=(0, 16))
+    features = extractor.fit_transform(X[kept])
+    reference = LogisticRegression(C=0.5, max_iter=1000).fit(features, Y[kept])
+    new_features = extractor.transform(X_NEW[new])
+    expected = reference.predict_proba(new_features)
+    np.testing.assert_allclose(probe.predict_proba(X_NEW[new]), expected, atol=2e-3)
+    np.testing.assert_array_equal(
+        probe.predict(X_NEW[new]), reference.predict(new_features)
+    )
+    coef = probe.module_.network.head.weight.detach().numpy()
+    coef = coef[1:] - coef[:1] if n_classes == 2 else coef
+    np.testing.assert_allclose(coef, reference.coef_, atol=5e-3)
+
+
+def test_probe_is_a_good_classifier():
+    assert lite(freeze="all").fit(X, Y).score(X_NEW, Y_NEW) >= 0.95
+
+
+def test_training_starts_from_the_probe():
+    probe = tiny(freeze="all").fit(ROWS, Y)
+    model = tiny(freeze=1, lr=1e-9).fit(ROWS, Y)
+    np.testing.assert_allclose(
+        model.predict_proba(ROWS_NEW), probe.predict_proba(ROWS_NEW), atol=1e-4
+    )
+    model = tiny(freeze=1, lr=1e-9, head_init="random").fit(ROWS, Y)
+    difference = model.predict_proba(ROWS_NEW) - probe.predict_proba(ROWS_NEW)
+    assert abs(difference).max() > 0.01
+
+
+def test_training_lowers_the_loss():
+    history = tiny(freeze="none", max_epochs=30).fit(ROWS, Y).history_
+    assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
+
+
+# Predictions
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["two", "zero", "one"]),
+        np.array(["two", "zero", "one"], dtype=object),
+        np.array([7, -1, 3]),
+        np.array([False, True, True]),
+    ],
+    ids=lambda labels: str(labels.dtype),
+)
+def test_labels_keep_their_type(freeze, labels):
+    y = labels[Y]
+    model = tiny(freeze=freeze, C=100).fit(ROWS, y)
+    classes = np.unique(y)
+    assert model.classes_.dtype == y.dtype and model.classes_.tolist() == [*classes]
+    predicted = model.predict(ROWS_NEW)
+    assert predicted.dtype == y.dtype and {*predicted} <= {*classes}
+    best = model.predict_proba(ROWS_NEW).argmax(1)
+    assert predicted.tolist() == classes[best].tolist()
+    assert model.score(ROWS, y) > 0.5
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_probabilities_and_scores(freeze):
+    model = tiny(freeze=freeze).fit(ROWS, Y)
+    probabilities = model.predict_proba(ROWS_NEW)
+    assert probabilities.dtype == np.float64 and probabilities.shape == (100, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
+    scores = model.decision_function(ROWS_NEW)
+    assert scores.shape == (100, 3) and scores.dtype == np.float64
+    np.testing.assert_allclose(softmax(scores, axis=1), probabilities)
+
+
+def test_score_of_two_classes_is_that_of_the_second():
+    kept = Y < 2
+    model = tiny(freeze=1).fit(ROWS[kept], Y[kept])
+    scores = model.decision_function(ROWS_NEW)
+    assert scores.shape == (100,)
+    probabilities = model.predict_proba(ROWS_NEW)
+    np.testing.assert_allclose(1 / (1 + np.exp(-scores)), probabilities[:, 1])
+    assert np.array_equal(model.predict(ROWS_NEW) == 1, scores > 0)
+
+
+def test_a_row_does_not_depend_on_its_company():
+    model = tiny(freeze=1).fit(ROWS, Y)
+    alone = [model.decision_function(row[None])[0] for row in ROWS_NEW]
+    np.testing.assert_array_equal(model.decision_function(ROWS_NEW), alone)
+
+
+def test_random_state_fixes_everything():
+    models = [
+        tiny(freeze=1, head_init="random", random_state=seed).fit(ROWS, Y)
+        for seed in (0, 0, 1)
+    ]
+    first, again, other = [model.predict_proba(ROWS_NEW) for model in models]
+    np.testing.assert_array_equal(first, again)
+    assert abs(first - other).max() > 1e-3
+
+
+def test_order_of_the_samples_changes_nothing():
+    order = np.random.RandomState(0).permutation(len(Y))
+    model = tiny(freeze=1, batch_size=8).fit(ROWS, Y)
+    shuffled = tiny(freeze=1, batch_size=8).fit(ROWS[order], Y[order])
+    np.testing.assert_allclose(
+        model.predict_proba(ROWS_NEW), shuffled.predict_proba(ROWS_NEW), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("freeze", ["all", "none"])
+def test_fit_touches_no_global_generator(freeze):
+    torch_state = torch.random.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    tiny(freeze=freeze, head_init="random").fit(ROWS, Y).predict(ROWS)
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    same = np.random.get_state()[1] == numpy_state  # noqa: NPY002
+    assert same.all()
+
+
+# Weights of samples and classes
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_weights_of_one_are_no_weights(freeze):
+    plain = tiny(freeze=freeze).fit(ROWS, Y)
+    weighted = tiny(freeze=freeze).fit(ROWS, Y, sample_weight=np.ones(len(Y)))
+    np.testing.assert_array_equal(
+        plain.predict_proba(ROWS_NEW), weighted.predict_proba(ROWS_NEW)
+    )
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0, 2: 0.5}])
+def test_class_weight_is_a_sample_weight(freeze, class_weight):
+    y = np.where(np.arange(len(Y)) % 4, Y, 0)
+    weight = compute_sample_weight(class_weight, y)
+    by_class = tiny(freeze=freeze, class_weight=class_weight).fit(ROWS, y)
+    by_sample = tiny(freeze=freeze).fit(ROWS, y, sample_weight=weight)
+    plain = tiny(freeze=freeze).fit(ROWS, y)
+    probabilities = by_class.predict_proba(ROWS_NEW)
+    np.testing.assert_allclose(
+        probabilities, by_sample.predict_proba(ROWS_NEW), atol=1e-6
+    )
+    assert abs(probabilities - plain.predict_proba(ROWS_NEW)).max() > 1e-3
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
+    weight = np.random.RandomState(0).randint(0, 3, len(Y))
+    weighted = tiny(freeze=freeze, batch_size=8).fit(ROWS, Y, sample_weight=weight)
+    repeated = tiny(freeze=freeze, batch_size=8)
+    repeated.fit(ROWS.repeat(weight, axis=0), Y.repeat(weight))
+    np.testing.assert_allclose(
+        weighted.predict_proba(ROWS_NEW), repeated.predict_proba(ROWS_NEW), rtol=1e-6
+    )
+
+
+def test_class_without_weight_is_absent():
+    weight = np.where(Y == 2, 0.0, 1.0)
+    model = tiny(freeze="all").fit(ROWS, Y, sample_weight=weight)
+    assert model.classes_.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="at least two classes among the samples"):
+        tiny().fit(ROWS, Y, sample_weight=np.where(Y == 2, 1.0, 0.0))
+
+
+# Attributes
+
+
+def test_history_of_training():
+    history = tiny(freeze=1, max_epochs=3).fit(ROWS, Y).history_
+    assert isinstance(history, pd.DataFrame)
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert {"train_loss", "dur"} <= {*history.columns}
+
+
+def test_history_of_the_probe():
+    model = tiny(freeze="all").fit(ROWS, Y)
+    assert model.history_.columns.tolist() == ["epoch", "train_loss", "n_iter"]
+    loss = -log_softmax(model.decision_function(ROWS), axis=1)[range(36), Y].mean()
+    assert model.history_["train_loss"].tolist() == pytest.approx([loss], rel=1e-5)
+
+
+@pytest.mark.parametrize("freeze", ["all", 8])
+def test_module_goes_from_model_inputs_to_scores(freeze):
+    model = lite(freeze=freeze).fit(X, Y)
+    samples = as_samples(X_NEW[:8], model.preprocessing_, value_range=(0, 16))
+    (batch,) = iter_batches(samples, model.preprocessing_, 8)
+    with torch.inference_mode():
+        scores = model.module_(model.preprocessing_.to_input(batch)).numpy()
+    expected = model.decision_function(X_NEW[:8])
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_net_goes_from_activations_to_probabilities(freeze):
+    model = tiny(freeze=freeze).fit(ROWS, Y)
+    assert isinstance(model.net_, NeuralNetClassifier)
+    assert model.net_.module_ is model.module_.network
+    with torch.inference_mode():
+        z = model.module_.prefix(torch.from_numpy(ROWS_NEW).float())
+    np.testing.assert_allclose(
+        model.net_.predict_proba(z), model.predict_proba(ROWS_NEW), rtol=1e-5
+    )
+    assert model.net_.history[:, "train_loss"] == [*model.history_["train_loss"]]
+
+
+@pytest.mark.parametrize(
+    ("freeze", "n"), [("all", 27), (1, 136 + 27), ("none", 1040 + 136 + 27)]
+)
+def test_n_trainable_parameters(freeze, n):
+    assert tiny(freeze=freeze).fit(ROWS, Y).n_trainable_parameters_ == n
+
+
+def test_pooling_goes_to_the_head():
+    model = lite(freeze="all", pooling="avgmax").fit(X, Y)
+    assert model.module_.network.head.in_features == 2 * 1280
+    with pytest.raises(ValueError, match="`pooling='cls'` needs a class token"):
+        lite(freeze="all", pooling="cls").fit(X, Y)
+
+
+def test_labels_of_a_dataset(tmp_path):
+    class Labelled(torch.utils.data.Dataset):
+        targets = Y.tolist()
+
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, i):
+            return X[i], Y[i]
+
+    model = lite(freeze="all").fit(Labelled())
+    expected = lite(freeze="all").fit(X, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(X_NEW[:5]), expected.predict_proba(X_NEW[:5])
+    )
+
+
+# Around the estimator
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+@pytest.mark.parametrize("used", [False, True])
+def test_pickle_and_joblib(freeze, used):
+    model = tiny(freeze=freeze).fit(ROWS, Y)
+    expected = clone(model).fit(ROWS, Y).predict_proba(ROWS_NEW)
+    if used:
+        model.predict(ROWS_NEW)
+    joblib.dump(model, file := io.BytesIO())
+    copies = [
+        pickle.loads(pickle.dumps(model)),
+        joblib.load(io.BytesIO(file.getvalue())),
+    ]
+    for copy in copies:
+        np.testing.assert_array_equal(copy.predict_proba(ROWS_NEW), expected)
+        assert copy.net_.module_ is copy.module_.network
+        pd.testing.assert_frame_equal(copy.history_, model.history_)
+        copy.fit(ROWS, Y)
+        np.testing.assert_array_equal(copy.predict_proba(ROWS_NEW), expected)
+
+
+def test_pickle_of_the_shipped_weights_holds_them_once(pretrained):
+    model = lite(freeze=8).fit(X, Y)
+    data = pickle.dumps(model)
+    n_bytes = 4 * pretrained.n_parameters
+    assert n_bytes < len(data) < 1.2 * n_bytes
+    copy = pickle.loads(data)
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
+def test_grid_search_over_backbone():
+    grid = {"backbone": [make_network, make_wide_network]}
+    search = GridSearchCV(tiny(freeze="all"), grid, cv=2, error_score="raise")
+    search.fit(ROWS, Y)
+    assert len({*search.cv_results_["mean_test_score"]}) == 2
+    assert search.best_params_ == {"backbone": make_wide_network}
+    best = search.best_estimator_
+    assert best.backbone_.module[0].out_features == 32
+    model = clone(best).set_params(backbone=make_network).fit(ROWS, Y)
+    assert model.backbone_.module[0].out_features == 16
+
+
+def test_grid_search_over_names_of_backbones():
+    grid = {"backbone": ["efficientnet_lite0", "torchvision/squeezenet1_1"]}
+    model = lite(freeze="all", weights=None)
+    search = GridSearchCV(model, grid, cv=2, error_score="raise", refit=False)
+    search.fit(X, Y)
+    assert len({*search.cv_results_["mean_test_score"]}) == 2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_search_and_validation_in_processes(n_jobs):
+    torch.manual_seed(0)
+    backbone = nn.Sequential(
+        nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
+    model = tiny(backbone=backbone, max_epochs=3)
+    search = GridSearchCV(
+        model, {"freeze": [0, 1, "all"]}, cv=2, n_jobs=n_jobs, error_score="raise"
+    ).fit(ROWS, Y)
+    alone = GridSearchCV(model, {"freeze": [0, 1, "all"]}, cv=2).fit(ROWS, Y)
+    name = "mean_test_score"
+    np.testing.assert_allclose(search.cv_results_[name], alone.cv_results_[name])
+    scores = cross_val_score(model.set_params(freeze=1), ROWS, Y, cv=2, n_jobs=n_jobs)
+    assert scores.mean() == pytest.approx(alone.cv_results_[name][1])
+
+
+# Errors
+
+
+def test_not_fitted():
+    with pytest.raises(NotFittedError, match="FineTunedClassifier instance"):
+        lite().predict(X)
+
+
+def test_y_is_needed():
+    with pytest.raises(ValueError, match="`y` is needed to fit FineTunedClassifier"):
+        lite().fit(X)
+
+
+@pytest.mark.parametrize("model", [lite(), tiny()], ids=["images", "rows"])
+def test_y_that_cannot_be_learned(model):
+    data = X if model.backbone == "efficientnet_lite0" else ROWS
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.fit(data, Y[:-1])
+    with pytest.raises(ValueError, match="at least two classes .* Got one class: 'a'"):
+        model.fit(data, np.array(["a"] * len(Y), dtype=object))
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        model.fit(data, Y + 0.5)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        model.fit(data, np.stack([Y, Y], axis=1))
+
+
+def test_weights_that_cannot_be_used():
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(3,\)"):
+        tiny().fit(ROWS, Y, sample_weight=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_w"):
+        tiny().fit(ROWS, Y, sample_weight=np.where(Y == 1, -1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"freeze": 1.5},
+        {"pooling": "mean"},
+        {"head_init": "zero"},
+        {"C": 0},
+        {"max_epochs": 0},
+        {"lr": 0},
+        {"backbone_lr_ratio": -1},
+        {"weight_decay": -1},
+        {"batch_norm": "on"},
+        {"class_weight": "even"},
+    ],
+)
+def test_parameters_are_validated(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of Fine"):
+        tiny(**changes).fit(ROWS, Y)

@@ -1,0 +1,35 @@
+"""The examples run."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty images of various sizes: dark ones in one class, bright in the other."""
+    rng = np.random.default_rng(0)
+    for label, low in (("bright", 128), ("dark", 0)):
+        (tmp_path / label).mkdir()
+        for i in range(10):
+            values = rng.integers(low, low + 128, (20 + i, 30 - i, 3), dtype=np.uint8)
+            Image.fromarray(values).save(tmp_path / label / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_choose_the_depth_takes_a_folder(folder, monkeypatch, capsys):
+    script = EXAMPLES / "01_start" / "0010_choose_the_depth.py"
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [script.name, str(folder)])
+    table = runpy.run_path(str(script))["table"]
+    assert table["held out"].between(0, 1).all()
+    assert table.set_index("method").loc["features", "held out"] == 1
+    assert (folder / "choose_the_depth.png").is_file()
+    assert "12 training images, 8 held-out images" in capsys.readouterr().out

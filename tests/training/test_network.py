@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.training import Network, random_head
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    suffix = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network(suffix, pool, nn.Linear(4, 2))
+
+
+Z = torch.randn(10, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_forward_is_suffix_pool_and_head(network):
+    network.eval()
+    expected = network.head(network.suffix(Z).mean((2, 3)))
+    torch.testing.assert_close(network(Z), expected)
+
+
+def test_features_are_what_the_head_sees(network):
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    network.train()
+    features = network.features(Z, 4)
+    assert network.suffix.training
+    assert not features.requires_grad and features.device.type == "cpu"
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    network.eval()
+    torch.testing.assert_close(network.head(features), network(Z))
+
+
+def test_features_do_not_depend_on_the_batch_size(network):
+    torch.testing.assert_close(network.features(Z, 1), network.features(Z, 10))
+
+
+def test_random_head_is_seeded_and_leaves_the_global_generator(network):
+    network.head = None
+    state = torch.random.get_rng_state()
+    heads = [random_head(network, Z, 3, seed) for seed in (0, 0, 1)]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert heads[0].weight.shape == (3, 4)
+    assert torch.equal(heads[0].weight, heads[1].weight)
+    assert not torch.equal(heads[0].weight, heads[2].weight)
