@@ -8,7 +8,8 @@ __all__ = ["digest", "digest_samples", "file_digest"]
 
 _SIZE = 16
 _lock = threading.Lock()
-_files = {}  # absolute path: ((size, mtime, inode), digest)
+# Absolute path: (size, times and inode, digest).
+_files: dict[str, tuple[tuple, bytes]] = {}
 
 
 def digest(*parts):

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS by_use ON entries (used);
 CREATE TABLE IF NOT EXISTS data (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 """
-_stores = {}
+_stores: dict[tuple[str, int], "DiskStore"] = {}
 _stores_lock = threading.Lock()
 
 

@@ -22,7 +22,7 @@ _logger = logging.getLogger("sktransfer")
 # A sample goes through fewer multiply-adds than these in the time of a look-up.
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
-_counts = Counter()
+_counts: Counter[tuple[str, str, str]] = Counter()
 
 
 def forward_passes():

@@ -4,13 +4,14 @@ import os
 import threading
 from collections import OrderedDict
 
+from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._load import load_backbone
 
 __all__ = ["shared_backbone"]
 
 _MOST = 4
 _lock = threading.RLock()
-_loaded = OrderedDict()
+_loaded: OrderedDict[tuple, Backbone] = OrderedDict()
 
 
 def shared_backbone(spec, *, weights, image_size, seed):

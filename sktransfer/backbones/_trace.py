@@ -5,6 +5,7 @@ import math
 import operator
 import warnings
 from dataclasses import dataclass, field
+from functools import partialmethod
 
 import torch
 import torchvision
@@ -55,6 +56,18 @@ class Trace:
     effects: list
 
 
+class _Proxy(fx.Proxy):
+    """Records ``x += y`` as it is; torch.fx takes it for ``x = x + y``."""
+
+    def _inplace(self, function, other):
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    __iadd__ = partialmethod(_inplace, operator.iadd)
+    __imul__ = partialmethod(_inplace, operator.imul)
+    __isub__ = partialmethod(_inplace, operator.isub)
+    __itruediv__ = partialmethod(_inplace, operator.itruediv)
+
+
 class _Tracer(fx.Tracer):
     """Symbolic tracer with one placeholder that remembers the tree of calls.
 
@@ -89,6 +102,9 @@ class _Tracer(fx.Tracer):
             return not isinstance(m, nn.Sequential)
         childless = next(m.children(), None) is None
         return childless or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node):
+        return _Proxy(node, self)
 
     def create_node(self, *args, **kwargs):
         self._count += 1
@@ -220,8 +236,7 @@ def _record(module, graph, example, *, count):
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with torch.random.fork_rng(devices=[]):  # dropout draws
-                    recorder.run(example.to(device))
+                recorder.run(example.to(device))
         except Exception:
             if device == "cpu":
                 raise
@@ -268,9 +283,10 @@ def trace_network(module, example, *, training=False):
     modes = {m: m.training for m in module.modules()}
     module.train(training)
     try:
-        graph, root = _trace_graph(module)
-        two = _record(module, graph, example[:2], count=not training)
-        three = _record(module, graph, example[:3], count=False)
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            graph, root = _trace_graph(module)
+            two = _record(module, graph, example[:2], count=not training)
+            three = _record(module, graph, example[:3], count=False)
     except TraceError:
         raise
     except Exception as error:

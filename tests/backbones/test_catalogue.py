@@ -9,7 +9,7 @@ def test_resnet18_is_described_as_published():
     table = describe_backbone("torchvision/resnet18")
     assert table["name"].tolist() == ["stem", "layer1", "layer2", "layer3", "layer4"]
     assert table["index"].tolist() == [1, 2, 3, 4, 5]
-    # He et al. (2015): 1.8e9 multiply-adds; 11.69M parameters, 0.513M in the classifier.
+    # He et al. (2015): 1.8e9 multiply-adds; 11.69M parameters, 0.513M of them in fc.
     assert table["multiply_adds"].sum() == pytest.approx(1.81e9, rel=0.01)
     assert table["parameters"].sum() == 11_689_512 - 513_000
     assert table["activation_shape"].iloc[-1] == (512, 7, 7)

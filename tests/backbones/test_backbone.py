@@ -1,0 +1,278 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from sktransfer.backbones import Backbone, load_backbone
+from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+
+SMALL = ImagePreprocessing(
+    size=(8, 8), resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+
+
+def test_attributes(resnet18):
+    assert resnet18.name == "torchvision/resnet18"
+    assert resnet18.provider == "torchvision"
+    assert resnet18.weights is None
+    assert resnet18.n_parameters == 11_689_512
+    assert repr(resnet18) == "<Backbone torchvision/resnet18, 5 stages>"
+    assert resnet18.stage_names == ["stem", "layer1", "layer2", "layer3", "layer4"]
+    assert list(resnet18.boundaries) == [
+        *["conv1", "bn1", "relu", "stem"],
+        *["layer1.0", "layer1", "layer2.0", "layer2"],
+        *["layer3.0", "layer3", "layer4.0", "layer4"],
+    ]
+
+
+def test_name_is_the_class_by_default():
+    backbone = Backbone(nn.Linear(3, 2), preprocessing=VectorPreprocessing(3))
+    assert (backbone.name, backbone.provider) == ("Linear", None)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (0, "input"),
+        (1, "stem"),
+        (5, "layer4"),
+        (-1, "layer3"),
+        (-5, "input"),
+        ("layer2.0", "layer2.0"),
+        ("layer2.0.bn2", None),
+        ("layer2.1.relu", None),
+        ("input", "input"),
+        ("features", "features"),
+        ("output", "output"),
+    ],
+)
+def test_boundary(resnet18, where, name):
+    if name is None:  # two tensors are live there, or the module is called twice
+        with pytest.raises(ValueError, match="has no boundary"):
+            resnet18.boundary(where)
+    else:
+        assert resnet18.boundary(where) == name
+
+
+NAMES = "'stem', 'layer1', 'layer2', 'layer3', 'layer4'"
+
+
+@pytest.mark.parametrize(
+    ("where", "end"),
+    [
+        ("layr3", " Did you mean 'layer3'"),
+        (6, "in \\[-5, 5\\]\\.$"),
+        (-6, "in \\[-5, 5\\]\\.$"),
+        (99, "in \\[-5, 5\\]\\.$"),
+        ("", "in \\[-5, 5\\]\\.$"),
+        (True, "in \\[-5, 5\\]\\.$"),
+        (0.5, "in \\[-5, 5\\]\\.$"),
+        (None, "in \\[-5, 5\\]\\.$"),
+        (["stem"], "in \\[-5, 5\\]\\."),
+    ],
+)
+def test_boundary_unknown(resnet18, where, end):
+    text = (
+        f"torchvision/resnet18 has no boundary .*. It must be one of \\[{NAMES}\\], a "
+        f"block inside them \\(see `describe_backbone`\\), or an int .*{end}"
+    )
+    with pytest.raises(ValueError, match=text) as error:
+        resnet18.split(where)
+    assert f"no boundary {where!r}." in str(error.value)
+
+
+def test_n_stages_before(resnet18):
+    counts = {
+        "input": 0,
+        "conv1": 0,
+        "stem": 1,
+        "layer1.0": 1,
+        "layer3": 4,
+        "features": 5,
+        "output": 5,
+    }
+    assert {name: resnet18.n_stages_before(name) for name in counts} == counts
+
+
+def test_in_order(resnet18):
+    names = ["output", "layer2", "layer1.0", "input", "layer2", "features"]
+    expected = ["input", "layer1.0", "layer2", "features", "output"]
+    assert resnet18.in_order(names) == expected
+
+
+@pytest.mark.parametrize(
+    ("boundary", "shape"),
+    [
+        ("input", (3, 64, 64)),
+        ("conv1", (64, 32, 32)),
+        ("stem", (64, 16, 16)),
+        ("layer4", (512, 2, 2)),
+        ("features", (512,)),
+        ("output", (1000,)),
+    ],
+)
+def test_activation_shape(resnet18, boundary, shape):
+    assert resnet18.activation_shape(boundary) == shape
+    prefix, _ = resnet18.split(boundary)
+    assert prefix(torch.zeros(1, 3, 64, 64)).shape == (1, *shape)
+
+
+def test_multiply_adds_of_sections_sum_to_the_whole(resnet18):
+    whole = resnet18.multiply_adds("input", "output")
+    names = ["input", *resnet18.stage_names, "output"]
+    parts = [
+        resnet18.multiply_adds(a, b) for a, b in zip(names[:-1], names[1:], strict=True)
+    ]
+    assert sum(parts) == whole
+    assert parts[0] == 64 * 32 * 32 * 3 * 7 * 7
+    assert parts[-1] == 512 * 1000
+    assert resnet18.multiply_adds("output", "output") == 0
+
+
+def test_largest_activation_bytes(resnet18):
+    assert resnet18.largest_activation_bytes == 4 * 64 * 32 * 32
+
+
+class Branches(nn.Module):
+    """Cannot be traced: it looks at values."""
+
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        if x.sum() > 100:
+            x = x / 2
+        return self.fc(self.drop(self.lin(x)))
+
+
+def test_network_that_cannot_be_traced_is_one_stage_with_a_warning():
+    backbone = load_backbone(Branches(), random_state=0)
+    text = (
+        "Branches cannot be traced by torch.fx \\(TraceError: symbolically traced .*"
+        "so it is a single stage: `freeze` can be 'all' or 'none'."
+    )
+    with pytest.warns(UserWarning, match=text):
+        assert backbone.stage_names == ["network"]
+    x = torch.randn(3, 4)
+    expected = backbone.module(x)
+    for k in (0, 1):
+        prefix, suffix = backbone.split(k)
+        assert not prefix.training and not suffix.training
+        assert torch.equal(suffix(prefix(x)), expected)
+    prefix.freeze()
+    assert torch.equal(prefix.train()(x), expected)
+    twin = pickle.loads(pickle.dumps(backbone))  # warns no second time
+    assert twin.stage_names == ["network"]
+    assert torch.equal(twin.module(x), expected)
+    assert twin.fingerprint == backbone.fingerprint
+
+
+def test_network_that_does_not_run_on_its_inputs():
+    backbone = load_backbone("torchvision/vit_b_32", weights=None, image_size=64)
+    text = (
+        "torchvision/vit_b_32 cannot be run on model inputs of shape \\(n, 3, 64, 64\\)"
+        ": AssertionError: Wrong image height! .* If it takes one image size only, "
+        "leave `image_size` out or make a network for the size that you want."
+    )
+    with pytest.raises(ValueError, match=text):
+        backbone.stages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))]
+)
+def test_copies_give_the_same(resnet18, images, twin):
+    copied = twin(resnet18)
+    assert copied.stages == resnet18.stages
+    assert copied.preprocessing == resnet18.preprocessing
+    assert copied.fingerprint == resnet18.fingerprint
+    assert copied.module is not resnet18.module
+    with torch.no_grad():
+        assert torch.equal(copied.module(images()), resnet18.module(images()))
+        z = copied.split("layer2")[0](images())
+        assert torch.equal(z, resnet18.split("layer2")[0](images()))
+
+
+def test_fork_shares_what_is_below_the_boundary_only(resnet18):
+    known = resnet18.prefix_fingerprint("layer1")
+    twin = resnet18.fork("layer2")
+    assert twin.module.conv1.weight is resnet18.module.conv1.weight
+    assert twin.module.bn1.running_mean is resnet18.module.bn1.running_mean
+    assert twin.module.layer3[0].conv1.weight is not resnet18.module.layer3[0].conv1
+    ids = {id(p) for p in resnet18.module.layer3.parameters()}
+    assert not ids & {id(p) for p in twin.module.parameters()}
+    assert twin.prefix_fingerprint("layer1") == known
+    x = torch.zeros(1, 3, 64, 64)
+    before = resnet18.module(x)
+    with torch.no_grad():
+        twin.module.fc.bias += 1
+    assert_close(twin.module(x), before + 1)
+    assert torch.equal(resnet18.module(x), before)
+
+
+def test_fork_forgets_fingerprints_above_the_boundary(resnet18):
+    resnet18.prefix_fingerprint("layer4")
+    twin = resnet18.fork("layer2")
+    with torch.no_grad():
+        twin.module.layer4[0].conv1.weight += 1
+    assert twin.prefix_fingerprint("layer4") != resnet18.prefix_fingerprint("layer4")
+    assert twin.prefix_fingerprint("layer2") == resnet18.prefix_fingerprint("layer2")
+
+
+def test_frozen_section_is_made_once(resnet18):
+    backbone = copy.deepcopy(resnet18)
+    section = backbone.frozen_section("input", "layer1")
+    assert section is backbone.frozen_section("input", "layer1")
+    assert section.frozen and not section.training
+
+
+def test_fingerprint_is_not_remembered():
+    backbone = load_backbone(nn.Linear(3, 2))
+    before = backbone.fingerprint
+    with torch.no_grad():
+        backbone.module.bias[0] += 1
+    assert backbone.fingerprint != before
+
+
+def test_classifier_may_be_given():
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    backbone = Backbone(module, preprocessing=VectorPreprocessing(3), classifier=["2"])
+    assert backbone.stage_names == ["0"]
+    assert backbone.activation_shape("features") == (4,)
+
+
+class Modes(nn.Module):
+    """The graphs of train and eval mode differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.b = nn.Linear(4, 4)
+        self.c = nn.Linear(4, 4)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.a(x)
+        x = self.b(x).relu() * 2 if self.training else self.b(x)
+        return self.fc(self.c(x))
+
+
+def test_train_and_eval_mode_have_a_graph_each():
+    module = Modes().eval()
+    backbone = load_backbone(module)
+    x = torch.randn(3, 4)
+    for name in ("a", "b", "c"):
+        prefix, suffix = backbone.split(name)
+        assert_close(suffix(prefix(x)), module.eval()(x))
+        assert_close(suffix.train()(prefix.train()(x)), module.train()(x))
+        mixed = prefix.freeze()(x)
+        if name == "b":  # what follows the end of b is above the boundary
+            assert_close(mixed, module.b(module.a(x)))
+            expected = module.fc(module.c(mixed.relu() * 2))
+            assert_close(suffix.train()(mixed), expected)

@@ -1,0 +1,261 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from sktransfer.backbones import Section, load_backbone
+
+
+@pytest.fixture
+def backbone(resnet18):
+    """Return a copy of ResNet-18 that may be changed."""
+    return copy.deepcopy(resnet18)
+
+
+def small():
+    layers = [nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5)]
+    return load_backbone(nn.Sequential(*layers, nn.Linear(6, 2)), random_state=0)
+
+
+def batch(n=8, d=4):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(0))
+
+
+def test_parameters_and_buffers_are_those_of_the_module(backbone):
+    prefix, suffix = backbone.split("layer2")
+    tensors = {**dict(prefix.named_parameters()), **dict(suffix.named_parameters())}
+    assert tensors.keys() == dict(backbone.module.named_parameters()).keys()
+    for name, tensor in tensors.items():
+        assert tensor is backbone.module.get_parameter(name)
+    assert not dict(prefix.named_parameters()).keys() & {
+        name for name, _ in suffix.named_parameters()
+    }
+    assert prefix.get_submodule("layer1.0.bn1") is backbone.module.layer1[0].bn1
+
+
+def test_state_dict_has_the_names_of_the_module(backbone):
+    _, suffix = backbone.split("layer4")
+    expected = {k for k in backbone.module.state_dict() if k.startswith("fc.")}
+    assert suffix.state_dict().keys() == expected
+
+
+def test_repr_names_the_boundaries():
+    assert "'input' to '1'" in repr(small().section("input", "1"))
+
+
+def test_freeze_survives_train_and_a_training_step(backbone, images):
+    prefix, suffix = backbone.split("layer3")
+    assert prefix.freeze() is prefix
+    before = {k: v.clone() for k, v in prefix.state_dict().items()}
+    optimiser = torch.optim.SGD(backbone.module.parameters(), lr=0.1)
+    for _ in range(2):
+        suffix.train()
+        prefix.train()
+        suffix(prefix(images())).square().sum().backward()
+        optimiser.step()
+    assert not prefix.training
+    assert not any(layer.training for layer in prefix.modules())
+    assert not any(p.requires_grad for p in prefix.parameters())
+    for name, tensor in prefix.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert backbone.module.layer4[0].bn1.num_batches_tracked == 2
+
+
+def test_frozen_section_stays_in_eval_mode_when_the_whole_module_trains(
+    backbone, images
+):
+    prefix, _ = backbone.split("layer1")
+    prefix.freeze()
+    expected = prefix(images())
+    backbone.module.train()
+    assert torch.equal(prefix(images()), expected)
+    assert backbone.module.bn1.num_batches_tracked == 0
+
+
+def test_statistics_move_in_train_mode_unless_they_are_fixed():
+    for fixed in (True, False):
+        backbone = small()
+        section = backbone.section("input", "output")
+        section.fixed_statistics = fixed
+        section.train()(batch())
+        norm = backbone.module[1]
+        assert norm.training is not fixed
+        assert norm.num_batches_tracked == (not fixed)
+        assert torch.equal(norm.running_mean, torch.zeros(6)) is fixed
+        assert backbone.module[3].training
+        assert section.eval() is section
+        assert not backbone.module[3].training
+
+
+def test_making_a_section_does_not_change_how_others_run(backbone, images):
+    _, suffix = backbone.split("layer3")
+    prefix = backbone.section("input", "layer3").freeze()
+    suffix.train()
+    z = prefix(images())
+    backbone.fingerprint  # noqa: B018
+    backbone.section("input", "output")
+    suffix(z)
+    assert backbone.module.layer4[0].bn1.num_batches_tracked == 1
+    assert backbone.module.layer3[0].bn1.num_batches_tracked == 0
+
+
+class OneDropout(nn.Module):
+    """One dropout layer and one linear layer, used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.b = nn.Linear(4, 4)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        x = self.b(self.drop(self.a(x)))
+        return self.a(self.drop(x))
+
+
+def test_layer_shared_by_prefix_and_suffix_has_the_mode_of_who_runs():
+    backbone = load_backbone(OneDropout(), random_state=0)
+    prefix, suffix = backbone.split("b")
+    prefix.freeze()
+    suffix.train()
+    x = batch()
+    assert torch.equal(prefix(x), prefix(x))
+    assert not torch.equal(suffix(x), suffix(x))
+    assert torch.equal(prefix(x), backbone.module.b(backbone.module.a(x)))
+
+
+def test_weight_shared_by_prefix_and_suffix_is_one_and_frozen():
+    backbone = load_backbone(OneDropout(), random_state=0)
+    prefix, suffix = backbone.split("b")
+    prefix.freeze()
+    assert not suffix.a.weight.requires_grad
+    assert prefix.a.weight is suffix.a.weight
+    with torch.no_grad():
+        expected = backbone.module.eval()(batch())
+        assert torch.equal(suffix.eval()(prefix(batch())), expected)
+
+
+@pytest.mark.parametrize("name", ["swin_t", "resnet18"])
+def test_change_of_dtype_moves_the_buffers_of_the_module(name):
+    backbone = load_backbone(
+        f"torchvision/{name}", weights=None, image_size=64, random_state=0
+    )
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    prefix, suffix = backbone.split(2)
+    assert prefix.to(torch.float64) is prefix
+    assert {p.dtype for p in prefix.parameters()} == {torch.float64}
+    assert {p.dtype for p in suffix.parameters()} == {torch.float32}
+    suffix.double()
+    floating = {
+        tensor.dtype
+        for tensor in backbone.module.state_dict().values()
+        if tensor.is_floating_point()
+    }
+    assert floating == {torch.float64}
+    with torch.no_grad():
+        assert_close(suffix(prefix(x)), backbone.module(x))
+
+
+class OwnTensors(nn.Module):
+    """A buffer, a plain tensor and a constant, used by no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.register_buffer("shift", torch.ones(4), persistent=False)
+        self.register_buffer("kept", torch.ones(4))
+        self.scale = nn.Parameter(torch.full((4,), 2.0))
+        self.plain = torch.full((4,), 3.0)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.first(x) * self.scale + self.shift + self.kept
+        return self.last(x * self.plain + torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
+
+def test_tensors_that_no_layer_holds_are_moved_in_the_module():
+    module = OwnTensors()
+    backbone = load_backbone(module)
+    x = batch()
+    section = backbone.section("first", "output")
+    z = backbone.section("input", "first")(x)
+    assert_close(section(z), module(x))
+    assert "shift" not in section.state_dict()
+    assert {"kept", "scale", "last.weight"} <= section.state_dict().keys()
+    section.double()
+    expected = {"shift", "kept", "scale", "plain"}
+    for name in expected:
+        assert getattr(backbone.module, name).dtype == torch.float64, name
+    assert section(z.double()).dtype == torch.float64
+    assert_close(section(z.double()), module(x).double())
+
+
+class Peeks(nn.Module):
+    """Uses a tensor of a layer by itself, and the layer, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.norm(x - self.norm.running_mean))
+
+
+def test_tensor_used_by_itself_moves_with_its_layer():
+    module = Peeks().eval()
+    module.norm.running_mean += torch.arange(4)
+    backbone = load_backbone(module)
+    section = backbone.section("input", "output")
+    assert section.norm is backbone.module.norm
+    section.double()
+    assert backbone.module.norm.running_mean.dtype == torch.float64
+    assert_close(section(batch().double()), module(batch()).double())
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, "pickle"])
+def test_copies_of_sections_keep_flags_and_share_their_backbone(
+    backbone, images, copier
+):
+    def twin(thing):
+        if copier == "pickle":
+            return pickle.loads(pickle.dumps(thing))
+        return copier(thing)
+
+    prefix, suffix = backbone.split("layer3")
+    prefix.freeze()
+    suffix.fixed_statistics = True
+    suffix.train()
+    copied, prefix_, suffix_ = twin((backbone, prefix, suffix))
+    assert isinstance(prefix_, Section)
+    assert prefix_.frozen and not prefix_.training
+    assert suffix_.fixed_statistics and suffix_.training and not suffix_.frozen
+    assert not any(p.requires_grad for p in prefix_.parameters())
+    assert all(p.requires_grad for p in suffix_.parameters())
+    assert suffix_.fc.weight is copied.module.fc.weight
+    assert suffix_.fc.weight is not suffix.fc.weight
+    assert (prefix_.start, prefix_.stop) == ("input", "layer3")
+    with torch.no_grad():
+        z, z_ = prefix(images()), prefix_(images())
+        assert torch.equal(z, z_)
+        assert torch.equal(suffix(z), suffix_(z_))
+    assert not backbone.module.layer4[0].bn1.training
+
+
+def test_pickle_of_a_section_alone_takes_its_backbone_along(backbone, images):
+    prefix, _ = backbone.split("layer2")
+    twin = pickle.loads(pickle.dumps(prefix))
+    with torch.no_grad():
+        assert torch.equal(twin(images()), prefix(images()))
+    assert twin.code == prefix.code
+
+
+def test_section_between_two_boundaries(backbone, images):
+    with torch.no_grad():
+        z = backbone.section("input", "layer1")(images())
+        expected = backbone.module.layer3(backbone.module.layer2(z))
+        assert torch.equal(backbone.section("layer1", "layer3")(z), expected)
+        assert torch.equal(backbone.section("layer1", "layer1")(z), z)
