@@ -17,18 +17,15 @@ def pytest_configure(config):
     os.environ["HF_HOME"] = os.path.join(config.sktransfer_caches, "huggingface")
     os.environ["TORCH_HOME"] = os.path.join(config.sktransfer_caches, "torch")
     os.environ["MPLBACKEND"] = "agg"
+    # The networks of the tests are tiny: threads would wait for each other, and spin
+    # while they do wherever the cores are shared.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
 def pytest_unconfigure(config):
     """Remove the caches of this run."""
     shutil.rmtree(config.sktransfer_caches, ignore_errors=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads():
-    import torch
-
-    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model
 _PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")
 
 
-def read_state_dict(path):
+def read_state_dict(path, expected=()):
     """Read the tensors of a checkpoint.
 
     Parameters
@@ -19,6 +19,8 @@ def read_state_dict(path):
     path : str or os.PathLike
         A ``.safetensors`` file, or any file that ``torch.load(weights_only=True)``
         reads. Code in a pickle is not run.
+    expected : collection of str, default=()
+        Names of the tensors that the network has.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def read_state_dict(path):
             f"The checkpoint {path!r} holds {strangers[:3]}, which are not tensors by"
             " name."
         )
-    return _without_prefix(state)
+    return _without_prefix(state, expected)
 
 
 def _read(path):
@@ -80,10 +82,14 @@ def _unwrap(state):
     return state
 
 
-def _without_prefix(state):
+def _without_prefix(state, expected):
+    """Take prefixes off until some name is one that the network has."""
+    if not state.keys().isdisjoint(expected):
+        return state
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state):
-            return {key.removeprefix(prefix): value for key, value in state.items()}
+            inner = {key.removeprefix(prefix): value for key, value in state.items()}
+            return _without_prefix(inner, expected)
     return state
 
 
@@ -105,8 +111,8 @@ def load_checkpoint(module, path, *, classifier=()):
         See :func:`read_state_dict`; also if a tensor is missing, left over, or of
         another shape, in which case the first such tensors are named.
     """
-    state = read_state_dict(path)
     expected = module.state_dict()
+    state = read_state_dict(path, expected)
     heads = tuple(f"{name}." for name in classifier)
     optional = {k for k in {*expected, *state} if heads and k.startswith(heads)}
     problems = _misfits(expected, state, optional)

@@ -9,7 +9,7 @@ import torch
 __all__ = ["fingerprint"]
 
 # Of these only the versions change the code, and their layers' classes are named.
-_LIBRARIES = ("builtins", "timm", "torch", "torchvision")
+_LIBRARIES = ("timm", "torch", "torchvision")
 _PLAIN = (int, float, str, tuple, list, torch.Tensor, type(None))
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

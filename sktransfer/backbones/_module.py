@@ -50,9 +50,9 @@ def load_module(spec, *, n_features, preprocessing, make):
     TypeError
         If the callable returns something else.
     ValueError
-        If the length of the vectors is not known.
+        If the length of the vectors is not known, or a module cannot be copied.
     """
-    module = copy.deepcopy(spec) if isinstance(spec, nn.Module) else make(spec)
+    module = _copy(spec) if isinstance(spec, nn.Module) else make(spec)
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"`backbone` is a callable, so it must return an nn.Module. {spec!r} "
@@ -68,6 +68,16 @@ def load_module(spec, *, n_features, preprocessing, make):
         preprocessing=preprocessing,
         classifier=[classifier] if isinstance(classifier, str) else classifier,
     )
+
+
+def _copy(module):
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise ValueError(
+            f"{type(module).__name__} cannot be copied ({type(error).__name__}: "
+            f"{str(error)[:200]}). Pass a callable that makes it."
+        ) from error
 
 
 def _preprocessing(module, n_features):

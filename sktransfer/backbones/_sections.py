@@ -121,7 +121,7 @@ class Section(nn.Module):
         (backbone,) = self._backbone
         state = {k: getattr(self, k) for k in ("frozen", "fixed_statistics")}
         state["training"] = self.training
-        return backbone.section, (self.start, self.stop), state
+        return _section, (backbone, self.start, self.stop), state
 
     def __setstate__(self, state):
         self.frozen = state["frozen"]
@@ -131,6 +131,10 @@ class Section(nn.Module):
     def extra_repr(self):
         """Name the boundaries."""
         return f"{self.start!r} to {self.stop!r}"
+
+
+def _section(backbone, start, stop):
+    return backbone.section(start, stop)
 
 
 def _compile(graph):

@@ -75,7 +75,7 @@ def _find_weights(name, weights):
         return offered.DEFAULT
     if weights in offered.__members__:
         return offered[weights]
-    known = list(offered.__members__)
+    known = [known.name for known in offered]
     raise ValueError(
         f"`weights` of 'torchvision/{name}' must be one of {known}, 'default', None or "
         f"the path of a file. Got {weights!r}.{near_matches(str(weights), known)}"

@@ -228,21 +228,30 @@ class _Recorder(fx.Interpreter):
         return {m for m in nodes if m in versions and values[m]._version != versions[m]}
 
 
-def _record(module, graph, example, *, count):
-    """Run on the meta device, which costs nothing, or on the CPU if that fails."""
+def _record(module, graph, examples, *, count):
+    """Run on the meta device, which costs nothing, or on the CPU if that fails.
+
+    Returns
+    -------
+    list of _Recorder
+        One an example.
+    """
     for device in ("meta", "cpu"):
         replica = _replica(module, device)
-        recorder = _Recorder(replica, graph, count=count)
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                recorder.run(example.to(device))
+                return [_run(replica, graph, e.to(device), count) for e in examples]
         except Exception:
             if device == "cpu":
                 raise
-        else:
-            return recorder
     raise AssertionError("unreachable")
+
+
+def _run(module, graph, example, count):
+    recorder = _Recorder(module, graph, count=count)
+    recorder.run(example)
+    return recorder
 
 
 def _replica(module, device):
@@ -285,8 +294,8 @@ def trace_network(module, example, *, training=False):
     try:
         with torch.random.fork_rng(devices=[]):  # dropout draws
             graph, root = _trace_graph(module)
-            two = _record(module, graph, example[:2], count=not training)
-            three = _record(module, graph, example[:3], count=False)
+            examples = example[:2], example[:3]
+            two, three = _record(module, graph, examples, count=not training)
     except TraceError:
         raise
     except Exception as error:

@@ -7,8 +7,10 @@ import timm
 import torch
 from torch import nn
 from torch.testing import assert_close
+from torchvision.models import get_model
 
 from sktransfer.backbones import load_backbone
+from sktransfer.backbones._module import IMAGENET
 
 # size None: the architecture takes no other one.
 TORCHVISION = {
@@ -27,7 +29,6 @@ TORCHVISION = {
     "squeezenet1_1": 64,
     "swin_t": 64,
     "vgg11": 64,
-    "vit_b_32": None,
 }
 TIMM = {
     "convnext_atto": 64,
@@ -40,14 +41,15 @@ TIMM = {
     "resnet26": 64,
     "tf_efficientnet_lite0": 64,
 }
-# Of timm's, these are made for one size.
+# Networks that are made for one size of image.
 MADE_FOR_SIZE = {
-    "deit_tiny_distilled_patch16_224": 64,
-    "efficientvit_m0": 64,
-    "eva02_tiny_patch14_224": 56,
-    "mixer_s32_224": 96,
-    "vit_small_patch14_dinov2": 56,
-    "vit_tiny_patch16_224": 64,
+    "timm/deit_tiny_distilled_patch16_224": 64,
+    "timm/efficientvit_m0": 64,
+    "timm/eva02_tiny_patch14_224": 56,
+    "timm/mixer_s32_224": 96,
+    "timm/vit_small_patch14_dinov2": 56,
+    "timm/vit_tiny_patch16_224": 64,
+    "torchvision/vit_b_32": 64,
 }
 SLOW = {
     "torchvision/maxvit_t": None,
@@ -116,8 +118,16 @@ def test_sections_of_large_architecture_equal_the_whole(name, size, randomise):
     ("name", "size"), MADE_FOR_SIZE.items(), ids=MADE_FOR_SIZE.keys()
 )
 def test_sections_of_network_made_for_its_size_equal_the_whole(name, size, randomise):
-    module = timm.create_model(name, img_size=size, num_classes=3)
-    backbone = load_backbone(module, image_size=size)
+    provider, _, name = name.partition("/")
+    if provider == "timm":
+        module = timm.create_model(name, img_size=size, num_classes=3)
+    else:
+        module = get_model(name, image_size=size, num_classes=3)
+    backbone = load_backbone(
+        module,
+        image_size=size,
+        preprocessing=None if provider == "timm" else IMAGENET,
+    )
     randomise(backbone.module)
     assert backbone.preprocessing.size == (size, size)
     assert len(backbone.stages) >= 4

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from itertools import pairwise
 
 import pytest
 import torch
@@ -123,9 +124,7 @@ def test_activation_shape(resnet18, boundary, shape):
 def test_multiply_adds_of_sections_sum_to_the_whole(resnet18):
     whole = resnet18.multiply_adds("input", "output")
     names = ["input", *resnet18.stage_names, "output"]
-    parts = [
-        resnet18.multiply_adds(a, b) for a, b in zip(names[:-1], names[1:], strict=True)
-    ]
+    parts = [resnet18.multiply_adds(a, b) for a, b in pairwise(names)]
     assert sum(parts) == whole
     assert parts[0] == 64 * 32 * 32 * 3 * 7 * 7
     assert parts[-1] == 512 * 1000

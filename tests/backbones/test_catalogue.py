@@ -1,68 +1,150 @@
 import pytest
+import timm
+from torch import nn
 
-from sktransfer.backbones import describe_backbone, list_backbones
+from sktransfer.backbones import describe_backbone, list_backbones, load_backbone
 
 COLUMNS = "name provider parameters input_size weights licence available".split()
 
 
-def test_resnet18_is_described_as_published():
-    table = describe_backbone("torchvision/resnet18")
-    assert table["name"].tolist() == ["stem", "layer1", "layer2", "layer3", "layer4"]
+def test_describe_backbone_of_resnet18(resnet18):
+    table = describe_backbone(resnet18)
+    assert list(table) == [
+        "index",
+        "name",
+        "parameters",
+        "multiply_adds",
+        "activation_shape",
+        "activation_bytes",
+        "cumulative_share",
+    ]
     assert table["index"].tolist() == [1, 2, 3, 4, 5]
-    # He et al. (2015): 1.8e9 multiply-adds; 11.69M parameters, 0.513M of them in fc.
-    assert table["multiply_adds"].sum() == pytest.approx(1.81e9, rel=0.01)
-    assert table["parameters"].sum() == 11_689_512 - 513_000
-    assert table["activation_shape"].iloc[-1] == (512, 7, 7)
-    assert table["activation_bytes"].iloc[-1] == 4 * 512 * 49
+    assert table["name"].tolist() == resnet18.stage_names
+    assert table["parameters"].tolist() == [9536, 147968, 525568, 2099712, 8393728]
+    assert table["parameters"].sum() + 512 * 1000 + 1000 == resnet18.n_parameters
+    assert table["activation_shape"][4] == (512, 2, 2)
+    assert table["activation_bytes"].tolist() == [
+        4 * c * s * s for c, s in [(64, 16), (64, 16), (128, 8), (256, 4), (512, 2)]
+    ]
     assert table["cumulative_share"].is_monotonic_increasing
-    assert table["cumulative_share"].iloc[-1] == pytest.approx(1, abs=1e-3)
+    assert 0.99 < table["cumulative_share"].iloc[-1] < 1
 
 
-def test_the_default_is_described_as_published():
+@pytest.mark.parametrize(
+    ("spec", "published"),
+    [
+        ("torchvision/resnet18", 1.814e9),
+        ("efficientnet_lite0", 0.385e9),
+        ("torchvision/mobilenet_v3_small", 0.057e9),
+        ("torchvision/vit_b_32", 4.41e9),
+    ],
+)
+def test_multiply_adds_are_the_published_ones(spec, published):
+    backbone = load_backbone(spec, weights=None)
+    counted = backbone.multiply_adds("input", "output")
+    assert counted == pytest.approx(published, rel=0.04)
+
+
+def test_describe_backbone_of_the_default():
     table = describe_backbone()
-    # 407M multiply-adds and 4.7M parameters, as Google states for EfficientNet-Lite0.
-    assert table["multiply_adds"].sum() == pytest.approx(407e6, rel=0.06)
-    assert table["parameters"].sum() == pytest.approx(4.65e6 - 1.28e6, rel=0.02)
+    assert len(table) == 9
+    assert table["parameters"].sum() + 1280 * 1000 + 1000 == 4_652_008
+    assert table["cumulative_share"].iloc[-1] == pytest.approx(1, abs=0.01)
+    assert table["multiply_adds"].sum() == pytest.approx(0.39e9, rel=0.05)
 
 
-def test_blocks_are_listed_inside_their_stages():
-    table = describe_backbone("torchvision/resnet18", blocks=True)
-    assert table["name"].tolist()[-2:] == ["layer4.0", "layer4"]
-    assert table["index"].isna().sum() == len(table) - 5
-    plain = describe_backbone("torchvision/resnet18")
-    assert table["multiply_adds"].sum() == plain["multiply_adds"].sum()
+def test_describe_backbone_with_blocks(resnet18):
+    table = describe_backbone(resnet18, blocks=True)
+    assert table["name"].tolist() == list(resnet18.boundaries)
+    stages = describe_backbone(resnet18)
+    for column in ("parameters", "multiply_adds"):
+        assert table[column].sum() == stages[column].sum()
+    by_name = table.set_index("name")
+    assert by_name["index"].dropna().to_dict() == dict(
+        zip(resnet18.stage_names, range(1, 6), strict=True)
+    )
+    assert by_name["index"].isna()["layer2.0"]
+    assert by_name["parameters"]["layer1.0"] == by_name["parameters"]["layer1"]
 
 
-def test_the_shipped_backbone_is_here():
-    table = list_backbones(provider="shipped")
-    assert list(table.columns) == COLUMNS
-    (row,) = table.to_dict("records")
-    assert row["name"] == "efficientnet_lite0"
-    assert row["available"] is True
-    assert row["licence"] == "apache-2.0"
-    assert row["parameters"] == 4_652_008
+def test_describe_backbone_passes_options_on():
+    table = describe_backbone(nn.Sequential(nn.LazyLinear(4)), n_features=3)
+    assert table["parameters"].tolist() == [16]
+    table = describe_backbone("timm/test_resnet", image_size=64)
+    assert table["activation_shape"].iloc[0][1] == 16
 
 
-def test_a_pattern_and_a_provider_narrow_the_list():
-    table = list_backbones("resnet18*", provider="torchvision")
-    assert table["name"].tolist() == ["torchvision/resnet18"]
-    assert table["weights"].tolist() == ["IMAGENET1K_V1"]
-    assert table["parameters"].tolist() == [11_689_512]
+def test_describe_backbone_without_work():
+    table = describe_backbone(nn.ReLU(), n_features=3)
+    assert table["cumulative_share"].tolist() == [1.0]
+
+
+def test_list_backbones_has_all_providers():
+    table = list_backbones()
+    assert list(table) == COLUMNS
+    assert table["provider"].unique().tolist() == ["shipped", "torchvision", "timm"]
+    assert len(table) > 1500
+    assert table["parameters"].notna().all()
+    assert table["available"].dtype == bool
+    assert not table.duplicated(["name", "weights"]).any()
+
+
+def test_list_backbones_shipped():
+    (row,) = list_backbones(provider="shipped").to_dict("records")
+    assert row == {
+        "name": "efficientnet_lite0",
+        "provider": "shipped",
+        "parameters": 4_652_008,
+        "input_size": 224,
+        "weights": "default",
+        "licence": "apache-2.0",
+        "available": True,
+    }
+
+
+def test_list_backbones_torchvision():
+    table = list_backbones("resnet50", "torchvision").set_index("weights")
+    assert table.index.tolist() == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+    assert table["name"].unique().tolist() == ["torchvision/resnet50"]
+    assert table["parameters"].unique().tolist() == [25_557_032]
     assert not table["available"].any()
 
 
-def test_timm_is_listed_with_tags_and_licences():
-    table = list_backbones("convnext_nano*", provider="timm").set_index("name")
-    row = table.loc["timm/convnext_nano.in12k"]
-    assert row["weights"] == "in12k"
+def test_list_backbones_timm():
+    table = list_backbones("resnet26*", "timm")
+    row = table[table["name"] == "timm/resnet26.bt_in1k"].iloc[0]
+    assert row["weights"] == "bt_in1k"
     assert row["licence"] == "apache-2.0"
-    assert row["input_size"] == 224
+    assert (table["provider"] == "timm").all()
+    bare = list_backbones("botnet50ts_256").iloc[0]
+    assert bare["weights"] is None
 
 
-def test_all_providers_are_listed():
-    assert set(list_backbones()["provider"]) == {"shipped", "torchvision", "timm"}
+@pytest.mark.parametrize(
+    ("pattern", "n"), [("timm/test_resnet*", 1), ("no such thing*", 0)]
+)
+def test_list_backbones_filter(pattern, n):
+    assert len(list_backbones(pattern)) == n
 
 
-def test_an_unknown_provider_is_refused():
-    with pytest.raises(ValueError, match="`provider` must be one of .* Got 'hub'"):
-        list_backbones(provider="hub")
+@pytest.mark.parametrize("name", ["resnet26", "mixer_s32_224", "test_vit"])
+def test_list_backbones_counts_parameters_right(name):
+    module = timm.create_model(name)
+    counted = sum(p.numel() for p in module.parameters())
+    table = list_backbones(f"timm/{name}*")
+    bare = table["name"].str.split("/").str[1].str.split(".").str[0]
+    assert table["parameters"][bare == name].unique().tolist() == [counted]
+
+
+def test_list_backbones_can_be_loaded_by_name():
+    for name in list_backbones("timm/test_*")["name"].head(3):
+        assert load_backbone(name, weights=None).name == name
+
+
+def test_list_backbones_wrong_provider():
+    text = (
+        "`provider` must be one of \\['shipped', 'torchvision', 'timm'\\] or None. Got "
+        "'huggingface'."
+    )
+    with pytest.raises(ValueError, match=text):
+        list_backbones(provider="huggingface")

@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 
@@ -5,90 +6,203 @@ import pytest
 import torch
 from torch import nn
 
+from sktransfer.backbones import fingerprint, load_backbone
+
+MAKE = """
+import torch
+from torch import nn
 from sktransfer.backbones import load_backbone
-from sktransfer.inputs import ImagePreprocessing
-
-PREPROCESSING = ImagePreprocessing(
-    size=(16, 16), resize=16, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
-)
-
-
-def _backbone(change=None, stride=2):
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=stride), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
-    )
-    if change is not None:
-        change(network)
-    return load_backbone(network, preprocessing=PREPROCESSING)
+layers = [nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)]
+for i, layer in enumerate(layers):
+    for tensor in layer.parameters():
+        tensor.data = torch.linspace(i, 1, tensor.numel()).reshape(tensor.shape)
+backbone = load_backbone(nn.Sequential(*layers))
+"""
 
 
-def _one_weight(network):
-    with torch.no_grad():
-        network[0].weight[0, 0, 0, 0] += 1e-6
+def make():
+    scope = {}
+    exec(MAKE, scope)
+    return scope["backbone"]
 
 
-def _eps(network):
-    network[1].eps = 1e-4
+def test_fingerprint_is_the_same_for_another_object():
+    first, second = make(), make()
+    assert first.fingerprint == second.fingerprint
+    assert len(first.fingerprint) == 32
+    assert int(first.fingerprint, 16)
+    assert copy.deepcopy(first).fingerprint == first.fingerprint
 
 
-def _statistics(network):
-    network[1].running_mean += 1e-6
-
-
-def test_equal_networks_have_equal_fingerprints():
-    assert _backbone().fingerprint == _backbone().fingerprint
-    assert len(_backbone().fingerprint) == 32
-
-
-@pytest.mark.parametrize("change", [_one_weight, _eps, _statistics])
-def test_any_change_changes_it(change):
-    assert _backbone(change).fingerprint != _backbone().fingerprint
-
-
-def test_another_stride_changes_it():
-    assert _backbone(stride=1).fingerprint != _backbone().fingerprint
-
-
-def test_it_is_the_same_in_another_process():
-    code = (
-        "from sktransfer.backbones import load_backbone;"
-        "print(load_backbone('torchvision/resnet18', weights=None, image_size=64,"
-        "random_state=0).fingerprint)"
-    )
-    run = subprocess.run(
+def test_fingerprint_is_the_same_in_another_process():
+    code = MAKE + "print(backbone.fingerprint)"
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    here = load_backbone(
-        "torchvision/resnet18", weights=None, image_size=64, random_state=0
-    )
-    assert run.stdout.strip() == here.fingerprint
+    assert result.stdout.strip() == make().fingerprint
 
 
-def test_a_layer_of_ones_own_counts_with_its_code():
-    class Twice(nn.Module):
-        def forward(self, x):
-            return x * 2
-
-    class Thrice(nn.Module):
-        def forward(self, x):
-            return x * 3
-
-    Thrice.__name__ = "Twice"
-    prints = {
-        load_backbone(nn.Sequential(nn.Identity(), layer), n_features=3).fingerprint
-        for layer in (Twice(), Thrice())
-    }
-    assert len(prints) == 2
+def change_weight(module):
+    module[0].weight.data[0, 0] += 1e-6
 
 
-def test_that_of_a_prefix_disregards_the_suffix():
-    first = load_backbone("torchvision/resnet18", weights=None, random_state=0)
-    second = load_backbone("torchvision/resnet18", weights=None, random_state=0)
+def change_buffer(module):
+    module[1].running_mean[0] += 1e-6
+
+
+def change_eps(module):
+    module[1].eps *= 2
+
+
+def change_dtype(module):
+    module.double()
+
+
+def change_layer(module):
+    module[2] = nn.LeakyReLU()
+
+
+def change_setting(module):
+    module[2] = nn.LeakyReLU(0.5)
+
+
+CHANGES = [
+    change_weight,
+    change_buffer,
+    change_eps,
+    change_dtype,
+    change_layer,
+    change_setting,
+]
+
+
+def test_fingerprint_changes_with_anything():
+    found = {make().fingerprint}
+    for change in CHANGES:
+        module = make().module
+        change(module)
+        found.add(load_backbone(module).fingerprint)
+    assert len(found) == len(CHANGES) + 1
+
+
+def test_fingerprint_changes_with_stride():
+    def of(stride):
+        conv = nn.Conv2d(3, 4, 3, stride=stride, padding=1)
+        nn.init.ones_(conv.weight)
+        nn.init.ones_(conv.bias)
+        module = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1))
+        with pytest.warns(UserWarning, match="which preprocessing"):
+            return load_backbone(module).fingerprint
+
+    assert of(1) != of(2)
+    assert of(2) == of(2)
+
+
+def test_fingerprint_of_prefix_does_not_depend_on_the_suffix():
+    backbone, other = make(), make()
     with torch.no_grad():
-        second.module.layer3[0].conv1.weight += 1
-    same = [
-        first.prefix_fingerprint(name) == second.prefix_fingerprint(name)
-        for name in ("stem", "layer2", "layer3", "layer4")
-    ]
-    assert same == [True, True, False, False]
+        other.module[3].weight[0, 0] += 1
+    assert backbone.fingerprint != other.fingerprint
+    prefixes = [fingerprint(b.split(1)[0]) for b in (backbone, other)]
+    assert prefixes[0] == prefixes[1] == backbone.prefix_fingerprint("stem")
+    suffixes = [fingerprint(b.split(1)[1]) for b in (backbone, other)]
+    assert suffixes[0] != suffixes[1]
+
+
+def test_fingerprint_does_not_depend_on_mode_or_freezing():
+    backbone = make()
+    before = backbone.fingerprint
+    section = backbone.section("input", "output").train()
+    assert fingerprint(section) == before
+    assert fingerprint(section.freeze()) == before
+    section.fixed_statistics = True
+    assert fingerprint(section) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [({"nhead": 2}, {"nhead": 4}), ({"norm_first": True}, {"norm_first": False})],
+)
+def test_fingerprint_changes_with_settings_of_layers_that_stay_whole(first, second):
+    class Tokens(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(
+                8, **{"nhead": 2, **options}, batch_first=True
+            )
+            self.fc = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.fc(self.layer(x.unsqueeze(1))[:, 0])
+
+    found = []
+    for options in (first, second):
+        module = Tokens(**options)
+        for parameter in module.parameters():
+            nn.init.ones_(parameter)
+        found.append(load_backbone(module, n_features=8).fingerprint)
+    assert found[0] != found[1]
+
+
+def custom(source, **attributes):
+    scope = {"nn": nn, "torch": torch, "__name__": "somewhere"}
+    exec(
+        f"class Custom(nn.Module):\n    def forward(self, x):\n        {source}", scope
+    )
+    layer = scope["Custom"]()
+    vars(layer).update(attributes)
+    return load_backbone(nn.Sequential(layer), n_features=3).fingerprint
+
+
+def test_fingerprint_changes_with_the_code_of_a_layer():
+    assert custom("return x * 2") != custom("return x * 3")
+    assert custom("return x.relu()") != custom("return x.tanh()")
+    assert custom("return x * 2") == custom("\n        return x * 2")
+    inner = "return torch.stack([a * {} for a in x])"
+    assert custom(inner.format(2)) != custom(inner.format(3))
+    members = "return x * (2 if 'a' in {'a', 'b', 'c'} else 3)"
+    assert custom(members) == custom(members)
+
+
+def test_fingerprint_changes_with_plain_attributes_of_a_layer():
+    code = "return x * self.by"
+    assert custom(code, by=2.0) != custom(code, by=3.0)
+    two, three = torch.tensor(2.0), torch.tensor(3.0)
+    assert custom(code, by=two) != custom(code, by=three)
+    assert custom(code, by=two) == custom(code, by=two.clone())
+
+
+def test_fingerprint_has_no_addresses():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.thing = (object(),)
+
+        def extra_repr(self):
+            return repr(object())
+
+        def forward(self, x):
+            return x + 1
+
+    found = {load_backbone(Odd(), n_features=3).fingerprint for _ in range(3)}
+    assert len(found) == 1
+
+
+def test_fingerprint_with_constant_tensors_survives_a_copy():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return x * torch.tensor([1.0, 2.0, 3.0])
+
+    backbone = load_backbone(Constant(), n_features=3)
+    before = backbone.fingerprint
+    again = load_backbone(backbone.module, n_features=3)
+    assert again.fingerprint == before
+
+
+def test_fingerprint_of_empty_and_half_precision_tensors():
+    module = nn.Sequential(nn.Linear(3, 2))
+    module.register_buffer("empty", torch.zeros(0))
+    backbone = load_backbone(module)
+    before = backbone.fingerprint
+    backbone.module.bfloat16()
+    assert backbone.fingerprint != before

@@ -1,84 +1,136 @@
 import logging
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sktransfer.backbones import load_backbone
 from sktransfer.backbones._load import resolve_name
+from sktransfer.inputs import ImagePreprocessing
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"),
+    ("spec", "provider", "name"),
     [
-        ("efficientnet_lite0", ("shipped", "efficientnet_lite0")),
-        ("resnet50", ("torchvision", "resnet50")),
-        ("convnext_nano", ("timm", "convnext_nano")),
-        ("convnext_nano.in12k", ("timm", "convnext_nano.in12k")),
-        ("timm/resnet50", ("timm", "resnet50")),
-        ("torchvision/resnet50", ("torchvision", "resnet50")),
+        ("efficientnet_lite0", "shipped", "efficientnet_lite0"),
+        ("resnet18", "torchvision", "resnet18"),
+        ("convnext_atto", "timm", "convnext_atto"),
+        ("resnet26.bt_in1k", "timm", "resnet26.bt_in1k"),
     ],
 )
-def test_a_name_goes_to_the_first_that_provides_it(spec, expected):
-    assert resolve_name(spec) == expected
+def test_resolve_name_takes_the_first_provider_and_logs_it(
+    spec, provider, name, caplog
+):
+    with caplog.at_level(logging.INFO, logger="sktransfer"):
+        assert resolve_name(spec) == (provider, name)
+    assert caplog.messages == [f"backbone {spec!r} is taken from {provider}"]
 
 
-def test_the_log_says_which_was_taken(caplog):
-    with caplog.at_level(logging.INFO, "sktransfer"):
-        resolve_name("resnet50")
-    assert "'resnet50' is taken from torchvision" in caplog.text
+@pytest.mark.parametrize(
+    "spec", ["timm/resnet18", "torchvision/resnet18", "timm/efficientnet_lite0"]
+)
+def test_resolve_name_with_provider_logs_nothing(spec, caplog):
+    with caplog.at_level(logging.INFO, logger="sktransfer"):
+        assert "/".join(resolve_name(spec)) == spec
+    assert caplog.messages == []
 
 
-@pytest.mark.parametrize("spec", ["resnet55", "torchvision/resnet55", "hub/resnet55"])
-def test_an_unknown_name_gets_near_matches(spec):
-    with pytest.raises(ValueError, match=f"no backbone '{spec}'.*Did you mean 'resnet"):
+@pytest.mark.parametrize(
+    ("spec", "near"),
+    [
+        ("resnet_18", " Did you mean .*'resnet18'"),
+        ("torchvision/resnet81", " Did you mean 'resnet18'"),
+        ("timm/efficientnet_light0", " Did you mean .*'efficientnet_lite0'"),
+        ("huggingface/resnet18", " Did you mean 'resnet18'"),
+        ("torchvision/convnext_atto", " Did you mean 'convnext_atto'"),
+        ("qqqqqqqq", "$"),
+        ("", "$"),
+    ],
+)
+def test_resolve_name_unknown(spec, near):
+    text = (
+        f"There is no backbone '{spec}' among the shipped ones, torchvision's and "
+        "timm's; `sktransfer.backbones.list_backbones\\(\\)` lists them."
+    )
+    with pytest.raises(ValueError, match=text + near):
         load_backbone(spec)
 
 
-def test_something_else_is_refused():
-    with pytest.raises(TypeError, match="`backbone` must be a name, an nn.Module"):
-        load_backbone(3)
+@pytest.mark.parametrize("spec", [3, None, ["resnet18"]])
+def test_spec_of_another_type(spec):
+    text = (
+        "`backbone` must be a name, an nn.Module, a callable that returns one, or a "
+        "Backbone. Got "
+    )
+    with pytest.raises(TypeError, match=text):
+        load_backbone(spec)
 
 
-def test_the_image_size_replaces_the_weights_own():
-    backbone = load_backbone("torchvision/resnet18", weights=None, image_size=64)
-    assert backbone.preprocessing.input_shape == (3, 64, 64)
-    assert backbone.activation_shape("layer4") == (512, 2, 2)
+def test_backbone_is_returned_as_it_is(resnet18):
+    assert load_backbone(resnet18) is resnet18
 
 
-def test_a_checkpoint_with_other_classes_is_loaded(tmp_path):
-    from torchvision.models import resnet18
-
-    torch.manual_seed(1)
-    trained = resnet18(num_classes=7)
-    torch.save(trained.state_dict(), tmp_path / "w.pth")
-    backbone = load_backbone("torchvision/resnet18", weights=tmp_path / "w.pth")
-    assert torch.equal(backbone.module.conv1.weight, trained.conv1.weight)
-    assert backbone.weights == str(tmp_path / "w.pth")
+def test_module_is_in_eval_mode():
+    assert not load_backbone(nn.Sequential(nn.Linear(3, 2)).train()).module[0].training
 
 
-def test_weights_of_a_module_are_its_own_or_a_file(tmp_path):
-    module = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
-    torch.manual_seed(1)
-    other = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
-    torch.save(other.state_dict(), tmp_path / "w.pth")
-    loaded = load_backbone(module, weights=tmp_path / "w.pth")
-    assert torch.equal(loaded.module[0].weight, other[0].weight)
-    with pytest.raises(ValueError, match="`weights` of a module or a callable must be"):
-        load_backbone(module, weights="IMAGENET1K_V1")
+@pytest.mark.parametrize("spec", [nn.Linear(3, 2), lambda: nn.Linear(3, 2)])
+def test_weights_of_a_module_have_no_names(spec):
+    text = (
+        "`weights` of a module or a callable must be 'default', None or the path of a "
+        "file. Got 'IMAGENET1K_V1'."
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone(spec, weights="IMAGENET1K_V1")
 
 
-def test_a_backbone_is_returned_as_it_is():
-    backbone = load_backbone(nn.Sequential(nn.Linear(3, 2)))
-    assert load_backbone(backbone) is backbone
+@pytest.mark.parametrize(
+    "spec",
+    ["torchvision/squeezenet1_1", "timm/test_resnet", lambda: nn.Linear(3, 2)],
+)
+def test_random_weights_are_seeded_without_a_global_generator(spec):
+    def weights(seed):
+        module = load_backbone(spec, weights=None, random_state=seed).module
+        return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+    state = torch.get_rng_state()
+    first, same, other, unseeded = map(weights, (0, 0, 1, None))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, unseeded)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_loading_touches_no_global_generator():
-    torch_state = torch.random.get_rng_state()
-    np.random.seed(0)  # noqa: NPY002 - the global generator is what is looked at
-    expected = np.random.random()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    load_backbone("torchvision/resnet18", weights=None)
-    assert torch.equal(torch.random.get_rng_state(), torch_state)
-    assert np.random.random() == expected  # noqa: NPY002
+def test_image_size():
+    backbone = load_backbone("timm/test_resnet", weights=None, image_size=(32, 64))
+    assert backbone.preprocessing.size == (32, 64)
+    assert backbone.activation_shape("input") == (3, 32, 64)
+
+
+def test_image_size_wrong():
+    with pytest.raises(ValueError, match="`image_size` must be a positive int"):
+        load_backbone("timm/test_resnet", weights=None, image_size=0)
+
+
+def test_image_size_of_vectors():
+    with pytest.raises(ValueError, match="`image_size` must be None for a backbone"):
+        load_backbone(nn.Linear(3, 2), image_size=32)
+
+
+def test_preprocessing_may_be_given():
+    given = ImagePreprocessing(
+        size=(32, 32), resize=40, interpolation="box", mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    for spec in ("timm/test_resnet", nn.Sequential(nn.Conv2d(3, 4, 3))):
+        backbone = load_backbone(spec, weights=None, preprocessing=given)
+        assert backbone.preprocessing == given
+        backbone = load_backbone(spec, weights=None, preprocessing=given, image_size=64)
+        assert backbone.preprocessing.resize == 80
+
+
+@pytest.mark.parametrize(
+    "weights", ["weights.pth", "weights.safetensors", "folder/weights"]
+)
+def test_what_looks_like_a_path_is_one(weights):
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint file '{weights}'"):
+        load_backbone("timm/test_resnet", weights=weights)

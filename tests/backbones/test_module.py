@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import timm
 import torch
@@ -5,69 +7,128 @@ from torch import nn
 
 from sktransfer.backbones import is_image_network, load_backbone
 from sktransfer.backbones._module import IMAGENET
-from sktransfer.inputs import ImagePreprocessing
+from sktransfer.inputs import VectorPreprocessing
 
 
-def _vectors():
-    return nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU())
+def mlp():
+    return nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
 
 
-def test_an_image_network_has_a_convolution():
-    assert is_image_network(nn.Sequential(nn.Conv2d(3, 4, 3)))
-    assert is_image_network(nn.LazyConv2d(4, 3))
-    assert not is_image_network(_vectors())
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (mlp(), False),
+        (nn.Sequential(nn.Conv1d(3, 4, 3)), False),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3))), True),
+        (nn.Sequential(nn.LazyConv2d(4, 3)), True),
+    ],
+)
+def test_is_image_network(module, expected):
+    assert is_image_network(module) is expected
 
 
-def test_lazy_layers_take_their_width_and_the_seed():
-    first, second = (
-        load_backbone(_vectors, n_features=5, random_state=0) for _ in range(2)
-    )
-    assert first.preprocessing.input_shape == (5,)
-    assert first.module[0].weight.shape == (6, 5)
-    assert torch.equal(first.module[0].weight, second.module[0].weight)
-
-
-def test_the_global_generator_is_not_touched():
-    state = torch.random.get_rng_state()
-    load_backbone(_vectors, n_features=5)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_a_module_is_copied():
-    module = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+def test_module_is_copied_and_left_as_it_is():
+    module = mlp().train()
+    before = copy.deepcopy(module.state_dict())
     backbone = load_backbone(module)
+    prefix, suffix = backbone.split(1)
+    prefix.freeze()
+    with torch.no_grad():
+        backbone.module[0].weight += 1
+    suffix.train()
     assert backbone.module is not module
-    assert torch.equal(backbone.module[0].weight, module[0].weight)
+    assert module.training and module[0].training
+    assert module[1].inplace
+    assert all(p.requires_grad for p in module.parameters())
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name])
 
 
-def test_the_width_is_read_from_the_first_layer_or_asked_for():
-    assert load_backbone(nn.Sequential(nn.Linear(7, 2))).preprocessing.n_features == 7
-    with pytest.raises(ValueError, match="does not say how long its vectors are"):
-        load_backbone(nn.Sequential(nn.ReLU()))
+def test_attributes_of_a_module():
+    backbone = load_backbone(mlp())
+    assert backbone.name == "Sequential"
+    assert (backbone.provider, backbone.weights, backbone.licence) == (None,) * 3
+    assert backbone.preprocessing == VectorPreprocessing(5)
 
 
-def test_a_network_of_timm_brings_its_preprocessing_and_classifier():
-    backbone = load_backbone(timm.create_model("tf_efficientnet_lite0"))
-    assert backbone.preprocessing.mean == (0.5, 0.5, 0.5)
-    assert backbone.classifier == ["classifier"]
+def test_callable_makes_the_module_under_the_seed():
+    first, same, other = (load_backbone(mlp, random_state=s) for s in (0, 0, 1))
+    assert first.fingerprint == same.fingerprint
+    assert first.fingerprint != other.fingerprint
+    assert load_backbone(nn.Flatten, n_features=3).stage_names == ["network"]
 
 
-def test_an_image_network_that_says_nothing_is_warned_about():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())
+def test_callable_that_returns_something_else():
+    text = (
+        "`backbone` is a callable, so it must return an nn.Module. <function .* "
+        "returned int."
+    )
+    with pytest.raises(TypeError, match=text):
+        load_backbone(lambda: 3)
+
+
+def test_lazy_layers_get_their_width():
+    def make():
+        return nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2))
+
+    first, same, other = (
+        load_backbone(make(), n_features=7, random_state=seed) for seed in (0, 0, 1)
+    )
+    assert first.module[0].weight.shape == (4, 7)
+    assert first.fingerprint == same.fingerprint
+    assert first.fingerprint != other.fingerprint
+    x = torch.randn(3, 7)
+    prefix, suffix = first.split(1)
+    assert torch.equal(suffix(prefix(x)), first.module(x))
+
+
+def lazy_norm():
+    return nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d())
+
+
+def test_lazy_norm_of_a_callable_has_seen_no_sample():
+    norm = load_backbone(lazy_norm, n_features=3).module[1]
+    assert torch.equal(norm.running_mean, torch.zeros(4))
+    assert norm.num_batches_tracked == 0
+    assert not norm.training
+
+
+def test_module_that_cannot_be_copied():
+    text = "Sequential cannot be copied \\(ValueError: .*\\). Pass a callable that mak"
+    with pytest.raises(ValueError, match=text):
+        load_backbone(lazy_norm(), n_features=3)
+
+
+def test_lazy_convolutions_get_their_width():
+    module = nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1))
     with pytest.warns(UserWarning, match="does not say which preprocessing"):
-        backbone = load_backbone(network)
+        backbone = load_backbone(module, image_size=16)
+    assert backbone.module[0].weight.shape == (4, 3, 3, 3)
+
+
+def test_length_of_vectors_that_is_not_known():
+    text = "Sequential does not say how long its vectors are. Pass `n_features`."
+    with pytest.raises(ValueError, match=text):
+        load_backbone(nn.Sequential(nn.LazyLinear(4)))
+    backbone = load_backbone(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()))
+    assert backbone.preprocessing == VectorPreprocessing(6)
+
+
+def test_image_network_without_preprocessing_warns():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    text = (
+        "Sequential does not say which preprocessing its weights expect, so ImageNet's "
+        "usual one is taken \\(224 pixels, mean \\(0.485, 0.456, 0.406\\)\\). Give it "
+        "with `load_backbone\\(module, preprocessing=ImagePreprocessing"
+    )
+    with pytest.warns(UserWarning, match=text):
+        backbone = load_backbone(module)
     assert backbone.preprocessing == IMAGENET
 
 
-def test_a_given_preprocessing_is_used_without_a_warning():
-    preprocessing = ImagePreprocessing(
-        size=(16, 16), resize=16, interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
-    )
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())
-    backbone = load_backbone(network, preprocessing=preprocessing)
-    assert backbone.preprocessing == preprocessing
-
-
-def test_a_callable_must_return_a_module():
-    with pytest.raises(TypeError, match="must return an nn.Module.* returned int"):
-        load_backbone(lambda: 3)
+def test_module_of_timm_brings_its_preprocessing_and_classifier():
+    module = timm.create_model("test_resnet")
+    backbone = load_backbone(module)
+    assert backbone.preprocessing.size == (160, 160)
+    assert backbone.preprocessing.std == (0.5, 0.5, 0.5)
+    assert backbone.classifier == ["fc"]

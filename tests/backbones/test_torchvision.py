@@ -1,6 +1,7 @@
+import http.server
 import os
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,95 +11,141 @@ from sktransfer.backbones import load_backbone
 from sktransfer.backbones._torchvision import (
     cached_file,
     list_torchvision,
-    load_torchvision,
     weights_of,
 )
+from sktransfer.inputs import ImagePreprocessing
+
+RESNET18 = models.ResNet18_Weights.DEFAULT
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Return the folder where torch.hub keeps its files; it is empty."""
+    """Return the folder where torch.hub keeps files, empty for this test."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
 
 
-def _make(function):
-    return function()
+@pytest.fixture
+def server():
+    """Return a function that makes the URL of a file that is answered by a status."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status = int(self.path.split("/")[1])
+            self.send_response(status)
+            self.end_headers()
+            if status == 200:
+                self.wfile.write(b"no weights")
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        host, port = served.server_address
+        yield lambda status: f"http://{host}:{port}/{status}/resnet18-f37072fd.pth"
+        served.shutdown()
+        thread.join()
 
 
-def test_all_classification_models_are_listed():
-    names = list_torchvision()
-    assert {"resnet50", "vgg16", "inception_v3", "efficientnet_b0", "vit_b_16"} <= {
-        *names
-    }
-    assert all(weights_of(name) for name in names)
+def test_weights_come_from_the_cache(hub, resnet18):
+    path = hub / "resnet18-f37072fd.pth"
+    assert cached_file(RESNET18) == str(path)
+    state = resnet18.module.state_dict()
+    torch.save(state, path)
+    for weights in ("default", "IMAGENET1K_V1"):
+        backbone = load_backbone("torchvision/resnet18", weights=weights)
+        assert backbone.weights == "IMAGENET1K_V1"
+        for name, tensor in backbone.module.state_dict().items():
+            assert torch.equal(tensor, state[name]), name
 
 
-def test_weights_in_the_cache_are_loaded_with_their_preprocessing(hub):
-    weights = models.ResNet18_Weights.IMAGENET1K_V1
-    torch.manual_seed(0)
-    state = models.resnet18().state_dict()
-    torch.save(state, cached_file(weights))
-    assert os.path.dirname(cached_file(weights)) == str(hub)
-    backbone = load_backbone("torchvision/resnet18")
-    for name, tensor in backbone.module.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
-    assert backbone.weights == "IMAGENET1K_V1"
-    assert backbone.preprocessing.size == (224, 224)
-    assert backbone.preprocessing.resize == 256
-    assert backbone.preprocessing.interpolation == "bilinear"
-    assert backbone.preprocessing.mean == (0.485, 0.456, 0.406)
-
-
-def test_inception_leaves_out_what_serves_training_alone(hub):
-    weights = models.Inception_V3_Weights.IMAGENET1K_V1
-    full = models.inception_v3(weights=None, aux_logits=True, init_weights=False)
-    torch.save(full.state_dict(), cached_file(weights))
+def test_weights_of_inception_come_without_the_auxiliary_classifier(hub):
+    module = models.inception_v3(weights=None, aux_logits=True, init_weights=False)
+    path = cached_file(models.Inception_V3_Weights.DEFAULT)
+    assert os.path.dirname(path) == str(hub)
+    torch.save(module.state_dict(), path)
     backbone = load_backbone("torchvision/inception_v3")
     assert backbone.module.AuxLogits is None
     assert backbone.module.transform_input
-    assert backbone.preprocessing.size == (299, 299)
+    assert torch.equal(backbone.module.fc.weight, module.fc.weight)
 
 
-def test_unknown_weights_get_near_matches():
-    with pytest.raises(ValueError, match="`weights` of 'torchvision/resnet50' must be"):
-        load_backbone("torchvision/resnet50", weights="IMAGENET1K_V3")
-    with pytest.raises(ValueError, match="Did you mean 'IMAGENET1K_V"):
-        load_backbone("torchvision/resnet50", weights="IMAGENET1K_V3")
+def patched(monkeypatch, url):
+    monkeypatch.setattr(RESNET18, "_value_", replace(RESNET18.value, url=url))
 
 
-class _Failing(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_error(self.server.code)
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (404, "HTTPError: HTTP Error 404: Not Found"),
+        (500, "HTTPError: HTTP Error 500: Internal Server Error"),
+        (200, "RuntimeError: invalid hash value .*"),
+    ],
+)
+def test_failed_download_says_what_to_do(hub, server, monkeypatch, status, why):
+    url = server(status)
+    patched(monkeypatch, url)
+    text = (
+        f"The weights of 'torchvision/resnet18' could not be had from {url} \\({why}\\)"
+        f". Without a network, put that file at {hub}/resnet18-f37072fd.pth or pass "
+        "its path as `weights`. backbone='efficientnet_lite0' needs no download: its "
+        "weights are installed with sktransfer."
+    )
+    with pytest.raises(OSError, match=text):
+        load_backbone("torchvision/resnet18")
+    assert not os.listdir(hub)
 
-    def log_message(self, *args):
-        pass
+
+def test_no_server_says_what_to_do(hub, monkeypatch):
+    patched(monkeypatch, "http://127.0.0.1:9/resnet18-f37072fd.pth")
+    with pytest.raises(OSError, match="URLError: .*refused.*put that file at"):
+        load_backbone("torchvision/resnet18")
 
 
-@pytest.fixture
-def failing_server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Failing)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+@pytest.mark.parametrize(
+    ("weights", "near"),
+    [
+        ("IMAGENET1K_V2", " Did you mean 'IMAGENET1K_V1'?"),
+        ("imagenet", " Did you mean 'IMAGENET1K_V1'?"),
+        (7, ""),
+    ],
+)
+def test_unknown_weights(weights, near):
+    with pytest.raises(ValueError, match="`weights` of 'torchvision/res") as error:
+        load_backbone("torchvision/resnet18", weights=weights)
+    assert str(error.value) == (
+        "`weights` of 'torchvision/resnet18' must be one of ['IMAGENET1K_V1'], "
+        f"'default', None or the path of a file. Got {weights!r}.{near}"
+    )
 
 
-@pytest.mark.parametrize("code", [404, 500])
-def test_a_failed_download_says_what_to_put_where(
-    hub, failing_server, monkeypatch, code
-):
-    failing_server.code = code
-    address = f"http://127.0.0.1:{failing_server.server_port}/resnet18-f37072fd.pth"
-    entry = models.ResNet18_Weights.IMAGENET1K_V1.value
-    monkeypatch.setitem(entry.__dict__, "url", address)
-    with pytest.raises(OSError, match=f"HTTP Error {code}") as caught:
-        load_torchvision("resnet18", weights="default", make=_make)
-    text = str(caught.value)
-    assert str(hub / "resnet18-f37072fd.pth") in text
-    assert "backbone='efficientnet_lite0' needs no download" in text
-    assert os.listdir(hub) == []
+def test_preprocessing_is_that_of_the_weights():
+    backbone = load_backbone("torchvision/efficientnet_b0", weights=None)
+    assert backbone.preprocessing == ImagePreprocessing(
+        size=(224, 224),
+        resize=256,
+        interpolation="bicubic",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    assert backbone.provider == "torchvision"
+    assert backbone.name == "torchvision/efficientnet_b0"
+
+
+def test_licence_of_weights_that_state_one():
+    backbone = load_backbone("torchvision/resnet18", weights=None)
+    assert backbone.licence is None
+
+
+def test_list_torchvision():
+    names = list_torchvision()
+    assert {"resnet18", "swin_t", "inception_v3"} <= set(names)
+    assert "fcn_resnet50" not in names
+    assert [w.name for w in weights_of("resnet50")] == [
+        "IMAGENET1K_V1",
+        "IMAGENET1K_V2",
+    ]
