@@ -51,15 +51,6 @@ def lite(**settings):
     return FineTunedClassifier(value_range=(0, 16), **settings)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """In networks this small threads wait for each other longer than they compute."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 @pytest.fixture(autouse=True)
 def _exact():
     """Round nothing that is kept, so that values can be compared."""
