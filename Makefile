@@ -3,6 +3,8 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SPHINXOPTS ?=
+# Threads that wait sleep instead of spinning: cores may be shared.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help demo test test-slow docs lint clean
 .DEFAULT_GOAL := help
