@@ -82,5 +82,5 @@ def random_head(network, activations, n_outputs, seed):
     """
     n_features = network.features(activations[[0]], 1).shape[1]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone
         return nn.Linear(n_features, n_outputs)
