@@ -38,6 +38,10 @@ def parameter_groups(named_parameters, *, lr, backbone_lr_ratio, weight_decay):
     ]
 
 
+# Adam's second moments, with a memory of 1,000 steps, are noise in the first few.
+_MIN_WARMUP = 10
+
+
 def warmup_cosine(step, *, n_steps, warmup=0.1):
     """Return the factor on the learning rate: a linear rise, then half a cosine.
 
@@ -47,14 +51,14 @@ def warmup_cosine(step, *, n_steps, warmup=0.1):
         From 0.
     n_steps : int
     warmup : float, default=0.1
-        Share of the steps that rise.
+        Share of the steps that rise; at least ten steps do, or half of a short run.
 
     Returns
     -------
     float
         In [0, 1].
     """
-    n_warmup = max(1, round(warmup * n_steps))
+    n_warmup = max(1, round(warmup * n_steps), min(_MIN_WARMUP, n_steps // 2))
     if step < n_warmup:
         return (step + 1) / n_warmup
     progress = (step - n_warmup) / max(1, n_steps - n_warmup)

@@ -43,11 +43,18 @@ def test_groups_leave_frozen_parameters_out(network):
 
 
 def test_schedule_rises_and_falls():
-    factors = [warmup_cosine(step, n_steps=20) for step in range(20)]
-    assert factors[:3] == [0.5, 1.0, 1.0]
-    assert factors[11] == pytest.approx(0.5)
-    assert factors[19] == pytest.approx(0.5 * (1 + math.cos(math.pi * 17 / 18)))
-    assert factors[2:] == sorted(factors[2:], reverse=True) and min(factors) > 0
+    factors = [warmup_cosine(step, n_steps=200) for step in range(200)]
+    assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert factors[110] == pytest.approx(0.5)
+    assert factors[199] == pytest.approx(0.5 * (1 + math.cos(math.pi * 179 / 180)))
+    assert factors[20:] == sorted(factors[20:], reverse=True) and min(factors) > 0
+
+
+def test_schedule_of_few_steps_rises_for_ten_or_half_of_them():
+    factors = [warmup_cosine(step, n_steps=40) for step in range(40)]
+    assert factors[:11] == pytest.approx([*(k / 10 for k in range(1, 11)), 1.0])
+    factors = [warmup_cosine(step, n_steps=6) for step in range(6)]
+    assert factors[:4] == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0])
 
 
 def test_schedule_ends_at_zero():
@@ -60,5 +67,5 @@ def test_schedule_of_one_step():
 
 
 def test_schedule_has_the_warmup_asked_for():
-    factors = [warmup_cosine(step, n_steps=10, warmup=0.5) for step in range(5)]
-    assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    factors = [warmup_cosine(step, n_steps=40, warmup=0.5) for step in range(20)]
+    assert factors == pytest.approx([(step + 1) / 20 for step in range(20)])
