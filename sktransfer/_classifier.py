@@ -330,14 +330,17 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         )
         weight = weigh_classes(self.class_weight, y, weight)
         codes = np.unique(y, return_inverse=True)[1]
-        distinct, weight = merge_equal(digest_samples(samples), codes, weight)
+        digests = digest_samples(samples)
+        distinct, weight = merge_equal(digests, codes, weight)
         self.classes_, codes = np.unique(y[distinct], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 "`y` must have at least two classes among the samples that have "
                 f"weight. Got one class: {y[0]!r}."
             )
-        return samples.take(distinct), codes.astype(np.int64), weight
+        samples = samples.take(distinct)
+        samples.digests = [digests[i] for i in distinct]
+        return samples, codes.astype(np.int64), weight
 
     def _split(self, n_samples):
         """Cut the backbone at the boundary; what lies before it is frozen."""

@@ -23,7 +23,7 @@ from sktransfer import (
     config_context,
 )
 from sktransfer.backbones import load_backbone
-from sktransfer.inputs import as_samples, iter_batches
+from sktransfer.inputs import Samples, as_samples, iter_batches
 
 DIGITS = load_digits(n_class=3)
 X, Y = DIGITS.images[:36], DIGITS.target[:36]
@@ -247,6 +247,15 @@ def test_order_of_the_samples_changes_nothing():
     np.testing.assert_allclose(
         model.predict_proba(ROWS_NEW), shuffled.predict_proba(ROWS_NEW), rtol=1e-6
     )
+
+
+def test_fit_hashes_each_sample_once(monkeypatch, pretrained):
+    hashed, content = [], Samples.content
+    monkeypatch.setattr(
+        Samples, "content", lambda self, i: hashed.append(i) or content(self, i)
+    )
+    lite(freeze=8, backbone=pretrained).fit(X, Y)
+    assert sorted(hashed) == list(range(len(X)))
 
 
 @pytest.mark.parametrize("freeze", ["all", "none"])

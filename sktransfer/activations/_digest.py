@@ -64,6 +64,8 @@ def digest_samples(samples):
     list of bytes
         16 each. Files are hashed as they are, arrays by their pixels.
     """
+    if samples.digests is not None:
+        return samples.digests
     return [_digest_content(samples.content(i)) for i in range(len(samples))]
 
 

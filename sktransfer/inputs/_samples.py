@@ -87,6 +87,8 @@ class Samples:
     ----------
     value_range : tuple of float (low, high) or None
         None where no sample is an array.
+    digests : list of bytes or None
+        Hashes of the contents, for who has computed them; `take` takes them along.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Samples:
         self.value_range = value_range
         self._read_labels = read_labels
         self._rows = np.arange(len(self._indices)) if rows is None else rows
+        self.digests = None
 
     def __len__(self):
         """Return the number of samples."""
@@ -155,7 +158,7 @@ class Samples:
             They keep their position in X for `describe`.
         """
         indices = np.arange(len(self))[indices]
-        return Samples(
+        taken = Samples(
             self._items,
             self._indices[indices],
             image_shape=self._image_shape,
@@ -163,6 +166,9 @@ class Samples:
             read_labels=self._read_labels,
             rows=self._rows[indices],
         )
+        if self.digests is not None:
+            taken.digests = [self.digests[i] for i in indices]
+        return taken
 
     def describe(self, i):
         """Return the words for sample `i` in messages, as "sample 3 ('a/b.png')"."""

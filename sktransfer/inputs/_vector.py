@@ -125,6 +125,8 @@ class VectorSamples:
     ----------
     labels, value_range : None
         Only images have them.
+    digests : list of bytes or None
+        As in `Samples`.
 
     Raises
     ------
@@ -146,6 +148,7 @@ class VectorSamples:
             raise ValueError("X must have at least 1 sample. Got 0.")
         self._X = X
         self._indices = np.arange(len(X)) if indices is None else indices
+        self.digests = None
 
     def __len__(self):
         """Return the number of samples."""
@@ -172,7 +175,11 @@ class VectorSamples:
         samples : VectorSamples
             They keep their position in X for `describe`.
         """
-        return VectorSamples(self._X, self._X.shape[1], self._indices[indices])
+        indices = np.arange(len(self))[indices]
+        taken = VectorSamples(self._X, self._X.shape[1], self._indices[indices])
+        if self.digests is not None:
+            taken.digests = [self.digests[i] for i in indices]
+        return taken
 
     def describe(self, i):
         """Return the words for sample `i` in messages, as "sample 3"."""

@@ -58,6 +58,13 @@ def test_take_is_lazy_and_keeps_position(paths):
     assert part.describe(-1) == part.describe(1)
 
 
+def test_take_takes_the_digests_along(paths):
+    samples = samples_of(paths)
+    assert samples.take([0]).digests is None
+    samples.digests = [b"0", b"1", b"2"]
+    assert samples.take([2, 0]).take([1]).digests == [b"0"]
+
+
 def test_samples_pass_through(paths):
     samples = samples_of(paths)
     assert samples_of(samples) is samples

@@ -51,6 +51,13 @@ def test_samples_take_keeps_position():
     assert part.describe(0) == "sample 2"
 
 
+def test_samples_take_takes_the_digests_along():
+    samples = as_samples(load_digits().data[:3], VectorPreprocessing(64))
+    assert samples.take([0]).digests is None
+    samples.digests = [b"0", b"1", b"2"]
+    assert samples.take([2, 0]).take([1]).digests == [b"0"]
+
+
 def test_samples_content_tells_rows():
     samples = as_samples([[1, 2], [1, 2], [2, 1]], VectorPreprocessing(2))
     assert samples.content(0) == samples.content(1) != samples.content(2)
