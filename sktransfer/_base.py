@@ -4,6 +4,7 @@ import os
 from numbers import Integral
 
 import numpy as np
+import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.base import BaseEstimator
@@ -25,11 +26,19 @@ __all__ = ["BackboneEstimator"]
 
 def looks_like_images(X):
     """Say whether X can only be images: paths, pictures, or arrays of 3 or 4 axes."""
+    if not hasattr(X, "__getitem__") or scipy.sparse.issparse(X):
+        return False
     if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
         return True
     if getattr(getattr(X, "dtype", None), "kind", None) in ("S", "U"):
         return True
-    first = X[0] if isinstance(X, list | tuple) and len(X) else None
+    if getattr(X, "ndim", 1) == 2 and X.shape[1] == 1:  # a column of a table
+        X = np.asarray(X)[:, 0]
+    elif hasattr(X, "to_numpy"):
+        X = X.to_numpy()
+    first = X[0] if len(X) else None
+    if isinstance(first, tuple) and len(first) == 2:  # an image and its label
+        first = first[0]
     return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
         getattr(first, "ndim", 0) > 1
     )
@@ -41,7 +50,7 @@ class BackboneEstimator(BaseEstimator):
     _parameter_constraints = {
         "backbone": "no_validation",
         "weights": "no_validation",
-        "image_size": [Interval(Integral, 8, None, closed="left"), tuple, None],
+        "image_size": [Interval(Integral, 8, None, closed="left"), tuple, list, None],
         "image_shape": [tuple, list, None],
         "value_range": [StrOptions({"auto"}), tuple, list],
         "batch_size": [
@@ -85,7 +94,10 @@ class BackboneEstimator(BaseEstimator):
         """Load the backbone; the parameter is never changed."""
         seed = spawn_seed(self.random_state)
         if isinstance(self.backbone, Backbone):
-            return self.backbone.fork("input")
+            backbone = load_backbone(
+                self.backbone, weights=self.weights, image_size=self.image_size
+            )
+            return backbone.fork("input")
         if isinstance(self.backbone, str):
             return shared_backbone(
                 self.backbone,

@@ -72,6 +72,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
     pooling : {"auto", "avg", "max", "avgmax", "cls", "flatten"}, default="auto"
         From the last stage's activation to the head. "auto" is what the network itself
         does in front of its classifier, and "avg" where it has no such part.
+    pool_size : int, default=1
+        Gives the head a grid of ``pool_size`` x ``pool_size`` pooled cells.
     head_init : {"probe", "random"}, default="probe"
         What the head starts from: the linear probe (LP-FT), or small random weights.
     C : float, default=1.0
@@ -101,6 +103,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         Samples a training step; "auto" is 32.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one.
+    callbacks : list of skorch callbacks or (name, callback), default=None
+        Added to those of the training, see :mod:`skorch.callbacks`. The probe has none.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.
@@ -162,6 +166,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         **BackboneEstimator._parameter_constraints,
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
         "pooling": [StrOptions({"auto", "avg", "max", "avgmax", "cls", "flatten"})],
+        "pool_size": [Interval(Integral, 1, None, closed="left")],
         "head_init": [StrOptions({"probe", "random"})],
         "C": [Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -170,6 +175,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_norm": [StrOptions({"eval", "train"})],
         "class_weight": [StrOptions({"balanced"}), dict, None],
+        "callbacks": [list, tuple, None],
     }
 
     def __init__(
@@ -179,6 +185,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         weights="default",
         freeze="auto",
         pooling="auto",
+        pool_size=1,
         head_init="probe",
         C=1.0,
         image_size=None,
@@ -192,6 +199,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         class_weight=None,
         batch_size="auto",
         device="auto",
+        callbacks=None,
         memory=None,
         precision="auto",
         random_state=None,
@@ -201,6 +209,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self.weights = weights
         self.freeze = freeze
         self.pooling = pooling
+        self.pool_size = pool_size
         self.head_init = head_init
         self.C = C
         self.image_size = image_size
@@ -214,6 +223,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self.class_weight = class_weight
         self.batch_size = batch_size
         self.device = device
+        self.callbacks = callbacks
         self.memory = memory
         self.precision = precision
         self.random_state = random_state
@@ -246,7 +256,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         prefix, suffix = self._split(len(samples))
         activations, report = load_activations(
             self.backbone_,
-            self._target(),
+            self._target,
             samples,
             store=self._store(),
             runtime=self._runtime(),
@@ -254,8 +264,9 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self.pass_report_ = pd.DataFrame(report)
         self.net_, history = self._train(suffix, activations, y, sample_weight)
         self.history_ = pd.DataFrame(history)
+        parts = {"prefix": prefix, "pool": self._target.tap}
         self.module_ = nn.Sequential(
-            OrderedDict(prefix=prefix, network=self.net_.module_)
+            OrderedDict(parts, network=self.net_.module_)
         ).eval()
         self.n_trainable_parameters_ = _n_trainable(self.net_.module_)
         return self
@@ -290,6 +301,25 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
             Rows sum to one.
         """
         return softmax(self._scores(X), axis=1)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Compute the share of correct predictions.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+        y : array-like of shape (n_samples,), default=None
+            Labels. May be left out if X is a Dataset with labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            By default all samples weigh the same.
+
+        Returns
+        -------
+        float
+        """
+        y = self._samples(X).labels if y is None else y
+        return super().score(X, y, sample_weight)
 
     def predict(self, X):
         """Predict labels.
@@ -329,27 +359,34 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
             sample_weight, samples, dtype=np.float64, ensure_non_negative=True
         )
         weight = weigh_classes(self.class_weight, y, weight)
-        codes = np.unique(y, return_inverse=True)[1]
+        self.classes_, codes = np.unique(y, return_inverse=True)
         digests = digest_samples(samples)
         distinct, weight = merge_equal(digests, codes, weight)
-        self.classes_, codes = np.unique(y[distinct], return_inverse=True)
-        if len(self.classes_) < 2:
+        codes = codes[distinct].astype(np.int64)
+        if len(np.unique(codes)) < 2:
             raise ValueError(
                 "`y` must have at least two classes among the samples that have "
                 f"weight. Got one class: {y[0]!r}."
             )
         samples = samples.take(distinct)
         samples.digests = [digests[i] for i in distinct]
-        return samples, codes.astype(np.int64), weight
+        return samples, codes, weight
 
     def _split(self, n_samples):
-        """Cut the backbone at the boundary; what lies before it is frozen."""
+        """Cut the backbone at the boundary; what lies before it is frozen.
+
+        The target is what the prefix must give: pooled if only the head is left.
+        """
         backbone = self.backbone_
         self.boundary_ = resolve_freeze(self.freeze, backbone, n_samples)
         self.freeze_depth_ = backbone.n_stages_before(self.boundary_)
         end = self._end()
         if self.freeze_depth_ == len(backbone.stages):
             self.boundary_ = end
+        probe_only = self.boundary_ == end
+        self._target = Target(
+            self.boundary_, self._pool() if probe_only else nn.Identity()
+        )
         self.backbone_ = backbone = backbone.fork(self.boundary_)
         suffix = backbone.section(self.boundary_, end).requires_grad_(True)
         suffix.fixed_statistics = self.batch_norm == "eval"
@@ -359,21 +396,16 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         """Boundary that the head sits on."""
         backbone = self.backbone_
         own = sum(n > 1 for n in backbone.activation_shape("features")) == 1
-        return (
-            "features" if self.pooling == "auto" and own else backbone.stage_names[-1]
-        )
+        if own and self.pooling == "auto" and self.pool_size == 1:
+            return "features"
+        return backbone.stage_names[-1]
 
     def _pool(self):
         backbone, end = self.backbone_, self._end()
         pooling = "avg" if self.pooling == "auto" else self.pooling
         shape, sample = backbone.activation_shape(end), self.preprocessing_.input_shape
-        check_pooling(pooling, 1, shape, sample, end)
-        return Pool(pooling, 1, shape, sample)
-
-    def _target(self):
-        """Say what the prefix must give: pooled if only the head is left."""
-        probe_only = self.boundary_ == self._end()
-        return Target(self.boundary_, self._pool() if probe_only else nn.Identity())
+        check_pooling(pooling, self.pool_size, shape, sample, end)
+        return Pool(pooling, self.pool_size, shape, sample)
 
     def _train(self, suffix, activations, y, sample_weight):
         """Return the net that holds suffix and head, and the history."""
@@ -400,6 +432,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
             weight_decay=self.weight_decay,
             batch_size=32 if self.batch_size == "auto" else self.batch_size,
             device=self._runtime().device,
+            callbacks=self.callbacks,
             seed=seed,
             verbose=self.verbose,
         )
@@ -420,7 +453,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         network = self.module_.network.to(runtime.device).eval()
         scores = np.empty((len(samples), len(self.classes_)))
         a_pass = Pass(
-            self.backbone_, [self._target()], store=self._store(), runtime=runtime
+            self.backbone_, [self._target], store=self._store(), runtime=runtime
         )
         for indices, (rows,) in a_pass.iterate(samples):
             z = a_pass.as_input(rows).to(runtime.device)

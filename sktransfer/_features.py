@@ -213,7 +213,7 @@ class PretrainedFeatureExtractor(
             if stage in self.backbone_.boundaries:
                 return stage
             return self.backbone_.boundary(stage)
-        if not -len(names) <= stage < len(names):
+        if not isinstance(stage, Integral) or not -len(names) <= stage < len(names):
             raise ValueError(
                 f"`stage` must be an int in [{-len(names)}, {len(names) - 1}], or a "
                 f"stage or block of {self.backbone_.name}: {names}. Got {stage!r}."

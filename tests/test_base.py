@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.base import clone
@@ -46,6 +47,11 @@ def image_backbone(image_network):
         [IMAGES[0]],
         np.array(["a.png", "b.png"]),
         torch.utils.data.TensorDataset(torch.zeros(2, 3, 8, 8)),
+        pd.Series(["a.png", "b.png"]),
+        pd.Series([Image.new("RGB", (4, 4))] * 2, index=[5, 6]),
+        pd.DataFrame({"path": ["a.png", "b.png"]}),
+        np.array([["a.png"], ["b.png"]], dtype=object),
+        [(Image.new("RGB", (4, 4)), 0)],
     ],
 )
 def test_looks_like_images(X):
@@ -53,7 +59,18 @@ def test_looks_like_images(X):
 
 
 @pytest.mark.parametrize(
-    "X", [TABLE, TABLE.tolist(), pd.DataFrame(TABLE), torch.tensor(TABLE), []]
+    "X",
+    [
+        TABLE,
+        TABLE.tolist(),
+        TABLE[:, :1],
+        pd.DataFrame(TABLE),
+        pd.Series(TABLE[0]),
+        torch.tensor(TABLE),
+        scipy.sparse.csr_array(TABLE),
+        [],
+        None,
+    ],
 )
 def test_looks_like_a_table(X):
     assert not looks_like_images(X)

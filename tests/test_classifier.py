@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from torch import nn
 
 from sktransfer import (
@@ -306,10 +307,21 @@ def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
     )
 
 
-def test_class_without_weight_is_absent():
+@pytest.mark.parametrize("head_init", ["probe", "random"])
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_class_without_weight_is_never_predicted(freeze, head_init):
     weight = np.where(Y == 2, 0.0, 1.0)
-    model = tiny(freeze="all").fit(ROWS, Y, sample_weight=weight)
-    assert model.classes_.tolist() == [0, 1]
+    settings = {"freeze": freeze, "head_init": head_init, "max_epochs": 20}
+    model = tiny(**settings).fit(ROWS, Y, sample_weight=weight)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert not np.isin(2, model.predict(ROWS_NEW))
+    without = tiny(**settings).fit(ROWS[Y != 2], Y[Y != 2])
+    if head_init == "probe":
+        np.testing.assert_allclose(
+            model.predict_proba(ROWS_NEW)[:, :2],
+            without.predict_proba(ROWS_NEW),
+            atol=1e-5,
+        )
     with pytest.raises(ValueError, match="at least two classes among the samples"):
         tiny().fit(ROWS, Y, sample_weight=np.where(Y == 2, 1.0, 0.0))
 
@@ -331,9 +343,10 @@ def test_history_of_the_probe():
     assert model.history_["train_loss"].tolist() == pytest.approx([loss], rel=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["auto", "max"])
 @pytest.mark.parametrize("freeze", ["all", 8])
-def test_module_goes_from_model_inputs_to_scores(freeze):
-    model = lite(freeze=freeze).fit(X, Y)
+def test_module_goes_from_model_inputs_to_scores(freeze, pooling):
+    model = lite(freeze=freeze, pooling=pooling).fit(X, Y)
     samples = as_samples(X_NEW[:8], model.preprocessing_, value_range=(0, 16))
     (batch,) = iter_batches(samples, model.preprocessing_, 8)
     with torch.inference_mode():
@@ -367,6 +380,38 @@ def test_pooling_goes_to_the_head():
     assert model.module_.network.head.in_features == 2 * 1280
     with pytest.raises(ValueError, match="`pooling='cls'` needs a class token"):
         lite(freeze="all", pooling="cls").fit(X, Y)
+
+
+def test_pool_size_gives_the_head_cells():
+    model = lite(freeze="all", pool_size=2).fit(X, Y)
+    assert model.module_.network.head.in_features == 4 * 1280
+
+
+def test_parameters_set_after_fit_change_no_prediction():
+    model = lite(freeze="all", pooling="avg").fit(X, Y)
+    expected = model.predict_proba(X_NEW[:5])
+    model.set_params(pooling="max", freeze="none", pool_size=2)
+    np.testing.assert_array_equal(model.predict_proba(X_NEW[:5]), expected)
+
+
+def test_callbacks_are_skorch_s():
+    class Recorder(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("mine", len(net.history))
+
+    model = tiny(freeze=1, callbacks=[("recorder", Recorder())]).fit(ROWS, Y)
+    assert model.history_["mine"].tolist() == [1, 2]
+    assert clone(model).callbacks[0][0] == "recorder"
+
+
+def test_dataset_in_cross_validation():
+    dataset = torch.utils.data.TensorDataset(
+        torch.from_numpy(X).float() / 16, torch.from_numpy(Y)
+    )
+    model = lite(freeze="all").set_params(value_range="auto")
+    scores = cross_val_score(model, dataset, Y, cv=2, error_score="raise")
+    np.testing.assert_array_equal(scores, cross_val_score(model, X / 16, Y, cv=2))
+    assert model.fit(dataset).score(dataset) == model.score(X / 16, Y)
 
 
 def test_labels_of_a_dataset(tmp_path):

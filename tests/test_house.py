@@ -101,6 +101,16 @@ def _is_declaration(node, names):
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
+def public_names(tree):
+    """Names that an `__init__.py` lists, without dunders."""
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    return [name for name in names if not name.startswith("__")]
+
+
 def mirror(path):
     """Test file of a source file: `inputs/_image.py` has `inputs/test_image.py`."""
     inside = path.relative_to(PACKAGE)
@@ -138,6 +148,16 @@ def test_init_does_no_work(path):
     names = ("__all__", "__version__") if path == TOP else ("__all__",)
     assert ast.get_docstring(tree), "the docstring is missing"
     assert work_at_import(tree, names) == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in INITS if path.parent.name != "utils"], ids=relative
+)
+def test_public_names_are_in_the_reference(path):
+    room = "" if path == TOP else f"{path.parent.name}."
+    names = [room + name for name in public_names(ast.parse(path.read_text()))]
+    listed = (ROOT / "docs" / "api" / "index.rst").read_text().split()
+    assert [name for name in names if name not in listed] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

@@ -7,6 +7,10 @@ from sktransfer.utils import get_config
 
 __all__ = ["storage_dtype", "to_rows", "to_tensor"]
 
+# What the largest value of a row may be for float16: its smallest steps (6e-8) are
+# small beside the one, and it ends at the other.
+_SMALL, _LARGE = 1e-3, 65_504
+
 
 def storage_dtype(shape):
     """Return what the activation of one sample is kept in.
@@ -37,15 +41,24 @@ def to_rows(z):
     Returns
     -------
     list of ndarray
-        Each owns its memory. What exceeds float16's range stays in float32.
+        Each owns its memory. A row that float16 does not hold well stays in float32:
+        one with values beyond its range, or with small ones alone.
     """
     if z.dtype == torch.uint8:
         return [row.copy() for row in z.cpu().numpy()]
     z = z.float()
-    if storage_dtype(z.shape[1:]) == np.float16:
-        half = z.half()
-        if bool(torch.isfinite(half).all()):
-            z = half
+    if storage_dtype(z.shape[1:]) == np.float32:
+        return _cut(z)
+    low, high = z.flatten(1).aminmax(dim=1)
+    largest = torch.maximum(-low, high)  # NaN where there is one
+    fits = (largest == 0) | (largest >= _SMALL) & (largest <= _LARGE)
+    rows = _cut(z.half())
+    for i in (~fits).nonzero().flatten().tolist():
+        (rows[i],) = _cut(z[[i]])
+    return rows
+
+
+def _cut(z):
     return [row.copy() for row in z.contiguous().cpu().numpy()]
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from sktransfer.inputs._arrays import channels_last, to_numpy
-from sktransfer.inputs._datasets import DatasetItems, read_dataset
+from sktransfer.inputs._datasets import DatasetItems, read_dataset, stack_labels
 
 KINDS = (
     "a list of paths, of PIL images, of arrays or of encoded images, an array or "
@@ -49,6 +49,8 @@ def collect(X, image_shape=None):
     indices = labels = None
     if isinstance(X, Dataset):
         items, indices, labels = read_dataset(X)
+    elif _is_labelled(X):
+        items, labels = _as_items([image for image, _ in X]), _labels_of(X)
     else:
         items = _as_items(X)
     n_samples = len(items if indices is None else indices)
@@ -61,6 +63,26 @@ def collect(X, image_shape=None):
         for row, index in enumerate(rows):
             _check_item(items[index], row, image_shape)
     return items, indices, labels
+
+
+def _is_labelled(X):
+    """Whether X is what indexing a dataset gives: a list of pairs (image, label)."""
+    return (
+        isinstance(X, list)
+        and len(X) > 0
+        and all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], WHOLE)
+            and (isinstance(pair[1], str) or np.ndim(pair[1]) == 0)
+            for pair in X
+        )
+    )
+
+
+def _labels_of(pairs):
+    labels = stack_labels([label for _, label in pairs])
+    return lambda indices: labels[indices]
 
 
 def _as_items(X):
@@ -115,8 +137,8 @@ def _as_item(item, row):
         return to_numpy(item)
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], WHOLE):
         raise TypeError(
-            f"X must hold images only. Got a pair as sample {row}; pass the images as "
-            "X and the labels as y."
+            f"X must hold images, or pairs (image, label) throughout. Got a pair as "
+            f"sample {row}; pass the images as X and the labels as y."
         )
     if isinstance(item, (list, tuple)):
         return _nested(item, row)

@@ -82,14 +82,17 @@ class DatasetItems:
         targets = getattr(self.dataset, "targets", None)
         if targets is None or len(targets) != len(self.dataset):
             labels = [self.pair(index)[1] for index in indices]
-            return None if any(label is None for label in labels) else _stack(labels)
+            return (
+                None if any(label is None for label in labels) else stack_labels(labels)
+            )
         transform = getattr(self.dataset, "target_transform", None)
         if transform is None:
-            return _stack(targets)[indices]
-        return _stack([transform(targets[index]) for index in indices])
+            return stack_labels(targets)[indices]
+        return stack_labels([transform(targets[index]) for index in indices])
 
 
-def _stack(labels):
+def stack_labels(labels):
+    """Return labels, tensors among them or not, as one array."""
     if isinstance(labels, torch.Tensor):
         return to_numpy(labels)
     return np.array([to_numpy(v) if isinstance(v, torch.Tensor) else v for v in labels])

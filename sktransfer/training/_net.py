@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from sklearn.base import clone
 from skorch import NeuralNetClassifier
 from skorch.callbacks import (
     EpochTimer,
@@ -85,6 +86,7 @@ def train(
     batch_size,
     device,
     seed,
+    callbacks=None,
     verbose=0,
 ):
     """Train a suffix and a head on activations.
@@ -107,6 +109,8 @@ def train(
     device : torch.device
     seed : int
         Of the order of the samples and of dropout. No global generator is touched.
+    callbacks : list of skorch callbacks or (name, callback), default=None
+        Further ones.
     verbose : int, default=0
         Whether to print a line an epoch.
 
@@ -148,6 +152,7 @@ def train(
                     step_every="batch",
                 ),
             ),
+            *clone(list(callbacks or []), safe=False),
         ],
     )
     with torch.random.fork_rng():

@@ -7,16 +7,19 @@ from torch import nn
 __all__ = ["fit_probe"]
 
 _MAX_ITER = 1000
+_NEVER = -1e4
 
 
 def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     """Fit a multinomial logistic regression and return it as a linear layer.
 
+    A class that has no sample gets a bias so low that it is never predicted.
+
     Parameters
     ----------
     features : torch.Tensor of shape (n_samples, d)
     y : ndarray of shape (n_samples,)
-        Labels in [0, n_classes).
+        Labels in [0, n_classes), of two classes at least.
     n_classes : int
     C : float, default=1.0
         Inverse strength of the L2 penalty on the weights, as in
@@ -36,13 +39,14 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     model.fit(features.numpy(), y, sample_weight=sample_weight)
     coef = torch.from_numpy(model.coef_).float()  # (k, d)
     bias = torch.from_numpy(model.intercept_).float()  # (k,)
-    if n_classes == 2:
+    if len(coef) == 1:
         coef, bias = torch.cat([-coef, coef]) / 2, torch.cat([-bias, bias]) / 2
+    present = torch.from_numpy(model.classes_)
     # Drawing weights that are overwritten would advance torch's global generator.
     head = nn.utils.skip_init(nn.Linear, coef.shape[1], n_classes)
     with torch.no_grad():
-        head.weight.copy_(coef)
-        head.bias.copy_(bias)
+        head.weight.zero_()[present] = coef
+        head.bias.fill_(_NEVER)[present] = bias
         losses = nn.functional.cross_entropy(
             head(features), torch.from_numpy(y), reduction="none"
         )

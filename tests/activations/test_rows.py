@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 import sktransfer
@@ -24,10 +25,22 @@ def test_rows_own_their_memory_and_come_back():
     assert to_tensor(rows).dtype == torch.float32
 
 
-def test_what_float16_cannot_hold_stays_in_float32():
-    z = torch.full((2, 3, 1, 1), 1e6)
-    assert to_rows(z)[0].dtype == np.float32
-    assert torch.equal(to_tensor(to_rows(z)), z)
+@pytest.mark.parametrize("value", [1e6, -1e6, 1e-9, -1e-4, np.inf])
+def test_row_that_float16_cannot_hold_stays_in_float32(value):
+    z = torch.ones(3, 2, 2, 2)
+    z[1] = value
+    z[2] = 0.0
+    rows = to_rows(z)
+    assert [row.dtype for row in rows] == [np.float16, np.float32, np.float16]
+    assert all(row.base is None for row in rows)
+    assert torch.equal(to_tensor(rows), z)
+
+
+def test_row_with_nan_stays_in_float32():
+    z = torch.tensor([[[1.0, np.nan]]])
+    (row,) = to_rows(z)
+    assert row.dtype == np.float32
+    np.testing.assert_array_equal(row, z[0])
 
 
 def test_pixels_stay_pixels():

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from scipy import sparse
 from sklearn.datasets import load_sample_images
@@ -149,10 +150,18 @@ def test_sample_of_wrong_type(paths):
 
 @pytest.mark.parametrize("image", ["a.png", np.zeros((2, 2)), Image.new("L", (2, 2))])
 def test_pairs_in_list(image):
-    with pytest.raises(
-        TypeError, match="images only. Got a pair as sample 0; pass the"
-    ):
-        samples_of([(image, 1)])
+    with pytest.raises(TypeError, match="throughout. Got a pair as sample 1; pass the"):
+        samples_of([image, (image, 1)])
+
+
+def test_list_of_pairs_has_labels(paths):
+    # What scikit-learn's splitters make of a dataset.
+    pairs = list(zip(paths, ["a", "b", "c"], strict=True))
+    samples = samples_of(pairs).take([2, 0])
+    assert samples.labels.tolist() == ["c", "a"]
+    assert samples.describe(0) == f"sample 2 ({paths[2]!r})"
+    numbers = [(Image.new("L", (2, 2)), torch.tensor(i)) for i in range(2)]
+    assert samples_of(numbers).labels.tolist() == [0, 1]
 
 
 def test_nested_list_ragged():
