@@ -5,26 +5,24 @@ import math
 import numbers
 import warnings
 from collections import OrderedDict
-from dataclasses import replace
 from functools import cached_property
 
 from torch import nn
 
+from sktransfer.backbones._anatomy import FEATURES, INPUT, OUTPUT, find_anatomies
 from sktransfer.backbones._fingerprint import fingerprint
 from sktransfer.backbones._sections import Section
-from sktransfer.backbones._stages import (
-    Stage,
-    find_classifier,
-    find_stages,
-    last_boundary,
-)
 from sktransfer.backbones._trace import TraceError, section_graph, trace_network
 from sktransfer.utils import near_matches
 
 __all__ = ["Backbone"]
 
-INPUT, FEATURES, OUTPUT = "input", "features", "output"
-_RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
+_WAYS_OUT = {
+    "image": "If it takes one image size only, leave `image_size` out or make a "
+    "network for the size that you want.",
+    "vector": "Its first layer must take rows of that many numbers in float32, which "
+    "is as many as `n_features`, or X, says.",
+}
 
 
 class Backbone:
@@ -96,8 +94,15 @@ class Backbone:
         self.weights = weights
         self.licence = licence
         self.classifier = classifier
+        self._forget()
+
+    def _forget(self):
+        """Begin without what is made once for these weights."""
+        self._origin = None
         self._frozen_sections = {}
         self._fingerprints = {}
+        self.prepared_sections = {}
+        self.bfloat16_errors = {}
 
     @property
     def stages(self):
@@ -113,6 +118,11 @@ class Backbone:
     def boundaries(self):
         """Dict of the name of each stage and block to its place, in order."""
         return self._anatomy.listed
+
+    @property
+    def network(self):
+        """The network as it was given: `module`, or what is in it if not traceable."""
+        return self.module.network if isinstance(self.module, _Whole) else self.module
 
     @property
     def n_parameters(self):
@@ -220,13 +230,44 @@ class Backbone:
         """
         prefix = self.section(INPUT, boundary)
         shared = {id(t): t for t in [*prefix.parameters(), *prefix.buffers()]}
-        twin = copy.copy(self)
-        twin.module = copy.deepcopy(self.module, shared)
-        twin._frozen_sections = {}
-        below = self.in_order([*self._fingerprints, boundary])
-        below = below[: below.index(boundary) + 1]
-        known = self._fingerprints
-        twin._fingerprints = {b: known[b] for b in below if b in known}
+        twin = self._with_module(copy.deepcopy(self.module, shared))
+        twin._origin = (self, boundary)
+        return twin
+
+    def owner(self, boundary):
+        """Return the backbone that the weights before a boundary came from (Backbone).
+
+        This one, or the one that it was forked from at this boundary or a later one.
+
+        Parameters
+        ----------
+        boundary : str
+        """
+        if self._origin is None:
+            return self
+        origin, last = self._origin
+        return origin.owner(boundary) if self._is_before(boundary, last) else self
+
+    def _is_before(self, boundary, last):
+        """Whether a boundary is another one or comes before it."""
+        return boundary == last or self.in_order([boundary, last])[0] == boundary
+
+    def _with_module(self, module):
+        """Return a backbone of the same anatomy with other weights."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin.module = module
+        twin._forget()
+        return twin
+
+    def __deepcopy__(self, memo):
+        """Copy the network; what was found on its graph holds for the copy."""
+        return self._with_module(copy.deepcopy(self.module, memo))
+
+    def untraced(self):
+        """Return a copy that is traced anew, for another preprocessing (Backbone)."""
+        twin = copy.deepcopy(self)
+        vars(twin).pop("_by_mode", None)
         return twin
 
     def frozen_section(self, start, stop):
@@ -237,6 +278,9 @@ class Backbone:
         start, stop : str
             Names of boundaries.
         """
+        owner = self.owner(stop)
+        if owner is not self:
+            return owner.frozen_section(start, stop)
         if (start, stop) not in self._frozen_sections:
             section = self.section(start, stop).freeze()
             self._frozen_sections[start, stop] = section
@@ -252,17 +296,44 @@ class Backbone:
         ----------
         boundary : str
         """
+        owner = self.owner(boundary)
+        if owner is not self:
+            return owner.prefix_fingerprint(boundary)
         if boundary not in self._fingerprints:
             section = self.section(INPUT, boundary)
             self._fingerprints[boundary] = fingerprint(section)
         return self._fingerprints[boundary]
 
     def activation_shape(self, boundary):
-        """Return the shape of one sample's activation at a boundary (tuple)."""
+        """Return the shape of one sample's activation at a boundary (tuple).
+
+        Parameters
+        ----------
+        boundary : str
+
+        Raises
+        ------
+        TypeError
+            At the output of a network that returns something else than a tensor.
+        """
         trace, end = self._anatomy.trace, self._anatomy.ends[boundary]
-        if end is None:
-            return trace.shapes[trace.nodes.index(trace.nodes[-1].args[0])]
-        return trace.shapes[trace.nodes.index(trace.live[end][0])]
+        if end is not None:
+            return trace.shapes[trace.nodes.index(trace.live[end][0])]
+        if not trace.returns_tensor:
+            raise TypeError(self._no_tensor(trace))
+        return trace.shapes[len(trace.nodes) - 1]
+
+    def classifier_layers(self):
+        """Return the paths of the layers and tensors that only the classifier uses.
+
+        Returns
+        -------
+        list of str
+            What comes after the features, and is part of no stage.
+        """
+        stages = self.section(INPUT, FEATURES).state_dict().keys()
+        tensors = self.section(FEATURES, OUTPUT).state_dict().keys() - stages
+        return sorted({name.rpartition(".")[0] or name for name in tensors})
 
     def multiply_adds(self, start, stop):
         """Return the multiply-adds of one sample from one boundary to another (int)."""
@@ -290,6 +361,14 @@ class Backbone:
             f"[{-len(names)}, {len(names)}].{near}"
         )
 
+    def _no_tensor(self, trace):
+        kind = trace.returned.__name__.removeprefix("immutable_")  # torch.fx's dict
+        return (
+            f"{self.name} returns a value of type {kind}, but a backbone must return "
+            "one tensor. Wrap it in an nn.Module whose `forward` returns the tensor to "
+            "go on from."
+        )
+
     @cached_property
     def _by_mode(self):
         """The anatomy in train and eval mode, with the same boundaries in both."""
@@ -305,16 +384,16 @@ class Backbone:
             return anatomies
 
     def _as_one_stage(self):
-        whole = nn.Sequential(OrderedDict(network=self.module))
+        whole = _Whole(OrderedDict(network=self.module))
         whole.training = self.module.training
         try:
             anatomies = self._trace_both(whole)
         except TraceError as error:
+            shape = ", ".join(map(str, self.preprocessing.input_shape))
             raise ValueError(
-                f"{self.name} cannot be run on model inputs of shape (n, "
-                f"{', '.join(map(str, self.preprocessing.input_shape))}): "
-                f"{_first_line(error)} If it takes one image size only, leave "
-                "`image_size` out or make a network for the size that you want."
+                f"{self.name} cannot be run on model inputs of shape (n, {shape}) "
+                f"({_first_line(error)}). "
+                f"{_WAYS_OUT[self.preprocessing.kind]}"
             ) from error
         self.module = whole
         return anatomies
@@ -325,7 +404,10 @@ class Backbone:
             delattr(module, name)
         example = self.preprocessing.example(3)
         traces = {m: trace_network(module, example, training=m) for m in (False, True)}
-        return _anatomies(traces, module, self.classifier)
+        anatomies = find_anatomies(traces, module, self.classifier)
+        if not anatomies[False].stages:
+            raise TypeError(self._no_tensor(traces[False]))
+        return anatomies
 
     @property
     def _anatomy(self):
@@ -333,68 +415,16 @@ class Backbone:
 
     def __getstate__(self):
         # Graphs hold compiled functions; tracing again is cheap and exact.
-        state = {k: v for k, v in self.__dict__.items() if k != "_by_mode"}
-        return {**state, "_frozen_sections": {}, "_fingerprints": {}}
+        twin = self._with_module(self.module)
+        return {k: v for k, v in vars(twin).items() if k != "_by_mode"}
 
     def __repr__(self):
         return f"<Backbone {self.name}, {len(self.stages)} stages>"
 
 
-class _Anatomy:
-    """Where the boundaries of a network lie in one of its two graphs."""
-
-    def __init__(self, trace, ends, stages, listed):
-        self.trace = trace
-        self.ends = ends
-        self.stages = stages
-        self.listed = listed
-
-
-def _anatomies(traces, module, classifier):
-    """Find the boundaries on the eval graph that exist on the train graph, too."""
-    eval_, train = traces[False], traces[True]
-    twin = _twin_boundaries(eval_, train)
-    first = find_classifier(eval_, module, classifier)
-    limit = last_boundary(eval_, twin, first)
-    stages = find_stages(eval_, module, twin.keys(), limit)
-    stages = [_renamed(s) for s in stages] or [Stage("network", (), None)]
-    names = {_RESERVED.get(p, p): i for p, i in eval_.ends.items() if i in twin}
-    ends = {INPUT: -1, **names, **{s.name: s.end for s in stages}}
-    ends[FEATURES] = None if first is None else limit
-    ends[OUTPUT] = None
-    blocks = [n for s in stages for n in (*s.blocks, s.name)]
-    listed = {n: ends[n] for n in blocks}
-    ends_in_train = {n: None if e is None else twin[e] for n, e in ends.items()}
-    return {
-        False: _Anatomy(eval_, ends, stages, listed),
-        True: _Anatomy(train, ends_in_train, stages, listed),
-    }
-
-
-def _renamed(stage):
-    """Tell submodules called "input", "features" or "output" from the boundaries."""
-    blocks = tuple(_RESERVED.get(name, name) for name in stage.blocks)
-    return replace(stage, name=_RESERVED.get(stage.name, stage.name), blocks=blocks)
+class _Whole(nn.Sequential):
+    """Holds a network that cannot be traced as its one layer."""
 
 
 def _first_line(error):
     return str(error).strip().splitlines()[0]
-
-
-def _twin_boundaries(eval_, train):
-    """Map boundaries of the eval graph to the same ones of the train graph.
-
-    They are the same where the same node lives on: its name and its submodule agree
-    as long as the graphs do. Where they differ, ends of submodules tie them together.
-    """
-    same = len(eval_.nodes) == len(train.nodes) and all(
-        (a.op, a.name, a.target) == (b.op, b.name, b.target)
-        for a, b in zip(eval_.nodes, train.nodes, strict=True)
-    )
-    if same:
-        return {i: i for i in eval_.live if i in train.live}
-    twins = {-1: -1}
-    for path, end in eval_.ends.items():
-        if end in eval_.live and train.ends.get(path) in train.live:
-            twins[end] = train.ends[path]
-    return twins

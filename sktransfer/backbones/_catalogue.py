@@ -6,7 +6,8 @@ import os
 
 import pandas as pd
 
-from sktransfer.backbones._backbone import OUTPUT
+from sktransfer.backbones._anatomy import OUTPUT
+from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._load import load_backbone
 from sktransfer.backbones._parameters import n_parameters
 from sktransfer.backbones._shipped import SHIPPED
@@ -61,6 +62,8 @@ def describe_backbone(
     0      stem         928
     1  blocks.0         896
     """
+    if isinstance(spec, Backbone) and weights is None:
+        weights = "default"
     backbone = load_backbone(spec, weights=weights, **options)
     names = list(backbone.boundaries) if blocks else backbone.stage_names
     total = backbone.multiply_adds("input", OUTPUT)

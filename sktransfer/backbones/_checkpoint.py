@@ -93,7 +93,7 @@ def _without_prefix(state, expected):
     return state
 
 
-def load_checkpoint(module, path, *, classifier=()):
+def load_checkpoint(module, path, *, classifier=list, adapt=dict, advice=""):
     """Load a checkpoint into a network.
 
     Parameters
@@ -101,9 +101,15 @@ def load_checkpoint(module, path, *, classifier=()):
     module : torch.nn.Module
         Changed in place, and only if everything fits.
     path : str or os.PathLike
-    classifier : sequence of str
-        Paths of the network's classifying layers. They may be missing from the file
-        or have another number of classes there; they then keep what they have.
+    classifier : callable, default=list
+        Returns the paths of the network's classifying layers (list of str). They may
+        be missing from the file or have another number of classes there; they then
+        keep what they have. Only called if something does not fit.
+    adapt : callable, default=dict
+        Makes a state dict for this network of one that does not fit, as by resampling
+        position embeddings.
+    advice : str, default=""
+        What to add to the message about what does not fit.
 
     Raises
     ------
@@ -113,22 +119,37 @@ def load_checkpoint(module, path, *, classifier=()):
     """
     expected = module.state_dict()
     state = read_state_dict(path, expected)
-    heads = tuple(f"{name}." for name in classifier)
-    optional = {k for k in {*expected, *state} if heads and k.startswith(heads)}
-    problems = _misfits(expected, state, optional)
-    if problems:
-        raise ValueError(
-            f"The checkpoint {os.fspath(path)!r} does not fit {type(module).__name__}: "
-            f"{'; '.join(problems[:3])}"
-            + (f"; and {len(problems) - 3} more." if len(problems) > 3 else ".")
-        )
+    optional = ()
+    if _misfits(expected, state, optional):
+        optional = classifier()
+    if problems := _misfits(expected, state, optional):
+        state = _adapted(state, adapt)
+        if _misfits(expected, state, optional):
+            what = f"The checkpoint {os.fspath(path)!r} does not fit"
+            name = type(module).__name__
+            raise ValueError(f"{what} {name}: {_listed(problems)} {advice}".strip())
     fitting = {
         k: v for k, v in state.items() if k in expected and v.shape == expected[k].shape
     }
     module.load_state_dict(fitting, strict=False)
 
 
-def _misfits(expected, state, optional):
+def _listed(problems):
+    more = len(problems) - 3
+    return "; ".join(problems[:3]) + (f"; and {more} more." if more > 0 else ".")
+
+
+def _adapted(state, adapt):
+    try:
+        return adapt(dict(state))
+    except Exception:  # of another network: its own tensors are named as misfits
+        return state
+
+
+def _misfits(expected, state, layers):
+    """Say what does not fit, but for some layers (list of str)."""
+    inside = tuple(f"{layer}." for layer in layers)
+    optional = {k for k in {*expected, *state} if k in layers or k.startswith(inside)}
     counters = {k for k in expected if k.endswith("num_batches_tracked")}
     ignored = optional | counters
     missing = [

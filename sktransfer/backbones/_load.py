@@ -10,8 +10,13 @@ from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._checkpoint import load_checkpoint
 from sktransfer.backbones._module import load_module
 from sktransfer.backbones._shipped import SHIPPED, load_shipped
-from sktransfer.backbones._timm import list_timm, load_timm
-from sktransfer.backbones._torchvision import list_torchvision, load_torchvision
+from sktransfer.backbones._size import size_error
+from sktransfer.backbones._timm import adapt_timm, list_timm, load_timm
+from sktransfer.backbones._torchvision import (
+    adapt_torchvision,
+    list_torchvision,
+    load_torchvision,
+)
 from sktransfer.utils import near_matches, spawn_seed
 
 __all__ = ["load_backbone", "resolve_name"]
@@ -22,6 +27,12 @@ _LOADERS = {
     "torchvision": load_torchvision,
     "timm": load_timm,
 }
+_ADAPTERS = {
+    "shipped": adapt_timm,
+    "torchvision": adapt_torchvision,
+    "timm": adapt_timm,
+}
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
 def load_backbone(
@@ -44,14 +55,17 @@ def load_backbone(
           name there. Without a provider, the shipped ones, torchvision and timm are
           looked through in that order, and the log says which was taken;
         - a module, which is copied, or a callable that returns one;
-        - a `Backbone`, which is returned as it is.
+        - a `Backbone`, which is returned as it is, or copied to have other weights,
+          another image size or another preprocessing.
     weights : str, os.PathLike or None, default="default"
         ``"default"``; None for random weights; what the provider calls them, as
         ``"IMAGENET1K_V1"``; or the path of a checkpoint (``.safetensors``, or a file
         that ``torch.load(weights_only=True)`` reads). Of a module or a callable,
-        ``"default"`` and None both leave the weights as they are.
+        ``"default"`` and None both leave the weights as they are. Of a `Backbone`,
+        None is refused.
     image_size : int or (int, int), default=None
         Height and width of the model input in pixels. By default the weights' own.
+        Transformers by name are made for it, and position embeddings resampled.
     n_features : int, default=None
         Length of the vectors for a network that takes vectors and has lazy layers.
     preprocessing : ImagePreprocessing or VectorPreprocessing, default=None
@@ -67,8 +81,8 @@ def load_backbone(
     Raises
     ------
     ValueError
-        If there is no backbone or there are no weights of this name, or if a
-        checkpoint does not fit.
+        If there is no backbone or there are no weights of this name, if a checkpoint
+        does not fit, or if the network cannot take the image size.
     OSError
         If weights cannot be downloaded or a checkpoint does not exist.
 
@@ -84,37 +98,106 @@ def load_backbone(
     >>> len(backbone.stages)
     9
     """
-    if isinstance(spec, Backbone):
+    _check_weights(spec, weights)
+    file = os.fspath(weights) if _is_path(weights) else None
+    same = file is None and image_size is None and preprocessing is None
+    if isinstance(spec, Backbone) and same:
         return spec
+    seed = spawn_seed(random_state)
 
     def make(function):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # of the CPU alone
             return function()
 
-    seed = spawn_seed(random_state)
-    file = os.fspath(weights) if _is_path(weights) else None
-    if isinstance(spec, nn.Module) or callable(spec):
-        if file is None and weights not in ("default", None):
-            raise ValueError(
-                "`weights` of a module or a callable must be 'default', None or the "
-                f"path of a file. Got {weights!r}."
-            )
+    if isinstance(spec, Backbone):
+        backbone = spec.untraced()
+    elif isinstance(spec, nn.Module) or callable(spec):
         backbone = load_module(
-            spec, n_features=n_features, preprocessing=preprocessing, make=make
+            spec,
+            image_size=image_size,
+            n_features=n_features,
+            preprocessing=preprocessing,
+            make=make,
         )
     else:
         provider, name = resolve_name(spec)
         chosen = weights if file is None else None
-        backbone = _LOADERS[provider](name, weights=chosen, make=make)
-    if file is not None:
-        load_checkpoint(backbone.module, file, classifier=_classifier(backbone))
-        backbone.weights = file
-    if preprocessing is not None:
-        backbone.preprocessing = preprocessing
-    backbone.preprocessing = backbone.preprocessing.with_size(image_size)
+        size = _size(image_size, preprocessing)
+        backbone = _LOADERS[provider](name, weights=chosen, image_size=size, make=make)
     backbone.module.eval()
+    own = backbone.preprocessing
+    backbone.preprocessing = (preprocessing or own).with_size(image_size)
+    _check_size(backbone, own)
+    if file is not None:
+        _load_file(backbone, file, own)
     return backbone
+
+
+def _check_weights(spec, weights):
+    if weights == "":
+        raise ValueError(
+            "`weights` must be 'default', None, a name or the path of a file. Got ''."
+        )
+    if _is_path(weights):
+        return
+    if isinstance(spec, Backbone) and weights != "default":
+        raise ValueError(
+            "`weights` of a Backbone must be 'default', which keeps those that it has, "
+            f"or the path of a file. Got {weights!r}."
+        )
+    if isinstance(spec, nn.Module) or callable(spec):
+        if weights not in ("default", None):
+            raise ValueError(
+                "`weights` of a module or a callable must be 'default', None or the "
+                f"path of a file. Got {weights!r}."
+            )
+
+
+def _size(image_size, preprocessing):
+    """Return the image size that a network is wanted for; None for its own."""
+    if preprocessing is None:
+        return image_size
+    return getattr(preprocessing.with_size(image_size), "size", None)
+
+
+def _check_size(backbone, own):
+    """See that a network can take another size than that of its preprocessing."""
+    wanted = backbone.preprocessing
+    if wanted.input_shape == own.input_shape:
+        return
+    try:
+        backbone.stages  # noqa: B018
+    except ValueError as error:
+        if not wanted.kind == own.kind == "image":
+            raise
+        reason = str(error.__cause__)
+        raise size_error(backbone.name, wanted.size, own.size, reason) from error
+
+
+def _load_file(backbone, file, own):
+    network, adapter = backbone.network, _ADAPTERS.get(backbone.provider)
+    same_size = backbone.preprocessing.input_shape == own.input_shape
+    load_checkpoint(
+        network,
+        file,
+        classifier=lambda: [*backbone.classifier_layers(), *_removed(backbone)],
+        adapt=lambda state: adapter(state, network) if adapter else state,
+        advice="" if same_size else f"Leave `image_size` out for {own.size}.",
+    )
+    backbone.weights = file
+
+
+def _removed(backbone):
+    """Paths of classifying layers that a network has no weights of any more."""
+    network = backbone.network
+    names = network.state_dict().keys()
+    return [
+        path
+        for path in backbone.classifier or _CLASSIFIERS
+        if hasattr(network, path.partition(".")[0])
+        and not any(name.startswith(f"{path}.") for name in names)
+    ]
 
 
 def resolve_name(spec):
@@ -178,11 +261,3 @@ def _is_path(weights):
         return False
     endings = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
     return weights.endswith(endings) or os.sep in weights
-
-
-def _classifier(backbone):
-    if backbone.classifier:
-        return backbone.classifier
-    return [
-        n for n in ("fc", "classifier", "head", "heads") if hasattr(backbone.module, n)
-    ]

@@ -5,6 +5,7 @@ import warnings
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
@@ -26,13 +27,15 @@ def is_image_network(module):
     return any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
 
 
-def load_module(spec, *, n_features, preprocessing, make):
+def load_module(spec, *, image_size, n_features, preprocessing, make):
     """Make a backbone of a module or of a callable that returns one.
 
     Parameters
     ----------
     spec : torch.nn.Module or callable
         A module is copied.
+    image_size : int, (int, int) or None
+        Of the images that give lazy layers their width.
     n_features : int or None
         Length of the vectors that it takes.
     preprocessing : ImagePreprocessing, VectorPreprocessing or None
@@ -60,7 +63,7 @@ def load_module(spec, *, n_features, preprocessing, make):
         )
     if preprocessing is None:
         preprocessing = _preprocessing(module, n_features)
-    make(lambda: _materialise(module, preprocessing))
+    make(lambda: _materialise(module, preprocessing.with_size(image_size)))
     config = getattr(module, "pretrained_cfg", None) or {}
     classifier = config.get("classifier")
     return Backbone(
@@ -71,8 +74,14 @@ def load_module(spec, *, n_features, preprocessing, make):
 
 
 def _copy(module):
+    # A lazy parameter knows how to copy itself, a lazy buffer does not.
+    lazy = {
+        id(b): UninitializedBuffer(b.requires_grad, b.data.device, b.data.dtype)
+        for b in module.buffers()
+        if is_lazy(b)
+    }
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, lazy)
     except Exception as error:
         raise ValueError(
             f"{type(module).__name__} cannot be copied ({type(error).__name__}: "
@@ -99,22 +108,23 @@ def _preprocessing(module, n_features):
 def _n_features(module, n_features):
     if n_features is not None:
         return n_features
-    for layer in module.modules():
-        known = getattr(layer, "in_features", None) or getattr(
-            layer, "num_features", None
-        )
-        if known:
-            return known
+    widths = (_width(layer) for layer in module.modules())
+    first = next((width for width in widths if width is not None), 0)
+    if first:  # a lazy layer says 0
+        return first
     raise ValueError(
         f"{type(module).__name__} does not say how long its vectors are. Pass "
         "`n_features`."
     )
 
 
+def _width(layer):
+    return getattr(layer, "in_features", getattr(layer, "num_features", None))
+
+
 def _materialise(module, preprocessing):
     """Give lazy layers their width."""
-    lazy = any(isinstance(p, nn.UninitializedParameter) for p in module.parameters())
-    if lazy:
+    if any(map(is_lazy, [*module.parameters(), *module.buffers()])):
         training = module.training
         with torch.no_grad():
             module.eval()(preprocessing.example(2))

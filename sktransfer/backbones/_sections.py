@@ -1,10 +1,16 @@
 """A run of stages as a module that shares the parameters of the whole network."""
 
+import copy
+
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["Section"]
+
+_BATCH_NORMS = (F.batch_norm, torch.batch_norm)
+_TRAINING = 5  # the place of this argument in both
 
 
 class Section(nn.Module):
@@ -33,6 +39,8 @@ class Section(nn.Module):
         self.stop = stop
         self._backbone = (backbone,)  # in a tuple: the whole is no submodule of a part
         self._forwards = {mode: _compile(graph) for mode, graph in graphs.items()}
+        self._with_fixed_statistics = _compile(_fix_statistics(graphs[True]))
+        self._graph = graphs[False]
         self._code = graphs[False].python_code("self").src
         self.frozen = False
         self.fixed_statistics = False
@@ -42,6 +50,11 @@ class Section(nn.Module):
             for target in dict.fromkeys(n.target for n in nodes if n.op == op):
                 self._adopt(backbone.module, target)
         self.train(backbone.module.training)
+
+    @property
+    def graph(self):
+        """Graph of the part in eval mode, with the names of its layers here."""
+        return self._graph
 
     @property
     def code(self):
@@ -65,6 +78,8 @@ class Section(nn.Module):
         for layer, mode in self._modes:
             if layer.training != mode:  # set by another section that shares it
                 layer.training = mode
+        if self.training and self.fixed_statistics:
+            return self._with_fixed_statistics(backbone.module, x)
         return self._forwards[self.training](backbone.module, x)
 
     def freeze(self):
@@ -82,12 +97,14 @@ class Section(nn.Module):
     def train(self, mode=True):
         """Set the mode; a frozen section stays in eval mode.
 
-        With ``fixed_statistics`` the BatchNorm layers stay in eval mode, too.
+        With ``fixed_statistics``, what keeps running statistics stays in eval mode,
+        too: BatchNorm layers, childless layers with a ``running_mean``, and calls of
+        ``torch.nn.functional.batch_norm`` in a ``forward`` that could be traced.
         """
         super().train(mode and not self.frozen)
         if self.fixed_statistics:
             for layer in self.modules():
-                if isinstance(layer, _BatchNorm):
+                if _keeps_statistics(layer):
                     layer.eval()
         self._modes = [(m, m.training) for m in self.modules() if m is not self]
         return self
@@ -135,6 +152,32 @@ class Section(nn.Module):
 
 def _section(backbone, start, stop):
     return backbone.section(start, stop)
+
+
+def _keeps_statistics(layer):
+    if isinstance(layer, _BatchNorm):
+        return True
+    childless = next(layer.children(), None) is None
+    return childless and getattr(layer, "running_mean", None) is not None
+
+
+def _fix_statistics(graph):
+    """Let the calls of batch_norm use their running statistics, and not move them."""
+    fixed = copy.deepcopy(graph)
+    for node in fixed.nodes:
+        if node.target not in _BATCH_NORMS or _running_mean(node) is None:
+            continue
+        if "training" in node.kwargs:
+            node.update_kwarg("training", False)
+        elif len(node.args) > _TRAINING:
+            node.update_arg(_TRAINING, False)
+    return fixed
+
+
+def _running_mean(node):
+    place = 1 if node.target is F.batch_norm else 3
+    given = node.args[place : place + 1]
+    return given[0] if given else node.kwargs.get("running_mean")
 
 
 def _compile(graph):

@@ -24,7 +24,7 @@ _PREPROCESSING = ImagePreprocessing(
 )
 
 
-def load_shipped(name, *, weights, make):
+def load_shipped(name, *, weights, image_size, make):
     """Load a backbone whose ImageNet weights are installed with sktransfer.
 
     The file was converted from TensorFlow: it fits timm's ``tf_efficientnet_lite0``
@@ -37,6 +37,8 @@ def load_shipped(name, *, weights, make):
         A key of ``SHIPPED``.
     weights : "default" or None
         None for random weights.
+    image_size : int, (int, int) or None
+        The network takes any.
     make : callable
         Calls a function that makes a module under a local seed.
 

@@ -1,12 +1,17 @@
 """Backbones of timm, with the preprocessing that their weights carry."""
 
 import math
+import sys
+from contextlib import suppress
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._download import explain_download
+from sktransfer.backbones._size import size_error
 from sktransfer.inputs import ImagePreprocessing
 
-__all__ = ["is_cached", "list_timm", "load_timm"]
+__all__ = ["adapt_timm", "is_cached", "list_timm", "load_timm"]
+
+_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def list_timm():
@@ -16,7 +21,7 @@ def list_timm():
     return timm.list_models(), timm.list_pretrained()
 
 
-def load_timm(name, *, weights, make):
+def load_timm(name, *, weights, image_size, make):
     """Load a model of timm.
 
     Parameters
@@ -25,6 +30,8 @@ def load_timm(name, *, weights, make):
         An architecture, or one with the tag of its weights: ``"convnext_nano.in12k"``.
     weights : str or None
         ``"default"``, or the tag; None for random weights.
+    image_size : int, (int, int) or None
+        A network of a fixed size is made for this one; None for the weights' own.
     make : callable
         Calls a function that makes a module under a local seed.
 
@@ -35,24 +42,18 @@ def load_timm(name, *, weights, make):
     Raises
     ------
     ValueError
-        If there are no weights of this name.
+        If there are no weights of this name, or none for this image size.
     OSError
         If the weights cannot be downloaded.
     """
-    import timm
-
     architecture, _, tag = name.partition(".")
     if weights not in ("default", None):
         tag = weights
     full_name = f"{architecture}.{tag}" if tag else architecture
     _check_weights(full_name, architecture, weights)
-    if weights is None:
-        module = make(lambda: timm.create_model(full_name))
-    else:
-        config = timm.models.get_pretrained_cfg(full_name)
-        place = "the Hugging Face cache (HF_HOME)"
-        with explain_download(f"timm/{full_name}", _address(config), place):
-            module = make(lambda: timm.create_model(full_name, pretrained=True))
+    options = _size_options(full_name, image_size)
+    create = _create if weights is None else _create_pretrained
+    module = make(lambda: create(full_name, options))
     config = module.pretrained_cfg
     return Backbone(
         module,
@@ -73,9 +74,80 @@ def is_cached(name):
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         return False
-    files = ("model.safetensors", "pytorch_model.bin")
+    files = {*_FILES, _file(config)}
     found = (try_to_load_from_cache(config.hf_hub_id, f) for f in files)
     return any(isinstance(path, str) for path in found)
+
+
+def adapt_timm(state, module):
+    """Make a checkpoint fit a network as timm does: names, position embeddings, ….
+
+    Parameters
+    ----------
+    state : dict of str to torch.Tensor
+    module : torch.nn.Module
+        Of timm.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        As it was where timm has no filter for checkpoints of this architecture.
+    """
+    home = sys.modules[type(module).__module__]
+    filter_ = getattr(home, "checkpoint_filter_fn", None)
+    return state if filter_ is None else filter_(state, module)
+
+
+def _size_options(full_name, image_size):
+    """Return what to make a network of a fixed size with, if not its own (dict)."""
+    import timm
+
+    config = timm.models.get_pretrained_cfg(full_name)
+    if config is None or not config.fixed_input_size:
+        return {}
+    own = _preprocessing(config.to_dict())
+    size = own.with_size(image_size).size
+    return {} if size == own.size else {"img_size": size}
+
+
+def _create(full_name, options, **pretrained):
+    import timm
+
+    try:
+        return timm.create_model(full_name, **pretrained, **options)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        if not options:
+            raise
+        config = timm.models.get_pretrained_cfg(full_name)
+        size, own = options["img_size"], config.input_size[1:]
+        raise size_error(f"timm/{full_name}", size, own, error) from error
+
+
+def _create_pretrained(full_name, options):
+    import timm
+
+    config = timm.models.get_pretrained_cfg(full_name)
+    address = _address(config)
+    with explain_download(f"timm/{full_name}", address):
+        _ask_once(full_name, config)
+    try:
+        with explain_download(f"timm/{full_name}", address):
+            return _create(full_name, options, pretrained=True)
+    except OSError as error:
+        cause = error.__cause__
+        if options and isinstance(cause, ValueError):  # it is the image size
+            raise cause from cause.__cause__
+        raise
+
+
+def _ask_once(full_name, config):
+    """Fail at once without a network; timm asks ten times first, for 45 s."""
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if config.hf_hub_id and not is_cached(full_name):
+        with suppress(HfHubHTTPError):  # there is a network: let timm look further
+            get_hf_file_metadata(_address(config))
 
 
 def _check_weights(full_name, architecture, weights):
@@ -92,10 +164,16 @@ def _check_weights(full_name, architecture, weights):
         )
 
 
+def _file(config):
+    return config.hf_hub_filename or _FILES[0]
+
+
 def _address(config):
-    return (
-        f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
-    )
+    from huggingface_hub import hf_hub_url
+
+    if not config.hf_hub_id:
+        return config.url
+    return hf_hub_url(config.hf_hub_id, _file(config))
 
 
 def _as_list(classifier):

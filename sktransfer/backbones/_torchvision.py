@@ -1,18 +1,30 @@
 """Backbones of torchvision, with the preprocessing that their weights carry."""
 
 import os
+import re
 
 import torch
 from torchvision import models
+from torchvision.models import VisionTransformer
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._download import explain_download
+from sktransfer.backbones._size import size_error
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import near_matches
 
-__all__ = ["cached_file", "list_torchvision", "load_torchvision", "weights_of"]
+__all__ = [
+    "adapt_torchvision",
+    "cached_file",
+    "list_torchvision",
+    "load_torchvision",
+    "weights_of",
+]
 
 _LICENCE_KEY = "license"
+_AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def list_torchvision():
@@ -31,7 +43,7 @@ def cached_file(weights):
     return os.path.join(folder, os.path.basename(weights.url))
 
 
-def load_torchvision(name, *, weights, make):
+def load_torchvision(name, *, weights, image_size, make):
     """Load a model of torchvision.
 
     Parameters
@@ -40,6 +52,8 @@ def load_torchvision(name, *, weights, make):
         As in ``torchvision.models.list_models()``.
     weights : str or None
         ``"default"``, or a name such as ``"IMAGENET1K_V1"``; None for random weights.
+    image_size : int, (int, int) or None
+        A transformer is made for this one; None for the weights' own.
     make : callable
         Calls a function that makes a module under a local seed.
 
@@ -50,17 +64,21 @@ def load_torchvision(name, *, weights, make):
     Raises
     ------
     ValueError
-        If there are no weights of this name.
+        If there are no weights of this name, or if there cannot be a transformer for
+        this image size.
     OSError
         If the weights cannot be downloaded.
     """
     found = _find_weights(name, weights)
-    module = make(lambda: _make(name))
+    preprocessing = _preprocessing(found)
+    size = preprocessing.with_size(image_size).size
+    module = make(lambda: _make(name, size, preprocessing.size))
     if weights is not None:
-        module.load_state_dict(_fit(_state_dict(name, found), module))
+        state = adapt_torchvision(_state_dict(name, found), module)
+        module.load_state_dict(state)
     return Backbone(
         module,
-        preprocessing=_preprocessing(found),
+        preprocessing=preprocessing,
         name=f"torchvision/{name}",
         provider="torchvision",
         weights=None if weights is None else found.name,
@@ -82,7 +100,11 @@ def _find_weights(name, weights):
     )
 
 
-def _make(name):
+def _make(name, size, own):
+    if name.startswith("vit_"):
+        return _make_vit(name, size)
+    if name == "maxvit_t":
+        return _make_maxvit(name, size, own)
     if name in ("inception_v3", "googlenet"):
         # The auxiliary classifiers serve training from scratch alone; the weights were
         # ported with another normalisation, which the network undoes itself.
@@ -91,9 +113,46 @@ def _make(name):
     return models.get_model(name, weights=None)
 
 
-def _fit(state, module):
-    expected = module.state_dict()
-    return {k: v for k, v in state.items() if k in expected}
+def _make_vit(name, size):
+    patch = int(name.rpartition("_")[2])
+    if size[0] != size[1] or size[0] % patch:
+        raise ValueError(
+            f"`image_size` of 'torchvision/{name}' must be a square with sides of a "
+            f"multiple of {patch} px, its patches. Got {size}."
+        )
+    return models.get_model(name, weights=None, image_size=size[0])
+
+
+def _make_maxvit(name, size, own):
+    try:
+        return models.get_model(name, weights=None, input_size=size)
+    except ValueError as error:
+        raise size_error(f"torchvision/{name}", size, own, error) from error
+
+
+def adapt_torchvision(state, module):
+    """Make a checkpoint of torchvision fit a network.
+
+    Parameters
+    ----------
+    state : dict of str to torch.Tensor
+    module : torch.nn.Module
+        Of torchvision.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Without auxiliary classifiers, with the present names of DenseNet's layers and
+        position embeddings for the image size of the network.
+    """
+    state = {
+        _OLD_DENSENET.sub(r"\1\2", name): tensor
+        for name, tensor in state.items()
+        if not name.startswith(_AUXILIARY)
+    }
+    if isinstance(module, VisionTransformer):
+        state = interpolate_embeddings(module.image_size, module.patch_size, state)
+    return state
 
 
 def _state_dict(name, weights):

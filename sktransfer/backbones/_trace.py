@@ -41,8 +41,9 @@ class Trace:
     non-tensor values which are used on both sides; ``multiply_adds`` are per sample,
     counted in eval mode only;
     ``overwritten`` are the nodes whose tensor a later node changes in place,
-    ``inputs`` what each node depends on: its arguments, and what changed those; and
-    ``effects`` the nodes that change a buffer, such as running statistics.
+    ``inputs`` what each node depends on: its arguments, and what changed those;
+    ``effects`` the nodes that change a buffer, such as running statistics; and
+    ``returned`` the type of what the network returns.
     """
 
     nodes: list
@@ -54,6 +55,12 @@ class Trace:
     overwritten: set
     inputs: dict
     effects: list
+    returned: type
+
+    @property
+    def returns_tensor(self):
+        """Whether the network returns a tensor (bool)."""
+        return issubclass(self.returned, torch.Tensor)
 
 
 class _Proxy(fx.Proxy):
@@ -326,6 +333,7 @@ def trace_network(module, example, *, training=False):
         overwritten=overwritten,
         inputs=inputs,
         effects=effects,
+        returned=type(values[nodes[-1]]),
     )
 
 

@@ -40,6 +40,22 @@ def lite0():
 
 
 @pytest.fixture
+def download_text():
+    """Return a function that makes the pattern of what a failed download says."""
+
+    def pattern(name, url, why, path=None):
+        where = f"put that file at {path} or" if path else "fetch .* elsewhere and"
+        return (
+            f"^The weights of '{name}' could not be had from {url} \\({why}\\). "
+            f"Without a network, {where} pass its path, as in weights='path/"
+            f"{url.rpartition('/')[2]}'. backbone='efficientnet_lite0' needs no "
+            "download: its weights are installed with sktransfer.$"
+        )
+
+    return pattern
+
+
+@pytest.fixture
 def images():
     """Return a function that makes model inputs of shape (n, 3, size, size)."""
 

@@ -1,8 +1,10 @@
 import copy
 import pickle
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.testing import assert_close
@@ -173,11 +175,31 @@ def test_network_that_cannot_be_traced_is_one_stage_with_a_warning():
 
 
 def test_network_that_does_not_run_on_its_inputs():
-    backbone = load_backbone("torchvision/vit_b_32", weights=None, image_size=64)
+    module = timm.create_model("test_vit_relpos")
+    preprocessing = replace(SMALL, size=(64, 64))
+    backbone = Backbone(module, preprocessing=preprocessing, name="mine")
     text = (
-        "torchvision/vit_b_32 cannot be run on model inputs of shape \\(n, 3, 64, 64\\)"
-        ": AssertionError: Wrong image height! .* If it takes one image size only, "
-        "leave `image_size` out or make a network for the size that you want."
+        "mine cannot be run on model inputs of shape \\(n, 3, 64, 64\\) "
+        "\\(AssertionError: Input height .*\\). If it takes one image size only, leave "
+        "`image_size` out or make a network for the size that you want."
+    )
+    with pytest.raises(ValueError, match=text):
+        backbone.stages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.Linear(4, 2)),
+        nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(6, 2)),
+    ],
+)
+def test_network_that_does_not_take_its_vectors(module):
+    backbone = load_backbone(module, n_features=3)
+    text = (
+        "Sequential cannot be run on model inputs of shape \\(n, 3\\) \\(RuntimeError: "
+        ".*\\). Its first layer must take rows of that many numbers in float32, which "
+        "is as many as `n_features`, or X, says."
     )
     with pytest.raises(ValueError, match=text):
         backbone.stages  # noqa: B018
@@ -275,3 +297,75 @@ def test_train_and_eval_mode_have_a_graph_each():
             assert_close(mixed, module.b(module.a(x)))
             expected = module.fc(module.c(mixed.relu() * 2))
             assert_close(suffix.train()(mixed), expected)
+
+
+def test_classifier_layers_are_those_after_the_features(resnet18):
+    assert resnet18.classifier_layers() == ["fc"]
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert load_backbone(module).classifier_layers() == []
+
+
+class Returns(nn.Module):
+    """Three layers, and something made of what they give."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.returned = returned
+        self.a = nn.Linear(4, 5)
+        self.b = nn.Linear(5, 6)
+        self.c = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.returned(self.c(self.b(self.a(x))))
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind"),
+    [
+        (lambda z: {"o": z}, "dict"),
+        (lambda z: (z, z + 1), "tuple"),
+        (lambda z: [z], "list"),
+    ],
+)
+def test_network_that_returns_no_tensor_has_features(returned, kind):
+    module = Returns(returned)
+    backbone = load_backbone(module)
+    assert backbone.stage_names == ["a", "b", "c"]
+    assert backbone.activation_shape("features") == (2,)
+    x = torch.randn(3, 4)
+    z = backbone.section("input", "features")(x)
+    assert torch.equal(z, module.c(module.b(module.a(x))))
+    assert type(backbone.split("a")[1](module.a(x))) is type(module(x))
+    text = f"^Returns returns a value of type {kind}, but a backbone must return one "
+    with pytest.raises(TypeError, match=text):
+        backbone.activation_shape("output")
+
+
+def test_recurrent_network_behind_stages():
+    module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.LSTM(6, 3))
+    backbone = load_backbone(module)
+    assert backbone.stage_names == ["stem", "2"]
+    assert backbone.activation_shape("features") == (6,)
+
+
+class Dictionary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return {"o": self.fc(x)}
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"), [(nn.LSTM(4, 3), "tuple"), (Dictionary(), "dict")]
+)
+def test_network_that_returns_no_tensor_at_all(module, kind):
+    backbone = load_backbone(module, n_features=4)
+    text = (
+        f"^{type(module).__name__} returns a value of type {kind}, but a backbone must "
+        "return one tensor. Wrap it in an nn.Module whose `forward` returns the tensor "
+        "to go on from.$"
+    )
+    with pytest.raises(TypeError, match=text):
+        backbone.stages  # noqa: B018

@@ -1,4 +1,5 @@
 import pickle
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -207,3 +208,114 @@ def test_prefix_that_the_network_has_stays(tmp_path):
         "backbone.weight",
         "backbone.bias",
     }
+
+
+def vgg(n_classes=2, seed=0):
+    """A tiny network whose `classifier` is two layers, as that of VGG."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = nn.Module()
+        module.features = nn.Linear(4, 6)
+        module.classifier = nn.Sequential(
+            nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, n_classes)
+        )
+        return nn.Sequential(OrderedDict(module.named_children()))
+
+
+def test_stages_inside_the_classifier_must_be_in_the_file(tmp_path):
+    state = vgg(seed=1).state_dict()
+    body = {k: v for k, v in state.items() if k.startswith("features.")}
+    path = save(body, tmp_path / "body.pth")
+    assert load_backbone(vgg()).stage_names[-1] == "classifier.0"
+    text = "'classifier.0.weight' is missing; 'classifier.0.bias' is missing."
+    with pytest.raises(ValueError, match=text):
+        load_backbone(vgg(), weights=path)
+
+
+def test_last_layer_of_the_classifier_may_be_missing_or_another(tmp_path):
+    other = vgg(n_classes=5, seed=1).state_dict()
+    without = {k: v for k, v in other.items() if not k.startswith("classifier.2")}
+    for state in (other, without):
+        path = save(state, tmp_path / "weights.pth")
+        module = vgg()
+        backbone = load_backbone(module, weights=path)
+        loaded = backbone.module.state_dict()
+        assert torch.equal(loaded["classifier.0.weight"], other["classifier.0.weight"])
+        assert torch.equal(loaded["classifier.2.weight"], module.classifier[2].weight)
+
+
+def test_stages_inside_the_classifier_must_have_their_shape(tmp_path):
+    state = vgg(seed=1).state_dict()
+    state["classifier.0.weight"] = torch.zeros(5, 6)
+    path = save(state, tmp_path / "weights.pth")
+    text = "'classifier.0.weight' has shape \\(5, 6\\), expected \\(6, 6\\)."
+    with pytest.raises(ValueError, match=text):
+        load_backbone(vgg(), weights=path)
+
+
+def test_checkpoint_that_fits_needs_no_trace(state, tmp_path):
+    path = save(state, tmp_path / "weights.pth")
+    backbone = load_backbone(network(), weights=path)
+    assert "_by_mode" not in vars(backbone)
+
+
+def test_classifier_that_the_network_has_no_more(tmp_path):
+    state = network(seed=1).state_dict()
+    path = save(state, tmp_path / "weights.pth")
+    module = network()
+    module.fc = nn.Identity()
+    backbone = load_backbone(module, weights=path)
+    assert torch.equal(backbone.module.a.weight, state["a.weight"])
+    del module.fc
+    with pytest.raises(ValueError, match="'fc.weight' is not in the network"):
+        load_backbone(module, weights=path)
+
+
+class Branches(nn.Module):
+    """Cannot be traced: it looks at values."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 6)
+        self.fc = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.fc(self.a(x if x.sum() > 100 else -x))
+
+
+@pytest.mark.filterwarnings("ignore:Branches cannot be traced")
+def test_network_that_cannot_be_traced_is_loaded_as_a_whole(tmp_path):
+    state = Branches().state_dict()
+    path = save(state, tmp_path / "weights.pth")
+    backbone = load_backbone(Branches())
+    assert backbone.stage_names == ["network"]
+    for spec in (Branches(), backbone):
+        loaded = load_backbone(spec, weights=path).network.state_dict()
+        assert loaded.keys() == state.keys()
+        assert all(torch.equal(loaded[name], state[name]) for name in state)
+    path = save({k: state[k] for k in ("a.weight", "a.bias")}, tmp_path / "body.pth")
+    with pytest.raises(ValueError, match="Branches: 'fc.weight' is missing; 'fc.bias'"):
+        load_backbone(Branches(), weights=path)
+
+
+def test_checkpoint_is_adapted_only_if_it_does_not_fit(state, tmp_path):
+    path = save(state, tmp_path / "weights.pth")
+    load_checkpoint(network(), path, adapt=None, classifier=None)
+    renamed = {f"old_{k}": v for k, v in state.items()}
+    path = save(renamed, tmp_path / "old.pth")
+    module = network()
+
+    def adapt(found):
+        return {k.removeprefix("old_"): v for k, v in found.items()}
+
+    load_checkpoint(module, path, adapt=adapt)
+    assert torch.equal(module.a.weight, state["a.weight"])
+
+
+@pytest.mark.parametrize("adapt", [lambda state: state["b"], lambda state: {}])
+def test_misfits_are_those_of_the_file_where_adapting_fails(state, tmp_path, adapt):
+    del state["a.bias"]
+    path = save(state, tmp_path / "weights.pth")
+    text = "does not fit Sequential: 'a.bias' is missing. Do that.$"
+    with pytest.raises(ValueError, match=text):
+        load_checkpoint(network(), path, adapt=adapt, advice="Do that.")

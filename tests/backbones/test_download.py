@@ -3,15 +3,12 @@ import pytest
 from sktransfer.backbones._download import explain_download
 
 
-def test_explain_download_says_what_to_put_where():
-    text = (
-        "The weights of 'timm/x' could not be had from http://a/b.pth \\(KeyError: "
-        "'why'\\). Without a network, put that file at /c/b.pth or pass its path as "
-        "`weights`. backbone='efficientnet_lite0' needs no download: its weights are "
-        "installed with sktransfer."
-    )
+@pytest.mark.parametrize("path", ["/c/b.pth", None])
+def test_explain_download_says_what_to_put_where(path, download_text):
+    url = "http://a/b.pth"
+    text = download_text("timm/x", url, "KeyError: 'why'", path)
     with pytest.raises(OSError, match=text) as error:
-        with explain_download("timm/x", "http://a/b.pth", "/c/b.pth"):
+        with explain_download("timm/x", url, path):
             raise KeyError("why")
     assert isinstance(error.value.__cause__, KeyError)
 

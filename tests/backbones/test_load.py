@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,11 @@ from torch import nn
 
 from sktransfer.backbones import load_backbone
 from sktransfer.backbones._load import resolve_name
-from sktransfer.inputs import ImagePreprocessing
+from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+
+GIVEN = ImagePreprocessing(
+    size=(32, 32), resize=40, interpolation="box", mean=(0.0,) * 3, std=(1.0,) * 3
+)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +75,79 @@ def test_backbone_is_returned_as_it_is(resnet18):
     assert load_backbone(resnet18) is resnet18
 
 
+def small():
+    layers = [nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(1), nn.LazyLinear(2)]
+    convolutions = nn.Sequential(*layers[:2], nn.AdaptiveAvgPool2d(2), *layers[2:])
+    return load_backbone(convolutions, preprocessing=GIVEN, random_state=0)
+
+
+def assert_own_weights(backbone, other):
+    pairs = zip(backbone.module.parameters(), other.module.parameters(), strict=True)
+    for mine, its in pairs:
+        assert mine is not its
+        assert torch.equal(mine, its)
+
+
+def test_backbone_at_another_image_size():
+    backbone = small()
+    known = backbone.prefix_fingerprint("0")
+    other = load_backbone(backbone, image_size=[64, 48])
+    assert other.preprocessing == GIVEN.with_size((64, 48))
+    assert other.activation_shape("0") == (4, 31, 23)
+    assert_own_weights(other, backbone)
+    assert other.frozen_section("input", "0") is not backbone.frozen_section(
+        "input", "0"
+    )
+    assert other.prefix_fingerprint("0") == known
+    assert backbone.preprocessing == GIVEN
+    assert backbone.activation_shape("0") == (4, 15, 15)
+
+
+def test_backbone_with_another_preprocessing():
+    backbone = small()
+    given = replace(GIVEN, mean=(0.5,) * 3)
+    other = load_backbone(backbone, preprocessing=given, image_size=16)
+    assert other.preprocessing == given.with_size(16)
+    assert backbone.preprocessing == GIVEN
+    assert_own_weights(other, backbone)
+
+
+def test_backbone_with_weights_of_a_file(tmp_path):
+    backbone, path = small(), tmp_path / "weights.pth"
+    before = {k: v.clone() for k, v in backbone.module.state_dict().items()}
+    state = {k: v + 1 for k, v in before.items()}
+    torch.save(state, path)
+    other = load_backbone(backbone, weights=path)
+    assert other.weights == str(path)
+    assert backbone.weights is None
+    for name, tensor in other.module.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+        assert torch.equal(backbone.module.state_dict()[name], before[name]), name
+
+
+@pytest.mark.parametrize("weights", [None, "IMAGENET1K_V1"])
+def test_weights_of_a_backbone_have_no_names(weights, resnet18):
+    text = (
+        "`weights` of a Backbone must be 'default', which keeps those that it has, or "
+        f"the path of a file. Got {weights!r}."
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone(resnet18, weights=weights)
+
+
+@pytest.mark.parametrize("spec", ["timm/test_resnet", nn.Linear(3, 2)])
+def test_empty_name_of_weights(spec):
+    text = "`weights` must be 'default', None, a name or the path of a file. Got ''."
+    with pytest.raises(ValueError, match=text):
+        load_backbone(spec, weights="")
+
+
+def test_preprocessing_of_another_kind(resnet18):
+    text = "cannot be run on model inputs of shape \\(n, 5\\)"
+    with pytest.raises(ValueError, match=text):
+        load_backbone(resnet18, preprocessing=VectorPreprocessing(5))
+
+
 def test_module_is_in_eval_mode():
     assert not load_backbone(nn.Sequential(nn.Linear(3, 2)).train()).module[0].training
 
@@ -101,8 +179,9 @@ def test_random_weights_are_seeded_without_a_global_generator(spec):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_image_size():
-    backbone = load_backbone("timm/test_resnet", weights=None, image_size=(32, 64))
+@pytest.mark.parametrize("size", [(32, 64), [32, 64]])
+def test_image_size(size):
+    backbone = load_backbone("timm/test_resnet", weights=None, image_size=size)
     assert backbone.preprocessing.size == (32, 64)
     assert backbone.activation_shape("input") == (3, 32, 64)
 
@@ -118,9 +197,7 @@ def test_image_size_of_vectors():
 
 
 def test_preprocessing_may_be_given():
-    given = ImagePreprocessing(
-        size=(32, 32), resize=40, interpolation="box", mean=(0.0,) * 3, std=(1.0,) * 3
-    )
+    given = GIVEN
     for spec in ("timm/test_resnet", nn.Sequential(nn.Conv2d(3, 4, 3))):
         backbone = load_backbone(spec, weights=None, preprocessing=given)
         assert backbone.preprocessing == given

@@ -1,9 +1,11 @@
 import copy
+import threading
 
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sktransfer.backbones import is_image_network, load_backbone
 from sktransfer.backbones._module import IMAGENET
@@ -93,10 +95,49 @@ def test_lazy_norm_of_a_callable_has_seen_no_sample():
     assert not norm.training
 
 
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: nn.LazyBatchNorm1d(dtype=torch.float32),
+        lambda: nn.LazyBatchNorm1d(affine=False),
+    ],
+)
+def test_lazy_norm_given_itself(norm):
+    module = nn.Sequential(nn.LazyLinear(4), norm(), nn.LazyLinear(2))
+    backbone = load_backbone(module, n_features=3)
+    assert backbone.module[0].weight.shape == (4, 3)
+    assert torch.equal(backbone.module[1].running_mean, torch.zeros(4))
+    assert torch.equal(backbone.module[1].running_var, torch.ones(4))
+    assert is_lazy(module[0].weight) and is_lazy(module[1].running_mean)
+    prefix, suffix = backbone.split(1)
+    x = torch.randn(5, 3)
+    assert torch.equal(suffix(prefix(x)), backbone.module(x))
+    assert load_backbone(module, n_features=7).module[0].weight.shape == (4, 7)
+
+
+def test_norm_alone_may_be_lazy():
+    norm = nn.LazyBatchNorm1d(affine=False)
+    backbone = load_backbone(nn.Sequential(norm, nn.Linear(3, 2)), n_features=3)
+    assert torch.equal(backbone.module[0].running_mean, torch.zeros(3))
+
+
+def test_lazy_layer_after_a_flattened_image_has_the_width_of_the_image_size():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+    backbone = load_backbone(module, preprocessing=IMAGENET, image_size=10)
+    assert backbone.module[2].in_features == 4 * 8 * 8
+    assert backbone.activation_shape("output") == (2,)
+
+
+class Locked(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.lock = threading.Lock()
+
+
 def test_module_that_cannot_be_copied():
-    text = "Sequential cannot be copied \\(ValueError: .*\\). Pass a callable that mak"
+    text = "Locked cannot be copied \\(TypeError: .*\\). Pass a callable that makes it."
     with pytest.raises(ValueError, match=text):
-        load_backbone(lazy_norm(), n_features=3)
+        load_backbone(Locked(nn.Linear(3, 2)))
 
 
 def test_lazy_convolutions_get_their_width():
@@ -110,6 +151,8 @@ def test_length_of_vectors_that_is_not_known():
     text = "Sequential does not say how long its vectors are. Pass `n_features`."
     with pytest.raises(ValueError, match=text):
         load_backbone(nn.Sequential(nn.LazyLinear(4)))
+    with pytest.raises(ValueError, match=text):  # that of the second layer is another
+        load_backbone(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)))
     backbone = load_backbone(nn.Sequential(nn.BatchNorm1d(6), nn.ReLU()))
     assert backbone.preprocessing == VectorPreprocessing(6)
 

@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from sktransfer.backbones import Section, load_backbone
@@ -88,6 +89,72 @@ def test_statistics_move_in_train_mode_unless_they_are_fixed():
         assert backbone.module[3].training
         assert section.eval() is section
         assert not backbone.module[3].training
+
+
+class OwnNorm(nn.Module):
+    """Normalises with buffers of its own."""
+
+    def __init__(self, *children, positional=False):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(6))
+        self.register_buffer("running_var", torch.ones(6))
+        self.inner = nn.Sequential(*children) if children else None
+        self.positional = positional
+
+    def forward(self, x):
+        mean, var, training = self.running_mean, self.running_var, self.training
+        x = x if self.inner is None else self.inner(x)
+        if self.positional:
+            return F.batch_norm(x, mean, var, None, None, training)
+        return F.batch_norm(x, mean, var, training=training)
+
+
+class LowLevelNorm(OwnNorm):
+    def forward(self, x):
+        mean, var, training = self.running_mean, self.running_var, self.training
+        x = self.inner(x)
+        return torch.batch_norm(x, None, None, mean, var, training, 0.1, 1e-5, False)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        OwnNorm(),  # a leaf of the graph
+        OwnNorm(nn.ReLU()),  # traced
+        OwnNorm(nn.ReLU(), positional=True),
+        LowLevelNorm(nn.ReLU()),
+    ],
+)
+def test_fixed_statistics_hold_in_modules_of_ones_own(norm):
+    for fixed in (True, False):
+        module = nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 2))
+        backbone = load_backbone(module, random_state=0)
+        section = backbone.section("input", "output")
+        section.fixed_statistics = fixed
+        out = section.train()(batch())
+        mean = backbone.module[1].running_mean
+        assert torch.equal(mean, torch.zeros(6)) is fixed
+        if fixed:
+            assert_close(out, backbone.module.eval()(batch()))
+
+
+class BatchStatistics(nn.Module):
+    """Has no running statistics that could be used."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 6)
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.last(F.batch_norm(self.inner(x), None, None, training=True))
+
+
+def test_norm_without_statistics_stays_as_it_is():
+    backbone = load_backbone(BatchStatistics(), random_state=0)
+    section = backbone.section("input", "output")
+    section.fixed_statistics = True
+    assert_close(section.train()(batch()), backbone.module(batch()))
 
 
 def test_making_a_section_does_not_change_how_others_run(backbone, images):

@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 
 import huggingface_hub
 import pytest
@@ -9,7 +10,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._timm import is_cached, list_timm
+from sktransfer.backbones._timm import _address, is_cached, list_timm
 from sktransfer.inputs import ImagePreprocessing
 
 
@@ -43,16 +44,44 @@ def test_weights_come_from_the_cache(cached):
     assert not backbone.module.training
 
 
-def test_failed_download_says_what_to_do():
+ADDRESS = (
+    "https://huggingface.co/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+)
+
+
+def test_failed_download_names_the_file(download_text):
     assert not is_cached("test_resnet")
-    text = (
-        "The weights of 'timm/test_resnet' could not be had from "
-        "https://huggingface.co/timm/test_resnet.r160_in1k \\(.*\\). Without a "
-        "network, put that file at .*Hugging Face cache.* or pass its path as "
-        "`weights`. backbone='efficientnet_lite0' needs no download"
-    )
+    text = download_text("timm/test_resnet", ADDRESS, "OfflineModeIsEnabled: .*")
     with pytest.raises(OSError, match=text):
         load_backbone("timm/test_resnet")
+
+
+def test_failed_download_asks_no_second_time(monkeypatch, download_text):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    server = "http://127.0.0.1:9/"
+    template = f"{server}{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    address = f"{server}timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+    text = download_text("timm/test_resnet", address, "ConnectError: .*refused")
+    start = time.monotonic()
+    with pytest.raises(OSError, match=text):
+        load_backbone("timm/test_resnet")
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        ({"hf_hub_id": "a/b"}, "https://huggingface.co/a/b/resolve/main/model.safe"),
+        (
+            {"hf_hub_id": "a/b", "hf_hub_filename": "open.bin"},
+            "https://huggingface.co/a/b/resolve/main/open.bin",
+        ),
+        ({"url": "http://c/d.pth"}, "http://c/d.pth"),
+    ],
+)
+def test_address_of_weights(config, address):
+    assert _address(timm.models.PretrainedCfg(**config)).startswith(address)
 
 
 @pytest.mark.parametrize("weights", ["in21k", "bt_in1k.x"])

@@ -1,5 +1,6 @@
 import http.server
 import os
+import re
 import threading
 from dataclasses import replace
 
@@ -68,10 +69,11 @@ def test_weights_of_inception_come_without_the_auxiliary_classifier(hub):
     path = cached_file(models.Inception_V3_Weights.DEFAULT)
     assert os.path.dirname(path) == str(hub)
     torch.save(module.state_dict(), path)
-    backbone = load_backbone("torchvision/inception_v3")
-    assert backbone.module.AuxLogits is None
-    assert backbone.module.transform_input
-    assert torch.equal(backbone.module.fc.weight, module.fc.weight)
+    for weights in ("default", path):
+        backbone = load_backbone("torchvision/inception_v3", weights=weights)
+        assert backbone.module.AuxLogits is None
+        assert backbone.module.transform_input
+        assert torch.equal(backbone.module.fc.weight, module.fc.weight)
 
 
 def patched(monkeypatch, url):
@@ -86,15 +88,13 @@ def patched(monkeypatch, url):
         (200, "RuntimeError: invalid hash value .*"),
     ],
 )
-def test_failed_download_says_what_to_do(hub, server, monkeypatch, status, why):
+def test_failed_download_says_what_to_do(
+    hub, server, monkeypatch, status, why, download_text
+):
     url = server(status)
     patched(monkeypatch, url)
-    text = (
-        f"The weights of 'torchvision/resnet18' could not be had from {url} \\({why}\\)"
-        f". Without a network, put that file at {hub}/resnet18-f37072fd.pth or pass "
-        "its path as `weights`. backbone='efficientnet_lite0' needs no download: its "
-        "weights are installed with sktransfer."
-    )
+    path = f"{hub}/resnet18-f37072fd.pth"
+    text = download_text("torchvision/resnet18", url, why, path)
     with pytest.raises(OSError, match=text):
         load_backbone("torchvision/resnet18")
     assert not os.listdir(hub)
@@ -149,3 +149,27 @@ def test_list_torchvision():
         "IMAGENET1K_V1",
         "IMAGENET1K_V2",
     ]
+
+
+def test_old_names_of_densenet_are_understood(hub, tmp_path):
+    module = models.densenet121(weights=None)
+    old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])\.")
+    state = {old.sub(r"\1.\2.", k): v for k, v in module.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    path = cached_file(models.DenseNet121_Weights.DEFAULT)
+    torch.save(state, path)
+    weights = {k: v for k, v in module.state_dict().items()}
+    for chosen in (path, "default"):
+        backbone = load_backbone("torchvision/densenet121", weights=chosen)
+        for name, tensor in backbone.module.state_dict().items():
+            assert torch.equal(tensor, weights[name]), name
+
+
+def test_transformer_is_made_for_the_size_of_its_weights(hub):
+    weights = models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1
+    module = models.vit_b_16(weights=None, image_size=384)
+    torch.save(module.state_dict(), cached_file(weights))
+    backbone = load_backbone("torchvision/vit_b_16", weights=weights.name)
+    assert backbone.preprocessing.size == (384, 384)
+    expected = module.encoder.pos_embedding
+    assert torch.equal(backbone.module.encoder.pos_embedding, expected)

@@ -431,3 +431,13 @@ def test_module_called_twice_ends_no_boundary():
     module = nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(4, 2))
     trace = trace_network(module, torch.zeros(3, 4))
     assert trace.ends == {"1": 2, "3": 4}
+
+
+@pytest.mark.parametrize(
+    ("module", "returned"),
+    [(nn.Linear(3, 2), torch.Tensor), (nn.LSTM(3, 2), tuple)],
+)
+def test_type_of_what_a_network_returns(module, returned):
+    trace = trace_network(nn.Sequential(module), torch.zeros(3, 3))
+    assert trace.returned is returned
+    assert trace.returns_tensor is (returned is torch.Tensor)
