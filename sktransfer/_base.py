@@ -10,14 +10,19 @@ from PIL import Image
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer.activations import open_store
+from sktransfer.activations import choose_precision, open_store
 from sktransfer.backbones import (
     Backbone,
     is_image_network,
     load_backbone,
     shared_backbone,
 )
-from sktransfer.compute import Runtime, resolve_batch_size, resolve_device
+from sktransfer.compute import (
+    Runtime,
+    gains_by_bfloat16,
+    resolve_batch_size,
+    resolve_device,
+)
 from sktransfer.inputs import as_samples
 from sktransfer.utils import Interval, StrOptions, spawn_seed, validate_data
 
@@ -126,6 +131,8 @@ class BackboneEstimator(BaseEstimator):
         """Begin a fit: sets ``backbone_``, ``preprocessing_`` and ``value_range_``."""
         self.backbone_ = self._load_backbone(X)
         self.preprocessing_ = self.backbone_.preprocessing
+        device = resolve_device(self.device)
+        self._precision = choose_precision(self.backbone_, self.precision, device)
         samples = self._read(X, self.value_range)
         self.value_range_ = getattr(samples, "value_range", None)
         return samples
@@ -143,9 +150,12 @@ class BackboneEstimator(BaseEstimator):
         """Where and how samples go through the frozen prefix."""
         device = resolve_device(self.device)
         sample_bytes = self.backbone_.largest_activation_bytes
+        precision = self._precision
+        if precision == "bfloat16" and not gains_by_bfloat16(device):
+            precision = "folded"  # fitted on another machine
         return Runtime(
             device=device,
             batch_size=resolve_batch_size(batch_size, device, sample_bytes),
-            precision=self.precision,
+            precision=precision,
             verbose=self.verbose,
         )

@@ -19,7 +19,7 @@ from sktransfer.activations import (
     digest_samples,
     load_activations,
 )
-from sktransfer.compute import pad_rows
+from sktransfer.compute import pad_rows, use_channels_last
 from sktransfer.training import (
     Network,
     fit_probe,
@@ -413,7 +413,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         network = Network(
             nn.Identity() if probe_only else suffix,
             nn.Identity() if probe_only else self._pool(),
-        ).to(self._runtime().device)
+        )
+        network = use_channels_last(network).to(self._runtime().device)
         seed = spawn_seed(self.random_state)
         if probe_only or self.head_init == "probe":
             network.head, row = self._probe(network, activations, y, sample_weight)

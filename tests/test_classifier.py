@@ -48,8 +48,8 @@ def tiny(**settings):
 
 def lite(**settings):
     """Classify images with the shipped weights."""
-    settings = {"max_epochs": 1, "random_state": 0, "image_size": 64, **settings}
-    return FineTunedClassifier(value_range=(0, 16), **settings)
+    settings = {"max_epochs": 1, "image_size": 64, "precision": "float32", **settings}
+    return FineTunedClassifier(value_range=(0, 16), random_state=0, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,9 @@ def test_unknown_freeze():
 def test_probe_is_logistic_regression(n_classes):
     kept, new = n_classes > Y, n_classes > Y_NEW
     probe = lite(freeze="all", C=0.5).fit(X[kept], Y[kept])
-    extractor = PretrainedFeatureExtractor(image_size=64, value_range=(0, 16))
+    extractor = PretrainedFeatureExtractor(
+        image_size=64, value_range=(0, 16), precision="float32"
+    )
     features = extractor.fit_transform(X[kept])
     reference = LogisticRegression(C=0.5, max_iter=1000).fit(features, Y[kept])
     new_features = extractor.transform(X_NEW[new])
@@ -158,8 +160,10 @@ def test_probe_is_logistic_regression(n_classes):
     np.testing.assert_allclose(coef, reference.coef_, atol=5e-3)
 
 
-def test_probe_is_a_good_classifier():
-    assert lite(freeze="all").fit(X, Y).score(X_NEW, Y_NEW) >= 0.95
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_probe_is_a_good_classifier(precision):
+    model = lite(freeze="all", precision=precision).fit(X, Y)
+    assert model.score(X_NEW, Y_NEW) >= 0.95
 
 
 def test_training_starts_from_the_probe():

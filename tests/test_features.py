@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer import PretrainedFeatureExtractor, config_context
+from sktransfer import PretrainedFeatureExtractor, _base, compute, config_context
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples, iter_batches
 
@@ -31,7 +31,8 @@ def make_network():
 
 
 def small(**settings):
-    return PretrainedFeatureExtractor(image_size=64, value_range=(0, 16), **settings)
+    settings = {"precision": "float32", "value_range": (0, 16), **settings}
+    return PretrainedFeatureExtractor(image_size=64, **settings)
 
 
 def activation(backbone, where, X):
@@ -115,7 +116,11 @@ def test_tokens_of_a_vision_transformer(vit, pooling):
     z = activation(vit, "blocks.0", DIGITS[:2])  # (n, 197, c)
     pooled = {"cls": z[:, 0], "avg": z[:, 1:].mean(1), "max": z[:, 1:].amax(1)}
     extractor = PretrainedFeatureExtractor(
-        vit, stage="blocks.0", pooling=pooling, value_range=(0, 16)
+        vit,
+        stage="blocks.0",
+        pooling=pooling,
+        value_range=(0, 16),
+        precision="float32",
     )
     features = extractor.fit_transform(DIGITS[:2])
     np.testing.assert_allclose(features, pooled[pooling], rtol=1e-4, atol=1e-4)
@@ -126,7 +131,11 @@ def test_tokens_keep_their_place_in_a_grid(vit):
     as_map = z.reshape(2, 14, 14, -1).permute(0, 3, 1, 2)  # (n, c, h, w)
     expected = F.adaptive_avg_pool2d(as_map, 3).flatten(1)
     extractor = PretrainedFeatureExtractor(
-        vit, stage="blocks.0", pool_size=3, value_range=(0, 16)
+        vit,
+        stage="blocks.0",
+        pool_size=3,
+        value_range=(0, 16),
+        precision="float32",
     )
     features = extractor.fit_transform(DIGITS[:2])
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
@@ -139,11 +148,35 @@ def test_channels_last_of_swin():
     z = activation(swin, "features.1", DIGITS[:2])  # (n, h, w, c)
     assert z.shape == (2, 16, 16, 96)
     extractor = PretrainedFeatureExtractor(
-        swin, stage="features.1", pool_size=2, value_range=(0, 16)
+        swin,
+        stage="features.1",
+        pool_size=2,
+        value_range=(0, 16),
+        precision="float32",
     )
     expected = F.adaptive_avg_pool2d(z.permute(0, 3, 1, 2), 2).flatten(1)
     features = extractor.fit_transform(DIGITS[:2])
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("gains", [False, True])
+def test_precision_auto_stays_near_float32(monkeypatch, gains):
+    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: gains)
+    exact = small(stage=[0, 3, -1]).fit_transform(DIGITS)
+    fast = small(stage=[0, 3, -1], precision="auto").fit_transform(DIGITS)
+    error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
+    assert 1e-3 < error < 0.05 if gains else error < 1e-5
+
+
+def test_fitted_where_bfloat16_gains_and_used_where_it_does_not(monkeypatch):
+    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: True)
+    extractor = small(precision="auto").fit(DIGITS)
+    for module in (compute._precision, _base):
+        monkeypatch.setattr(module, "gains_by_bfloat16", lambda device: False)
+    exact = small().fit_transform(DIGITS[:4])
+    np.testing.assert_allclose(
+        extractor.transform(DIGITS[:4]), exact, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_vectors_agree_with_the_network():

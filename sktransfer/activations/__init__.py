@@ -5,6 +5,7 @@ from sktransfer.activations._digest import digest_samples
 from sktransfer.activations._memory_store import process_store
 from sktransfer.activations._pass import Pass, Target, forward_passes, gather
 from sktransfer.activations._pooling import Pool, check_pooling
+from sktransfer.activations._precision import choose_precision
 from sktransfer.activations._store import open_store
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Pool",
     "Target",
     "check_pooling",
+    "choose_precision",
     "digest_samples",
     "forward_passes",
     "gather",

@@ -2,7 +2,9 @@
 
 import torch
 
-from sktransfer.compute import pad_rows
+from sktransfer.activations._fold import fold_batch_norm
+from sktransfer.activations._halve import halve
+from sktransfer.compute import pad_rows, use_channels_last
 
 __all__ = ["run_section"]
 
@@ -23,6 +25,21 @@ def run_section(backbone, start, stop, z, runtime):
     -------
     torch.Tensor of shape (n, ...)
     """
-    section = backbone.frozen_section(start, stop).to(runtime.device)
-    with torch.inference_mode():
-        return section(pad_rows(z, runtime.batch_size))[: len(z)]
+    device, half = runtime.device, runtime.precision == "bfloat16"
+    network = _prepare(backbone.owner(stop), start, stop, device, runtime.precision)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
+    with torch.inference_mode(), autocast:
+        return network(pad_rows(z, runtime.batch_size))[: len(z)]
+
+
+def _prepare(backbone, start, stop, device, precision):
+    """Return the section as it runs; the backbone remembers it."""
+    section = backbone.frozen_section(start, stop)
+    if precision == "float32":
+        return section.to(device)
+    key = (start, stop, device, precision)
+    if key not in backbone.prepared_sections:
+        network = fold_batch_norm(section).requires_grad_(False)
+        network = halve(network) if precision == "bfloat16" else network
+        backbone.prepared_sections[key] = use_channels_last(network).to(device)
+    return backbone.prepared_sections[key]

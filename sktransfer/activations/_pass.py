@@ -2,10 +2,12 @@
 
 import logging
 import time
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import torch
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -85,6 +87,7 @@ class Pass:
         is_vector = backbone.preprocessing.kind == "vector"
         self.store = None if is_vector and cheap else store
         self.prices = []
+        self._at_a_time, self._measuring = runtime.batch_size, False
         self.n_stored = self.n_computed = 0
 
     def iterate(self, samples):
@@ -187,16 +190,19 @@ class Pass:
         twins = _twins(indices, digests)
         stops = way = self._way(start, self.order[-1])
         done, kept = 0, None
+        self._measuring = digests is not None
         n = len(twins)
         with tqdm(total=n, unit="sample", disable=not self.runtime.verbose) as bar:
             for batch, seconds in self._batches(samples, twins, digests, start):
                 groups = twins[done : done + len(batch)]
-                states, clock = self._forward(batch, stops, seconds)
-                rows = [to_rows(t.tap(states[t.boundary])) for t in self.targets]
+                states, clock = self._forward(batch, stops)
+                rows = [to_rows(_tap(t, states)) for t in self.targets]
                 yield _expand(groups, rows)
                 if digests is not None:
                     if kept is None:
+                        clock = {b: seconds + t for b, t in clock.items()}
                         kept = self._decide(states, clock, rows, n)
+                        self._measuring = False
                         stops = [b for b in way if b in kept or b in self.order]
                         stops = [way[0], *(b for b in stops if b != way[0])]
                     keys = [digests[group[0]] for group in groups]
@@ -211,7 +217,11 @@ class Pass:
         indices = [group[0] for group in twins]
         if start is None:
             chosen = samples.take(indices)
-            for batch in iter_batches(chosen, self.backbone.preprocessing, size):
+            prepare, pin = (
+                self.backbone.preprocessing,
+                self.runtime.device.type == "cuda",
+            )
+            for batch in iter_batches(chosen, prepare, size, pin_memory=pin):
                 yield batch, time.perf_counter() - clock
                 clock = time.perf_counter()
             return
@@ -233,21 +243,57 @@ class Pass:
         )
         return gather(fresh, samples)[0]
 
-    def _forward(self, batch, stops, seconds):
-        """Return the activations at some boundaries and the seconds to get there."""
+    def _forward(self, batch, stops):
+        """Return the activations at some boundaries and the seconds to get there.
+
+        Where the memory of the device is too small for a batch, it goes in halves, and
+        so do those after it.
+        """
+        while True:
+            try:
+                parts = [self._run(z, stops) for z in batch.split(self._at_a_time)]
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+        if len(parts) == 1:
+            return parts[0]
+        states, clocks = zip(*parts, strict=True)
+        return (
+            {b: torch.cat([part[b] for part in states]) for b in stops},
+            {b: sum(part[b] for part in clocks) for b in stops},
+        )
+
+    def _run(self, batch, stops):
         device = self.runtime.device
         z = batch.to(device, non_blocking=True)
-        states, clock = {stops[0]: z}, {stops[0]: seconds}
+        states, clock = {stops[0]: z}, {stops[0]: 0.0}
         began = time.perf_counter()
         for start, stop in pairwise(stops):
             if start == "input":
                 z = self.backbone.preprocessing.to_input(z)
             z = run_section(self.backbone, start, stop, z, self.runtime)
             _counts[self.backbone.name, start, stop] += len(z)
-            synchronise(device)
+            if self._measuring:
+                synchronise(device)
             states[stop] = z
-            clock[stop] = seconds + time.perf_counter() - began
+            clock[stop] = time.perf_counter() - began
         return states, clock
+
+    def _halve(self, error):
+        if self._at_a_time == 1:
+            raise MemoryError(
+                f"The memory of {self.runtime.device} is too small for one sample in "
+                f"{self.backbone.name}. Take a smaller `image_size` or backbone, or "
+                "device='cpu'."
+            ) from error
+        self._at_a_time = max(1, self._at_a_time // 2)
+        if self.runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"The memory of {self.runtime.device} is too small for so many samples at "
+            f"a time: going on with {self._at_a_time}. `batch_size` sets it.",
+            stacklevel=2,
+        )
 
     def _decide(self, states, clock, rows, n_samples):
         """Measure what keeping costs, and choose what is kept (set of boundaries)."""
@@ -294,6 +340,11 @@ class Pass:
             passing = to_rows(states[boundary])
             new |= {space + d: r for d, r in zip(digests, passing, strict=True)}
         self.store.put(new)
+
+
+def _tap(target, states):
+    z = states[target.boundary]
+    return target.tap(z if z.dtype == torch.uint8 else z.float())
 
 
 def gather(a_pass, samples):

@@ -16,14 +16,15 @@ class Runtime:
     device : torch.device
     batch_size : int
         Samples at a time.
-    precision : {"auto", "float32"}
+    precision : {"float32", "folded", "bfloat16"}
+        See :func:`resolve_precision`.
     verbose : int
         Whether to show a progress bar.
     """
 
     device: torch.device
     batch_size: int
-    precision: str = "auto"
+    precision: str = "float32"
     verbose: int = 0
 
     @property

@@ -10,7 +10,9 @@ import torch
 AHEAD = 2  # batches under way while the consumer works on one
 
 
-def iter_batches(samples, preprocessing, batch_size, *, n_threads=None):
+def iter_batches(
+    samples, preprocessing, batch_size, *, n_threads=None, pin_memory=False
+):
     """Yield the samples in order, prepared and in batches.
 
     While the consumer works on a batch, at most two more are under way. The
@@ -25,8 +27,12 @@ def iter_batches(samples, preprocessing, batch_size, *, n_threads=None):
     batch_size : int
         Number of samples per batch; the last batch may be smaller.
     n_threads : int or None, default=None
-        Number of threads that read images; None for the CPUs that this process
-        may use, at most 8. Vectors are read without threads.
+        Number of threads that read images; None for as many as PyTorch computes
+        with, at most 8: where processes share the CPUs, they share these, too. Vectors
+        are read without threads.
+    pin_memory : bool, default=False
+        Whether batches of images lie in page-locked memory, from where a GPU fetches
+        them while it computes.
 
     Yields
     ------
@@ -46,8 +52,8 @@ def iter_batches(samples, preprocessing, batch_size, *, n_threads=None):
     spans = [(start, min(start + batch_size, len(samples))) for start in starts]
     if preprocessing.kind == "vector":
         return (torch.from_numpy(samples.rows(*span)) for span in spans)
-    n_threads = n_threads or min(8, available_cpus())
-    return _iter_images(samples, preprocessing, spans, n_threads)
+    n_threads = n_threads or min(8, available_cpus(), torch.get_num_threads())
+    return _iter_images(samples, preprocessing, spans, n_threads, pin_memory)
 
 
 def available_cpus():
@@ -63,13 +69,16 @@ def _check_count(name, value):
     raise ValueError(f"`{name}` must be a positive int. Got {value!r}.")
 
 
-def _iter_images(samples, preprocessing, spans, n_threads):
+def _iter_images(samples, preprocessing, spans, n_threads, pin_memory):
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sktransfer-inputs")
     spans, pending = iter(spans), deque()
 
     def submit():
         for span in spans:
-            pending.append(_submit(pool, samples, preprocessing, span, n_threads))
+            shape = (span[1] - span[0], *preprocessing.input_shape[1:], 3)
+            batch = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+            futures = _fill(pool, samples, preprocessing, batch, span[0], n_threads)
+            pending.append((batch, futures))
             return
 
     try:
@@ -85,12 +94,9 @@ def _iter_images(samples, preprocessing, spans, n_threads):
         pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool, samples, preprocessing, span, n_threads):
-    """Have the threads fill one batch; return it and what to wait for."""
-    start, stop = span
-    _, h, w = preprocessing.input_shape
-    batch = torch.empty(stop - start, h, w, 3, dtype=torch.uint8)
-    pixels = batch.numpy()
+def _fill(pool, samples, preprocessing, batch, start, n_threads):
+    """Have the threads fill one batch; return what to wait for."""
+    stop, pixels = start + len(batch), batch.numpy()
     # A few chunks per thread: less to schedule, and still an even load.
     step = max(1, (stop - start) // (4 * n_threads))
 
@@ -98,4 +104,4 @@ def _submit(pool, samples, preprocessing, span, n_threads):
         for i in range(first, min(first + step, stop)):
             pixels[i - start] = preprocessing.prepare(samples[i])
 
-    return batch, [pool.submit(fill, first) for first in range(start, stop, step)]
+    return [pool.submit(fill, first) for first in range(start, stop, step)]

@@ -6,6 +6,7 @@ import torch
 
 import sktransfer
 from sktransfer.activations import Pass, Pool, Target, gather
+from sktransfer.activations import _pass as _pass_module
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples
 from tests.activations.conftest import PREPROCESSING, small_network
@@ -185,3 +186,36 @@ def test_vectors_through_a_small_network_need_no_store(store, runtime):
     )
     gather(_pass(backbone, ["0"], store, runtime), rows)
     assert len(store.memory) == 0
+
+
+def _short_of_memory(monkeypatch, most):
+    run = _pass_module.run_section
+
+    def run_few(backbone, start, stop, z, runtime):
+        if len(z) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(backbone, start, stop, z, runtime)
+
+    monkeypatch.setattr(_pass_module, "run_section", run_few)
+
+
+def test_batches_are_halved_where_memory_is_short(
+    backbone, samples, store, runtime, monkeypatch
+):
+    expected = gather(_pass(backbone, ["0", "3"], None, runtime), samples)
+    _short_of_memory(monkeypatch, 3)
+    with pytest.warns(UserWarning, match="memory of cpu is too small") as warned:
+        rows = gather(_pass(backbone, ["0", "3"], store, runtime), samples)
+    said = [str(w.message).partition("with ")[2].partition(".")[0] for w in warned]
+    assert said == ["4", "2"]  # of 8
+    for some, same in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(np.stack(some), np.stack(same), rtol=1e-3, atol=1e-5)
+
+
+def test_memory_for_less_than_a_sample(backbone, samples, store, runtime, monkeypatch):
+    _short_of_memory(monkeypatch, 0)
+    with (
+        pytest.warns(UserWarning, match="going on with"),
+        pytest.raises(MemoryError, match="too small for one sample in Sequential"),
+    ):
+        gather(_pass(backbone, ["3"], store, runtime), samples)

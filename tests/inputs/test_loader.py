@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from sktransfer.inputs import (
     ImagePreprocessing,
     VectorPreprocessing,
+    _loader,
     as_samples,
     iter_batches,
 )
@@ -149,3 +150,33 @@ def test_counts_invalid(value):
         iter_batches(digits(3), PREPROCESSING, value)
     with pytest.raises(ValueError, match="`n_threads` must be a positive int. Got"):
         iter_batches(digits(3), PREPROCESSING, 2, n_threads=value)
+
+
+def test_threads_are_those_of_torch(monkeypatch):
+    seen, pool = [], _loader.ThreadPoolExecutor
+
+    def spy(n_threads, **settings):
+        seen.append(n_threads)
+        return pool(n_threads, **settings)
+
+    monkeypatch.setattr(_loader, "ThreadPoolExecutor", spy)
+    monkeypatch.setattr(_loader, "available_cpus", lambda: 16)
+    for n_threads in (1, 4, 12):
+        monkeypatch.setattr(_loader.torch, "get_num_threads", lambda n=n_threads: n)
+        list(iter_batches(digits(3), PREPROCESSING, 2))
+    assert seen == [1, 4, 8]
+
+
+def test_pinned_batches_hold_the_same(monkeypatch):
+    # A machine without a GPU cannot pin: what is asked for is seen, then done without.
+    asked, empty = [], torch.empty
+
+    def spy(*args, pin_memory=False, **settings):
+        asked.append(pin_memory)
+        return empty(*args, **settings)
+
+    plain = list(iter_batches(digits(5), PREPROCESSING, 2))
+    monkeypatch.setattr(_loader.torch, "empty", spy)
+    pinned = list(iter_batches(digits(5), PREPROCESSING, 2, pin_memory=True))
+    assert asked == [True] * 3
+    assert all(torch.equal(a, b) for a, b in zip(plain, pinned, strict=True))

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
+from torch import nn
+
+from sktransfer.activations._fold import fold_batch_norm, is_plain_convolution
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import ImagePreprocessing
+
+PREPROCESSING = ImagePreprocessing(
+    size=(12, 12), resize=12, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
+)
+KINDS = (nn.BatchNorm2d, BatchNormAct2d)
+
+
+def used(norm):
+    """Give a BatchNorm statistics and weights as training leaves them."""
+    with torch.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.running_mean):
+            tensor.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+def section_of(*layers):
+    torch.manual_seed(0)
+    network = nn.Sequential(*layers, nn.Conv2d(4, 2, 1))
+    backbone = load_backbone(network, preprocessing=PREPROCESSING)
+    return backbone.frozen_section("input", "output")
+
+
+def norms(module):
+    return [layer for layer in module.modules() if isinstance(layer, KINDS)]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2d(3, 4, 3), used(nn.BatchNorm2d(4))),
+        (nn.Conv2d(3, 4, 3, bias=False), used(nn.BatchNorm2d(4)), nn.ReLU()),
+        (Conv2dSame(3, 4, 3, stride=2), used(BatchNormAct2d(4))),
+        (Conv2dSame(3, 4, 3), used(BatchNormAct2d(4, apply_act=False))),
+        (nn.Conv2d(3, 4, 3, groups=1), nn.BatchNorm2d(4, affine=False)),
+    ],
+)
+def test_folded_computes_the_same_without_batch_norm(layers):
+    section = section_of(*layers)
+    before = {k: v.clone() for k, v in section.state_dict().items()}
+    folded = fold_batch_norm(section)
+    x = torch.randn(3, 3, 12, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), section(x), rtol=1e-5, atol=1e-5)
+    assert len(norms(section)) == 1 and norms(folded) == []
+    for name, tensor in section.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+class Twice(nn.Module):
+    """One convolution that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), used(nn.BatchNorm2d(3))
+        self.last = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.last(self.norm(self.conv(self.conv(x))))
+
+
+class Branch(nn.Module):
+    """A convolution whose result is used besides."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), used(nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        z = self.conv(x)
+        return self.norm(z) + z
+
+
+class Hooked(nn.Conv2d):
+    """Doubles its weight before it uses it."""
+
+    def forward(self, x):
+        return self._conv_forward(x, 2 * self.weight, self.bias)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (Twice(),),
+        (Branch(),),
+        (StdConv2d(3, 4, 3), used(nn.BatchNorm2d(4))),
+        (Hooked(3, 4, 3), used(nn.BatchNorm2d(4))),
+        (nn.Conv2d(3, 4, 3), nn.ReLU(), used(nn.BatchNorm2d(4))),
+        (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+    ],
+)
+def test_what_cannot_be_folded_stays(layers):
+    section = section_of(*layers)
+    folded = fold_batch_norm(section)
+    x = torch.randn(3, 3, 12, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), section(x), rtol=1e-5, atol=1e-5)
+    assert len(norms(folded)) == 1
+
+
+def test_convolution_with_a_hook_is_not_plain():
+    convolution = nn.Conv2d(3, 4, 1)
+    assert is_plain_convolution(convolution)
+    convolution.register_forward_pre_hook(lambda module, args: None)
+    assert not is_plain_convolution(convolution)
+    assert not is_plain_convolution(nn.Linear(3, 4))
