@@ -12,6 +12,9 @@ from torch import nn
 
 from sktransfer._base import BackboneEstimator
 from sktransfer.activations import (
+    FixedViews,
+    FreshViews,
+    Layout,
     Pass,
     Pool,
     Target,
@@ -20,7 +23,10 @@ from sktransfer.activations import (
     load_activations,
 )
 from sktransfer.compute import pad_rows, use_channels_last
+from sktransfer.inputs import PRESETS, preset_augmentation
 from sktransfer.training import (
+    ACTIVATION_AUGMENTATIONS,
+    ActivationAugment,
     Network,
     fit_probe,
     merge_equal,
@@ -99,6 +105,17 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         or takes those of the batch. The former does better on few samples.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn.
+    augment : {"crop", "crop_flip"}, callable or None, default=None
+        Random views of the images to train on. "crop" is a random crop of 35% to 100%
+        of the area, "crop_flip" mirrors besides; a callable takes a PIL image and
+        returns one, as torchvision's transforms do. The probe sees the images as they
+        are, unless there are `n_views`.
+    n_views : int, default=None
+        How many fixed views of each image are drawn; their activations are stored. By
+        default each epoch draws new ones, which have to go through the frozen stages.
+    augment_activations : bool or collection of str, default=False
+        Which of "flip", "shift", "crop" and "drop" stored activations go through in
+        training, which costs next to nothing; True is all.
     batch_size : int or "auto", default="auto"
         Samples a training step; "auto" is 32.
     device : str or torch.device, default="auto"
@@ -175,6 +192,9 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_norm": [StrOptions({"eval", "train"})],
         "class_weight": [StrOptions({"balanced"}), dict, None],
+        "augment": [StrOptions({*PRESETS}), callable, None],
+        "n_views": [Interval(Integral, 1, None, closed="left"), None],
+        "augment_activations": ["boolean", list, tuple, set],
         "callbacks": [list, tuple, None],
     }
 
@@ -197,6 +217,9 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         weight_decay=0.01,
         batch_norm="eval",
         class_weight=None,
+        augment=None,
+        n_views=None,
+        augment_activations=False,
         batch_size="auto",
         device="auto",
         callbacks=None,
@@ -221,6 +244,9 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self.weight_decay = weight_decay
         self.batch_norm = batch_norm
         self.class_weight = class_weight
+        self.augment = augment
+        self.n_views = n_views
+        self.augment_activations = augment_activations
         self.batch_size = batch_size
         self.device = device
         self.callbacks = callbacks
@@ -262,7 +288,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
             runtime=self._runtime(),
         )
         self.pass_report_ = pd.DataFrame(report)
-        self.net_, history = self._train(suffix, activations, y, sample_weight)
+        views = self._views(samples)
+        self.net_, history = self._train(suffix, activations, views, y, sample_weight)
         self.history_ = pd.DataFrame(history)
         parts = {"prefix": prefix, "pool": self._target.tap}
         self.module_ = nn.Sequential(
@@ -404,27 +431,63 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         backbone, end = self.backbone_, self._end()
         pooling = "avg" if self.pooling == "auto" else self.pooling
         shape, sample = backbone.activation_shape(end), self.preprocessing_.input_shape
-        check_pooling(pooling, self.pool_size, shape, sample, end)
+        check_pooling(pooling, shape, sample, end)
         return Pool(pooling, self.pool_size, shape, sample)
 
-    def _train(self, suffix, activations, y, sample_weight):
+    def _views(self, samples):
+        """Return random views of the samples to train on, None if there are none."""
+        if self.augment is None:
+            return None
+        preprocessing, augment = self.preprocessing_, self.augment
+        if preprocessing.kind == "vector":
+            raise ValueError(
+                "`augment` must be None for a backbone that takes vectors. Got "
+                f"{augment!r}; `augment_activations` is for any backbone."
+            )
+        if isinstance(augment, str):
+            augment = preset_augmentation(augment, preprocessing)
+        seed, runtime = spawn_seed(self.random_state), self._runtime()
+        source = self.backbone_, self._target, samples, augment
+        if self.n_views is None:
+            return FreshViews(*source, seed, runtime=runtime)
+        return FixedViews(
+            *source, self.n_views, seed, store=self._store(), runtime=runtime
+        )
+
+    def _activation_augment(self):
+        """Return what activations at the boundary go through in training, or None."""
+        chosen = self.augment_activations
+        kinds = chosen if not isinstance(chosen, bool) else ACTIVATION_AUGMENTATIONS
+        unknown = {*kinds} - {*ACTIVATION_AUGMENTATIONS}
+        if unknown:
+            raise ValueError(
+                "`augment_activations` must be a bool or hold some of "
+                f"{list(ACTIVATION_AUGMENTATIONS)}. Got {sorted(unknown)[0]!r}."
+            )
+        shape = self.backbone_.activation_shape(self.boundary_)
+        layout = Layout(shape, self.preprocessing_.input_shape)
+        return ActivationAugment(kinds, layout) if chosen else None
+
+    def _train(self, suffix, activations, views, y, sample_weight):
         """Return the net that holds suffix and head, and the history."""
-        probe_only = suffix.start == suffix.stop
+        probe_only, augment = suffix.start == suffix.stop, self._activation_augment()
         network = Network(
             nn.Identity() if probe_only else suffix,
             nn.Identity() if probe_only else self._pool(),
+            augment=None if probe_only else augment,
         )
         network = use_channels_last(network).to(self._runtime().device)
         seed = spawn_seed(self.random_state)
         if probe_only or self.head_init == "probe":
-            network.head, row = self._probe(network, activations, y, sample_weight)
+            seen = views.views if isinstance(views, FixedViews) else [activations]
+            network.head, row = self._probe(network, seen, y, sample_weight)
         else:
             network.head = random_head(network, activations, len(self.classes_), seed)
         if probe_only:
             return restore_net(network, [row]), [row]
         net = train(
             network,
-            activations,
+            activations if views is None else views,
             y,
             sample_weight,
             max_epochs=self.max_epochs,
@@ -440,10 +503,16 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         rows = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
         return net, rows
 
-    def _probe(self, network, activations, y, sample_weight):
-        features = network.features(activations, self._runtime().batch_size)
+    def _probe(self, network, views, y, sample_weight):
+        """Fit the head on some views of the samples, which share their weights."""
+        batch_size, n_views = self._runtime().batch_size, len(views)
+        features = [network.features(activations, batch_size) for activations in views]
         head, n_iter, loss = fit_probe(
-            features, y, len(self.classes_), C=self.C, sample_weight=sample_weight
+            torch.cat(features),
+            np.tile(y, n_views),
+            len(self.classes_),
+            C=self.C,
+            sample_weight=np.tile(sample_weight / n_views, n_views),
         )
         return head, {"epoch": 1, "train_loss": loss, "n_iter": n_iter}
 

@@ -224,6 +224,6 @@ class PretrainedFeatureExtractor(
         pools, sample = {}, self.preprocessing_.input_shape
         for name in self.stages_:
             shape = self.backbone_.activation_shape(name)
-            check_pooling(self.pooling, self.pool_size, shape, sample, name)
+            check_pooling(self.pooling, shape, sample, name)
             pools[name] = Pool(self.pooling, self.pool_size, shape, sample)
         return pools

@@ -2,14 +2,19 @@
 
 from sktransfer.activations._activations import Activations, load_activations
 from sktransfer.activations._digest import digest_samples
+from sktransfer.activations._layout import Layout
 from sktransfer.activations._memory_store import process_store
 from sktransfer.activations._pass import Pass, Target, forward_passes, gather
 from sktransfer.activations._pooling import Pool, check_pooling
 from sktransfer.activations._precision import choose_precision
 from sktransfer.activations._store import open_store
+from sktransfer.activations._views import FixedViews, FreshViews
 
 __all__ = [
     "Activations",
+    "FixedViews",
+    "FreshViews",
+    "Layout",
     "Pass",
     "Pool",
     "Target",

@@ -5,6 +5,11 @@ lazy interface, `iter_batches` decodes and prepares them in batches, and a
 preprocessing, which comes with the weights, makes the batches model inputs.
 """
 
+from sktransfer.inputs._augment import (
+    PRESETS,
+    AugmentedSamples,
+    preset_augmentation,
+)
 from sktransfer.inputs._decode import open_image
 from sktransfer.inputs._image import ImagePreprocessing
 from sktransfer.inputs._loader import iter_batches
@@ -12,6 +17,8 @@ from sktransfer.inputs._samples import Samples, as_samples
 from sktransfer.inputs._vector import VectorPreprocessing, VectorSamples
 
 __all__ = [
+    "PRESETS",
+    "AugmentedSamples",
     "ImagePreprocessing",
     "Samples",
     "VectorPreprocessing",
@@ -19,4 +26,5 @@ __all__ = [
     "as_samples",
     "iter_batches",
     "open_image",
+    "preset_augmentation",
 ]

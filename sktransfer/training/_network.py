@@ -17,10 +17,13 @@ class Network(nn.Module):
         To one vector a sample.
     head : torch.nn.Module or None, default=None
         From vectors to scores.
+    augment : torch.nn.Module or None, default=None
+        What activations go through first, in train mode.
     """
 
-    def __init__(self, suffix, pool, head=None):
+    def __init__(self, suffix, pool, head=None, augment=None):
         super().__init__()
+        self.augment = nn.Identity() if augment is None else augment
         self.suffix = suffix
         self.pool = pool
         self.head = head
@@ -37,7 +40,7 @@ class Network(nn.Module):
         -------
         torch.Tensor of shape (n, n_outputs)
         """
-        return self.head(self.pool(self.suffix(z)))
+        return self.head(self.pool(self.suffix(self.augment(z))))
 
     def features(self, activations, batch_size):
         """Compute what the head sees, in eval mode and without gradients.

@@ -3,35 +3,12 @@ import torch
 from torch.nn import functional as F
 
 from sktransfer.activations import Pool, check_pooling
-from sktransfer.activations._pooling import layout_of
 
 SQUARE, WIDE, VECTOR = (3, 32, 32), (3, 32, 64), (10,)
 
 
 def random_activation(shape, n=4):
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize(
-    ("shape", "input_shape", "layout"),
-    [
-        ((7,), SQUARE, "vector"),
-        ((7,), VECTOR, "vector"),
-        ((5, 6), SQUARE, "tokens"),
-        ((5, 6), VECTOR, "tokens"),
-        ((5, 4, 4), SQUARE, "channels_first"),
-        ((4, 4, 5), SQUARE, "channels_last"),
-        ((4, 4, 4), SQUARE, "channels_first"),
-        ((8, 1, 1), SQUARE, "channels_first"),
-        ((1, 1, 8), SQUARE, "channels_last"),
-        ((6, 4, 8), WIDE, "channels_first"),
-        ((4, 8, 6), WIDE, "channels_last"),
-        ((5, 4, 4), VECTOR, "other"),
-        ((2, 3, 4, 5), SQUARE, "other"),
-    ],
-)
-def test_layout_of(shape, input_shape, layout):
-    assert layout_of(shape, input_shape) == layout
 
 
 @pytest.mark.parametrize("pool_size", [1, 2, 3])
@@ -69,7 +46,7 @@ def test_average_of_a_map_is_its_mean():
 )
 def test_tokens_are_a_grid(n_tokens, input_shape, grid, n_extra):
     pool = Pool("avg", 1, (n_tokens, 6), input_shape)
-    assert (pool.grid, pool.n_extra) == (grid, n_extra)
+    assert (pool.layout.grid, pool.layout.n_extra) == (grid, n_extra)
     z = random_activation((n_tokens, 6))
     torch.testing.assert_close(pool(z), z[:, n_extra:].mean(1))
     pool = Pool("max", 1, (n_tokens, 6), input_shape)
@@ -128,12 +105,12 @@ def test_repr_tells_pools_apart():
 @pytest.mark.parametrize("shape", [(6,), (5, 4, 4), (16, 6)])
 def test_cls_needs_a_class_token(shape):
     with pytest.raises(ValueError, match="`pooling='cls'` needs a class token") as info:
-        check_pooling("cls", 1, shape, SQUARE, "layer3")
+        check_pooling("cls", shape, SQUARE, "layer3")
     assert f"stage 'layer3' has none: its shape is {shape}. Use 'avg'" in str(
         info.value
     )
 
 
 def test_check_pooling_passes():
-    check_pooling("cls", 1, (17, 6), SQUARE, "blocks.3")
-    check_pooling("avg", 2, (6,), SQUARE, "blocks.3")
+    check_pooling("cls", (17, 6), SQUARE, "blocks.3")
+    check_pooling("avg", (6,), SQUARE, "blocks.3")

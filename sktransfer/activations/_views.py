@@ -1,0 +1,159 @@
+"""Activations of random views: a few fixed ones a sample, or a new one each time."""
+
+import uuid
+
+import numpy as np
+import torch
+from joblib.hashing import NumpyHasher
+
+from sktransfer.activations._activations import load_activations
+from sktransfer.activations._digest import digest, digest_samples
+from sktransfer.activations._pass import Pass, gather
+from sktransfer.inputs import AugmentedSamples
+
+__all__ = ["FixedViews", "FreshViews"]
+
+
+def draw_views(samples, augment, name, seed, number):
+    """Draw a view of each sample, fixed by its content, a seed and a number.
+
+    Parameters
+    ----------
+    samples : Samples
+    augment : callable
+        See :class:`~sktransfer.inputs.AugmentedSamples`.
+    name : str
+        Of the augmentation.
+    seed, number : int
+
+    Returns
+    -------
+    AugmentedSamples
+    """
+    drawn = [digest(d, f"view {seed}, {number}") for d in digest_samples(samples)]
+    seeds = [int.from_bytes(d[:8], "big") >> 1 for d in drawn]
+    digests = [digest(d, name) for d in drawn]
+    return AugmentedSamples(samples, augment, seeds, digests)
+
+
+def name_of(augment):
+    """Name an augmentation by all that is in it (str).
+
+    What cannot be pickled gets a new name each time.
+    """
+    try:
+        return _Hasher("md5").hash(augment)
+    except Exception:
+        return uuid.uuid4().hex
+
+
+class _Hasher(NumpyHasher):
+    """Hashes tensors by their values; their pickles differ from time to time."""
+
+    def save(self, obj):
+        is_tensor = isinstance(obj, torch.Tensor)
+        super().save(obj.numpy(force=True) if is_tensor else obj)
+
+
+class FixedViews:
+    """Some fixed views of each sample, of which each look takes one at random.
+
+    They are stored as any other activation.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    target : Target
+    samples : Samples
+    augment : callable
+        See :class:`~sktransfer.inputs.AugmentedSamples`.
+    n_views : int
+    seed : int
+    store : Store or None
+    runtime : Runtime
+    """
+
+    def __init__(
+        self, backbone, target, samples, augment, n_views, seed, *, store, runtime
+    ):
+        name = name_of(augment)
+        self._views = [
+            load_activations(
+                backbone,
+                target,
+                draw_views(samples, augment, name, seed, number),
+                store=store,
+                runtime=runtime,
+            )[0]
+            for number in range(n_views)
+        ]
+        self._rng = np.random.default_rng(seed)
+
+    @property
+    def views(self):
+        """List of Activations, of all samples each."""
+        return self._views
+
+    def __len__(self):
+        return len(self._views[0])
+
+    def __getitem__(self, indices):
+        """Return a batch, each sample in one of its views.
+
+        Parameters
+        ----------
+        indices : sequence of int
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...)
+        """
+        indices = np.asarray(indices)
+        chosen = self._rng.integers(len(self._views), size=len(indices))
+        parts = [self._views[k][indices[chosen == k]] for k in np.unique(chosen)]
+        order = np.argsort(chosen, kind="stable")  # as the parts are, one by one
+        return torch.cat(parts)[np.argsort(order)]
+
+
+class FreshViews:
+    """A new view of a sample whenever it is asked for, through the whole prefix.
+
+    Nothing is stored, as nothing comes back. No gradient is computed.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    target : Target
+    samples : Samples
+    augment : callable
+        See :class:`~sktransfer.inputs.AugmentedSamples`.
+    seed : int
+    runtime : Runtime
+    """
+
+    def __init__(self, backbone, target, samples, augment, seed, *, runtime):
+        self._pass = Pass(backbone, [target], store=None, runtime=runtime)
+        self._samples = samples
+        self._augment = augment
+        self._seed = seed
+        self._n_drawn = 0
+
+    def __len__(self):
+        return len(self._samples)
+
+    def __getitem__(self, indices):
+        """Return a batch of new views.
+
+        Parameters
+        ----------
+        indices : sequence of int
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...)
+        """
+        taken = self._samples.take([int(i) for i in indices])
+        views = draw_views(taken, self._augment, "", self._seed, self._n_drawn)
+        self._n_drawn += 1
+        (rows,) = gather(self._pass, views)
+        return self._pass.as_input(rows)

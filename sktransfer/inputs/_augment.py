@@ -1,0 +1,109 @@
+"""Random views of images, each fixed by a seed of its own."""
+
+import threading
+
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+__all__ = ["PRESETS", "AugmentedSamples", "preset_augmentation"]
+
+PRESETS = ("crop", "crop_flip")
+_CROP_SCALE = (0.35, 1.0)  # of the area; between ImageNet training's 0.08 and none
+# Transforms draw from torch's global generator, which all threads share.
+_LOCK = threading.Lock()
+
+
+def preset_augmentation(name, preprocessing):
+    """Return a common augmentation by its name.
+
+    Parameters
+    ----------
+    name : {"crop", "crop_flip"}
+        A random crop of 35% to 100% of the area, its aspect ratio changed by up to
+        4:3; and mirrored at random besides.
+    preprocessing : ImagePreprocessing
+        What follows.
+
+    Returns
+    -------
+    torchvision.transforms.v2.Transform
+    """
+    resize = preprocessing.resize
+    size = (resize, resize) if isinstance(resize, int) else resize
+    crop = v2.RandomResizedCrop(size, scale=_CROP_SCALE, antialias=True)
+    return crop if name == "crop" else v2.Compose([crop, v2.RandomHorizontalFlip()])
+
+
+class AugmentedSamples:
+    """One random view of each of some samples, always the same one.
+
+    Parameters
+    ----------
+    samples : Samples
+        Images.
+    augment : callable
+        From a PIL image in mode RGB to another, or to a uint8 tensor of shape
+        (3, h, w), such as the transforms of torchvision. What it draws from torch's
+        global generator is fixed by the seed; the generator itself is left alone.
+    seeds : sequence of int
+        One a view, in [0, 2**63).
+    digests : list of bytes, default=None
+        What identifies each view.
+    """
+
+    labels = None
+
+    def __init__(self, samples, augment, seeds, digests=None):
+        self._samples = samples
+        self._augment = augment
+        self._seeds = seeds
+        self.digests = digests
+
+    def __len__(self):
+        """Return the number of samples."""
+        return len(self._samples)
+
+    def __getitem__(self, i):
+        """Return the view of sample `i` as a PIL image in mode RGB.
+
+        Raises
+        ------
+        ValueError
+            If the sample cannot be read, or augmented.
+        TypeError
+            If the augmentation returns something else than an image.
+        """
+        image = self._samples[i]
+        try:
+            with _LOCK, torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(self._seeds[i])  # of the CPU alone
+                view = self._augment(image)
+        except Exception as error:
+            raise ValueError(
+                f"`augment` failed on {self.describe(i)}: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+        return self._as_image(view, i)
+
+    def _as_image(self, view, i):
+        if isinstance(view, torch.Tensor) and view.dtype == torch.uint8:
+            view = v2.functional.to_pil_image(view)
+        if not isinstance(view, Image.Image):
+            raise TypeError(
+                "`augment` must return a PIL image or a uint8 tensor of shape "
+                f"(3, h, w). Got {type(view).__name__} for {self.describe(i)}."
+            )
+        return view.convert("RGB")
+
+    def take(self, indices):
+        """Return the views of some of the samples (AugmentedSamples)."""
+        seeds = [self._seeds[i] for i in indices]
+        known = self.digests
+        digests = None if known is None else [known[i] for i in indices]
+        samples = self._samples.take(indices)
+        return AugmentedSamples(samples, self._augment, seeds, digests)
+
+    def describe(self, i):
+        """Return the words for sample `i` in messages."""
+        return self._samples.describe(i)

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from sktransfer.activations import FixedViews, FreshViews, Target, load_activations
+from sktransfer.activations._views import draw_views, name_of
+
+pytestmark = pytest.mark.usefixtures("computing_is_dear")
+FLIP = v2.RandomHorizontalFlip()
+TARGET = Target("1")
+
+
+@pytest.fixture
+def plain(backbone, samples, runtime):
+    """Activations of the images, and of the images mirrored."""
+
+    def load(augment):
+        views = draw_views(samples, augment, "", 0, 0)
+        loaded, _ = load_activations(
+            backbone, TARGET, views, store=None, runtime=runtime
+        )
+        return loaded[range(20)]
+
+    return load(lambda image: image), load(v2.functional.horizontal_flip)
+
+
+def fixed(backbone, samples, store, runtime, seed=0, n_views=3, augment=FLIP):
+    return FixedViews(
+        backbone, TARGET, samples, augment, n_views, seed, store=store, runtime=runtime
+    )
+
+
+def is_either(batch, plain, indices):
+    """Which rows are those of the image (0) and of the image mirrored (1)."""
+    return np.array(
+        [
+            [torch.allclose(row, p[i], rtol=1e-2, atol=1e-3) for p in plain].index(True)
+            for row, i in zip(batch, indices, strict=True)
+        ]
+    )
+
+
+def test_fixed_views_are_computed_once_and_stored(
+    backbone, samples, store, runtime, passes
+):
+    fixed(backbone, samples, store, runtime)
+    assert sum(n for (_, start, _), n in passes.items() if start == "input") == 60
+    fixed(backbone, samples.take(range(5)), store, runtime, n_views=2)
+    assert sum(n for (_, start, _), n in passes.items() if start == "input") == 60
+    fixed(backbone, samples, store, runtime, seed=1, n_views=1)
+    assert sum(n for (_, start, _), n in passes.items() if start == "input") == 80
+
+
+def test_each_look_takes_one_of_the_fixed_views(
+    backbone, samples, store, runtime, plain
+):
+    views = fixed(backbone, samples, store, runtime)
+    assert len(views) == 20 and [len(v) for v in views.views] == [20] * 3
+    possible = [is_either(view[range(20)], plain, range(20)) for view in views.views]
+    for indices in ([7, 2, 2, 19], list(range(20))):
+        seen = is_either(views[indices], plain, indices)
+        for mirrored, i in zip(seen, indices, strict=True):
+            assert mirrored in {view[i] for view in possible}
+    assert 10 < np.sum(possible) < 50
+
+
+def test_fresh_views_are_new_each_time(backbone, samples, runtime, passes, plain):
+    views = FreshViews(backbone, TARGET, samples, FLIP, 0, runtime=runtime)
+    indices = [3] * 30
+    seen = is_either(views[indices], plain, indices)
+    assert len(views) == 20 and len({*seen}) == 1  # one draw, one sample
+    drawn = [is_either(views[[3]], plain, [3])[0] for _ in range(20)]
+    assert 4 < sum(drawn) < 16
+    assert sum(n for (_, start, _), n in passes.items() if start == "input") >= 50
+
+
+def test_fresh_views_go_by_the_seed(backbone, samples, runtime):
+    crop = v2.RandomResizedCrop((32, 32))
+    first, again, other = (
+        FreshViews(backbone, TARGET, samples, crop, seed, runtime=runtime)[[0, 1]]
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_name_goes_by_what_is_in_an_augmentation():
+    assert name_of(FLIP) == name_of(v2.RandomHorizontalFlip())
+    assert name_of(FLIP) != name_of(v2.RandomHorizontalFlip(p=0.1))
+    # This one holds a tensor, and so does what holds it.
+    assert name_of(v2.RandomResizedCrop(8)) == name_of(v2.RandomResizedCrop(8))
+    composed = [v2.Compose([FLIP, v2.RandomResizedCrop(n)]) for n in (8, 8, 9)]
+    first, same, other = map(name_of, composed)
+    assert first == same != other
+
+
+def test_what_cannot_be_pickled_is_never_taken_for_another():
+    def local(image):
+        return image
+
+    assert name_of(local) != name_of(local)
+    assert name_of(lambda image: image) != name_of(lambda image: image)

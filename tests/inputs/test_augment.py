@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from sktransfer.inputs import (
+    AugmentedSamples,
+    ImagePreprocessing,
+    as_samples,
+    iter_batches,
+    preset_augmentation,
+)
+
+PREPROCESSING = ImagePreprocessing(
+    size=(16, 16), resize=18, interpolation="bilinear", mean=(0,) * 3, std=(1,) * 3
+)
+IMAGES = np.random.RandomState(0).randint(0, 256, (6, 24, 24, 3), dtype=np.uint8)
+SEEDS = list(range(6))
+
+
+def views_of(augment, seeds=SEEDS, images=IMAGES):
+    return AugmentedSamples(as_samples(images, PREPROCESSING), augment, seeds)
+
+
+@pytest.mark.parametrize("name", ["crop", "crop_flip"])
+def test_a_view_goes_by_its_seed_alone(name):
+    augment = preset_augmentation(name, PREPROCESSING)
+    views = views_of(augment)
+    first = [np.asarray(view) for view in views]
+    again = [np.asarray(view) for view in views_of(augment).take([3, 1])]
+    np.testing.assert_array_equal(again, [first[3], first[1]])
+    others = views_of(augment, SEEDS[::-1])
+    assert not np.array_equal(np.asarray(others[0]), first[0])
+
+
+def test_views_are_the_same_from_many_threads():
+    views = views_of(preset_augmentation("crop_flip", PREPROCESSING))
+    one, many = (
+        torch.cat(list(iter_batches(views, PREPROCESSING, 3, n_threads=n)))
+        for n in (1, 4)
+    )
+    assert one.shape == (6, 16, 16, 3) and torch.equal(one, many)
+
+
+def test_flip_mirrors_about_half():
+    same = np.repeat(IMAGES[:1], 40, axis=0)
+    seeds = list(range(40))
+    flip = v2.RandomHorizontalFlip()
+    kept = [np.array_equal(v, same[0]) for v in views_of(flip, seeds, same)]
+    mirrored = [
+        np.array_equal(v, same[0][:, ::-1]) for v in views_of(flip, seeds, same)
+    ]
+    assert np.array_equal(kept, ~np.array(mirrored)) and 10 < sum(kept) < 30
+
+
+def test_crop_is_of_the_size_before_the_centre_crop():
+    assert views_of(preset_augmentation("crop", PREPROCESSING))[0].size == (18, 18)
+    exact = ImagePreprocessing((8, 12), (10, 14), "bilinear", (0,) * 3, (1,) * 3)
+    assert views_of(preset_augmentation("crop", exact))[0].size == (14, 10)
+
+
+def test_tensors_and_modes_are_made_images():
+    to_tensor = v2.PILToTensor()
+    for view, image in zip(views_of(to_tensor), IMAGES, strict=True):
+        np.testing.assert_array_equal(view, image)
+    assert views_of(lambda image: image.convert("L"))[0].mode == "RGB"
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.random.get_rng_state()
+    views_of(preset_augmentation("crop", PREPROCESSING))[0]
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_take_takes_the_digests_along():
+    assert views_of(lambda image: image).take([4]).digests is None
+    views = AugmentedSamples(
+        as_samples(IMAGES, PREPROCESSING), None, SEEDS, [*"abcdef"]
+    )
+    assert views.take([2, 0]).digests == ["c", "a"]
+
+
+def test_views_name_their_sample():
+    assert views_of(lambda image: image).take([4]).describe(0) == "sample 4"
+
+
+def test_augmentation_that_fails():
+    def fail(image):
+        raise KeyError("mine")
+
+    message = r"`augment` failed on sample 2: KeyError: 'mine'"
+    with pytest.raises(ValueError, match=message):
+        views_of(fail)[2]
+
+
+@pytest.mark.parametrize("result", [None, torch.zeros(3, 4, 4), np.zeros((4, 4, 3))])
+def test_augmentation_that_returns_no_image(result):
+    kind = type(result).__name__
+    message = f"must return a PIL image or a uint8 tensor .* Got {kind} for sample 1"
+    with pytest.raises(TypeError, match=message):
+        views_of(lambda image: result)[1]
+
+
+def test_sample_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    samples = as_samples([str(path)], PREPROCESSING)
+    path.write_bytes(b"no image")
+    views = AugmentedSamples(samples, lambda image: image, SEEDS[:1])
+    with pytest.raises(
+        ValueError, match="Samples must be readable images. Got sample 0"
+    ):
+        views[0]
