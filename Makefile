@@ -6,7 +6,7 @@ SPHINXOPTS ?=
 # Threads that wait sleep instead of spinning: cores may be shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test test-slow docs lint clean
+.PHONY: help demo test test-slow docs lint benchmarks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  run the tests marked slow"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make lint       check format, lint and types"
+	@echo "make benchmarks print the tables that the figures in docs/ come from"
 	@echo "make clean      remove what these commands wrote (.venv stays)"
 
 ifeq ($(origin VENV),file)
@@ -41,6 +42,11 @@ test-slow: $(call installed,test)
 
 docs: $(call installed,docs)
 	$(PYTHON) -m sphinx -W --keep-going -b html $(SPHINXOPTS) docs docs/_build/html
+
+benchmarks: $(call installed,test)
+	for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
+		$(PYTHON) $$script || exit 1; \
+	done
 
 lint: $(call installed,lint)
 	$(PYTHON) -m ruff check .

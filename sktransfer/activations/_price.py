@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 __all__ = ["Price", "choose"]
 
-# Activations that were not asked for may fill this share of a store's budget.
+# Activations that were not asked for may fill this share of a store's budget, and take
+# this share of the time to compute them.
 _UNASKED_SHARE = 0.5
+_UNASKED_COST = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def choose(measured, n_samples, budget):
     list of Price
         Decided, in the same order. What was asked for is kept if keeping it is faster
         than computing it and it fits the budget. Of the others, those that save most
-        time a byte come first, until they fill half of the budget.
+        time a byte come first, until they fill half of the budget; those that take
+        more than a twentieth of the time to compute them are not kept.
     """
     decided = {
         p.boundary: _decide(p, n_samples * p.bytes_per_sample, budget) for p in measured
@@ -76,6 +79,8 @@ def _saving(price):
 def _decide(price, size, budget):
     if price.keep_seconds >= price.compute_seconds:
         return _with(price, False, "faster to compute than to keep")
+    if not price.asked and price.keep_seconds > _UNASKED_COST * price.compute_seconds:
+        return _with(price, False, "not asked for, and not cheap to keep")
     if size > budget:
         return _with(price, False, f"{size:,} bytes exceed the budget of {budget:,}")
     return _with(price, True, "faster to keep than to compute")

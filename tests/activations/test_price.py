@@ -31,3 +31,14 @@ def test_others_fill_half_of_the_budget_by_time_saved_a_byte():
     ]
     decided = {p.boundary: p.kept for p in choose(measured, 1, 1_000)}
     assert decided == {"early": False, "middle": True, "late": True, "end": True}
+
+
+def test_others_are_kept_where_that_costs_next_to_nothing():
+    measured = [
+        _price("dear", 0.019, 10),
+        _price("cheap", 0.021, 10),
+        _price("asked", 0.019, 10, asked=True),
+    ]
+    dear, cheap, asked = choose(measured, 1, 1_000)
+    assert not dear.kept and cheap.kept and asked.kept
+    assert dear.reason == "not asked for, and not cheap to keep"

@@ -1,0 +1,79 @@
+"""What the benchmarks share: images, the plain network, a table."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision.datasets import ImageFolder
+
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import open_image
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")  # Debian's tuxpaint-stamps-default
+N_CLASSES = 8
+
+
+def parser(description, **defaults):
+    """Return the parser of a script: a folder, and ints by name."""
+    result = argparse.ArgumentParser(description=description)
+    result.add_argument("folder", nargs="?", help="one subfolder a class")
+    for name, value in defaults.items():
+        option = "--" + name.replace("_", "-")
+        result.add_argument(option, type=type(value), default=value)
+    return result
+
+
+def image_files(folder, n_images, seed=0):
+    """Return paths and labels of some images, balanced over the largest classes."""
+    if folder is None:
+        folder = STAMPS if STAMPS.is_dir() else _digits_as_files()
+    data = ImageFolder(folder)
+    paths = np.array([path for path, _ in data.samples])
+    labels = np.array(data.classes)[data.targets]
+    largest = pd.Series(labels).value_counts().index[:N_CLASSES]
+    rng = np.random.RandomState(seed)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == name))[: n_images // len(largest)]
+        for name in largest
+    ]
+    chosen = rng.permutation(np.concatenate(chosen))
+    print(f"{len(chosen)} images in {len(largest)} classes of {folder}")
+    return paths[chosen], labels[chosen]
+
+
+def _digits_as_files():
+    folder = Path(tempfile.mkdtemp(prefix="digits-"))
+    images, targets = load_digits(n_class=8).images, load_digits(n_class=8).target
+    for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+        place = folder / str(target)
+        place.mkdir(exist_ok=True)
+        pixels = Image.fromarray((image * 15).astype(np.uint8))
+        pixels.resize((256, 256), Image.Resampling.BICUBIC).save(place / f"{i}.png")
+    return folder
+
+
+class Files(torch.utils.data.Dataset):
+    """Decodes an image whenever it is asked for, as most scripts do."""
+
+    def __init__(self, paths, labels=None):
+        self.paths = paths
+        self.labels = np.zeros(len(paths), dtype=np.int64) if labels is None else labels
+        self.preprocessing = load_backbone().preprocessing
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        pixels = self.preprocessing.prepare(open_image(str(self.paths[i])))
+        x = self.preprocessing.to_input(torch.from_numpy(pixels.copy())[None])[0]
+        return x, self.labels[i]
+
+
+def print_table(rows):
+    """Print a list of dicts as a table."""
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.4g}".format))

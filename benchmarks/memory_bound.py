@@ -1,0 +1,70 @@
+"""Peak memory of `transform` for more and more image files.
+
+Each number of files has a process of its own. Beyond the budget for activations, the
+peak grows by no more than the features that are returned.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from common import print_table
+from PIL import Image
+
+import sktransfer
+
+SIZES = (1_000, 5_000, 20_000)
+BUDGET = 2**27  # bytes, far less than the activations of 5,000 files
+
+
+def write_files(folder, n):
+    """Write n different photograph-like files and return their paths."""
+    rng = np.random.RandomState(0)
+    paths = []
+    for i in range(n):
+        coarse = rng.randint(0, 256, (6, 8, 3), dtype=np.uint8)
+        path = Path(folder) / f"{i}.jpg"
+        Image.fromarray(coarse).resize((160, 120), Image.Resampling.BICUBIC).save(path)
+        paths.append(str(path))
+    return paths
+
+
+def peak(paths):
+    """Extract a large activation from some files; return the peak in bytes."""
+    extractor = sktransfer.PretrainedFeatureExtractor(stage=-1, image_size=64)
+    with sktransfer.config_context(memory_budget=BUDGET):
+        features = extractor.fit(paths[:2]).transform(paths)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak, features.nbytes
+
+
+def main():
+    """Run each size in a process of its own."""
+    if len(sys.argv) > 1:
+        folder, n = sys.argv[1:]
+        print(*peak([str(Path(folder) / f"{i}.jpg") for i in range(int(n))]))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(folder, max(SIZES))
+        for n in SIZES:
+            command = [sys.executable, __file__, folder, str(n)]
+            out = subprocess.run(command, capture_output=True, text=True, check=True)
+            total, features = map(int, out.stdout.split())
+            rows.append(
+                {
+                    "files": n,
+                    "peak MiB": total / 2**20,
+                    "of it features MiB": features / 2**20,
+                    "without them": (total - features) / 2**20,
+                }
+            )
+    print(f"budget for activations: {BUDGET / 2**20:.0f} MiB")
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What `precision="auto"` moves: pooled features, and a linear probe's accuracy.
+
+Cross-validated logistic regression on features in float32 and in "auto".
+"""
+
+import time
+
+import numpy as np
+from common import image_files, parser, print_table
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import PretrainedFeatureExtractor
+from sktransfer.activations import process_store
+
+STAGES = ["blocks.2", "blocks.4", "conv_head"]
+
+
+def main():
+    """Compare on files and on digits."""
+    options = parser(__doc__, n_images=400).parse_args()
+    digits = load_digits()
+    data = {
+        "files": (image_files(options.folder, options.n_images), None),
+        "digits": ((digits.images, digits.target), 64),
+    }
+    rows = []
+    for name, ((X, y), size) in data.items():
+        for stage in STAGES:
+            features, seconds = {}, {}
+            for precision in ("float32", "auto"):
+                process_store().clear()
+                extractor = PretrainedFeatureExtractor(
+                    stage=stage, image_size=size, precision=precision
+                )
+                extractor.fit_transform(X[:32])
+                began = time.perf_counter()
+                features[precision] = extractor.transform(X)
+                seconds[precision] = time.perf_counter() - began
+            error = np.linalg.norm(features["auto"] - features["float32"])
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+            scores = {
+                p: cross_val_score(model, Z, y).mean() for p, Z in features.items()
+            }
+            rows.append(
+                {
+                    "images": name,
+                    "stage": stage,
+                    "features moved by": error / np.linalg.norm(features["float32"]),
+                    "accuracy float32": scores["float32"],
+                    "accuracy auto": scores["auto"],
+                    "points": 100 * (scores["auto"] - scores["float32"]),
+                    "speed auto / float32": seconds["float32"] / seconds["auto"],
+                }
+            )
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
