@@ -126,7 +126,9 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.
     precision : {"auto", "float32"}, default="auto"
-        What to compute in.
+        What frozen stages are computed in. "float32" is the network as it is; "auto"
+        folds BatchNorm into convolutions and takes bfloat16 where the hardware gains by
+        it and the features stay within 5%; see the user guide.
     random_state : int, RandomState instance or None, default=None
         Seeds the order of the samples, dropout and random weights.
     verbose : int, default=0
@@ -149,7 +151,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
     value_range_ : tuple or None
         The value range that was found in X.
     module_ : torch.nn.Module
-        From model inputs to scores: prefix, suffix, pool and head.
+        From model inputs to scores, in float32: prefix, suffix, pool and head.
     net_ : skorch.NeuralNetClassifier
         What trained the suffix and the head, from activations to scores.
     history_ : pandas.DataFrame

@@ -38,10 +38,8 @@ class Section(nn.Module):
         self.start = start
         self.stop = stop
         self._backbone = (backbone,)  # in a tuple: the whole is no submodule of a part
-        self._forwards = {mode: _compile(graph) for mode, graph in graphs.items()}
-        self._with_fixed_statistics = _compile(_fix_statistics(graphs[True]))
-        self._graph = graphs[False]
-        self._code = graphs[False].python_code("self").src
+        self._graphs = graphs
+        self._forwards = {}  # compiled when they are first called
         self.frozen = False
         self.fixed_statistics = False
         self._own_tensors = []
@@ -54,12 +52,12 @@ class Section(nn.Module):
     @property
     def graph(self):
         """Graph of the part in eval mode, with the names of its layers here."""
-        return self._graph
+        return self._graphs[False]
 
     @property
     def code(self):
         """Source of the part in eval mode; what it computes, but for the weights."""
-        return self._code
+        return self.graph.python_code("self").src
 
     def forward(self, x):
         """Compute the part.
@@ -78,9 +76,17 @@ class Section(nn.Module):
         for layer, mode in self._modes:
             if layer.training != mode:  # set by another section that shares it
                 layer.training = mode
-        if self.training and self.fixed_statistics:
-            return self._with_fixed_statistics(backbone.module, x)
-        return self._forwards[self.training](backbone.module, x)
+        return self._find_forward()(backbone.module, x)
+
+    def _find_forward(self):
+        """Return the function of the mode that the section is in."""
+        mode = (self.training, self.training and self.fixed_statistics)
+        if mode not in self._forwards:
+            graph = self._graphs[self.training]
+            self._forwards[mode] = _compile(
+                _fix_statistics(graph) if mode[1] else graph
+            )
+        return self._forwards[mode]
 
     def freeze(self):
         """Keep every parameter and buffer as it is, under ``train()`` as well.

@@ -2,12 +2,15 @@
 
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 __all__ = ["fit_probe"]
 
 _MAX_ITER = 1000
 _NEVER = -1e4
+# Below so many multiply-adds a step, BLAS threads wait for each other most of the time.
+_SMALL = 2e8
 
 
 def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
@@ -36,7 +39,9 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
         Mean cross-entropy on the samples, weighted as they are.
     """
     model = LogisticRegression(C=C, max_iter=_MAX_ITER)
-    model.fit(features.numpy(), y, sample_weight=sample_weight)
+    threads = None if features.numel() * n_classes > _SMALL else 1
+    with threadpool_limits(threads, user_api="blas"):
+        model.fit(features.numpy(), y, sample_weight=sample_weight)
     coef = torch.from_numpy(model.coef_).float()  # (k, d)
     bias = torch.from_numpy(model.intercept_).float()  # (k,)
     if len(coef) == 1:

@@ -1,0 +1,142 @@
+"""The promise of the whole: computed once, and never a different answer."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor, config_context
+from sktransfer.activations import forward_passes, process_store
+from sktransfer.backbones import load_backbone
+
+DIGITS = load_digits(n_class=3)
+X, Y = DIGITS.images[:36], DIGITS.target[:36]
+TOLERANCE = 1e-3  # of probabilities; sums round differently in other batches
+DEPTHS = [6, 7, 8, "blocks.6", "all"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stored():
+    process_store().clear()
+    forward_passes().clear()
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Write the digits to files."""
+    found = []
+    for i, image in enumerate(X):
+        pixels = Image.fromarray((image * 15).astype(np.uint8))
+        found.append(str(tmp_path / f"{i}.png"))
+        pixels.resize((40, 40)).save(found[-1])
+    return np.array(found)
+
+
+def classifier(**settings):
+    return FineTunedClassifier(
+        **{
+            "freeze": 8,
+            "image_size": 64,
+            "max_epochs": 2,
+            "random_state": 0,
+            **settings,
+        }
+    )
+
+
+def from_input():
+    """How many samples went through the first stage."""
+    return sum(n for (_, start, _), n in forward_passes().items() if start == "input")
+
+
+# Once
+
+
+def test_a_grid_search_sees_each_image_exactly_once(paths):
+    search = GridSearchCV(classifier(), {"freeze": DEPTHS}, cv=3).fit(paths, Y)
+    search.predict(paths[::-1])
+    search.score(paths, Y)
+    assert from_input() == len(paths)
+
+
+def test_no_section_sees_an_image_twice(paths):
+    GridSearchCV(classifier(), {"freeze": [6, 8]}, cv=3, refit=False).fit(paths, Y)
+    passed = forward_passes()
+    ends = {stop for _, _, stop in passed}
+    assert {"blocks.4", "blocks.6"} <= ends
+    for end in ends:
+        assert sum(n for (_, _, stop), n in passed.items() if stop == end) == len(paths)
+
+
+def test_a_pipeline_and_a_classifier_share_what_they_compute(paths):
+    extractor = PretrainedFeatureExtractor(image_size=64)
+    pipeline = make_pipeline(extractor, LogisticRegression())
+    grid = {"pretrainedfeatureextractor__stage": [4, 6, 8]}
+    GridSearchCV(pipeline, grid, cv=3).fit(paths, Y)
+    classifier(freeze="all").fit(paths, Y).predict(paths)
+    assert from_input() == len(paths)
+
+
+def test_processes_and_later_runs_share_a_folder(paths, tmp_path):
+    model = classifier(memory=tmp_path / "store")
+    grid = {"freeze": [7, 8]}
+    GridSearchCV(model, grid, cv=2, n_jobs=2, refit=False).fit(paths, Y)
+    assert from_input() == 0  # in this process
+    model.fit(paths, Y).predict(paths)
+    assert from_input() == 0
+
+
+# Never a different answer
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+@pytest.mark.parametrize("freeze", [7, "all"])
+def test_the_store_changes_no_prediction(tmp_path, freeze, precision):
+    def predict(**settings):
+        model = classifier(freeze=freeze, precision=precision, **settings)
+        return cross_val_predict(model, X, Y, cv=3, method="predict_proba")
+
+    with config_context(memory_budget=0):
+        without = predict()
+    cold, warm = predict(), predict()
+    process_store().clear()
+    on_disk = predict(memory=tmp_path)
+    process_store().clear()
+    read = predict(memory=tmp_path)
+    for proba in (cold, warm, on_disk, read):
+        np.testing.assert_allclose(proba, without, rtol=0, atol=TOLERANCE)
+
+
+def test_processes_change_no_prediction(tmp_path):
+    one, two, shared = (
+        cross_val_predict(
+            classifier(**settings), X, Y, cv=2, n_jobs=n_jobs, method="predict_proba"
+        )
+        for n_jobs, settings in [(1, {}), (2, {}), (2, {"memory": tmp_path})]
+    )
+    np.testing.assert_allclose(two, one, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(shared, one, rtol=0, atol=TOLERANCE)
+
+
+def test_file_overwritten_in_place_is_noticed(paths):
+    extractor = PretrainedFeatureExtractor(image_size=64).fit(paths)
+    before = extractor.transform(paths[:2])
+    Image.open(paths[1]).save(paths[0])
+    after = extractor.transform(paths[:2])
+    np.testing.assert_allclose(after[0], before[1], rtol=1e-5, atol=1e-6)
+    assert abs(after[0] - before[0]).max() > 0.01
+
+
+def test_one_weight_and_the_image_size_give_other_features():
+    backbone = load_backbone("efficientnet_lite0", image_size=64)
+    features = PretrainedFeatureExtractor(backbone, stage=0).fit_transform(X)
+    twin = backbone.fork("input")
+    next(twin.module.parameters()).data[0, 0, 0, 0] += 0.5
+    changed = PretrainedFeatureExtractor(twin, stage=0).fit_transform(X)
+    larger = PretrainedFeatureExtractor(backbone, stage=0, image_size=96)
+    assert abs(changed - features).max() > 0.01
+    assert abs(larger.fit_transform(X) - features).max() > 0.01
+    assert from_input() == 3 * len(X)
