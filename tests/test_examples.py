@@ -33,3 +33,10 @@ def test_choose_the_depth_takes_a_folder(folder, monkeypatch, capsys):
     assert table.set_index("method").loc["features", "held out"] == 1
     assert (folder / "choose_the_depth.png").is_file()
     assert "12 training images, 8 held-out images" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_a_grid_search_computes_counts():
+    script = EXAMPLES / "02_compute_once" / "0010_what_a_grid_search_computes.py"
+    computed = runpy.run_path(str(script))["computed"]
+    assert list(computed.values()) == [3 * 150, 2 * 150, 0]

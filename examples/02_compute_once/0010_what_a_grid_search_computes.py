@@ -1,0 +1,80 @@
+"""
+What a grid search computes
+===========================
+
+A grid search over how much of a network to freeze fits many models on much the same
+images. Below the freeze boundary all of them need the same activations, so each image
+goes through the frozen stages once. This example counts.
+"""
+
+# %%
+# Five depths, three folds
+# ------------------------
+
+import pandas as pd
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+
+from sktransfer import FineTunedClassifier
+from sktransfer.activations import forward_passes
+
+digits = load_digits()
+X, y = digits.images[:150], digits.target[:150]
+
+classifier = FineTunedClassifier(image_size=64, max_epochs=3, random_state=0)
+grid = {"freeze": [5, 6, 7, 8, "all"]}
+
+forward_passes().clear()
+search = GridSearchCV(classifier, grid, cv=3).fit(X, y)
+print(pd.DataFrame(search.cv_results_)[["param_freeze", "mean_test_score"]])
+
+# %%
+# Sixteen fits of three epochs, and fifteen scores. `forward_passes` counts the images
+# that went through each part of the frozen network: all of them once, from the input to
+# the first boundary that is worth keeping, and on from there.
+
+passes = pd.Series(forward_passes()).rename_axis(["backbone", "from", "to"])
+print(passes)
+
+# %%
+# What was kept, and why
+# ----------------------
+#
+# Another classifier finds the activations in the memory of the process, and so would
+# one in another process if `memory` named a folder. `pass_report_` says where what was
+# found, and where something had to be computed, what that took and why it was kept.
+
+deeper = FineTunedClassifier(
+    freeze="blocks.5", image_size=64, max_epochs=3, random_state=0
+)
+print(deeper.fit(X, y).pass_report_.to_string(index=False))
+
+# %%
+# Images that are new have to be computed.
+
+deeper.fit(digits.images[:200], digits.target[:200])
+columns = ["boundary", "bytes_per_sample", "kept", "reason", "n_stored", "n_computed"]
+print(deeper.pass_report_[columns].to_string(index=False))
+
+# %%
+# Augmentation
+# ------------
+#
+# A view of an image that was never seen has to go through the frozen stages: with
+# `augment` alone in every epoch. Fixed views are kept as well, and `augment_activations`
+# needs nothing new at all.
+
+ways = {
+    "augment": {"augment": "crop"},
+    "augment, n_views": {"augment": "crop", "n_views": 2},
+    "augment_activations": {"augment_activations": ["shift", "crop", "drop"]},
+}
+computed = {}
+for name, settings in ways.items():
+    forward_passes().clear()
+    classifier.set_params(freeze=7, **{"augment": None, "n_views": None, **settings})
+    classifier.fit(X, y)
+    computed[name] = sum(
+        n for (_, start, _), n in forward_passes().items() if start == "input"
+    )
+print(pd.Series(computed, name="images through the first stage"))
