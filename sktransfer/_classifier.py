@@ -109,7 +109,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         Random views of the images to train on. "crop" is a random crop of 35% to 100%
         of the area, "crop_flip" mirrors besides; a callable takes a PIL image and
         returns one, as torchvision's transforms do. The probe sees the images as they
-        are, unless there are `n_views`.
+        are, unless there are `n_views`; so with ``freeze="all"``, which "auto" is below
+        500 samples, only `n_views` makes a difference.
     n_views : int, default=None
         How many fixed views of each image are drawn; their activations are stored. By
         default each epoch draws new ones, which have to go through the frozen stages.
@@ -297,6 +298,7 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
         self.module_ = nn.Sequential(
             OrderedDict(parts, network=self.net_.module_)
         ).eval()
+        self.module_.to(self._runtime().device)
         self.n_trainable_parameters_ = _n_trainable(self.net_.module_)
         return self
 
@@ -459,7 +461,8 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
     def _activation_augment(self):
         """Return what activations at the boundary go through in training, or None."""
         chosen = self.augment_activations
-        kinds = chosen if not isinstance(chosen, bool) else ACTIVATION_AUGMENTATIONS
+        is_bool = isinstance(chosen, bool | np.bool_)
+        kinds = ACTIVATION_AUGMENTATIONS if is_bool else chosen
         unknown = {*kinds} - {*ACTIVATION_AUGMENTATIONS}
         if unknown:
             raise ValueError(
@@ -528,10 +531,12 @@ class FineTunedClassifier(ClassifierMixin, BackboneEstimator):
             self.backbone_, [self._target], store=self._store(), runtime=runtime
         )
         for indices, (rows,) in a_pass.iterate(samples):
-            z = a_pass.as_input(rows).to(runtime.device)
-            with torch.inference_mode():
-                z = pad_rows(z, runtime.batch_size)
-                scores[indices] = network(z)[: len(indices)].cpu().numpy()
+            for first in range(0, len(indices), runtime.batch_size):
+                part = slice(first, first + runtime.batch_size)
+                z = a_pass.as_input(rows[part]).to(runtime.device)
+                with torch.inference_mode():
+                    found = network(pad_rows(z, runtime.batch_size))[: len(z)]
+                scores[indices[part]] = found.cpu().numpy()
         return scores
 
     def __getstate__(self):

@@ -165,6 +165,7 @@ class PretrainedFeatureExtractor(
         self._start(X)
         self.stages_ = [self._resolve_stage(s) for s in self._listed_stages()]
         self._pools()
+        self.backbone_ = self.backbone_.fork(self.backbone_.stage_names[-1])
         return self
 
     def transform(self, X):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -140,3 +141,31 @@ def test_one_weight_and_the_image_size_give_other_features():
     assert abs(changed - features).max() > 0.01
     assert abs(larger.fit_transform(X) - features).max() > 0.01
     assert from_input() == 3 * len(X)
+
+
+def test_weights_that_a_user_changes_change_nothing_else(paths):
+    extractor = PretrainedFeatureExtractor(image_size=64, precision="float32")
+    before = extractor.fit_transform(paths)
+    model = classifier(precision="float32").fit(paths, Y)
+    with torch.no_grad():
+        for module in (model.module_, extractor.backbone_.module):
+            for parameter in module.parameters():
+                parameter *= 0.9
+    process_store().clear()
+    np.testing.assert_array_equal(extractor.fit_transform(paths), before)
+
+
+@pytest.mark.parametrize("first", ["auto", "float16"])
+def test_the_dtype_of_activations_is_part_of_the_key(first):
+    extractor = PretrainedFeatureExtractor(image_size=64)
+    kept = {}
+    for dtype in {first: 0, "auto": 0, "float16": 0}:
+        with config_context(activation_dtype=dtype):
+            kept[dtype] = extractor.fit_transform(X)
+    assert not np.array_equal(kept["auto"], kept["auto"].astype(np.float16))
+    np.testing.assert_array_equal(kept["float16"], kept["float16"].astype(np.float16))
+
+
+def test_depths_from_deep_to_shallow_are_computed_once(paths):
+    GridSearchCV(classifier(), {"freeze": [8, 6, 4]}, cv=2, refit=False).fit(paths, Y)
+    assert from_input() == len(paths)

@@ -61,8 +61,8 @@ print(deeper.pass_report_[columns].to_string(index=False))
 # ------------
 #
 # A view of an image that was never seen has to go through the frozen stages: with
-# `augment` alone in every epoch. Fixed views are kept as well, and `augment_activations`
-# needs nothing new at all.
+# `augment` alone in every epoch. Fixed views are kept as well, and
+# `augment_activations` needs nothing new at all.
 
 ways = {
     "augment": {"augment": "crop"},

@@ -92,12 +92,13 @@ class DiskStore:
         rows = self._try(lambda c: _select(c, query, keys), default=[])
         found, damaged, stale, now = {}, [], [], time.time()
         for key, used, dtype, shape, checksum, data in rows:
-            row = _decode(dtype, shape, checksum, data)
+            row = _decode(key, dtype, shape, checksum, data)
             if row is None:
                 damaged.append(bytes(key))
                 continue
             found[bytes(key)] = row
-            if now - used > 60:  # a write a minute is enough to know what is in use
+            # A write a minute is enough to know what is in use.
+            if not isinstance(used, float) or now - used > 60:
                 stale.append(bytes(key))
         if damaged:
             self._try(lambda c: _delete(c, damaged), writes=True)
@@ -202,7 +203,13 @@ def _insert(connection, rows, now):
         cursor = connection.execute(
             "INSERT OR IGNORE INTO entries (key, used, dtype, shape, checksum) "
             "VALUES (?, ?, ?, ?, ?)",
-            (key, now, row.dtype.str, shape, _checksum(row.dtype.str, shape, data)),
+            (
+                key,
+                now,
+                row.dtype.str,
+                shape,
+                _checksum(key, row.dtype.str, shape, data),
+            ),
         )
         if cursor.rowcount:
             connection.execute(
@@ -210,14 +217,15 @@ def _insert(connection, rows, now):
             )
 
 
-def _checksum(dtype, shape, data):
-    return zlib.crc32(data, zlib.crc32(f"{dtype} {shape}".encode()))
+def _checksum(key, dtype, shape, data):
+    # With the key: a damaged index may lead from one to the row of another.
+    return zlib.crc32(data, zlib.crc32(f"{dtype} {shape}".encode(), zlib.crc32(key)))
 
 
-def _decode(dtype, shape, checksum, data):
+def _decode(key, dtype, shape, checksum, data):
     """Return the array, or None if anything about it is wrong."""
     try:
-        if _checksum(dtype, shape, data) != checksum:
+        if _checksum(key, dtype, shape, data) != checksum:
             return None
         lengths = [int(n) for n in shape.split(",")] if shape else []
         return np.frombuffer(data, dtype=np.dtype(dtype)).reshape(lengths)

@@ -29,7 +29,15 @@ def run_section(backbone, start, stop, z, runtime):
     network = _prepare(backbone.owner(stop), start, stop, device, runtime.precision)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
     with torch.inference_mode(), autocast:
-        return network(pad_rows(z, runtime.batch_size))[: len(z)]
+        padded = _lay_out(pad_rows(z, runtime.batch_size), runtime.precision)
+        return network(padded)[: len(z)]
+
+
+def _lay_out(z, precision):
+    """Give maps one layout, wherever they come from: others round differently."""
+    if precision == "float32" or z.ndim != 4:
+        return z.contiguous()
+    return z.contiguous(memory_format=torch.channels_last)
 
 
 def _prepare(backbone, start, stop, device, precision):

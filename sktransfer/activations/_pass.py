@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._engine import run_section
 from sktransfer.activations._price import Price, choose
-from sktransfer.activations._rows import storage_dtype, to_rows, to_tensor
+from sktransfer.activations._rows import to_rows, to_tensor
 from sktransfer.compute import synchronise
 from sktransfer.inputs import iter_batches
+from sktransfer.utils import get_config
 
 __all__ = ["Pass", "Target", "forward_passes", "gather"]
 
@@ -87,6 +88,7 @@ class Pass:
         is_vector = backbone.preprocessing.kind == "vector"
         self.store = None if is_vector and cheap else store
         self.prices = []
+        self._kept_from = {}
         self._at_a_time, self._measuring = runtime.batch_size, False
         self.n_stored = self.n_computed = 0
 
@@ -176,21 +178,21 @@ class Pass:
     def _space(self, boundary, tap=None):
         """Key of everything but the sample."""
         backbone = self.backbone
-        shape = backbone.activation_shape(boundary)
         return digest(
             backbone.preprocessing.key(),
             backbone.prefix_fingerprint(boundary),
             repr(tap or nn.Identity()),
-            str(storage_dtype(shape)),
+            get_config()["activation_dtype"],
             self.runtime.key,
         )
 
     def _compute(self, samples, indices, digests, start):
         """Send samples on from a boundary and keep what pays; yields as `iterate`."""
         twins = _twins(indices, digests)
-        stops = way = self._way(start, self.order[-1])
-        done, kept = 0, None
-        self._measuring = digests is not None
+        way = self._way(start, self.order[-1])
+        done, kept = 0, self._kept_from.get(start)
+        stops = self._stops(way, kept)
+        self._measuring = digests is not None and kept is None
         n = len(twins)
         with tqdm(total=n, unit="sample", disable=not self.runtime.verbose) as bar:
             for batch, seconds in self._batches(samples, twins, digests, start):
@@ -202,14 +204,21 @@ class Pass:
                     if kept is None:
                         clock = {b: seconds + t for b, t in clock.items()}
                         kept = self._decide(states, clock, rows, n)
-                        self._measuring = False
-                        stops = [b for b in way if b in kept or b in self.order]
-                        stops = [way[0], *(b for b in stops if b != way[0])]
+                        self._kept_from[start], self._measuring = kept, False
+                        stops = self._stops(way, kept)
                     keys = [digests[group[0]] for group in groups]
                     self._keep(keys, states, rows, kept, start)
                 self.n_computed += len(batch)
                 done += len(batch)
                 bar.update(len(batch))
+
+    def _stops(self, way, kept):
+        """Boundaries to stop at: all until it is decided which are kept."""
+        if self.store is None:
+            kept = set()
+        if kept is None:
+            return way
+        return [way[0], *(b for b in way[1:] if b in kept or b in self.order)]
 
     def _batches(self, samples, twins, digests, start):
         """Yield batches at the start, and the seconds that each took to have."""

@@ -7,7 +7,7 @@ __all__ = ["Price", "choose"]
 # Activations that were not asked for may fill this share of a store's budget, and take
 # this share of the time to compute them.
 _UNASKED_SHARE = 0.5
-_UNASKED_COST = 0.05
+_UNASKED_COST = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def choose(measured, n_samples, budget):
         Decided, in the same order. What was asked for is kept if keeping it is faster
         than computing it and it fits the budget. Of the others, those that save most
         time a byte come first, until they fill half of the budget; those that take
-        more than a twentieth of the time to compute them are not kept.
+        more than 15% of the time to compute them are not kept.
     """
     decided = {
         p.boundary: _decide(p, n_samples * p.bytes_per_sample, budget) for p in measured

@@ -1,6 +1,8 @@
 """Activations of random views: a few fixed ones a sample, or a new one each time."""
 
+import sys
 import uuid
+from types import FunctionType
 
 import numpy as np
 import torch
@@ -12,6 +14,17 @@ from sktransfer.activations._pass import Pass, gather
 from sktransfer.inputs import AugmentedSamples
 
 __all__ = ["FixedViews", "FreshViews"]
+
+_LIBRARIES = {
+    "PIL",
+    "joblib",
+    "numpy",
+    "timm",
+    "torch",
+    "torchvision",
+    *sys.stdlib_module_names,
+}
+_LIBRARIES -= {"__main__"}
 
 
 def draw_views(samples, augment, name, seed, number):
@@ -39,7 +52,8 @@ def draw_views(samples, augment, name, seed, number):
 def name_of(augment):
     """Name an augmentation by all that is in it (str).
 
-    What cannot be pickled gets a new name each time.
+    What cannot be pickled, and code that comes from no library and so may change under
+    its name, get a new name each time.
     """
     try:
         return _Hasher("md5").hash(augment)
@@ -51,8 +65,14 @@ class _Hasher(NumpyHasher):
     """Hashes tensors by their values; their pickles differ from time to time."""
 
     def save(self, obj):
+        if isinstance(obj, FunctionType | type) and not _is_of_a_library(obj):
+            raise ValueError(f"{obj!r} is known by its name only.")
         is_tensor = isinstance(obj, torch.Tensor)
         super().save(obj.numpy(force=True) if is_tensor else obj)
+
+
+def _is_of_a_library(obj):
+    return (obj.__module__ or "").partition(".")[0] in _LIBRARIES
 
 
 class FixedViews:

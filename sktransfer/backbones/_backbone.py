@@ -217,20 +217,20 @@ class Backbone:
         return Section(self, start, stop, graphs)
 
     def fork(self, boundary):
-        """Return a backbone with weights of its own above a boundary.
+        """Return a copy whose activations up to a boundary are known to be this one's.
+
+        Whatever happens to the weights of the copy, frozen sections before the boundary
+        and their fingerprints are those of this backbone.
 
         Parameters
         ----------
         boundary : str
-            The weights before it are shared with this backbone, and must not change.
 
         Returns
         -------
         Backbone
         """
-        prefix = self.section(INPUT, boundary)
-        shared = {id(t): t for t in [*prefix.parameters(), *prefix.buffers()]}
-        twin = self._with_module(copy.deepcopy(self.module, shared))
+        twin = self._with_module(copy.deepcopy(self.module))
         twin._origin = (self, boundary)
         return twin
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import re
-from types import CodeType, FunctionType
+import uuid
+from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType
 
+import joblib
 import torch
+from torch import nn
 
 __all__ = ["fingerprint"]
 
 # Of these only the versions change the code, and their layers' classes are named.
 _LIBRARIES = ("timm", "torch", "torchvision")
-_PLAIN = (int, float, str, tuple, list, torch.Tensor, type(None))
+_PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, type(None))
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -45,14 +49,43 @@ def _description(layer):
 
 
 def _constants(layer):
-    """Plain attributes of a layer, which its repr may leave out."""
-    skipped = ("training", "num_batches_tracked")
-    found = {
-        k: hashlib.sha256(_raw_bytes(v)).hexdigest() if torch.is_tensor(v) else v
-        for k, v in vars(layer).items()
-        if isinstance(v, _PLAIN) and not k.startswith("_") and k not in skipped
-    }
-    return sorted(found.items())
+    """Attributes of a layer, which its repr may leave out, as (name, text)."""
+    skipped = {"training", "num_batches_tracked", *vars(nn.Module())}
+    return [
+        (name, _describe_value(value))
+        for name, value in sorted(vars(layer).items())
+        if name not in skipped and not isinstance(value, nn.Module)
+    ]
+
+
+def _describe_value(value):
+    """Say what a value is; a text that never comes again where that cannot be said."""
+    if torch.is_tensor(value):
+        return hashlib.sha256(_raw_bytes(value)).hexdigest()
+    if isinstance(value, partial):
+        return _describe_value([value.func, value.args, value.keywords])
+    if isinstance(value, dict):
+        return _describe_value([*value.items()])
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}{[_describe_value(v) for v in value]}"
+    if isinstance(value, FunctionType) and not _is_of_a_library(value):
+        captured = [cell.cell_contents for cell in value.__closure__ or ()]
+        parts = value.__defaults__, value.__kwdefaults__, captured
+        return f"{_instructions(value.__code__)} {_describe_value(parts)}"
+    if isinstance(value, FunctionType | BuiltinFunctionType | type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, nn.Module):  # described by itself, as a submodule
+        return type(value).__name__
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    try:
+        return joblib.hash(value)
+    except Exception:
+        return uuid.uuid4().hex
+
+
+def _is_of_a_library(thing):
+    return (thing.__module__ or "").partition(".")[0] in _LIBRARIES
 
 
 def _code(layer):
@@ -63,7 +96,7 @@ def _code(layer):
     found = [
         (name, _instructions(method.__code__))
         for cls in type(layer).__mro__
-        if cls.__module__.partition(".")[0] not in _LIBRARIES
+        if not _is_of_a_library(cls)
         for name, method in sorted(vars(cls).items())
         if isinstance(method, FunctionType)
     ]

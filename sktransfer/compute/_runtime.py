@@ -40,21 +40,20 @@ def synchronise(device):
 
 
 def pad_rows(z, n):
-    """Append rows of zeros to a batch of vectors until it has n rows.
+    """Append rows of zeros to a batch until it has n rows.
 
-    Matrices of other shapes are multiplied by other routines, which round differently.
-    In batches of one size, what a row becomes does not depend on its company.
+    Batches of other sizes are computed by other routines, which round differently. In
+    batches of one size, what a row becomes does not depend on its company.
 
     Parameters
     ----------
     z : torch.Tensor of shape (m, ...)
-        Batches of anything but vectors stay as they are.
     n : int
 
     Returns
     -------
-    torch.Tensor of shape (max(m, n), d), or z
+    torch.Tensor of shape (max(m, n), ...)
     """
-    if z.ndim != 2 or len(z) >= n:
+    if len(z) >= n:
         return z
-    return torch.nn.functional.pad(z, (0, 0, 0, n - len(z)))
+    return torch.cat([z, z.new_zeros(n - len(z), *z.shape[1:])])

@@ -266,3 +266,24 @@ def test_a_read_only_folder_is_done_without_with_one_warning(tmp_path, filled):
     assert run.stdout.startswith("1 The activation store")
     assert "Check the permissions" in run.stdout
     folder.chmod(0o755)
+
+
+def test_row_that_the_index_gives_to_another_key_counts_as_missing(tmp_path):
+    store, rows = DiskStore(str(tmp_path)), _rows(2)
+    store.put(rows)
+    first, second = rows
+    with sqlite3.connect(store.path) as connection:
+        swap = "UPDATE entries SET key = ? WHERE key = ?"
+        for new, old in [(b"-", first), (first, second), (second, b"-")]:
+            connection.execute(swap, (new, old))
+    connection.close()
+    assert DiskStore(str(tmp_path)).get(rows) == {}
+
+
+def test_row_without_a_time_of_use_is_read(tmp_path):
+    store, rows = DiskStore(str(tmp_path)), _rows(1)
+    store.put(rows)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("UPDATE entries SET used = 'damaged'")
+    connection.close()
+    _assert_same(DiskStore(str(tmp_path)).get(rows), rows)

@@ -94,6 +94,16 @@ def test_name_goes_by_what_is_in_an_augmentation():
     assert first == same != other
 
 
+def darken(image):
+    return image.point(lambda value: value // 2)
+
+
+def test_code_that_may_change_is_never_taken_for_what_it_was():
+    assert name_of(darken) != name_of(darken)
+    composed = v2.Compose([FLIP, darken])
+    assert name_of(composed) != name_of(composed)
+
+
 def test_what_cannot_be_pickled_is_never_taken_for_another():
     def local(image):
         return image

@@ -220,21 +220,31 @@ def test_copies_give_the_same(resnet18, images, twin):
         assert torch.equal(z, resnet18.split("layer2")[0](images()))
 
 
-def test_fork_shares_what_is_below_the_boundary_only(resnet18):
+def test_fork_has_weights_of_its_own(resnet18):
     known = resnet18.prefix_fingerprint("layer1")
     twin = resnet18.fork("layer2")
-    assert twin.module.conv1.weight is resnet18.module.conv1.weight
-    assert twin.module.bn1.running_mean is resnet18.module.bn1.running_mean
-    assert twin.module.layer3[0].conv1.weight is not resnet18.module.layer3[0].conv1
-    ids = {id(p) for p in resnet18.module.layer3.parameters()}
+    ids = {id(p) for p in resnet18.module.parameters()}
     assert not ids & {id(p) for p in twin.module.parameters()}
-    assert twin.prefix_fingerprint("layer1") == known
+    assert twin.stage_names == resnet18.stage_names
     x = torch.zeros(1, 3, 64, 64)
     before = resnet18.module(x)
     with torch.no_grad():
         twin.module.fc.bias += 1
     assert_close(twin.module(x), before + 1)
+    with torch.no_grad():
+        twin.module.conv1.weight *= 2
     assert torch.equal(resnet18.module(x), before)
+    assert resnet18.prefix_fingerprint("layer1") == known
+
+
+def test_fork_takes_frozen_sections_from_where_it_came(resnet18):
+    twin = resnet18.fork("layer2")
+    assert twin.owner("layer1") is twin.owner("layer2") is resnet18
+    assert twin.owner("layer3") is twin
+    frozen = twin.frozen_section("input", "layer1")
+    assert frozen is resnet18.frozen_section("input", "layer1")
+    assert twin.fork("layer1").owner("layer1") is resnet18
+    assert pickle.loads(pickle.dumps(twin)).owner("layer1") is not resnet18
 
 
 def test_fork_forgets_fingerprints_above_the_boundary(resnet18):

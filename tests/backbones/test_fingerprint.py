@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -206,3 +207,53 @@ def test_fingerprint_of_empty_and_half_precision_tensors():
     before = backbone.fingerprint
     backbone.module.bfloat16()
     assert backbone.fingerprint != before
+
+
+def twice(x, factor=2):
+    return factor * x
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (torch.tanh, torch.relu),
+        (twice, lambda x, factor=3: factor * x),
+        (partial(twice, factor=2), partial(twice, factor=3)),
+        ({"slope": 1}, {"slope": 2}),
+        (None, 0.5),
+        ([1, 2.0], (1, 2.0)),
+    ],
+)
+@pytest.mark.parametrize("name", ["value", "_value"])
+def test_values_of_a_layer_that_stays_whole_count(first, second, name):
+    assert whole(first, name) == whole(first, name) != whole(second, name)
+
+
+def test_value_that_cannot_be_described_is_never_taken_for_another():
+    assert whole(Secret(), "value") != whole(Secret(), "value")
+
+
+class Whole(nn.Module):
+    """Has no children, so it is not traced."""
+
+    def forward(self, x):
+        return x
+
+
+class Secret:
+    """Can be copied and not be pickled."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        raise TypeError("secret")
+
+
+def whole(value, name):
+    """Fingerprint a network with a layer that has some value."""
+    layer, first = Whole(), nn.Linear(3, 3)
+    setattr(layer, name, value)
+    nn.init.ones_(first.weight), nn.init.ones_(first.bias)
+    backbone = load_backbone(nn.Sequential(first, layer))
+    return fingerprint(backbone.section("input", "output"))
