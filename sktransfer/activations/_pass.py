@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -89,7 +89,7 @@ class Pass:
         self.store = None if is_vector and cheap else store
         self.prices = []
         self._kept_from = {}
-        self._at_a_time, self._measuring = runtime.batch_size, False
+        self._measuring = False
         self.n_stored = self.n_computed = 0
 
     def iterate(self, samples):
@@ -226,11 +226,9 @@ class Pass:
         indices = [group[0] for group in twins]
         if start is None:
             chosen = samples.take(indices)
-            prepare, pin = (
-                self.backbone.preprocessing,
-                self.runtime.device.type == "cuda",
-            )
-            for batch in iter_batches(chosen, prepare, size, pin_memory=pin):
+            preprocessing = self.backbone.preprocessing
+            pin = self.runtime.device.type == "cuda"
+            for batch in iter_batches(chosen, preprocessing, size, pin_memory=pin):
                 yield batch, time.perf_counter() - clock
                 clock = time.perf_counter()
             return
@@ -260,7 +258,8 @@ class Pass:
         """
         while True:
             try:
-                parts = [self._run(z, stops) for z in batch.split(self._at_a_time)]
+                at_a_time = self.runtime.batch_size
+                parts = [self._run(z, stops) for z in batch.split(at_a_time)]
                 break
             except torch.OutOfMemoryError as error:
                 self._halve(error)
@@ -289,18 +288,19 @@ class Pass:
         return states, clock
 
     def _halve(self, error):
-        if self._at_a_time == 1:
+        if self.runtime.batch_size == 1:
             raise MemoryError(
                 f"The memory of {self.runtime.device} is too small for one sample in "
                 f"{self.backbone.name}. Take a smaller `image_size` or backbone, or "
                 "device='cpu'."
             ) from error
-        self._at_a_time = max(1, self._at_a_time // 2)
+        # Of the runtime, as batches are filled up to its size.
+        self.runtime = replace(self.runtime, batch_size=self.runtime.batch_size // 2)
         if self.runtime.device.type == "cuda":
             torch.cuda.empty_cache()
         warnings.warn(
             f"The memory of {self.runtime.device} is too small for so many samples at "
-            f"a time: going on with {self._at_a_time}. `batch_size` sets it.",
+            f"a time: going on with {self.runtime.batch_size}. `batch_size` sets it.",
             stacklevel=2,
         )
 

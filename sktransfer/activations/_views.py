@@ -57,7 +57,7 @@ def name_of(augment):
     """
     try:
         return _Hasher("md5").hash(augment)
-    except Exception:
+    except Exception:  # whatever refuses to be pickled
         return uuid.uuid4().hex
 
 

@@ -52,14 +52,21 @@ def _constants(layer):
     """Attributes of a layer, which its repr may leave out, as (name, text)."""
     skipped = {"training", "num_batches_tracked", *vars(nn.Module())}
     return [
-        (name, _describe_value(value))
+        (name, _describe(value))
         for name, value in sorted(vars(layer).items())
         if name not in skipped and not isinstance(value, nn.Module)
     ]
 
 
-def _describe_value(value):
+def _describe(value):
     """Say what a value is; a text that never comes again where that cannot be said."""
+    try:
+        return _describe_value(value)
+    except Exception:  # what refuses to be pickled, or contains itself
+        return uuid.uuid4().hex
+
+
+def _describe_value(value):
     if torch.is_tensor(value):
         return hashlib.sha256(_raw_bytes(value)).hexdigest()
     if isinstance(value, partial):
@@ -78,10 +85,7 @@ def _describe_value(value):
         return type(value).__name__
     if isinstance(value, _PLAIN):
         return repr(value)
-    try:
-        return joblib.hash(value)
-    except Exception:
-        return uuid.uuid4().hex
+    return joblib.hash(value)
 
 
 def _is_of_a_library(thing):

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 import sktransfer
-from sktransfer.activations import Pass, Pool, Target, gather
-from sktransfer.activations import _pass as _pass_module
+from sktransfer.activations import Pass, Pool, Target, _engine, gather
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples
 from tests.activations.conftest import PREPROCESSING, small_network
@@ -189,14 +188,20 @@ def test_vectors_through_a_small_network_need_no_store(store, runtime):
 
 
 def _short_of_memory(monkeypatch, most):
-    run = _pass_module.run_section
+    """Let no network see more samples than these at a time."""
+    prepare = _engine._prepare
 
-    def run_few(backbone, start, stop, z, runtime):
-        if len(z) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(backbone, start, stop, z, runtime)
+    def prepare_small(*args):
+        network = prepare(*args)
 
-    monkeypatch.setattr(_pass_module, "run_section", run_few)
+        def run(z):
+            if len(z) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return network(z)
+
+        return run
+
+    monkeypatch.setattr(_engine, "_prepare", prepare_small)
 
 
 def test_batches_are_halved_where_memory_is_short(

@@ -229,8 +229,16 @@ def test_values_of_a_layer_that_stays_whole_count(first, second, name):
     assert whole(first, name) == whole(first, name) != whole(second, name)
 
 
-def test_value_that_cannot_be_described_is_never_taken_for_another():
-    assert whole(Secret(), "value") != whole(Secret(), "value")
+def recursive():
+    def countdown(n):
+        return countdown(n - 1) if n else 0
+
+    return countdown
+
+
+@pytest.mark.parametrize("make", [lambda: Secret(), recursive])
+def test_value_that_cannot_be_described_is_never_taken_for_another(make):
+    assert whole(make(), "value") != whole(make(), "value")
 
 
 class Whole(nn.Module):
