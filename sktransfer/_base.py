@@ -1,5 +1,6 @@
 """What the estimators share: from constructor parameters to samples and a backbone."""
 
+import copy
 import os
 from numbers import Integral
 
@@ -102,7 +103,7 @@ class BackboneEstimator(BaseEstimator):
             backbone = load_backbone(
                 self.backbone, weights=self.weights, image_size=self.image_size
             )
-            return backbone.fork("input")
+            return copy.deepcopy(backbone)
         if isinstance(self.backbone, str):
             return shared_backbone(
                 self.backbone,

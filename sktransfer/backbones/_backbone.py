@@ -105,6 +105,18 @@ class Backbone:
         self.bfloat16_errors = {}
 
     @property
+    def module(self):
+        """The whole network; that of a fork is copied when it is first asked for."""
+        if self._module is None:
+            origin, _ = self._origin
+            self._module = copy.deepcopy(origin.module)
+        return self._module
+
+    @module.setter
+    def module(self, module):
+        self._module = module
+
+    @property
     def stages(self):
         """List of Stage, in order of execution."""
         return self._anatomy.stages
@@ -220,7 +232,7 @@ class Backbone:
         """Return a copy whose activations up to a boundary are known to be this one's.
 
         Whatever happens to the weights of the copy, frozen sections before the boundary
-        and their fingerprints are those of this backbone.
+        and their fingerprints are those of this backbone. Its own must not change.
 
         Parameters
         ----------
@@ -230,7 +242,7 @@ class Backbone:
         -------
         Backbone
         """
-        twin = self._with_module(copy.deepcopy(self.module))
+        twin = self._with_module(None)
         twin._origin = (self, boundary)
         return twin
 

@@ -379,3 +379,11 @@ def test_network_that_returns_no_tensor_at_all(module, kind):
     )
     with pytest.raises(TypeError, match=text):
         backbone.stages  # noqa: B018
+
+
+def test_weights_of_a_fork_are_copied_when_they_are_asked_for(resnet18):
+    fork = resnet18.fork("layer4")
+    assert fork.activation_shape("layer4") == resnet18.activation_shape("layer4")
+    fork.frozen_section("input", "layer1"), fork.prefix_fingerprint("layer1")
+    assert fork._module is None
+    assert fork.module is fork.module is not resnet18.module
