@@ -4,7 +4,7 @@ import torch
 
 from sktransfer.activations._fold import fold_batch_norm
 from sktransfer.activations._halve import halve
-from sktransfer.compute import pad_rows, use_channels_last
+from sktransfer.compute import channels_last, pad_rows, use_channels_last
 
 __all__ = ["run_section"]
 
@@ -35,9 +35,7 @@ def run_section(backbone, start, stop, z, runtime):
 
 def _lay_out(z, precision):
     """Give maps one layout, wherever they come from: others round differently."""
-    if precision == "float32" or z.ndim != 4:
-        return z.contiguous()
-    return z.contiguous(memory_format=torch.channels_last)
+    return z.contiguous() if precision == "float32" else channels_last(z)
 
 
 def _prepare(backbone, start, stop, device, precision):

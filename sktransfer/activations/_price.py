@@ -5,7 +5,7 @@ from dataclasses import dataclass
 __all__ = ["Price", "choose"]
 
 # Activations that were not asked for may fill this share of a store's budget, and take
-# this share of the time to compute them.
+# this share of the time that they save.
 _UNASKED_SHARE = 0.5
 _UNASKED_COST = 0.15
 
@@ -55,11 +55,14 @@ def choose(measured, n_samples, budget):
         Decided, in the same order. What was asked for is kept if keeping it is faster
         than computing it and it fits the budget. Of the others, those that save most
         time a byte come first, until they fill half of the budget; those that take
-        more than 15% of the time to compute them are not kept.
+        more than 15% of the time from the boundary kept before them are not kept.
     """
-    decided = {
-        p.boundary: _decide(p, n_samples * p.bytes_per_sample, budget) for p in measured
-    }
+    decided, before = {}, 0.0
+    for price in measured:
+        size = n_samples * price.bytes_per_sample
+        decided[price.boundary] = _decide(price, size, budget, before)
+        if decided[price.boundary].kept:
+            before = price.compute_seconds
     free = _UNASKED_SHARE * budget
     worthwhile = [p for p in decided.values() if p.kept and not p.asked]
     for price in sorted(worthwhile, key=_saving, reverse=True):
@@ -76,10 +79,11 @@ def _saving(price):
     return price.compute_seconds / max(1, price.bytes_per_sample)
 
 
-def _decide(price, size, budget):
+def _decide(price, size, budget, before):
     if price.keep_seconds >= price.compute_seconds:
         return _with(price, False, "faster to compute than to keep")
-    if not price.asked and price.keep_seconds > _UNASKED_COST * price.compute_seconds:
+    saved = price.compute_seconds - before
+    if not price.asked and price.keep_seconds > _UNASKED_COST * saved:
         return _with(price, False, "not asked for, and not cheap to keep")
     if size > budget:
         return _with(price, False, f"{size:,} bytes exceed the budget of {budget:,}")

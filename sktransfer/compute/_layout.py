@@ -2,7 +2,26 @@
 
 import torch
 
-__all__ = ["use_channels_last"]
+__all__ = ["channels_last", "use_channels_last"]
+
+
+def channels_last(z):
+    """Lay out maps with the channels last; anything else is made contiguous.
+
+    Maps take the layout of their kernels in the end, but convolutions and their
+    gradients are slow until they do. And where layouts differ, rounding does.
+
+    Parameters
+    ----------
+    z : torch.Tensor
+
+    Returns
+    -------
+    torch.Tensor of the same values
+    """
+    if z.ndim != 4:
+        return z.contiguous()
+    return z.contiguous(memory_format=torch.channels_last)
 
 
 def use_channels_last(module):

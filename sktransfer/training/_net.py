@@ -14,6 +14,7 @@ from skorch.callbacks import (
 )
 from torch import nn
 
+from sktransfer.compute import keep_freed_memory
 from sktransfer.training._batches import ActivationBatches, ActivationDataset
 from sktransfer.training._optimiser import parameter_groups, warmup_cosine
 
@@ -135,6 +136,7 @@ def train(
         criterion=WeightedCrossEntropy,
         predict_nonlinearity=partial(torch.softmax, dim=1),
         optimizer=torch.optim.AdamW,
+        optimizer__fused=True,
         lr=lr,
         max_epochs=max_epochs,
         batch_size=batch_size,
@@ -155,7 +157,7 @@ def train(
             *clone(list(callbacks or []), safe=False),
         ],
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), keep_freed_memory():
         torch.manual_seed(seed)
         net.fit(dataset, y=None)
     return net

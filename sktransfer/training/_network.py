@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from sktransfer.compute import channels_last
+
 __all__ = ["Network", "random_head"]
 
 
@@ -40,7 +42,8 @@ class Network(nn.Module):
         -------
         torch.Tensor of shape (n, n_outputs)
         """
-        return self.head(self.pool(self.suffix(self.augment(z))))
+        z = channels_last(self.augment(z))
+        return self.head(self.pool(self.suffix(z)))
 
     def features(self, activations, batch_size):
         """Compute what the head sees, in eval mode and without gradients.
@@ -61,7 +64,7 @@ class Network(nn.Module):
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         with torch.no_grad():
             parts = [
-                self.pool(self.suffix(z.to(device))).cpu()
+                self.pool(self.suffix(channels_last(z.to(device)))).cpu()
                 for z in activations.split(batch_size)
             ]
         self.suffix.train(modes)

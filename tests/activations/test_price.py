@@ -37,8 +37,17 @@ def test_others_are_kept_where_that_costs_next_to_nothing():
     measured = [
         _price("dear", 0.006, 10),
         _price("cheap", 0.007, 10),
-        _price("asked", 0.006, 10, asked=True),
+        _price("asked", 0.008, 10, asked=True),
     ]
     dear, cheap, asked = choose(measured, 1, 1_000)
     assert not dear.kept and cheap.kept and asked.kept
     assert dear.reason == "not asked for, and not cheap to keep"
+
+
+def test_others_are_kept_where_they_save_time_beyond_those_before_them():
+    measured = [
+        _price("input", 0.010, 10),
+        _price("next", 0.011, 10),
+        _price("later", 0.018, 10),
+    ]
+    assert [p.kept for p in choose(measured, 1, 1_000)] == [True, False, True]

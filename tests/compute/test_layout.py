@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from sktransfer.compute import use_channels_last
+from sktransfer.compute import channels_last, use_channels_last
 
 
 def test_kernels_have_their_channels_last_and_the_same_values():
@@ -14,3 +15,12 @@ def test_kernels_have_their_channels_last_and_the_same_values():
         assert torch.equal(parameter, values)
     z = module[0](torch.rand(2, 3, 8, 8))
     assert z.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 7, 3), (4, 6)])
+def test_maps_get_the_layout_of_their_kernels(shape):
+    z = torch.randn(*shape).transpose(0, 1)
+    laid = channels_last(z)
+    torch.testing.assert_close(laid, z, rtol=0, atol=0)
+    wanted = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    assert laid.is_contiguous(memory_format=wanted)

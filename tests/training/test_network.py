@@ -46,3 +46,15 @@ def test_random_head_is_seeded_and_leaves_the_global_generator(network):
     assert heads[0].weight.shape == (3, 4)
     assert torch.equal(heads[0].weight, heads[1].weight)
     assert not torch.equal(heads[0].weight, heads[2].weight)
+
+
+def test_suffix_gets_maps_with_the_channels_last():
+    seen = []
+    suffix = nn.Conv2d(3, 4, 1)
+    suffix.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    network = Network(suffix, nn.Flatten(), nn.Linear(4 * 25, 2))
+    z = torch.rand(2, 3, 5, 5)
+    network(z)
+    network.features(z, 2)
+    for given in seen:
+        assert given.is_contiguous(memory_format=torch.channels_last)
