@@ -1,6 +1,7 @@
 """What the benchmarks share: images, the plain network, a table."""
 
 import argparse
+import gzip
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torchvision.datasets import ImageFolder
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import open_image
 
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 STAMPS = Path("/usr/share/tuxpaint/stamps")  # Debian's tuxpaint-stamps-default
 N_CLASSES = 8
 
@@ -57,6 +59,27 @@ def _digits_as_files():
     return folder
 
 
+def fashion_images(n_images, part="train", seed=0):
+    """Return images (n, 28, 28) and labels of Fashion-MNIST, balanced over classes."""
+    images, labels = (_read_idx(FASHION / f"{part}-{name}-ubyte.gz") for name in _IDX)
+    rng = np.random.RandomState(seed)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == c))[: n_images // 10]
+        for c in range(10)
+    ]
+    chosen = rng.permutation(np.concatenate(chosen))
+    return images[chosen], labels[chosen]
+
+
+_IDX = ("images-idx3", "labels-idx1")
+
+
+def _read_idx(path):
+    content = gzip.decompress(path.read_bytes())
+    shape = np.frombuffer(content, ">i4", content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
 class Files(torch.utils.data.Dataset):
     """Decodes an image whenever it is asked for, as most scripts do."""
 
@@ -69,9 +92,13 @@ class Files(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, i):
-        pixels = self.preprocessing.prepare(open_image(str(self.paths[i])))
-        x = self.preprocessing.to_input(torch.from_numpy(pixels.copy())[None])[0]
-        return x, self.labels[i]
+        return decoded([self.paths[i]], self.preprocessing)[0], self.labels[i]
+
+
+def decoded(images, preprocessing):
+    """Return paths or arrays as model inputs (n, 3, h, w)."""
+    pixels = np.stack([preprocessing.prepare(open_image(image)) for image in images])
+    return preprocessing.to_input(torch.from_numpy(pixels)).contiguous()
 
 
 def print_table(rows):
