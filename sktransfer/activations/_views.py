@@ -1,5 +1,6 @@
 """Activations of random views: a few fixed ones a sample, or a new one each time."""
 
+import ast
 import sys
 import uuid
 from types import FunctionType
@@ -13,7 +14,7 @@ from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._pass import Pass, gather
 from sktransfer.inputs import AugmentedSamples
 
-__all__ = ["FixedViews", "FreshViews"]
+__all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 
 _LIBRARIES = {
     "PIL",
@@ -114,6 +115,14 @@ class FixedViews:
         """List of Activations, of all samples each."""
         return self._views
 
+    def state_dict(self):
+        """Return what the next draws depend on (dict)."""
+        return {"rng": repr(self._rng.bit_generator.state)}
+
+    def load_state_dict(self, state):
+        """Draw on from a state."""
+        self._rng.bit_generator.state = ast.literal_eval(state["rng"])
+
     def __len__(self):
         return len(self._views[0])
 
@@ -158,6 +167,14 @@ class FreshViews:
         self._seed = seed
         self._n_drawn = 0
 
+    def state_dict(self):
+        """Return what the next draws depend on (dict)."""
+        return {"n_drawn": self._n_drawn}
+
+    def load_state_dict(self, state):
+        """Draw on from a state."""
+        self._n_drawn = state["n_drawn"]
+
     def __len__(self):
         return len(self._samples)
 
@@ -177,3 +194,8 @@ class FreshViews:
         self._n_drawn += 1
         (rows,) = gather(self._pass, views)
         return self._pass.as_input(rows)
+
+    def split(self, size):
+        """Yield batches of new views, in order."""
+        for first in range(0, len(self), size):
+            yield self[range(first, min(first + size, len(self)))]

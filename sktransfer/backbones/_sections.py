@@ -115,6 +115,25 @@ class Section(nn.Module):
         self._modes = [(m, m.training) for m in self.modules() if m is not self]
         return self
 
+    def replace_layers(self, layers):
+        """Put layers in the place of others, here and in the whole network.
+
+        Parameters
+        ----------
+        layers : dict of torch.nn.Module to torch.nn.Module
+            From layers of this section to those that take their paths.
+        """
+        (backbone,) = self._backbone
+        places = [
+            (root, *path.rpartition(".")[::2], layers[layer])
+            for root in (self, backbone.module)
+            for path, layer in root.named_modules(remove_duplicate=False)
+            if layer in layers
+        ]
+        for root, parent, name, layer in places:
+            setattr(root.get_submodule(parent), name, layer)
+        self.train(self.training)  # those that came in take its modes
+
     def _adopt(self, root, target):
         """Register a leaf of the whole module here, under its name there."""
         *path, name = target.split(".")

@@ -8,8 +8,16 @@ from torchvision.transforms import v2
 
 __all__ = ["PRESETS", "AugmentedSamples", "preset_augmentation"]
 
-PRESETS = ("crop", "crop_flip")
-_CROP_SCALE = (0.35, 1.0)  # of the area; between ImageNet training's 0.08 and none
+PRESETS = ("crop", "crop_flip", "light", "medium", "strong")
+# Shares of the area. ImageNet's training has 0.08 at the lowest.
+_CROP_SCALES = {
+    "crop": (0.35, 1.0),
+    "crop_flip": (0.35, 1.0),
+    "light": (0.75, 1.0),
+    "medium": (0.35, 1.0),
+    "strong": (0.08, 1.0),
+}
+_JITTER = 0.3
 # Transforms draw from torch's global generator, which all threads share.
 _LOCK = threading.Lock()
 
@@ -19,9 +27,14 @@ def preset_augmentation(name, preprocessing):
 
     Parameters
     ----------
-    name : {"crop", "crop_flip"}
-        A random crop of 35% to 100% of the area, its aspect ratio changed by up to
-        4:3; and mirrored at random besides.
+    name : {"crop", "crop_flip", "light", "medium", "strong"}
+        "crop" is a random crop of 35% to 100% of the area, its aspect ratio changed by
+        up to 4:3, and "crop_flip" mirrors at random besides. "light" does so with 75%
+        to 100% of the area. "medium" is "crop_flip" with brightness, contrast and
+        saturation changed by up to 30%. "strong" is a crop of 8% to 100%, mirrored, a
+        random operation of TrivialAugment (Müller and Hutter, 2021,
+        https://arxiv.org/abs/2103.10158), and one rectangle of the image erased, half
+        of the time.
     preprocessing : ImagePreprocessing
         What follows.
 
@@ -31,8 +44,15 @@ def preset_augmentation(name, preprocessing):
     """
     resize = preprocessing.resize
     size = (resize, resize) if isinstance(resize, int) else resize
-    crop = v2.RandomResizedCrop(size, scale=_CROP_SCALE, antialias=True)
-    return crop if name == "crop" else v2.Compose([crop, v2.RandomHorizontalFlip()])
+    steps = [v2.RandomResizedCrop(size, scale=_CROP_SCALES[name], antialias=True)]
+    if name != "crop":
+        steps.append(v2.RandomHorizontalFlip())
+    if name == "medium":
+        steps.append(v2.ColorJitter(*[_JITTER] * 3))
+    if name == "strong":
+        erase = v2.RandomErasing(p=0.5)
+        steps += [v2.TrivialAugmentWide(), v2.PILToTensor(), erase]
+    return v2.Compose(steps)
 
 
 class AugmentedSamples:

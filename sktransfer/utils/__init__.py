@@ -10,6 +10,7 @@ from sktransfer.utils._validation import (
     InvalidParameterError,
     Options,
     StrOptions,
+    check_array,
     check_classification_targets,
     check_consistent_length,
     check_is_fitted,
@@ -19,6 +20,7 @@ from sktransfer.utils._validation import (
     compute_class_weight,
     compute_sample_weight,
     spawn_seed,
+    type_of_target,
     validate_data,
     validate_params,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "check_array",
     "check_classification_targets",
     "check_consistent_length",
     "check_is_fitted",
@@ -44,6 +47,7 @@ __all__ = [
     "near_matches",
     "set_config",
     "spawn_seed",
+    "type_of_target",
     "validate_data",
     "validate_params",
 ]

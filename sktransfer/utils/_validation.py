@@ -5,7 +5,7 @@ underscored name of scikit-learn: when one moves, this file changes and no other
 """
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import (
     HasMethods,
     Hidden,
@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import (
     validate_params,
 )
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -32,6 +32,7 @@ __all__ = [
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "check_array",
     "check_classification_targets",
     "check_consistent_length",
     "check_is_fitted",
@@ -41,6 +42,7 @@ __all__ = [
     "compute_class_weight",
     "compute_sample_weight",
     "spawn_seed",
+    "type_of_target",
     "validate_data",
     "validate_params",
 ]

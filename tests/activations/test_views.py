@@ -84,6 +84,59 @@ def test_fresh_views_go_by_the_seed(backbone, samples, runtime):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_draws_of_fixed_views_go_on_from_a_state(backbone, samples, runtime):
+    crop = v2.RandomResizedCrop((32, 32))
+    views = fixed(backbone, samples, None, runtime, augment=crop)
+    again = fixed(backbone, samples, None, runtime, augment=crop)
+    views[range(20)]
+    state = views.state_dict()
+    looks = [views[range(20)] for _ in range(3)]
+    assert not torch.equal(looks[0], looks[1])
+    assert not torch.equal(again[range(20)], looks[0])
+    again.load_state_dict(state)
+    for look in looks:
+        assert torch.equal(again[range(20)], look)
+
+
+def test_draws_of_fresh_views_go_on_from_a_state(backbone, samples, runtime):
+    crop = v2.RandomResizedCrop((32, 32))
+    views, again = (
+        FreshViews(backbone, TARGET, samples, crop, 0, runtime=runtime)
+        for _ in range(2)
+    )
+    views[[1, 2]], views[[3]]
+    state = views.state_dict()
+    looks = [views[[4, 5]] for _ in range(2)]
+    assert not torch.equal(looks[0], looks[1])
+    again.load_state_dict(state)
+    for look in looks:
+        assert torch.equal(again[[4, 5]], look)
+
+
+def test_states_of_views_are_read_with_weights_only(
+    backbone, samples, runtime, tmp_path
+):
+    views = [
+        fixed(backbone, samples, None, runtime),
+        FreshViews(backbone, TARGET, samples, FLIP, 0, runtime=runtime),
+    ]
+    for number, kind in enumerate(views):
+        kind[[0, 1]]
+        torch.save(kind.state_dict(), tmp_path / f"{number}")
+        state = torch.load(tmp_path / f"{number}", weights_only=True)
+        assert state == kind.state_dict()
+
+
+def test_fresh_views_split_into_batches_in_order(backbone, samples, runtime, plain):
+    views = FreshViews(backbone, TARGET, samples, FLIP, 0, runtime=runtime)
+    batches = list(views.split(8))
+    assert [len(batch) for batch in batches] == [8, 8, 4]
+    mirrored = is_either(torch.cat(batches), plain, range(20))
+    assert 2 < mirrored.sum() < 18
+    again = torch.cat(list(views.split(8)))
+    assert not torch.equal(again, torch.cat(batches))
+
+
 def test_name_goes_by_what_is_in_an_augmentation():
     assert name_of(FLIP) == name_of(v2.RandomHorizontalFlip())
     assert name_of(FLIP) != name_of(v2.RandomHorizontalFlip(p=0.1))

@@ -327,3 +327,89 @@ def test_section_between_two_boundaries(backbone, images):
         expected = backbone.module.layer3(backbone.module.layer2(z))
         assert torch.equal(backbone.section("layer1", "layer3")(z), expected)
         assert torch.equal(backbone.section("layer1", "layer1")(z), z)
+
+
+class Halved(nn.Module):
+    """Stands around a layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x) / 2
+
+
+def test_layers_are_replaced_in_the_section_and_in_the_module():
+    backbone, x = small(), batch()
+    layer = backbone.module[0]
+    section = backbone.section("input", "1").eval()
+    whole = backbone.section("input", "output").eval()
+    expected = backbone.module[1](layer(x) / 2)
+    before = section(x)
+    halved = Halved(layer)
+    section.replace_layers({layer: halved})
+    assert section.get_submodule("0") is halved is backbone.module[0]
+    assert_close(section(x), expected)
+    assert_close(whole(x), backbone.module[4](expected.relu()))
+    names = {name for name, _ in section.named_parameters()}
+    assert names == {"0.layer.weight", "0.layer.bias", "1.weight", "1.bias"}
+    section.replace_layers({halved: layer})
+    assert section.get_submodule("0") is layer is backbone.module[0]
+    assert torch.equal(section(x), before)
+
+
+def test_shared_layer_is_replaced_at_all_its_paths():
+    backbone = load_backbone(OneDropout(), random_state=0)
+    module = backbone.module
+    module.again = module.a  # a second path
+    section = backbone.section("input", "output")
+    halved = Halved(module.a)
+    section.replace_layers({module.a: halved})
+    assert section.a is module.a is module.again is halved
+
+
+def test_layers_inside_others_are_replaced(backbone, images):
+    _, suffix = backbone.split("layer3")
+    conv = backbone.module.layer4[1].conv2
+    twin = copy.deepcopy(conv)
+    with torch.no_grad():
+        twin.weight.zero_()
+        z = torch.randn(2, 256, 4, 4, generator=torch.Generator().manual_seed(0))
+        suffix.eval().replace_layers({conv: twin})
+        assert suffix.get_submodule("layer4.1.conv2") is twin
+        assert backbone.module.layer4[1].conv2 is twin
+        x = images()
+        prefix = backbone.section("input", "layer3").eval()
+        assert torch.equal(suffix(prefix(x)), backbone.module.eval()(x))
+        first = suffix(z)
+        twin.weight.normal_()
+        assert not torch.equal(suffix(z), first)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_layers_that_come_in_take_the_mode(mode):
+    backbone = small()
+    section = backbone.section("input", "output").train(mode)
+    norm = nn.BatchNorm1d(6).train(not mode)
+    section.replace_layers({backbone.module[1]: norm})
+    assert norm.training is mode
+    section(batch())
+    assert norm.num_batches_tracked == mode
+
+
+def test_layers_that_come_into_a_frozen_section_are_in_eval_mode():
+    backbone = small()
+    frozen = backbone.section("input", "output").freeze()
+    drop = nn.Dropout(0.9)
+    frozen.replace_layers({backbone.module[3]: drop})
+    assert not drop.training and not frozen.train().training
+    assert torch.equal(frozen(batch()), frozen(batch()))
+
+
+def test_no_layers_to_replace_change_nothing():
+    backbone = small()
+    section = backbone.section("input", "output")
+    layers = list(section.modules())
+    section.replace_layers({})
+    assert list(section.modules()) == layers

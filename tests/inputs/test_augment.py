@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sktransfer.inputs import (
+    PRESETS,
     AugmentedSamples,
     ImagePreprocessing,
     as_samples,
@@ -23,7 +26,7 @@ def views_of(augment, seeds=SEEDS, images=IMAGES):
     return AugmentedSamples(as_samples(images, PREPROCESSING), augment, seeds)
 
 
-@pytest.mark.parametrize("name", ["crop", "crop_flip"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_view_goes_by_its_seed_alone(name):
     augment = preset_augmentation(name, PREPROCESSING)
     views = views_of(augment)
@@ -58,6 +61,66 @@ def test_crop_is_of_the_size_before_the_centre_crop():
     assert views_of(preset_augmentation("crop", PREPROCESSING))[0].size == (18, 18)
     exact = ImagePreprocessing((8, 12), (10, 14), "bilinear", (0,) * 3, (1,) * 3)
     assert views_of(preset_augmentation("crop", exact))[0].size == (14, 10)
+
+
+def area_of(view, box=64):
+    """Share of the area that a crop of a ramp shows, from its ends in both axes."""
+    ramp = np.asarray(view, dtype=float)
+    width, height = np.ptp(ramp[..., 0]), np.ptp(ramp[..., 1])
+    return width * height / (box - 1) ** 2
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest"),
+    [("crop", 0.35), ("crop_flip", 0.35), ("light", 0.75)],
+)
+def test_crops_are_of_their_share_of_the_area(name, lowest):
+    x, y = np.meshgrid(np.arange(64), np.arange(64))
+    ramp = np.stack([x, y, x * 0], 2).astype(np.uint8)
+    fine = ImagePreprocessing((64, 64), 64, "bilinear", (0,) * 3, (1,) * 3)
+    seeds = list(range(200))
+    views = views_of(preset_augmentation(name, fine), seeds, [ramp] * 200)
+    areas = np.array([area_of(view) for view in views])
+    assert lowest - 0.06 < areas.min() < lowest + 0.1
+    assert areas.max() > 0.9
+    mirrored = [np.asarray(v)[0, 0, 0] > np.asarray(v)[0, -1, 0] for v in views]
+    assert 60 < sum(mirrored) < 140 if name != "crop" else not any(mirrored)
+
+
+def grey_views(name, n=60):
+    grey = np.full((24, 24, 3), 100, dtype=np.uint8)
+    views = views_of(preset_augmentation(name, PREPROCESSING), range(n), [grey] * n)
+    return [np.asarray(view) for view in views]
+
+
+@pytest.mark.parametrize("name", ["crop", "crop_flip", "light"])
+def test_crops_keep_the_colours(name):
+    assert {*np.unique(grey_views(name))} == {100}
+
+
+def test_medium_changes_the_brightness_of_the_whole_image():
+    views = grey_views("medium")
+    levels = [np.unique(view) for view in views]
+    assert all(len(level) == 1 for level in levels)
+    levels = np.concatenate(levels)
+    assert levels.min() >= 69 and levels.max() <= 131
+    assert np.ptp(levels) > 40 and len({*levels}) > 20
+
+
+def test_strong_erases_a_rectangle_half_of_the_time():
+    views = grey_views("strong", 200)
+    assert {view.shape for view in views} == {(18, 18, 3)}
+    with_black = [(view == 0).all(2).any() and (view > 0).any() for view in views]
+    assert 60 < sum(with_black) < 150  # rotations and shears leave black corners, too
+
+
+def test_presets_differ():
+    views = {
+        name: np.stack(views_of(preset_augmentation(name, PREPROCESSING)))
+        for name in PRESETS
+    }
+    for one, other in itertools.combinations(PRESETS, 2):
+        assert not np.array_equal(views[one], views[other]), (one, other)
 
 
 def test_tensors_and_modes_are_made_images():
