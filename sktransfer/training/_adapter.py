@@ -1,0 +1,195 @@
+"""Low-rank adapters on the layers of the trained stages."""
+
+import copy
+from collections import Counter
+
+import torch
+from torch import nn
+
+from sktransfer.utils import import_optional
+
+__all__ = ["add_lora", "merge_lora"]
+
+_NAME = "sktransfer"  # of these adapters among others that a network may have
+# Before torch 2.5 hooks do not keep these from handing weights to a fused kernel
+# (https://github.com/pytorch/pytorch/pull/128415).
+_FUSED = (nn.TransformerEncoderLayer,) if torch.__version__ < "2.5" else ()
+
+
+def add_lora(section, *, rank, alpha, seed):
+    """Freeze a section and put low-rank adapters on its layers.
+
+    A layer's weight W, as a matrix with a row for each output, becomes
+    W + alpha / rank * B @ A. Only A and B are trained, which have `rank` rows and
+    columns. B starts at zero, so the section first computes what it did before.
+
+    Linear layers and convolutions without groups are adapted. Left out are subclasses,
+    which may do something to their weight first; layers with hooks; weights that other
+    layers use as well, or that stages before the section do; and weights that are read
+    without calling their layer, as those of :class:`torch.nn.MultiheadAttention`.
+
+    Parameters
+    ----------
+    section : Section
+        Changed in place, and so is the network that it is a part of, which other
+        sections run, too. Everything but the adapters no longer requires gradients.
+    rank : int
+        A weight whose smaller side is shorter gets adapters of that rank, which is all
+        that they can have, and still the factor ``alpha / rank``.
+    alpha : float
+        How much the adapters count.
+    seed : int
+        Of A. No global generator is touched.
+
+    Returns
+    -------
+    list of str
+        Paths of the layers that were adapted.
+
+    Raises
+    ------
+    ValueError
+        If the section has no layer to adapt, or has adapters already.
+    ImportError
+        If peft is not installed.
+
+    See Also
+    --------
+    merge_lora : Puts the layers back as they were.
+
+    References
+    ----------
+    E. J. Hu et al. (2021). LoRA: Low-Rank Adaptation of Large Language Models.
+    https://arxiv.org/abs/2106.09685
+    """
+    peft = import_optional("peft", feature="LoRA", extra="lora")
+    if _adapted(section):
+        raise ValueError(f"{section} has adapters already; `merge_lora` comes first.")
+    found = _find_layers(section)
+    if not found:
+        raise ValueError(
+            "LoRA needs a linear layer or a convolution without groups among the "
+            f"trained stages. {_name(section)} from {section.start!r} to "
+            f"{section.stop!r} has none that it could change. Freeze fewer stages, or "
+            "train these without LoRA."
+        )
+    section.requires_grad_(False)
+    layers = list(found.values())
+    adapted = _inject(peft, layers, rank, float(alpha), seed)
+    section.replace_layers(dict(zip(layers, adapted, strict=True)))
+    return list(found)
+
+
+def merge_lora(section):
+    """Add what the adapters learnt to the weights, and put the plain layers back.
+
+    The section computes the same as before, up to rounding. Nothing is left of the
+    adapters; what they froze stays frozen. Without adapters nothing happens.
+
+    Parameters
+    ----------
+    section : Section
+        Changed in place, and so is the network that it is a part of.
+
+    See Also
+    --------
+    add_lora : Puts adapters on the layers.
+    """
+    adapted = _adapted(section)
+    for layer in adapted:
+        _merge(layer)
+    section.replace_layers({layer: layer.base_layer for layer in adapted})
+
+
+def _adapted(section):
+    return [m for m in section.modules() if _NAME in getattr(m, "lora_A", ())]
+
+
+def _name(section):
+    (backbone,) = section._backbone
+    return backbone.name
+
+
+def _find_layers(section):
+    """Map paths to the layers whose weight does nothing but what their call says."""
+    (backbone,) = section._backbone
+    users = Counter(
+        id(parameter)
+        for layer in backbone.module.modules()
+        for parameter in layer.parameters(recurse=False)
+    )
+    prefix = backbone.section("input", section.start)
+    users.update(map(id, prefix.parameters()))  # it must stay what it was
+    fused = [m for m in section.modules() if isinstance(m, _FUSED)]
+    users.update(id(p) for m in fused for p in m.parameters())
+    read = {n.target for n in section.graph.nodes if n.op == "get_attr"}
+    return {
+        path: layer
+        for path, layer in section.named_modules()
+        if _is_plain(layer)
+        and users[id(layer.weight)] == 1
+        and f"{path}.weight" not in read
+    }
+
+
+def _is_plain(layer):
+    """Whether a layer is a linear map of its input by its weight as it is."""
+    from timm.layers import Conv2dSame
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame)
+    hooks = layer._forward_hooks or layer._forward_pre_hooks
+    return type(layer) in kinds and getattr(layer, "groups", 1) == 1 and not hooks
+
+
+def _inject(peft, layers, rank, alpha, seed):
+    """Return peft's layers with adapters around given ones."""
+    # In a list of their own, so that peft leaves nothing in the section or elsewhere.
+    holder = nn.ModuleList(layers)
+    sides = [min(len(layer.weight), layer.weight[0].numel()) for layer in layers]
+    lower = {str(i): side for i, side in enumerate(sides) if side < rank}
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules=r"\d+",
+        rank_pattern=lower,
+        alpha_pattern={i: alpha * side / rank for i, side in lower.items()},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # of the CPU alone
+        peft.inject_adapter_in_model(config, holder, _NAME)
+    for layer in holder:
+        _look_through_same_windows(layer)
+        layer.register_forward_pre_hook(_do_nothing)
+    return list(holder)
+
+
+def _look_through_same_windows(layer):
+    """Give A the padding, stride and dilation of its convolution.
+
+    peft gives it some of them: neither `dilation` nor `padding_mode`
+    (https://github.com/huggingface/peft/issues/3697), nor what timm's Conv2dSame pads.
+    """
+    base, a = layer.base_layer, layer.lora_A[_NAME]
+    if isinstance(base, nn.Linear):
+        return
+    twin = copy.deepcopy(base, {id(base.weight): a.weight})
+    twin.bias = None
+    twin.out_channels = a.out_channels
+    layer.lora_A[_NAME] = twin
+
+
+@torch.no_grad()
+def _merge(layer):
+    """Add B @ A to the weight, for any kernel; peft's merge fails on some in 3-D."""
+    weight = layer.base_layer.weight
+    a, b = (part[_NAME].weight.flatten(1) for part in (layer.lora_A, layer.lora_B))
+    weight += layer.scaling[_NAME] * (b @ a).view_as(weight)
+
+
+def _do_nothing(layer, args):
+    """Make a module around this layer call it.
+
+    In eval mode nn.TransformerEncoderLayer hands ``linear1.weight`` to a fused kernel
+    unless there are hooks, and peft's layers answer with the weight without adapters.
+    """

@@ -1,0 +1,104 @@
+import re
+
+import pytest
+
+from sktransfer.backbones import load_backbone
+from sktransfer.training import unfreezing_phases
+
+STAGES = ["stem", *(f"blocks.{i}" for i in range(7)), "conv_head"]
+DOWN = STAGES[::-1]  # the order in which boundaries move
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("efficientnet_lite0")
+
+
+def plan(backbone, boundary, every, max_epochs, head_first=True):
+    return unfreezing_phases(
+        backbone, boundary, every=every, max_epochs=max_epochs, head_first=head_first
+    )
+
+
+def test_stages_are_those_of_these_tests(backbone):
+    assert backbone.stage_names == STAGES
+
+
+def test_without_unfreezing_there_is_one_phase(backbone):
+    assert plan(backbone, "blocks.4", None, 7) == [("blocks.4", 7)]
+    assert plan(backbone, "input", None, 1, head_first=False) == [("input", 1)]
+
+
+def test_boundary_moves_down_a_stage_a_phase(backbone):
+    assert plan(backbone, "blocks.5", 2, 10) == [
+        ("conv_head", 2),
+        ("blocks.6", 2),
+        ("blocks.5", 6),
+    ]
+
+
+def test_probed_head_is_not_trained_alone(backbone):
+    phases = plan(backbone, "blocks.5", 2, 10, head_first=False)
+    assert phases == [("blocks.6", 2), ("blocks.5", 8)]
+
+
+@pytest.mark.parametrize("head_first", [True, False])
+def test_down_to_the_input(backbone, head_first):
+    boundaries = [*DOWN, "input"][0 if head_first else 1 :]
+    n = len(boundaries)
+    phases = plan(backbone, "input", 1, 12, head_first)
+    assert [name for name, _ in phases] == boundaries
+    assert [epochs for _, epochs in phases] == [1] * (n - 1) + [12 - (n - 1)]
+
+
+def test_boundary_inside_a_stage_comes_last(backbone):
+    phases = plan(backbone, "blocks.5.1", 3, 12)
+    assert phases == [
+        ("conv_head", 3),
+        ("blocks.6", 3),
+        ("blocks.5", 3),
+        ("blocks.5.1", 3),
+    ]
+
+
+@pytest.mark.parametrize("head_first", [True, False])
+@pytest.mark.parametrize("boundary", ["conv_head", "features"])
+def test_head_alone_is_one_phase(backbone, boundary, head_first):
+    assert plan(backbone, boundary, 2, 5, head_first) == [(boundary, 5)]
+
+
+def test_last_stage_alone_with_a_probed_head_is_one_phase(backbone):
+    assert plan(backbone, "blocks.6", 2, 5, head_first=False) == [("blocks.6", 5)]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+@pytest.mark.parametrize("boundary", ["input", "blocks.1", "blocks.4.1"])
+@pytest.mark.parametrize("head_first", [True, False])
+def test_phases_have_all_epochs(backbone, every, boundary, head_first):
+    phases = plan(backbone, boundary, every, 60, head_first)
+    assert sum(epochs for _, epochs in phases) == 60
+    assert {epochs for _, epochs in phases[:-1]} == {every}
+    assert phases[-1][0] == boundary
+
+
+def test_as_many_epochs_as_it_takes(backbone):
+    assert plan(backbone, "blocks.5", 2, 5)[-1] == ("blocks.5", 1)
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "phases"),
+    [
+        (4, [("conv_head", 2), ("blocks.6", 2)]),
+        (3, [("conv_head", 2), ("blocks.6", 1)]),
+        (2, [("conv_head", 2)]),
+        (1, [("conv_head", 1)]),
+    ],
+)
+def test_too_few_epochs_to_thaw_all(backbone, max_epochs, phases):
+    message = (
+        f"`max_epochs={max_epochs}` ends before all stages are thawed: with "
+        "`unfreeze_every=2` that takes 5 epochs. The stages up to "
+        f"'{phases[-1][0]}' stay as they are."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        assert plan(backbone, "blocks.5", 2, max_epochs) == phases
