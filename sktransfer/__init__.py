@@ -2,10 +2,12 @@
 
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._features import PretrainedFeatureExtractor
+from sktransfer._regressor import FineTunedRegressor
 from sktransfer.utils import config_context, get_config, set_config
 
 __all__ = [
     "FineTunedClassifier",
+    "FineTunedRegressor",
     "PretrainedFeatureExtractor",
     "__version__",
     "config_context",

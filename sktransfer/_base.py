@@ -9,6 +9,8 @@ import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from sktransfer.activations import choose_precision, open_store
@@ -80,13 +82,28 @@ class BackboneEstimator(BaseEstimator):
 
     def _takes_images(self, X=None):
         """Whether samples are images: as the backbone says, or else as X looks."""
-        if isinstance(self.backbone, Backbone):
-            return self.backbone.preprocessing.kind == "image"
-        if isinstance(self.backbone, nn.Module):
-            return is_image_network(self.backbone)
-        if isinstance(self.backbone, str) or self.image_shape is not None:
+        given = self._given_backbone()
+        if isinstance(given, Backbone):
+            return given.preprocessing.kind == "image"
+        if isinstance(given, nn.Module):
+            return is_image_network(given)
+        if isinstance(given, str) or self.image_shape is not None:
             return True
         return X is not None and looks_like_images(X)
+
+    def _given_backbone(self):
+        """Return `backbone`; of a fitted estimator, the network that it trained."""
+        given = self.backbone
+        given = given.estimator if isinstance(given, FrozenEstimator) else given
+        if not isinstance(given, BackboneEstimator):
+            return given
+        if not hasattr(given, "backbone_"):
+            raise NotFittedError(
+                f"`backbone` is a {type(given).__name__} that is not fitted. Fit it "
+                "first; where it is cloned, as in a search, wrap it in "
+                "sklearn.frozen.FrozenEstimator."
+            )
+        return given.backbone_
 
     def _check_X(self, X, *, reset):
         """Let scikit-learn check X where it is a table."""
@@ -98,21 +115,21 @@ class BackboneEstimator(BaseEstimator):
 
     def _load_backbone(self, X):
         """Load the backbone; the parameter is never changed."""
-        seed = spawn_seed(self.random_state)
-        if isinstance(self.backbone, Backbone):
+        seed, given = spawn_seed(self.random_state), self._given_backbone()
+        if isinstance(given, Backbone):
             backbone = load_backbone(
-                self.backbone, weights=self.weights, image_size=self.image_size
+                given, weights=self.weights, image_size=self.image_size
             )
             return copy.deepcopy(backbone)
-        if isinstance(self.backbone, str):
+        if isinstance(given, str):
             return shared_backbone(
-                self.backbone,
+                given,
                 weights=self.weights,
                 image_size=self.image_size,
                 seed=seed,
             )
         return load_backbone(
-            self.backbone,
+            given,
             weights=self.weights,
             image_size=self.image_size,
             n_features=None if self._takes_images(X) else X.shape[1],

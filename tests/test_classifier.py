@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -362,7 +362,7 @@ def test_module_goes_from_model_inputs_to_scores(freeze, pooling):
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_net_goes_from_activations_to_probabilities(freeze):
     model = tiny(freeze=freeze).fit(ROWS, Y)
-    assert isinstance(model.net_, NeuralNetClassifier)
+    assert isinstance(model.net_, NeuralNet)
     assert model.net_.module_ is model.module_.network
     with torch.inference_mode():
         z = model.module_.prefix(torch.from_numpy(ROWS_NEW).float())
@@ -482,7 +482,7 @@ def test_grid_search_over_backbone():
 def test_grid_search_over_names_of_backbones():
     grid = {"backbone": ["efficientnet_lite0", "torchvision/squeezenet1_1"]}
     search = GridSearchCV(
-        lite(freeze="all", weights=None),
+        lite(freeze="all", weights=None, C=1.0),
         grid,
         cv=[(np.arange(12), np.arange(12, 36))],
         error_score="raise",

@@ -1,10 +1,19 @@
 """From activations to a trained suffix and head."""
 
 from sktransfer.training._adapter import add_lora, merge_lora
-from sktransfer.training._augment import ACTIVATION_AUGMENTATIONS, ActivationAugment
+from sktransfer.training._augment import (
+    ACTIVATION_AUGMENTATIONS,
+    ActivationAugment,
+)
 from sktransfer.training._average import WeightAverage
-from sktransfer.training._freeze import resolve_freeze
-from sktransfer.training._heads import HEADS, CosineHead, head_from_linear, make_head
+from sktransfer.training._best import BestWeights
+from sktransfer.training._freeze import resolve_freeze, stages_above
+from sktransfer.training._heads import (
+    HEADS,
+    CosineHead,
+    head_from_linear,
+    make_head,
+)
 from sktransfer.training._holdout import hold_out
 from sktransfer.training._loss import (
     LOSSES,
@@ -14,10 +23,24 @@ from sktransfer.training._loss import (
 )
 from sktransfer.training._lr_finder import LearningRateCurve, find_lr
 from sktransfer.training._mix import Mix
-from sktransfer.training._net import SuffixNet, restore_net, train
-from sktransfer.training._network import Network, random_head
+from sktransfer.training._net import Data, SuffixNet, restore_net, train
+from sktransfer.training._network import Network
+from sktransfer.training._optimiser import parameter_groups
 from sktransfer.training._penalty import StartingPoint
-from sktransfer.training._probe import fit_probe
+from sktransfer.training._probe import (
+    fit_exact_probe,
+    fit_multilabel_probe,
+    fit_probe,
+    fit_ridge,
+)
+from sktransfer.training._probe_search import (
+    search_alpha,
+    search_C,
+    search_multilabel_C,
+)
+from sktransfer.training._rate import try_rates
+from sktransfer.training._recipe import Recipe
+from sktransfer.training._saver import Saver, describe_settings
 from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
 from sktransfer.training._unfreeze import unfreezing_phases
 from sktransfer.training._weights import merge_equal, weigh_classes
@@ -28,29 +51,42 @@ __all__ = [
     "LOSSES",
     "LR_SCHEDULES",
     "ActivationAugment",
+    "BestWeights",
     "CosineHead",
+    "Data",
     "LearningRateCurve",
     "Mix",
     "Network",
+    "Recipe",
     "RegressionLoss",
+    "Saver",
     "StartingPoint",
     "SuffixNet",
     "WeightAverage",
     "WeightedLoss",
     "add_lora",
     "cross_entropy",
+    "describe_settings",
     "find_lr",
+    "fit_exact_probe",
+    "fit_multilabel_probe",
     "fit_probe",
+    "fit_ridge",
     "head_from_linear",
     "hold_out",
     "make_head",
     "merge_equal",
     "merge_lora",
-    "random_head",
+    "parameter_groups",
     "resolve_freeze",
     "restore_net",
     "schedule_callback",
+    "search_C",
+    "search_alpha",
+    "search_multilabel_C",
+    "stages_above",
     "train",
+    "try_rates",
     "unfreezing_phases",
     "weigh_classes",
 ]

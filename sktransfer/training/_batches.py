@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["ActivationBatches", "ActivationDataset"]
+__all__ = ["ActivationBatches", "ActivationDataset", "batches_in_order"]
 
 
 class ActivationDataset(torch.utils.data.Dataset):
@@ -59,3 +59,17 @@ class ActivationBatches:
         for i in range(last + 1):
             stop = n if i == last else (i + 1) * self.batch_size
             yield self.dataset[order[i * self.batch_size : stop]]
+
+
+def batches_in_order(dataset, batch_size):
+    """Return an iterator over batches in order; skorch's loader for validation.
+
+    Parameters
+    ----------
+    dataset : ActivationDataset or torch.utils.data.Dataset
+        The latter is what skorch makes of tensors that a user predicts.
+    batch_size : int
+    """
+    if isinstance(dataset, ActivationDataset):
+        return ActivationBatches(dataset, batch_size)
+    return torch.utils.data.DataLoader(dataset, batch_size)

@@ -1,169 +1,354 @@
 """The skorch net that trains a suffix and a head."""
 
+import contextlib
+import math
+import warnings
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from sklearn.base import clone
-from skorch import NeuralNetClassifier
+from skorch import NeuralNet
 from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
     EpochTimer,
-    GradientNormClipping,
-    LRScheduler,
     PassthroughScoring,
     PrintLog,
 )
+from skorch.helper import predefined_split
+from skorch.utils import to_device
 from torch import nn
 
 from sktransfer.compute import keep_freed_memory
-from sktransfer.training._batches import ActivationBatches, ActivationDataset
-from sktransfer.training._optimiser import parameter_groups, warmup_cosine
+from sktransfer.training._average import WeightAverage
+from sktransfer.training._batches import (
+    ActivationBatches,
+    ActivationDataset,
+    batches_in_order,
+)
+from sktransfer.training._best import BestWeights
+from sktransfer.training._loss import WeightedLoss
+from sktransfer.training._optimiser import parameter_groups
+from sktransfer.training._penalty import StartingPoint
+from sktransfer.training._schedule import schedule_callback
 
-__all__ = ["SuffixNet", "restore_net", "train"]
+__all__ = ["Data", "SuffixNet", "restore_net", "train"]
 
-
-class WeightedCrossEntropy(nn.Module):
-    """Cross-entropy whose samples have weights."""
-
-    def forward(self, scores, target):
-        """Compute the loss.
-
-        Parameters
-        ----------
-        scores : torch.Tensor of shape (n, n_classes)
-        target : (y, sample_weight), torch.Tensors of shape (n,)
-
-        Returns
-        -------
-        torch.Tensor of shape ()
-            Sum of the weighted losses over n: weights of mean one over all samples
-            keep the scale of the gradients.
-        """
-        y, weight = target
-        losses = nn.functional.cross_entropy(scores, y, reduction="none")
-        return (losses * weight).mean()
+# Times the loss of scores that are all zero: beyond, a training has not converged.
+_HOPELESS = 10
 
 
-class SuffixNet(NeuralNetClassifier):
-    """skorch's classifier over activations, with our parameter groups.
+@dataclass(frozen=True)
+class Data:
+    """Samples to train or to validate on.
+
+    Attributes
+    ----------
+    activations : Activations or torch.Tensor of shape (n_samples, ...)
+    y : torch.Tensor of shape (n_samples, ...)
+    sample_weight : ndarray of shape (n_samples,)
+    """
+
+    activations: object
+    y: torch.Tensor
+    sample_weight: object
+
+    def dataset(self):
+        """Return a dataset whose weights have a mean of one (ActivationDataset)."""
+        weight = torch.as_tensor(self.sample_weight, dtype=torch.float32)
+        return ActivationDataset(self.activations, self.y, weight / weight.mean())
+
+
+class SuffixNet(NeuralNet):
+    """skorch's net over activations.
 
     Parameters
     ----------
     module : Network
     groups : callable
         From named parameters to the groups of the optimiser.
+    mix : Mix, default=None
+        What batches go through in training.
+    l2_sp : float, default=0.0
+        Strength of the penalty towards the weights at the start.
+    max_grad_norm : float, default=None
+        Gradients are clipped to this norm.
+    accumulate_grad_batches : int, default=1
+        Batches that make a step of the optimiser.
     **kwargs
         skorch's.
     """
 
-    def __init__(self, module, *, groups=None, **kwargs):
+    def __init__(
+        self,
+        module,
+        *,
+        groups=None,
+        mix=None,
+        l2_sp=0.0,
+        max_grad_norm=None,
+        accumulate_grad_batches=1,
+        **kwargs,
+    ):
         super().__init__(module, **kwargs)
         self.groups = groups
+        self.mix = mix
+        self.l2_sp = l2_sp
+        self.max_grad_norm = max_grad_norm
+        self.accumulate_grad_batches = accumulate_grad_batches
 
     @property
     def _default_callbacks(self):
-        return [
+        callbacks = [
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
             ("print_log", PrintLog()),
         ]
+        if self.train_split is not None:
+            callbacks.insert(2, ("valid_loss", PassthroughScoring(name="valid_loss")))
+        return callbacks
 
     def get_params_for_optimizer(self, prefix, named_parameters):
         """Group the parameters by learning rate and weight decay."""
+        named_parameters = list(named_parameters)
         _, kwargs = super().get_params_for_optimizer(prefix, [])
         kwargs.pop("lr", None)
         return (self.groups(named_parameters),), kwargs
 
+    def prepare(self):
+        """Remember the weights at the start, towards which `l2_sp` pulls."""
+        self.optimizer_.zero_grad()  # an interrupted training may have left some
+        self._n_batches = 0
+        self._start = None
+        if self.l2_sp:
+            trained = [p for p in self.module_.named_parameters() if _is_pulled(*p)]
+            self._start = StartingPoint(trained)
+
+    def train_step_single(self, batch, **fit_params):
+        """Compute loss and gradients of a batch."""
+        self._set_training(True)
+        z, target = to_device(batch, self.device)
+        z = self.module_.augment(z)
+        mixed = (z, None, None) if self.mix is None else self.mix(z)
+        scores = self.module_.scores(mixed[0])
+        loss = self.criterion_(scores, target, *mixed[1:])
+        if self._start is not None:
+            loss = loss + self.l2_sp * self._start.penalty(self.module_)
+        (loss / self._n_accumulated()).backward()
+        return {"loss": loss.detach(), "y_pred": scores.detach()}
+
+    def _n_accumulated(self):
+        """Count the batches of this step, which are fewer at the end of an epoch."""
+        done = self._n_batches % self.n_batches  # of this epoch
+        left = self.n_batches - done + done % self.accumulate_grad_batches
+        return min(self.accumulate_grad_batches, left)
+
+    def train_step(self, batch, **fit_params):
+        """Make a step of the optimiser at the end of so many batches."""
+        step = self.train_step_single(batch, **fit_params)
+        named = list(self.get_all_learnable_params())
+        self.notify(
+            "on_grad_computed", named_parameters=named, batch=batch, training=True
+        )
+        self._n_batches += 1
+        done = self._n_batches % self.n_batches  # of this epoch
+        self.has_stepped = done % self.accumulate_grad_batches == 0
+        if self.has_stepped:
+            self._step([parameter for _, parameter in named])
+        return step
+
+    def _step(self, parameters):
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        self.optimizer_.step()
+        self.optimizer_.zero_grad()
+
+    def _average(self):
+        return dict(self.callbacks_).get("average")
+
+    def averaged(self):
+        """Put the averaged weights into the module, while this goes on.
+
+        Returns
+        -------
+        context manager
+        """
+        average = self._average()
+        return average.averaged(self.module_) if average else contextlib.nullcontext()
+
+    def validation_step(self, batch, **fit_params):
+        """Compute the loss of a batch, with the averaged weights where there are."""
+        with self.averaged():
+            return super().validation_step(batch, **fit_params)
+
+
+def _is_pulled(name, parameter):
+    return parameter.requires_grad and not name.startswith("head.")
+
+
+class Watch(Callback):
+    """Ends a training that diverges with an error, or says that it did not learn."""
+
+    chance_ = None
+
+    def on_batch_end(self, net, batch, training, y_pred, **kwargs):
+        """Compute the loss of scores that are all zero, on the first batch."""
+        if self.chance_ is None:
+            target = to_device(batch[1], y_pred.device)
+            self.chance_ = float(net.criterion_(torch.zeros_like(y_pred), target))
+
+    def on_epoch_end(self, net, **kwargs):
+        """Look at the loss."""
+        row = net.history[-1]
+        if not math.isfinite(row["train_loss"]):
+            raise ValueError(
+                f"The training diverged: the loss of epoch {row['epoch']} is "
+                f"{row['train_loss']}. Take a lower `lr` (it is {net.lr:g}; "
+                "lr='auto' finds one) or a lower `backbone_lr_ratio`."
+            )
+
+    def on_train_end(self, net, **kwargs):
+        """Compare the last loss with that of scores that are all zero."""
+        if self.chance_ is None or len(net.history) == 1:  # too early to say
+            return
+        last = net.history[-1]["train_loss"]
+        if last > _HOPELESS * self.chance_:
+            warnings.warn(
+                f"The training did not converge: its last loss, {last:.3g}, is above "
+                f"that of knowing nothing, {self.chance_:.3g}. Take a lower `lr` (it "
+                f"is {net.lr:g}; lr='auto' finds one) or more epochs.",
+                stacklevel=2,
+            )
+
 
 def train(
     network,
-    activations,
-    y,
-    sample_weight,
+    data,
     *,
-    max_epochs,
-    lr,
-    backbone_lr_ratio,
-    weight_decay,
-    batch_size,
+    loss,
+    recipe,
     device,
     seed,
+    validation=None,
+    stages_above=None,
+    mix=None,
+    nonlinearity=None,
     callbacks=None,
+    saver=None,
     verbose=0,
 ):
-    """Train a suffix and a head on activations.
-
-    AdamW, half a cosine with a warm-up of a tenth of the steps, gradients clipped to
-    norm 1.
+    """Train a suffix and a head on activations, with AdamW.
 
     Parameters
     ----------
     network : Network
         Trained in place.
-    activations : torch.Tensor of shape (n_samples, ...)
-    y : ndarray of shape (n_samples,)
-        Labels in [0, n_classes).
-    sample_weight : ndarray of shape (n_samples,)
-    max_epochs : int
-    lr, backbone_lr_ratio, weight_decay : float
-        See :func:`parameter_groups`.
-    batch_size : int
+    data : Data
+    loss : callable
+        From scores and targets to the losses of single samples.
+    recipe : Recipe
     device : torch.device
     seed : int
         Of the order of the samples and of dropout. No global generator is touched.
+    validation : Data, default=None
+        What early stopping looks at.
+    stages_above : dict of str to int, default=None
+        See :func:`parameter_groups`.
+    mix : Mix, default=None
+    nonlinearity : callable, default=None
+        From scores to what the net predicts.
     callbacks : list of skorch callbacks or (name, callback), default=None
         Further ones.
+    saver : Saver, default=None
+        Keeps the state of the training in a file.
     verbose : int, default=0
         Whether to print a line an epoch.
 
     Returns
     -------
     SuffixNet
+
+    Raises
+    ------
+    ValueError
+        If the loss becomes infinite or NaN.
     """
-    weight = torch.as_tensor(sample_weight, dtype=torch.float32)
-    dataset = ActivationDataset(
-        activations, torch.from_numpy(y), weight / weight.mean()
-    )
-    batches = partial(ActivationBatches, generator=torch.Generator().manual_seed(seed))
-    n_steps = max_epochs * len(ActivationBatches(dataset, batch_size))
+    dataset = data.dataset()
+    generator = torch.Generator().manual_seed(seed)
+    n_batches = len(ActivationBatches(dataset, recipe.batch_size))
+    n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
+    ours = [("watch", Watch())]
+    if validation is not None and recipe.early_stopping:
+        ours.append(("best", BestWeights(recipe.n_iter_no_change)))
+    if recipe.ema is not None:
+        ours.append(("average", WeightAverage(recipe.ema)))
+    ours.append(("schedule", schedule_callback(recipe.lr_schedule, n_steps)))
     net = SuffixNet(
         network,
         groups=partial(
             parameter_groups,
-            lr=lr,
-            backbone_lr_ratio=backbone_lr_ratio,
-            weight_decay=weight_decay,
+            lr=recipe.lr,
+            backbone_lr_ratio=recipe.backbone_lr_ratio,
+            layer_decay=recipe.layer_decay,
+            stages_above=stages_above,
+            weight_decay=recipe.weight_decay,
         ),
-        criterion=WeightedCrossEntropy,
-        predict_nonlinearity=partial(torch.softmax, dim=1),
+        mix=mix,
+        l2_sp=recipe.l2_sp,
+        max_grad_norm=recipe.max_grad_norm,
+        accumulate_grad_batches=recipe.accumulate_grad_batches,
+        criterion=WeightedLoss(loss),
+        predict_nonlinearity=nonlinearity,
         optimizer=torch.optim.AdamW,
         optimizer__fused=True,
-        lr=lr,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        iterator_train=batches,
-        train_split=None,
+        lr=recipe.lr,
+        max_epochs=recipe.max_epochs,
+        batch_size=recipe.batch_size,
+        iterator_train=partial(ActivationBatches, generator=generator),
+        iterator_valid=batches_in_order,
+        train_split=validation and predefined_split(validation.dataset()),
         device=device,
         verbose=verbose,
-        callbacks=[
-            ("clip", GradientNormClipping(1.0)),
-            (
-                "schedule",
-                LRScheduler(
-                    torch.optim.lr_scheduler.LambdaLR,
-                    lr_lambda=partial(warmup_cosine, n_steps=n_steps),
-                    step_every="batch",
-                ),
-            ),
-            *clone(list(callbacks or []), safe=False),
-        ],
+        callbacks=[*ours, *clone(list(callbacks or []), safe=False)],
     )
+    net.n_batches = n_batches
     with torch.random.fork_rng(), keep_freed_memory():
         torch.manual_seed(seed)
-        net.fit(dataset, y=None)
+        _run(net, dataset, generator, recipe, saver)
     return net
 
 
-def restore_net(network, history=()):
+def _run(net, dataset, generator, recipe, saver):
+    """Run the epochs; skorch's own loop would swallow an interrupt of the user's."""
+    net.initialize()
+    net.prepare()
+    done = saver.load(net, generator) if saver else 0
+    net.notify("on_train_begin", X=dataset, y=None)
+    best = dict(net.callbacks_).get("best")
+    for _ in range(done, recipe.max_epochs):
+        if best is not None and best.is_out_of_patience:
+            break
+        try:
+            net.fit_loop(dataset, epochs=1)
+        except KeyboardInterrupt:
+            if not _has_stopped(net):
+                raise
+            break
+        if saver:
+            saver.save(net, generator)
+    if average := dict(net.callbacks_).get("average"):
+        average.apply(net.module_)
+    net.notify("on_train_end", X=dataset, y=None)
+
+
+def _has_stopped(net):
+    """Whether skorch's own early stopping, which raises KeyboardInterrupt, is done."""
+    stoppers = [c for _, c in net.callbacks_ if isinstance(c, EarlyStopping)]
+    return any(stopper.misses_ >= stopper.patience for stopper in stoppers)
+
+
+def restore_net(network, history=(), nonlinearity=None):
     """Wrap a trained network in an initialised net, as after training.
 
     Parameters
@@ -171,6 +356,8 @@ def restore_net(network, history=()):
     network : Network
     history : list of dict, default=()
         Of skorch.
+    nonlinearity : callable, default=None
+        From scores to what the net predicts.
 
     Returns
     -------
@@ -180,8 +367,8 @@ def restore_net(network, history=()):
     net = SuffixNet(
         network,
         groups=groups,
-        criterion=WeightedCrossEntropy,
-        predict_nonlinearity=partial(torch.softmax, dim=1),
+        criterion=nn.Identity,
+        predict_nonlinearity=nonlinearity,
         optimizer=torch.optim.AdamW,
         train_split=None,
         verbose=0,

@@ -5,7 +5,7 @@ from torch import nn
 
 from sktransfer.compute import channels_last
 
-__all__ = ["Network", "random_head"]
+__all__ = ["Network"]
 
 
 class Network(nn.Module):
@@ -42,8 +42,24 @@ class Network(nn.Module):
         -------
         torch.Tensor of shape (n, n_outputs)
         """
-        z = channels_last(self.augment(z))
-        return self.head(self.pool(self.suffix(z)))
+        return self.scores(self.augment(z))
+
+    def scores(self, z):
+        """Compute scores of activations that are augmented, as `forward` does."""
+        return self.head(self.describe(z))
+
+    def describe(self, z):
+        """Compute what the head sees.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (n, ...)
+
+        Returns
+        -------
+        torch.Tensor of shape (n, d)
+        """
+        return self.pool(self.suffix(channels_last(z)))
 
     def features(self, activations, batch_size):
         """Compute what the head sees, in eval mode and without gradients.
@@ -64,29 +80,7 @@ class Network(nn.Module):
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         with torch.no_grad():
             parts = [
-                self.pool(self.suffix(channels_last(z.to(device)))).cpu()
-                for z in activations.split(batch_size)
+                self.describe(z.to(device)).cpu() for z in activations.split(batch_size)
             ]
         self.suffix.train(modes)
         return torch.cat(parts)
-
-
-def random_head(network, activations, n_outputs, seed):
-    """Make a linear layer with the usual random weights.
-
-    Parameters
-    ----------
-    network : Network
-    activations : torch.Tensor of shape (n_samples, ...)
-        For the number of features.
-    n_outputs : int
-    seed : int
-
-    Returns
-    -------
-    torch.nn.Linear
-    """
-    n_features = network.features(activations[[0]], 1).shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of the CPU alone
-        return nn.Linear(n_features, n_outputs)

@@ -9,7 +9,7 @@ from sktransfer.utils import compute_class_weight
 __all__ = ["merge_equal", "weigh_classes"]
 
 
-def weigh_classes(class_weight, y, sample_weight):
+def weigh_classes(class_weight, y, sample_weight, classes=None):
     """Multiply the weights of samples by those of their classes.
 
     Parameters
@@ -20,6 +20,8 @@ def weigh_classes(class_weight, y, sample_weight):
     y : ndarray of shape (n_samples,)
         Labels.
     sample_weight : ndarray of shape (n_samples,)
+    classes : ndarray of shape (n_classes,), default=None
+        Labels that there are, in order, whether y has them or not; by default y's.
 
     Returns
     -------
@@ -27,11 +29,12 @@ def weigh_classes(class_weight, y, sample_weight):
     """
     if class_weight is None:
         return sample_weight
-    classes, codes = np.unique(y, return_inverse=True)
+    classes = np.unique(y) if classes is None else classes
+    codes = np.searchsorted(classes, y)
     if class_weight != "balanced":
         by_class = compute_class_weight(class_weight, classes=classes, y=y)
         return sample_weight * by_class[codes]
-    totals = np.bincount(codes, sample_weight)
+    totals = np.bincount(codes, sample_weight, minlength=len(classes))
     share = sample_weight.sum() / max(1, np.count_nonzero(totals))
     return sample_weight * share / np.where(totals, totals, 1.0)[codes]
 

@@ -1,7 +1,11 @@
 import pytest
 import torch
 
-from sktransfer.training._batches import ActivationBatches, ActivationDataset
+from sktransfer.training._batches import (
+    ActivationBatches,
+    ActivationDataset,
+    batches_in_order,
+)
 
 
 def _dataset(n):
@@ -42,3 +46,15 @@ def test_activations_targets_and_weights_stay_together():
     for z, (y, weight) in ActivationBatches(_dataset(10), 4, torch.Generator()):
         assert torch.equal(z[:, 0].long(), y)
         assert len(weight) == len(y)
+
+
+def test_batches_in_order_are_those_of_activations():
+    batches = batches_in_order(_dataset(9), 4)
+    assert isinstance(batches, ActivationBatches)
+    assert [len(z) for z, _ in batches] == [4, 5]
+    assert torch.equal(torch.cat([y for _, (y, _) in batches]), torch.arange(9))
+
+
+def test_batches_in_order_are_those_of_a_dataset_of_samples():
+    batches = batches_in_order(torch.utils.data.TensorDataset(torch.arange(9)), 4)
+    assert [z.tolist() for (z,) in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.training import Network, random_head
+from sktransfer.training import Network, make_head
 
 
 @pytest.fixture
@@ -38,14 +38,35 @@ def test_features_do_not_depend_on_the_batch_size(network):
     torch.testing.assert_close(network.features(Z, 1), network.features(Z, 10))
 
 
-def test_random_head_is_seeded_and_leaves_the_global_generator(network):
+def test_features_need_no_head(network):
+    expected = network.features(Z, 10)
     network.head = None
-    state = torch.random.get_rng_state()
-    heads = [random_head(network, Z, 3, seed) for seed in (0, 0, 1)]
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert heads[0].weight.shape == (3, 4)
-    assert torch.equal(heads[0].weight, heads[1].weight)
-    assert not torch.equal(heads[0].weight, heads[2].weight)
+    assert torch.equal(network.features(Z, 10), expected)
+    network.head = make_head("linear", expected.shape[1], 3, seed=0)
+    assert network(Z).shape == (10, 3)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_features_leave_the_mode(network, mode):
+    network.train(mode)
+    network.features(Z, 4)
+    modes = {m.training for m in network.modules()}
+    assert modes == {mode}
+
+
+class Double(nn.Module):
+    def forward(self, z):
+        return 2 * z if self.training else z
+
+
+def test_forward_augments_in_train_mode_alone_and_scores_do_not():
+    network = Network(nn.Identity(), nn.Flatten(), nn.Linear(8, 2), augment=Double())
+    z = torch.rand(3, 2, 2, 2)
+    assert torch.equal(network(z), network.scores(2 * z))
+    assert torch.equal(network.scores(z), network.head(z.flatten(1)))
+    network.eval()
+    assert torch.equal(network(z), network.scores(z))
+    assert torch.equal(network.features(z, 2), z.flatten(1))
 
 
 def test_suffix_gets_maps_with_the_channels_last():

@@ -1,11 +1,14 @@
-import math
+import io
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sktransfer.training import Network
-from sktransfer.training._optimiser import parameter_groups, warmup_cosine
+from sktransfer.training._optimiser import parameter_groups
+
+SETTINGS = {"lr": 0.1, "backbone_lr_ratio": 0.2, "weight_decay": 0.3}
 
 
 @pytest.fixture
@@ -20,52 +23,92 @@ def group_of(groups, parameter):
     return group["lr"], group["weight_decay"]
 
 
+def parameter(*shape):
+    return nn.Parameter(torch.zeros(shape))
+
+
 def test_groups_by_part_and_by_kind(network):
-    groups = parameter_groups(
-        network.named_parameters(), lr=0.1, backbone_lr_ratio=0.2, weight_decay=0.3
-    )
+    groups = parameter_groups(network.named_parameters(), **SETTINGS)
     convolution, norm, _ = network.suffix
     assert group_of(groups, network.head.weight) == (0.1, 0.3)
     assert group_of(groups, network.head.bias) == (0.1, 0.0)
     assert group_of(groups, convolution.weight) == pytest.approx((0.02, 0.3))
-    for parameter in (convolution.bias, norm.weight, norm.bias):
-        assert group_of(groups, parameter) == pytest.approx((0.02, 0.0))
+    for p in (convolution.bias, norm.weight, norm.bias):
+        assert group_of(groups, p) == pytest.approx((0.02, 0.0))
 
 
 def test_groups_leave_frozen_parameters_out(network):
-    groups = parameter_groups(
-        network.named_parameters(), lr=0.1, backbone_lr_ratio=0.2, weight_decay=0.3
-    )
+    groups = parameter_groups(network.named_parameters(), **SETTINGS)
     grouped = [id(p) for group in groups for p in group["params"]]
     trainable = [id(p) for p in network.parameters() if p.requires_grad]
     assert sorted(grouped) == sorted(trainable)
     torch.optim.AdamW(groups)
 
 
-def test_schedule_rises_and_falls():
-    factors = [warmup_cosine(step, n_steps=200) for step in range(200)]
-    assert factors[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
-    assert factors[110] == pytest.approx(0.5)
-    assert factors[199] == pytest.approx(0.5 * (1 + math.cos(math.pi * 179 / 180)))
-    assert factors[20:] == sorted(factors[20:], reverse=True) and min(factors) > 0
+def test_groups_come_in_the_order_of_the_parameters(network):
+    groups = parameter_groups(network.named_parameters(), **SETTINGS)
+    rates = [group["lr"] for group in groups]
+    assert rates == pytest.approx([0.02, 0.02, 0.1, 0.1])
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.3, 0.0]
+    convolution, norm, _ = network.suffix
+    expected = [convolution.bias, norm.weight, norm.bias]
+    assert all(a is b for a, b in zip(groups[1]["params"], expected, strict=True))
 
 
-def test_schedule_of_few_steps_rises_for_ten_or_half_of_them():
-    factors = [warmup_cosine(step, n_steps=40) for step in range(40)]
-    assert factors[:11] == pytest.approx([*(k / 10 for k in range(1, 11)), 1.0])
-    factors = [warmup_cosine(step, n_steps=6) for step in range(6)]
-    assert factors[:4] == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0])
+def test_rates_fall_by_stage():
+    names = ["suffix.a.w", "suffix.b.w", "suffix.c.w", "suffix.norm.w", "head.weight"]
+    stages_above = {"suffix.a.w": 2, "suffix.b.w": 1, "suffix.c.w": 0}
+    named = [(name, parameter(2, 2)) for name in names]
+    groups = parameter_groups(
+        named, **SETTINGS, layer_decay=0.5, stages_above=stages_above
+    )
+    rates = [group_of(groups, p)[0] for _, p in named]
+    assert rates == pytest.approx([0.005, 0.01, 0.02, 0.02, 0.1])
 
 
-def test_schedule_ends_at_zero():
-    assert warmup_cosine(20, n_steps=20) == 0.0
-    assert warmup_cosine(50, n_steps=20) == 0.0
+def test_head_has_its_rate_at_any_place():
+    head = parameter(2, 2)
+    (group,) = parameter_groups(
+        [("head.w", head)], **SETTINGS, layer_decay=0.5, stages_above={"head.w": 3}
+    )
+    assert group["lr"] == 0.1
 
 
-def test_schedule_of_one_step():
-    assert warmup_cosine(0, n_steps=1) == 1.0
+@pytest.mark.parametrize("stages_above", [None, {}])
+def test_no_stages_are_the_last_stage(network, stages_above):
+    named = list(network.named_parameters())
+    groups = parameter_groups(
+        named, **SETTINGS, layer_decay=0.5, stages_above=stages_above
+    )
+    assert groups == parameter_groups(named, **SETTINGS)
 
 
-def test_schedule_has_the_warmup_asked_for():
-    factors = [warmup_cosine(step, n_steps=40, warmup=0.5) for step in range(20)]
-    assert factors == pytest.approx([(step + 1) / 20 for step in range(20)])
+@pytest.mark.parametrize(
+    ("name", "shape", "decayed"),
+    [
+        ("suffix.cls_token", (1, 1, 4), False),
+        ("suffix.encoder.pos_embedding", (1, 5, 4), False),
+        ("suffix.stages.0.attn.relative_position_bias_table", (9, 2), False),
+        ("suffix.stages.0.layer_scale", (4, 1, 1), False),
+        ("suffix.pos_embed.proj.weight", (4, 4), True),
+        ("suffix.blocks.0.attn.qkv.weight", (12, 4), True),
+        ("suffix.norm.weight", (4,), False),
+        ("suffix.scale", (), False),
+        ("head.weight", (1, 4), True),
+    ],
+)
+def test_weights_decay_but_for_norms_biases_and_embeddings(name, shape, decayed):
+    (group,) = parameter_groups([(name, parameter(*shape))], **SETTINGS)
+    assert group["weight_decay"] == (0.3 if decayed else 0.0)
+
+
+def test_rates_of_numpy_become_floats():
+    settings = {name: np.float64(value) for name, value in SETTINGS.items()}
+    optimizer = torch.optim.AdamW(
+        parameter_groups([("head.weight", parameter(2, 2))], **settings)
+    )
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    (group,) = torch.load(file, weights_only=True)["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (0.1, 0.3)

@@ -1,0 +1,460 @@
+"""What the estimators share that train the last stages of a network."""
+
+import contextlib
+import dataclasses
+import warnings
+from collections import OrderedDict
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from sktransfer._boundary import BoundaryEstimator
+from sktransfer.activations import (
+    FixedViews,
+    Target,
+    digest,
+    digest_samples,
+    load_activations,
+)
+from sktransfer.inputs import PRESETS
+from sktransfer.training import (
+    HEADS,
+    LR_SCHEDULES,
+    Data,
+    Mix,
+    Recipe,
+    Saver,
+    add_lora,
+    describe_settings,
+    head_from_linear,
+    hold_out,
+    make_head,
+    merge_equal,
+    merge_lora,
+    restore_net,
+    stages_above,
+    train,
+    try_rates,
+    unfreezing_phases,
+)
+from sktransfer.utils import (
+    Interval,
+    StrOptions,
+    check_consistent_length,
+    check_is_fitted,
+    check_sample_weight,
+    spawn_seed,
+    validate_data,
+)
+
+__all__ = ["FineTunedEstimator"]
+
+_POSITIVE = Interval(Integral, 1, None, closed="left")
+_NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+
+
+class FineTunedEstimator(BoundaryEstimator):
+    """Base of the estimators that train a suffix and a head.
+
+    A subclass encodes targets (`_encode`), names the loss (`_loss`, `_nonlinearity`),
+    and solves the linear head where that is a convex problem (`_solve_head`).
+    """
+
+    _parameter_constraints = {
+        **BoundaryEstimator._parameter_constraints,
+        "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
+        "unfreeze_every": [_POSITIVE, None],
+        "adapter": [StrOptions({"lora"}), None],
+        "adapter_rank": [_POSITIVE],
+        "adapter_alpha": [Interval(Real, 0, None, closed="neither")],
+        "pooling": [StrOptions({"auto", "avg", "max", "avgmax", "cls", "flatten"})],
+        "pool_size": [_POSITIVE],
+        "head": [StrOptions({*HEADS}), nn.Module],
+        "head_init": [StrOptions({"probe", "random"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "max_epochs": [_POSITIVE],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "backbone_lr_ratio": [_NOT_NEGATIVE],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
+        "lr_schedule": [StrOptions({*LR_SCHEDULES}), callable],
+        "weight_decay": [_NOT_NEGATIVE],
+        "l2_sp": [_NOT_NEGATIVE],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "accumulate_grad_batches": [_POSITIVE],
+        "batch_norm": [StrOptions({"eval", "train"})],
+        "ema": [Interval(Real, 0, 1, closed="neither"), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE],
+        "augment": [StrOptions({*PRESETS}), callable, None],
+        "n_views": [_POSITIVE, None],
+        "augment_activations": ["boolean", list, tuple, set],
+        "mixup": [_NOT_NEGATIVE],
+        "cutmix": [_NOT_NEGATIVE],
+        "tta": [_POSITIVE, None],
+        "callbacks": [list, tuple, None],
+        "checkpoint": [str, Path, None],
+        "warm_start": ["boolean"],
+    }
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def fit(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
+        """Train the stages above the boundary and a head.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            File paths, images, encoded bytes, arrays, flat rows, a one-column
+            DataFrame or a Dataset; see the user guide.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            What to predict. May be left out if X is a Dataset with labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            By default all samples weigh the same.
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
+            Samples for the validation loss in ``history_``, and for early stopping
+            instead of a share of X.
+
+        Returns
+        -------
+        self : FineTunedClassifier or FineTunedRegressor
+
+        Raises
+        ------
+        ValueError
+            If there is no such stage, X or y cannot be read, or the training diverges.
+        """
+        self._validate_params()
+        given = (X_val, y_val, sample_weight_val)
+        if self.warm_start and hasattr(self, "net_") and not self._is_solved():
+            return self._go_on(X, y, sample_weight, given, self.max_epochs)
+        samples, y, weight = self._check_Xy(X, y, sample_weight)
+        prefix, suffix = self._split(len(samples))
+        samples, y, weight, validation = self._hold_out(samples, y, weight, given)
+        self._train(suffix, samples, y, weight, validation)
+        self._assemble(prefix)
+        return self
+
+    def _fit_part(self, X, y, sample_weight):
+        """Begin a training that goes on with `partial_fit`."""
+        samples, y, weight = self._check_Xy(X, y, sample_weight)
+        prefix, suffix = self._split(len(samples))
+        self._train(suffix, samples, y, weight, None, max_epochs=1)
+        self._assemble(prefix)
+        return self
+
+    def _check_Xy(self, X, y, sample_weight):
+        """Validate, and load the backbone.
+
+        Returns the distinct samples, their targets as training takes them, and weights.
+        """
+        if self._takes_images(X):
+            X = self._check_X(X, reset=True)
+        else:
+            X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True)
+        samples = self._start(X)
+        return self._merge(samples, y, sample_weight, self._encode)
+
+    def _merge(self, samples, y, sample_weight, encode):
+        y = samples.labels if y is None else y
+        if y is None:
+            raise ValueError(
+                f"`y` is needed to fit {type(self).__name__}: X is no Dataset with "
+                "labels."
+            )
+        check_consistent_length(samples, y)
+        codes = encode(y)
+        weight = check_sample_weight(
+            sample_weight, samples, dtype=np.float64, ensure_non_negative=True
+        )
+        weight = self._weigh(y, weight)
+        digests = digest_samples(samples)
+        if len(digests) > 1 and len({*digests}) == 1:
+            warnings.warn(
+                f"All {len(digests)} samples are equal: there is nothing to tell them "
+                "apart by. Look at `X[0]` and at how `X` was made.",
+                UserWarning,
+                stacklevel=4,
+            )
+        distinct, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
+        samples = samples.take(distinct)
+        samples.digests = [digests[i] for i in distinct]
+        return samples, codes[distinct], weight
+
+    def _weigh(self, y, sample_weight):
+        """Return what samples weigh, by their targets; a hook."""
+        return sample_weight
+
+    def _hold_out(self, samples, y, weight, given):
+        """Return the samples to train on, and those to validate on or None."""
+        if given[0] is not None:
+            held = self._merge(self._samples(given[0]), *given[1:], self._encode_again)
+            return samples, y, weight, held
+        if not self.early_stopping:
+            return samples, y, weight, None
+        seed = spawn_seed(self.random_state)
+        held = hold_out(self._strata(y), self.validation_fraction, seed)
+        rest = np.setdiff1d(np.arange(len(samples)), held)
+        chosen = _take(samples, held), y[held], weight[held]
+        return _take(samples, rest), y[rest], weight[rest], chosen
+
+    def _strata(self, y):
+        """Return the groups that a held-out share is drawn from; a hook."""
+        return np.zeros(len(y), dtype=int)
+
+    def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
+        """Train the head, or suffix and head in one or more phases."""
+        self._prepare(y, weight)
+        y = self._to_tensor(y)
+        activations = self._activations(samples, self._target)
+        if self._is_solved():
+            network = self._network(self._target, suffix)
+            views = self._views(samples, self._target)
+            seen = views.views if isinstance(views, FixedViews) else [activations]
+            row = self._start_head(network, seen, y, weight)
+            self.net_ = restore_net(network, [row], self._nonlinearity())
+            self.history_ = pd.DataFrame([row])
+            self.n_trainable_parameters_ = _n_trainable(network)
+            return
+        with self._adapted(suffix):
+            phases = self._phases(max_epochs or self.max_epochs)
+            self._run_phases(
+                phases, suffix, samples, activations, y, weight, validation
+            )
+
+    @contextlib.contextmanager
+    def _adapted(self, suffix):
+        """Let adapters be trained instead of the suffix, if `adapter` says so."""
+        if self.adapter is None or self.boundary_ == self._end():
+            yield
+            return
+        seed = spawn_seed(self.random_state)
+        add_lora(suffix, rank=self.adapter_rank, alpha=self.adapter_alpha, seed=seed)
+        try:
+            yield
+        finally:
+            merge_lora(suffix)
+
+    def _phases(self, max_epochs):
+        """Plan boundaries and epochs."""
+        return unfreezing_phases(
+            self.backbone_,
+            self.boundary_,
+            every=self.unfreeze_every,
+            max_epochs=max_epochs,
+            head_first=not self._starts_from_probe(),
+        )
+
+    def _run_phases(self, phases, suffix, samples, activations, y, weight, validation):
+        """Train from phase to phase; sets ``net_`` and ``history_``."""
+        savers = self._savers(samples, y, weight, len(phases))
+        head, rows, recipe = None, [], self._recipe()
+        for (boundary, n_epochs), saver in zip(phases, savers, strict=True):
+            target, part, held = self._target, suffix, activations
+            if boundary != self.boundary_:
+                target, part = Target(boundary), self._suffix(boundary)
+                held = self._activations(samples, target)
+            network = self._network(target, part, head)
+            views = self._views(samples, target)
+            if saver is not None:
+                saver.views = views
+            if head is None:
+                self._begin(network, views, held, y, weight)
+                head = network.head
+            data = Data(held if views is None else views, y, weight)
+            if recipe.lr == "auto":
+                recipe = self._find_rate(network, data, recipe)
+            recipe = dataclasses.replace(recipe, max_epochs=n_epochs)
+            net = self._train_phase(network, data, recipe, validation, target, saver)
+            rows += net.history.to_list()
+        if phases[-1][0] != self.boundary_:  # the epochs ended before
+            network = self._network(self._target, suffix, head)
+            net = restore_net(network, rows, self._nonlinearity())
+        self.net_, self.history_ = net, _table(rows)
+        self.n_trainable_parameters_ = _n_trainable(net.module_)
+        for saver in filter(None, savers):
+            saver.remove()
+
+    def _activations(self, samples, target):
+        """Bring samples to a target, through the weights as they came."""
+        activations, report = load_activations(
+            self._pretrained,
+            target,
+            samples,
+            store=self._store(),
+            runtime=self._runtime(),
+        )
+        if target is self._target:
+            self.pass_report_ = pd.DataFrame(report)
+        return activations
+
+    def _starts_from_probe(self):
+        """Whether the head starts from the solution of the convex problem."""
+        return self.head_init == "probe" and self.head == "linear"
+
+    def _is_solved(self):
+        """Whether all that is left is a head that is solved, without epochs."""
+        return self.boundary_ == self._end() and self._has_solution()
+
+    def _has_solution(self):
+        """Whether the head alone is a convex problem that we solve; a hook."""
+        return self.head == "linear"
+
+    def _begin(self, network, views, activations, y, weight):
+        """Give the network a head to start from."""
+        if self._starts_from_probe():
+            seen = views.views if isinstance(views, FixedViews) else [activations]
+            self._start_head(network, seen, y, weight)
+            return
+        network.head = make_head(
+            self.head,
+            network.features(activations[[0]], 1).shape[1],
+            self._n_outputs,
+            dropout=self.dropout,
+            seed=spawn_seed(self.random_state),
+        ).to(self._runtime().device)
+
+    def _start_head(self, network, views, y, weight):
+        """Solve the head on some views of the samples, which share their weights."""
+        batch_size, n_views = self._runtime().batch_size, len(views)
+        features = [network.features(activations, batch_size) for activations in views]
+        targets = torch.cat([y] * n_views).numpy()
+        weights = np.tile(weight / n_views, n_views)
+        groups = np.tile(np.arange(len(y)), n_views)
+        features = torch.cat(features)
+        solution, row = self._solve_head(features, targets, weights, groups)
+        head = head_from_linear(solution, self.dropout)
+        network.head = head.to(self._runtime().device)
+        return {"epoch": 1, **row}
+
+    def _recipe(self):
+        names = {f.name for f in dataclasses.fields(Recipe)}
+        settings = {name: getattr(self, name) for name in names}
+        if self.batch_size == "auto":
+            settings["batch_size"] = 32
+        return Recipe(**settings)
+
+    def _find_rate(self, network, data, recipe):
+        """Find `lr` by a range test; sets ``lr_`` and ``lr_curve_``."""
+        curve = try_rates(
+            network,
+            data,
+            loss=self._loss(),
+            recipe=recipe,
+            device=self._runtime().device,
+            seed=spawn_seed(self.random_state),
+            stages_above=stages_above(self.backbone_, self.boundary_),
+        )
+        self.lr_curve_ = pd.DataFrame({"lr": curve.lr, "loss": curve.loss})
+        self.lr_ = curve.suggestion
+        return dataclasses.replace(recipe, lr=curve.suggestion)
+
+    def _train_phase(self, network, data, recipe, validation, target, saver):
+        """Train a network on activations at a target (SuffixNet)."""
+        if validation is not None:
+            samples, y, weight = validation
+            activations = self._activations(samples, target)
+            validation = Data(activations, self._to_tensor(y), weight)
+        layout = self._layout(target)
+        return train(
+            network,
+            data,
+            loss=self._loss(),
+            recipe=recipe,
+            device=self._runtime().device,
+            seed=spawn_seed(self.random_state),
+            validation=validation,
+            stages_above=stages_above(self.backbone_, target.boundary),
+            mix=Mix(layout, mixup=self.mixup, cutmix=self.cutmix)
+            if self._mixes()
+            else None,
+            nonlinearity=self._nonlinearity(),
+            callbacks=self.callbacks,
+            saver=saver,
+            verbose=self.verbose,
+        )
+
+    def _mixes(self):
+        return self.mixup > 0 or self.cutmix > 0
+
+    def _savers(self, samples, y, weight, n_phases):
+        """Return what keeps the state of each phase, None without `checkpoint`."""
+        if self.checkpoint is None:
+            return [None] * n_phases
+        skipped = {"callbacks", "checkpoint", "device", "memory", "verbose", "backbone"}
+        settings = {k: v for k, v in self.get_params().items() if k not in skipped}
+        key = digest(
+            type(self).__name__,
+            describe_settings(settings),
+            self._pretrained.fingerprint,
+            *samples.digests,
+            y.numpy().tobytes(),
+            weight.tobytes(),
+        ).hex()[:32]
+        folder = Path(self.checkpoint)
+        return [Saver(folder / f"{key}-{i}.pt") for i in range(n_phases)]
+
+    def _assemble(self, prefix):
+        """Put the parts together: sets ``module_``."""
+        network = self.net_.module_
+        parts = {"prefix": prefix, "pool": self._target.tap, "network": network}
+        self.module_ = nn.Sequential(OrderedDict(parts)).eval()
+        self.module_.to(self._runtime().device)
+        self._n_features_out = self._count_features(network)
+        del self._pretrained
+
+    def _go_on(self, X, y, sample_weight, given, n_epochs):
+        """Train what was trained before for some epochs more."""
+        check_is_fitted(self)
+        samples = self._samples(X)
+        train_on = self._merge(samples, y, sample_weight, self._encode_again)
+        self._pretrained = self.backbone_.owner(self.boundary_)
+        samples, y, weight, validation = self._hold_out(*train_on, given)
+        network = self.module_.network
+        activations = self._activations(samples, self._target)
+        views = self._views(samples, self._target)
+        data = Data(activations if views is None else views, self._to_tensor(y), weight)
+        recipe = dataclasses.replace(self._recipe(), max_epochs=n_epochs)
+        if recipe.lr == "auto":
+            recipe = self._find_rate(network, data, recipe)
+        with self._adapted(network.suffix):
+            self.net_ = self._train_phase(
+                network, data, recipe, validation, self._target, None
+            )
+        rows = self.history_.to_dict("records")
+        self.history_ = _table([*rows, *self.net_.history.to_list()])
+        self.module_.eval()
+        del self._pretrained
+        return self
+
+
+def _take(samples, indices):
+    taken = samples.take(indices)
+    taken.digests = [samples.digests[i] for i in indices]
+    return taken
+
+
+def _table(rows):
+    """Make a table of epochs, counted through."""
+    table = pd.DataFrame(rows).drop(columns="batches", errors="ignore")
+    return table.assign(epoch=range(1, len(table) + 1))
+
+
+def _n_trainable(module):
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,172 @@
+"""The state of a training in a file, so that a killed one can go on."""
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+__all__ = ["Saver", "describe_settings"]
+
+
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
+
+
+def describe_settings(settings):
+    """Write settings down as a text that is the same in another process.
+
+    Functions and classes go by their names, modules and other objects by what they
+    show of themselves.
+
+    Parameters
+    ----------
+    settings : dict
+
+    Returns
+    -------
+    str
+    """
+    return repr({name: _describe(value) for name, value in sorted(settings.items())})
+
+
+def _describe(value):
+    if isinstance(value, partial):
+        return f"{_describe(value.func)} {value.args} {value.keywords}"
+    name = getattr(value, "__qualname__", None)
+    if name is not None:
+        return f"{value.__module__}.{name}"
+    return _ADDRESS.sub("", repr(value))
+
+
+class Saver:
+    """Keeps the state of a training in a file, epoch by epoch.
+
+    The file is replaced as a whole: whenever the process dies, there is the state of
+    one epoch or of the one before it.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder is made if need be.
+    views : object, default=None
+        What random views are drawn by, with `state_dict` and `load_state_dict`.
+    """
+
+    def __init__(self, path, views=None):
+        self.path = Path(path)
+        self.views = views
+
+    @property
+    def _part(self):
+        return self.path.with_suffix(".part")
+
+    def save(self, net, generator):
+        """Write the state after an epoch.
+
+        Parameters
+        ----------
+        net : SuffixNet
+        generator : torch.Generator
+            Of the order of the samples.
+        """
+        state = {
+            "module": net.module_.state_dict(),
+            "optimizer": _plain(net.optimizer_.state_dict()),
+            "callbacks": {k: _plain(c.state_dict()) for k, c in _with_state(net)},
+            "best": _plain({k: c.best_score_ for k, c in _scoring(net)}),
+            "history": _plain(net.history.to_list()),
+            "n_batches": net._n_batches,
+            "order": generator.get_state(),
+            "draws": _draws(net.device),
+            "views": None if self.views is None else self.views.state_dict(),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(self._part, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self._part, self.path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def load(self, net, generator):
+        """Go on from the file, if there is one.
+
+        Parameters
+        ----------
+        net : SuffixNet
+            Initialised, before it is told that the training begins.
+        generator : torch.Generator
+
+        Returns
+        -------
+        int
+            Epochs that were done.
+
+        Raises
+        ------
+        ValueError
+            If the file is none of ours or damaged.
+        """
+        if not self.path.exists():
+            return 0
+        try:
+            state = torch.load(self.path, map_location=net.device, weights_only=True)
+            self._restore(state, net, generator)
+        except Exception as error:
+            raise ValueError(
+                f"The checkpoint {self.path} cannot be read ({error}). Remove it to "
+                "start anew."
+            ) from error
+        return len(state["history"])
+
+    def _restore(self, state, net, generator):
+        net.module_.load_state_dict(state["module"])
+        net.optimizer_.load_state_dict(state["optimizer"])
+        for name, callback in _with_state(net):
+            callback.load_state_dict(state["callbacks"][name])
+        for name, callback in _scoring(net):  # those of losses forget it
+            callback.best_score_ = state["best"].get(name, callback.best_score_)
+        for row in state["history"]:
+            net.history.append(row)
+        net._n_batches = state["n_batches"]
+        generator.set_state(state["order"].cpu())
+        torch.set_rng_state(state["draws"]["cpu"].cpu())
+        if "cuda" in state["draws"]:
+            torch.cuda.set_rng_state(state["draws"]["cuda"].cpu(), net.device)
+        if self.views is not None:
+            self.views.load_state_dict(state["views"])
+
+    def remove(self):
+        """Remove the file: the training is over."""
+        self.path.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+
+
+def _with_state(net):
+    return [(k, c) for k, c in net.callbacks_ if hasattr(c, "load_state_dict")]
+
+
+def _scoring(net):
+    return [(k, c) for k, c in net.callbacks_ if hasattr(c, "best_score_")]
+
+
+def _plain(value):
+    """Turn NumPy's numbers into Python's: `weights_only` reads no others."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if type(value) is dict:
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return value
+
+
+def _draws(device):
+    draws = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        draws["cuda"] = torch.cuda.get_rng_state(device)
+    return draws

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from sktransfer import FineTunedClassifier
+from sktransfer.activations import Pool
+from sktransfer.backbones import load_backbone
+
+DIGITS = load_digits(n_class=3)
+X, Y = DIGITS.images[:24], DIGITS.target[:24]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("efficientnet_lite0", image_size=32)
+
+
+def fit(backbone, **settings):
+    settings = {"max_epochs": 1, "freeze": 7, "random_state": 0, **settings}
+    return FineTunedClassifier(backbone, value_range=(0, 16), **settings).fit(X, Y)
+
+
+def test_target_is_pooled_where_only_the_head_is_left(backbone):
+    probe = fit(backbone, freeze="all", pooling="max")
+    assert isinstance(probe._target.tap, Pool)
+    assert isinstance(probe.module_.network.suffix, torch.nn.Identity)
+    trained = fit(backbone, pooling="max")
+    assert isinstance(trained._target.tap, torch.nn.Identity)
+    assert trained.module_.network.suffix.start == "blocks.5"
+
+
+@pytest.mark.parametrize("settings", [{}, {"freeze": "all"}, {"pool_size": 2}])
+def test_transform_gives_what_the_head_sees(backbone, settings):
+    model = fit(backbone, **settings)
+    features = model.transform(X)
+    head = model.module_.network.head
+    assert features.shape == (24, head.in_features)
+    assert features.dtype == np.float32
+    with torch.inference_mode():
+        scores = head(torch.from_numpy(features)).numpy()
+    np.testing.assert_allclose(scores, model._scores(X), rtol=1e-4, atol=1e-4)
+
+
+def test_names_of_features(backbone):
+    names = fit(backbone, freeze="all").get_feature_names_out()
+    assert [names[0], names[-1]] == ["finetunedclassifier0", "finetunedclassifier1279"]
+
+
+def test_scores_of_views_are_averaged(backbone):
+    calls = []
+
+    def blacken(image):
+        calls.append(image.size)
+        return image.point(lambda value: 0)
+
+    model = fit(backbone, augment=blacken, n_views=1)
+    plain, calls[:] = model.decision_function(X[:5]), []
+    black = model.decision_function(0 * X[:5])
+    both = model.set_params(tta=3).decision_function(X[:5])
+    assert len(calls) == 15
+    np.testing.assert_allclose(both, (plain + 3 * black) / 4, rtol=1e-3, atol=1e-3)
+
+
+def test_views_need_an_augmentation(backbone):
+    model = fit(backbone).set_params(tta=2)
+    with pytest.raises(ValueError, match="`tta` needs `augment`, which draws the"):
+        model.predict(X[:2])
+
+
+@pytest.mark.parametrize("settings", [{"head": "mlp"}, {"pool_size": 2, "head": "mlp"}])
+def test_cutmix_of_pooled_features_averages(backbone, settings):
+    model = fit(backbone, freeze="all", cutmix=1.0, **settings)
+    assert not model._layout(model._target).has_places
+    assert np.isfinite(model.predict_proba(X)).all()

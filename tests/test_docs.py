@@ -1,0 +1,69 @@
+import inspect
+import re
+
+import pytest
+
+from sktransfer import FineTunedClassifier, FineTunedRegressor
+from sktransfer._docs import shares_docs
+
+ESTIMATORS = [FineTunedClassifier, FineTunedRegressor]
+
+
+def documented(estimator, section):
+    """Names that a section of a docstring describes, in order."""
+    text = inspect.getdoc(estimator)
+    body = re.search(rf"^{section}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n)", text, re.S | re.M)[1]
+    lines = re.findall(r"^(\w+(?:, \w+)*) : ", body, re.M)
+    return [name for line in lines for name in line.split(", ")]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_documented_parameters_are_those_of_the_constructor(estimator):
+    parameters = [*inspect.signature(estimator).parameters]
+    assert documented(estimator, "Parameters") == parameters
+    assert {*parameters} == {*estimator._parameter_constraints}
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_documented_defaults_are_those_of_the_constructor(estimator):
+    text = re.sub(r"\s+", " ", inspect.getdoc(estimator))
+    for name, parameter in inspect.signature(estimator).parameters.items():
+        default = repr(parameter.default).replace("'", '"')
+        (found,) = re.findall(
+            rf" (?:mixup, )?{name}(?:, \w+)? : .*?default=(\S+)", text
+        )
+        if default.replace(".", "").replace("-", "").replace("e", "").isdigit():
+            assert float(found) == float(default), name
+        else:
+            assert found == default, name
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_no_place_is_left_open(estimator):
+    places = re.findall(r"\{\w+\}", inspect.getdoc(estimator))
+    assert places == []
+
+
+def test_both_estimators_say_the_same_of_what_they_share():
+    first, second = (documented(estimator, "Attributes") for estimator in ESTIMATORS)
+    assert first[2:] == second[1:] and "history_" in first
+    shared = {*documented(ESTIMATORS[0], "Parameters")}
+    own = shared ^ {*documented(ESTIMATORS[1], "Parameters")}
+    assert own == {"C", "label_smoothing", "class_weight", "loss", "quantile", "alpha"}
+
+
+def test_shares_docs_fills_the_places_and_keeps_the_rest():
+    class Estimator:
+        """Do something.
+
+            Parameters
+            ----------
+        {settings}
+            own : int
+        """
+
+    assert shares_docs(Estimator) is Estimator
+    assert "Do something." in Estimator.__doc__ and "own : int" in Estimator.__doc__
+    assert "max_epochs : int" in Estimator.__doc__
+    assert "adapter_rank" not in Estimator.__doc__
+    assert "{settings}" not in Estimator.__doc__

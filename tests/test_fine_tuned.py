@@ -1,0 +1,236 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from sktransfer.activations import forward_passes, process_store
+from tests.test_classifier import ROWS, ROWS_NEW, X_NEW, Y_NEW, X, Y, lite, tiny
+
+
+def make_deep_network():
+    return nn.Sequential(
+        nn.LazyLinear(16),
+        nn.ReLU(),
+        nn.Linear(16, 12),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Linear(12, 8),
+    )
+
+
+def deep(**settings):
+    return tiny(backbone=make_deep_network, batch_size=8, **{"freeze": 1, **settings})
+
+
+STRATEGIES = {
+    "partial": {},
+    "random head": {"head_init": "random"},
+    "gradual": {"unfreeze_every": 1, "max_epochs": 6},
+    "lora": {"adapter": "lora"},
+    "gradual lora": {"adapter": "lora", "unfreeze_every": 1, "max_epochs": 6},
+    "layer decay": {"layer_decay": 0.5},
+    "l2_sp": {"l2_sp": 0.1},
+    "mixup": {"mixup": 0.4},
+    "cutmix": {"cutmix": 1.0},
+    "ema": {"ema": 0.9},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
+    "mlp": {"head": "mlp"},
+    "cosine": {"head": "cosine"},
+    "module": {"head": nn.LazyLinear(3)},
+    "dropout": {"dropout": 0.3},
+    "smoothing": {"label_smoothing": 0.1},
+    "accumulate": {"accumulate_grad_batches": 3},
+    "one cycle": {"lr_schedule": "one_cycle"},
+    "lr": {"lr": "auto"},
+    "statistics": {"batch_norm": "train"},
+}
+SETTINGS = pytest.mark.parametrize(
+    "settings", STRATEGIES.values(), ids=STRATEGIES.keys()
+)
+
+
+@SETTINGS
+def test_frozen_tensors_stay_and_fits_repeat(settings):
+    first, again = (deep(**settings).fit(ROWS, Y) for _ in range(2))
+    proba = first.predict_proba(ROWS_NEW)
+    np.testing.assert_array_equal(proba, again.predict_proba(ROWS_NEW))
+    before = deep(freeze="all").fit(ROWS, Y).backbone_.module.state_dict()
+    after = first.backbone_.module.state_dict()
+    prefix = first.backbone_.section("input", first.boundary_)
+    frozen = {*prefix.state_dict()}
+    assert frozen and after.keys() == before.keys()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed and not changed & frozen
+    if settings.get("adapter"):
+        assert all(after[name].ndim == 2 for name in changed)
+    if settings.get("batch_norm") != "train":
+        assert not any("running" in name for name in changed)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in STRATEGIES if name not in ("partial", "one cycle")]
+)
+def test_strategy_differs_from_the_plain_one(name):
+    settings = STRATEGIES[name]
+    plain = deep(max_epochs=settings.get("max_epochs", 2)).fit(ROWS, Y)
+    other = deep(**settings).fit(ROWS, Y)
+    difference = plain.predict_proba(ROWS_NEW) - other.predict_proba(ROWS_NEW)
+    assert abs(difference).max() > 1e-6
+
+
+def test_gradual_unfreezing_sees_each_image_once():
+    process_store().clear()
+    forward_passes().clear()
+    model = lite(freeze=5, unfreeze_every=1, max_epochs=5).fit(X, Y)
+    passed = sum(n for (_, start, _), n in forward_passes().items() if start == "input")
+    assert passed == len(X)
+    plain = lite(freeze=5, max_epochs=1).fit(X, Y)
+    assert model.boundary_ == plain.boundary_
+    assert model.n_trainable_parameters_ == plain.n_trainable_parameters_
+    assert [*model.module_.state_dict()] == [*plain.module_.state_dict()]
+    assert model.history_["epoch"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_gradual_unfreezing_that_ends_early():
+    with pytest.warns(UserWarning, match="ends before all stages are thawed"):
+        model = deep(freeze="none", unfreeze_every=2, max_epochs=2).fit(ROWS, Y)
+    assert model.predict(ROWS).shape == (36,)
+
+
+# Validation
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_early_stopping_restores_the_best_weights(given, ema):
+    model = deep(
+        early_stopping=True, n_iter_no_change=3, max_epochs=60, lr=0.1, ema=ema
+    )
+    held = {"X_val": ROWS_NEW, "y_val": Y_NEW} if given else {}
+    losses = model.fit(ROWS, Y, **held).history_["valid_loss"]
+    assert losses.argmin() == len(losses) - 4 < 56
+    if given:
+        proba = model.predict_proba(ROWS_NEW)[range(100), Y_NEW]
+        assert -np.log(proba).mean() == pytest.approx(losses.min(), rel=1e-4)
+
+
+def test_class_that_validation_lacks():
+    held = {"X_val": ROWS[Y < 2], "y_val": Y[Y < 2]}
+    for class_weight in (None, "balanced", {0: 3.0, 2: 0.5}):
+        model = deep(class_weight=class_weight).fit(ROWS, Y, **held)
+        assert model.history_["valid_loss"].notna().all()
+
+
+def test_label_that_training_lacks():
+    with pytest.raises(ValueError, match=r"not among the classes: \[2\]"):
+        deep().fit(ROWS[Y < 2], Y[Y < 2], X_val=ROWS, y_val=Y)
+
+
+# Transform
+
+
+def test_transform_is_what_the_head_sees():
+    model = deep().fit(ROWS, Y)
+    features = model.transform(ROWS_NEW)
+    assert features.shape == (100, 8) and features.dtype == np.float32
+    with torch.inference_mode():
+        scores = model.module_.network.head(torch.from_numpy(features)).numpy()
+    np.testing.assert_allclose(scores, model.decision_function(ROWS_NEW), rtol=1e-5)
+    names = [f"finetunedclassifier{i}" for i in range(8)]
+    assert model.get_feature_names_out().tolist() == names
+    frame = model.set_output(transform="pandas").transform(ROWS_NEW)
+    assert frame.columns.tolist() == names
+
+
+def test_transformer_in_a_pipeline():
+    pipeline = make_pipeline(deep(max_epochs=10), LogisticRegression(C=100))
+    assert pipeline.fit(ROWS, Y).score(ROWS_NEW, Y_NEW) > 0.7
+
+
+def test_test_time_augmentation_averages_scores():
+    model = lite(freeze="all", augment="crop").fit(X, Y)
+    plain = model.decision_function(X_NEW[:9])
+    one, again = (
+        model.set_params(tta=1).decision_function(X_NEW[:9]) for _ in range(2)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert abs(one - plain).max() > 1e-3
+    model.set_params(augment=lambda image: image)
+    np.testing.assert_allclose(model.decision_function(X_NEW[:9]), plain, rtol=1e-4)
+    with pytest.raises(ValueError, match="`tta` needs `augment`"):
+        model.set_params(augment=None).predict(X_NEW[:9])
+
+
+# Learning rates
+
+
+def test_rate_that_is_found():
+    model = deep(lr="auto").fit(ROWS, Y)
+    assert model.lr == "auto" and 1e-7 <= model.lr_ <= 10
+    assert model.lr_curve_.columns.tolist() == ["lr", "loss"]
+    fixed = deep(lr=model.lr_).fit(ROWS, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), fixed.predict_proba(ROWS_NEW)
+    )
+
+
+def test_schedule_of_torch():
+    model = deep(lr_schedule=torch.optim.lr_scheduler.ConstantLR).fit(ROWS, Y)
+    assert "event_lr" in model.history_ or len(model.history_) == 2
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"unfreeze_every": [None, 1]},
+        {"adapter": [None, "lora"]},
+        {"layer_decay": [1.0, 0.3], "head": ["linear", "mlp"]},
+        {"mixup": [0.0, 1.0], "ema": [None, 0.9], "l2_sp": [0.0, 1.0]},
+        {"lr_schedule": ["cosine", "one_cycle", "constant"]},
+    ],
+    ids=lambda grid: next(iter(grid)),
+)
+def test_grid_search(grid):
+    search = GridSearchCV(
+        deep(max_epochs=4), grid, cv=2, scoring="neg_log_loss", error_score="raise"
+    ).fit(ROWS, Y)
+    assert len({*search.cv_results_["mean_test_score"]}) > 1
+
+
+# Nonsense
+
+
+def test_training_that_diverges():
+    with pytest.raises(ValueError, match=r"The training diverged: .* \(it is 1e\+06;"):
+        deep(lr=1e6, max_epochs=30).fit(ROWS, Y)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_samples_that_are_all_alike(freeze):
+    model = tiny(freeze=freeze, lr=1e-6)
+    with pytest.warns(UserWarning, match="All 36 samples are equal: .* at `X\\[0\\]`"):
+        model.fit(np.ones((36, 64)), Y)
+    share = np.bincount(Y) / 36
+    np.testing.assert_allclose(
+        model.predict_proba(np.ones((1, 64)))[0], share, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_first_part_of_one_class(freeze):
+    model = deep(freeze=freeze, lr=0.01, lr_schedule="constant")
+    model.partial_fit(ROWS[Y == 1], Y[Y == 1], classes=[0, 1, 2])
+    assert {*model.predict(ROWS_NEW)} == {1}
+    for _ in range(60):
+        model.partial_fit(ROWS, Y)
+    assert model.score(ROWS, Y) > 0.6
+
+
+def test_fewer_samples_than_classes():
+    model = deep().partial_fit(ROWS[:3], Y[:3], classes=range(10))
+    assert model.predict_proba(ROWS).shape == (36, 10)
+    with pytest.raises(ValueError, match="`early_stopping` needs a class with two"):
+        deep(early_stopping=True).fit(ROWS[:3], Y[:3])

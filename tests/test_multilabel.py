@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import scipy.sparse
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import cross_val_predict
+
+from tests.test_classifier import ROWS, ROWS_NEW, Y_NEW, X, Y, lite, tiny
+
+# Round shapes, and straight ones: a sample may be both, or neither.
+LABELS = np.stack([Y == 0, Y == 1, Y != 2, Y != 0], axis=1).astype(int)
+LABELS_NEW = np.stack([Y_NEW == 0, Y_NEW == 1, Y_NEW != 2, Y_NEW != 0], axis=1)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_labels_are_independent(freeze):
+    model = tiny(freeze=freeze, max_epochs=20, C=1e4).fit(ROWS, LABELS)
+    scores, proba = model.decision_function(ROWS_NEW), model.predict_proba(ROWS_NEW)
+    assert scores.shape == proba.shape == (100, 4) and proba.dtype == np.float64
+    np.testing.assert_allclose(proba, expit(scores))
+    assert abs(proba.sum(axis=1) - 1).max() > 0.1
+    predicted = model.predict(ROWS_NEW)
+    np.testing.assert_array_equal(predicted, (proba > 0.5).astype(int))
+    assert predicted.dtype == int and model.classes_.tolist() == [0, 1, 2, 3]
+    assert (predicted == LABELS_NEW).mean() > 0.75
+    score = model.score(ROWS_NEW, LABELS_NEW)
+    assert score == accuracy_score(LABELS_NEW, predicted) > 0.4
+
+
+def test_probe_is_a_logistic_regression_for_each_label():
+    probe = tiny(freeze="all", C=3.0).fit(ROWS, LABELS)
+    features, new = probe.transform(ROWS), probe.transform(ROWS_NEW)
+    proba = probe.predict_proba(ROWS_NEW)
+    for column, y in enumerate(LABELS.T):
+        reference = LogisticRegression(C=3.0, tol=1e-8, max_iter=5000).fit(features, y)
+        expected = reference.predict_proba(new)[:, 1]
+        np.testing.assert_allclose(proba[:, column], expected, atol=1e-4)
+
+
+def test_strength_is_chosen():
+    model = tiny(freeze="all", C="auto").fit(ROWS, LABELS)
+    assert model.C_ != 1.0
+    fixed = tiny(freeze="all", C=model.C_).fit(ROWS, LABELS)
+    np.testing.assert_allclose(
+        model.predict_proba(ROWS_NEW), fixed.predict_proba(ROWS_NEW), atol=1e-6
+    )
+
+
+def test_training_starts_from_the_probe():
+    probe = tiny(freeze="all").fit(ROWS, LABELS)
+    model = tiny(freeze=1, lr=1e-9).fit(ROWS, LABELS)
+    np.testing.assert_allclose(
+        model.predict_proba(ROWS_NEW), probe.predict_proba(ROWS_NEW), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_forms_of_y_give_the_same_model(freeze):
+    expected = tiny(freeze=freeze).fit(ROWS, LABELS)
+    forms = [
+        scipy.sparse.csr_matrix(LABELS),
+        LABELS.astype(bool),
+        LABELS.astype(float),
+    ]
+    for y in forms:
+        model = tiny(freeze=freeze).fit(ROWS, y)
+        np.testing.assert_array_equal(
+            model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+        )
+        assert model.score(ROWS, y) == expected.score(ROWS, LABELS)
+
+
+def test_sparse_y_of_images():
+    model = lite(freeze="all").fit(X, scipy.sparse.coo_matrix(LABELS))
+    assert model.score(X, scipy.sparse.csr_matrix(LABELS)) > 0.9
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+@pytest.mark.parametrize("value", [0, 1])
+def test_column_with_one_value_is_always_predicted_so(freeze, value):
+    labels = LABELS.copy()
+    labels[:, 2] = value
+    model = tiny(freeze=freeze, C=100).fit(ROWS, labels)
+    assert (model.predict(ROWS_NEW)[:, 2] == value).all()
+    rest = tiny(freeze="all", C=100).fit(ROWS, LABELS[:, [0, 1, 3]])
+    if freeze == "all":
+        np.testing.assert_allclose(
+            model.predict_proba(ROWS_NEW)[:, [0, 1, 3]],
+            rest.predict_proba(ROWS_NEW),
+            atol=1e-5,
+        )
+
+
+def test_all_columns_with_one_value():
+    labels = np.tile([0, 1], (36, 1))
+    model = tiny(freeze=1).fit(ROWS, labels)
+    np.testing.assert_array_equal(model.predict(ROWS_NEW), np.tile([0, 1], (100, 1)))
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_weights_of_one_are_no_weights(freeze):
+    plain = tiny(freeze=freeze).fit(ROWS, LABELS)
+    weighted = tiny(freeze=freeze).fit(ROWS, LABELS, sample_weight=np.ones(36))
+    np.testing.assert_array_equal(
+        plain.predict_proba(ROWS_NEW), weighted.predict_proba(ROWS_NEW)
+    )
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
+    weight = np.random.RandomState(0).randint(0, 3, len(Y))
+    weighted = tiny(freeze=freeze, batch_size=8)
+    weighted.fit(ROWS, LABELS, sample_weight=weight)
+    repeated = tiny(freeze=freeze, batch_size=8)
+    repeated.fit(ROWS.repeat(weight, axis=0), LABELS.repeat(weight, axis=0))
+    plain = tiny(freeze=freeze, batch_size=8).fit(ROWS, LABELS)
+    proba = weighted.predict_proba(ROWS_NEW)
+    np.testing.assert_allclose(proba, repeated.predict_proba(ROWS_NEW), rtol=1e-5)
+    assert abs(proba - plain.predict_proba(ROWS_NEW)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"label_smoothing": 0.2},
+        {"mixup": 0.4},
+        {"early_stopping": True, "validation_fraction": 0.3},
+        {"head": "mlp"},
+        {"head": "cosine"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_of_training(settings):
+    settings = {"freeze": 1, "max_epochs": 40, "C": 1e4, "lr": 0.03, **settings}
+    first, again = (tiny(**settings).fit(ROWS, LABELS) for _ in range(2))
+    proba = first.predict_proba(ROWS_NEW)
+    np.testing.assert_array_equal(proba, again.predict_proba(ROWS_NEW))
+    assert ((proba > 0.5) == LABELS_NEW).mean() > 0.75
+
+
+def test_probabilities_in_cross_validation():
+    model = tiny(freeze="all", C=1e4)
+    proba = cross_val_predict(model, ROWS, LABELS, cv=3, method="predict_proba")
+    assert proba.shape == (36, 4)
+    assert ((proba > 0.5) == LABELS).mean() > 0.85
+
+
+def test_partial_fit_goes_on():
+    model = tiny(freeze=1, lr_schedule="constant").partial_fit(ROWS, LABELS)
+    before = model.history_["train_loss"].iloc[-1]
+    for _ in range(40):
+        model.partial_fit(ROWS, scipy.sparse.csr_matrix(LABELS))
+    assert len(model.history_) == 41
+    assert model.history_["train_loss"].iloc[-1] < 0.8 * before
+
+
+def test_probe_of_the_estimator_is_that_of_training():
+    model = tiny(freeze="all", C=2.0).fit(ROWS, LABELS)
+    row = model.history_.iloc[0]
+    proba = model.predict_proba(ROWS)
+    loss = -np.log(np.where(LABELS, proba, 1 - proba)).mean()
+    assert row["train_loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
+def test_class_weight_is_refused(class_weight):
+    message = "`class_weight` must be None for independent labels. Got .*sample_weight"
+    with pytest.raises(ValueError, match=message):
+        tiny(class_weight=class_weight).fit(ROWS, LABELS)
+
+
+def test_values_other_than_zero_and_one():
+    message = r"independent labels must hold 0 and 1 only. Got \[-1.0, 1.0\]"
+    with pytest.raises(ValueError, match=message):
+        tiny().fit(ROWS, 2 * LABELS - 1)
+
+
+def test_other_number_of_columns_later():
+    model = tiny(freeze=1).fit(ROWS, LABELS)
+    message = r"`y` must have a column for each of the 4 labels. Got shape \(36, 2\)"
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(ROWS, LABELS[:, :2])
+    with pytest.raises(ValueError, match=r"the 4 labels. Got shape \(36,\)"):
+        model.partial_fit(ROWS, Y)
+    with pytest.raises(ValueError, match=r"the 4 labels. Got shape \(36, 3\)"):
+        tiny(freeze=1).fit(ROWS, LABELS, X_val=ROWS, y_val=LABELS[:, :3])
+
+
+def test_no_weight_at_all():
+    with pytest.raises(ValueError, match="at least one non-zero|have weight zero"):
+        tiny(freeze=1).fit(ROWS, LABELS, sample_weight=np.zeros(36))

@@ -1,0 +1,367 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
+
+from sktransfer import FineTunedClassifier, FineTunedRegressor
+from tests.test_classifier import ROWS, ROWS_NEW, X, Y, lite, make_network, tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = """
+import os
+import sys
+import time
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from skorch.callbacks import Callback
+from torch import nn
+
+from sktransfer import FineTunedClassifier
+
+folder, log, pause, settings = sys.argv[1:]
+X, y = load_digits(n_class=3, return_X_y=True)
+X, y = X[:36] / 16, y[:36]
+
+
+def make_network():
+    return nn.Sequential(
+        nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8)
+    )
+
+
+class Log(Callback):
+    def on_epoch_begin(self, net, **kwargs):
+        if float(pause) and os.path.exists(log) and len(open(log).read()) == 5:
+            time.sleep(float(pause))  # the parent kills us here
+
+    def on_epoch_end(self, net, **kwargs):
+        with open(log, "a") as file:
+            file.write("x")
+
+
+model = FineTunedClassifier(
+    make_network,
+    max_epochs=12,
+    lr=1e-2,
+    batch_size=8,
+    dropout=0.2,
+    random_state=0,
+    callbacks=[Log()],
+    checkpoint=folder,
+    **eval(settings),
+)
+model.fit(X, y)
+np.savez(log + ".npz", **{k: v.numpy() for k, v in model.module_.state_dict().items()})
+"""
+
+
+def start(folder, log, settings, pause=0.0):
+    """Fit in a process of its own."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, folder, log, pause, settings]
+    return subprocess.Popen([*map(str, command)], env=environ)
+
+
+def wait_for_epochs(process, log, n):
+    while not (log.exists() and len(log.read_text()) >= n):
+        assert process.poll() is None, "the fit ended before it was killed"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"freeze": 1, "ema": 0.9, "mixup": 0.2},
+        {"freeze": "none", "unfreeze_every": 3, "lr_schedule": "one_cycle"},
+    ],
+    ids=["one phase", "gradual"],
+)
+def test_killed_fit_ends_as_if_it_had_not_been(tmp_path, settings):
+    folder, log, whole = tmp_path / "kept", tmp_path / "log", tmp_path / "whole"
+    killed = start(folder, log, settings, pause=60)
+    other = start(tmp_path / "other", whole, settings)
+    wait_for_epochs(killed, log, 5)  # of the second phase, if there are two
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert [*folder.glob("*.pt")]
+    assert start(folder, log, settings).wait() == 0
+    assert other.wait() == 0
+    assert len(whole.read_text()) == 12
+    # An epoch that had not been saved when the signal came is run again.
+    assert 12 <= len(log.read_text()) <= 13
+    resumed, uninterrupted = (np.load(f"{path}.npz") for path in (log, whole))
+    assert {*resumed} == {*uninterrupted}
+    for name in resumed:
+        np.testing.assert_array_equal(resumed[name], uninterrupted[name])
+    assert [*folder.iterdir()] == []
+
+
+EPOCHS = []
+
+
+class Stop(Callback):
+    """Breaks off after some epochs, once, and counts."""
+
+    def __init__(self, after=None):
+        self.after = after
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.after == len(EPOCHS):
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, net, **kwargs):
+        EPOCHS.append(len(net.history))
+
+
+def interrupt_and_resume(model, X, y, after=3):
+    """Return the model, resumed in a second fit, and how many epochs that had."""
+    EPOCHS.clear()
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).set_params(callbacks=[Stop(after)]).fit(X, y)
+    assert len(EPOCHS) == after
+    EPOCHS.clear()
+    return model.set_params(callbacks=[Stop()]).fit(X, y), len(EPOCHS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"head": "mlp"},
+        {"head": torch.nn.LazyLinear(3)},
+        {"lr": "auto"},
+        {"l2_sp": 0.1},
+        {"lr_schedule": torch.optim.lr_scheduler.ConstantLR},
+        {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 50},
+        {"batch_norm": "train", "accumulate_grad_batches": 2},
+        {"augment_activations": True},
+        {"adapter": "lora"},
+    ],
+    ids=str,
+)
+def test_interrupted_fit_goes_on(tmp_path, settings):
+    settings = {"freeze": 1, "max_epochs": 6, "batch_size": 8, **settings}
+    expected = tiny(**settings).fit(ROWS, Y)
+    model = tiny(**settings, checkpoint=tmp_path)
+    model, n_epochs = interrupt_and_resume(model, ROWS, Y)
+    assert n_epochs == 3 and len(model.history_) == 6
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+    )
+    assert [*model.history_["train_loss"]] == [*expected.history_["train_loss"]]
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("n_views", [None, 2])
+def test_interrupted_fit_draws_on_the_views(tmp_path, n_views):
+    settings = {"freeze": 8, "max_epochs": 4, "augment": "crop", "n_views": n_views}
+    expected = lite(**settings).fit(X, Y)
+    model, n_epochs = interrupt_and_resume(lite(**settings, checkpoint=tmp_path), X, Y)
+    assert n_epochs == 1
+    np.testing.assert_array_equal(
+        model.predict_proba(X[:4]), expected.predict_proba(X[:4])
+    )
+
+
+def test_interrupted_fit_of_a_regressor_goes_on(tmp_path):
+    settings = {"freeze": 1, "max_epochs": 6, "lr": 1e-2, "random_state": 0}
+    expected = FineTunedRegressor(make_network, **settings).fit(ROWS, Y)
+    model = FineTunedRegressor(make_network, checkpoint=tmp_path, **settings)
+    model, n_epochs = interrupt_and_resume(model, ROWS, Y)
+    assert n_epochs == 3
+    np.testing.assert_array_equal(model.predict(ROWS), expected.predict(ROWS))
+
+
+@pytest.mark.parametrize("change", ["data", "labels", "weights", "parameter"])
+def test_another_fit_does_not_resume(tmp_path, change):
+    model = tiny(freeze=1, max_epochs=4, checkpoint=tmp_path)
+    EPOCHS.clear()
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).set_params(callbacks=[Stop(2)]).fit(ROWS, Y)
+    EPOCHS.clear()
+    rows = ROWS + 0.01 if change == "data" else ROWS
+    y = Y[::-1] if change == "labels" else Y
+    weight = np.arange(36) + 1.0 if change == "weights" else None
+    model.set_params(callbacks=[Stop()], l2_sp=0.1 if change == "parameter" else 0.0)
+    model.fit(rows, y, sample_weight=weight)
+    assert len(EPOCHS) == 4
+    assert len([*tmp_path.iterdir()]) == 1  # that of the other fit
+
+
+def test_damaged_checkpoint(tmp_path):
+    model = tiny(freeze=1, max_epochs=4, checkpoint=tmp_path)
+    EPOCHS.clear()
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).set_params(callbacks=[Stop(2)]).fit(ROWS, Y)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="The checkpoint .* cannot be read .* Remove"):
+        model.fit(ROWS, Y)
+
+
+# Going on with a trained network
+
+
+@pytest.mark.parametrize("freeze", [1, "none"])
+def test_warm_start_goes_on(freeze):
+    model = tiny(freeze=freeze, warm_start=True, max_epochs=5).fit(ROWS, Y)
+    first = model.predict_proba(ROWS_NEW)
+    module, loss = model.module_, model.history_["train_loss"].iloc[0]
+    model.set_params(max_epochs=20).fit(ROWS, Y)
+    assert model.module_ is module
+    assert model.history_["epoch"].tolist() == [*range(1, 26)]
+    assert model.history_["train_loss"].iloc[-1] < loss
+    assert abs(model.predict_proba(ROWS_NEW) - first).max() > 1e-2
+
+
+def test_warm_start_begins_where_it_was():
+    model = tiny(freeze=1, warm_start=True, max_epochs=5).fit(ROWS, Y)
+    before = model.predict_proba(ROWS_NEW)
+    model.set_params(lr=1e-9).fit(ROWS, Y)
+    np.testing.assert_allclose(model.predict_proba(ROWS_NEW), before, atol=1e-5)
+    model.set_params(warm_start=False, max_epochs=2, lr=1e-2).fit(ROWS, Y)
+    expected = tiny(freeze=1).fit(ROWS, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+    )
+
+
+def test_warm_start_of_a_probe_solves_it_again():
+    model = tiny(freeze="all", warm_start=True).fit(ROWS[:18], Y[:18]).fit(ROWS, Y)
+    expected = tiny(freeze="all").fit(ROWS, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"adapter": "lora"}, {"batch_norm": "train"}])
+def test_going_on_leaves_the_frozen_tensors_alone(settings):
+    model = tiny(freeze=1, **settings).fit(ROWS, Y)
+    before = {k: v.clone() for k, v in model.backbone_.module.state_dict().items()}
+    model.partial_fit(ROWS, Y)
+    after = model.backbone_.module.state_dict()
+    assert {k for k in after if not torch.equal(after[k], before[k])} <= {
+        "2.weight",
+        "2.bias",
+    }
+    assert not torch.equal(after["2.weight"], before["2.weight"])
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_partial_fit_is_an_epoch(freeze):
+    model = tiny(freeze=freeze).partial_fit(ROWS, Y)
+    assert len(model.history_) == 1
+    for n_epochs in (2, 3):
+        assert model.partial_fit(ROWS[::-1], Y[::-1]) is model
+        assert len(model.history_) == n_epochs
+    assert model.score(ROWS, Y) > 0.5
+
+
+def test_pickling_in_between_changes_nothing():
+    model = tiny(freeze=1).partial_fit(ROWS, Y)
+    copy = pickle.loads(pickle.dumps(model)).partial_fit(ROWS, Y)
+    model.partial_fit(ROWS, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), copy.predict_proba(ROWS_NEW)
+    )
+    assert len(copy.history_) == 2
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_classes_that_come_later_are_learned(freeze):
+    model = tiny(freeze=freeze, lr=0.03, C=1.0, lr_schedule="constant")
+    known = Y < 2
+    model.partial_fit(ROWS[known], Y[known], classes=[0, 1, 2])
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert not np.isin(2, model.predict(ROWS[known]))
+    for _ in range(60):
+        model.partial_fit(ROWS, Y)
+    assert model.score(ROWS, Y) > 0.8
+
+
+def test_labels_that_are_no_classes():
+    message = r"`y` holds labels that are not among the classes: \[2\]. The classes are"
+    with pytest.raises(ValueError, match=message):
+        tiny().partial_fit(ROWS, Y, classes=[0, 1])
+    known = Y < 2
+    model = tiny(freeze=1, warm_start=True).fit(ROWS[known], Y[known])
+    for fit in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            fit(ROWS, Y)
+
+
+def test_classes_of_a_failed_call_are_forgotten():
+    model = tiny(freeze=1)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        model.partial_fit(ROWS, Y[1:], classes=[0, 1, 2, 3])
+    assert model.fit(ROWS, Y).classes_.tolist() == [0, 1, 2]
+
+
+# Another estimator's network
+
+
+def test_network_of_a_fitted_estimator():
+    source = tiny(freeze="none", max_epochs=5).fit(ROWS, Y)
+    before = {k: v.clone() for k, v in source.backbone_.module.state_dict().items()}
+    probe = tiny(backbone=source, freeze="all", C=1.0).fit(ROWS, Y % 2)
+    features, new = source.transform(ROWS), source.transform(ROWS_NEW)
+    np.testing.assert_array_equal(probe.transform(ROWS), features)
+    reference = LogisticRegression(tol=1e-6).fit(features, Y % 2)
+    np.testing.assert_allclose(
+        probe.predict_proba(ROWS_NEW), reference.predict_proba(new), atol=1e-3
+    )
+    tiny(backbone=source, freeze="none").fit(ROWS, Y % 2)
+    after = source.backbone_.module.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in after)
+
+
+def test_network_goes_from_a_regressor_to_a_classifier():
+    source = FineTunedRegressor(make_network, freeze="none", random_state=0)
+    source.fit(ROWS, ROWS.sum(axis=1))
+    model = tiny(backbone=source, freeze="all").fit(ROWS, Y)
+    np.testing.assert_array_equal(model.transform(ROWS), source.transform(ROWS))
+
+
+def test_network_of_images():
+    source = lite(freeze=8).fit(X, Y)
+    model = lite(backbone=source, freeze="all").set_params(image_size=None)
+    model.fit(X, Y)
+    np.testing.assert_allclose(
+        model.transform(X[:4]), source.transform(X[:4]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_estimator_that_is_not_fitted():
+    with pytest.raises(
+        NotFittedError, match="`backbone` is a FineTunedClassifier that"
+    ):
+        tiny(backbone=tiny()).fit(ROWS, Y)
+    source = tiny(freeze="none").fit(ROWS, Y)
+    with pytest.raises(NotFittedError, match="wrap it in sklearn.frozen.FrozenEstim"):
+        clone(tiny(backbone=source)).fit(ROWS, Y)
+
+
+def test_frozen_estimator_in_a_search():
+    source = tiny(freeze="none", max_epochs=5).fit(ROWS, Y)
+    model = tiny(backbone=FrozenEstimator(source))
+    search = GridSearchCV(model, {"freeze": [1, "all"]}, cv=2, error_score="raise")
+    search.fit(ROWS, Y % 2)
+    best = search.best_estimator_
+    assert isinstance(best, FineTunedClassifier)
+    first = best.backbone_.module.state_dict()["0.weight"]
+    assert torch.equal(first, source.backbone_.module.state_dict()["0.weight"])
