@@ -36,6 +36,15 @@ def test_choose_the_depth_takes_a_folder(folder, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_ways_to_fine_tune_learn(monkeypatch, tmp_path):
+    script = EXAMPLES / "03_fine_tuning" / "0010_ways_to_fine_tune.py"
+    monkeypatch.chdir(tmp_path)
+    table = runpy.run_path(str(script))["table"]
+    assert (table["held out"] > 0.6).all()
+    assert (tmp_path / "ways_to_fine_tune.png").is_file()
+
+
+@pytest.mark.slow
 def test_what_a_grid_search_computes_counts():
     script = EXAMPLES / "02_compute_once" / "0010_what_a_grid_search_computes.py"
     computed = runpy.run_path(str(script))["computed"]

@@ -1,0 +1,81 @@
+"""
+Ways to fine-tune
+=================
+
+How much of a network to train, in which order and how fast are parameters of the
+estimator. This example compares some of them on handwritten digits, which look little
+like the photographs that the network was trained on.
+"""
+
+# %%
+# Ten images a class
+# ------------------
+
+import time
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from sklearn.datasets import load_digits
+
+from sktransfer import FineTunedClassifier
+
+digits = load_digits()
+order = np.random.RandomState(0).permutation(len(digits.target))
+X, y = digits.images[order], digits.target[order]
+chosen = np.concatenate([np.flatnonzero(y == c)[:10] for c in range(10)])
+kept = np.setdiff1d(np.arange(len(y)), chosen)[:400]
+X_train, y_train, X_test, y_test = X[chosen], y[chosen], X[kept], y[kept]
+
+ways = {
+    "probe": {"freeze": "all"},
+    "last stages": {"freeze": 2 / 3},
+    "most stages": {"freeze": 1 / 3},
+    "one stage after the other": {"freeze": 1 / 3, "unfreeze_every": 1},
+    "lower stages slower": {"freeze": 1 / 3, "layer_decay": 0.7},
+    "random head": {"freeze": 1 / 3, "head_init": "random"},
+}
+
+# %%
+# Each is fitted on the same 100 images. Images of which the activations are known are
+# not computed again. `X_val` puts the loss on other images into `history_`.
+
+rows, histories = [], {}
+warnings.filterwarnings("ignore", message="`max_epochs=")
+for name, settings in ways.items():
+    model = FineTunedClassifier(
+        image_size=64, max_epochs=10, random_state=0, **settings
+    )
+    began = time.perf_counter()
+    model.fit(X_train, y_train, X_val=X_test, y_val=y_test)
+    rows.append(
+        {
+            "way": name,
+            "held out": model.score(X_test, y_test),
+            "trained parameters": model.n_trainable_parameters_,
+            "seconds": time.perf_counter() - began,
+        }
+    )
+    histories[name] = model.history_
+
+table = pd.DataFrame(rows).set_index("way")
+print(table.round(3))
+
+# %%
+# Overfitting, seen
+# -----------------
+#
+# All of them learn their 100 images by heart. What the loss on other images does in the
+# meantime differs.
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), sharex=True)
+for name, history in histories.items():
+    if "valid_loss" in history:  # a probe has no epochs
+        left.plot(history["epoch"], history["train_loss"], label=name)
+        right.plot(history["epoch"], history["valid_loss"], label=name)
+left.set(title="Images trained on", xlabel="Epoch", ylabel="Loss", yscale="log")
+right.set(title="Images kept aside", xlabel="Epoch")
+right.legend(fontsize="small")
+figure.tight_layout()
+figure.savefig("ways_to_fine_tune.png", dpi=100)
