@@ -18,6 +18,7 @@ ROWS = [
     ["backbones"],
     ["activations"],
     ["training"],
+    ["export"],
     ["_base"],
     ["estimators"],
     ["adaptation", "advice", "inspection"],

@@ -1,5 +1,7 @@
 """Activations of a set of samples, as training asks for them."""
 
+from contextlib import closing
+
 from sktransfer.activations._pass import Pass, gather
 from sktransfer.utils import get_config
 
@@ -74,10 +76,11 @@ def load_activations(backbone, target, samples, *, store, runtime):
     a_pass = Pass(backbone, [target], store=store, runtime=runtime)
     kept = [None] * len(samples)
     free = get_config()["memory_budget"]
-    for indices, (rows,) in a_pass.iterate(samples):
-        for i, row in zip(indices, rows, strict=True):
-            free -= row.nbytes
-            if free >= 0:
-                kept[i] = row
+    with closing(a_pass.iterate(samples)) as passed:
+        for indices, (rows,) in passed:
+            for i, row in zip(indices, rows, strict=True):
+                free -= row.nbytes
+                if free >= 0:
+                    kept[i] = row
     report = a_pass.report()
     return Activations(kept, samples, a_pass), report

@@ -4,6 +4,8 @@ import hashlib
 import os
 import threading
 
+from sktransfer.inputs import UnreadableSampleError
+
 __all__ = ["digest", "digest_samples", "file_digest"]
 
 _SIZE = 16
@@ -52,24 +54,45 @@ def _blake():
     return hashlib.blake2b(digest_size=_SIZE)
 
 
-def digest_samples(samples):
+def digest_samples(samples, failed=None):
     """Hash every sample by its content.
 
     Parameters
     ----------
     samples : Samples or VectorSamples
+    failed : dict or None, default=None
+        Samples that cannot be read are errors without it. With it they have None for a
+        digest; by their position, the dict gets the reasons.
 
     Returns
     -------
     list of bytes
         16 each. Files are hashed as they are, arrays by their pixels.
+
+    Raises
+    ------
+    UnreadableSampleError
+        If a sample cannot be read.
     """
     if samples.digests is not None:
         return samples.digests
-    return [_digest_content(samples.content(i)) for i in range(len(samples))]
+    digests = []
+    for i in range(len(samples)):
+        try:
+            digests.append(_digest_sample(samples, i))
+        except UnreadableSampleError as error:
+            if failed is None:
+                raise
+            failed[i] = error.reason
+            digests.append(None)
+    return digests
 
 
-def _digest_content(content):
-    if isinstance(content, str | os.PathLike):
-        return file_digest(os.fspath(content))
-    return digest(bytes(content))
+def _digest_sample(samples, i):
+    content = samples.content(i)
+    if not isinstance(content, str):
+        return digest(bytes(content))
+    try:
+        return file_digest(content)
+    except OSError as error:
+        raise samples.unreadable(i, error) from error

@@ -10,9 +10,11 @@ import threading
 import time
 import warnings
 import zlib
+from collections import OrderedDict
 
 import numpy as np
 
+from sktransfer.compute import in_forked_child
 from sktransfer.utils import get_config
 
 __all__ = ["DiskStore", "open_disk_store"]
@@ -34,8 +36,21 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS by_use ON entries (used);
 CREATE TABLE IF NOT EXISTS data (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 """
-_stores: dict[tuple[str, int], "DiskStore"] = {}
+_MOST = 8  # stores that are kept open
+_stores: OrderedDict[str, "DiskStore"] = OrderedDict()
 _stores_lock = threading.Lock()
+
+
+def _renew():
+    """Forget, in a forked process, what belongs to the one it was forked from."""
+    global _stores_lock
+    _stores_lock = threading.Lock()
+    _inherited.extend(_stores.values())
+    _stores.clear()
+
+
+_inherited: list["DiskStore"] = []  # whose connections are not ours to close
+in_forked_child(_renew)
 
 
 def open_disk_store(folder):
@@ -52,10 +67,12 @@ def open_disk_store(folder):
     """
     folder = os.path.abspath(os.fspath(folder))
     with _stores_lock:
-        store = _stores.get((folder, os.getpid()))
-        if store is None:
-            store = _stores[folder, os.getpid()] = DiskStore(folder)
-        return store
+        if folder not in _stores:
+            _stores[folder] = DiskStore(folder)
+        _stores.move_to_end(folder)
+        if len(_stores) > _MOST:
+            _stores.popitem(last=False)
+        return _stores[folder]
 
 
 class DiskStore:
@@ -141,12 +158,11 @@ class DiskStore:
             return default
 
     def _connect(self):
-        connection = getattr(self._connections, "value", None)
-        if connection is None or self._connections.pid != os.getpid():
-            connection = _open(self.folder, self.path)
-            self._connections.value = connection
-            self._connections.pid = os.getpid()
-        return connection
+        held = getattr(self._connections, "held", None)
+        if held is None or not held.is_of(self.path):
+            self._connections.held = None  # closed before another one is opened
+            held = self._connections.held = _Held(self.folder, self.path)
+        return held.connection
 
     def _give_up(self, error, writes):
         with self._lock:
@@ -159,6 +175,34 @@ class DiskStore:
             f"without it. {_advice(error)}",
             stacklevel=2,
         )
+
+
+class _Held:
+    """A connection of one thread, closed when the thread ends or the store goes."""
+
+    pid = 0
+
+    def __init__(self, folder, path):
+        self.connection = _open(folder, path)
+        self.identity = _identity(path)
+        self.pid = os.getpid()
+
+    def is_of(self, path):
+        """Whether it is this process's, and the file is still the one it opened."""
+        return self.pid == os.getpid() and self.identity == _identity(path)
+
+    def __del__(self):
+        if self.pid == os.getpid():  # a forked process must leave its parent's alone
+            self.connection.close()
+
+
+def _identity(path):
+    """Tell a file from another that took its place; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _advice(error):

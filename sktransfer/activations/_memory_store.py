@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 
+from sktransfer.compute import in_forked_child
 from sktransfer.utils import get_config
 
 __all__ = ["MemoryStore", "process_store"]
@@ -19,6 +20,11 @@ class MemoryStore:
         self._rows = OrderedDict()
         self._lock = threading.Lock()
         self.nbytes = 0
+
+    def renew(self):
+        """Go on in a forked process, where no other thread is left."""
+        self._lock = threading.Lock()
+        self.nbytes = sum(row.nbytes for row in self._rows.values())
 
     def __len__(self):
         return len(self._rows)
@@ -61,6 +67,7 @@ class MemoryStore:
 
 
 _process_store = MemoryStore()
+in_forked_child(_process_store.renew)
 
 
 def process_store():

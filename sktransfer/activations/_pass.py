@@ -2,8 +2,8 @@
 
 import logging
 import time
-import warnings
 from collections import Counter
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._engine import run_section
 from sktransfer.activations._price import Price, choose
 from sktransfer.activations._rows import to_rows, to_tensor
-from sktransfer.compute import synchronise
+from sktransfer.compute import halving, synchronise
 from sktransfer.inputs import iter_batches
 from sktransfer.utils import get_config
 
@@ -70,16 +70,20 @@ class Pass:
     store : Store or None
         None computes everything anew and keeps nothing.
     runtime : Runtime
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" leaves out samples that cannot be read.
 
     Attributes
     ----------
     prices : list of Price
         What the last computation measured and decided.
+    unreadable : dict of int to str or None
+        Which samples were left out, and why; None with "raise".
     n_stored, n_computed : int
         Samples found at all targets, and samples sent through the network.
     """
 
-    def __init__(self, backbone, targets, *, store, runtime):
+    def __init__(self, backbone, targets, *, store, runtime, on_error="raise"):
         self.backbone = backbone
         self.targets = targets
         self.runtime = runtime
@@ -88,6 +92,7 @@ class Pass:
         is_vector = backbone.preprocessing.kind == "vector"
         self.store = None if is_vector and cheap else store
         self.prices = []
+        self.unreadable = None if on_error == "raise" else {}
         self._kept_from = {}
         self._measuring = False
         self.n_stored = self.n_computed = 0
@@ -102,14 +107,14 @@ class Pass:
         Yields
         ------
         indices : list of int
-            Every index comes once, in any order.
+            Every index comes once, in any order, but those in ``unreadable``.
         rows : list of list of ndarray
             For each target, the row of each of these samples.
         """
         if self.store is None:
             yield from self._compute(samples, range(len(samples)), None, None)
             return
-        digests = digest_samples(samples)
+        digests = digest_samples(samples, self.unreadable)
         missing = yield from self._take_stored(digests)
         for start, indices in self._group_by_start(digests, missing):
             yield from self._compute(samples, indices, digests, start)
@@ -142,8 +147,9 @@ class Pass:
         """Yield what is stored at all targets; return the indices of the others."""
         spaces = [self._space(t.boundary, t.tap) for t in self.targets]
         missing = []
-        for first in range(0, len(digests), _LOOKUP):
-            chunk = range(first, min(first + _LOOKUP, len(digests)))
+        readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
+        for first in range(0, len(readable), _LOOKUP):
+            chunk = readable[first : first + _LOOKUP]
             found = self.store.get([s + digests[i] for s in spaces for i in chunk])
             whole = [i for i in chunk if all(s + digests[i] in found for s in spaces)]
             if whole:
@@ -190,13 +196,14 @@ class Pass:
         """Send samples on from a boundary and keep what pays; yields as `iterate`."""
         twins = _twins(indices, digests)
         way = self._way(start, self.order[-1])
-        done, kept = 0, self._kept_from.get(start)
+        kept = self._kept_from.get(start)
         stops = self._stops(way, kept)
         self._measuring = digests is not None and kept is None
         n = len(twins)
-        with tqdm(total=n, unit="sample", disable=not self.runtime.verbose) as bar:
-            for batch, seconds in self._batches(samples, twins, digests, start):
-                groups = twins[done : done + len(batch)]
+        # Whatever stops this, the threads that read are gone then.
+        under_way = closing(self._batches(samples, twins, digests, start))
+        with _bar(n, self.runtime.verbose) as bar, under_way as ready:
+            for groups, batch, seconds in ready:
                 states, clock = self._forward(batch, stops)
                 rows = [to_rows(_tap(t, states)) for t in self.targets]
                 yield _expand(groups, rows)
@@ -209,8 +216,8 @@ class Pass:
                     keys = [digests[group[0]] for group in groups]
                     self._keep(keys, states, rows, kept, start)
                 self.n_computed += len(batch)
-                done += len(batch)
-                bar.update(len(batch))
+                if bar is not None:
+                    bar.update(len(batch))
 
     def _stops(self, way, kept):
         """Boundaries to stop at: all until it is decided which are kept."""
@@ -221,28 +228,47 @@ class Pass:
         return [way[0], *(b for b in way[1:] if b in kept or b in self.order)]
 
     def _batches(self, samples, twins, digests, start):
-        """Yield batches at the start, and the seconds that each took to have."""
+        """Yield groups of twins, their batch at the start, and the seconds it took."""
         size, clock = self.runtime.batch_size, time.perf_counter()
-        indices = [group[0] for group in twins]
         if start is None:
-            chosen = samples.take(indices)
-            preprocessing = self.backbone.preprocessing
-            pin = self.runtime.device.type == "cuda"
-            for batch in iter_batches(chosen, preprocessing, size, pin_memory=pin):
-                yield batch, time.perf_counter() - clock
-                clock = time.perf_counter()
+            with closing(self._read(samples, twins, size)) as read:
+                for groups, batch in read:
+                    yield groups, batch, time.perf_counter() - clock
+                    clock = time.perf_counter()
             return
         space = self._space(start)
-        for first in range(0, len(indices), size):
-            chunk = indices[first : first + size]
+        for first in range(0, len(twins), size):
+            groups = twins[first : first + size]
+            chunk = [group[0] for group in groups]
             found = self.store.get([space + digests[i] for i in chunk])
             rows = [found.get(space + digests[i]) for i in chunk]
             gone = [i for i, row in zip(chunk, rows, strict=True) if row is None]
             if gone:  # forgotten since it was looked up
                 again = iter(self._read_again(samples.take(gone), start))
                 rows = [next(again) if row is None else row for row in rows]
-            yield to_tensor(rows), time.perf_counter() - clock
+            yield groups, to_tensor(rows), time.perf_counter() - clock
             clock = time.perf_counter()
+
+    def _read(self, samples, twins, size):
+        """Yield groups of twins and their batch, without those that cannot be read."""
+        failed = None if self.unreadable is None else {}
+        batches = iter_batches(
+            samples.take([group[0] for group in twins]),
+            self.backbone.preprocessing,
+            size,
+            pin_memory=self.runtime.device.type == "cuda",
+            failed=failed,
+        )
+        with closing(batches):
+            for number, batch in enumerate(batches):
+                groups = []
+                for k, group in enumerate(twins[number * size :][:size], number * size):
+                    if k in (failed or ()):
+                        self.unreadable |= dict.fromkeys(group, failed[k])
+                    else:
+                        groups.append(group)
+                if groups:
+                    yield groups, batch
 
     def _read_again(self, samples, boundary):
         fresh = Pass(
@@ -256,13 +282,14 @@ class Pass:
         Where the memory of the device is too small for a batch, it goes in halves, and
         so do those after it.
         """
-        while True:
-            try:
-                at_a_time = self.runtime.batch_size
-                parts = [self._run(z, stops) for z in batch.split(at_a_time)]
-                break
-            except torch.OutOfMemoryError as error:
-                self._halve(error)
+
+        def compute(size):
+            # Of the runtime, as batches are filled up to its size.
+            self.runtime = replace(self.runtime, batch_size=size)
+            return [self._run(z, stops) for z in batch.split(size)]
+
+        runtime = self.runtime
+        parts, _ = halving(compute, runtime.batch_size, runtime.device)
         if len(parts) == 1:
             return parts[0]
         states, clocks = zip(*parts, strict=True)
@@ -286,23 +313,6 @@ class Pass:
             states[stop] = z
             clock[stop] = time.perf_counter() - began
         return states, clock
-
-    def _halve(self, error):
-        if self.runtime.batch_size == 1:
-            raise MemoryError(
-                f"The memory of {self.runtime.device} is too small for one sample in "
-                f"{self.backbone.name}. Take a smaller `image_size` or backbone, or "
-                "device='cpu'."
-            ) from error
-        # Of the runtime, as batches are filled up to its size.
-        self.runtime = replace(self.runtime, batch_size=self.runtime.batch_size // 2)
-        if self.runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
-        warnings.warn(
-            f"The memory of {self.runtime.device} is too small for so many samples at "
-            f"a time: going on with {self.runtime.batch_size}. `batch_size` sets it.",
-            stacklevel=2,
-        )
 
     def _decide(self, states, clock, rows, n_samples):
         """Measure what keeping costs, and choose what is kept (set of boundaries)."""
@@ -351,6 +361,11 @@ class Pass:
         self.store.put(new)
 
 
+def _bar(n, verbose):
+    # tqdm starts a thread even for bars that it does not show.
+    return tqdm(total=n, unit="sample") if verbose else nullcontext()
+
+
 def _tap(target, states):
     z = states[target.boundary]
     return target.tap(z if z.dtype == torch.uint8 else z.float())
@@ -370,10 +385,11 @@ def gather(a_pass, samples):
         For each target, one row a sample.
     """
     results = [[None] * len(samples) for _ in a_pass.targets]
-    for indices, rows in a_pass.iterate(samples):
-        for result, of_target in zip(results, rows, strict=True):
-            for i, row in zip(indices, of_target, strict=True):
-                result[i] = row
+    with closing(a_pass.iterate(samples)) as passed:
+        for indices, rows in passed:
+            for result, of_target in zip(results, rows, strict=True):
+                for i, row in zip(indices, of_target, strict=True):
+                    result[i] = row
     return results
 
 

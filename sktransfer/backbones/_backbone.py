@@ -10,10 +10,11 @@ from functools import cached_property
 from torch import nn
 
 from sktransfer.backbones._anatomy import FEATURES, INPUT, OUTPUT, find_anatomies
-from sktransfer.backbones._fingerprint import fingerprint
+from sktransfer.backbones._fingerprint import fingerprint, fingerprint_tensors
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._trace import TraceError, section_graph, trace_network
-from sktransfer.utils import near_matches
+from sktransfer.compute import seeded
+from sktransfer.utils import near_matches, on_cpu
 
 __all__ = ["Backbone"]
 
@@ -115,6 +116,14 @@ class Backbone:
     @module.setter
     def module(self, module):
         self._module = module
+
+    @property
+    def _weights(self):
+        """The whole network, to look at: that of a fork is not copied for it."""
+        if self._module is None:
+            origin, _ = self._origin
+            return origin._weights
+        return self._module
 
     @property
     def stages(self):
@@ -316,6 +325,19 @@ class Backbone:
             self._fingerprints[boundary] = fingerprint(section)
         return self._fingerprints[boundary]
 
+    def weights_fingerprint(self, boundary):
+        """Return a text that changes with any weight before a boundary (str).
+
+        Unlike :meth:`prefix_fingerprint` it says nothing of the code, so that other
+        versions of the libraries give the same.
+
+        Parameters
+        ----------
+        boundary : str
+        """
+        section = self.owner(boundary).section(INPUT, boundary)
+        return fingerprint_tensors(section.state_dict())
+
     def activation_shape(self, boundary):
         """Return the shape of one sample's activation at a boundary (tuple).
 
@@ -415,7 +437,9 @@ class Backbone:
         for name in [n for n in vars(module) if n.startswith("_tensor_constant")]:
             delattr(module, name)
         example = self.preprocessing.example(3)
-        traces = {m: trace_network(module, example, training=m) for m in (False, True)}
+        modes = (False, True)
+        with seeded(0):  # other threads that need this network wait until it is done
+            traces = {m: trace_network(module, example, training=m) for m in modes}
         anatomies = find_anatomies(traces, module, self.classifier)
         if not anatomies[False].stages:
             raise TypeError(self._no_tensor(traces[False]))
@@ -426,8 +450,9 @@ class Backbone:
         return self._by_mode[False]
 
     def __getstate__(self):
-        # Graphs hold compiled functions; tracing again is cheap and exact.
-        twin = self._with_module(self.module)
+        # Graphs hold compiled functions; tracing again is cheap and exact. What is on
+        # a GPU could only be loaded where there is one.
+        twin = self._with_module(on_cpu(self._weights))
         return {k: v for k, v in vars(twin).items() if k != "_by_mode"}
 
     def __repr__(self):

@@ -10,7 +10,7 @@ import joblib
 import torch
 from torch import nn
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "fingerprint_tensors"]
 
 # Of these only the versions change the code, and their layers' classes are named.
 _LIBRARIES = ("timm", "torch", "torchvision")
@@ -35,10 +35,33 @@ def fingerprint(section):
         if layer is not section:
             digest.update(f"{name}: {_description(layer)}\n".encode())
     tensors = {**dict(section.named_parameters()), **dict(section.named_buffers())}
+    _update(digest, tensors)
+    return digest.hexdigest()[:32]
+
+
+def fingerprint_tensors(tensors):
+    """Hash tensors and their names, whatever computes with them.
+
+    Parameters
+    ----------
+    tensors : dict of str to torch.Tensor
+        A state dict.
+
+    Returns
+    -------
+    str
+        Hexadecimal, 32 digits. The same in every process, on any device and with any
+        versions of the libraries.
+    """
+    digest = hashlib.sha256()
+    _update(digest, tensors)
+    return digest.hexdigest()[:32]
+
+
+def _update(digest, tensors):
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_raw_bytes(tensor))
-    return digest.hexdigest()[:32]
 
 
 def _description(layer):

@@ -3,7 +3,6 @@
 import logging
 import os
 
-import torch
 from torch import nn
 
 from sktransfer.backbones._backbone import Backbone
@@ -17,6 +16,7 @@ from sktransfer.backbones._torchvision import (
     list_torchvision,
     load_torchvision,
 )
+from sktransfer.compute import seeded
 from sktransfer.utils import near_matches, spawn_seed
 
 __all__ = ["load_backbone", "resolve_name"]
@@ -106,8 +106,7 @@ def load_backbone(
     seed = spawn_seed(random_state)
 
     def make(function):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # of the CPU alone
+        with seeded(seed):
             return function()
 
     if isinstance(spec, Backbone):

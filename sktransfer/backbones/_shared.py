@@ -6,12 +6,21 @@ from collections import OrderedDict
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._load import load_backbone
+from sktransfer.compute import in_forked_child
 
 __all__ = ["shared_backbone"]
 
 _MOST = 4
 _lock = threading.RLock()
 _loaded: OrderedDict[tuple, Backbone] = OrderedDict()
+
+
+def _renew():
+    global _lock
+    _lock = threading.RLock()
+
+
+in_forked_child(_renew)
 
 
 def shared_backbone(spec, *, weights, image_size, seed):
@@ -34,10 +43,12 @@ def shared_backbone(spec, *, weights, image_size, seed):
     key = (spec, _identity(weights), size, seed if weights is None else None)
     with _lock:
         if key not in _loaded:
-            _loaded[key] = load_backbone(
+            backbone = load_backbone(
                 spec, weights=weights, image_size=image_size, random_state=seed
             )
-            _loaded[key].module.requires_grad_(False)
+            backbone.module.requires_grad_(False)
+            backbone.stages  # noqa: B018  # traced before other threads see it
+            _loaded[key] = backbone
         _loaded.move_to_end(key)
         if len(_loaded) > _MOST:
             _loaded.popitem(last=False)

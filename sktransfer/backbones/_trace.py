@@ -3,7 +3,9 @@
 import copy
 import math
 import operator
+import threading
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partialmethod
 
@@ -11,6 +13,8 @@ import torch
 import torchvision
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from sktransfer.compute import seeded
 
 __all__ = ["Call", "Trace", "TraceError", "section_graph", "trace_network"]
 
@@ -95,6 +99,7 @@ class _Tracer(fx.Tracer):
         self.leaves = leaves
         self.calls = [Call("", 0)]
         self.failed = None
+        self._thread = threading.get_ident()
         self._open = [self.calls[0]]
         self._count = 0
 
@@ -117,7 +122,18 @@ class _Tracer(fx.Tracer):
         self._count += 1
         return super().create_node(*args, **kwargs)
 
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        if self._is_of_another_thread():
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _is_of_another_thread(self):
+        # torch.fx records all modules of the process that are called meanwhile.
+        return threading.get_ident() != self._thread
+
     def call_module(self, m, forward, args, kwargs):
+        if self._is_of_another_thread():
+            return forward(*args, **kwargs)
         call = Call(self.path_of_module(m), self._count)
         self._open.append(call)
         try:
@@ -148,7 +164,7 @@ def _trace_graph(module):
     while True:
         tracer = _Tracer(leaves)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _proxies_forgotten(module):
                 warnings.simplefilter("ignore")  # the tracer's, about its own proxies
                 graph = tracer.trace(module)
         except Exception as error:
@@ -157,6 +173,25 @@ def _trace_graph(module):
             leaves.add(tracer.failed)
         else:
             return graph, tracer.calls[0]
+
+
+@contextmanager
+def _proxies_forgotten(module):
+    """Put back attributes, and caches in dicts, in which forward left a proxy.
+
+    Attention layers of timm, for instance, cache what they compute from their weights.
+    """
+    found = [d for m in module.modules() for d in (vars(m), *vars(m).values())]
+    kept = [(d, dict(d)) for d in found if isinstance(d, dict)]
+    try:
+        yield
+    finally:
+        for now, before in kept:
+            for key in [k for k, v in now.items() if isinstance(v, fx.Proxy)]:
+                if key in before:
+                    now[key] = before[key]
+                else:
+                    del now[key]
 
 
 _OUT_OF_PLACE = {
@@ -215,6 +250,12 @@ class _Recorder(fx.Interpreter):
         self.mutations = {}
         self.multiply_adds = {}
 
+    def record(self, x):
+        """Run all nodes; `run` starts a thread for a bar that it does not show."""
+        self.env, self.args_iter = {}, iter([x])
+        for node in self.graph.nodes:
+            self.env[node] = self.run_node(node)
+
     def run_node(self, n):
         if self.count:
             with FlopCounterMode(display=False) as counter:
@@ -257,7 +298,7 @@ def _record(module, graph, examples, *, count):
 
 def _run(module, graph, example, count):
     recorder = _Recorder(module, graph, count=count)
-    recorder.run(example)
+    recorder.record(example)
     return recorder
 
 
@@ -299,7 +340,7 @@ def trace_network(module, example, *, training=False):
     modes = {m: m.training for m in module.modules()}
     module.train(training)
     try:
-        with torch.random.fork_rng(devices=[]):  # dropout draws
+        with seeded(0):  # dropout draws; and torch.fx traces one network at a time
             graph, root = _trace_graph(module)
             examples = example[:2], example[:3]
             two, three = _record(module, graph, examples, count=not training)

@@ -3,6 +3,9 @@
 import contextlib
 import ctypes
 import functools
+import threading
+
+from sktransfer.compute._fork import in_forked_child
 
 __all__ = ["keep_freed_memory"]
 
@@ -10,6 +13,15 @@ __all__ = ["keep_freed_memory"]
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES, _USUAL_BYTES, _MAPPED_BYTES = 2**30, 2**26, 2**25
 _depth = 0
+_lock = threading.Lock()
+
+
+def _renew():
+    global _depth, _lock
+    _depth, _lock = 0, threading.Lock()
+
+
+in_forked_child(_renew)
 
 
 @contextlib.contextmanager
@@ -21,15 +33,20 @@ def keep_freed_memory():
     a step on a CPU. Afterwards freed memory goes back as it does in any process that
     has used large tensors. Without glibc nothing is changed.
     """
-    global _depth
-    _depth += 1
-    _set_threshold(_KEPT_BYTES)
+    _count(1)
     try:
         yield
     finally:
-        _depth -= 1
-        if _depth == 0:
-            _set_threshold(_USUAL_BYTES)
+        _count(-1)
+
+
+def _count(change):
+    """Count those who want it, in all threads; the first and the last change it."""
+    global _depth
+    with _lock:
+        before, _depth = _depth, max(0, _depth + change)
+        if (before > 0) != (_depth > 0):
+            _set_threshold(_KEPT_BYTES if _depth else _USUAL_BYTES)
 
 
 def _set_threshold(n_bytes):

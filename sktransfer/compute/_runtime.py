@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sktransfer.compute._fork import one_thread_in_forks
+
 __all__ = ["Runtime", "pad_rows", "synchronise"]
 
 
@@ -26,6 +28,9 @@ class Runtime:
     batch_size: int
     precision: str = "float32"
     verbose: int = 0
+
+    def __post_init__(self):
+        one_thread_in_forks()
 
     @property
     def key(self):

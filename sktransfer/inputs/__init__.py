@@ -5,6 +5,7 @@ lazy interface, `iter_batches` decodes and prepares them in batches, and a
 preprocessing, which comes with the weights, makes the batches model inputs.
 """
 
+from sktransfer.inputs._arrays import to_numpy
 from sktransfer.inputs._augment import (
     PRESETS,
     AugmentedSamples,
@@ -12,8 +13,9 @@ from sktransfer.inputs._augment import (
 )
 from sktransfer.inputs._decode import open_image
 from sktransfer.inputs._image import ImagePreprocessing
-from sktransfer.inputs._loader import iter_batches
+from sktransfer.inputs._loader import find_unreadable, iter_batches
 from sktransfer.inputs._samples import Samples, as_samples
+from sktransfer.inputs._unreadable import UnreadableSampleError
 from sktransfer.inputs._vector import VectorPreprocessing, VectorSamples
 
 __all__ = [
@@ -21,10 +23,13 @@ __all__ = [
     "AugmentedSamples",
     "ImagePreprocessing",
     "Samples",
+    "UnreadableSampleError",
     "VectorPreprocessing",
     "VectorSamples",
     "as_samples",
+    "find_unreadable",
     "iter_batches",
     "open_image",
     "preset_augmentation",
+    "to_numpy",
 ]

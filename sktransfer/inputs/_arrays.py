@@ -10,21 +10,51 @@ from sktransfer.inputs._value_range import to_uint8
 
 CHANNELS_LAST = (1, 3, 4)
 CHANNELS_FIRST = (1, 3)
+FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 def to_numpy(values):
-    """Return an array for a tensor or any array-like, without a copy if possible."""
+    """Return an array for a tensor or any array-like, without a copy if possible.
+
+    Parameters
+    ----------
+    values : Tensor or array-like
+        A tensor may be on any device, and have a gradient.
+
+    Returns
+    -------
+    values : ndarray
+        Of float32 where numpy does not have the dtype.
+
+    Raises
+    ------
+    TypeError
+        If a tensor is sparse or nested, or has no values.
+    """
     if not isinstance(values, torch.Tensor):
         return np.asarray(values)
+    _check_tensor(values)
+    values = values.detach().cpu()
+    if values.is_floating_point() and values.dtype not in FLOATS_OF_NUMPY:
+        values = values.float()
+    return values.resolve_conj().resolve_neg().numpy()
+
+
+def _check_tensor(values):
+    if values.is_nested:
+        raise TypeError(
+            "Samples must be dense. Got a nested tensor; pass `list(X.unbind())`."
+        )
     if values.layout != torch.strided:
         raise TypeError(
             f"Samples must be dense. Got a tensor of layout {values.layout}; "
             "pass `X.to_dense()`."
         )
-    values = values.detach().cpu()
-    if values.dtype == torch.bfloat16:
-        values = values.float()
-    return values.resolve_conj().resolve_neg().numpy()
+    if values.is_meta:
+        raise TypeError(
+            "Samples must have values. Got a tensor on the device 'meta', which holds "
+            "none; make it on another device."
+        )
 
 
 def check_image_shape(image_shape):
@@ -84,6 +114,8 @@ def channels_last(array, image_shape=None):
         If the shape is not that of an image or does not agree with `image_shape`.
     """
     shape = array.shape
+    if array.size == 0:
+        raise ValueError(f"An image must have at least one pixel. Got shape {shape}.")
     if array.ndim == 1:
         array = _unflatten(array, image_shape)
     if array.ndim == 2:
@@ -100,8 +132,6 @@ def channels_last(array, image_shape=None):
                 f"in its first. Got shape {shape}; select or convert the channels."
             )
         array = np.moveaxis(array, 0, 2)
-    if array.size == 0:
-        raise ValueError(f"An image must have at least one pixel. Got shape {shape}.")
     if image_shape is not None and image_shape not in _shapes_of(array):
         raise ValueError(
             f"Arrays must agree with `image_shape`={image_shape}. Got shape {shape}; "

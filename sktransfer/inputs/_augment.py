@@ -1,10 +1,10 @@
 """Random views of images, each fixed by a seed of its own."""
 
-import threading
-
 import torch
 from PIL import Image
 from torchvision.transforms import v2
+
+from sktransfer.compute import seeded
 
 __all__ = ["PRESETS", "AugmentedSamples", "preset_augmentation"]
 
@@ -18,8 +18,6 @@ _CROP_SCALES = {
     "strong": (0.08, 1.0),
 }
 _JITTER = 0.3
-# Transforms draw from torch's global generator, which all threads share.
-_LOCK = threading.Lock()
 
 
 def preset_augmentation(name, preprocessing):
@@ -96,8 +94,7 @@ class AugmentedSamples:
         """
         image = self._samples[i]
         try:
-            with _LOCK, torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(self._seeds[i])  # of the CPU alone
+            with seeded(self._seeds[i]):
                 view = self._augment(image)
         except Exception as error:
             raise ValueError(

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from sktransfer.inputs._arrays import channels_last, to_numpy
 from sktransfer.inputs._datasets import DatasetItems, read_dataset, stack_labels
+from sktransfer.inputs._unreadable import Unreadable
 
 KINDS = (
     "a list of paths, of PIL images, of arrays or of encoded images, an array or "
@@ -20,7 +21,7 @@ KINDS = (
 WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
 
 
-def collect(X, image_shape=None):
+def collect(X, image_shape=None, on_error="raise"):
     """Return the raw samples of X by index, each one checked as far as is cheap.
 
     Parameters
@@ -29,11 +30,14 @@ def collect(X, image_shape=None):
         The samples.
     image_shape : tuple of int or None, default=None
         Shape of an array sample.
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" leaves samples that cannot be read to who reads them.
 
     Returns
     -------
     items : ndarray of shape (n, ...), list or DatasetItems
-        A list holds str (paths), bytes (encoded images), PIL images and arrays.
+        A list holds str (paths), bytes (encoded images), PIL images, arrays and, in
+        place of samples that cannot be read, `Unreadable`.
     indices : ndarray of int of shape (n_samples,) or None
         The items that are samples, in order; None for all.
     labels : callable or None
@@ -44,7 +48,8 @@ def collect(X, image_shape=None):
     TypeError
         If X or a sample is of no kind that can be read.
     ValueError
-        If X is empty, a file is missing, or a shape is not that of an image.
+        If X is empty, a file or a value is missing, or a shape is not that of an
+        image.
     """
     indices = labels = None
     if isinstance(X, Dataset):
@@ -61,7 +66,9 @@ def collect(X, image_shape=None):
     elif not isinstance(items, DatasetItems):
         rows = range(n_samples) if indices is None else indices
         for row, index in enumerate(rows):
-            _check_item(items[index], row, image_shape)
+            items[index] = _check_item(items[index], image_shape)
+            if on_error == "raise" and isinstance(items[index], Unreadable):
+                raise items[index].error(row)
     return items, indices, labels
 
 
@@ -99,12 +106,19 @@ def _as_items(X):
         )
     if isinstance(X, Sequence):
         return [_as_item(item, row) for row, item in enumerate(X)]
-    if not hasattr(X, "__len__") or isinstance(X, (dict, set, frozenset)):
+    has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
+    if not has_items or isinstance(X, (dict, set, frozenset)):
+        way_out = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
         raise TypeError(
             f"X must be a collection with a length and an order: {KINDS}. Got "
-            f"{type(X).__name__}; pass `list(X)` of its samples."
+            f"{type(X).__name__}{way_out}."
         )
     array = to_numpy(X)
+    if array.ndim == 0:
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got a single value; pass a "
+            "list, `[X]`."
+        )
     if array.dtype.kind not in "OSUT":
         return array
     if array.ndim == 2 and array.shape[1] == 1:
@@ -126,7 +140,7 @@ def _as_numbers(array):
 
 
 def _as_item(item, row):
-    """Return one sample as str, bytes, PIL image or ndarray."""
+    """Return one sample as str, bytes, PIL image, ndarray or Unreadable."""
     if isinstance(item, (Image.Image, bytes)):
         return item
     if isinstance(item, (str, os.PathLike)):
@@ -141,25 +155,21 @@ def _as_item(item, row):
             f"sample {row}; pass the images as X and the labels as y."
         )
     if isinstance(item, (list, tuple)):
-        return _nested(item, row)
+        return _nested(item)
     if _is_missing(item):
-        raise ValueError(
-            f"X must have no missing values. Got {item!r} as sample {row}; drop the "
-            "sample or fill in its path."
-        )
+        return Unreadable(f"the value is missing ({item!r})")
     raise TypeError(
         "A sample must be a path, a PIL image, an array, a tensor or the bytes of an "
         f"image file. Got {item!r} ({type(item).__name__}) as sample {row}."
     )
 
 
-def _nested(item, row):
+def _nested(item):
     try:
         return np.asarray(item)
     except ValueError as error:
-        raise ValueError(
-            f"Nested lists must have rows of one length. Sample {row} has not."
-        ) from error
+        reason = "nested lists must have rows of one length"
+        return Unreadable(reason, cause=error)
 
 
 def _is_missing(item):
@@ -173,7 +183,13 @@ def _check_images(images, image_shape):
     if not 2 <= images.ndim <= 4:
         raise ValueError(
             "An array of images must have 2 (flat rows), 3 (gray) or 4 (colour) "
-            f"dimensions. Got {images.ndim}, shape {shape}."
+            f"dimensions. Got {images.ndim}, shape {shape}. Reshape your data; one "
+            "image is `X[None]`."
+        )
+    if images.ndim == 2 and shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is "
+            "required."
         )
     if images.ndim == 3 and image_shape is None:
         if shape[2] in (3, 4) and min(shape[:2]) > 4:
@@ -184,20 +200,20 @@ def _check_images(images, image_shape):
     channels_last(images[0], image_shape)
 
 
-def _check_item(item, row, image_shape):
+def _check_item(item, image_shape):
+    """Return the item, or Unreadable in its place."""
     if isinstance(item, np.ndarray):
         try:
             channels_last(item, image_shape)
         except ValueError as error:
-            raise ValueError(f"Sample {row}: {error}") from error
+            return Unreadable(str(error), cause=error)
     if not isinstance(item, str) or os.path.isfile(item):
-        return
+        return item
     if os.path.isdir(item):
-        raise ValueError(
-            f"Paths must be image files. Sample {row} ({item!r}) is a directory; pass "
-            "the files in it, or `torchvision.datasets.ImageFolder` of its parent."
+        reason = (
+            "it is a directory; pass the files in it, or "
+            "`torchvision.datasets.ImageFolder` of its parent"
         )
-    raise ValueError(
-        f"Paths must be image files. Sample {row} ({item!r}) does not exist; check "
-        f"the path, which is relative to {os.getcwd()!r} unless it is absolute."
-    )
+    else:
+        reason = f"the file does not exist; relative paths start at {os.getcwd()!r}"
+    return Unreadable(reason, item)

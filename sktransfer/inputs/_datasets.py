@@ -11,6 +11,7 @@ from torchvision.datasets import DatasetFolder
 from torchvision.datasets.folder import default_loader
 
 from sktransfer.inputs._arrays import to_numpy
+from sktransfer.inputs._unreadable import Unreadable, explain
 
 # Datasets are written for one thread per process: `FakeData`, for one, sets the
 # global seed in each read.
@@ -34,11 +35,11 @@ class DatasetItems:
         return len(self.dataset)
 
     def __getitem__(self, index):
-        """Return the image of one item, with tensors as arrays."""
+        """Return the image of one item, with tensors as arrays; or Unreadable."""
         image, _ = self.pair(index)
         if isinstance(image, (torch.Tensor, np.ndarray)):
             return to_numpy(image)
-        if isinstance(image, (str, bytes, Image.Image)):
+        if isinstance(image, (str, bytes, Image.Image, Unreadable)):
             return image
         raise TypeError(
             "The items of a dataset must be an image or a pair (image, label). Got "
@@ -46,9 +47,17 @@ class DatasetItems:
         )
 
     def pair(self, index):
-        """Return (image, label) of one item; a missing label is None."""
-        with _LOCK:
-            item = self.dataset[int(index)]
+        """Return (image, label) of one item; a missing label is None.
+
+        Where the dataset fails to give the item, Unreadable stands for the image.
+        """
+        try:
+            with _LOCK:
+                item = self.dataset[int(index)]
+        except MemoryError:
+            raise
+        except Exception as error:
+            return Unreadable(explain(error), self.name(index), error), None
         if not isinstance(item, (tuple, list)):
             return item, None
         if len(item) != 2:
@@ -81,14 +90,23 @@ class DatasetItems:
         """
         targets = getattr(self.dataset, "targets", None)
         if targets is None or len(targets) != len(self.dataset):
-            labels = [self.pair(index)[1] for index in indices]
-            return (
-                None if any(label is None for label in labels) else stack_labels(labels)
-            )
+            return self._read_labels(indices)
         transform = getattr(self.dataset, "target_transform", None)
         if transform is None:
             return stack_labels(targets)[indices]
         return stack_labels([transform(targets[index]) for index in indices])
+
+    def _read_labels(self, indices):
+        """Return the labels of items that have to be read for them."""
+        labels = []
+        for row, index in enumerate(indices):
+            image, label = self.pair(index)
+            if isinstance(image, Unreadable):
+                raise image.error(row)
+            if label is None:
+                return None
+            labels.append(label)
+        return stack_labels(labels)
 
 
 def stack_labels(labels):

@@ -7,13 +7,14 @@ import threading
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sktransfer.inputs._arrays import array_to_image, over_white, to_numpy
 from sktransfer.inputs._value_range import check_value_range, resolve_value_range
 
 # A PIL image that was opened but not read yet is read by one thread only.
 _LOCKS = tuple(threading.Lock() for _ in range(64))
+_SHOWN = 16  # bytes of a file that is no image
 
 
 def open_image(source, *, image_shape=None, value_range="auto"):
@@ -40,16 +41,15 @@ def open_image(source, *, image_shape=None, value_range="auto"):
     TypeError
         If `source` is nothing of the above.
     ValueError
-        If the values or the shape cannot be those of an image.
+        If the values or the shape cannot be those of an image, or the image has more
+        pixels than Pillow opens.
     OSError
         If a file is missing, truncated or not an image.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
     if isinstance(source, (str, os.PathLike, io.BytesIO)):
-        with Image.open(source) as image:
-            image.load()
-            return _to_rgb(_upright(image))
+        return _open_encoded(source)
     if isinstance(source, Image.Image):
         with _LOCKS[id(source) // 16 % len(_LOCKS)]:
             source.load()
@@ -63,6 +63,32 @@ def open_image(source, *, image_shape=None, value_range="auto"):
         "An image must be a path, the bytes of an image file, a PIL image, an array "
         f"or a tensor. Got {source!r} ({type(source).__name__})."
     )
+
+
+def _open_encoded(source):
+    try:
+        with Image.open(source) as image:
+            image.load()
+            return _to_rgb(_upright(image))
+    except UnidentifiedImageError as error:
+        raise UnidentifiedImageError(_why_unknown(source)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"{error} If you trust it, set `PIL.Image.MAX_IMAGE_PIXELS` to more "
+            "pixels, or to None for no limit."
+        ) from error
+
+
+def _why_unknown(source):
+    """Say what a file or bytes are that Pillow takes for no image."""
+    if isinstance(source, io.BytesIO):
+        start = source.getvalue()[:_SHOWN]
+    else:
+        with open(source, "rb") as file:
+            start = file.read(_SHOWN)
+    if not start:
+        return "it is empty, of 0 bytes"
+    return f"it is no image that Pillow knows how to read; it begins with {start!r}"
 
 
 def _upright(image):

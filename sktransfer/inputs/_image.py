@@ -173,6 +173,21 @@ class ImagePreprocessing:
             f"interpolation={self.interpolation};mean={self.mean};std={self.std}"
         )
 
+    def resized_size(self, height, width):
+        """Return the size that an image is resized to, before the crop.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the image, in px.
+
+        Returns
+        -------
+        size : tuple of int, (h, w)
+            With torchvision's rounding.
+        """
+        return _resized_size(height, width, self.resize)
+
     def with_size(self, image_size):
         """Return the same preprocessing for model inputs of another size.
 

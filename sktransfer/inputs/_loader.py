@@ -7,11 +7,20 @@ from numbers import Integral
 
 import torch
 
+from sktransfer.inputs._unreadable import UnreadableSampleError
+
 AHEAD = 2  # batches under way while the consumer works on one
+_SURVEYED = 32  # samples a batch, where nobody uses them
 
 
 def iter_batches(
-    samples, preprocessing, batch_size, *, n_threads=None, pin_memory=False
+    samples,
+    preprocessing,
+    batch_size,
+    *,
+    n_threads=None,
+    pin_memory=False,
+    failed=None,
 ):
     """Yield the samples in order, prepared and in batches.
 
@@ -42,8 +51,9 @@ def iter_batches(
     Raises
     ------
     ValueError
-        If a parameter is no positive int, or a sample cannot be read: the first
-        such sample, with its position in X and its path.
+        If a parameter is no positive int.
+    UnreadableSampleError
+        If a sample cannot be read: the first such, with its position in X and its path.
     """
     _check_count("batch_size", batch_size)
     if n_threads is not None:
@@ -53,7 +63,29 @@ def iter_batches(
     if preprocessing.kind == "vector":
         return (torch.from_numpy(samples.rows(*span)) for span in spans)
     n_threads = n_threads or min(8, available_cpus(), torch.get_num_threads())
-    return _iter_images(samples, preprocessing, spans, n_threads, pin_memory)
+    reader = _Reader(samples, preprocessing, failed)
+    return _iter_images(reader, spans, n_threads, pin_memory)
+
+
+def find_unreadable(samples, preprocessing):
+    """Read all samples and tell which of them cannot be read.
+
+    Parameters
+    ----------
+    samples : Samples or VectorSamples
+        What `as_samples` returns.
+    preprocessing : ImagePreprocessing or VectorPreprocessing
+        Prepares the samples.
+
+    Returns
+    -------
+    reasons : dict of int to str
+        By the position of the sample, in order.
+    """
+    failed = {}
+    for _ in iter_batches(samples, preprocessing, _SURVEYED, failed=failed):
+        pass
+    return dict(sorted(failed.items()))
 
 
 def available_cpus():
@@ -69,32 +101,55 @@ def _check_count(name, value):
     raise ValueError(f"`{name}` must be a positive int. Got {value!r}.")
 
 
-def _iter_images(samples, preprocessing, spans, n_threads, pin_memory):
+class _Reader:
+    """Reads and prepares samples, and notes which cannot be read if it may."""
+
+    def __init__(self, samples, preprocessing, failed):
+        self.samples = samples
+        self.preprocessing = preprocessing
+        self.failed = failed
+
+    def empty_batch(self, size, pin_memory):
+        shape = (size, *self.preprocessing.input_shape[1:], 3)
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+
+    def read(self, i, pixels):
+        try:
+            pixels[:] = self.preprocessing.prepare(self.samples[i])
+        except UnreadableSampleError as error:
+            if self.failed is None:
+                raise
+            self.failed[i] = error.reason
+
+    def without_failed(self, batch, start):
+        read = [k for k in range(len(batch)) if start + k not in (self.failed or ())]
+        return batch if len(read) == len(batch) else batch[read]
+
+
+def _iter_images(reader, spans, n_threads, pin_memory):
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sktransfer-inputs")
     spans, pending = iter(spans), deque()
 
     def submit():
-        for span in spans:
-            shape = (span[1] - span[0], *preprocessing.input_shape[1:], 3)
-            batch = torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
-            futures = _fill(pool, samples, preprocessing, batch, span[0], n_threads)
-            pending.append((batch, futures))
+        for start, stop in spans:
+            batch = reader.empty_batch(stop - start, pin_memory)
+            pending.append((start, batch, _fill(pool, reader, batch, start, n_threads)))
             return
 
     try:
         for _ in range(AHEAD):
             submit()
         while pending:
-            batch, futures = pending.popleft()
+            start, batch, futures = pending.popleft()
             for future in futures:
                 future.result()
             submit()
-            yield batch
+            yield reader.without_failed(batch, start)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _fill(pool, samples, preprocessing, batch, start, n_threads):
+def _fill(pool, reader, batch, start, n_threads):
     """Have the threads fill one batch; return what to wait for."""
     stop, pixels = start + len(batch), batch.numpy()
     # A few chunks per thread: less to schedule, and still an even load.
@@ -102,6 +157,6 @@ def _fill(pool, samples, preprocessing, batch, start, n_threads):
 
     def fill(first):
         for i in range(first, min(first + step, stop)):
-            pixels[i - start] = preprocessing.prepare(samples[i])
+            reader.read(i, pixels[i - start])
 
     return [pool.submit(fill, first) for first in range(start, stop, step)]

@@ -7,11 +7,14 @@ from sktransfer.inputs._arrays import check_image_shape
 from sktransfer.inputs._containers import collect
 from sktransfer.inputs._datasets import DatasetItems
 from sktransfer.inputs._decode import open_image
+from sktransfer.inputs._unreadable import Unreadable, UnreadableSampleError, explain
 from sktransfer.inputs._value_range import resolve_value_range
 from sktransfer.inputs._vector import VectorSamples
 
 
-def as_samples(X, preprocessing, *, image_shape=None, value_range="auto"):
+def as_samples(
+    X, preprocessing, *, image_shape=None, value_range="auto", on_error="raise"
+):
     """Return X as samples that are read one by one, when they are asked for.
 
     Parameters
@@ -32,6 +35,11 @@ def as_samples(X, preprocessing, *, image_shape=None, value_range="auto"):
         The values in arrays that stand for black and for full intensity. "auto"
         and None decide over all of X: by the dtype for uint8, uint16 and bool,
         else by the values. bool is black and white whatever the range.
+    on_error : {"raise", "warn"}, default="raise"
+        What becomes of image samples that cannot be read: "raise" raises for those
+        that can be told without reading them; with "warn" all of them raise when they
+        are read. What is no sample at all, such as a number among paths, is an error
+        in any case.
 
     Returns
     -------
@@ -43,16 +51,16 @@ def as_samples(X, preprocessing, *, image_shape=None, value_range="auto"):
     TypeError
         If X or one of its samples is of no kind that can be read.
     ValueError
-        If X is empty, a file is missing, or a shape or a value is not that of an
-        image.
+        If X is empty, a file or value is missing, or a shape or a value is not that of
+        an image.
     """
     if isinstance(X, (Samples, VectorSamples)):
         return X
     if preprocessing.kind == "vector":
         return VectorSamples(X, preprocessing.n_features)
     image_shape = check_image_shape(image_shape)
-    items, indices, labels = collect(X, image_shape)
-    value_range = resolve_value_range(items, value_range, indices)
+    items, indices, labels = collect(X, image_shape, on_error)
+    value_range = resolve_value_range(items, value_range, indices, on_error)
     return Samples(
         items,
         indices,
@@ -118,23 +126,21 @@ class Samples:
 
         Raises
         ------
-        ValueError
+        UnreadableSampleError
             If it cannot be read, with its position in X and its path.
         """
         index = self._indices[i]
         try:
+            item = self._items[index]
+            if isinstance(item, Unreadable):
+                raise item.error(int(self._rows[i]))
             return open_image(
-                self._items[index],
-                image_shape=self._image_shape,
-                value_range=self.value_range,
+                item, image_shape=self._image_shape, value_range=self.value_range
             )
-        except MemoryError:
+        except (MemoryError, UnreadableSampleError):
             raise
         except Exception as error:
-            raise ValueError(
-                f"Samples must be readable images. Got {self.describe(i)}, which is "
-                f"not; replace it or leave it out. The reason: {error}"
-            ) from error
+            raise self.unreadable(i, error) from error
 
     @property
     def labels(self):
@@ -172,8 +178,27 @@ class Samples:
 
     def describe(self, i):
         """Return the words for sample `i` in messages, as "sample 3 ('a/b.png')"."""
-        name = _name_of(self._items, self._indices[i])
-        return f"sample {self._rows[i]}" + (f" ({name!r})" if name else "")
+        return UnreadableSampleError(self._rows[i], self.name(i), "").where
+
+    def name(self, i):
+        """Return the path of sample `i`, None where it has none or does not tell."""
+        return _name_of(self._items, self._indices[i])
+
+    def unreadable(self, i, error):
+        """Return the error that says why sample `i` cannot be read.
+
+        Parameters
+        ----------
+        i : int
+            Position of the sample.
+        error : Exception
+            What reading it raised.
+
+        Returns
+        -------
+        error : UnreadableSampleError
+        """
+        return UnreadableSampleError(int(self._rows[i]), self.name(i), explain(error))
 
     def content(self, i):
         """Return what identifies sample `i`, for a hash.
@@ -203,6 +228,8 @@ def _name_of(items, index):
         return None
     if isinstance(items, DatasetItems):
         return items.name(index)
+    if isinstance(items[index], Unreadable):
+        return items[index].name
     if isinstance(items[index], Image.Image):
         return getattr(items[index], "filename", None)
     return items[index] if isinstance(items[index], str) else None

@@ -5,6 +5,8 @@ from numbers import Real
 
 import numpy as np
 
+from sktransfer.inputs._unreadable import Unreadable
+
 BLOCK = 2**20  # values that the pass over an array looks at in one go
 
 # Dtypes that say themselves how far their values reach.
@@ -15,16 +17,16 @@ DTYPE_RANGES = {
 }
 
 
-def resolve_value_range(items, value_range="auto", indices=None):
+def resolve_value_range(items, value_range="auto", indices=None, on_error="raise"):
     """Decide which values stand for black and for full intensity.
 
     Parameters
     ----------
     items : ndarray of shape (n, ...), list or lazy sequence
         The samples. In a list, only the arrays are looked at. In any other
-        sequence, the first item stands for the kind of all: they are read only if
-        it is an array whose dtype leaves the range open, and a given range is left
-        to `to_uint8` to check.
+        sequence, the first readable item stands for the kind of all: they are read
+        only if it is an array whose dtype leaves the range open, and a given range is
+        left to `to_uint8` to check.
     value_range : "auto", None or tuple of float (low, high), default="auto"
         The range, which all values are checked against, or "auto" or None to
         decide: 255 for uint8, 65535 for uint16, 1 for bool. For other dtypes it
@@ -32,6 +34,8 @@ def resolve_value_range(items, value_range="auto", indices=None):
         only whole numbers are taken, since others look normalised already.
     indices : ndarray of int or None, default=None
         The items to look at, in this order; None for all.
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" passes over items that cannot be read or hold NaN or infinity.
 
     Returns
     -------
@@ -52,14 +56,14 @@ def resolve_value_range(items, value_range="auto", indices=None):
         If a range up to 16 or more is given, but all values are fractions up to 1.
     """
     value_range = check_value_range(value_range)
-    dtypes = _dtypes(items, indices)
+    dtypes = _dtypes(items, indices, on_error)
     if value_range is None:
-        return _infer(items, indices, dtypes) if dtypes else None
+        return _infer(items, indices, dtypes, on_error) if dtypes else None
     if isinstance(items, (np.ndarray, list)):
-        for row, block in _blocks(items, indices):
-            _check_within(row, block, value_range)
+        for row, block in _blocks(items, indices, on_error):
+            _check_within(row, block, value_range, on_error)
         if any(dtype.kind == "f" for dtype in dtypes):
-            _warn_if_dark(*_extent(items, indices), value_range)
+            _warn_if_dark(*_extent(items, indices, on_error), value_range)
     return value_range
 
 
@@ -123,7 +127,10 @@ def to_uint8(pixels, value_range):
     low, high = value_range
     if pixels.dtype == np.uint8 and (low, high) == (0, 255):
         return pixels
+    pixels = _widen(pixels)
     outside = ~((low <= pixels) & (pixels <= high))  # NaN is outside, too
+    if not np.isfinite(pixels[outside]).all():
+        raise ValueError("Values must be finite. The image holds NaN or infinity.")
     if outside.any():
         raise ValueError(
             f"Values must be within `value_range`={value_range}. "
@@ -133,14 +140,19 @@ def to_uint8(pixels, value_range):
     return np.rint(scaled).astype(np.uint8)
 
 
-def _dtypes(items, indices):
+def _dtypes(items, indices, on_error):
     if isinstance(items, np.ndarray):
         dtypes = {items.dtype}
     else:
         if not isinstance(items, list):
-            items = [items[0 if indices is None else indices[0]]]
+            items = [_first_readable(items, indices, on_error)]
         dtypes = {item.dtype for item in items if isinstance(item, np.ndarray)}
     for dtype in dtypes:
+        if dtype.kind == "c":
+            raise ValueError(
+                f"Complex data not supported: got dtype {dtype}. Pass `X.real`, or "
+                "`abs(X)`."
+            )
         if dtype.kind not in "buif":
             raise TypeError(
                 f"Arrays of images must be real numbers or bool. Got dtype {dtype}."
@@ -148,22 +160,39 @@ def _dtypes(items, indices):
     return {dtype.newbyteorder("=") for dtype in dtypes}
 
 
-def _blocks(items, indices):
+def _first_readable(items, indices, on_error):
+    for row, index in enumerate(range(len(items)) if indices is None else indices):
+        item = items[index]
+        if not isinstance(item, Unreadable):
+            return item
+        if on_error == "raise":
+            raise item.error(row)
+    return None
+
+
+def _blocks(items, indices, on_error):
     """Yield (first row, block of rows), small enough for temporary copies."""
     n = len(items) if indices is None else len(indices)
     if not isinstance(items, np.ndarray):
         for row in range(n):
             item = items[row if indices is None else indices[row]]
             if isinstance(item, np.ndarray):
-                yield row, item[None]
+                yield row, _widen(item[None])
+            elif isinstance(item, Unreadable) and on_error == "raise":
+                raise item.error(row)
         return
     step = max(1, BLOCK // max(1, items[0].size))
     for row in range(0, n, step):
         rows = slice(row, row + step)
-        yield row, items[rows if indices is None else indices[rows]]
+        yield row, _widen(items[rows if indices is None else indices[rows]])
 
 
-def _infer(items, indices, dtypes):
+def _widen(values):
+    """Give half floats room for the limits that they are compared with."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _infer(items, indices, dtypes, on_error):
     dtypes = dtypes - {np.dtype(bool)}
     if not dtypes:
         return (0, 1)
@@ -175,14 +204,16 @@ def _infer(items, indices, dtypes):
             f"{sorted(map(str, dtypes))} in one X. Convert them to one dtype, or pass "
             "`value_range=(low, high)`."
         )
-    return _range_of(*_extent(items, indices))
+    return _range_of(*_extent(items, indices, on_error))
 
 
-def _extent(items, indices):
+def _extent(items, indices, on_error):
     """Return the lowest and the highest value, and whether all are whole."""
     low, high, whole = np.inf, -np.inf, True
-    for row, block in _blocks(items, indices):
-        if block.dtype == bool:
+    for row, block in _blocks(items, indices, on_error):
+        if on_error == "warn":
+            block = block[np.isfinite(block.reshape(len(block), -1)).all(axis=1)]
+        if block.dtype == bool or not len(block):
             continue
         _check_finite(row, block)
         low, high = min(low, block.min()), max(high, block.max())
@@ -220,11 +251,13 @@ def _check_finite(row, block):
     )
 
 
-def _check_within(row, block, value_range):
+def _check_within(row, block, value_range, on_error):
     if _always_within(block.dtype, value_range):
         return
-    _check_finite(row, block)
+    if on_error == "raise":
+        _check_finite(row, block)
     outside = (block < value_range[0]) | (block > value_range[1])
+    outside &= np.isfinite(block)
     if not outside.any():
         return
     raise ValueError(

@@ -38,9 +38,10 @@ from sktransfer.training._probe_search import (
     search_C,
     search_multilabel_C,
 )
+from sktransfer.training._put_back import put_back_on_error
 from sktransfer.training._rate import try_rates
 from sktransfer.training._recipe import Recipe
-from sktransfer.training._saver import Saver, describe_settings
+from sktransfer.training._saver import Saver, describe_setting, describe_settings
 from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
 from sktransfer.training._unfreeze import unfreezing_phases
 from sktransfer.training._weights import merge_equal, weigh_classes
@@ -66,6 +67,7 @@ __all__ = [
     "WeightedLoss",
     "add_lora",
     "cross_entropy",
+    "describe_setting",
     "describe_settings",
     "find_lr",
     "fit_exact_probe",
@@ -78,6 +80,7 @@ __all__ = [
     "merge_equal",
     "merge_lora",
     "parameter_groups",
+    "put_back_on_error",
     "resolve_freeze",
     "restore_net",
     "schedule_callback",

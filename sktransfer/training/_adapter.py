@@ -6,6 +6,7 @@ from collections import Counter
 import torch
 from torch import nn
 
+from sktransfer.compute import seeded
 from sktransfer.utils import import_optional
 
 __all__ = ["add_lora", "merge_lora"]
@@ -155,8 +156,7 @@ def _inject(peft, layers, rank, alpha, seed):
         rank_pattern=lower,
         alpha_pattern={i: alpha * side / rank for i, side in lower.items()},
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of the CPU alone
+    with seeded(seed):
         peft.inject_adapter_in_model(config, holder, _NAME)
     for layer in holder:
         _look_through_same_windows(layer)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer.compute import seeded
+
 __all__ = ["HEADS", "CosineHead", "head_from_linear", "make_head"]
 
 HEADS = ("linear", "mlp", "cosine")
@@ -97,8 +99,7 @@ def make_head(head, n_features, n_outputs, *, seed, dropout=0.0):
     ValueError
         If the module takes or returns something else.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # of the CPU alone
+    with seeded(seed):
         if isinstance(head, nn.Module):
             made = _copy_of(head, n_features, n_outputs)
         else:

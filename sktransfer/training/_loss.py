@@ -95,17 +95,20 @@ class WeightedLoss(nn.Module):
         super().__init__()
         self.per_sample = per_sample
 
-    def forward(self, scores, target, partner=None, share=None):
+    def forward(self, scores, target, partner=None, share=None, rows=slice(None)):
         """Compute the loss.
 
         Parameters
         ----------
         scores : torch.Tensor of shape (n, n_outputs)
+            Of these rows alone.
         target : (y, sample_weight), torch.Tensors of shape (n, ...) and (n,)
         partner : torch.Tensor of shape (n,), default=None
             Sample that each is mixed with.
         share : torch.Tensor of shape (n,), default=None
             What of each is its own.
+        rows : slice, default=slice(None)
+            Which part of the batch the loss is of; by default all.
 
         Returns
         -------
@@ -114,8 +117,9 @@ class WeightedLoss(nn.Module):
             keep the scale of the gradients.
         """
         y, weight = target
-        losses = weight * self.per_sample(scores, y)
+        losses = weight[rows] * self.per_sample(scores, y[rows])
         if partner is None:
             return losses.mean()
+        partner, share = partner[rows], share[rows]
         others = weight[partner] * self.per_sample(scores, y[partner])
         return (share * losses + (1 - share) * others).mean()

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from skorch import NeuralNet
@@ -20,7 +21,7 @@ from skorch.helper import predefined_split
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import keep_freed_memory
+from sktransfer.compute import Draws, halving, keep_freed_memory
 from sktransfer.training._average import WeightAverage
 from sktransfer.training._batches import (
     ActivationBatches,
@@ -28,6 +29,7 @@ from sktransfer.training._batches import (
     batches_in_order,
 )
 from sktransfer.training._best import BestWeights
+from sktransfer.training._gradients import add_gradients
 from sktransfer.training._loss import WeightedLoss
 from sktransfer.training._optimiser import parameter_groups
 from sktransfer.training._penalty import StartingPoint
@@ -76,6 +78,8 @@ class SuffixNet(NeuralNet):
         Gradients are clipped to this norm.
     accumulate_grad_batches : int, default=1
         Batches that make a step of the optimiser.
+    draws : Draws, default=None
+        Where dropout and mixing draw from; None for torch's generators as they are.
     **kwargs
         skorch's.
     """
@@ -89,6 +93,7 @@ class SuffixNet(NeuralNet):
         l2_sp=0.0,
         max_grad_norm=None,
         accumulate_grad_batches=1,
+        draws=None,
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -97,6 +102,7 @@ class SuffixNet(NeuralNet):
         self.l2_sp = l2_sp
         self.max_grad_norm = max_grad_norm
         self.accumulate_grad_batches = accumulate_grad_batches
+        self.draws = draws
 
     @property
     def _default_callbacks(self):
@@ -120,23 +126,65 @@ class SuffixNet(NeuralNet):
         """Remember the weights at the start, towards which `l2_sp` pulls."""
         self.optimizer_.zero_grad()  # an interrupted training may have left some
         self._n_batches = 0
+        self._at_a_time = math.inf
         self._start = None
         if self.l2_sp:
             trained = [p for p in self.module_.named_parameters() if _is_pulled(*p)]
             self._start = StartingPoint(trained)
 
     def train_step_single(self, batch, **fit_params):
-        """Compute loss and gradients of a batch."""
+        """Compute loss and gradients of a batch.
+
+        Where the memory of the device is too small for it, it goes in parts whose
+        gradients add up to its own, and so do those after it.
+        """
         self._set_training(True)
         z, target = to_device(batch, self.device)
-        z = self.module_.augment(z)
-        mixed = (z, None, None) if self.mix is None else self.mix(z)
-        scores = self.module_.scores(mixed[0])
-        loss = self.criterion_(scores, target, *mixed[1:])
-        if self._start is not None:
-            loss = loss + self.l2_sp * self._start.penalty(self.module_)
-        (loss / self._n_accumulated()).backward()
-        return {"loss": loss.detach(), "y_pred": scores.detach()}
+        size = min(self._at_a_time, len(z))
+        with self._drawing():
+            z = self.module_.augment(z)
+            mixed = (z,) if self.mix is None else self.mix(z)
+            (loss, scores), fitting = halving(
+                lambda n: self._add_gradients(mixed, target, n, again=n < size),
+                size,
+                torch.device(self.device),
+                "Freeze more stages with `freeze`. ",
+            )
+        if fitting < size:
+            self._at_a_time = fitting
+        return {"loss": loss, "y_pred": scores}
+
+    def _add_gradients(self, mixed, target, size, *, again):
+        if again:
+            self._drop_gradients()
+        z, *mixing = mixed
+        return add_gradients(
+            self.module_.scores,
+            self.criterion_,
+            z,
+            target,
+            size=size,
+            mixing=mixing,
+            penalty=None if self._start is None else self._penalty,
+            n_batches=self._n_accumulated(),
+        )
+
+    def _penalty(self):
+        return self.l2_sp * self._start.penalty(self.module_)
+
+    def _drop_gradients(self):
+        """Drop those of a batch that was too large, which may be some or all."""
+        if self._n_batches % self.n_batches % self.accumulate_grad_batches:
+            raise MemoryError(
+                f"The memory of {self.device} ran out within a step, after batches "
+                "whose gradients were added up already. Take a smaller `batch_size` "
+                "and accordingly more `accumulate_grad_batches` (it is "
+                f"{self.accumulate_grad_batches})."
+            )
+        self.optimizer_.zero_grad()
+
+    def _drawing(self):
+        return contextlib.nullcontext() if self.draws is None else self.draws.put_in()
 
     def _n_accumulated(self):
         """Count the batches of this step, which are fewer at the end of an epoch."""
@@ -179,7 +227,7 @@ class SuffixNet(NeuralNet):
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch, with the averaged weights where there are."""
-        with self.averaged():
+        with self.averaged(), self._drawing():
             return super().validation_step(batch, **fit_params)
 
 
@@ -190,16 +238,22 @@ def _is_pulled(name, parameter):
 class Watch(Callback):
     """Ends a training that diverges with an error, or says that it did not learn."""
 
-    chance_ = None
+    def on_train_begin(self, net, **kwargs):
+        """Forget what was seen before."""
+        self.chance_, self._seen = None, []
 
     def on_batch_end(self, net, batch, training, y_pred, **kwargs):
-        """Compute the loss of scores that are all zero, on the first batch."""
-        if self.chance_ is None:
+        """Compute the loss of scores that are all zero, in the first epoch."""
+        if training and self.chance_ is None:
             target = to_device(batch[1], y_pred.device)
-            self.chance_ = float(net.criterion_(torch.zeros_like(y_pred), target))
+            loss = net.criterion_(torch.zeros_like(y_pred), target)
+            self._seen.append((float(loss), len(y_pred)))
 
     def on_epoch_end(self, net, **kwargs):
         """Look at the loss."""
+        if self.chance_ is None:
+            losses, sizes = zip(*self._seen, strict=True)
+            self.chance_ = float(np.average(losses, weights=sizes))
         row = net.history[-1]
         if not math.isfinite(row["train_loss"]):
             raise ValueError(
@@ -213,7 +267,7 @@ class Watch(Callback):
         if self.chance_ is None or len(net.history) == 1:  # too early to say
             return
         last = net.history[-1]["train_loss"]
-        if last > _HOPELESS * self.chance_:
+        if last > _HOPELESS * self.chance_ > 0:
             warnings.warn(
                 f"The training did not converge: its last loss, {last:.3g}, is above "
                 f"that of knowing nothing, {self.chance_:.3g}. Take a lower `lr` (it "
@@ -250,7 +304,8 @@ def train(
     recipe : Recipe
     device : torch.device
     seed : int
-        Of the order of the samples and of dropout. No global generator is touched.
+        Of the order of the samples, of mixing and of dropout. Each step draws by it in
+        its turn (:class:`Draws`); all else leaves torch's generators to the user.
     validation : Data, default=None
         What early stopping looks at.
     stages_above : dict of str to int, default=None
@@ -298,6 +353,7 @@ def train(
         l2_sp=recipe.l2_sp,
         max_grad_norm=recipe.max_grad_norm,
         accumulate_grad_batches=recipe.accumulate_grad_batches,
+        draws=Draws(seed, device),
         criterion=WeightedLoss(loss),
         predict_nonlinearity=nonlinearity,
         optimizer=torch.optim.AdamW,
@@ -313,8 +369,7 @@ def train(
         callbacks=[*ours, *clone(list(callbacks or []), safe=False)],
     )
     net.n_batches = n_batches
-    with torch.random.fork_rng(), keep_freed_memory():
-        torch.manual_seed(seed)
+    with keep_freed_memory():
         _run(net, dataset, generator, recipe, saver)
     return net
 

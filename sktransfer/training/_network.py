@@ -1,9 +1,11 @@
 """The part of a network that is trained: suffix, pooling and head."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
-from sktransfer.compute import channels_last
+from sktransfer.compute import channels_last, halving
 
 __all__ = ["Network"]
 
@@ -78,9 +80,14 @@ class Network(nn.Module):
         modes = self.suffix.training
         self.suffix.eval()
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        size, parts = batch_size, []
+
+        def compute(z, size):
+            return [self.describe(part.to(device)).cpu() for part in z.split(size)]
+
         with torch.no_grad():
-            parts = [
-                self.describe(z.to(device)).cpu() for z in activations.split(batch_size)
-            ]
+            for z in activations.split(batch_size):
+                described, size = halving(partial(compute, z), size, device)
+                parts += described
         self.suffix.train(modes)
         return torch.cat(parts)

@@ -5,10 +5,9 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
+from sktransfer.training._blas import limit_blas, limit_blas_of_factorisation
 from sktransfer.training._probe_search import (
     as_targets,
-    limit_blas,
-    limit_blas_of_factorisation,
     search_alpha,
     search_C,
     search_multilabel_C,
@@ -152,7 +151,7 @@ def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
     alpha : float
         The strength taken.
     loss : float
-        Mean squared error of samples, weighted as they are, and outputs.
+        Half the mean squared error of samples, weighted as they are, and outputs.
     """
     if alpha == "auto":
         alpha = search_alpha(features, targets, sample_weight=sample_weight)
@@ -165,7 +164,7 @@ def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
     head = _linear(coef, bias)
     with torch.no_grad():
         errors = head(features).double() - torch.from_numpy(targets)
-    return head, float(alpha), _mean(errors.square().mean(dim=1), sample_weight)
+    return head, float(alpha), _mean(errors.square().mean(dim=1) / 2, sample_weight)
 
 
 def _present(sample_weight, n_samples):

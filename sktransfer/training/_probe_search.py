@@ -11,12 +11,11 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
-from threadpoolctl import threadpool_limits
+
+from sktransfer.training._blas import limit_blas, limit_blas_of_factorisation
 
 __all__ = [
     "as_targets",
-    "limit_blas",
-    "limit_blas_of_factorisation",
     "search_C",
     "search_alpha",
     "search_multilabel_C",
@@ -35,23 +34,8 @@ _GAIN = 1e-3
 _FLAT = 1e-3
 # Rotating costs the cube of this many samples or features.
 _LARGEST = 4096
-# Below so many multiply-adds a step, BLAS threads wait for each other most of the time.
-_SMALL = 2e8
-# Factorisations take many such steps, each a small part of the whole.
-_SMALL_FACTORISATION = 2e10
 _LOOSE = {"maxiter": 100, "gtol": 3e-4, "ftol": 1e-7}
 _TIGHT = {"maxiter": 1000, "gtol": 1e-8, "ftol": 1e-15}
-
-
-def limit_blas(multiply_adds):
-    """Return the context in which steps of so many multiply-adds run fastest."""
-    return threadpool_limits(None if multiply_adds > _SMALL else 1, user_api="blas")
-
-
-def limit_blas_of_factorisation(X):
-    """Return the context in which a matrix is factorised fastest."""
-    is_small = X.size * min(X.shape) < _SMALL_FACTORISATION
-    return threadpool_limits(1 if is_small else None, user_api="blas")
 
 
 def search_C(features, y, *, sample_weight=None, groups=None):

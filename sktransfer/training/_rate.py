@@ -6,8 +6,9 @@ import itertools
 import torch
 from torch import nn
 
-from sktransfer.compute import keep_freed_memory
+from sktransfer.compute import Draws, halving, keep_freed_memory
 from sktransfer.training._batches import ActivationBatches
+from sktransfer.training._gradients import add_gradients
 from sktransfer.training._loss import WeightedLoss
 from sktransfer.training._lr_finder import find_lr
 from sktransfer.training._optimiser import parameter_groups
@@ -49,25 +50,29 @@ def try_rates(network, data, *, loss, recipe, device, seed, stages_above=None):
     shares = [group["lr"] for group in groups]
     parameters = [p for group in groups for p in group["params"]]
     batches = _endless(data, recipe.batch_size, seed)
-    criterion = WeightedLoss(loss)
+    criterion, draws = WeightedLoss(loss), Draws(seed, device)
+    size = recipe.batch_size + 1  # the last batch may have one more
     network.train()
 
-    def step(lr):
-        z, target = next(batches)
+    def add(z, target, size):
         optimizer.zero_grad()
-        target = tuple(t.to(device) for t in target)
-        value = criterion(network(z.to(device)), target)
-        value.backward()
+        return add_gradients(network, criterion, z, target, size=size)[0]
+
+    def step(lr):
+        nonlocal size
+        z, target = next(batches)
+        z, target = z.to(device), tuple(t.to(device) for t in target)
+        with draws.put_in():
+            value, size = halving(lambda n: add(z, target, n), size, device)
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = lr * share
         if recipe.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
         optimizer.step()
-        return float(value.detach())
+        return float(value)
 
     try:
-        with torch.random.fork_rng(), keep_freed_memory():
-            torch.manual_seed(seed)
+        with keep_freed_memory():
             return find_lr(step)
     finally:
         optimizer.zero_grad()

@@ -2,13 +2,15 @@
 
 import os
 import re
+import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-__all__ = ["Saver", "describe_settings"]
+__all__ = ["Saver", "describe_setting", "describe_settings"]
 
 
 _ADDRESS = re.compile(" at 0x[0-9a-f]+")
@@ -16,9 +18,6 @@ _ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 def describe_settings(settings):
     """Write settings down as a text that is the same in another process.
-
-    Functions and classes go by their names, modules and other objects by what they
-    show of themselves.
 
     Parameters
     ----------
@@ -28,12 +27,25 @@ def describe_settings(settings):
     -------
     str
     """
-    return repr({name: _describe(value) for name, value in sorted(settings.items())})
+    return repr({k: describe_setting(value) for k, value in sorted(settings.items())})
 
 
-def _describe(value):
+def describe_setting(value):
+    """Write one setting down as a text that is the same in another process.
+
+    Functions and classes go by their names, modules and other objects by what they
+    show of themselves.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
     if isinstance(value, partial):
-        return f"{_describe(value.func)} {value.args} {value.keywords}"
+        return f"{describe_setting(value.func)} {value.args} {value.keywords}"
     name = getattr(value, "__qualname__", None)
     if name is not None:
         return f"{value.__module__}.{name}"
@@ -57,6 +69,7 @@ class Saver:
     def __init__(self, path, views=None):
         self.path = Path(path)
         self.views = views
+        self._has_warned = False
 
     @property
     def _part(self):
@@ -64,6 +77,9 @@ class Saver:
 
     def save(self, net, generator):
         """Write the state after an epoch.
+
+        Where it cannot be written, a warning says why, the file of an earlier epoch
+        stays as it is, and the training goes on.
 
         Parameters
         ----------
@@ -79,9 +95,15 @@ class Saver:
             "history": _plain(net.history.to_list()),
             "n_batches": net._n_batches,
             "order": generator.get_state(),
-            "draws": _draws(net.device),
+            "draws": net.draws.states,
             "views": None if self.views is None else self.views.state_dict(),
         }
+        try:
+            self._write(state)
+        except OSError as error:
+            self._warn(error)
+
+    def _write(self, state):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(self._part, "wb") as file:
@@ -91,6 +113,17 @@ class Saver:
             os.replace(self._part, self.path)
         finally:
             self._part.unlink(missing_ok=True)
+
+    def _warn(self, error):
+        if self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"The state of the training could not be written to {self.path} ({error}). "
+            "It goes on, but if it is interrupted, it cannot be taken up from here. "
+            "Free some space, or give another folder as `checkpoint`.",
+            stacklevel=2,
+        )
 
     def load(self, net, generator):
         """Go on from the file, if there is one.
@@ -134,16 +167,14 @@ class Saver:
             net.history.append(row)
         net._n_batches = state["n_batches"]
         generator.set_state(state["order"].cpu())
-        torch.set_rng_state(state["draws"]["cpu"].cpu())
-        if "cuda" in state["draws"]:
-            torch.cuda.set_rng_state(state["draws"]["cuda"].cpu(), net.device)
+        net.draws.states = {k: v.cpu() for k, v in state["draws"].items()}
         if self.views is not None:
             self.views.load_state_dict(state["views"])
 
     def remove(self):
         """Remove the file: the training is over."""
-        self.path.unlink(missing_ok=True)
-        self._part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.path.unlink()
 
 
 def _with_state(net):
@@ -163,10 +194,3 @@ def _plain(value):
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     return value
-
-
-def _draws(device):
-    draws = {"cpu": torch.get_rng_state()}
-    if torch.device(device).type == "cuda":
-        draws["cuda"] = torch.cuda.get_rng_state(device)
-    return draws

@@ -2,6 +2,7 @@
 
 from sktransfer.utils._config import config_context, get_config, set_config
 from sktransfer.utils._optional import import_optional
+from sktransfer.utils._portable import on_cpu
 from sktransfer.utils._text import near_matches
 from sktransfer.utils._validation import (
     HasMethods,
@@ -10,6 +11,7 @@ from sktransfer.utils._validation import (
     InvalidParameterError,
     Options,
     StrOptions,
+    VisualBlock,
     check_array,
     check_classification_targets,
     check_consistent_length,
@@ -32,6 +34,7 @@ __all__ = [
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "VisualBlock",
     "check_array",
     "check_classification_targets",
     "check_consistent_length",
@@ -45,6 +48,7 @@ __all__ = [
     "get_config",
     "import_optional",
     "near_matches",
+    "on_cpu",
     "set_config",
     "spawn_seed",
     "type_of_target",

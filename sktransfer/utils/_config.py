@@ -21,6 +21,7 @@ _global = {
     "memory_budget": int(_MEMORY_SHARE * _physical_memory()),
     "disk_budget": 20 * 2**30,
     "activation_dtype": "auto",
+    "slim_pickles": False,
 }
 
 
@@ -44,7 +45,9 @@ def get_config():
     return dict(_current())
 
 
-def set_config(*, memory_budget=None, disk_budget=None, activation_dtype=None):
+def set_config(
+    *, memory_budget=None, disk_budget=None, activation_dtype=None, slim_pickles=None
+):
     """Change settings, for this thread and for threads that start later.
 
     Parameters
@@ -58,6 +61,10 @@ def set_config(*, memory_budget=None, disk_budget=None, activation_dtype=None):
         What activations are kept in. "auto", as at first, keeps vectors in float32 and
         larger activations in float16. It is applied whether they are kept or not, so
         that keeping them changes no prediction.
+    slim_pickles : bool, default=None
+        Whether pickles of fitted estimators leave out the frozen weights, which are
+        then loaded again by the name of the backbone and compared. At first False; see
+        the user guide.
 
     Raises
     ------
@@ -82,10 +89,13 @@ def set_config(*, memory_budget=None, disk_budget=None, activation_dtype=None):
             f"`activation_dtype` must be one of {list(dtypes)}. Got "
             f"{activation_dtype!r}."
         )
+    if not isinstance(slim_pickles, bool | None):
+        raise ValueError(f"`slim_pickles` must be a bool. Got {slim_pickles!r}.")
     given = {
         "memory_budget": memory_budget,
         "disk_budget": disk_budget,
         "activation_dtype": activation_dtype,
+        "slim_pickles": slim_pickles,
     }
     changed = {name: value for name, value in given.items() if value is not None}
     _current().update(changed)

@@ -25,6 +25,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+except ImportError:  # before scikit-learn 1.7
+    from sklearn.utils._estimator_html_repr import _VisualBlock as VisualBlock
+
 __all__ = [
     "HasMethods",
     "Hidden",
@@ -32,6 +37,7 @@ __all__ = [
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "VisualBlock",
     "check_array",
     "check_classification_targets",
     "check_consistent_length",

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sktransfer.activations import _digest
 from sktransfer.activations._digest import digest, digest_samples, file_digest
-from sktransfer.inputs import ImagePreprocessing, as_samples
+from sktransfer.inputs import ImagePreprocessing, UnreadableSampleError, as_samples
 
 PREPROCESSING = ImagePreprocessing(
     size=(8, 8), resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
@@ -76,3 +76,18 @@ def test_digest_samples_of_flat_rows_differ_where_pixels_do(dtype):
     rows = np.arange(128, dtype=dtype).reshape(2, 64)
     samples = as_samples(rows, PREPROCESSING, image_shape=(8, 8), value_range=(0, 255))
     assert len(set(digest_samples(samples))) == 2
+
+
+def test_digest_samples_that_cannot_be_read(tmp_path):
+    good, gone = tmp_path / "0.png", tmp_path / "1.png"
+    for path in (good, gone):
+        Image.new("RGB", (4, 3)).save(path)
+    samples = as_samples([good, gone], PREPROCESSING)
+    gone.unlink()
+    with pytest.raises(
+        UnreadableSampleError, match=r"sample 1 .*No such file or direct"
+    ):
+        digest_samples(samples)
+    failed = {}
+    assert digest_samples(samples, failed) == [file_digest(str(good)), None]
+    assert [*failed] == [1] and "No such file" in failed[1]

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -160,7 +161,7 @@ def _checkpointed(folder):
     connection = sqlite3.connect(store.path)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    store._connections.value.close()
+    store._connections.held.connection.close()
     return store.path
 
 
@@ -278,6 +279,25 @@ def test_row_that_the_index_gives_to_another_key_counts_as_missing(tmp_path):
             connection.execute(swap, (new, old))
     connection.close()
     assert DiskStore(str(tmp_path)).get(rows) == {}
+
+
+def test_folder_that_is_deleted_meanwhile_is_made_anew(tmp_path):
+    folder = tmp_path / "store"
+    store, rows = open_disk_store(folder), _rows(2)
+    store.put(rows)
+    shutil.rmtree(folder)
+    assert store.get(rows) == {}
+    store.put(_rows(2, seed=1))
+    _assert_same(DiskStore(str(folder)).get(_rows(2, seed=1)), _rows(2, seed=1))
+
+
+def test_few_stores_stay_open(tmp_path):
+    stores = [open_disk_store(tmp_path / str(k)) for k in range(20)]
+    assert open_disk_store(tmp_path / "19") is stores[19]
+    assert open_disk_store(tmp_path / "0") is not stores[0]
+    for store in (stores[0], stores[19]):  # and the others still work
+        store.put(_rows(1))
+        _assert_same(store.get(_rows(1)), _rows(1))
 
 
 def test_row_without_a_time_of_use_is_read(tmp_path):

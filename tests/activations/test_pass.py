@@ -221,6 +221,6 @@ def test_memory_for_less_than_a_sample(backbone, samples, store, runtime, monkey
     _short_of_memory(monkeypatch, 0)
     with (
         pytest.warns(UserWarning, match="going on with"),
-        pytest.raises(MemoryError, match="too small for one sample in Sequential"),
+        pytest.raises(MemoryError, match="too small for one sample. Take"),
     ):
         gather(_pass(backbone, ["3"], store, runtime), samples)

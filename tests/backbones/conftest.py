@@ -1,4 +1,10 @@
-"""Networks that several tests cut."""
+"""Networks that several tests cut, and a server of weights."""
+
+import hashlib
+import http.server
+import os
+import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,5 +68,113 @@ def images():
     def make(n=4, size=64, seed=0):
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(n, 3, size, size, generator=generator)
+
+    return make
+
+
+class WeightsServer(http.server.ThreadingHTTPServer):
+    """Answers every request in the way that is set, on the loopback interface.
+
+    Attributes
+    ----------
+    content : bytes
+        Of the file.
+    way : str
+        "whole", "truncated", "other", "stalls" (after half of the file), "silent"
+        (before any answer), "redirect" (to another path), or a status such as "404".
+    asked : list of str
+        Method and path of each request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content, self.way, self.asked = b"", "whole", []
+        self.closing = threading.Event()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self._answer(with_body=False)
+
+    def do_GET(self):
+        self._answer(with_body=True)
+
+    def _answer(self, with_body):
+        served = self.server
+        served.asked.append(f"{self.command} {self.path}")
+        way, content = served.way, served.content
+        if way == "silent":
+            served.closing.wait(30)
+            return
+        if way.isdigit():
+            self.send_error(int(way))
+            return
+        if way == "redirect" and not self.path.startswith("/elsewhere"):
+            self.send_response(302)
+            self.send_header("Location", f"/elsewhere{self.path}")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.end_headers()
+        if not with_body:
+            return
+        if way == "other":
+            content = bytes(len(content))
+        if way in ("truncated", "stalls"):
+            content = content[: len(content) // 2]
+        self.wfile.write(content)
+        if way == "stalls":
+            self.wfile.flush()
+            served.closing.wait(30)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def weights_server():
+    """Serve files of weights on the loopback interface, well or badly."""
+    with WeightsServer() as served:
+        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+        thread.start()
+        yield served
+        served.closing.set()
+        served.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Return the folder where torch.hub keeps files, empty for this test."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def known_as(monkeypatch, tmp_path):
+    """Return a function that lets weights of torchvision be some state dict.
+
+    Returns the content of its file, whose name begins as before and carries its hash.
+    """
+
+    def make(weights, state, address="http://127.0.0.1:9"):
+        path = tmp_path / "state"
+        torch.save(state, path)
+        content = path.read_bytes()
+        name, _, _ = os.path.basename(weights.url).rpartition("-")
+        url = f"{address}/{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        monkeypatch.setattr(weights, "_value_", replace(weights.value, url=url))
+        return content
 
     return make

@@ -175,7 +175,7 @@ def test_network_that_cannot_be_traced_is_one_stage_with_a_warning():
 
 
 def test_network_that_does_not_run_on_its_inputs():
-    module = timm.create_model("test_vit_relpos")
+    module = timm.create_model("test_vit3")
     preprocessing = replace(SMALL, size=(64, 64))
     backbone = Backbone(module, preprocessing=preprocessing, name="mine")
     text = (

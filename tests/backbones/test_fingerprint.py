@@ -265,3 +265,21 @@ def whole(value, name):
     nn.init.ones_(first.weight), nn.init.ones_(first.bias)
     backbone = load_backbone(nn.Sequential(first, layer))
     return fingerprint(backbone.section("input", "output"))
+
+
+def test_fingerprint_of_weights_says_nothing_of_the_code():
+    backbone = load_backbone(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    other = load_backbone(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
+    assert other.weights_fingerprint("output") != backbone.weights_fingerprint("output")
+    other.module.load_state_dict(backbone.module.state_dict())
+    (first, *_), last = backbone.stage_names, "output"
+    for boundary in (first, last):
+        known = backbone.weights_fingerprint(boundary)
+        assert other.weights_fingerprint(boundary) == known
+        assert other.prefix_fingerprint(boundary) != backbone.prefix_fingerprint(
+            boundary
+        )
+    with torch.no_grad():
+        other.module[2].bias[0] += 1
+    assert other.weights_fingerprint(first) == backbone.weights_fingerprint(first)
+    assert other.weights_fingerprint(last) != backbone.weights_fingerprint(last)

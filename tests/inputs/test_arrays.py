@@ -107,7 +107,7 @@ def test_wrong_number_of_dimensions(shape):
     with pytest.raises(ValueError, match=message):
         samples_of(np.zeros(shape))
     if len(shape) == 5:
-        with pytest.raises(ValueError, match="Sample 0: The array of one image must"):
+        with pytest.raises(ValueError, match="Got sample 0, .*The array of one image"):
             samples_of(list(np.zeros(shape)))
 
 
@@ -116,7 +116,7 @@ def test_wrong_number_of_channels(shape):
     message = "must have 1, 3 or 4 channels in its last axis, or 1 or 3 in its first"
     with pytest.raises(ValueError, match=message):
         samples_of(np.zeros(shape))
-    with pytest.raises(ValueError, match=f"Sample 0: .*{message}"):
+    with pytest.raises(ValueError, match=f"Got sample 0, .*{message}"):
         samples_of(list(np.zeros(shape)))
 
 
@@ -159,3 +159,27 @@ def test_image_shape_invalid(image_shape):
 def test_sparse_tensor():
     with pytest.raises(TypeError, match=r"dense. .*sparse_coo; pass `X.to_dense\(\)`"):
         samples_of(torch.eye(4).to_sparse(), image_shape=(2, 2))
+
+
+def test_tensor_without_values():
+    with pytest.raises(
+        TypeError, match="must have values. Got .* device 'meta', which"
+    ):
+        samples_of(torch.zeros(2, 4, 4, device="meta"))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensor():
+    X = torch.nested.nested_tensor([torch.zeros(3, 8, 8), torch.zeros(3, 9, 8)])
+    with pytest.raises(TypeError, match=r"Got a nested tensor; pass `list\(X.unbind"):
+        samples_of(X)
+    assert len(samples_of(list(X.unbind()))) == 2
+
+
+def test_half_floats_have_room_for_their_range():
+    X = np.array([0, 256, 60_000], np.float16).reshape(3, 1, 1)
+    samples = samples_of(X)
+    assert samples.value_range == (0, 65535)
+    assert [red for red, _, _ in colours(samples)] == [0, 1, 233]
+    X = torch.ones(2, 4, 4).to(torch.float8_e5m2)
+    assert colours(samples_of(X)) == [(255, 255, 255)] * 2

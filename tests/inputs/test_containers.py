@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import sparse
 from sklearn.datasets import load_sample_images
 
-from sktransfer.inputs import ImagePreprocessing, as_samples
+from sktransfer.inputs import ImagePreprocessing, UnreadableSampleError, as_samples
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
@@ -82,20 +82,22 @@ def test_empty(X):
 
 
 def test_missing_file(paths):
-    message = r"Sample 1 \('no/such.png'\) does not exist; check the path, .*relative"
+    message = (
+        r"sample 1 \('no/such.png'\), .*does not exist; relative paths start at '/"
+    )
     with pytest.raises(ValueError, match=message):
         samples_of([paths[0], "no/such.png"])
 
 
 def test_directory(paths, tmp_path):
-    message = r"Sample 1 \(.*\) is a directory; .*ImageFolder"
+    message = r"sample 1 \(.*\), .*it is a directory; .*ImageFolder"
     with pytest.raises(ValueError, match=message):
         samples_of([paths[0], tmp_path])
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
 def test_missing_value(missing, paths):
-    message = r"no missing values. Got .* as sample 1; drop"
+    message = r"Got sample 1, which is not; .*the value is missing \("
     with pytest.raises(ValueError, match=message):
         samples_of([paths[0], missing])
     with pytest.raises(ValueError, match=message):
@@ -104,7 +106,7 @@ def test_missing_value(missing, paths):
 
 def test_missing_value_in_string_series(paths):
     for dtype in ("str", "string"):
-        with pytest.raises(ValueError, match="no missing values"):
+        with pytest.raises(ValueError, match="the value is missing"):
             samples_of(pd.Series([paths[0], None], dtype=dtype))
 
 
@@ -165,7 +167,9 @@ def test_list_of_pairs_has_labels(paths):
 
 
 def test_nested_list_ragged():
-    with pytest.raises(ValueError, match="rows of one length. Sample 1 has not"):
+    with pytest.raises(
+        ValueError, match="Got sample 1, .*must have rows of one length"
+    ):
         samples_of([[[1, 2], [3, 4]], [[1, 2], [3]]])
 
 
@@ -174,3 +178,28 @@ def test_frame_of_several_columns(paths):
     message = r"one column of images.*Got str in an array of shape \(3, 2\); select"
     with pytest.raises(TypeError, match=message):
         samples_of(frame)
+
+
+@pytest.mark.parametrize("X", [np.array(3.0), torch.tensor(3.0)])
+def test_single_value(X):
+    with pytest.raises(TypeError, match=r"Got a single value; pass a list, `\[X\]`"):
+        samples_of(X)
+
+
+@pytest.mark.parametrize("X", [None, 3])
+def test_no_collection_has_no_list(X):
+    with pytest.raises(TypeError, match=rf"Got {type(X).__name__}\.$"):
+        samples_of(X)
+
+
+def test_unreadable_may_wait_until_they_are_read(paths, tmp_path):
+    bad = ["no.png", str(tmp_path), None, [[1, 2], [3]], np.zeros((2, 3, 5))]
+    samples = samples_of([paths[0], *bad], on_error="warn")
+    assert samples[0].getpixel((0, 0)) == COLOURS["red"]
+    reasons = ["does not exist", "directory", "missing", "one length", "channels"]
+    for row, reason in enumerate(reasons, 1):
+        with pytest.raises(UnreadableSampleError, match=f"sample {row}.*{reason}"):
+            samples[row]
+    assert [samples.name(row) for row in range(6)] == [paths[0], *bad[:2], *[None] * 3]
+    with pytest.raises(TypeError, match=r"Got 3 \(int\) as sample 0"):
+        samples_of([3], on_error="warn")

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
 
 from sktransfer.inputs import open_image
@@ -166,3 +166,26 @@ def test_open_image_jpeg_is_exact():
 def test_open_image_wrong_type():
     with pytest.raises(TypeError, match=r"An image must be a path.*Got 3 \(int\)"):
         open_image(3)
+
+
+def test_open_image_of_no_image(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    for source in (b"", tmp_path / "empty"):
+        with pytest.raises(UnidentifiedImageError, match="it is empty, of 0 bytes"):
+            open_image(source)
+    (tmp_path / "text").write_bytes(b"Dear all, this is a text.")
+    for source in (b"Dear all, this is a text.", str(tmp_path / "text")):
+        with pytest.raises(
+            UnidentifiedImageError, match="begins with b'Dear all, this i'"
+        ):
+            open_image(source)
+
+
+def test_open_image_with_more_pixels_than_pillow_opens(monkeypatch):
+    content = encoded(random_image(20, 20), "PNG")
+    for limit in (199, 399):  # an error, and a warning that is one here
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(
+            ValueError, match=r"400 pixels.* set `PIL.Image.MAX_IMAGE_P"
+        ):
+            open_image(content)

@@ -13,6 +13,7 @@ from sktransfer.inputs import (
     VectorPreprocessing,
     _loader,
     as_samples,
+    find_unreadable,
     iter_batches,
 )
 
@@ -130,6 +131,42 @@ def test_decode_error_names_first_bad_sample(tmp_path):
     with pytest.raises(ValueError, match=r"sample 17 \('.*17\.png'\)") as info:
         next(batches)
     assert isinstance(info.value.__cause__, OSError)
+    assert not loader_threads()
+
+
+def broken_files(tmp_path, bad):
+    paths = []
+    for i, image in enumerate(digits(30)):
+        paths.append(tmp_path / f"{i}.png")
+        image.save(paths[-1])
+    for i in bad:
+        paths[i].write_bytes(b"no image")
+    return as_samples(paths, PREPROCESSING)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_failed_samples_are_left_out_of_their_batch(tmp_path, batch_size, n_threads):
+    bad = [0, 17, *range(20, 24), 29]
+    samples, failed = broken_files(tmp_path, bad), {}
+    batches = iter_batches(
+        samples, PREPROCESSING, batch_size, n_threads=n_threads, failed=failed
+    )
+    pixels = list(batches)
+    assert len(pixels) == -(-30 // batch_size)
+    assert sorted(failed) == bad
+    assert {reason[:17] for reason in failed.values()} == {"it is no image th"}
+    good = np.setdiff1d(np.arange(30), bad)
+    expected = np.stack([PREPROCESSING.prepare(samples[i]) for i in good])
+    np.testing.assert_array_equal(torch.cat(pixels).numpy(), expected)
+
+
+def test_find_unreadable_reads_all(tmp_path):
+    samples = broken_files(tmp_path, [29, 3])
+    reasons = find_unreadable(samples, PREPROCESSING)
+    assert [*reasons] == [3, 29]
+    assert reasons[3].endswith("it begins with b'no image'")
+    assert find_unreadable(digits(5), PREPROCESSING) == {}
     assert not loader_threads()
 
 

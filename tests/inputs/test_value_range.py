@@ -155,7 +155,7 @@ def test_value_range_of_mixed_dtypes():
 
 
 def test_dtype_not_real():
-    with pytest.raises(TypeError, match="real numbers or bool. Got dtype complex128"):
+    with pytest.raises(ValueError, match="Complex data not supported: got dtype compl"):
         samples_of(np.zeros((2, 4, 4), complex))
 
 
@@ -171,3 +171,18 @@ def test_fractions_in_a_wide_range_warn():
 @pytest.mark.parametrize("X", [np.zeros((2, 3, 3)), np.full((2, 3, 3), 7.5)])
 def test_dark_images_do_not_warn(X):
     assert samples_of(X, value_range=(0, 255)).value_range == (0, 255)
+
+
+@pytest.mark.parametrize("value_range", ["auto", (0, 16)])
+def test_unreadable_values_may_wait_until_they_are_read(value_range):
+    X = np.full((5, 2, 2), 16.0)
+    X[1, 0, 0], X[3, 1, 1] = np.nan, np.inf
+    for same in (X, list(X)):
+        samples = samples_of(same, value_range=value_range, on_error="warn")
+        assert samples.value_range == (0, 16)
+        assert colours(samples.take([0, 2, 4])) == [(255, 255, 255)] * 3
+        for row in (1, 3):
+            with pytest.raises(
+                ValueError, match=f"sample {row}, .*Values must be with"
+            ):
+                samples[row]

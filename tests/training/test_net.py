@@ -324,6 +324,70 @@ def test_gradients_left_by_another_training_do_not_count():
     assert torch.equal(weights_of(fit(network=network)), weights_of(fit()))
 
 
+# Too little memory
+
+
+class Tight(nn.Module):
+    """Has room for so many samples, and no longer for so many after some batches."""
+
+    def __init__(self, *rooms):
+        super().__init__()
+        self.rooms = list(rooms)
+
+    def forward(self, z):
+        room = self.rooms.pop(0) if len(self.rooms) > 1 else self.rooms[0]
+        if len(z) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return z
+
+
+def fit_tight(*rooms, **settings):
+    network = make_network(dropout=0.0)
+    network.pool = Tight(*rooms)
+    return fit(network=network, **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"l2_sp": 0.1}, {"batch_size": 60}])
+def test_batches_too_large_go_in_parts(settings):
+    with pytest.warns(UserWarning, match="too small for so many .* going on with"):
+        small = fit_tight(4, **settings)
+    large = fit_tight(60, **settings)
+    torch.testing.assert_close(weights_of(small), weights_of(large))
+    np.testing.assert_allclose(
+        small.history[:, "train_loss"], large.history[:, "train_loss"], rtol=1e-5
+    )
+    assert small.module_.pool.rooms == [4] and small._at_a_time <= 4
+
+
+def test_size_that_fits_is_found_once():
+    with pytest.warns(UserWarning, match="going on with") as caught:
+        fit_tight(4)
+    said = [str(w.message) for w in caught]
+    assert [text.split()[-4].rstrip(".") for text in said] == ["8", "4"], said
+
+
+@pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
+def test_memory_too_small_for_one_sample():
+    text = (
+        "^The memory of cpu is too small for one sample. Freeze more stages with "
+        "`freeze`. Take a smaller `image_size` or backbone, or device='cpu'.$"
+    )
+    with pytest.raises(MemoryError, match=text):
+        fit_tight(0)
+
+
+@pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
+def test_memory_that_runs_out_within_a_step():
+    text = (
+        "^The memory of cpu ran out within a step, after batches whose gradients were "
+        "added up already. Take a smaller `batch_size` and accordingly more "
+        r"`accumulate_grad_batches` \(it is 2\).$"
+    )
+    with pytest.raises(MemoryError, match=text):
+        fit_tight(60, 4, accumulate_grad_batches=2)
+    fit_tight(60, 60, 4, accumulate_grad_batches=2)  # at the beginning of a step
+
+
 # What ends a training
 
 
@@ -455,6 +519,22 @@ def test_restored_net_has_the_history():
     assert isinstance(restored, SuffixNet) and restored.initialized_
     assert restored.history[:, "train_loss"] == net.history[:, "train_loss"]
     assert restored.module_ is net.module_
+
+
+def test_chance_is_that_of_the_whole_epoch():
+    network = Network(nn.Identity(), nn.Identity(), nn.Linear(4, 1))
+    y = torch.zeros(24, 1)
+    y[-1] = 30.0  # in one batch of three
+    z = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
+    for seed in range(3):  # in whichever it is
+        train(
+            network,
+            Data(z, y, np.ones(24)),
+            loss=lambda scores, y: ((scores - y) ** 2).mean(1),
+            recipe=Recipe(max_epochs=3, lr=1e-4, weight_decay=0.0, batch_size=8),
+            device=torch.device("cpu"),
+            seed=seed,
+        )
 
 
 def test_training_that_ends_above_chance_warns():

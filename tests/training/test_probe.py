@@ -247,7 +247,7 @@ def test_ridge_agrees_with_scikit_learn(diabetes, n_samples, n_outputs):
     np.testing.assert_allclose(scores_of(head, X), expected, rtol=1e-5)
     assert head.weight.shape == (n_outputs, 10) and head.weight.dtype == torch.float32
     assert alpha == 0.5 and isinstance(alpha, float)
-    assert loss == pytest.approx(np.square(Y - expected).mean(), rel=1e-5)
+    assert loss == pytest.approx(np.square(Y - expected).mean() / 2, rel=1e-5)
 
 
 def test_ridge_auto_is_the_penalty_that_is_found(diabetes):

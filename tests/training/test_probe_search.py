@@ -3,7 +3,6 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from sktransfer.training import _probe_search
 from sktransfer.training._probe import fit_multilabel_probe, fit_probe
@@ -374,15 +373,3 @@ def test_solve_logistic_is_at_the_optimum(labels):
             np.testing.assert_allclose(coef[k], model.coef_[0], atol=1e-4)
             np.testing.assert_allclose(intercept[k], model.intercept_[0], atol=1e-4)
         assert 0 < n_iter < 100
-
-
-def test_blas_has_one_thread_for_small_steps():
-    def n_threads():
-        blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
-        return {lib["num_threads"] for lib in blas}
-
-    with threadpool_limits(2, user_api="blas"):
-        with _probe_search.limit_blas(1e8):
-            assert n_threads() == {1}
-        with _probe_search.limit_blas(1e9):
-            assert n_threads() == {2}

@@ -46,3 +46,13 @@ def test_a_budget_is_a_number_of_bytes(value):
 def test_a_dtype_is_one_of_three():
     with pytest.raises(ValueError, match="`activation_dtype` must be one of .*int8"):
         sktransfer.set_config(activation_dtype="int8")
+
+
+def test_slim_pickles_is_a_bool():
+    assert not sktransfer.get_config()["slim_pickles"]
+    with sktransfer.config_context(slim_pickles=True):
+        assert sktransfer.get_config()["slim_pickles"]
+        with sktransfer.config_context(slim_pickles=False):
+            assert not sktransfer.get_config()["slim_pickles"]
+    with pytest.raises(ValueError, match="`slim_pickles` must be a bool. Got 'yes'."):
+        sktransfer.set_config(slim_pickles="yes")

@@ -1,0 +1,96 @@
+"""Random draws of one's own from torch's generators, which all threads share."""
+
+import threading
+from contextlib import contextmanager
+
+import torch
+
+from sktransfer.compute._fork import in_forked_child
+
+__all__ = ["Draws", "seeded"]
+
+_DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
+_lock = threading.RLock()
+
+
+def _renew():
+    global _lock
+    _lock = threading.RLock()
+
+
+in_forked_child(_renew)
+
+
+class Draws:
+    """States of torch's generators for one purpose, put in where it draws.
+
+    Layers such as dropout draw from the generators of the whole process, whose states
+    they cannot be told apart in: fits in several threads would take each other's
+    numbers. While one of them draws, the others wait for their turn, and the user's
+    own sequence goes on afterwards as if nothing had been drawn.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device or str, default="cpu"
+        Where draws are made besides the CPU.
+
+    Attributes
+    ----------
+    states : dict of str to torch.Tensor
+        States by "cpu", "cuda" and "mps", to go on from another time.
+    """
+
+    def __init__(self, seed, device="cpu"):
+        device = torch.device(device)
+        self._device = device if device.type in _DEVICES else None
+        devices = [torch.device("cpu"), *filter(None, [self._device])]
+        self.states = {
+            d.type: torch.Generator(d).manual_seed(seed).get_state() for d in devices
+        }
+
+    @contextmanager
+    def put_in(self):
+        """Let all that draws in a `with` block draw from these states.
+
+        Other threads wait, so nothing in the block may wait for one that draws.
+        """
+        with _lock:
+            others = self._get()
+            self._set(self.states)
+            try:
+                yield
+            finally:
+                self.states = self._get()
+                self._set(others)
+
+    def _get(self):
+        states = {"cpu": torch.get_rng_state()}
+        if self._device is not None:
+            kind = self._device.type
+            where = (self._device,) if kind == "cuda" else ()
+            states[kind] = _DEVICES[kind].get_rng_state(*where)
+        return states
+
+    def _set(self, states):
+        torch.set_rng_state(states["cpu"])
+        if self._device is not None:
+            kind = self._device.type
+            where = (self._device,) if kind == "cuda" else ()
+            _DEVICES[kind].set_rng_state(states[kind], *where)
+
+
+def seeded(seed):
+    """Return a context in which torch's draws on the CPU are fixed by a seed.
+
+    It is this thread's alone: others that draw wait, as for :class:`Draws`.
+
+    Parameters
+    ----------
+    seed : int
+
+    Returns
+    -------
+    context manager
+    """
+    return Draws(seed).put_in()

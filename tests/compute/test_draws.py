@@ -1,0 +1,103 @@
+import threading
+
+import pytest
+import torch
+
+from sktransfer.compute import Draws, seeded
+
+
+def from_global(seed, n=4):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return torch.rand(n)
+
+
+def test_draws_are_those_of_the_seed_and_go_on():
+    draws, expected = Draws(3), from_global(3, 8)
+    found = []
+    for _ in range(4):
+        with draws.put_in():
+            found.append(torch.rand(2))
+        torch.rand(5)  # the user's own
+    assert torch.equal(torch.cat(found), expected)
+
+
+def test_the_users_sequence_goes_on():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with Draws(3).put_in():
+            torch.rand(7)
+        with pytest.raises(RuntimeError, match="shape"), seeded(4):
+            torch.randn(3).view(2)
+        assert torch.equal(torch.rand(4), from_global(0))
+
+
+def test_states_of_another_time_go_on():
+    draws = Draws(3)
+    with draws.put_in():
+        torch.rand(2)
+    later = Draws(9)
+    later.states = dict(draws.states)
+    with later.put_in():
+        assert torch.equal(torch.rand(6), from_global(3, 8)[2:])
+
+
+def test_seeded_inside_draws():
+    draws = Draws(3)
+    with draws.put_in():
+        first = torch.rand(2)
+        with seeded(5):
+            assert torch.equal(torch.rand(4), from_global(5))
+        assert torch.equal(torch.cat([first, torch.rand(6)]), from_global(3, 8))
+
+
+def test_threads_do_not_take_each_others_numbers():
+    found = {}
+
+    def draw(seed):
+        draws, parts = Draws(seed), []
+        for _ in range(200):
+            with draws.put_in():
+                parts += [torch.rand(1), torch.rand(1)]
+        found[seed] = torch.cat(parts)
+
+    threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        expected = torch.Generator().manual_seed(seed)
+        numbers = [torch.rand(1, generator=expected) for _ in range(400)]
+        assert torch.equal(found[seed], torch.cat(numbers))
+
+
+class Device:
+    """Stands for `torch.cuda`: a generator whose draws are counted."""
+
+    def __init__(self):
+        self.state = torch.tensor([7])
+
+    def get_rng_state(self, device):
+        assert device == torch.device("cuda", 0)
+        return self.state.clone()
+
+    def set_rng_state(self, state, device):
+        assert device == torch.device("cuda", 0)
+        self.state = state.clone()
+
+
+def test_generator_of_a_device_is_put_in_and_back(monkeypatch):
+    from sktransfer.compute import _draws
+
+    cuda = Device()
+    monkeypatch.setitem(_draws._DEVICES, "cuda", cuda)
+    draws = Draws(3)
+    draws._device = torch.device("cuda", 0)
+    draws.states["cuda"] = torch.tensor([100])
+    for k in (1, 2):
+        with draws.put_in():
+            assert cuda.state == 99 + k
+            cuda.state += 1
+        assert cuda.state == 7
+    assert draws.states["cuda"] == 102

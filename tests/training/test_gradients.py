@@ -1,0 +1,43 @@
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.training._gradients import add_gradients
+from sktransfer.training._loss import WeightedLoss, cross_entropy
+
+GENERATOR = torch.Generator().manual_seed(0)
+Z = torch.randn(7, 5, generator=GENERATOR, dtype=torch.float64)
+TARGET = torch.arange(7) % 3, torch.rand(7, generator=GENERATOR, dtype=torch.float64)
+MIXING = torch.arange(7).roll(1), torch.full((7,), 0.3, dtype=torch.float64)
+
+
+def gradients(size, **settings):
+    network = nn.Linear(5, 3, dtype=torch.float64)
+    nn.init.constant_(network.weight, 0.1)
+    nn.init.zeros_(network.bias)
+    if "penalty" in settings:
+        settings["penalty"] = lambda: network.weight.square().sum()
+    criterion, sizes = WeightedLoss(cross_entropy), []
+
+    def scores_of(z):
+        sizes.append(len(z))
+        return network(z)
+
+    loss, scores = add_gradients(scores_of, criterion, Z, TARGET, size=size, **settings)
+    return sizes, loss, scores, network.weight.grad
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.parametrize(
+    "settings", [{}, {"mixing": MIXING}, {"penalty": True, "n_batches": 4}], ids=str
+)
+def test_parts_add_up_to_the_batch(size, settings):
+    sizes, *found = gradients(size, **settings)
+    whole, *expected = gradients(7, **settings)
+    assert whole == [7] and max(sizes) == size and sum(sizes) == 7
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_batches_share_a_step():
+    torch.testing.assert_close(gradients(7, n_batches=4)[3] * 4, gradients(7)[3])
