@@ -17,6 +17,8 @@ def pytest_configure(config):
     os.environ["HF_HOME"] = os.path.join(config.sktransfer_caches, "huggingface")
     os.environ["TORCH_HOME"] = os.path.join(config.sktransfer_caches, "torch")
     os.environ["MPLBACKEND"] = "agg"
+    # scikit-learn's check of array API input runs with this alone.
+    os.environ["SCIPY_ARRAY_API"] = "1"
     # The networks of the tests are tiny: threads would wait for each other, and spin
     # while they do wherever the cores are shared.
     for library in ("OMP", "OPENBLAS", "MKL"):

@@ -1,7 +1,9 @@
 """What the estimators share: from constructor parameters to samples and a backbone."""
 
 import copy
+import functools
 import os
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from sktransfer.activations import choose_precision, open_store
@@ -26,10 +29,52 @@ from sktransfer.compute import (
     resolve_batch_size,
     resolve_device,
 )
-from sktransfer.inputs import as_samples
-from sktransfer.utils import Interval, StrOptions, spawn_seed, validate_data
+from sktransfer.export import ExportedModule, check_path, write_onnx
+from sktransfer.inputs import as_samples, to_numpy
+from sktransfer.utils import (
+    Interval,
+    StrOptions,
+    captioned_block,
+    check_is_fitted,
+    get_config,
+    on_cpu,
+    spawn_seed,
+    validate_data,
+)
 
-__all__ = ["BackboneEstimator"]
+__all__ = ["BackboneEstimator", "as_array", "undone_on_error"]
+
+
+def as_array(values):
+    """Return a tensor as an array, and anything else as it is."""
+    return to_numpy(values) if isinstance(values, torch.Tensor) else values
+
+
+def undone_on_error(fit):
+    """Let a method that fails leave the attributes of the estimator as they were.
+
+    Parameters
+    ----------
+    fit : callable
+        A method that sets attributes.
+
+    Returns
+    -------
+    callable
+        The same method, but for that.
+    """
+
+    @functools.wraps(fit)
+    def fit_or_undo(self, *args, **kwargs):
+        before = {**vars(self)}
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return fit_or_undo
 
 
 def looks_like_images(X):
@@ -71,6 +116,8 @@ class BackboneEstimator(BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    on_error = "raise"  # who trains needs every sample
+    _absent_device = None  # the `device` of a fit elsewhere that is not found here
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -107,6 +154,7 @@ class BackboneEstimator(BaseEstimator):
 
     def _check_X(self, X, *, reset):
         """Let scikit-learn check X where it is a table."""
+        X = as_array(X)
         if not self._takes_images(X):
             return validate_data(self, X, reset=reset, dtype=np.float32)
         if getattr(X, "ndim", None) == 2:
@@ -136,6 +184,18 @@ class BackboneEstimator(BaseEstimator):
             random_state=seed,
         )
 
+    def _by_name(self):
+        """Return what the same backbone is loaded by; None if it is no name."""
+        if not isinstance(self._given_backbone(), str):
+            return None
+        weights, size = self.weights, self.image_size
+        one_side = size is None or isinstance(size, Integral)
+        return {
+            "backbone": self.backbone,
+            "weights": weights if weights is None else os.fspath(weights),
+            "image_size": size if one_side else [*map(int, size)],
+        }
+
     def _read(self, X, value_range):
         """From X, checked, to samples."""
         return as_samples(
@@ -143,12 +203,14 @@ class BackboneEstimator(BaseEstimator):
             self.backbone_.preprocessing,
             image_shape=self.image_shape,
             value_range=value_range,
+            on_error=self.on_error,
         )
 
     def _start(self, X):
         """Begin a fit: sets ``backbone_``, ``preprocessing_`` and ``value_range_``."""
         self.backbone_ = self._load_backbone(X)
         self.preprocessing_ = self.backbone_.preprocessing
+        self._source = self._by_name()
         device = resolve_device(self.device)
         self._precision = choose_precision(self.backbone_, self.precision, device)
         samples = self._read(X, self.value_range)
@@ -161,12 +223,85 @@ class BackboneEstimator(BaseEstimator):
         X = self._check_X(X, reset=False)
         return self._read(X, self.value_range if value_range is None else value_range)
 
+    def to_torch(self):
+        """Return what was fitted as one module of PyTorch, which stands alone.
+
+        It takes raw RGB images, a uint8 tensor of shape (n, h, w, 3) with any h and w,
+        or rows, a float32 tensor of shape (n, d). It gives what `predict_proba` does,
+        what `predict` does of a regressor, or the features of a transformer.
+
+        All is in float32, so results differ by rounding from those of an estimator
+        that computes frozen stages in bfloat16 or stores activations in 16 bits;
+        ``precision="float32"`` and ``activation_dtype="float32"`` rule that out.
+
+        Returns
+        -------
+        torch.nn.Module
+            A copy in float32, on the CPU and in eval mode. ``classes_`` names the
+            columns of probabilities.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+
+        See Also
+        --------
+        to_onnx : Writes it to a file.
+        """
+        check_is_fitted(self)
+        parts, output = self._parts()
+        return ExportedModule(
+            self.preprocessing_,
+            parts,
+            output,
+            classes=getattr(self, "classes_", None),
+            value_range=self.value_range_,
+        )
+
+    def to_onnx(self, path, *, image_size=None):
+        """Write what :meth:`to_torch` gives to an ONNX file.
+
+        onnxruntime computes a few made-up samples from the file before it takes the
+        place of one that may have been there.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            In a folder that exists.
+        image_size : int or (int, int), default=None
+            Height and width of the raw images that the file takes, in pixels. By
+            default those of the model input. Their number is left open.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        ImportError
+            If the extra ``onnx`` is not installed.
+        ValueError
+            If `path` is that of no file in a folder that exists, or `image_size` is no
+            size.
+        OSError
+            If the file cannot be written, for lack of space or of permission.
+        RuntimeError
+            If the network cannot be translated to ONNX.
+        """
+        check_is_fitted(self)
+        path = check_path(path)
+        return write_onnx(self.to_torch(), path, image_size=image_size)
+
     def _store(self):
         return open_store(self.memory)
 
     def _runtime(self, batch_size="auto"):
         """Where and how samples go through the frozen prefix."""
-        device = resolve_device(self.device)
+        is_absent = self.device == self._absent_device
+        device = resolve_device("cpu" if is_absent else self.device)
         sample_bytes = self.backbone_.largest_activation_bytes
         precision = self._precision
         if precision == "bfloat16" and not gains_by_bfloat16(device):
@@ -177,3 +312,43 @@ class BackboneEstimator(BaseEstimator):
             precision=precision,
             verbose=self.verbose,
         )
+
+    @available_if(lambda self: self.__sklearn_is_fitted__())
+    def _sk_visual_block_(self):
+        """Say in scikit-learn's diagrams what is frozen, once that is known."""
+        return captioned_block(self, self._caption())
+
+    def _whole(self):
+        """Return all that a copy needs (dict)."""
+        state = {k: v for k, v in vars(self).items() if k != "_pretrained"}
+        given = {k: state[k] for k in self.get_params(deep=False)}
+        modules = {k: v for k, v in given.items() if isinstance(v, nn.Module)}
+        return state | {k: on_cpu(module) for k, module in modules.items()}
+
+    def __getstate__(self):
+        is_slim = get_config()["slim_pickles"] and self.__sklearn_is_fitted__()
+        state = self._slim() if is_slim else self._whole()
+        return {k: v for k, v in state.items() if k != "_absent_device"}
+
+    def _restore(self, state):
+        vars(self).update(state)
+
+    def __setstate__(self, state):
+        self._restore(state)
+        if not self.__sklearn_is_fitted__():
+            return
+        try:
+            resolve_device(self.device)
+        except ValueError:
+            self._absent_device = self.device
+            warnings.warn(
+                f"This {type(self).__name__} was fitted with device={self.device!r}, "
+                "which this machine does not have. It predicts on the CPU.",
+                stacklevel=2,
+            )
+
+    def __deepcopy__(self, memo):
+        """Copy everything, whatever pickles leave out."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin._restore(copy.deepcopy(self._whole(), memo))
+        return twin

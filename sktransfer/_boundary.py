@@ -1,11 +1,16 @@
 """What the estimators share that have a suffix and a head above a boundary."""
 
+import copy
+from contextlib import closing
+from functools import partial
+
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import nn
 
 from sktransfer._base import BackboneEstimator
+from sktransfer._persistence import slim_state, whole_state
 from sktransfer.activations import (
     FixedViews,
     FreshViews,
@@ -17,7 +22,7 @@ from sktransfer.activations import (
     draw_views,
     name_of,
 )
-from sktransfer.compute import pad_rows, use_channels_last
+from sktransfer.compute import halving, pad_rows, use_channels_last
 from sktransfer.inputs import preset_augmentation
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
@@ -26,7 +31,7 @@ from sktransfer.training import (
     resolve_freeze,
     restore_net,
 )
-from sktransfer.utils import check_is_fitted, spawn_seed
+from sktransfer.utils import check_is_fitted, on_cpu, spawn_seed
 
 __all__ = ["BoundaryEstimator"]
 
@@ -38,6 +43,8 @@ class BoundaryEstimator(
 
     Training is up to the subclass, which sets ``module_`` and ``net_``.
     """
+
+    _n_epochs_before = 0  # of this training, when it went on
 
     def transform(self, X):
         """Compute the features that the head sees.
@@ -117,11 +124,18 @@ class BoundaryEstimator(
         with torch.inference_mode():
             return network.eval().describe(self._target.tap(z)).shape[1]
 
+    def _seed(self):
+        """Draw a seed; a training that goes on draws others than it did before."""
+        seed, done = spawn_seed(self.random_state), self._n_epochs_before
+        if not done:
+            return seed
+        return int(np.random.SeedSequence([seed, done]).generate_state(1)[0] >> 1)
+
     def _views(self, samples, target):
         """Return random views of the samples to train on, None if there are none."""
         if self.augment is None:
             return None
-        seed, runtime = spawn_seed(self.random_state), self._runtime()
+        seed, runtime = self._seed(), self._runtime()
         source = self._pretrained, target, samples, self._augmentation()
         if self.n_views is None:
             return FreshViews(*source, seed, runtime=runtime)
@@ -168,13 +182,21 @@ class BoundaryEstimator(
         a_pass = Pass(
             self.backbone_, [self._target], store=self._store(), runtime=runtime
         )
-        for indices, (rows,) in a_pass.iterate(samples):
-            for first in range(0, len(indices), runtime.batch_size):
-                part = slice(first, first + runtime.batch_size)
-                z = a_pass.as_input(rows[part]).to(runtime.device)
+        size, device = runtime.batch_size, runtime.device
+
+        def compute(rows, size):
+            parts = []
+            for first in range(0, len(rows), size):
+                z = a_pass.as_input(rows[first : first + size]).to(device)
                 with torch.inference_mode():
-                    found = function(pad_rows(z, runtime.batch_size))[: len(z)]
-                results[indices[part]] = found.cpu().numpy()
+                    found = function(pad_rows(z, size))[: len(z)]
+                parts.append(found.cpu().numpy())
+            return np.concatenate(parts)
+
+        with closing(a_pass.iterate(samples)) as passed:
+            for indices, (rows,) in passed:
+                found, size = halving(partial(compute, rows), size, device)
+                results[indices] = found
         return results
 
     def _scores(self, X):
@@ -193,15 +215,39 @@ class BoundaryEstimator(
             scores += self._run(views, network, self._n_outputs)
         return scores / (1 + self.tta)
 
-    def __getstate__(self):
-        # The net's own pickle would hold a second copy of the backbone.
-        state = dict(super().__getstate__())
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "module_")
+
+    def _caption(self):
+        return f"{self.freeze_depth_} of {len(self.backbone_.stages)} stages frozen" + (
+            f" (up to {self.boundary_})" if self.boundary_ != "input" else ""
+        )
+
+    def _whole(self):
+        state = super()._whole()
         if "net_" in state:
+            # The net's own pickle would hold a second copy of the backbone.
             state["net_"] = state["net_"].history.to_list()
+            network = self.module_.network
+            network = _with_child(network, "head", on_cpu(network.head))
+            state["module_"] = _with_child(self.module_, "network", network)
         return state
 
-    def __setstate__(self, state):
-        super().__setstate__(state)
-        if "net_" in state:
+    def _slim(self):
+        last = getattr(self.module_.network.suffix, "stop", self.boundary_)
+        return slim_state(self, self._whole(), self.boundary_, last)
+
+    def _restore(self, state):
+        state = whole_state(state)
+        history = state.pop("net_", None)
+        super()._restore(state)
+        if history is not None:
             network = self.module_.network
-            self.net_ = restore_net(network, state["net_"], self._nonlinearity())
+            self.net_ = restore_net(network, history, self._nonlinearity())
+
+
+def _with_child(module, name, child):
+    """Return a module with another child; all others are shared."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, name: child}
+    return twin

@@ -4,11 +4,13 @@ from functools import partial
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from torch import nn
 
+from sktransfer._base import undone_on_error
 from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.training import (
@@ -194,8 +196,12 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
+    @undone_on_error
     def partial_fit(self, X, y=None, classes=None, sample_weight=None):
         """Train for one epoch on some samples.
+
+        The first call settles the network: ``freeze="auto"`` looks at its number of
+        samples. Nothing is held out for early stopping.
 
         Parameters
         ----------
@@ -215,7 +221,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
                 return self._fit_part(X, y, sample_weight)
             finally:
                 del self._given_classes
-        return self._go_on(X, y, sample_weight, (None, None, None), 1)
+        return self._go_on(X, y, sample_weight)
 
     def decision_function(self, X):
         """Compute the scores of the classes.
@@ -268,8 +274,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         float
             Of independent labels, the share of samples with all labels correct.
         """
-        y = self._samples(X).labels if y is None else y
-        return super().score(X, y, sample_weight)
+        return super().score(X, self._labels(X, y), sample_weight)
 
     def predict(self, X):
         """Predict labels.
@@ -291,6 +296,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
 
     def _encode(self, y):
         """Learn the labels; return int64 codes or, of independent labels, 0 and 1."""
+        _check_labels(y)
         self._multilabel = type_of_target(y).startswith("multilabel")
         if self._multilabel:
             codes = _dense(y)
@@ -306,6 +312,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
 
     def _encode_again(self, y):
         """Encode labels that are known."""
+        _check_labels(y)
         if self._multilabel:
             return _dense(y, len(self.classes_))
         y = column_or_1d(y, warn=True)
@@ -339,7 +346,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         if not self._multilabel and len(np.unique(y)) < 2:
             raise ValueError(
                 "`y` must have at least two classes among the samples that have "
-                f"weight. Got one class: {self.classes_[y[0]]!r}."
+                f"weight. Got one class: {self.classes_.tolist()[y[0]]!r}."
             )
 
     def _to_tensor(self, y):
@@ -351,8 +358,15 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
     def _loss(self):
         return partial(cross_entropy, label_smoothing=self.label_smoothing)
 
+    def _probe_loss(self, scores, y):
+        return cross_entropy(scores, y)
+
     def _nonlinearity(self):
         return torch.sigmoid if self._multilabel else partial(torch.softmax, dim=1)
+
+    def _last_step(self):
+        """Return what turns scores into probabilities, as a module, and their name."""
+        return nn.Sigmoid() if self._multilabel else nn.Softmax(1), "probabilities"
 
     def _solve_head(self, features, y, sample_weight, groups):
         """Fit logistic regression (linear layer and row of the history)."""
@@ -374,6 +388,33 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         return head, {"train_loss": loss, "n_iter": n_iter}
 
 
+def _check_labels(y):
+    """Refuse labels that are missing, or of kinds that have no common order."""
+    if hasattr(y, "toarray"):
+        return
+    is_array = hasattr(y, "__array__")
+    labels = np.asarray(y) if is_array else pd.Series(list(y), dtype=object).to_numpy()
+    has_rows = any(np.ndim(row) for row in labels[:1].tolist())
+    if labels.dtype.kind not in "fO" or has_rows:
+        return  # rows of independent labels hold 0 and 1, or are refused later
+    missing = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isna(labels)
+    rows = np.flatnonzero(missing.reshape(len(labels), -1).any(axis=1))
+    if len(rows):
+        raise ValueError(
+            "Input y contains NaN or infinity, where labels must be. Got "
+            f"{labels[rows].tolist()[0]!r} for sample {rows[0]}; drop the sample or "
+            "fill its label in."
+        )
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in labels.flat})
+        raise TypeError(
+            f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; make them "
+            "one, as by `[str(label) for label in y]`."
+        ) from error
+
+
 def _dense(y, n_labels=None):
     """Independent labels, 0 and 1 in float32, of shape (n, k)."""
     y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
@@ -393,7 +434,7 @@ def _dense(y, n_labels=None):
 
 def _constant_head(n_features, n_classes):
     """Return a layer that finds no class likelier than another."""
-    head = nn.Linear(n_features, n_classes)
+    head = nn.utils.skip_init(nn.Linear, n_features, n_classes)  # which draws nothing
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head

@@ -1,15 +1,23 @@
 """Features of a pretrained network, as a transformer."""
 
+import warnings
+from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from sktransfer._base import BackboneEstimator
+from sktransfer._base import BackboneEstimator, undone_on_error
+from sktransfer._persistence import slim_state, whole_state
 from sktransfer.activations import Pass, Pool, Target, check_pooling
+from sktransfer.export import StackedFeatures
+from sktransfer.inputs import find_unreadable
 from sktransfer.utils import Interval, StrOptions, check_is_fitted
 
 __all__ = ["PretrainedFeatureExtractor"]
+
+_NAMED = 5  # unreadable samples that a warning names
 
 
 class PretrainedFeatureExtractor(
@@ -58,6 +66,11 @@ class PretrainedFeatureExtractor(
         What frozen stages are computed in. "float32" is the network as it is; "auto"
         folds BatchNorm into convolutions and takes bfloat16 where the hardware gains by
         it and the features stay within 5%; see the user guide.
+    on_error : {"raise", "warn"}, default="raise"
+        What to do about images that cannot be read: missing or broken files, missing
+        paths, arrays that hold NaN. "raise" names the first one in an error. With
+        "warn", `transform` gives rows of NaN for them and warns once, and `fit` reads
+        all of X to list them in ``unreadable_``.
     random_state : int, RandomState instance or None, default=None
         Seeds random weights (``weights=None``).
     verbose : int, default=0
@@ -73,6 +86,9 @@ class PretrainedFeatureExtractor(
         Names of the boundaries that the features come from.
     value_range_ : tuple or None
         The value range that was found in X.
+    unreadable_ : pandas.DataFrame or None
+        With ``on_error="warn"``, the samples of `fit` that cannot be read, by ``row``,
+        ``name`` (the path, if there is one) and ``reason``.
     n_features_in_ : int
         Number of columns, if X is a table.
 
@@ -100,6 +116,7 @@ class PretrainedFeatureExtractor(
         "stage": [Integral, str, list, tuple],
         "pooling": [StrOptions({"avg", "max", "avgmax", "cls", "flatten"})],
         "pool_size": [Interval(Integral, 1, None, closed="left")],
+        "on_error": [StrOptions({"raise", "warn"})],
     }
 
     def __init__(
@@ -117,6 +134,7 @@ class PretrainedFeatureExtractor(
         device="auto",
         memory=None,
         precision="auto",
+        on_error="raise",
         random_state=None,
         verbose=0,
     ):
@@ -132,6 +150,7 @@ class PretrainedFeatureExtractor(
         self.device = device
         self.memory = memory
         self.precision = precision
+        self.on_error = on_error
         self.random_state = random_state
         self.verbose = verbose
 
@@ -140,6 +159,7 @@ class PretrainedFeatureExtractor(
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
+    @undone_on_error
     def fit(self, X, y=None):
         """Load the backbone and check that it can look at X.
 
@@ -158,14 +178,17 @@ class PretrainedFeatureExtractor(
         Raises
         ------
         ValueError
-            If there is no such stage or X cannot be read.
+            If there is no such stage or X cannot be read; with ``on_error="warn"``, if
+            no sample of X can be read.
         """
         self._validate_params()
         X = self._check_X(X, reset=True)
-        self._start(X)
+        samples = self._start(X)
         self.stages_ = [self._resolve_stage(s) for s in self._listed_stages()]
         self._pools()
         self.backbone_ = self.backbone_.fork(self.backbone_.stage_names[-1])
+        warn = self.on_error == "warn"
+        self.unreadable_ = self._list_unreadable(samples) if warn else None
         return self
 
     def transform(self, X):
@@ -179,6 +202,18 @@ class PretrainedFeatureExtractor(
         Returns
         -------
         ndarray of shape (n_samples, n_features_out), float32
+            With ``on_error="warn"``, NaN for samples that cannot be read.
+
+        Raises
+        ------
+        ValueError
+            If X cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            With ``on_error="warn"``, if samples cannot be read: how many, and of the
+            first ones which and why.
         """
         check_is_fitted(self)
         samples = self._samples(X)
@@ -188,12 +223,41 @@ class PretrainedFeatureExtractor(
             [Target(name, pools[name]) for name in pools],
             store=self._store(),
             runtime=self._runtime(self.batch_size),
+            on_error=self.on_error,
         )
-        features = np.empty((len(samples), self._n_features_out), dtype=np.float32)
+        shape = len(samples), self._n_features_out
+        features = np.full(shape, np.nan, dtype=np.float32)
         for indices, rows in a_pass.iterate(samples):
             by_name = dict(zip(pools, rows, strict=True))
             features[indices] = np.hstack([np.stack(by_name[n]) for n in self.stages_])
+        if a_pass.unreadable:
+            _warn_of(a_pass.unreadable, samples)
         return features
+
+    def _list_unreadable(self, samples):
+        reasons = find_unreadable(samples, self.preprocessing_)
+        if len(reasons) == len(samples):
+            raise ValueError(
+                f"At least one sample of X must be readable. Got {len(samples)} that "
+                f"are not. The reason for the first, {samples.describe(0)}: "
+                f"{reasons[0]}"
+            )
+        rows = [(row, samples.name(row), reasons[row]) for row in reasons]
+        return pd.DataFrame(rows, columns=["row", "name", "reason"], dtype=object)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "stages_")
+
+    def _caption(self):
+        return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
+
+    def _slim(self):
+        backbone = self.backbone_
+        used = backbone.in_order([*self.stages_, backbone.stage_names[-1]])[-1]
+        return slim_state(self, self._whole(), used, used)
+
+    def _restore(self, state):
+        super()._restore(whole_state(state))
 
     @property
     def _n_features_out(self):
@@ -202,6 +266,18 @@ class PretrainedFeatureExtractor(
             pools[name].n_features(self.backbone_.activation_shape(name))
             for name in self.stages_
         )
+
+    def _parts(self):
+        """Return what comes after the preprocessing, and what it gives."""
+        pools, backbone = self._pools(), self.backbone_
+        ends = backbone.in_order(pools)
+        ways = pairwise(["input", *ends])
+        features = StackedFeatures(
+            [backbone.frozen_section(*way) for way in ways],
+            [pools[end] for end in ends],
+            [ends.index(name) for name in self.stages_],
+        )
+        return [features], "features"
 
     def _listed_stages(self):
         is_many = isinstance(self.stage, list | tuple)
@@ -212,7 +288,7 @@ class PretrainedFeatureExtractor(
 
     def _resolve_stage(self, stage):
         names = self.backbone_.stage_names
-        if isinstance(stage, str):
+        if isinstance(stage, str) and stage != "input":
             if stage in self.backbone_.boundaries:
                 return stage
             return self.backbone_.boundary(stage)
@@ -230,3 +306,18 @@ class PretrainedFeatureExtractor(
             check_pooling(self.pooling, shape, sample, name)
             pools[name] = Pool(self.pooling, self.pool_size, shape, sample)
         return pools
+
+
+def _warn_of(reasons, samples):
+    """Warn once of samples that could not be read."""
+    first = sorted(reasons)[:_NAMED]
+    listed = "; ".join(
+        f"{samples.describe(i)}: {reasons[i].rstrip('.')}" for i in first
+    )
+    more = len(reasons) - len(first)
+    warnings.warn(
+        f"{len(reasons)} of {len(samples)} samples cannot be read: their features are "
+        f"NaN. {listed}{f'; and {more} more' if more else ''}.",
+        UserWarning,
+        stacklevel=4,
+    )

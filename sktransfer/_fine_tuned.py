@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from sktransfer._base import as_array, undone_on_error
 from sktransfer._boundary import BoundaryEstimator
 from sktransfer.activations import (
     FixedViews,
@@ -29,12 +30,14 @@ from sktransfer.training import (
     Recipe,
     Saver,
     add_lora,
+    describe_setting,
     describe_settings,
     head_from_linear,
     hold_out,
     make_head,
     merge_equal,
     merge_lora,
+    put_back_on_error,
     restore_net,
     stages_above,
     train,
@@ -55,6 +58,8 @@ __all__ = ["FineTunedEstimator"]
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+# Parameters that a network is built by, and keeps when its training goes on.
+_SHAPE = ("freeze", "pooling", "pool_size", "head", "image_size")
 
 
 class FineTunedEstimator(BoundaryEstimator):
@@ -106,6 +111,7 @@ class FineTunedEstimator(BoundaryEstimator):
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
+    @undone_on_error
     def fit(
         self,
         X,
@@ -142,8 +148,11 @@ class FineTunedEstimator(BoundaryEstimator):
         """
         self._validate_params()
         given = (X_val, y_val, sample_weight_val)
+        _check_given(*given)
         if self.warm_start and hasattr(self, "net_") and not self._is_solved():
-            return self._go_on(X, y, sample_weight, given, self.max_epochs)
+            self._check_unchanged()
+            return self._go_on(X, y, sample_weight, given)
+        self._n_epochs_before = 0
         samples, y, weight = self._check_Xy(X, y, sample_weight)
         prefix, suffix = self._split(len(samples))
         samples, y, weight, validation = self._hold_out(samples, y, weight, given)
@@ -153,6 +162,7 @@ class FineTunedEstimator(BoundaryEstimator):
 
     def _fit_part(self, X, y, sample_weight):
         """Begin a training that goes on with `partial_fit`."""
+        self._n_epochs_before = 0
         samples, y, weight = self._check_Xy(X, y, sample_weight)
         prefix, suffix = self._split(len(samples))
         self._train(suffix, samples, y, weight, None, max_epochs=1)
@@ -164,6 +174,7 @@ class FineTunedEstimator(BoundaryEstimator):
 
         Returns the distinct samples, their targets as training takes them, and weights.
         """
+        X, y = as_array(X), as_array(y)
         if self._takes_images(X):
             X = self._check_X(X, reset=True)
         else:
@@ -172,16 +183,16 @@ class FineTunedEstimator(BoundaryEstimator):
         return self._merge(samples, y, sample_weight, self._encode)
 
     def _merge(self, samples, y, sample_weight, encode):
-        y = samples.labels if y is None else y
+        y = samples.labels if y is None else as_array(y)
         if y is None:
             raise ValueError(
-                f"`y` is needed to fit {type(self).__name__}: X is no Dataset with "
-                "labels."
+                f"`y` is needed to fit: {type(self).__name__} requires y to be passed, "
+                "but the target y is None, and X is no Dataset with labels."
             )
         check_consistent_length(samples, y)
         codes = encode(y)
         weight = check_sample_weight(
-            sample_weight, samples, dtype=np.float64, ensure_non_negative=True
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
         )
         weight = self._weigh(y, weight)
         digests = digest_samples(samples)
@@ -204,11 +215,16 @@ class FineTunedEstimator(BoundaryEstimator):
     def _hold_out(self, samples, y, weight, given):
         """Return the samples to train on, and those to validate on or None."""
         if given[0] is not None:
-            held = self._merge(self._samples(given[0]), *given[1:], self._encode_again)
+            held = self._samples(given[0])
+            if given[1] is None and held.labels is None:
+                raise ValueError(
+                    "`y_val` is needed with `X_val`, which is no Dataset with labels."
+                )
+            held = self._merge(held, *given[1:], self._encode_again)
             return samples, y, weight, held
-        if not self.early_stopping:
+        if not self.early_stopping or self._is_solved():  # which stops nowhere
             return samples, y, weight, None
-        seed = spawn_seed(self.random_state)
+        seed = spawn_seed(self.random_state)  # the same share when it goes on
         held = hold_out(self._strata(y), self.validation_fraction, seed)
         rest = np.setdiff1d(np.arange(len(samples)), held)
         chosen = _take(samples, held), y[held], weight[held]
@@ -228,6 +244,8 @@ class FineTunedEstimator(BoundaryEstimator):
             views = self._views(samples, self._target)
             seen = views.views if isinstance(views, FixedViews) else [activations]
             row = self._start_head(network, seen, y, weight)
+            if validation is not None:
+                row["valid_loss"] = self._loss_on(network, validation)
             self.net_ = restore_net(network, [row], self._nonlinearity())
             self.history_ = pd.DataFrame([row])
             self.n_trainable_parameters_ = _n_trainable(network)
@@ -238,18 +256,35 @@ class FineTunedEstimator(BoundaryEstimator):
                 phases, suffix, samples, activations, y, weight, validation
             )
 
+    def _loss_on(self, network, validation):
+        """Compute the mean loss of samples that were not trained on."""
+        samples, y, weight = validation
+        activations = self._activations(samples, self._target)
+        features = network.features(activations, self._runtime().batch_size)
+        with torch.inference_mode():
+            head = network.head.to(features.device).eval()
+            losses = self._probe_loss(head(features), self._to_tensor(y))
+        return float(np.average(losses.numpy(), weights=weight))
+
+    def _probe_loss(self, scores, y):
+        """Compute the loss that the probe has, sample by sample; a hook."""
+        return self._loss()(scores, y)
+
     @contextlib.contextmanager
     def _adapted(self, suffix):
         """Let adapters be trained instead of the suffix, if `adapter` says so."""
         if self.adapter is None or self.boundary_ == self._end():
             yield
             return
-        seed = spawn_seed(self.random_state)
-        add_lora(suffix, rank=self.adapter_rank, alpha=self.adapter_alpha, seed=seed)
+        trained = [p for p in suffix.parameters() if p.requires_grad]
+        rank, alpha = self.adapter_rank, self.adapter_alpha
+        add_lora(suffix, rank=rank, alpha=alpha, seed=self._seed())
         try:
             yield
         finally:
             merge_lora(suffix)
+            for parameter in trained:
+                parameter.requires_grad_(True)
 
     def _phases(self, max_epochs):
         """Plan boundaries and epochs."""
@@ -263,7 +298,7 @@ class FineTunedEstimator(BoundaryEstimator):
 
     def _run_phases(self, phases, suffix, samples, activations, y, weight, validation):
         """Train from phase to phase; sets ``net_`` and ``history_``."""
-        savers = self._savers(samples, y, weight, len(phases))
+        savers = self._savers(samples, y, weight, validation, len(phases))
         head, rows, recipe = None, [], self._recipe()
         for (boundary, n_epochs), saver in zip(phases, savers, strict=True):
             target, part, held = self._target, suffix, activations
@@ -327,7 +362,7 @@ class FineTunedEstimator(BoundaryEstimator):
             network.features(activations[[0]], 1).shape[1],
             self._n_outputs,
             dropout=self.dropout,
-            seed=spawn_seed(self.random_state),
+            seed=self._seed(),
         ).to(self._runtime().device)
 
     def _start_head(self, network, views, y, weight):
@@ -358,7 +393,7 @@ class FineTunedEstimator(BoundaryEstimator):
             loss=self._loss(),
             recipe=recipe,
             device=self._runtime().device,
-            seed=spawn_seed(self.random_state),
+            seed=self._seed(),
             stages_above=stages_above(self.backbone_, self.boundary_),
         )
         self.lr_curve_ = pd.DataFrame({"lr": curve.lr, "loss": curve.loss})
@@ -378,7 +413,7 @@ class FineTunedEstimator(BoundaryEstimator):
             loss=self._loss(),
             recipe=recipe,
             device=self._runtime().device,
-            seed=spawn_seed(self.random_state),
+            seed=self._seed(),
             validation=validation,
             stages_above=stages_above(self.backbone_, target.boundary),
             mix=Mix(layout, mixup=self.mixup, cutmix=self.cutmix)
@@ -393,19 +428,20 @@ class FineTunedEstimator(BoundaryEstimator):
     def _mixes(self):
         return self.mixup > 0 or self.cutmix > 0
 
-    def _savers(self, samples, y, weight, n_phases):
+    def _savers(self, samples, y, weight, validation, n_phases):
         """Return what keeps the state of each phase, None without `checkpoint`."""
         if self.checkpoint is None:
             return [None] * n_phases
         skipped = {"callbacks", "checkpoint", "device", "memory", "verbose", "backbone"}
         settings = {k: v for k, v in self.get_params().items() if k not in skipped}
+        held = [] if validation is None else _content(*validation)
         key = digest(
             type(self).__name__,
             describe_settings(settings),
             self._pretrained.fingerprint,
-            *samples.digests,
-            y.numpy().tobytes(),
-            weight.tobytes(),
+            *_content(samples, y.numpy(), weight),
+            "validation",
+            *held,
         ).hex()[:32]
         folder = Path(self.checkpoint)
         return [Saver(folder / f"{key}-{i}.pt") for i in range(n_phases)]
@@ -417,23 +453,59 @@ class FineTunedEstimator(BoundaryEstimator):
         self.module_ = nn.Sequential(OrderedDict(parts)).eval()
         self.module_.to(self._runtime().device)
         self._n_features_out = self._count_features(network)
+        self._built_by = self._describe_network()
         del self._pretrained
 
-    def _go_on(self, X, y, sample_weight, given, n_epochs):
-        """Train what was trained before for some epochs more."""
+    def _parts(self):
+        """Return what comes after the preprocessing, and what it gives."""
+        prefix, pool, network = self.module_
+        last, output = self._last_step()
+        return [prefix, pool, network.suffix, network.pool, network.head, last], output
+
+    def _describe_network(self):
+        """Write down what the parameters ask for that shape the network (dict)."""
+        return {k: describe_setting(getattr(self, k)) for k in _SHAPE}
+
+    def _check_unchanged(self):
+        """Refuse to go on with another network than the one that is asked for."""
+        now, before = self._describe_network(), self._built_by
+        for name in _SHAPE:
+            if now[name] == before[name]:
+                continue
+            raise ValueError(
+                f"`{name}` must stay as it is with `warm_start=True`, which goes "
+                f"on with the network that is there. Got {name}={now[name]} after "
+                f"{name}={before[name]}; set `warm_start=False` to start anew."
+            )
+
+    def _labels(self, X, y):
+        """Return what predictions are compared with: y, or the labels of X."""
         check_is_fitted(self)
+        y = self._samples(X).labels if y is None else y
+        if y is None:
+            raise ValueError("`y` is needed to score, as X is no Dataset with labels.")
+        return y
+
+    def _go_on(self, X, y, sample_weight, given=None):
+        """Train what was trained before on; one epoch if this is `partial_fit`."""
+        check_is_fitted(self)
+        self._n_epochs_before = len(self.history_)
         samples = self._samples(X)
         train_on = self._merge(samples, y, sample_weight, self._encode_again)
         self._pretrained = self.backbone_.owner(self.boundary_)
-        samples, y, weight, validation = self._hold_out(*train_on, given)
+        samples, y, weight, validation = (
+            (*train_on, None) if given is None else self._hold_out(*train_on, given)
+        )
         network = self.module_.network
         activations = self._activations(samples, self._target)
         views = self._views(samples, self._target)
         data = Data(activations if views is None else views, self._to_tensor(y), weight)
-        recipe = dataclasses.replace(self._recipe(), max_epochs=n_epochs)
-        if recipe.lr == "auto":
-            recipe = self._find_rate(network, data, recipe)
-        with self._adapted(network.suffix):
+        recipe = self._recipe()
+        if given is None:
+            recipe = dataclasses.replace(recipe, max_epochs=1)
+        with put_back_on_error(network), self._adapted(network.suffix):
+            if recipe.lr == "auto":
+                recipe = self._find_rate(network, data, recipe)
             self.net_ = self._train_phase(
                 network, data, recipe, validation, self._target, None
             )
@@ -442,6 +514,20 @@ class FineTunedEstimator(BoundaryEstimator):
         self.module_.eval()
         del self._pretrained
         return self
+
+
+def _check_given(X_val, y_val, sample_weight_val):
+    if X_val is not None:
+        return
+    given = {"y_val": y_val, "sample_weight_val": sample_weight_val}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
+
+
+def _content(samples, y, weight):
+    """Return what tells samples, targets and weights from others (list of bytes)."""
+    return [*samples.digests, y.tobytes(), weight.tobytes()]
 
 
 def _take(samples, indices):

@@ -1,13 +1,16 @@
 """A regressor that trains the last stages of a pretrained network."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
+from sktransfer._base import undone_on_error
 from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
+from sktransfer.export import UnitsOfY
 from sktransfer.training import LOSSES, RegressionLoss, fit_ridge, search_alpha
 from sktransfer.utils import Interval, StrOptions, check_array
 
@@ -165,8 +168,13 @@ default="squared_error"
         self.random_state = random_state
         self.verbose = verbose
 
+    @undone_on_error
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train for one epoch on some samples.
+
+        The first call settles the network, as ``freeze="auto"`` looks at its number of
+        samples, and the units, by mean and standard deviation of its targets. So it
+        wants a batch like those to come. Nothing is held out for early stopping.
 
         Parameters
         ----------
@@ -179,8 +187,10 @@ default="squared_error"
         """
         self._validate_params()
         if not hasattr(self, "net_"):
-            return self._fit_part(X, y, sample_weight)
-        return self._go_on(X, y, sample_weight, (None, None, None), 1)
+            self._fit_part(X, y, sample_weight)
+            self._warn_of_units()
+            return self
+        return self._go_on(X, y, sample_weight)
 
     def predict(self, X):
         """Predict the targets.
@@ -214,8 +224,7 @@ default="squared_error"
         -------
         float
         """
-        y = self._samples(X).labels if y is None else y
-        return super().score(X, y, sample_weight)
+        return super().score(X, self._labels(X, y), sample_weight)
 
     def _encode(self, y):
         """Return the targets, float64 of shape (n_samples, n_outputs)."""
@@ -242,7 +251,18 @@ default="squared_error"
             raise ValueError("All samples have weight zero: there is nothing to fit.")
         self._mean = np.average(y, axis=0, weights=sample_weight)
         variance = np.average((y - self._mean) ** 2, axis=0, weights=sample_weight)
+        self._is_constant = not variance.any()
         self._scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+
+    def _warn_of_units(self):
+        """Say where later targets could not be told apart by those of a first call."""
+        if self._is_constant:
+            warnings.warn(
+                "All targets of the first call of `partial_fit` are equal, so the unit "
+                "of later ones stays 1. Begin with samples whose targets differ.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _to_tensor(self, y):
         return torch.from_numpy((y - self._mean) / self._scale).float()
@@ -252,6 +272,10 @@ default="squared_error"
 
     def _nonlinearity(self):
         return torch.nn.Identity()
+
+    def _last_step(self):
+        """Return what turns scores into predictions, as a module, and their name."""
+        return UnitsOfY(self._scale, self._mean, self._is_1d), "predictions"
 
     def _has_solution(self):
         return super()._has_solution() and self.loss == "squared_error"

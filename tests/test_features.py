@@ -11,7 +11,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 from torch.nn import functional as F
 
@@ -54,16 +53,6 @@ def _exact():
     """Round nothing that is kept, so that values can be compared."""
     with config_context(activation_dtype="float32"):
         yield
-
-
-@parametrize_with_checks(
-    [
-        PretrainedFeatureExtractor(make_network),
-        PretrainedFeatureExtractor(make_network, stage=[0, -1], pooling="max"),
-    ]
-)
-def test_sklearn_contract(estimator, check):
-    check(estimator)
 
 
 @pytest.mark.parametrize(

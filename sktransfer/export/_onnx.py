@@ -1,0 +1,168 @@
+"""An exported module as an ONNX file, which onnxruntime has tried."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from sktransfer.utils import import_optional
+
+__all__ = ["check_path", "write_onnx"]
+
+_OPSET = 18
+_TOLERANCE = 1e-4
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def check_path(path):
+    """Return the path of a file that can be written.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        If it is that of a folder, or of a file in a folder that does not exist.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"`path` must be that of a file. Got {str(path)!r}, which is a folder; "
+            "add a name, such as 'model.onnx'."
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"`path` must be that of a file in a folder that exists. Got "
+            f"{str(path)!r}; make {str(path.parent)!r} first."
+        )
+    return path
+
+
+def write_onnx(module, path, *, image_size=None):
+    """Write a module as ONNX, with a dynamic batch.
+
+    The file appears when it is complete and onnxruntime has computed from it what the
+    module computes; until then, one that was there before stays. Weights are in the
+    file, if they are below the 2 GB that a file can have, and else in one beside it.
+
+    Parameters
+    ----------
+    module : ExportedModule
+    path : str or os.PathLike
+    image_size : int or tuple of int (h, w), default=None
+        Height and width of the images that the file takes, in px. By default those of
+        the model input. None if there are no images.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ImportError
+        If the extra ``onnx`` is not installed.
+    ValueError
+        If there is no such file to write, or `image_size` is no size.
+    OSError
+        If the file cannot be written, for lack of space or of permission.
+    RuntimeError
+        If ONNX cannot say what the module computes.
+    """
+    path = check_path(path)
+    for package in _PACKAGES:
+        import_optional(package, feature="`to_onnx`", extra="onnx")
+    examples = [module.example(n, image_size) for n in (2, 1, 3)]
+    program = _translate(module, examples[0])
+    try:
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            draft = Path(folder) / path.name
+            program.save(draft)
+            for example in examples:
+                _try(draft, module, example)
+            # The model last: it is what makes weights beside it be read.
+            for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
+                os.replace(part, path.parent / part.name)
+    except OSError as error:
+        raise OSError(
+            f"`path` must be that of a file that can be written. Got {str(path)!r}: "
+            f"{error.strerror or error}."
+        ) from error
+    return path
+
+
+def _translate(module, example):
+    """Return the module as torch's ONNXProgram, with its metadata."""
+    batch = torch.export.Dim("n")
+    try:
+        traced = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
+        program = torch.onnx.export(
+            traced.run_decompositions(_WITHOUT_TRANSLATION),
+            dynamo=True,
+            input_names=[module.input_name],
+            output_names=[module.output_name],
+            opset_version=_OPSET,
+            verbose=False,
+        )
+    except Exception as error:
+        raise RuntimeError(
+            "The network cannot be translated to ONNX; `to_torch` still gives it as a "
+            f"module of PyTorch. The reason: {_first_cause(error)}"
+        ) from error
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # traces, with paths of this machine
+    program.model.graph.metadata_props.clear()
+    program.model.metadata_props.update(module.metadata)
+    return program
+
+
+def _first_cause(error):
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _max_pool(z, size):
+    """Compute adaptive_max_pool2d, but for its indices, cell by cell."""
+    rows, columns = map(_cells, z.shape[-2:], size)
+    cells = [z[..., r, c].amax((-2, -1)) for r in rows for c in columns]
+    largest = torch.stack(cells, -1).unflatten(-1, tuple(size))
+    return largest, torch.zeros_like(largest, dtype=torch.int64)
+
+
+def _cells(length, n_cells):
+    return [
+        slice(i * length // n_cells, -(-(i + 1) * length // n_cells))
+        for i in range(n_cells)
+    ]
+
+
+# In opset 18 and torch 2.15 there is none for these, but for what they consist of.
+_WITHOUT_TRANSLATION = {torch.ops.aten.adaptive_max_pool2d.default: _max_pool}
+
+
+def _try(path, module, example):
+    """Check that a file computes what the module computes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    (found,) = session.run(None, {module.input_name: example.numpy()})
+    with torch.no_grad():
+        expected = module(example).numpy()
+    error = abs(found - expected).max() / max(1, abs(expected).max())
+    if not error <= _TOLERANCE:  # NaN is not
+        raise RuntimeError(
+            f"ONNX must compute what PyTorch computes, up to {_TOLERANCE:g}. Got a "
+            f"difference of {error:.2g} for {len(example)} sample(s) with onnxruntime "
+            f"{onnxruntime.__version__}; nothing was written. Another version of it, "
+            "of onnxscript or of torch may help."
+        )

@@ -1,0 +1,107 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sktransfer.export._raw import RawImages, RawRows, raw_input
+from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def make(size=(24, 32), resize=36, interpolation="bicubic"):
+    return ImagePreprocessing(size, resize, interpolation, MEAN, STD)
+
+
+def random_images(h, w):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, h, w, 3))
+    return pixels.astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        make(),
+        make(resize=20),  # smaller than the crop: padded
+        make(resize=(29, 41)),
+        make(resize=(20, 41), interpolation="bilinear"),
+        make((24, 24), 24, "lanczos"),
+        make((25, 25), 31, "nearest"),
+    ],
+    ids=lambda preprocessing: preprocessing.key(),
+)
+@pytest.mark.parametrize("size", [(1, 1), (36, 36), (37, 53), (91, 20), (24, 32)])
+def test_images_are_prepared_as_the_estimators_do(preprocessing, size):
+    images = random_images(*size)
+    prepared = [preprocessing.prepare(Image.fromarray(image)) for image in images]
+    expected = preprocessing.to_input(torch.from_numpy(np.stack(prepared)))
+    found = raw_input(preprocessing)(torch.from_numpy(images))
+    assert found.shape == (3, *preprocessing.input_shape)
+    assert torch.equal(found, expected)
+
+
+def test_rows_are_let_through():
+    rows = torch.randn(4, 3)
+    raw = raw_input(VectorPreprocessing(3))
+    assert isinstance(raw, RawRows) and raw.name == "rows"
+    assert torch.equal(raw(rows), rows)
+
+
+def test_examples():
+    images = RawImages(make())
+    assert images.example(2).shape == (2, 24, 32, 3)
+    example = images.example(4, (10, 12))
+    assert example.shape == (4, 10, 12, 3) and example.dtype == torch.uint8
+    assert torch.equal(example, images.example(4, (10, 12))) and example.max() > 250
+    assert images.example(1, 9).shape == (1, 9, 9, 3)
+    rows = RawRows(VectorPreprocessing(5)).example(2)
+    assert rows.shape == (2, 5) and rows.dtype == torch.float32
+
+
+def test_settings_are_shown():
+    assert "size=(24, 32)" in repr(RawImages(make()))
+    assert "n_features=5" in repr(RawRows(VectorPreprocessing(5)))
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (
+            torch.zeros(1, 4, 4, 3),
+            TypeError,
+            "Images must be a tensor of dtype uint8, from 0 for black to 255. Got "
+            "torch.float32; scale and round them first.",
+        ),
+        (
+            torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
+            ValueError,
+            "Images must be a tensor of shape (n, h, w, 3), the channels last, as "
+            "arrays are. Got shape (1, 3, 4, 4); repeat the values of a grayscale "
+            "image for the three channels.",
+        ),
+        (
+            torch.zeros(4, 4, 3, dtype=torch.uint8),
+            ValueError,
+            "shape (n, h, w, 3), the channels last, as arrays are. Got shape (4, 4, 3)",
+        ),
+        (
+            torch.zeros(2, 0, 4, 3, dtype=torch.uint8),
+            ValueError,
+            "Images must have at least one pixel. Got shape (2, 0, 4, 3).",
+        ),
+    ],
+)
+def test_what_is_no_image(images, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        raw_input(make())(images)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3,)])
+def test_what_is_no_row(shape):
+    message = re.escape(
+        f"Rows must be a tensor of shape (n, 3). Got shape {tuple(shape)}."
+    )
+    with pytest.raises(ValueError, match=message):
+        raw_input(VectorPreprocessing(3))(torch.zeros(shape))

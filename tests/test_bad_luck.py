@@ -1,0 +1,579 @@
+"""Interrupts, kills, full disks, read-only homes, threads, forks and many fits."""
+
+import gc
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
+from torch import nn
+
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.activations import process_store
+from sktransfer.backbones import load_backbone
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = load_digits(n_class=3)
+IMAGES, ROWS, Y = DIGITS.images[:24], DIGITS.data[:24] / 16, DIGITS.target[:24]
+
+
+def make_network():
+    return nn.Sequential(
+        nn.LazyLinear(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 8), nn.ReLU()
+    )
+
+
+def tiny(**settings):
+    """Return a classifier of rows that is fitted in milliseconds."""
+    defaults = {"freeze": "none", "max_epochs": 3, "lr": 1e-2, "random_state": 0}
+    return FineTunedClassifier(make_network, **{**defaults, **settings})
+
+
+def lite(**settings):
+    """Return a classifier of images with the shipped weights."""
+    defaults = {"freeze": 8, "image_size": 64, "max_epochs": 2, "random_state": 0}
+    return FineTunedClassifier(**{**defaults, **settings})
+
+
+def run(script, *arguments, timeout=120, **environ):
+    """Run a script in a process of its own; return what it printed, line by line."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environ,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@contextmanager
+def forked(function, *arguments):
+    """Call a function with a pipe in a forked process; yields that and our end."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=function, args=(there, *arguments))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+        child.start()
+    there.close()
+    try:
+        yield child, here
+        child.join(60)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
+        child.join()
+        here.close()
+
+
+# Import
+
+
+IMPORT = """
+import logging, os, random, signal, socket, sys, threading, warnings
+import joblib, numpy as np, pandas, PIL.Image, PIL.ImageFile, scipy.optimize, sklearn
+import safetensors.torch, skorch, sklearn.linear_model, timm, torch, torchvision
+import threadpoolctl, tqdm.auto, torch.utils.flop_counter, torchvision.transforms.v2
+
+def state():
+    return {
+        "random": random.getstate(),
+        "numpy": np.random.get_state()[1].tobytes(),
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "blas threads": threadpoolctl.threadpool_info(),
+        "threads": threading.enumerate(),
+        "warnings": list(warnings.filters),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "grad": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn": torch.backends.cudnn.benchmark,
+        "numpy errors": np.geterr(),
+        "environ": dict(os.environ),
+        "sklearn": sklearn.get_config(),
+        "pandas": pandas.get_option("display.max_rows"),
+        "handlers": list(logging.root.handlers),
+        "level": logging.root.level,
+        "our handlers": list(logging.getLogger("sktransfer").handlers),
+        "timeout": socket.getdefaulttimeout(),
+        "signals": [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)],
+        "excepthook": (sys.excepthook, threading.excepthook),
+        "pixels": (PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES),
+        "start method": torch.multiprocessing.get_start_method(allow_none=True),
+        "sharing": torch.multiprocessing.get_sharing_strategy(),
+        "recursion": sys.getrecursionlimit(),
+        "files": sorted(os.listdir("/proc/self/fd")),
+        "module call": torch.nn.Module.__call__,
+    }
+
+before = state()
+import sktransfer, sktransfer.backbones, sktransfer.activations, sktransfer.training
+after = state()
+print([name for name in before if before[name] != after[name]])
+"""
+
+
+def test_import_changes_no_global_state():
+    assert run(IMPORT) == ["[]"]
+
+
+# Ctrl-C
+
+
+class Say(Callback):
+    """Says when the second epoch is over."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            self.pipe.send("go")
+
+
+class Dawdle:
+    """Augments slowly, in the threads that read, and says when it has begun."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def __call__(self, image):
+        if self.pipe is not None:
+            self.pipe.send("go")
+            self.pipe = None
+        time.sleep(0.02)
+        return image
+
+
+def readers():
+    return [t for t in threading.enumerate() if "sktransfer" in t.name]
+
+
+def interrupted(pipe, where, fitted_before):
+    """Fit for a long time, and say what is left after the interrupt."""
+    process_store().clear()
+    model = lite(batch_size=4, max_epochs=1)
+    if fitted_before:
+        expected = model.fit(IMAGES, Y).predict_proba(IMAGES)
+        module = model.module_
+    long = clone(model).get_params(deep=False)
+    if where == "training":
+        model.set_params(max_epochs=100_000, callbacks=[Say(pipe)])
+    else:
+        model.set_params(augment=Dawdle(pipe), n_views=1000)
+    try:
+        model.fit(IMAGES, Y)
+    except KeyboardInterrupt as error:
+        held = error  # and with it every frame of the fit
+        pipe.send(("interrupted", len(readers())))
+    if fitted_before:
+        same = np.array_equal(model.predict_proba(IMAGES), expected)
+        pipe.send((model.module_ is module, same))
+    else:
+        with pytest.raises(NotFittedError):
+            model.predict(IMAGES)
+        pipe.send([name for name in vars(model) if name.endswith("_")])
+    again = model.set_params(**long).fit(IMAGES, Y).predict_proba(IMAGES)
+    fresh = clone(model).fit(IMAGES, Y).predict_proba(IMAGES)
+    pipe.send((type(held).__name__, np.array_equal(again, fresh)))
+
+
+@pytest.mark.parametrize("where", ["frozen pass", "training"])
+@pytest.mark.parametrize("fitted_before", [False, True])
+def test_interrupt_reaches_the_user_and_leaves_the_estimator(where, fitted_before):
+    with forked(interrupted, where, fitted_before) as (child, pipe):
+        assert pipe.poll(60) and pipe.recv() == "go"
+        time.sleep(0.1)
+        os.kill(child.pid, signal.SIGINT)
+        assert pipe.poll(60) and pipe.recv() == ("interrupted", 0)
+        assert pipe.poll(60)
+        assert pipe.recv() == ((True, True) if fitted_before else [])
+        assert pipe.poll(60) and pipe.recv() == ("KeyboardInterrupt", True)
+
+
+class Interrupt(Callback):
+    """What a user does in the middle of an epoch."""
+
+    def __init__(self, batch=2):
+        self.batch = batch
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training and len(net.history[-1]["batches"]) == self.batch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("settings", [{}, {"adapter": "lora"}, {"ema": 0.9}], ids=str)
+def test_interrupt_of_a_training_that_goes_on_changes_nothing(settings):
+    model = tiny(warm_start=True, batch_size=4, batch_norm="train", **settings)
+    before = model.fit(ROWS, Y).predict_proba(ROWS)
+    state = {k: v.clone() for k, v in model.module_.state_dict().items()}
+    fitted, history = {*vars(model)}, model.history_.copy()
+    for go_on in (model.fit, model.partial_fit):
+        model.set_params(callbacks=[Interrupt()])
+        with pytest.raises(KeyboardInterrupt):
+            go_on(ROWS, Y)
+        assert {*vars(model)} == fitted and not model.module_.training
+        assert model.history_.equals(history)
+        np.testing.assert_array_equal(model.predict_proba(ROWS), before)
+        for name, tensor in model.module_.state_dict().items():
+            assert torch.equal(tensor, state[name]), name
+    model.set_params(callbacks=None).partial_fit(ROWS, Y)
+    assert len(model.history_) == len(history) + 1
+
+
+@pytest.mark.parametrize("freeze", ["none", 1])
+def test_interrupted_first_fit_is_no_fit(freeze):
+    model = tiny(freeze=freeze, batch_size=4, callbacks=[Interrupt()])
+    for fit in (model.fit, model.partial_fit):
+        with pytest.raises(KeyboardInterrupt):
+            fit(ROWS, Y)
+        with pytest.raises(NotFittedError):
+            model.predict(ROWS)
+        assert not [name for name in vars(model) if name.endswith("_")]
+
+
+# Too little memory on the device
+
+
+class Tight(nn.Module):
+    """Has room for so many samples, as a small GPU."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def forward(self, z):
+        if len(z) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return z
+
+
+def tight(room, **settings):
+    network = nn.Sequential(nn.Linear(64, 16), Tight(room), nn.ReLU(), nn.Linear(16, 8))
+    with torch.no_grad():
+        for k, parameter in enumerate(network.parameters()):
+            numbers = torch.arange(parameter.numel()).sin() / (5 + k)
+            parameter.copy_(numbers.view_as(parameter))
+    # A solved head has gradients of zero but for rounding, and AdamW moves by signs.
+    defaults = {"freeze": "none", "head_init": "random", "lr": 1e-2, "batch_size": 12}
+    settings = {**defaults, "max_epochs": 3, "random_state": 0, **settings}
+    return FineTunedClassifier(network, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
+@pytest.mark.parametrize(
+    "settings", [{}, {"mixup": 0.4}, {"l2_sp": 0.1}, {"accumulate_grad_batches": 2}]
+)
+def test_training_goes_in_parts_and_ends_the_same(settings):
+    roomy = tight(100, **settings).fit(ROWS, Y)
+    small = tight(5, **settings).fit(ROWS, Y)
+    np.testing.assert_allclose(
+        small.predict_proba(ROWS), roomy.predict_proba(ROWS), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        small.history_["train_loss"], roomy.history_["train_loss"], rtol=1e-4
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
+def test_predictions_and_rates_go_in_parts():
+    roomy, small = (tight(room, lr="auto", freeze=1) for room in (100, 5))
+    np.testing.assert_allclose(roomy.fit(ROWS, Y).lr_, small.fit(ROWS, Y).lr_)
+    whole = tight(100).fit(ROWS, Y)
+    expected = whole.predict_proba(ROWS), whole.transform(ROWS)
+    for layer in whole.module_.modules():
+        if isinstance(layer, Tight):
+            layer.room = 3
+    with pytest.warns(UserWarning, match="going on with 2. `batch_size` sets it"):
+        np.testing.assert_allclose(whole.predict_proba(ROWS), expected[0], rtol=1e-4)
+    np.testing.assert_allclose(whole.transform(ROWS), expected[1], rtol=1e-4, atol=1e-6)
+
+
+# Killed workers
+
+
+class Kill(Callback):
+    """Kills the process it runs in, unless that is this one."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def on_epoch_end(self, net, **kwargs):
+        if os.getpid() != self.pid:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_worker_is_joblibs_error_and_the_store_is_whole(tmp_path):
+    model = lite(memory=tmp_path, callbacks=[Kill(os.getpid())])
+    search = GridSearchCV(model, {"freeze": [7, 8]}, cv=2, n_jobs=2, refit=False)
+    began = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # loky's, of what the dead left
+        with pytest.raises(TerminatedWorkerError, match="SIGKILL"):
+            search.fit(IMAGES, Y)
+    assert time.monotonic() - began < 60
+    process_store().clear()
+    expected = lite().fit(IMAGES, Y).predict_proba(IMAGES)
+    process_store().clear()
+    found = lite(memory=tmp_path).fit(IMAGES, Y).predict_proba(IMAGES)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+# Full disks and homes that cannot be written to
+
+
+def fit_on_full_disk(pipe, model, X, room):
+    process_store().clear()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = model.fit(X, Y).predict_proba(X)
+    said = [str(w.message) for w in caught if w.category is UserWarning]
+    pipe.send((said, found))
+
+
+def test_full_disk_under_a_store(tmp_path):
+    model = lite(memory=tmp_path)
+    with forked(fit_on_full_disk, model, IMAGES, 50_000) as (_, pipe):
+        assert pipe.poll(60)
+        (said,), found = pipe.recv()
+    assert said.startswith("The activation store") and "goes on without it" in said
+    expected = lite().fit(IMAGES, Y).predict_proba(IMAGES)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_full_disk_under_a_checkpoint(tmp_path):
+    folder = tmp_path / "kept"
+    with forked(fit_on_full_disk, tiny(checkpoint=folder), ROWS, 2_000) as (_, pipe):
+        assert pipe.poll(60)
+        (said,), found = pipe.recv()
+    assert said.startswith("The state of the training could not be written to")
+    assert "Free some space, or give another folder as `checkpoint`." in said
+    assert [*folder.iterdir()] == []
+    np.testing.assert_array_equal(found, tiny().fit(ROWS, Y).predict_proba(ROWS))
+
+
+def test_checkpoint_where_there_can_be_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    model = tiny(checkpoint=tmp_path / "file" / "kept")
+    with pytest.warns(UserWarning, match="could not be written to .*kept.*Not a dir"):
+        model.fit(ROWS, Y)
+    expected = tiny().fit(ROWS, Y).predict_proba(ROWS)
+    np.testing.assert_array_equal(model.predict_proba(ROWS), expected)
+
+
+HOMELESS = """
+from tests.test_bad_luck import IMAGES, Y, lite
+print(lite().fit(IMAGES, Y).predict(IMAGES).shape)
+from sktransfer.backbones import list_backbones, load_backbone
+print(len(list_backbones("resnet18")) > 0)
+try:
+    load_backbone("torchvision/resnet18")
+except OSError as error:
+    print(error)
+"""
+
+
+def test_home_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").touch()
+    home = str(tmp_path / "file" / "home")  # root may write anywhere else
+    names = ["HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "MPLCONFIGDIR"]
+    shape, listed, said = run(HOMELESS, **dict.fromkeys(names, home))
+    assert (shape, listed) == ("(24,)", "True")
+    assert "could not be had from https" in said and "NotADirectoryError" in said
+
+
+# Threads
+
+
+CONCURRENT = {
+    "dropout": tiny(dropout=0.3, batch_size=4, max_epochs=6),
+    "mixing": tiny(mixup=0.4, batch_size=4, ema=0.9),
+    "random head": tiny(head="mlp", head_init="random", batch_size=4),
+    "probe": tiny(freeze="all"),
+    "rate": tiny(lr="auto", batch_size=4),
+    "images": lite(mixup=0.2, dropout=0.2),
+    "activations": lite(augment_activations=True, cutmix=0.5, freeze=7),
+    "views": lite(augment="strong", freeze=8),
+    "fixed views": lite(augment="medium", n_views=2, freeze="all"),
+}
+
+
+def fitted_in(name, seed):
+    X = ROWS if isinstance(CONCURRENT[name].backbone, type(make_network)) else IMAGES
+    model = clone(CONCURRENT[name]).set_params(random_state=seed)
+    return model.fit(X, Y).predict_proba(X)
+
+
+def test_fits_in_threads_are_those_in_sequence():
+    tasks = [(name, seed) for seed in (0, 1) for name in CONCURRENT]
+    expected = [fitted_in(*task) for task in tasks]
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(fitted_in, *task) for task in tasks]
+    for task, a, b in zip(tasks, found, expected, strict=True):
+        np.testing.assert_array_equal(a.result(), b, err_msg=str(task))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_networks_are_traced_in_threads_while_others_train():
+    def trace_and_fit(k):
+        backbone = load_backbone(
+            "torchvision/resnet18", weights=None, image_size=64, random_state=k
+        )
+        return PretrainedFeatureExtractor(backbone).fit_transform(IMAGES[:4])
+
+    expected = [fitted_in("mixing", seed) for seed in range(12)]
+    plain = nn.Module.__call__
+    with ThreadPoolExecutor(4) as pool:
+        traced = [pool.submit(trace_and_fit, k) for k in range(2)]
+        fits = [pool.submit(fitted_in, "mixing", seed) for seed in range(12)]
+    for a, b in zip(fits, expected, strict=True):
+        np.testing.assert_array_equal(a.result(), b)
+    assert nn.Module.__call__ is plain
+    for k, features in enumerate(traced):
+        np.testing.assert_allclose(features.result(), trace_and_fit(k), atol=1e-5)
+
+
+def threads_after_fits(pipe):
+    for name in ("dropout", "images", "views"):
+        fitted_in(name, 0)
+    pipe.send([thread.name for thread in threading.enumerate()])
+
+
+def test_fits_leave_no_thread_in_a_fresh_process():
+    with forked(threads_after_fits) as (_, pipe):
+        assert pipe.poll(60) and len(pipe.recv()) == 1
+
+
+# Processes
+
+
+PROCESSES = """
+import multiprocessing, sys, warnings
+import numpy as np
+from tests.test_bad_luck import IMAGES, Y, lite
+
+def predict_and_fit(model, X, pipe):
+    pipe.send((model.predict_proba(X), model.fit(X, Y).predict_proba(X)))
+
+if __name__ == "__main__":
+    import torch
+    torch.set_num_threads(2)
+    warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+    context = multiprocessing.get_context(sys.argv[1])
+    model = lite().fit(IMAGES, Y)
+    expected = model.predict_proba(IMAGES)
+    here, there = context.Pipe()
+    child = context.Process(target=predict_and_fit, args=(model, IMAGES, there))
+    child.start()
+    there.close()
+    predicted, fitted = here.recv() if here.poll(90) else child.kill()
+    child.join()
+    print(abs(predicted - expected).max() < 1e-4, abs(fitted - expected).max() < 1e-3)
+    print(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize(
+    "method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)]
+)
+def test_child_predicts_and_fits(tmp_path, method):
+    script = tmp_path / "script.py"
+    script.write_text(PROCESSES)
+    done = subprocess.run(
+        [sys.executable, script, method],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+    )
+    assert done.stdout.splitlines() == ["True True", "0"], done.stderr
+
+
+# Many fits
+
+
+def resources():
+    """Return the open files, the threads and the resident bytes of this process."""
+    gc.collect()
+    resident = int(Path("/proc/self/statm").read_text().split()[1])
+    files = len(os.listdir("/proc/self/fd"))
+    return files, threading.active_count(), resident * os.sysconf("SC_PAGE_SIZE")
+
+
+def many(n, folder):
+    """Fit in several ways so many times; return how much is in use after each."""
+    models = [
+        tiny(head_init="random", mixup=0.2, ema=0.9, checkpoint=folder / "kept"),
+        tiny(freeze="all"),
+        lite(max_epochs=1, memory=folder / "store"),
+        lite(freeze="all", augment="crop", n_views=1),
+    ]
+    used = []
+    for k in range(n):
+        model = clone(models[k % 4]).set_params(random_state=k)
+        X = ROWS if isinstance(model.backbone, type(make_network)) else IMAGES
+        model.fit(X, Y).predict(X)
+        used.append(resources())
+    return np.array(used), weakref.ref(model.module_), weakref.ref(model.backbone_)
+
+
+def test_fits_leave_no_files_threads_or_networks(tmp_path):
+    used, *networks = many(16, tmp_path)
+    assert used[8, 0] == used[-1, 0] and used[8, 1] == used[-1, 1]
+    gc.collect()
+    assert [network() for network in networks] == [None, None]
+
+
+def test_folders_that_come_and_go_leave_no_files(tmp_path):
+    used = []
+    for k in range(12):
+        lite(freeze="all", memory=tmp_path / str(k), C=1.0).fit(IMAGES[:6], Y[:6])
+        used.append(resources()[0])
+    assert used[-1] == used[8]
+
+
+LEAKS = """
+from pathlib import Path
+import sys
+from sktransfer import config_context
+from tests.test_bad_luck import many
+with config_context(memory_budget=2**20):  # full before the measurement begins
+    used, *_ = many(240, Path(sys.argv[1]))
+used = used[40:] - used[40]
+print(*used[-1])
+"""
+
+
+@pytest.mark.slow
+def test_two_hundred_fits_leak_nothing(tmp_path):
+    (line,) = run(LEAKS, str(tmp_path), timeout=900)
+    files, threads, resident = map(int, line.split())
+    assert (files, threads) == (0, 0)
+    assert resident < 20 * 2**20  # 0.1 MB a fit

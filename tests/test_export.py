@@ -1,0 +1,227 @@
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+    config_context,
+)
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import ImagePreprocessing
+
+RANDOM = np.random.default_rng(0)
+SIZE = (40, 71)  # neither square nor that of a model input
+IMAGES = RANDOM.integers(0, 256, (12, *SIZE, 3)).astype(np.uint8)
+NAMES = np.array(["bark", "leaf", "sand"] * 4)
+IMAGES[NAMES == "bark"] //= 2
+IMAGES[NAMES == "leaf", :20] //= 3
+MANY = np.stack([NAMES == "bark", NAMES != "leaf"], axis=1).astype(int)
+ROWS = RANDOM.normal(size=(30, 5)).astype(np.float32)
+NUMBER = 1e6 + ROWS[:, 0]
+
+
+def make_rows_network():
+    return nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU())
+
+
+def make_map_network():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 6, 3, 2), nn.ReLU()
+    preprocessing = ImagePreprocessing((24, 24), 27, "bicubic", (0.4,) * 3, (0.2,) * 3)
+    return load_backbone(nn.Sequential(*layers), preprocessing=preprocessing)
+
+
+def fit(kind, backbone, X, y=None, **settings):
+    settings = {"precision": "float32", "random_state": 0, **settings}
+    if kind is not PretrainedFeatureExtractor:
+        settings = {"max_epochs": 1, "lr": 1e-4, **settings}
+    return kind(backbone, **settings).fit(X, y)
+
+
+@pytest.fixture(autouse=True)
+def _exact():
+    """Round nothing that is kept, so that values can be compared."""
+    with config_context(activation_dtype="float32"):
+        yield
+
+
+def lite(freeze):
+    backbone = "efficientnet_lite0"
+    return fit(
+        FineTunedClassifier, backbone, IMAGES, NAMES, freeze=freeze, image_size=64
+    )
+
+
+def vit():
+    backbone = load_backbone(
+        "timm/vit_tiny_patch16_224", weights=None, image_size=32, random_state=0
+    )
+    settings = {"freeze": 10, "pooling": "cls", "head": "mlp"}
+    return fit(FineTunedClassifier, backbone, IMAGES, NAMES, **settings)
+
+
+def resnet():
+    backbone = load_backbone(
+        "torchvision/resnet18", weights=None, image_size=32, random_state=0
+    )
+    settings = {"freeze": 3, "head": "cosine", "pooling": "avgmax", "pool_size": 2}
+    return fit(FineTunedClassifier, backbone, IMAGES, MANY, **settings)
+
+
+def maps(kind=FineTunedClassifier, y=NAMES, **settings):
+    settings = {"pooling": "avgmax", "pool_size": 2, **settings}
+    return fit(kind, make_map_network(), IMAGES, y, **settings)
+
+
+def features():
+    return maps(PretrainedFeatureExtractor, None, stage=[-1, 0])
+
+
+def rows(kind=FineTunedClassifier, y=NUMBER > 1e6, **settings):
+    return fit(kind, make_rows_network, ROWS, y, **{"freeze": 1, **settings})
+
+
+MODELS = {
+    "features": features,
+    "maps": maps,
+    "independent labels": lambda: maps(y=MANY, head="mlp"),
+    "adapter": lambda: maps(adapter="lora", freeze="none"),
+    "two classes": rows,
+    "one number": lambda: rows(FineTunedRegressor, NUMBER),
+    "two numbers": lambda: rows(FineTunedRegressor, ROWS[:, :2], freeze="all"),
+}
+BIG = {
+    "lite 5": lambda: lite(5),
+    "lite all": lambda: lite("all"),
+    "lite none": lambda: lite("none"),
+    "vit": vit,
+    "resnet": resnet,
+}
+
+
+def answer(model, X):
+    """Return what the estimator says, and its name."""
+    if isinstance(model, FineTunedClassifier):
+        return model.predict_proba(X), "probabilities"
+    if isinstance(model, FineTunedRegressor):
+        return model.predict(X), "predictions"
+    return model.transform(X), "features"
+
+
+def samples_of(model):
+    return IMAGES if model.preprocessing_.kind == "image" else ROWS
+
+
+def check_torch(model):
+    X = samples_of(model)
+    expected, name = answer(model, X)
+    module = model.to_torch()
+    found = module(torch.from_numpy(X))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert module.output_name == name
+    return module, X, expected
+
+
+def check_export(model):
+    module, X, expected = check_torch(model)
+    image_size = SIZE if X is IMAGES else None
+    program = torch.export.export(
+        module,
+        (module.example(2, image_size),),
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+    )
+    for n in (1, 2, 7):
+        found = program.module()(torch.from_numpy(X[:n]))
+        np.testing.assert_allclose(found, expected[:n], atol=1e-5)
+
+
+def check_onnx(model, folder):
+    X = samples_of(model)
+    expected, name = answer(model, X)
+    image_size = SIZE if X is IMAGES else None
+    path = model.to_onnx(folder / "model.onnx", image_size=image_size)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,), (output,) = session.get_inputs(), session.get_outputs()
+    assert output.name == name
+    for n in (1, 2, 7):
+        (found,) = session.run(None, {given.name: X[:n]})
+        np.testing.assert_allclose(found, expected[:n], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *BIG])
+def test_module_says_what_the_estimator_says(name):
+    model = (MODELS | BIG)[name]()
+    module, *_ = check_torch(model)
+    if isinstance(model, FineTunedClassifier):
+        assert module.classes_.tolist() == model.classes_.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BIG)
+def test_big_networks_can_be_exported(name):
+    check_export(BIG[name]())
+
+
+@pytest.mark.parametrize("name", ["features", "maps", "one number"])
+def test_module_can_be_exported(name):
+    check_export(MODELS[name]())
+
+
+@pytest.mark.parametrize(
+    "name", ["features", "independent labels", "two classes", "one number"]
+)
+def test_onnx_says_what_the_estimator_says(name, tmp_path):
+    check_onnx(MODELS[name](), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*MODELS, *BIG])
+def test_onnx_of_every_network(name, tmp_path):
+    check_onnx((MODELS | BIG)[name](), tmp_path)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (9, 60), (100, 31)])
+def test_module_takes_images_of_any_size(size):
+    model = maps()
+    images = RANDOM.integers(0, 256, (3, *size, 3)).astype(np.uint8)
+    found = model.to_torch()(torch.from_numpy(images))
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["features", "maps", "one number"])
+def test_estimator_stays_as_it_is(name):
+    model = MODELS[name]()
+    X = samples_of(model)
+    before, attributes = answer(model, X)[0], {*vars(model)}
+    module = model.to_torch()
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            tensor.zero_()
+    np.testing.assert_array_equal(answer(model, X)[0], before)
+    assert {*vars(model)} == attributes
+
+
+@pytest.mark.parametrize(
+    "kind", [PretrainedFeatureExtractor, FineTunedClassifier, FineTunedRegressor]
+)
+def test_not_fitted(kind, tmp_path):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        kind().to_torch()
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        kind().to_onnx(tmp_path / "model.onnx")
+
+
+def test_path_is_looked_at_first(tmp_path, monkeypatch):
+    model = rows()
+    monkeypatch.setattr(FineTunedClassifier, "to_torch", None)
+    with pytest.raises(ValueError, match=re.escape("which is a folder; add a name")):
+        model.to_onnx(tmp_path)
+    with pytest.raises(ValueError, match="in a folder that exists"):
+        model.to_onnx(tmp_path / "missing" / "model.onnx")
