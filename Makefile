@@ -3,16 +3,18 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SPHINXOPTS ?=
+PYTESTOPTS ?=
 # Threads that wait sleep instead of spinning: cores may be shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test test-slow docs lint benchmarks clean
+.PHONY: help demo test test-slow test-lowest docs lint benchmarks clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       run the first example: a table and a figure"
 	@echo "make test       run the tests and doctests"
 	@echo "make test-slow  run the tests marked slow"
+	@echo "make test-lowest  run the tests on the lowest versions, in .venv-lowest"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make lint       check format, lint and types"
 	@echo "make benchmarks print the tables that the figures in docs/ come from"
@@ -35,10 +37,22 @@ demo: $(call installed,test)
 	$(PYTHON) examples/01_start/0010_choose_the_depth.py
 
 test: $(call installed,test)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(PYTESTOPTS)
 
 test-slow: $(call installed,test)
 	$(PYTHON) -m pytest -m slow
+
+# Old versions warn about each other, say things in other words (no doctests), and have
+# wheels for old Pythons only.
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/python -m pytest -W default tests
+
+.venv-lowest/.installed: pyproject.toml .ci/lowest.txt
+	python3.11 -m venv .venv-lowest
+	@echo "Installing the lowest versions into .venv-lowest (some minutes)"
+	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check \
+		--no-compile --constraint .ci/lowest.txt --editable ".[test]"
+	@touch $@
 
 docs: $(call installed,docs)
 	$(PYTHON) -m sphinx -W --keep-going -b html $(SPHINXOPTS) docs docs/_build/html

@@ -162,10 +162,11 @@ def test_file_that_may_not_be_read(backbone, tmp_path, monkeypatch):
         classifier(backbone).fit(paths, LABELS)
 
 
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("limit", [50, 100])
 @pytest.mark.parametrize("kind", MODELS)
 def test_more_pixels_than_pillow_opens(kind, limit, backbone, folder, monkeypatch):
-    # Beyond the limit Pillow warns, which is an error here; beyond twice of it, raises.
+    # Beyond the limit Pillow warns, which is an error here; beyond twice, it raises.
     paths = paths_of(folder)
     model = MODELS[kind](backbone).fit(paths[1:], LABELS[1:])
     expected = answers(model, paths[1:])

@@ -12,9 +12,6 @@ from sktransfer.utils import import_optional
 __all__ = ["add_lora", "merge_lora"]
 
 _NAME = "sktransfer"  # of these adapters among others that a network may have
-# Before torch 2.5 hooks do not keep these from handing weights to a fused kernel
-# (https://github.com/pytorch/pytorch/pull/128415).
-_FUSED = (nn.TransformerEncoderLayer,) if torch.__version__ < "2.5" else ()
 
 
 def add_lora(section, *, rank, alpha, seed):
@@ -121,8 +118,6 @@ def _find_layers(section):
     )
     prefix = backbone.section("input", section.start)
     users.update(map(id, prefix.parameters()))  # it must stay what it was
-    fused = [m for m in section.modules() if isinstance(m, _FUSED)]
-    users.update(id(p) for m in fused for p in m.parameters())
     read = {n.target for n in section.graph.nodes if n.op == "get_attr"}
     return {
         path: layer

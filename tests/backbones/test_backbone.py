@@ -191,7 +191,7 @@ def test_network_that_does_not_run_on_its_inputs():
     "module",
     [
         nn.Sequential(nn.Linear(4, 2)),
-        nn.Sequential(nn.Embedding(4, 2), nn.Flatten(), nn.Linear(6, 2)),
+        nn.Sequential(nn.EmbeddingBag(4, 2), nn.Linear(2, 2)),
     ],
 )
 def test_network_that_does_not_take_its_vectors(module):

@@ -181,6 +181,7 @@ def test_open_image_of_no_image(tmp_path):
             open_image(source)
 
 
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_open_image_with_more_pixels_than_pillow_opens(monkeypatch):
     content = encoded(random_image(20, 20), "PNG")
     for limit in (199, 399):  # an error, and a warning that is one here

@@ -136,7 +136,7 @@ def test_value_changed_after_check_is_refused():
     X = np.zeros((2, 3, 3))
     samples = samples_of(X)
     X[1] = np.nan
-    with pytest.raises(ValueError, match=r"sample 1, which is not.*Got nan"):
+    with pytest.raises(ValueError, match=r"sample 1, which is not.*must be finite"):
         samples[1]
 
 
@@ -182,7 +182,5 @@ def test_unreadable_values_may_wait_until_they_are_read(value_range):
         assert samples.value_range == (0, 16)
         assert colours(samples.take([0, 2, 4])) == [(255, 255, 255)] * 3
         for row in (1, 3):
-            with pytest.raises(
-                ValueError, match=f"sample {row}, .*Values must be with"
-            ):
+            with pytest.raises(ValueError, match=f"sample {row}, .*must be finite"):
                 samples[row]

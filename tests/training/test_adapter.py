@@ -15,7 +15,6 @@ from torchvision.models import VisionTransformer
 from sktransfer.backbones import load_backbone
 from sktransfer.compute import use_channels_last
 from sktransfer.inputs import ImagePreprocessing
-from sktransfer.training import _adapter
 from sktransfer.training._adapter import add_lora, merge_lora
 
 
@@ -397,12 +396,6 @@ def test_layers_that_compute_their_weight_are_left_out():
 )
 def test_projection_of_multihead_attention_is_left_out(name, paths):
     assert left_out(BACKBONES[name]()) == paths
-
-
-def test_encoder_layer_is_left_out_where_it_would_pass_adapters_by(monkeypatch):
-    monkeypatch.setattr(_adapter, "_FUSED", (nn.TransformerEncoderLayer,))
-    found = left_out(of_vectors(encoder, 32))
-    assert found == ["1.self_attn.out_proj", "1.linear1", "1.linear2"]
 
 
 class Reads(nn.Module):

@@ -12,7 +12,7 @@ def test_module_on_the_cpu_is_returned_as_it_is():
 
 def test_module_elsewhere_is_copied_and_left_alone():
     with FakeTensorMode():
-        layer = nn.Linear(3, 2, device="cuda").requires_grad_(False)
+        layer = nn.LayerNorm(2, device="cuda").requires_grad_(False)
         module = nn.Sequential(layer, nn.BatchNorm1d(2), layer)
         module[1].scale = torch.ones(2, device="cuda")
         copied = on_cpu(module)

@@ -1,0 +1,28 @@
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pinned(lines, sign):
+    """Return versions by name, of lines such as ``numpy>=1.26``."""
+    parts = (re.split(re.escape(sign), line) for line in lines if sign in line)
+    return {name: version for name, version in parts}
+
+
+def same_length(version):
+    """Return the version in three numbers: 1.26 is 1.26.0."""
+    return (version + ".0.0").split(".")[:3]
+
+
+def test_lowest_versions_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    used = [line for name in ("lora", "onnx", "plot") for line in extras[name]]
+    skops = [line for line in extras["test"] if line.startswith("skops")]
+    asked = pinned([*project["dependencies"], *used, *skops], ">=")
+    tested = pinned((ROOT / ".ci/lowest.txt").read_text().splitlines(), "==")
+    assert {k: same_length(v) for k, v in asked.items()} == {
+        k: same_length(v) for k, v in tested.items()
+    }
