@@ -70,7 +70,7 @@ class BoundaryEstimator(
         left.
         """
         backbone = self._pretrained = self.backbone_
-        self.boundary_ = resolve_freeze(self.freeze, backbone, n_samples)
+        self.boundary_ = self._choose_boundary(n_samples)
         self.freeze_depth_ = backbone.n_stages_before(self.boundary_)
         end = self._end()
         if self.freeze_depth_ == len(backbone.stages):
@@ -82,6 +82,10 @@ class BoundaryEstimator(
         self.backbone_ = backbone.fork(self.boundary_)
         suffix = self._suffix(self.boundary_).requires_grad_(True)
         return self.backbone_.section("input", self.boundary_).freeze(), suffix
+
+    def _choose_boundary(self, n_samples):
+        """Find the boundary that `freeze` asks for, by name."""
+        return resolve_freeze(self.freeze, self.backbone_, n_samples)
 
     def _suffix(self, boundary):
         """Return what is trained above a boundary."""

@@ -1,6 +1,6 @@
 """Documentation that estimators share."""
 
-__all__ = ["shares_docs"]
+__all__ = ["shares_adapted_docs", "shares_docs"]
 
 PARAMETERS = """\
     backbone : str, torch.nn.Module, callable, Backbone or fitted estimator, \
@@ -59,10 +59,12 @@ SETTINGS = """\
         Learning rate of the last stage over the head's.
     layer_decay : float, default=1.0
         Learning rate of each trained stage over that of the stage above it.
-    lr_schedule : {"cosine", "one_cycle", "constant"} or callable, default="cosine"
-        "cosine" and "constant" begin with a warm-up of a tenth of the steps. A
-        scheduler class of torch, or another callable from an optimiser to a scheduler,
-        is stepped once an epoch.
+    lr_schedule : {"cosine", "one_cycle", "constant", "annealed"} or callable, \
+default="cosine"
+        "cosine" and "constant" begin with a warm-up of a tenth of the steps; "annealed"
+        falls to a sixth, by the schedule of adversarial adaptation. A scheduler class
+        of torch, or another callable from an optimiser to a scheduler, is stepped once
+        an epoch.
     weight_decay : float, default=0.01
         Decoupled; not of norms and biases.
     l2_sp : float, default=0.0
@@ -156,6 +158,21 @@ ATTRIBUTES = """\
     n_features_in_ : int
         Number of columns, if X is a table."""
 
+# What is otherwise in estimators that adapt to a target domain.
+_ADAPTED = {
+    """} or callable, default="cosine"
+""": """, "auto"} or callable, default="auto"
+        "auto" is "annealed" for "dann" and "cdan" and "cosine" for other methods.
+""",
+    """"strong"}, callable or None, default=None
+        Random views""": """"strong", "target"}, callable or None, default=None
+        "target" draws source images towards the look of the target samples, by a
+        :class:`TargetStyle`. The others are random views""",
+    "    backbone_ : Backbone": """    style_ : TargetStyle
+        What ``augment="target"`` drew by.
+    backbone_ : Backbone""",
+}
+
 _SHARED = {
     "{parameters}": PARAMETERS,
     "{settings}": SETTINGS,
@@ -168,4 +185,13 @@ def shares_docs(cls):
     """Put what estimators share into a class's docstring; a decorator."""
     for place, text in _SHARED.items():
         cls.__doc__ = cls.__doc__.replace("    " + place, text)
+    return cls
+
+
+def shares_adapted_docs(cls):
+    """Do so for a class that adapts to a target domain; a decorator."""
+    shares_docs(cls)
+    for text, changed in _ADAPTED.items():
+        assert text in cls.__doc__, text
+        cls.__doc__ = cls.__doc__.replace(text, changed)
     return cls

@@ -419,11 +419,16 @@ class FineTunedEstimator(BoundaryEstimator):
             mix=Mix(layout, mixup=self.mixup, cutmix=self.cutmix)
             if self._mixes()
             else None,
+            objective=self._objective(network, target),
             nonlinearity=self._nonlinearity(),
             callbacks=self.callbacks,
             saver=saver,
             verbose=self.verbose,
         )
+
+    def _objective(self, network, target):
+        """Return what is minimised beside the loss (Objective or None); a hook."""
+        return None
 
     def _mixes(self):
         return self.mixup > 0 or self.cutmix > 0
@@ -439,12 +444,18 @@ class FineTunedEstimator(BoundaryEstimator):
             type(self).__name__,
             describe_settings(settings),
             self._pretrained.fingerprint,
-            *_content(samples, y.numpy(), weight),
+            *self._identity(samples),
+            y.numpy().tobytes(),
+            weight.tobytes(),
             "validation",
             *held,
         ).hex()[:32]
         folder = Path(self.checkpoint)
         return [Saver(folder / f"{key}-{i}.pt") for i in range(n_phases)]
+
+    def _identity(self, samples):
+        """Return the hashes of all that is trained on (list of bytes); a hook."""
+        return samples.digests
 
     def _assemble(self, prefix):
         """Put the parts together: sets ``module_``."""

@@ -20,6 +20,7 @@ _LIBRARIES = {
     "PIL",
     "joblib",
     "numpy",
+    "sktransfer",
     "timm",
     "torch",
     "torchvision",

@@ -25,6 +25,7 @@ from sktransfer.training._lr_finder import LearningRateCurve, find_lr
 from sktransfer.training._mix import Mix
 from sktransfer.training._net import Data, SuffixNet, restore_net, train
 from sktransfer.training._network import Network
+from sktransfer.training._objective import Objective, Seen
 from sktransfer.training._optimiser import parameter_groups
 from sktransfer.training._penalty import StartingPoint
 from sktransfer.training._probe import (
@@ -58,9 +59,11 @@ __all__ = [
     "LearningRateCurve",
     "Mix",
     "Network",
+    "Objective",
     "Recipe",
     "RegressionLoss",
     "Saver",
+    "Seen",
     "StartingPoint",
     "SuffixNet",
     "WeightAverage",

@@ -6,7 +6,16 @@ __all__ = ["add_gradients"]
 
 
 def add_gradients(
-    network, criterion, z, target, *, size, mixing=(), penalty=None, n_batches=1
+    network,
+    criterion,
+    z,
+    target,
+    *,
+    size,
+    mixing=(),
+    penalty=None,
+    objective=None,
+    n_batches=1,
 ):
     """Add the gradients of a batch to those that are there.
 
@@ -24,22 +33,31 @@ def add_gradients(
         See :class:`WeightedLoss`.
     penalty : callable, default=None
         Returns what is added to the loss of the whole batch.
+    objective : callable, default=None
+        From activations and the rows of the batch that they are to their scores, in
+        the place of `network`, and to what is minimised besides the loss. Where the
+        batch goes in parts, so does this.
     n_batches : int, default=1
         What gradients are divided by.
 
     Returns
     -------
     loss : torch.Tensor of shape ()
+        Without the objective.
     scores : torch.Tensor of shape (n, n_outputs)
     """
     n, total, scores = len(z), 0.0, []
     for first in range(0, n, size):
         rows = slice(first, first + size)
-        part = network(z[rows])
-        loss = criterion(part, target, *mixing, rows=rows) * (len(part) / n)
+        if objective is None:
+            part, added = network(z[rows]), 0.0
+        else:
+            part, added = objective(z[rows], rows)
+        share = len(part) / n
+        loss = criterion(part, target, *mixing, rows=rows) * share
         if penalty is not None and first == 0:
             loss = loss + penalty()
-        (loss / n_batches).backward()
+        ((loss + added * share) / n_batches).backward()
         total = total + loss.detach()
         scores.append(part.detach())
     return total, scores[0] if len(scores) == 1 else torch.cat(scores)

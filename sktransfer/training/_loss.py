@@ -89,11 +89,15 @@ class WeightedLoss(nn.Module):
     ----------
     per_sample : callable
         From scores and targets to losses of shape (n,).
+    objective : Objective or None, default=None
+        What is minimised besides. It plays no part in this loss, but belongs to what
+        skorch calls the criterion, so its parameters are trained.
     """
 
-    def __init__(self, per_sample):
+    def __init__(self, per_sample, objective=None):
         super().__init__()
         self.per_sample = per_sample
+        self.objective = objective
 
     def forward(self, scores, target, partner=None, share=None, rows=slice(None)):
         """Compute the loss.

@@ -113,6 +113,9 @@ class SuffixNet(NeuralNet):
         ]
         if self.train_split is not None:
             callbacks.insert(2, ("valid_loss", PassthroughScoring(name="valid_loss")))
+        if self.criterion.objective is not None:
+            added = PassthroughScoring(name="objective", on_train=True)
+            callbacks.insert(2, ("objective", added))
         return callbacks
 
     def get_params_for_optimizer(self, prefix, named_parameters):
@@ -144,8 +147,11 @@ class SuffixNet(NeuralNet):
         with self._drawing():
             z = self.module_.augment(z)
             mixed = (z,) if self.mix is None else self.mix(z)
+            objective = self._objective(len(z))
             (loss, scores), fitting = halving(
-                lambda n: self._add_gradients(mixed, target, n, again=n < size),
+                lambda n: self._add_gradients(
+                    mixed, target, objective, n, again=n < size
+                ),
                 size,
                 torch.device(self.device),
                 "Freeze more stages with `freeze`. ",
@@ -154,7 +160,25 @@ class SuffixNet(NeuralNet):
             self._at_a_time = fitting
         return {"loss": loss, "y_pred": scores}
 
-    def _add_gradients(self, mixed, target, size, *, again):
+    def _objective(self, n):
+        """Return what is minimised beside a batch of n, None if there is nothing."""
+        objective = self.criterion_.objective
+        if objective is None:
+            return None
+        others = objective.draw(n, self._n_batches)
+        if others is not None:
+            others = self.module_.augment(to_device(others, self.device))
+        progress = self._n_batches / (self.n_batches * self.max_epochs)
+
+        def compute(z, rows):
+            part = None if others is None else others[rows]
+            scores, added = objective(self.module_, z, part, progress)
+            self.history.record_batch("objective", float(added.detach()))
+            return scores, added
+
+        return compute
+
+    def _add_gradients(self, mixed, target, objective, size, *, again):
         if again:
             self._drop_gradients()
         z, *mixing = mixed
@@ -166,6 +190,7 @@ class SuffixNet(NeuralNet):
             size=size,
             mixing=mixing,
             penalty=None if self._start is None else self._penalty,
+            objective=objective,
             n_batches=self._n_accumulated(),
         )
 
@@ -287,6 +312,7 @@ def train(
     validation=None,
     stages_above=None,
     mix=None,
+    objective=None,
     nonlinearity=None,
     callbacks=None,
     saver=None,
@@ -311,6 +337,8 @@ def train(
     stages_above : dict of str to int, default=None
         See :func:`parameter_groups`.
     mix : Mix, default=None
+    objective : Objective, default=None
+        What is minimised besides the loss; it stands in the history beside it.
     nonlinearity : callable, default=None
         From scores to what the net predicts.
     callbacks : list of skorch callbacks or (name, callback), default=None
@@ -354,7 +382,7 @@ def train(
         max_grad_norm=recipe.max_grad_norm,
         accumulate_grad_batches=recipe.accumulate_grad_batches,
         draws=Draws(seed, device),
-        criterion=WeightedLoss(loss),
+        criterion=WeightedLoss(loss, objective),
         predict_nonlinearity=nonlinearity,
         optimizer=torch.optim.AdamW,
         optimizer__fused=True,
@@ -371,6 +399,8 @@ def train(
     net.n_batches = n_batches
     with keep_freed_memory():
         _run(net, dataset, generator, recipe, saver)
+    if objective is not None:
+        objective.others = None  # the net lives on, and would hold them
     return net
 
 
@@ -422,7 +452,7 @@ def restore_net(network, history=(), nonlinearity=None):
     net = SuffixNet(
         network,
         groups=groups,
-        criterion=nn.Identity,
+        criterion=WeightedLoss(nn.Identity()),
         predict_nonlinearity=nonlinearity,
         optimizer=torch.optim.AdamW,
         train_split=None,

@@ -26,6 +26,7 @@ _NOT_DECAYED = frozenset(
         "relative_position_bias_table",
     }
 )
+_OBJECTIVE_LR_RATIO = 10  # over that of the backbone's last stage
 
 
 def parameter_groups(
@@ -42,7 +43,10 @@ def parameter_groups(
     Parameters
     ----------
     named_parameters : iterable of (str, torch.nn.Parameter)
-        Names that start with ``head.`` are the head's.
+        Names that start with ``head.`` are the head's, those that start with
+        ``objective.`` learn ten times as fast as the backbone's last stage (Ganin et
+        al., 2016, https://arxiv.org/abs/1505.07818; Long et al., 2018,
+        https://arxiv.org/abs/1705.10667).
     lr : float
         Learning rate of the head.
     backbone_lr_ratio : float
@@ -71,7 +75,9 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         rate = lr
-        if not name.startswith("head."):
+        if name.startswith("objective."):
+            rate *= _OBJECTIVE_LR_RATIO * backbone_lr_ratio
+        elif not name.startswith("head."):
             rate *= backbone_lr_ratio * layer_decay ** stages_above.get(name, 0)
         decay = weight_decay if _is_decayed(name, parameter) else 0.0
         # NumPy's floats, as grid searches have them, don't load with `weights_only`.

@@ -89,6 +89,7 @@ class Saver:
         """
         state = {
             "module": net.module_.state_dict(),
+            "criterion": net.criterion_.state_dict(),
             "optimizer": _plain(net.optimizer_.state_dict()),
             "callbacks": {k: _plain(c.state_dict()) for k, c in _with_state(net)},
             "best": _plain({k: c.best_score_ for k, c in _scoring(net)}),
@@ -158,6 +159,7 @@ class Saver:
 
     def _restore(self, state, net, generator):
         net.module_.load_state_dict(state["module"])
+        net.criterion_.load_state_dict(state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
         for name, callback in _with_state(net):
             callback.load_state_dict(state["callbacks"][name])

@@ -12,12 +12,13 @@ from sktransfer.utils import near_matches
 __all__ = [
     "LR_SCHEDULES",
     "ResumableSchedule",
+    "annealed",
     "schedule_callback",
     "warmup_constant",
     "warmup_cosine",
 ]
 
-LR_SCHEDULES = ("cosine", "one_cycle", "constant")
+LR_SCHEDULES = ("cosine", "one_cycle", "constant", "annealed")
 _RULE = (
     f"`lr_schedule` must be one of {list(LR_SCHEDULES)} or a callable from an "
     "optimiser to a scheduler of torch, such as "
@@ -70,8 +71,38 @@ def warmup_constant(step, *, n_steps, warmup=0.1):
     return min(1.0, (step + 1) / _n_warmup(n_steps, warmup))
 
 
+def annealed(step, *, n_steps):
+    """Return the factor on the learning rate that goes with an adversary.
+
+    Parameters
+    ----------
+    step : int
+        From 0.
+    n_steps : int
+
+    Returns
+    -------
+    float
+        ``(1 + 10 p) ** -0.75``, where p is the share of the training that is done. The
+        paper starts from a rate of 0.01 (of SGD).
+
+    References
+    ----------
+    Y. Ganin et al. (2016). Domain-Adversarial Training of Neural Networks.
+    https://arxiv.org/abs/1505.07818
+    """
+    return (1 + 10 * step / n_steps) ** -0.75
+
+
 def _n_warmup(n_steps, warmup):
     return max(1, round(warmup * n_steps), min(_MIN_WARMUP, n_steps // 2))
+
+
+_FACTORS = {
+    "cosine": warmup_cosine,
+    "constant": warmup_constant,
+    "annealed": annealed,
+}
 
 
 class _OneCycle(schedulers.OneCycleLR):
@@ -107,13 +138,14 @@ def schedule_callback(lr_schedule, n_steps):
 
     Parameters
     ----------
-    lr_schedule : {"cosine", "one_cycle", "constant"} or callable
+    lr_schedule : {"cosine", "one_cycle", "constant", "annealed"} or callable
         - ``"cosine"``: a linear warm-up over a tenth of the steps (ten at least, or
           half of a short run), then half a cosine down to zero;
         - ``"one_cycle"``: half a cosine up from a 25th in a quarter of the steps, then
           half a cosine down to 1e-5, with the momentum (Adam's first beta) going from
           0.95 to 0.85 and back, which are fastai's figures;
         - ``"constant"``: the warm-up, then the rates as they are;
+        - ``"annealed"``: from the start down to a sixth, see :func:`annealed`;
         - callable: from an optimiser to a scheduler of torch, which is stepped at the
           end of each epoch; one that waits for a plateau sees the validation loss if
           there is one, the training loss otherwise.
@@ -155,7 +187,7 @@ def _by_name(name, n_steps):
         raise ValueError(f"{_RULE} Got {name!r}.{near}")
     if name == "one_cycle":
         return partial(_one_cycle, n_steps=n_steps)
-    factor = {"cosine": warmup_cosine, "constant": warmup_constant}[name]
+    factor = _FACTORS[name]
     return partial(schedulers.LambdaLR, lr_lambda=partial(factor, n_steps=n_steps))
 
 

@@ -66,6 +66,12 @@ def test_rates_fall_by_stage():
     assert rates == pytest.approx([0.005, 0.01, 0.02, 0.02, 0.1])
 
 
+def test_objective_learns_ten_times_as_fast_as_the_last_stage():
+    weight = parameter(2, 2)
+    (group,) = parameter_groups([("objective.function.w", weight)], **SETTINGS)
+    assert group["lr"] == pytest.approx(10 * 0.02)
+
+
 def test_head_has_its_rate_at_any_place():
     head = parameter(2, 2)
     (group,) = parameter_groups(

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import (
 
 from sktransfer.training._schedule import (
     LR_SCHEDULES,
+    annealed,
     schedule_callback,
     warmup_constant,
     warmup_cosine,
@@ -306,7 +307,7 @@ def test_state_of_other_groups_raises():
 def test_unknown_name_raises():
     with pytest.raises(
         ValueError,
-        match=r"`lr_schedule` must be one of \['cosine', 'one_cycle', 'constant'\] or "
+        match=r"`lr_schedule` must be one of \['cosine', .*, 'annealed'\] or "
         r"a callable .* Got 'onecycle'. Did you mean 'one_cycle'\?",
     ):
         schedule_callback("onecycle", 10)
@@ -326,3 +327,10 @@ def test_scheduler_without_its_arguments_raises():
 def test_callable_that_makes_no_scheduler_raises():
     with pytest.raises(TypeError, match=r"`lr_schedule` .* an object of type NoneType"):
         make_net(lambda optimizer: None).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 1.0), (2, 2**-0.75), (20, 11**-0.75)]
+)
+def test_annealed_is_that_of_the_paper(step, expected):
+    assert annealed(step, n_steps=20) == pytest.approx(expected)

@@ -1,0 +1,424 @@
+"""What the estimators share that learn from a source for a target."""
+
+import dataclasses
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sktransfer._base import as_array, undone_on_error
+from sktransfer.activations import digest_samples
+from sktransfer.adaptation._batch_norm import (
+    find_batch_norms,
+    fit_statistics,
+    source_statistics,
+)
+from sktransfer.adaptation._domains import find_targets, hide_targets
+from sktransfer.adaptation._methods import (
+    ADVERSARIAL,
+    NEEDS_CLASSES,
+    NEEDS_STAGES,
+    SOURCE_FREE,
+    make_function,
+)
+from sktransfer.adaptation._shot import (
+    CentroidLabels,
+    shot_objective,
+    weighted_cross_entropy,
+)
+from sktransfer.adaptation._style import TargetStyle
+from sktransfer.compute import seeded
+from sktransfer.inputs import PRESETS
+from sktransfer.training import (
+    LR_SCHEDULES,
+    Data,
+    Objective,
+    put_back_on_error,
+    stages_above,
+    train,
+)
+from sktransfer.utils import (
+    Interval,
+    StrOptions,
+    check_consistent_length,
+    check_is_fitted,
+    check_sample_weight,
+)
+
+__all__ = ["DomainAdaptedEstimator"]
+
+_IN_FIT = ("_given_X", "_given_domain", "_target_rows", "_of_target")
+
+
+class DomainAdaptedEstimator:
+    """Mixin of the estimators that adapt, before one that fine-tunes.
+
+    A subclass says which labels are masked (`_find_masked`).
+    """
+
+    _own_constraints = {
+        "adaptation_weight": [Interval(Real, 0, None, closed="left")],
+        "augment": [StrOptions({*PRESETS, "target"}), callable, None],
+        "lr_schedule": [StrOptions({*LR_SCHEDULES, "auto"}), callable],
+    }
+    # As skada's own estimators have it.
+    __metadata_request__fit = {"sample_domain": True}
+    __metadata_request__predict = {"sample_domain": True, "allow_source": True}
+    __metadata_request__score = {"sample_domain": True, "allow_source": True}
+
+    @undone_on_error
+    def fit(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        *,
+        sample_domain=None,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
+        """Train the stages above the boundary and a head, and adapt them.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            Of all domains: file paths, images, encoded bytes, arrays, flat rows, a
+            one-column DataFrame or a Dataset; see the user guide.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            What to predict. Those of target samples are never looked at. May be left
+            out if X is a Dataset with labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            By default all samples weigh the same, as those of the target always do.
+        sample_domain : array-like of shape (n_samples,), default=None
+            A number for each sample, positive for source domains and negative for
+            target domains, of which there may be several each. By default the target
+            are the samples whose label is masked.
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
+            Samples with labels for the validation loss in ``history_``, and for early
+            stopping instead of a share of the source.
+
+        Returns
+        -------
+        self : DomainAdaptedClassifier or DomainAdaptedRegressor
+
+        Raises
+        ------
+        ValueError
+            If there is no source, or no target where the method needs one, the method
+            has nothing to adapt, or as :class:`~sktransfer.FineTunedClassifier` does.
+        """
+        self._given_X, self._given_domain = X, sample_domain
+        val = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        try:
+            if y is not None:
+                y, sample_weight = self._hide(as_array(y), sample_weight)
+            super().fit(X, y, sample_weight, **val)
+            if self.method in SOURCE_FREE and len(self._target_rows):
+                self._adapt(self._target_samples())
+        finally:
+            for name in _IN_FIT:
+                vars(self).pop(name, None)
+        return self
+
+    @undone_on_error
+    def adapt(self, X):
+        """Adapt what was fitted to a target domain, without the source.
+
+        For the methods ``"adabn"``, which starts from the source each time, and
+        ``"shot"``, which goes on from where it is.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            Of the target domain, as in :meth:`fit`.
+
+        Returns
+        -------
+        self : DomainAdaptedClassifier or DomainAdaptedRegressor
+
+        Raises
+        ------
+        ValueError
+            If the method needs the source, too.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        if self.method not in SOURCE_FREE:
+            raise ValueError(
+                f"`adapt` needs a `method` that does without the source: one of "
+                f"{list(SOURCE_FREE)}. Got {self.method!r}, which `fit` adapts by, "
+                "with the samples of both domains."
+            )
+        self._adapt(_in_order(self._samples(X)))
+        return self
+
+    def predict(self, X, *, sample_domain=None, allow_source=False):
+        """Predict for target samples.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+        sample_domain, allow_source : object
+            Not looked at, as one network is for all domains. skada's scorers pass them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        return super().predict(X)
+
+    def score(
+        self, X, y=None, sample_weight=None, *, sample_domain=None, allow_source=False
+    ):
+        """Compute the accuracy, or of a regression the coefficient of determination.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            True ones. May be left out if X is a Dataset with labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            By default all samples weigh the same.
+        sample_domain, allow_source : object
+            Not looked at, as in :meth:`predict`.
+
+        Returns
+        -------
+        float
+        """
+        return super().score(X, y, sample_weight)
+
+    # Source and target
+
+    def _hide(self, y, sample_weight):
+        """Find the target; its labels are gone from here on, and it weighs nothing."""
+        is_target = find_targets(y, self._given_domain, self._find_masked)
+        self._target_rows = np.flatnonzero(is_target)
+        if not len(self._target_rows):
+            return y, sample_weight
+        check_consistent_length(self._given_X, y)
+        weight = check_sample_weight(sample_weight, is_target, dtype=np.float64)
+        return hide_targets(y, is_target), np.where(is_target, 0.0, weight)
+
+    def _merge(self, samples, y, sample_weight, encode):
+        if y is None and "_given_X" in vars(self) and "_target_rows" not in vars(self):
+            if samples.labels is not None:
+                y, sample_weight = self._hide(samples.labels, sample_weight)
+        return super()._merge(samples, y, sample_weight, encode)
+
+    def _target_samples(self):
+        """Return the target samples, in an order that does not depend on that of X."""
+        if "_of_target" not in vars(self):
+            samples = self._samples(self._given_X).take(self._target_rows)
+            self._of_target = _in_order(samples)
+        return self._of_target
+
+    def _target_activations(self, samples, target):
+        """Bring the target to the boundary, as it is and as it is trained on."""
+        report = getattr(self, "pass_report_", None)
+        activations = self._activations(samples, target)
+        if target is self._target:
+            self.pass_report_ = pd.concat([report, self.pass_report_], axis=0)
+            self.pass_report_ = self.pass_report_.reset_index(drop=True)
+        # What is there already needs no drawing towards it.
+        views = None if self.augment == "target" else self._views(samples, target)
+        return activations, activations if views is None else views
+
+    def _augmentation(self):
+        if self.augment != "target" or self.preprocessing_.kind == "vector":
+            return super()._augmentation()
+        return self.style_
+
+    def _identity(self, samples):
+        if self.method == "none" and self.augment != "target":
+            return super()._identity(samples)
+        return [*super()._identity(samples), b"target", *self._target_samples().digests]
+
+    def _recipe(self):
+        recipe = super()._recipe()
+        if recipe.lr_schedule != "auto":
+            return recipe
+        schedule = "annealed" if self.method in ADVERSARIAL else "cosine"
+        return dataclasses.replace(recipe, lr_schedule=schedule)
+
+    # What is trained
+
+    def _check_method(self):
+        """Refuse a method that lacks what it adapts to or by."""
+        if not len(getattr(self, "_target_rows", ())):
+            self._do_without_target()
+        if self.method in NEEDS_CLASSES and getattr(self, "_multilabel", False):
+            raise ValueError(
+                f"`method={self.method!r}` needs classes that exclude each other. Got "
+                "independent labels; 'coral', 'mmd', 'dann' and 'adabn' take them."
+            )
+
+    def _do_without_target(self):
+        given = f"augment={self.augment!r}"
+        if self.method not in ("none", *SOURCE_FREE):
+            given = f"method={self.method!r}"
+        elif self.augment != "target":
+            return
+        raise ValueError(
+            f"`{given}` needs target samples in `fit`. Got none: give `sample_domain` "
+            "with negative numbers for them, or mask their labels."
+        )
+
+    def _split(self, n_samples):
+        self._check_method()
+        if self.augment == "target" and self.preprocessing_.kind == "image":
+            self.style_ = TargetStyle().fit(self._target_samples())
+        prefix, suffix = super()._split(n_samples)
+        if self.method in NEEDS_STAGES and self.boundary_ == self._end():
+            raise ValueError(
+                f"`method={self.method!r}` changes the stages that are trained. Got "
+                f"`freeze={self.freeze!r}`, which leaves none: freeze fewer, or put "
+                "an adaptation of features behind a PretrainedFeatureExtractor."
+            )
+        if self.method == "adabn" and not find_batch_norms(suffix):
+            raise ValueError(
+                "`method='adabn'` needs BatchNorm layers in the stages that are "
+                f"trained. Got {self.backbone_.name} above {self.boundary_!r}, which "
+                "has none: freeze fewer stages, or take another method."
+            )
+        return prefix, suffix
+
+    def _choose_boundary(self, n_samples):
+        """Leave at least a stage to a method that needs one, if it is ours to say."""
+        boundary, backbone = super()._choose_boundary(n_samples), self.backbone_
+        if self.freeze != "auto" or self.method not in NEEDS_STAGES:
+            return boundary
+        most = min(backbone.n_stages_before(boundary), len(backbone.stages) - 1)
+        some = (backbone.boundary(n) for n in range(most, 0, -1))
+        return next(filter(self._has_what_it_takes, some), "input")
+
+    def _has_what_it_takes(self, boundary):
+        if self.method != "adabn":
+            return True
+        return bool(find_batch_norms(self.backbone_.section(boundary, self._end())))
+
+    def _is_solved(self):
+        adds = self.method not in ("none", *SOURCE_FREE)
+        return super()._is_solved() and not adds
+
+    def _objective(self, network, target):
+        if self.method in ("none", *SOURCE_FREE):
+            return None
+        samples, seed = self._target_samples(), self._seed()
+        activations, views = self._target_activations(samples, target)
+        n_features = network.features(activations[[0]], 1).shape[1]
+        confidence = getattr(self, "confidence", None)
+        with seeded(seed):
+            function = make_function(
+                self.method, n_features, self._n_outputs, confidence
+            )
+        return Objective(function, views, weight=self.adaptation_weight, seed=seed)
+
+    def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
+        super()._train(suffix, samples, y, weight, validation, max_epochs)
+        if self.method == "adabn":
+            self._measure(samples)
+
+    def _fit_part(self, X, y, sample_weight):
+        self._refuse_parts()
+        return super()._fit_part(X, y, sample_weight)
+
+    def _go_on(self, X, y, sample_weight, given=None):
+        self._refuse_parts()
+        self._check_method()
+        return super()._go_on(X, y, sample_weight, given)
+
+    def _refuse_parts(self):
+        """Refuse to go on with samples of the source alone, or from the target's."""
+        in_fit = "_given_X" in vars(self)
+        if self.method == "none" or (in_fit and self.method not in SOURCE_FREE):
+            return
+        name = "`warm_start`" if in_fit else "`partial_fit`"
+        raise ValueError(
+            f"{name} cannot be used with `method={self.method!r}`. Use `fit` without "
+            "`warm_start`, or `method='none'`."
+        )
+
+    # Methods that do without the source
+
+    def _adapt(self, samples):
+        """Adapt by the target alone; what is frozen stays so."""
+        network = self.module_.network
+        self._pretrained = self.backbone_.owner(self.boundary_)
+        activations, views = self._target_activations(samples, self._target)
+        with put_back_on_error(network):
+            if self.method == "adabn":
+                self._put_back_statistics()
+                batch_size = self._runtime().batch_size
+                fit_statistics(
+                    network.eval(), activations, batch_size, self._source_statistics
+                )
+            else:
+                self._move(network, activations, views)
+        self.module_.eval()
+        del self._pretrained
+
+    def _measure(self, samples):
+        """Remember what BatchNorm saw of the source."""
+        network, batch_size = self.net_.module_.eval(), self._runtime().batch_size
+        activations = self._activations(samples, self._target)
+        self._source_statistics = source_statistics(network, activations, batch_size)
+
+    def _put_back_statistics(self):
+        if not hasattr(self, "_source_statistics"):
+            raise ValueError(
+                "`method='adabn'` needs what BatchNorm saw of the source, which is "
+                "measured in `fit` with that method. Fit again."
+            )
+        layers = find_batch_norms(self.module_.network)
+        for name, kept in self._source_statistics.items():
+            layers[name].running_mean.copy_(kept.running_mean)
+            layers[name].running_var.copy_(kept.running_var)
+
+    def _move(self, network, activations, views):
+        """Train the stages on the target, under a head that stays as it is."""
+        self._n_epochs_before = len(self.history_)
+        labels = torch.zeros(len(activations), dtype=torch.int64)
+        recipe, weight = self._recipe(), self.adaptation_weight
+        if recipe.lr == "auto":
+            recipe = dataclasses.replace(recipe, lr=self.lr_)
+        network.head.requires_grad_(False)
+        try:
+            with self._adapted(network.suffix):
+                net = train(
+                    network,
+                    Data(views, labels, np.ones(len(labels))),
+                    loss=weighted_cross_entropy(weight),
+                    recipe=recipe,
+                    device=self._runtime().device,
+                    seed=self._seed(),
+                    stages_above=stages_above(self.backbone_, self.boundary_),
+                    objective=shot_objective(weight),
+                    nonlinearity=self._nonlinearity(),
+                    callbacks=[
+                        CentroidLabels(activations, labels, self._runtime().batch_size),
+                        *(self.callbacks or []),
+                    ],
+                    verbose=self.verbose,
+                )
+        finally:
+            network.head.requires_grad_(True)
+        self.net_ = net
+        rows = pd.concat([self.history_, pd.DataFrame(net.history.to_list())])
+        rows = rows.drop(columns="batches", errors="ignore")
+        self.history_ = rows.assign(epoch=range(1, len(rows) + 1)).reset_index(
+            drop=True
+        )
+
+
+def _in_order(samples):
+    """Return samples in the order of their contents, with ``digests``."""
+    digests = digest_samples(samples)
+    order = sorted(range(len(digests)), key=digests.__getitem__)
+    samples = samples.take(order)
+    samples.digests = [digests[i] for i in order]
+    return samples

@@ -1,0 +1,144 @@
+"""The gap between two domains, drawn by stage."""
+
+import numpy as np
+
+from sktransfer.adaptation._gap import domain_gap
+from sktransfer.utils import import_optional
+
+__all__ = ["GapDisplay"]
+
+_LABELS = {"a_distance": "Proxy A-distance", "mmd2": "Squared MMD"}
+_CERTAIN = 0.05
+
+
+class GapDisplay:
+    """Draw how different two domains look to the stages of a network.
+
+    Parameters
+    ----------
+    stages : sequence of str of length n_stages
+    a_distance, mmd2, p_value : array-like of shape (n_stages,)
+        See :func:`domain_gap`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+    bars_ : matplotlib.container.BarContainer
+        One bar a stage.
+
+    See Also
+    --------
+    domain_gap : Computes the numbers.
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import GapDisplay
+    >>> stages = ["stem", "layer1"]
+    >>> display = GapDisplay(
+    ...     stages, a_distance=[0.4, 1.8], mmd2=[0.01, 0.2], p_value=[0.2, 0.005]
+    ... )
+    >>> display.plot().ax_.get_ylabel()
+    'Proxy A-distance'
+    """
+
+    def __init__(self, stages, *, a_distance, mmd2, p_value):
+        self.stages = stages
+        self.a_distance = a_distance
+        self.mmd2 = mmd2
+        self.p_value = p_value
+
+    @classmethod
+    def from_gaps(cls, gaps, *, metric="a_distance", ax=None):
+        """Draw what :func:`domain_gap` returned.
+
+        Parameters
+        ----------
+        gaps : pandas.DataFrame
+        metric : {"a_distance", "mmd2"}, default="a_distance"
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        GapDisplay
+        """
+        columns = {name: gaps[name].to_numpy() for name in (*_LABELS, "p_value")}
+        return cls(list(gaps.index), **columns).plot(ax=ax, metric=metric)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        extractor,
+        X_source,
+        X_target,
+        *,
+        n_permutations=200,
+        max_samples=1000,
+        random_state=None,
+        metric="a_distance",
+        ax=None,
+    ):
+        """Measure the gap and draw it.
+
+        Parameters
+        ----------
+        extractor : PretrainedFeatureExtractor
+        X_source, X_target : array-like of n_samples
+        n_permutations : int, default=200
+        max_samples : int, default=1000
+        random_state : int, RandomState instance or None, default=None
+            As in :func:`domain_gap`, all of them.
+        metric : {"a_distance", "mmd2"}, default="a_distance"
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        GapDisplay
+        """
+        gaps = domain_gap(
+            extractor,
+            X_source,
+            X_target,
+            n_permutations=n_permutations,
+            max_samples=max_samples,
+            random_state=random_state,
+        )
+        return cls.from_gaps(gaps, metric=metric, ax=ax)
+
+    def plot(self, ax=None, *, metric="a_distance"):
+        """Draw a bar a stage: full where the domains differ (p < 0.05), pale elsewhere.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, default=None
+            Where to draw; by default a new figure.
+        metric : {"a_distance", "mmd2"}, default="a_distance"
+
+        Returns
+        -------
+        GapDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such metric.
+        """
+        if metric not in _LABELS:
+            raise ValueError(f"`metric` must be one of {[*_LABELS]}. Got {metric!r}.")
+        plt = import_optional("matplotlib.pyplot", feature="GapDisplay", extra="plot")
+        if ax is None:
+            _, ax = plt.subplots()
+        positions = np.arange(len(self.stages))
+        self.bars_ = ax.bar(positions, getattr(self, metric))
+        for bar, p in zip(self.bars_, self.p_value, strict=True):
+            bar.set_alpha(1.0 if p < _CERTAIN else 0.3)
+        ax.set_xticks(positions, self.stages, rotation=45, ha="right")
+        ax.set(xlabel="Stage", ylabel=_LABELS[metric])
+        if metric == "a_distance":
+            ax.set_ylim(min(0, *self.a_distance), 2)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

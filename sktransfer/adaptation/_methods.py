@@ -1,0 +1,124 @@
+"""What each method of adaptation minimises besides the loss of the source."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from sktransfer.adaptation._adversary import (
+    ConditionalAdversary,
+    DomainAdversary,
+    adversarial_ramp,
+)
+from sktransfer.adaptation._coral import coral_loss
+from sktransfer.adaptation._mmd import joint_mmd_loss, mmd_loss
+from sktransfer.adaptation._self_training import (
+    class_confusion_loss,
+    information_loss,
+    pseudo_label_loss,
+)
+
+__all__ = [
+    "ADVERSARIAL",
+    "CLASSIFIER_METHODS",
+    "NEEDS_CLASSES",
+    "NEEDS_STAGES",
+    "REGRESSOR_METHODS",
+    "SOURCE_FREE",
+    "information",
+    "make_function",
+]
+
+# Beside the target, each of these needs the source, in one training.
+_JOINT = ("coral", "mmd", "jmmd", "dann", "cdan", "mcc", "pseudo_label")
+ADVERSARIAL = ("dann", "cdan")
+SOURCE_FREE = ("adabn", "shot")
+CLASSIFIER_METHODS = ("none", *SOURCE_FREE, *_JOINT)
+REGRESSOR_METHODS = ("none", "adabn", "coral", "mmd", "dann")
+NEEDS_CLASSES = ("jmmd", "cdan", "mcc", "pseudo_label", "shot")
+NEEDS_STAGES = ("adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan")
+
+
+def make_function(method, n_features, n_outputs, confidence):
+    """Make what a method minimises.
+
+    Parameters
+    ----------
+    method : str
+    n_features, n_outputs : int
+        Of the head.
+    confidence : float
+        See :func:`pseudo_label_loss`.
+
+    Returns
+    -------
+    callable or torch.nn.Module or None
+        A function of an :class:`~sktransfer.training.Objective`; None for a method that
+        adds nothing to the training.
+    """
+    if method == "dann":
+        return _Adversarial(DomainAdversary(n_features))
+    if method == "cdan":
+        return _Conditional(ConditionalAdversary(n_features, n_outputs))
+    if method == "pseudo_label":
+        return partial(_pseudo_labels, confidence=confidence)
+    return {
+        "coral": _covariances,
+        "mmd": _kernel_means,
+        "jmmd": _joint_kernel_means,
+        "mcc": _class_confusion,
+    }.get(method)
+
+
+def information(own, others, progress):
+    """Compute :func:`information_loss` of a batch of the target."""
+    return information_loss(own.scores)
+
+
+def _covariances(own, others, progress):
+    """Relative to what the covariances are, in [0, 1].
+
+    The loss itself would have its minimum where all features are zero, and is next to
+    nothing in many dimensions.
+    """
+    source, target = own.features, others.features
+    zero = torch.zeros_like(source[:1])
+    whole = coral_loss(source, zero) + coral_loss(target, zero)
+    return coral_loss(source, target) / whole.clamp_min(1e-12)
+
+
+def _kernel_means(own, others, progress):
+    return mmd_loss(own.features, others.features)
+
+
+def _joint_kernel_means(own, others, progress):
+    layers = [(seen.features, torch.softmax(seen.scores, 1)) for seen in (own, others)]
+    return joint_mmd_loss(*layers)
+
+
+def _class_confusion(own, others, progress):
+    return class_confusion_loss(others.scores)
+
+
+def _pseudo_labels(own, others, progress, confidence):
+    """Ramped up, since the first predictions are the worst."""
+    return adversarial_ramp(progress) * pseudo_label_loss(others.scores, confidence)
+
+
+class _Adversarial(nn.Module):
+    def __init__(self, adversary):
+        super().__init__()
+        self.adversary = adversary
+
+    def forward(self, own, others, progress):
+        factor = adversarial_ramp(progress)
+        both = torch.cat([own.features, others.features]).detach()
+        m, sd = both.mean(0), both.std(0) + 1e-5
+        return self.adversary(
+            (own.features - m) / sd, (others.features - m) / sd, factor
+        )
+
+
+class _Conditional(_Adversarial):
+    def forward(self, own, others, progress):
+        return self.adversary(own, others, adversarial_ramp(progress))

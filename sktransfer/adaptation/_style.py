@@ -1,0 +1,280 @@
+"""Augmentation towards the look of the images to predict."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from sktransfer.activations import digest
+from sktransfer.adaptation._image_statistics import STATISTICS
+from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps
+from sktransfer.adaptation._target_images import (
+    measure,
+    quantiles_of,
+    some_images,
+    thumbnails,
+)
+from sktransfer.utils import near_matches
+
+__all__ = ["TargetStyle"]
+
+_VERSION = "target-style-v1"  # changes whenever the code draws other views
+_REFERENCES = 32, 128  # images that amplitudes come from, and their side in pixels
+
+
+class TargetStyle(v2.Transform):
+    """Draw images towards the look of others, of which no labels are needed.
+
+    `fit` measures on target images how bright, colourful, blurred, noisy, fine and
+    compressed they are. Called with an image of the source, it measures that too, takes
+    one of the target images at random, and moves the image to where that one is. Images
+    keep their size and what they show.
+
+    Parameters
+    ----------
+    strength : float, default=1.0
+        How far to go, in [0, 1]: 0 leaves images as they are, 1 goes all the way.
+    shift : str or list of str, default="measured"
+        What differs. One of these, or a list of them or of steps:
+
+        - "measured": all that is measured and can be imitated without a risk for the
+          content: "resolution", "blur", "colour", "noise" and "jpeg"
+        - "lighting": "lightness"
+        - "cameras": "resolution", "blur", "noise" and "jpeg"
+        - "backgrounds": "erase"
+        - "styles": "fourier"
+
+        The steps: "resolution" goes down to the target's, and back. "blur" and "noise"
+        add what is missing; nothing is sharpened or denoised. "lightness" moves mean
+        and standard deviation of L* in CIELAB, "colour" of all three channels, and
+        "histogram" moves their whole distributions. "jpeg" compresses. "erase" covers a
+        rectangle of up to a third of the image in a colour of the target's backgrounds.
+        "fourier" takes amplitudes of low frequencies from a target image; see
+        :func:`mix_amplitudes`.
+    p : float, default=1.0
+        Share of the images that are changed at all.
+    beta : float, default=0.01
+        Which frequencies count as low for "fourier".
+    max_images : int, default=200
+        How many target images are measured at most, evenly spread over X.
+    image_shape : tuple, default=None
+        Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
+    value_range : "auto" or (low, high), default="auto"
+        Values of black and white in numeric arrays.
+
+    Attributes
+    ----------
+    target_rows_ : ndarray of shape (n_measured, n_statistics)
+        What was measured on each target image. The columns are the rows of
+        ``statistics_``.
+    source_rows_ : ndarray of shape (n_measured, n_statistics) or None
+        The same of the source, if `fit` got it.
+    statistics_ : pandas.DataFrame
+        By statistic, see :func:`image_statistics`, its mean over the target images
+        (``target``) and standard deviation (``target_std``). If `fit` got source
+        images, also ``source``, ``source_std`` and ``difference``, the difference of
+        the means in pooled standard deviations.
+
+    See Also
+    --------
+    image_statistics : What is measured.
+    domain_gap : Says whether a network sees a difference at all.
+
+    Notes
+    -----
+    A transform of torchvision: it takes PIL images in RGB and uint8 tensors of shape
+    (3, h, w), and works inside of ``v2.Compose``. What it draws comes from torch's
+    global generator.
+
+    References
+    ----------
+    E. Reinhard, M. Ashikhmin, B. Gooch, P. Shirley (2001). Color Transfer between
+    Images. IEEE Computer Graphics and Applications 21(5).
+
+    Y. Yang, S. Soatto (2020). FDA: Fourier Domain Adaptation for Semantic Segmentation.
+    https://arxiv.org/abs/2004.05498
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedClassifier
+    >>> from sktransfer.adaptation import TargetStyle
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> dark = 0.3 * X[180:]
+    >>> style = TargetStyle(image_shape=(8, 8), value_range=(0, 16))
+    >>> style.fit(dark, X_source=X[:180]).statistics_.round(1).loc[["brightness"]]
+                target  target_std  source  source_std  difference
+    brightness     0.1         0.0     0.3         0.0        -8.4
+    >>> model = FineTunedClassifier(
+    ...     image_shape=(8, 8), image_size=32, freeze="all", augment=style, n_views=2
+    ... )
+    >>> model.fit(X[:60], y[:60]).classes_
+    array([0, 1])
+    """
+
+    def __init__(
+        self,
+        strength=1.0,
+        *,
+        shift="measured",
+        p=1.0,
+        beta=0.01,
+        max_images=200,
+        image_shape=None,
+        value_range="auto",
+    ):
+        super().__init__()
+        self.strength = strength
+        self.shift = shift
+        self.p = p
+        self.beta = beta
+        self.max_images = max_images
+        self.image_shape = image_shape
+        self.value_range = value_range
+
+    def fit(self, X, y=None, *, X_source=None):
+        """Measure target images.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            File paths, images, encoded bytes, arrays or flat rows; see the user guide.
+        y : None
+            Not used.
+        X_source : array-like of n_samples, default=None
+            Images of the source, for ``statistics_``; they change no view.
+
+        Returns
+        -------
+        self : TargetStyle
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or an image cannot be read.
+        """
+        self._check()
+        self._steps = _steps_of(self.shift)
+        target = self._some(X)
+        self.target_rows_ = measure(target)
+        self._quantiles = quantiles_of(target) if "histogram" in self._steps else None
+        self._references = self._thumbnails(X) if "fourier" in self._steps else None
+        self.source_rows_ = None if X_source is None else measure(self._some(X_source))
+        self._recipe = _VERSION
+        return self
+
+    def _check(self):
+        for name, high in (("strength", 1), ("p", 1), ("beta", 0.5)):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 <= value <= high:
+                raise ValueError(f"`{name}` must be in [0, {high}]. Got {value!r}.")
+        if not isinstance(self.max_images, Integral) or self.max_images < 1:
+            raise ValueError(
+                f"`max_images` must be an int of at least 1. Got {self.max_images!r}."
+            )
+
+    def _some(self, X, n_most=None):
+        return some_images(
+            X,
+            self.max_images if n_most is None else n_most,
+            image_shape=self.image_shape,
+            value_range=self.value_range,
+        )
+
+    def _thumbnails(self, X):
+        n_most, side = _REFERENCES
+        return thumbnails(self._some(X, n_most), side)
+
+    @property
+    def statistics_(self):
+        """What was measured (pandas.DataFrame)."""
+        table = _summary(self.target_rows_, "target")
+        if self.source_rows_ is None:
+            return table
+        table = table.join(_summary(self.source_rows_, "source"))
+        pooled = np.sqrt((table["target_std"] ** 2 + table["source_std"] ** 2) / 2)
+        difference = (table["target"] - table["source"]) / pooled.where(pooled > 0)
+        return table.assign(difference=difference)
+
+    def key(self):
+        """Return a stable text of everything that the views depend on (str)."""
+        self._check_is_fitted()
+        arrays = self.target_rows_, self._quantiles, self._references
+        contents = [b"" if a is None else a.tobytes() for a in arrays]
+        return (
+            f"{self._recipe};strength={float(self.strength)};p={float(self.p)};"
+            f"steps={','.join(self._steps)};beta={float(self.beta)};"
+            f"target={digest(*contents).hex()}"
+        )
+
+    def make_params(self, flat_inputs):
+        """Draw one target image and what is drawn besides it."""
+        self._check_is_fitted()
+        changed = bool(torch.rand(()) < self.p)
+        row = int(torch.randint(len(self.target_rows_), ()))
+        goal = dict(zip(STATISTICS, self.target_rows_[row].tolist(), strict=True))
+        if self._quantiles is not None:
+            goal["quantiles"] = self._quantiles[row]
+        if self._references is not None:
+            which = int(torch.randint(len(self._references), ()))
+            goal |= {"reference": self._references[which], "beta": self.beta}
+        return {"goal": goal, "share": self.strength if changed else 0}
+
+    def transform(self, inpt, params):
+        """Move an image; boxes and masks stay as they are."""
+        if isinstance(inpt, tv_tensors.BoundingBoxes | tv_tensors.Mask):
+            return inpt
+        if isinstance(inpt, torch.Tensor):
+            return self._transform_tensor(inpt, params)
+        if params["share"] == 0:
+            return inpt
+        return apply_steps(inpt.convert("RGB"), self._steps, **params)
+
+    def _transform_tensor(self, pixels, params):
+        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
+            raise TypeError(
+                "TargetStyle takes PIL images or uint8 tensors of shape (3, h, w). Got "
+                f"{pixels.dtype} of shape {tuple(pixels.shape)}."
+            )
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy(force=True))
+        moved = torch.from_numpy(np.array(self.transform(image, params)))
+        return tv_tensors.wrap(moved.permute(2, 0, 1), like=pixels)
+
+    def _check_is_fitted(self):
+        if not hasattr(self, "target_rows_"):
+            raise NotFittedError(
+                "This TargetStyle is not fitted. Call `fit` with target images first; "
+                "no labels are needed."
+            )
+
+    def extra_repr(self):
+        """Return the parameters, and if it is fitted a digest of what was measured."""
+        shown = f"strength={self.strength}, shift={self.shift!r}, p={self.p}"
+        if not hasattr(self, "target_rows_"):
+            return shown
+        n, name = len(self.target_rows_), digest(self.key()).hex()[:8]
+        return f"{shown}, target={n} images, key={name}"
+
+
+def _steps_of(shift):
+    """Return the steps that are asked for, in order (tuple of str)."""
+    names = [shift] if isinstance(shift, str) else list(shift)
+    known = [*SHIFTS, *STEPS]
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"`shift` must be one of {known}, or a list of these. Got {name!r}."
+                f"{near_matches(str(name), known)}"
+            )
+    chosen = {step for name in names for step in SHIFTS.get(name, (name,))}
+    return tuple(step for step in STEPS if step in chosen)
+
+
+def _summary(rows, name):
+    values = {name: rows.mean(axis=0), f"{name}_std": rows.std(axis=0)}
+    return pd.DataFrame(values, index=list(STATISTICS))

@@ -1,0 +1,444 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sktransfer import FineTunedClassifier, config_context
+from sktransfer.activations import forward_passes, process_store
+from sktransfer.adaptation import DomainAdaptedClassifier, TargetStyle
+from sktransfer.adaptation._methods import (
+    CLASSIFIER_METHODS,
+    NEEDS_CLASSES,
+    NEEDS_STAGES,
+    REGRESSOR_METHODS,
+    SOURCE_FREE,
+)
+from tests.adaptation._domains_of_digits import (
+    DOMAIN,
+    INK,
+    MASKED,
+    NEW,
+    ROWS,
+    SOURCE,
+    TARGET,
+    Y_NEW,
+    N,
+    Y,
+    classifier,
+    make_network,
+    regressor,
+)
+from tests.test_resume import EPOCHS, Stop, interrupt_and_resume
+
+METHODS = [m for m in CLASSIFIER_METHODS if m != "none"]
+JOINT = [m for m in METHODS if m not in SOURCE_FREE]
+EVERY = [
+    *(pytest.param(classifier, m, MASKED, id=m) for m in CLASSIFIER_METHODS),
+    *(pytest.param(regressor, m, INK, id=f"{m}-numbers") for m in REGRESSOR_METHODS),
+]
+every_method = pytest.mark.parametrize(("make", "method", "y"), EVERY)
+
+IMAGES = load_digits(n_class=3)
+X, LABELS = IMAGES.images[:30], IMAGES.target[:30]
+BOTH = np.concatenate([X, 16 - IMAGES.images[30:60]])
+BOTH_LABELS = np.concatenate([LABELS, np.full(30, -1)])
+
+
+def lite(method, **settings):
+    """Classify images with the shipped weights."""
+    common = {"freeze": 7, "max_epochs": 2, "image_size": 32, "value_range": (0, 16)}
+    common["lr"] = 1e-4
+    return DomainAdaptedClassifier(
+        method=method, random_state=0, **{**common, **settings}
+    )
+
+
+@pytest.fixture(autouse=True)
+def _exact():
+    """Round nothing that is kept, so that values can be compared."""
+    with config_context(activation_dtype="float32"):
+        yield
+
+
+def outputs(model):
+    return getattr(model, "predict_proba", model.predict)(NEW)
+
+
+# What target labels do: nothing
+
+
+@every_method
+def test_labels_of_the_target_change_nothing(make, method, y):
+    masked = outputs(make(method).fit(ROWS, y, sample_domain=DOMAIN))
+    garbage = y.copy()
+    garbage[N:] = np.random.RandomState(1).choice([0, 1, 2, 7, 900], N)
+    found = make(method).fit(ROWS, garbage, sample_domain=DOMAIN)
+    np.testing.assert_array_equal(outputs(found), masked)
+    if make is classifier:
+        assert found.classes_.tolist() == [0, 1, 2]
+
+
+@every_method
+def test_masked_labels_are_the_target_without_domains(make, method, y):
+    expected = outputs(make(method).fit(ROWS, y, sample_domain=DOMAIN))
+    np.testing.assert_array_equal(outputs(make(method).fit(ROWS, y)), expected)
+
+
+def test_weights_of_the_target_change_nothing():
+    weight = np.random.RandomState(0).uniform(size=2 * N)
+    first = classifier("mmd").fit(ROWS, MASKED, weight)
+    weight[N:] = 7.0
+    again = classifier("mmd").fit(ROWS, MASKED, weight)
+    np.testing.assert_array_equal(outputs(first), outputs(again))
+    other = classifier("mmd").fit(ROWS, MASKED)
+    assert abs(outputs(first) - outputs(other)).max() > 1e-4
+
+
+@every_method
+def test_order_of_the_samples_changes_nothing(make, method, y):
+    order = np.random.RandomState(0).permutation(2 * N)
+    expected = outputs(make(method).fit(ROWS, y, sample_domain=DOMAIN))
+    found = make(method).fit(ROWS[order], y[order], sample_domain=DOMAIN[order])
+    np.testing.assert_allclose(outputs(found), expected, rtol=1e-4, atol=1e-5)
+
+
+# What they do
+
+
+def test_source_only_is_fine_tuning_on_the_source():
+    found = classifier("none").fit(ROWS, MASKED)
+    plain = FineTunedClassifier(
+        make_network, freeze=1, max_epochs=2, lr=1e-2, batch_size=16, random_state=0
+    )
+    expected = plain.fit(SOURCE, Y).predict_proba(NEW)
+    np.testing.assert_array_equal(found.predict_proba(NEW), expected)
+
+
+@every_method
+def test_methods_differ_and_repeat(make, method, y):
+    found, again = (outputs(make(method).fit(ROWS, y)) for _ in range(2))
+    np.testing.assert_array_equal(found, again)
+    if method != "none":
+        assert abs(found - outputs(make("none").fit(ROWS, y))).max() > 1e-4
+
+
+@pytest.mark.parametrize("method", JOINT)
+def test_weight_of_zero_is_source_only(method):
+    plain = classifier("none", lr_schedule="cosine").fit(ROWS, MASKED)
+    settings = {"lr_schedule": "cosine", "adaptation_weight": 0.0}
+    found = classifier(method, **settings).fit(ROWS, MASKED)
+    np.testing.assert_allclose(outputs(found), outputs(plain), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["adabn", "shot", "coral", "mmd", "jmmd"])
+def test_method_helps_where_there_is_a_gap(method):
+    settings = {"max_epochs": 15, "freeze": "none"}
+    plain = classifier("none", **settings).fit(ROWS, MASKED).score(NEW, Y_NEW)
+    found = classifier(method, **settings).fit(ROWS, MASKED).score(NEW, Y_NEW)
+    assert found > plain + 0.1
+
+
+@pytest.mark.parametrize("method", JOINT)
+def test_history_has_what_the_method_minimises(method):
+    history = classifier(method).fit(ROWS, MASKED).history_
+    assert history["objective"].notna().all() and len(history) == 2
+
+
+@every_method
+def test_frozen_tensors_stay(make, method, y):
+    model = make(method).fit(ROWS, y)
+    before = make("none", freeze="all").fit(ROWS, y).backbone_.module.state_dict()
+    prefix = {*model.backbone_.section("input", model.boundary_).state_dict()}
+    after = model.backbone_.module.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert prefix and changed and not changed & prefix
+
+
+@every_method
+def test_pickles_predict_the_same(make, method, y):
+    model = make(method).fit(ROWS, y)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(outputs(again), outputs(model))
+
+
+@pytest.mark.parametrize("method", ["dann", "shot", "adabn"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"unfreeze_every": 1, "freeze": "none", "max_epochs": 4},
+        {"adapter": "lora"},
+        {"mixup": 0.3, "ema": 0.9},
+        {"early_stopping": True, "validation_fraction": 0.3},
+        {"lr": "auto"},
+        {"head": "mlp", "dropout": 0.2},
+        {"batch_norm": "train"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_methods_with_other_ways_to_train(method, settings):
+    model = classifier(method, **settings).fit(ROWS, MASKED)
+    assert np.isfinite(outputs(model)).all()
+
+
+def test_several_domains_of_each_kind():
+    domain = np.concatenate([np.tile([1, 3], N // 2), np.tile([-1, -9], N // 2)])
+    found = classifier("coral").fit(ROWS, MASKED, sample_domain=domain)
+    expected = classifier("coral").fit(ROWS, MASKED)
+    np.testing.assert_array_equal(outputs(found), outputs(expected))
+
+
+# From the store
+
+
+@pytest.mark.parametrize("method", CLASSIFIER_METHODS)
+def test_frozen_prefix_sees_each_image_once(method):
+    process_store().clear()
+    forward_passes().clear()
+    model = lite(method).fit(BOTH, BOTH_LABELS)
+    passed = sum(n for (_, start, _), n in forward_passes().items() if start == "input")
+    assert passed == (len(X) if method == "none" else len(BOTH))
+    forward_passes().clear()
+    twin = clone(model).set_params(adaptation_weight=0.3, max_epochs=3)
+    twin.fit(BOTH, BOTH_LABELS)
+    assert sum(forward_passes().values()) == 0
+
+
+# Without the source
+
+
+@pytest.mark.parametrize("method", SOURCE_FREE)
+def test_adapting_later_is_adapting_in_fit(method):
+    whole = classifier(method).fit(ROWS, MASKED)
+    later = classifier(method).fit(SOURCE, Y)
+    plain = outputs(later)
+    assert later.adapt(TARGET) is later
+    np.testing.assert_allclose(outputs(later), outputs(whole), rtol=1e-5, atol=1e-6)
+    assert abs(outputs(later) - plain).max() > 1e-3
+
+
+def test_shot_leaves_the_head():
+    model = classifier("shot").fit(SOURCE, Y)
+    before = [p.detach().clone() for p in model.module_.network.head.parameters()]
+    model.adapt(TARGET)
+    after = model.module_.network.head.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.requires_grad for p in model.module_.network.head.parameters())
+    assert model.history_["epoch"].tolist() == [1, 2, 3, 4]
+
+
+def test_adabn_starts_from_the_source_each_time():
+    model = classifier("adabn").fit(SOURCE, Y).adapt(NEW)
+    again = classifier("adabn").fit(SOURCE, Y).adapt(TARGET).adapt(NEW)
+    np.testing.assert_array_equal(outputs(model), outputs(again))
+
+
+@pytest.mark.parametrize("method", SOURCE_FREE)
+def test_adapting_a_pickle(method):
+    model = classifier(method).fit(SOURCE, Y)
+    again = pickle.loads(pickle.dumps(model))
+    expected = outputs(model.adapt(TARGET))
+    np.testing.assert_allclose(outputs(again.adapt(TARGET)), expected, rtol=1e-5)
+
+
+def test_source_only_can_be_adapted_afterwards():
+    model = classifier("none").fit(SOURCE, Y).set_params(method="shot")
+    expected = classifier("shot").fit(SOURCE, Y).adapt(TARGET)
+    np.testing.assert_array_equal(outputs(model.adapt(TARGET)), outputs(expected))
+
+
+def test_adabn_has_to_be_fitted_as_such():
+    model = classifier("none").fit(SOURCE, Y).set_params(method="adabn")
+    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
+        model.adapt(TARGET)
+
+
+@pytest.mark.parametrize("method", ["none", *JOINT])
+def test_adapting_needs_a_method_without_source(method):
+    model = classifier("none").fit(SOURCE, Y).set_params(method=method)
+    message = rf"does without the source: one of \['adabn', 'shot'\]\. Got '{method}'"
+    with pytest.raises(ValueError, match=message):
+        model.adapt(TARGET)
+
+
+def test_failed_adaptation_leaves_what_was():
+    model = classifier("shot").fit(SOURCE, Y)
+    before = outputs(model)
+    with pytest.raises(ValueError, match="NaN"):
+        model.adapt(np.full_like(TARGET, np.nan))
+    np.testing.assert_array_equal(outputs(model), before)
+
+
+# Refused
+
+
+@pytest.mark.parametrize("method", JOINT)
+def test_no_target(method):
+    message = rf"`method='{method}'` needs target samples in `fit`\. Got none: give"
+    with pytest.raises(ValueError, match=message):
+        classifier(method).fit(SOURCE, Y)
+
+
+def test_no_source():
+    with pytest.raises(ValueError, match="labelled samples of a source domain. Got"):
+        classifier("mmd").fit(ROWS, MASKED, sample_domain=-1)
+
+
+@pytest.mark.parametrize("method", NEEDS_STAGES)
+def test_no_stage_to_train(method):
+    message = rf"`method='{method}'` changes the stages .* `freeze='all'`, which leaves"
+    with pytest.raises(ValueError, match=message):
+        classifier(method, freeze="all").fit(ROWS, MASKED)
+
+
+@pytest.mark.parametrize("method", NEEDS_STAGES)
+def test_auto_leaves_a_stage_to_train(method):
+    model = classifier(method, freeze="auto").fit(ROWS, MASKED)
+    n_trained = 2 if method == "adabn" else 1  # up to one that has BatchNorm
+    assert model.freeze_depth_ == len(model.backbone_.stages) - n_trained
+    plain = classifier("none", freeze="auto").fit(ROWS, MASKED)
+    assert plain.freeze_depth_ == len(plain.backbone_.stages)
+
+
+def make_plain_network():
+    return nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8))
+
+
+def test_no_batch_norm():
+    with pytest.raises(ValueError, match="needs BatchNorm layers .* which has none"):
+        classifier("adabn", backbone=make_plain_network).fit(ROWS, MASKED)
+
+
+@pytest.mark.parametrize("method", NEEDS_CLASSES)
+def test_independent_labels(method):
+    y = np.stack([MASKED == 0, MASKED == 1], axis=1).astype(int)
+    with pytest.raises(ValueError, match="needs classes that exclude each other"):
+        classifier(method).fit(ROWS, y, sample_domain=DOMAIN)
+
+
+@pytest.mark.parametrize("method", ["adabn", "coral", "mmd", "dann"])
+def test_independent_labels_with_other_methods(method):
+    y = np.stack([MASKED == 0, MASKED == 1], axis=1).astype(int)
+    y[N:] = -1
+    model = classifier(method).fit(ROWS, y)
+    assert model.predict(NEW).shape == (len(NEW), 2)
+
+
+def test_going_on_is_not_for_the_source_alone():
+    with pytest.raises(ValueError, match="`partial_fit` cannot be used with `method='"):
+        classifier("mmd").partial_fit(SOURCE, Y, classes=[0, 1, 2])
+    model = classifier("shot", warm_start=True).fit(ROWS, MASKED)
+    with pytest.raises(ValueError, match="`warm_start` cannot be used with `method='s"):
+        model.fit(ROWS, MASKED)
+
+
+@pytest.mark.parametrize("method", ["none", "mmd"])
+def test_going_on_with_both_domains(method):
+    model = classifier(method, warm_start=True).fit(ROWS, MASKED)
+    assert len(model.fit(ROWS, MASKED).history_) == 4
+    assert ("objective" in model.history_) == (method != "none")
+
+
+# Interrupted
+
+
+@pytest.mark.parametrize("method", ["none", *JOINT])
+def test_interrupted_fit_ends_as_if_it_had_not_been(method, tmp_path):
+    settings = {"max_epochs": 5, "dropout": 0.2}
+    whole = classifier(method, **settings).fit(ROWS, MASKED)
+    model = classifier(method, checkpoint=tmp_path, **settings)
+    resumed, n_epochs = interrupt_and_resume(model, ROWS, MASKED)
+    assert n_epochs == 2
+    np.testing.assert_array_equal(outputs(resumed), outputs(whole))
+
+
+def test_checkpoint_of_another_target_is_another(tmp_path):
+    model = classifier("mmd", checkpoint=tmp_path, max_epochs=5)
+    interrupted = clone(model).set_params(callbacks=[Stop(3)])
+    EPOCHS.clear()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(ROWS, MASKED)
+    EPOCHS.clear()
+    other = np.concatenate([SOURCE, TARGET + 0.1])
+    model.set_params(callbacks=[Stop()]).fit(other, MASKED)
+    assert len(EPOCHS) == 5
+
+
+# Towards the look of the target
+
+
+def test_augmentation_towards_the_target_is_a_style_of_it():
+    settings = {"freeze": "all", "n_views": 2}
+    model = lite("none", augment="target", **settings).fit(BOTH, BOTH_LABELS)
+    assert isinstance(model.style_, TargetStyle)
+    style = TargetStyle(value_range=(0, 16)).fit(BOTH[30:])
+    np.testing.assert_array_equal(
+        np.sort(model.style_.target_rows_, axis=0), np.sort(style.target_rows_, axis=0)
+    )
+    plain = FineTunedClassifier(
+        image_size=32,
+        value_range=(0, 16),
+        random_state=0,
+        augment=model.style_,
+        **settings,
+    )
+    plain.fit(X, LABELS)
+    np.testing.assert_allclose(
+        model.predict_proba(BOTH), plain.predict_proba(BOTH), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("method", ["mmd", "adabn", "shot"])
+def test_augmentation_towards_the_target_with_methods(method):
+    model = lite(method, augment="target", n_views=1, tta=1, max_epochs=1)
+    model.fit(BOTH, BOTH_LABELS)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(BOTH), model.predict(BOTH))
+
+
+def test_augmentation_needs_a_target():
+    with pytest.raises(ValueError, match=r"`augment='target'` needs target samples in"):
+        lite("none", augment="target").fit(X, LABELS)
+
+
+def test_augmentation_needs_images():
+    with pytest.raises(ValueError, match="`augment` must be None for a backbone that"):
+        classifier("none", augment="target").fit(ROWS, MASKED)
+
+
+# Inputs of other kinds
+
+
+def test_paths(tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(60)]
+    for path, image in zip(paths, BOTH, strict=True):
+        Image.fromarray((15 * image).astype(np.uint8)).save(path)
+    model = lite("mmd", max_epochs=1, value_range="auto").fit(paths, BOTH_LABELS)
+    assert model.predict(paths[30:]).shape == (30,)
+
+
+class Labelled(torch.utils.data.Dataset):
+    def __init__(self, images, targets):
+        self.images, self.targets = images, targets
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return Image.fromarray((15 * self.images[i]).astype(np.uint8)), self.targets[i]
+
+
+def test_labels_of_a_dataset_are_masked_alike():
+    data = Labelled(BOTH, BOTH_LABELS.tolist())
+    found = lite("mmd", value_range="auto").fit(data)
+    other = Labelled(BOTH, [*LABELS.tolist(), *([2] * 30)])
+    again = clone(found).fit(other, sample_domain=np.repeat([1, -1], 30))
+    images = [data[i][0] for i in range(60)]
+    assert found.classes_.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(
+        found.predict_proba(images), again.predict_proba(images)
+    )

@@ -1,0 +1,79 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from torch import nn
+
+from sktransfer import PretrainedFeatureExtractor
+from sktransfer.adaptation import GapDisplay, domain_gap
+
+GAPS = pd.DataFrame(
+    {
+        "n_features": [4, 8],
+        "a_distance": [-0.1, 1.8],
+        "mmd2": [0.01, 0.2],
+        "p_value": [0.2, 0.005],
+    },
+    index=["stem", "layer1"],
+)
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def heights(display):
+    return [bar.get_height() for bar in display.bars_]
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"), [("a_distance", "Proxy A-distance"), ("mmd2", "Squared MMD")]
+)
+def test_bars_are_the_numbers(metric, label):
+    display = GapDisplay.from_gaps(GAPS, metric=metric)
+    assert heights(display) == GAPS[metric].tolist()
+    assert display.ax_.get_ylabel() == label
+    ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
+    assert ticks == display.stages == ["stem", "layer1"]
+    assert [bar.get_alpha() for bar in display.bars_] == [0.3, 1.0]
+    assert display.ax_.figure is display.figure_
+
+
+def test_distances_are_drawn_up_to_2():
+    assert GapDisplay.from_gaps(GAPS).ax_.get_ylim() == (-0.1, 2)
+
+
+def test_plot_in_given_axes():
+    _, ax = plt.subplots()
+    display = GapDisplay.from_gaps(GAPS, ax=ax)
+    assert display.ax_ is ax
+    assert display.plot().ax_ is not ax
+
+
+def test_from_estimator_draws_what_domain_gap_finds():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    model = PretrainedFeatureExtractor(net)
+    X = np.random.RandomState(0).normal(size=(30, 4)).astype(np.float32)
+    settings = {"n_permutations": 20, "max_samples": 25, "random_state": 0}
+    gaps = domain_gap(model, X, X + 1, **settings)
+    display = GapDisplay.from_estimator(model, X, X + 1, metric="mmd2", **settings)
+    np.testing.assert_array_equal(display.a_distance, gaps["a_distance"])
+    np.testing.assert_array_equal(display.p_value, gaps["p_value"])
+    assert heights(display) == gaps["mmd2"].tolist()
+
+
+def test_unknown_metric():
+    message = r"`metric` must be one of \['a_distance', 'mmd2'\]\. Got 'mmd'\."
+    with pytest.raises(ValueError, match=message):
+        GapDisplay.from_gaps(GAPS, metric="mmd")
+
+
+def test_without_matplotlib(monkeypatch):
+    def absent(module):
+        raise ModuleNotFoundError(module, name="matplotlib")
+
+    monkeypatch.setattr("sktransfer.utils._optional.import_module", absent)
+    with pytest.raises(ImportError, match=r"GapDisplay needs matplotlib\. Install"):
+        GapDisplay.from_gaps(GAPS)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist, pdist
+from torch.autograd import gradcheck
+
+from sktransfer.adaptation import gaussian_kernels, joint_mmd_loss, mmd_loss
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
+Y = 2 * torch.randn(5, 3, generator=GENERATOR, dtype=torch.float64) + 1
+BOTH = torch.cat([X, Y])
+
+
+def reference_kernel(x):
+    """Compute the kernels with scipy."""
+    squared = cdist(x, x, "sqeuclidean")
+    pairs = np.sort(pdist(x, "sqeuclidean"))
+    median = pairs[(len(pairs) - 1) // 2]  # torch's is the lower one
+    return np.mean(
+        [np.exp(-squared / (w * median)) for w in 2.0 ** np.arange(-3, 2)], 0
+    )
+
+
+def discrepancy(kernel, n):
+    signs = np.where(np.arange(len(kernel)) < n, 1 / n, -1 / (len(kernel) - n))
+    return signs @ kernel @ signs
+
+
+def test_kernels_are_scipys():
+    np.testing.assert_allclose(gaussian_kernels(BOTH), reference_kernel(BOTH))
+
+
+def test_kernels_of_equal_rows_are_one():
+    assert torch.equal(gaussian_kernels(torch.full((3, 2), 7.0)), torch.ones(3, 3))
+
+
+def test_kernels_of_far_off_rows_lose_nothing():
+    near = gaussian_kernels(BOTH.float())
+    torch.testing.assert_close(gaussian_kernels(BOTH.float() + 64), near)
+
+
+def test_loss_is_that_of_the_formula():
+    expected = discrepancy(reference_kernel(BOTH), 6)
+    assert mmd_loss(X, Y).item() == pytest.approx(expected)
+
+
+def test_joint_loss_is_that_of_the_formula():
+    kernels = reference_kernel(BOTH) * reference_kernel(BOTH[:, :1])
+    found = joint_mmd_loss([X, X[:, :1]], [Y, Y[:, :1]])
+    assert found.item() == pytest.approx(discrepancy(kernels, 6))
+
+
+def test_joint_loss_of_one_layer_is_the_loss():
+    torch.testing.assert_close(joint_mmd_loss([X], [Y]), mmd_loss(X, Y))
+
+
+@pytest.mark.parametrize("rows", [X, torch.cat([X, X])], ids=["once", "twice"])
+def test_loss_of_equal_distributions_is_zero(rows):
+    assert mmd_loss(X, rows).item() == pytest.approx(0, abs=1e-12)
+    assert joint_mmd_loss([X, X], [rows, rows]).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_loss_does_not_see_order_place_scale_or_rotation():
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=GENERATOR).double())[0]
+    expected = mmd_loss(X, Y)
+    torch.testing.assert_close(mmd_loss(Y.flip(0), X), expected)
+    torch.testing.assert_close(mmd_loss(9 * X - 3, 9 * Y - 3), expected)
+    torch.testing.assert_close(mmd_loss(X @ rotation, Y @ rotation), expected)
+
+
+def test_loss_grows_with_the_distance():
+    losses = [mmd_loss(X, X + shift).item() for shift in (0, 1, 2, 4)]
+    assert losses == sorted(losses) and losses[-1] > 0.5
+
+
+def test_gradients_are_those_of_finite_differences(monkeypatch):
+    # No gradient goes through the median, which finite differences would move.
+    module = "sktransfer.adaptation._mmd._median_of_pairs"
+    monkeypatch.setattr(module, lambda distances: distances.new_tensor(3.0))
+    pair = X.clone().requires_grad_(), Y.clone().requires_grad_()
+    assert gradcheck(mmd_loss, pair)
+    assert gradcheck(lambda x, y: joint_mmd_loss([x, x**2], [y, y**2]), pair)

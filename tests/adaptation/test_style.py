@@ -1,0 +1,208 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from sktransfer.activations import name_of
+from sktransfer.adaptation import TargetStyle
+from tests.adaptation._photographs import CROPS, blurred, noisy, whole
+
+SOURCE, OTHERS = CROPS[::2], CROPS[1::2]
+
+
+def spoilt(crop):
+    """Darken, tint, blur and add noise."""
+    return noisy(blurred(0.45 * crop * np.array([1.0, 0.85, 0.6]), 2), 6)
+
+
+TARGET = [spoilt(crop) for crop in OTHERS]
+STYLE = TargetStyle().fit(TARGET, X_source=SOURCE)
+
+
+def drawn(style, images=SOURCE, seed=0):
+    torch.manual_seed(seed)
+    return [np.asarray(style(Image.fromarray(image))) for image in images]
+
+
+@pytest.fixture(scope="module")
+def moved():
+    return TargetStyle().fit(drawn(STYLE)).statistics_["target"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("brightness", "contrast", "lightness_mean", "lightness_std"),
+        *("green_red_std", "blue_yellow_std", "blur", "noise"),
+    ],
+)
+def test_the_distance_to_the_target_is_at_least_halved(moved, name):
+    before, after = (
+        abs(values[name] - STYLE.statistics_.loc[name, "target"])
+        for values in (STYLE.statistics_["source"], moved)
+    )
+    assert after < 0.5 * before
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.6])
+def test_brightness_of_the_same_photographs(factor):
+    for crop in SOURCE[:4]:
+        style = TargetStyle(shift="lighting").fit([whole(factor * crop)])
+        (found,) = drawn(style, [crop])
+        assert found.mean() == pytest.approx(factor * crop.mean(), rel=0.1)
+
+
+def test_statistics_say_what_differs():
+    table = STYLE.statistics_
+    assert list(table) == ["target", "target_std", "source", "source_std", "difference"]
+    assert table.loc["brightness", "difference"] < -1.5
+    assert table.loc["blur", "difference"] > 2 and table.loc["noise", "difference"] > 2
+    assert np.isnan(table.loc["side", "difference"])
+    assert list(TargetStyle().fit(TARGET).statistics_) == ["target", "target_std"]
+    np.testing.assert_allclose(STYLE.target_rows_.mean(axis=0), table["target"])
+    assert STYLE.source_rows_.shape == (len(SOURCE), len(table))
+
+
+def test_strength_is_the_share_of_the_way():
+    bright = np.mean(SOURCE) / 255
+    goal = STYLE.statistics_.loc["brightness", "target"]
+    for strength in (0.0, 0.5, 1.0):
+        images = drawn(TargetStyle(strength).fit(TARGET))
+        expected = bright + strength * (goal - bright)
+        assert np.mean(images) / 255 == pytest.approx(expected, abs=0.03)
+
+
+def test_nothing_changes_without_strength_or_luck():
+    for style in (TargetStyle(0), TargetStyle(p=0)):
+        for found, image in zip(drawn(style.fit(TARGET)), SOURCE, strict=True):
+            np.testing.assert_array_equal(found, image)
+    half = drawn(TargetStyle(p=0.5).fit(TARGET), [SOURCE[0]] * 40)
+    kept = sum(np.array_equal(found, SOURCE[0]) for found in half)
+    assert 10 < kept < 30
+
+
+@pytest.mark.parametrize(
+    "shift", ["measured", "lighting", "cameras", "backgrounds", "styles", "histogram"]
+)
+def test_views_go_by_the_seed(shift):
+    style = TargetStyle(shift=shift, beta=0.05).fit(TARGET)
+    first, again, other = (drawn(style, SOURCE[:3], seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert abs(np.float32(first) - np.float32(other)).max() > 5
+    assert abs(np.float32(first) - np.float32(SOURCE[:3])).max() > 5
+
+
+def test_fourier_with_beta_0_is_the_identity():
+    images = drawn(TargetStyle(shift="styles", beta=0).fit(TARGET))
+    np.testing.assert_array_equal(images, SOURCE)
+
+
+def test_an_image_in_its_own_style_is_itself():
+    shifts = ["lighting", "cameras", "colour", "histogram", "styles"]
+    for image in SOURCE[:3]:
+        style = TargetStyle(shift=["lighting", "colour", "histogram"]).fit([image])
+        (found,) = drawn(style, [image])
+        assert abs(found.astype(int) - image).max() <= 2
+        (found,) = drawn(TargetStyle(shift="cameras").fit([image]), [image])
+        assert abs(found.astype(int) - image).mean() < 3
+    assert TargetStyle(shift=shifts).fit(SOURCE)._steps[0] == "resolution"
+
+
+def test_tensors_labels_boxes_and_compose():
+    pixels = torch.tensor(SOURCE[0]).permute(2, 0, 1)
+    (expected,) = drawn(STYLE, SOURCE[:1])
+    torch.manual_seed(0)
+    found = STYLE(pixels)
+    np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
+    image, boxes = (
+        tv_tensors.Image(pixels),
+        tv_tensors.BoundingBoxes([[0, 0, 9, 9]], format="XYXY", canvas_size=(192, 192)),
+    )
+    torch.manual_seed(0)
+    found, same, label = STYLE(image, boxes, 3)
+    assert isinstance(found, tv_tensors.Image) and same is boxes and label == 3
+    np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
+    both = v2.Compose([STYLE, v2.CenterCrop(50)])(Image.fromarray(SOURCE[0]))
+    assert both.size == (50, 50)
+
+
+@pytest.mark.parametrize(
+    "pixels", [torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8)]
+)
+def test_other_tensors(pixels):
+    with pytest.raises(TypeError, match=r"TargetStyle takes PIL images or uint8 ten"):
+        STYLE(pixels)
+
+
+def test_images_of_any_mode_and_size():
+    for image in (Image.new("L", (1, 1)), Image.new("RGBA", (5, 300), "red")):
+        found = TargetStyle(shift=["measured", "styles", "erase"]).fit(TARGET)(image)
+        assert (found.size, found.mode) == (image.size, "RGB")
+
+
+def test_the_name_is_stable_and_holds_what_was_measured():
+    twins = STYLE, copy.deepcopy(STYLE), pickle.loads(pickle.dumps(STYLE))
+    again = TargetStyle().fit(TARGET, X_source=SOURCE)
+    for twin in (*twins, again):
+        assert name_of(twin) == name_of(STYLE)
+        assert (twin.key(), repr(twin)) == (STYLE.key(), repr(STYLE))
+    others = [
+        TargetStyle().fit(TARGET[:-1]),
+        TargetStyle(0.5).fit(TARGET),
+        TargetStyle(shift="cameras").fit(TARGET),
+        TargetStyle(p=0.5).fit(TARGET),
+        TargetStyle(shift=["measured", "styles"]).fit(TARGET),
+        TargetStyle(shift=["measured", "styles"], beta=0.2).fit(TARGET),
+    ]
+    assert len({style.key() for style in (STYLE, *others)}) == 7
+    assert len({name_of(style) for style in (STYLE, *others)}) == 7
+    assert name_of(v2.Compose([STYLE])) == name_of(v2.Compose([again]))
+    assert STYLE.key().startswith("target-style-v1;strength=1.0;p=1.0;steps=resolution")
+
+
+def test_repr_of_unfitted():
+    assert repr(TargetStyle(0.5)) == (
+        "TargetStyle(strength=0.5, shift='measured', p=1.0)"
+    )
+    assert "target=9 images" in repr(STYLE)
+
+
+def test_only_some_images_are_measured():
+    assert len(TargetStyle(max_images=4).fit(TARGET).target_rows_) == 4
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda s: s(Image.new("RGB", (9, 9))), TargetStyle.key]
+)
+def test_unfitted(ask):
+    with pytest.raises(NotFittedError, match="This TargetStyle is not fitted. Call"):
+        ask(TargetStyle())
+
+
+@pytest.mark.parametrize("name", ["strength", "p", "beta"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
+def test_shares_out_of_range(name, value):
+    high = 0.5 if name == "beta" else 1
+    message = rf"`{name}` must be in \[0, {high}\]\. Got {value!r}\."
+    with pytest.raises(ValueError, match=message):
+        TargetStyle(**{name: value}).fit(TARGET)
+
+
+@pytest.mark.parametrize("value", [0, 2.5, None])
+def test_max_images_out_of_range(value):
+    message = rf"`max_images` must be an int of at least 1\. Got {value}\."
+    with pytest.raises(ValueError, match=message):
+        TargetStyle(max_images=value).fit(TARGET)
+
+
+@pytest.mark.parametrize("shift", ["camera", ["lighting", "camera"]])
+def test_unknown_shift(shift):
+    message = r"`shift` must be one of \['measured', .* Got 'camera'\. Did you mean"
+    with pytest.raises(ValueError, match=message):
+        TargetStyle(shift=shift).fit(TARGET)
