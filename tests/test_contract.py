@@ -36,7 +36,9 @@ from sktransfer import (
     FineTunedClassifier,
     FineTunedRegressor,
     PretrainedFeatureExtractor,
+    adaptation,
 )
+from sktransfer.adaptation import DomainAdaptedClassifier, DomainAdaptedRegressor
 
 
 def make_vector_network():
@@ -71,6 +73,9 @@ VECTOR_ESTIMATORS = [
     FineTunedClassifier(make_vector_network, freeze=1, max_epochs=2, lr=1e-2),
     FineTunedRegressor(make_wide_network, freeze="all"),
     FineTunedRegressor(make_wide_network, freeze=1, max_epochs=2),
+    DomainAdaptedClassifier(make_vector_network, freeze="all"),
+    DomainAdaptedClassifier(make_vector_network, freeze=1, max_epochs=2, lr=1e-2),
+    DomainAdaptedRegressor(make_wide_network, freeze=1, max_epochs=2),
 ]
 
 
@@ -80,8 +85,12 @@ def test_every_check_on_vectors(estimator, check):
 
 
 def test_every_estimator_is_checked():
-    public = {getattr(sktransfer, name) for name in sktransfer.__all__}
-    estimators = {e for e in public if isinstance(e, type)}
+    public = [
+        getattr(room, name)
+        for room in (sktransfer, adaptation)
+        for name in room.__all__
+    ]
+    estimators = {e for e in public if isinstance(e, type) and hasattr(e, "get_params")}
     assert estimators == {type(e) for e in VECTOR_ESTIMATORS}
     assert estimators == {type(e) for e in IMAGE_ESTIMATORS}
 
@@ -151,6 +160,8 @@ IMAGE_ESTIMATORS = [
     PretrainedFeatureExtractor(**AS_IMAGES),
     FineTunedClassifier(freeze="all", **AS_IMAGES),
     FineTunedRegressor(freeze="0", max_epochs=2, **AS_IMAGES),
+    DomainAdaptedClassifier(freeze="all", **AS_IMAGES),
+    DomainAdaptedRegressor(freeze="0", max_epochs=2, **AS_IMAGES),
 ]
 
 

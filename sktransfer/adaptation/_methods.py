@@ -111,14 +111,19 @@ class _Adversarial(nn.Module):
         self.adversary = adversary
 
     def forward(self, own, others, progress):
-        factor = adversarial_ramp(progress)
-        both = torch.cat([own.features, others.features]).detach()
-        m, sd = both.mean(0), both.std(0) + 1e-5
-        return self.adversary(
-            (own.features - m) / sd, (others.features - m) / sd, factor
-        )
+        pair = _standardised(own.features, others.features)
+        return self.adversary(*pair, adversarial_ramp(progress))
 
 
 class _Conditional(_Adversarial):
     def forward(self, own, others, progress):
-        return self.adversary(own, others, adversarial_ramp(progress))
+        pair = _standardised(own.features, others.features)
+        pair = zip(pair, (own.scores, others.scores), strict=True)
+        return self.adversary(*pair, adversarial_ramp(progress))
+
+
+def _standardised(source, target):
+    """Bring features to the scale that a discriminator's first layer is made for."""
+    both = torch.cat([source, target]).detach()
+    mean, std = both.mean(0), both.std(0).clamp_min(1e-5)
+    return [(features - mean) / std for features in (source, target)]
