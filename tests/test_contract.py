@@ -73,9 +73,11 @@ VECTOR_ESTIMATORS = [
     FineTunedClassifier(make_vector_network, freeze=1, max_epochs=2, lr=1e-2),
     FineTunedRegressor(make_wide_network, freeze="all"),
     FineTunedRegressor(make_wide_network, freeze=1, max_epochs=2),
-    DomainAdaptedClassifier(make_vector_network, freeze="all"),
-    DomainAdaptedClassifier(make_vector_network, freeze=1, max_epochs=2, lr=1e-2),
-    DomainAdaptedRegressor(make_wide_network, freeze=1, max_epochs=2),
+    DomainAdaptedClassifier(make_vector_network, method="none", freeze="all"),
+    DomainAdaptedClassifier(
+        make_vector_network, method="none", freeze=1, max_epochs=2, lr=1e-2
+    ),
+    DomainAdaptedRegressor(make_wide_network, method="none", freeze=1, max_epochs=2),
 ]
 
 
@@ -160,8 +162,8 @@ IMAGE_ESTIMATORS = [
     PretrainedFeatureExtractor(**AS_IMAGES),
     FineTunedClassifier(freeze="all", **AS_IMAGES),
     FineTunedRegressor(freeze="0", max_epochs=2, **AS_IMAGES),
-    DomainAdaptedClassifier(freeze="all", **AS_IMAGES),
-    DomainAdaptedRegressor(freeze="0", max_epochs=2, **AS_IMAGES),
+    DomainAdaptedClassifier(method="none", freeze="all", **AS_IMAGES),
+    DomainAdaptedRegressor(method="none", freeze="0", max_epochs=2, **AS_IMAGES),
 ]
 
 

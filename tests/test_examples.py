@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn import config_context
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -49,3 +50,14 @@ def test_what_a_grid_search_computes_counts():
     script = EXAMPLES / "02_compute_once" / "0010_what_a_grid_search_computes.py"
     computed = runpy.run_path(str(script))["computed"]
     assert list(computed.values()) == [3 * 150, 2 * 150, 0]
+
+
+@pytest.mark.slow
+def test_method_of_adaptation_that_is_chosen_helps(monkeypatch, tmp_path):
+    script = "0010_choose_a_method_without_labels.py"
+    monkeypatch.chdir(tmp_path)
+    with config_context():  # it switches metadata routing on
+        found = runpy.run_path(str(EXAMPLES / "04_adaptation" / script))
+    assert found["chosen"] > found["source_only"] + 0.1
+    assert (tmp_path / "domain_gap.png").is_file()
+    assert (tmp_path / "choose_a_method.png").is_file()

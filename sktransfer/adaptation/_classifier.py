@@ -23,7 +23,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
     ----------
     {parameters}
     method : {"none", "adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan", "mcc", \
-"pseudo_label"}, default="none"
+"pseudo_label"}, default="mmd"
         - "none" learns from the source alone;
         - "adabn" gives BatchNorm in the trained stages statistics that take the target
           to where the source was;
@@ -144,7 +144,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         head="linear",
         head_init="probe",
         dropout=0.0,
-        method="none",
+        method="mmd",
         adaptation_weight=1.0,
         confidence=0.9,
         C="auto",

@@ -20,7 +20,7 @@ class DomainAdaptedRegressor(DomainAdaptedEstimator, FineTunedRegressor):
     Parameters
     ----------
     {parameters}
-    method : {"none", "adabn", "coral", "mmd", "dann"}, default="none"
+    method : {"none", "adabn", "coral", "mmd", "dann"}, default="mmd"
         As in :class:`DomainAdaptedClassifier`. All but "none" need stages to train.
     adaptation_weight : float, default=1.0
         What the method minimises counts so much beside the loss of the source.
@@ -74,7 +74,7 @@ default="squared_error"
         head="linear",
         head_init="probe",
         dropout=0.0,
-        method="none",
+        method="mmd",
         adaptation_weight=1.0,
         loss="squared_error",
         quantile=0.5,
