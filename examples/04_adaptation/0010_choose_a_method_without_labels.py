@@ -50,13 +50,15 @@ figure.suptitle("Source above, target below")
 # Is there a gap?
 # ---------------
 #
-# A linear classifier tries to tell the domains apart by the features of each stage: 0
-# is chance, 2 is without an error. What is frozen stays as far apart as it is.
+# A linear classifier tries to tell the domains apart by the features of each stage: an
+# A-distance of 0 is chance, 2 is without an error. It finds them different everywhere;
+# how far apart they are is what the maximum mean discrepancy says. What is frozen stays
+# as it is.
 
 extractor = PretrainedFeatureExtractor(image_size=32)
 gaps = domain_gap(extractor, X, X_target, random_state=0)
 print(gaps.round(3))
-display = GapDisplay.from_gaps(gaps)
+display = GapDisplay.from_gaps(gaps, metric="mmd2")
 display.figure_.tight_layout()
 display.figure_.savefig("domain_gap.png", dpi=100)
 
