@@ -1,0 +1,234 @@
+"""How well simple models over features of a frozen network predict unseen samples."""
+
+import warnings
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from sktransfer.advice._scores import (
+    check_features,
+    class_means,
+    encode,
+    in_span,
+    leep,
+    one_hot,
+    shrunk_covariance,
+    standardised,
+    whiten,
+)
+
+__all__ = ["knn_score", "lda_predictions", "lda_score", "n_leep"]
+
+_ENERGY = 0.8  # share of the variance that N-LEEP keeps
+_PER_CLASS = 5  # components of N-LEEP for each class
+_AT_A_TIME = 1024  # rows of similarities
+_TIE = 1e-3  # what similarity counts beside a vote
+
+
+def lda_score(features, y):
+    """Compute the accuracy of linear discriminant analysis on samples left out.
+
+    Classes are thought of as Gaussians with one covariance, shrunk as Ledoit and Wolf
+    do, and their shares of the samples as priors. Each sample is predicted by all
+    others.
+
+    Translations, orthogonal maps and scalings of the features leave it as it is.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+        Labels. The only sample of a class counts as predicted wrong.
+
+    Returns
+    -------
+    float
+        Share of correct predictions.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or there is one class only.
+
+    Notes
+    -----
+    What leaving a sample out does to the means and to the inverse covariance is known
+    in closed form, so one decomposition serves all. The shrinkage stays that of all
+    samples.
+
+    References
+    ----------
+    .. [1] Ledoit, O., & Wolf, M. (2004). A well-conditioned estimator for
+       large-dimensional covariance matrices. *Journal of Multivariate Analysis*, 88(2),
+       365-411.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sktransfer.advice import lda_score
+    >>> lda_score(*load_iris(return_X_y=True))
+    0.98
+    """
+    return float((lda_predictions(features, y) == encode(y)).mean())
+
+
+def lda_predictions(features, y):
+    """Predict each sample by linear discriminant analysis of all others.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Codes of the labels in sorted order. See :func:`lda_score`.
+    """
+    F, codes = check_features(features, y), encode(y)
+    n_features, F = F.shape[1], in_span(F)
+    means, counts = class_means(F, codes)
+    covariance, shrinkage = shrunk_covariance(F - means[codes], n_features)
+    Z, M = whiten(F, covariance), whiten(means, covariance)
+    distances = _distances_without(Z, M, codes, counts, shrinkage)
+    left = np.tile(counts, (len(codes), 1))
+    left[np.arange(len(codes)), codes] -= 1
+    with np.errstate(divide="ignore"):
+        return (np.log(left) - distances / 2).argmax(axis=1)
+
+
+def _distances_without(Z, M, codes, counts, shrinkage):
+    """Return squared distances to the means, each sample left out (n, n_classes).
+
+    Z and M are samples and means in the metric of all samples. Without sample i, which
+    lies r off the mean of its class of m, that mean is r / (m - 1) lower, and the
+    covariance has s r r' less (Sherman and Morrison).
+    """
+    rows = np.arange(len(Z))
+    r = Z - M[codes]
+    norms = np.square(Z).sum(axis=1)[:, None] + np.square(M).sum(axis=1)
+    plain = norms - 2 * Z @ M.T  # |z - m|²
+    across = (r * Z).sum(axis=1)[:, None] - r @ M.T  # r' (z - m)
+    own = np.square(r).sum(axis=1)  # r' r
+    m = counts[codes]
+    grown = m / np.maximum(m - 1, 0.5)
+    s = (1 - shrinkage) / len(Z) * grown
+    rest = np.maximum(1 - s * own, 1e-10)
+    distances = plain + (s / rest)[:, None] * np.square(across)
+    distances[rows, codes] = np.square(grown) * own / rest
+    return distances
+
+
+def knn_score(features, y, *, n_neighbors=5, regression=False):
+    """Compute how well the nearest other samples predict a sample.
+
+    Near is what has a small angle. Classes are voted for; ties go to the class with the
+    nearer neighbours. Numbers are averaged.
+
+    Orthogonal maps of the features, and scalings of single samples, leave it as it is.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels, or numbers with `regression`.
+    n_neighbors : int, default=5
+        At most all other samples.
+    regression : bool, default=False
+        Whether y holds numbers.
+
+    Returns
+    -------
+    float
+        Share of correct predictions; of numbers, R², averaged over columns.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or all targets are equal.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sktransfer.advice import knn_score
+    >>> knn_score(*load_iris(return_X_y=True)) > 0.9
+    True
+    """
+    F = check_features(features, y)
+    Y = standardised(y) if regression else one_hot(y)
+    lengths = np.linalg.norm(F, axis=1, keepdims=True)
+    F = F / np.where(lengths > 0, lengths, 1)
+    k = min(n_neighbors, len(F) - 1)
+    nearest, similarity = _neighbours(F, k)  # (n_samples, k)
+    means = Y[nearest].mean(axis=1)  # (n_samples, n_outputs)
+    if regression:
+        return float(1 - np.square(Y - means).mean())
+    nearer = (Y[nearest] * similarity[..., None]).mean(axis=1)
+    return float(((means + _TIE * nearer).argmax(axis=1) == encode(y)).mean())
+
+
+def _neighbours(F, k):
+    """Return the most similar other samples of each, and how similar they are."""
+    found = []
+    for first in range(0, len(F), _AT_A_TIME):
+        near = F[first : first + _AT_A_TIME] @ F.T
+        rows = np.arange(len(near))
+        near[rows, first + rows] = -np.inf
+        chosen = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        found.append((chosen, np.take_along_axis(near, chosen, axis=1)))
+    return map(np.concatenate, zip(*found, strict=True))
+
+
+def n_leep(features, y, *, random_state=0):
+    """Compute N-LEEP: LEEP with clusters of the features for source classes.
+
+    The principal components with four fifths of the variance, at unit mean variance,
+    are modelled as a mixture of Gaussians with five components a class, whose
+    probabilities go into :func:`leep`.
+
+    Orthogonal maps and scalings of the features leave it as it is, up to rounding.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+        Labels.
+    random_state : int, RandomState instance or None, default=0
+        Seeds the start of the mixture.
+
+    Returns
+    -------
+    float
+        Mean log-likelihood, at most 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or there is one class only.
+
+    References
+    ----------
+    .. [1] Li, Y., Jia, X., Sang, R., Zhu, Y., Green, B., Wang, L., & Gong, B. (2021).
+       Ranking neural checkpoints. *Conference on Computer Vision and Pattern
+       Recognition*. https://arxiv.org/abs/2011.11200
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sktransfer.advice import n_leep
+    >>> -1 < n_leep(*load_iris(return_X_y=True)) < 0
+    True
+    """
+    F, codes = check_features(features, y), encode(y)
+    F = F - F.mean(axis=0)
+    if not F.any():  # one cluster
+        return leep(np.ones((len(F), 1)), y)
+    F = PCA(_ENERGY, svd_solver="full").fit_transform(F)
+    F = F / np.sqrt(np.square(F).mean())
+    n_components = min(_PER_CLASS * (codes.max() + 1), len(F) // 2)
+    mixture = GaussianMixture(n_components, reg_covar=1e-3, random_state=random_state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return leep(mixture.fit(F).predict_proba(F), y)

@@ -1,0 +1,354 @@
+"""How well features of a frozen network suit a task, without training it.
+
+Each score is a function of features and targets, in float64; more is better.
+"""
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular, svd
+
+from sktransfer.utils import check_array, check_consistent_length, column_or_1d
+
+__all__ = [
+    "check_features",
+    "class_means",
+    "encode",
+    "h_score",
+    "in_span",
+    "leep",
+    "logme",
+    "one_hot",
+    "shrunk_covariance",
+    "standardised",
+    "whiten",
+]
+
+_LEAST = 1e-12  # share of a target's energy below which nothing is left of it
+# Half widths, in decades, and steps of the searches for the best ratio.
+_ZOOMS = ((12.0, 97), (0.25, 21), (0.025, 21), (0.0025, 11))
+
+
+def logme(features, y, *, regression=False):
+    r"""Compute the logarithm of maximum evidence, LogME.
+
+    Targets are thought of as a linear function of the features, whose weights have a
+    Gaussian prior, with Gaussian noise. The score is the logarithm of the density of
+    the targets by this model, a sample, with both variances at their best; averaged
+    over the classes, one against the rest, or over the columns of y.
+
+    Orthogonal maps and scalings of the features leave it as it is.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Labels; with `regression` numbers, which are standardised.
+    regression : bool, default=False
+        Whether y holds numbers.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or all targets are equal.
+
+    Notes
+    -----
+    Of :math:`y \sim N(0, F F^T / \alpha + I / \beta)` it is the exact maximum: for a
+    given :math:`\alpha / \beta` the best :math:`\beta` is known, so that a search in
+    one dimension is left, where the authors iterate [1]_.
+
+    References
+    ----------
+    .. [1] You, K., Liu, Y., Wang, J., & Long, M. (2021). LogME: Practical assessment of
+       pre-trained models for transfer learning. *International Conference on Machine
+       Learning*. https://arxiv.org/abs/2102.11005
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sktransfer.advice import logme
+    >>> X, y = load_iris(return_X_y=True)
+    >>> logme(X, y) > logme(X[:, :2], y)
+    True
+    """
+    F = check_features(features, y)
+    Y = standardised(y) if regression else one_hot(y)
+    U, s, _ = svd(F, full_matrices=False)
+    explained = np.square(U.T @ Y)  # (k, n_outputs)
+    energy = np.square(Y).sum(axis=0)
+    left = np.maximum(energy - explained.sum(axis=0), _LEAST * energy)
+    return float(np.mean(_best_evidence(np.square(s), explained, left, len(Y))))
+
+
+def _best_evidence(eigenvalues, explained, left, n):
+    """Return the greatest log evidence a sample of each target (n_outputs,)."""
+    columns = np.arange(explained.shape[1])
+    scale = max(eigenvalues.max(), np.finfo(float).tiny)
+    centres = np.zeros(len(columns))
+    for width, n_steps in _ZOOMS:
+        exponents = centres + np.linspace(-width, width, n_steps)[:, None]
+        found = np.stack(
+            [
+                _evidence(eigenvalues / scale, explained, left, n, 10.0**row)
+                for row in exponents
+            ]
+        )  # (n_steps, n_outputs)
+        chosen = found.argmax(axis=0)
+        centres = exponents[chosen, columns]
+    return found[chosen, columns]
+
+
+def _evidence(eigenvalues, explained, left, n, ratio):
+    """Return the log evidence a sample, by the ratio alpha / beta of each target."""
+    as_noise = ratio / (ratio + eigenvalues[:, None])  # (k, n_outputs)
+    noise = (left + (explained * as_noise).sum(axis=0)) / n
+    fit = np.log(2 * np.pi * noise) + 1
+    return (np.log(as_noise).sum(axis=0) / n - fit) / 2
+
+
+def h_score(features, y):
+    r"""Compute the shrunken H-score.
+
+    The share of the features' variance that lies between the classes, in the metric of
+    the features' covariance, which is shrunk as Ledoit and Wolf do. In [0, n_features);
+    without shrinkage at most the number of classes less one.
+
+    Translations, orthogonal maps and scalings of the features leave it as it is. It
+    grows with the number of features, so that it compares networks of like widths.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+        Labels.
+
+    Returns
+    -------
+    float
+        :math:`tr(\Sigma_\alpha^{-1} (1 - \alpha) \Sigma_z)`, with :math:`\alpha` the
+        shrinkage and :math:`\Sigma_z` the covariance of the means of classes.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are not finite, or there is one class only.
+
+    References
+    ----------
+    .. [1] Bao, Y., Li, Y., Huang, S.-L., Zhang, L., Zheng, L., Zamir, A., & Guibas, L.
+       (2019). An information-theoretic approach to transferability in task transfer
+       learning. *International Conference on Image Processing*.
+    .. [2] Ibrahim, S., Ponomareva, N., & Mazumder, R. (2022). Newer is not always
+       better: Rethinking transferability metrics, their peculiarities, stability and
+       performance. *ECML PKDD*. https://arxiv.org/abs/2110.06893
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sktransfer.advice import h_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> h_score(X, y) > h_score(X[:, :2], y)
+    True
+    """
+    F, codes = check_features(features, y), encode(y)
+    n_features = F.shape[1]
+    F = in_span(F)
+    covariance, shrinkage = shrunk_covariance(F, n_features)
+    means, counts = class_means(F, codes)
+    between = np.square(whiten(means, covariance)).sum(axis=1)
+    return float((1 - shrinkage) * counts @ between / len(F))
+
+
+def in_span(features):
+    """Centre features, and turn them so that the last axes are zero and left out.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, d)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, k)
+        With the same distances, and k at most n_samples.
+    """
+    F = features - features.mean(axis=0)
+    if F.shape[1] <= len(F):
+        return F
+    U, s, _ = svd(F, full_matrices=False)
+    return U * s
+
+
+def shrunk_covariance(residuals, n_features):
+    """Return a covariance as Ledoit and Wolf shrink it, and the shrinkage.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (n_samples, k)
+        Deviations from the mean in their span.
+    n_features : int
+        Number of features, of which k span the residuals.
+
+    Returns
+    -------
+    covariance : ndarray of shape (k, k)
+    shrinkage : float
+        In [0, 1].
+    """
+    n, k = residuals.shape
+    S = residuals.T @ residuals / n
+    variance = np.trace(S) / n_features
+    squares = np.square(S).sum()
+    away = squares - n_features * variance**2
+    noise = (np.square(np.square(residuals).sum(axis=1)).mean() - squares) / n
+    shrinkage = min(noise / away, 1.0) if away > 0 else 0.0
+    least = _LEAST * variance + np.finfo(float).tiny  # where nothing was shrunk
+    S *= 1 - shrinkage
+    S[np.diag_indices(k)] += shrinkage * variance + least
+    return S, shrinkage
+
+
+def whiten(vectors, covariance):
+    """Return vectors whose squared lengths are those in the metric of a covariance.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, k)
+    covariance : ndarray of shape (k, k)
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+    """
+    return solve_triangular(cholesky(covariance, lower=True), vectors.T, lower=True).T
+
+
+def leep(probabilities, y):
+    """Compute the log expected empirical prediction, LEEP.
+
+    How well the labels follow from what a classifier of other classes says: its
+    probabilities, and the joint distribution of its classes and the labels.
+
+    Parameters
+    ----------
+    probabilities : array-like of shape (n_samples, n_source_classes)
+        Of the source classes. Rows sum to one.
+    y : array-like of shape (n_samples,)
+        Labels.
+
+    Returns
+    -------
+    float
+        Mean log-likelihood, at most 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, there is one class only, or rows are no probabilities.
+
+    References
+    ----------
+    .. [1] Nguyen, C. V., Hassner, T., Seeger, M., & Archambeau, C. (2020). LEEP: A new
+       measure to evaluate transferability of learned representations. *International
+       Conference on Machine Learning*. https://arxiv.org/abs/2002.12462
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.advice import leep
+    >>> leep(np.eye(3)[[0, 1, 2, 2]], ["a", "b", "b", "b"])
+    0.0
+    """
+    theta = check_features(probabilities, y)
+    if theta.min() < 0 or not np.allclose(theta.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            "`probabilities` must hold rows of probabilities that sum to one. Got "
+            f"values from {theta.min():.3g} and sums up to "
+            f"{theta.sum(axis=1).max():.3g}; apply a softmax to scores."
+        )
+    joint = one_hot(y).T @ theta  # (n_classes, n_source_classes)
+    given = joint / np.maximum(joint.sum(axis=0), np.finfo(float).tiny)
+    likelihood = (theta * given[encode(y)]).sum(axis=1)
+    return float(np.log(likelihood).mean()) + 0.0
+
+
+def check_features(features, y):
+    """Return features as a float64 array, of as many samples as there are targets.
+
+    Parameters
+    ----------
+    features : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples, ...)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or values are not finite.
+    """
+    F = check_array(features, dtype=np.float64, ensure_min_samples=2)
+    check_consistent_length(F, y)
+    return F
+
+
+def encode(y):
+    """Return labels as codes in [0, n_classes).
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If there is one class only.
+    """
+    classes, codes = np.unique(column_or_1d(y), return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            "`y` must hold at least two classes to score features by. Got one class: "
+            f"{classes.tolist()[0]!r}."
+        )
+    return codes
+
+
+def class_means(features, codes):
+    """Return the means of classes (n_classes, d), and how many samples each has.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, d)
+    codes : ndarray of shape (n_samples,)
+    """
+    indicator = np.eye(codes.max() + 1)[codes]
+    counts = indicator.sum(axis=0)
+    return indicator.T @ features / counts[:, None], counts
+
+
+def one_hot(y):
+    """Return labels as indicators (n_samples, n_classes)."""
+    codes = encode(y)
+    return np.eye(codes.max() + 1)[codes]
+
+
+def standardised(y):
+    """Return targets with a mean of 0 and a variance of 1 (n_samples, n_outputs)."""
+    Y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    Y = Y.reshape(len(Y), -1)
+    Y = Y - Y.mean(axis=0)
+    deviation = Y.std(axis=0)
+    if not (deviation > 0).all():
+        raise ValueError(
+            "`y` must vary in every column to score features by. Got column "
+            f"{int(np.argmin(deviation))} with one value only; leave it out."
+        )
+    return Y / deviation
