@@ -19,6 +19,9 @@ from torch import nn
 from sktransfer.activations import choose_precision, open_store
 from sktransfer.backbones import (
     Backbone,
+    ModelCard,
+    card_of,
+    describe_training,
     is_image_network,
     load_backbone,
     shared_backbone,
@@ -209,6 +212,7 @@ class BackboneEstimator(BaseEstimator):
     def _start(self, X):
         """Begin a fit: sets ``backbone_``, ``preprocessing_`` and ``value_range_``."""
         self.backbone_ = self._load_backbone(X)
+        self._card = card_of(self.backbone_).to_dict()
         self.preprocessing_ = self.backbone_.preprocessing
         self._source = self._by_name()
         device = resolve_device(self.device)
@@ -222,6 +226,17 @@ class BackboneEstimator(BaseEstimator):
         value_range = self.value_range_
         X = self._check_X(X, reset=False)
         return self._read(X, self.value_range if value_range is None else value_range)
+
+    def _add_to_card(self, **entries):
+        """Write into the card what was trained on top of the backbone."""
+        described = describe_training(estimator=type(self).__name__, **entries)
+        self._card = {**self._card, "trained": described}
+
+    @property
+    def model_card_(self):
+        """Where the backbone comes from, its licence, and what was trained on top."""
+        check_is_fitted(self)
+        return ModelCard(**self._card)
 
     def to_torch(self):
         """Return what was fitted as one module of PyTorch, which stands alone.
@@ -257,6 +272,7 @@ class BackboneEstimator(BaseEstimator):
             output,
             classes=getattr(self, "classes_", None),
             value_range=self.value_range_,
+            card=self.model_card_.to_json(),
         )
 
     def to_onnx(self, path, *, image_size=None):

@@ -147,6 +147,8 @@ ATTRIBUTES = """\
         What the weights were trained with, and what samples go through.
     value_range_ : tuple or None
         The value range that was found in X.
+    model_card_ : ModelCard
+        Where the backbone comes from, its licence, and what was trained on top.
     module_ : torch.nn.Module
         From model inputs to scores, in float32: prefix, suffix, pool and head.
     net_ : skorch.NeuralNet

@@ -84,6 +84,8 @@ class PretrainedFeatureExtractor(
         What the weights were trained with, and what samples go through.
     stages_ : list of str
         Names of the boundaries that the features come from.
+    model_card_ : ModelCard
+        Where the backbone comes from, and what its weights may be used for.
     value_range_ : tuple or None
         The value range that was found in X.
     unreadable_ : pandas.DataFrame or None
@@ -186,6 +188,7 @@ class PretrainedFeatureExtractor(
         samples = self._start(X)
         self.stages_ = [self._resolve_stage(s) for s in self._listed_stages()]
         self._pools()
+        self._add_to_card(strategy="features", stages=self.stages_)
         self.backbone_ = self.backbone_.fork(self.backbone_.stage_names[-1])
         warn = self.on_error == "warn"
         self.unreadable_ = self._list_unreadable(samples) if warn else None

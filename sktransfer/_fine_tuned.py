@@ -158,6 +158,7 @@ class FineTunedEstimator(BoundaryEstimator):
         samples, y, weight, validation = self._hold_out(samples, y, weight, given)
         self._train(suffix, samples, y, weight, validation)
         self._assemble(prefix)
+        self._fill_card(samples)
         return self
 
     def _fit_part(self, X, y, sample_weight):
@@ -167,6 +168,7 @@ class FineTunedEstimator(BoundaryEstimator):
         prefix, suffix = self._split(len(samples))
         self._train(suffix, samples, y, weight, None, max_epochs=1)
         self._assemble(prefix)
+        self._fill_card(samples)
         return self
 
     def _check_Xy(self, X, y, sample_weight):
@@ -467,6 +469,31 @@ class FineTunedEstimator(BoundaryEstimator):
         self._built_by = self._describe_network()
         del self._pretrained
 
+    def _fill_card(self, samples):
+        """Write down what was trained, and on how many distinct samples."""
+        classes = {}
+        if hasattr(self, "classes_"):
+            classes["classes"] = [str(label) for label in self.classes_.tolist()]
+        self._add_to_card(
+            strategy=self._strategy(),
+            samples=len(samples),
+            **classes,
+            outputs=self._n_outputs,
+            freeze_depth=self.freeze_depth_,
+            boundary=self.boundary_,
+            epochs=len(self.history_),
+        )
+
+    def _strategy(self):
+        """Name what is trained (str)."""
+        if self.boundary_ == self._end():
+            return "linear probe" if self._is_solved() else "head"
+        if self.adapter is not None:
+            return f"adapters ({self.adapter})"
+        kind = "partial" if self.freeze_depth_ else "full"
+        gradual = ", gradual unfreezing" if self.unfreeze_every else ""
+        return f"{kind} fine-tuning{gradual}"
+
     def _parts(self):
         """Return what comes after the preprocessing, and what it gives."""
         prefix, pool, network = self.module_
@@ -524,6 +551,7 @@ class FineTunedEstimator(BoundaryEstimator):
         self.history_ = _table([*rows, *self.net_.history.to_list()])
         self.module_.eval()
         del self._pretrained
+        self._fill_card(samples)
         return self
 
 

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,12 +7,18 @@ import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from torch import nn
 
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer import (
+    FineTunedClassifier,
+    PretrainedFeatureExtractor,
+    config_context,
+)
 from sktransfer._base import looks_like_images
-from sktransfer.backbones import load_backbone
+from sktransfer.backbones import ModelCard, load_backbone, model_card
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3), dtype=np.uint8)
@@ -204,3 +212,55 @@ def test_unknown_backbone():
         extractor.fit(IMAGES)
     with pytest.raises(TypeError, match="`backbone` must be a name, an nn.Module"):
         PretrainedFeatureExtractor(3).fit(IMAGES)
+
+
+def test_model_card_of_a_fitted_estimator(tmp_path):
+    import onnx
+
+    X, y = load_digits(n_class=2, return_X_y=True)
+    X, y = X.reshape(-1, 8, 8)[:20], y[:20]
+    model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y)
+    card = model.model_card_
+    assert (card.licence, card.name) == ("apache-2.0", "efficientnet_lite0")
+    trained = card.trained
+    assert trained["strategy"] == "linear probe"
+    assert (trained["samples"], trained["classes"]) == (20, ["0", "1"])
+    assert (trained["freeze_depth"], trained["outputs"]) == (9, 2)
+    assert model_card(model) == card
+    assert pickle.loads(pickle.dumps(model)).model_card_ == card
+    with config_context(slim_pickles=True):
+        assert pickle.loads(pickle.dumps(model)).model_card_ == card
+    path = model.to_onnx(tmp_path / "model.onnx")
+    held = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert ModelCard.from_json(held["model_card"]) == card
+
+
+@pytest.mark.parametrize(
+    ("settings", "strategy"),
+    [
+        ({"freeze": 8}, "partial fine-tuning"),
+        ({"freeze": "none"}, "full fine-tuning"),
+        ({"freeze": 8, "unfreeze_every": 1}, "partial fine-tuning, gradual unfreezing"),
+        ({"freeze": 8, "adapter": "lora"}, "adapters (lora)"),
+        ({"freeze": "all", "head": "cosine"}, "head"),
+    ],
+)
+def test_model_card_names_the_strategy(settings, strategy):
+    X, y = load_digits(n_class=2, return_X_y=True)
+    X, y = X.reshape(-1, 8, 8)[:8], y[:8]
+    settings |= {"lr": 1e-5, "max_epochs": 2, "random_state": 0}
+    model = FineTunedClassifier(image_size=32, **settings).fit(X, y)
+    assert model.model_card_.trained["strategy"] == strategy
+
+
+def test_model_card_of_features():
+    X = load_digits().images[:2]
+    extractor = PretrainedFeatureExtractor(image_size=32, stage=[0, 3]).fit(X)
+    trained = extractor.model_card_.trained
+    assert trained["strategy"] == "features"
+    assert trained["stages"] == ["stem", "blocks.2"]
+
+
+def test_model_card_before_fit():
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        FineTunedClassifier().model_card_  # noqa: B018

@@ -104,6 +104,7 @@ class Backbone:
         self._fingerprints = {}
         self.prepared_sections = {}
         self.bfloat16_errors = {}
+        self.card = None
 
     @property
     def module(self):

@@ -8,9 +8,10 @@ import pandas as pd
 
 from sktransfer.backbones._anatomy import OUTPUT
 from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._card import stated_licence
 from sktransfer.backbones._load import load_backbone
 from sktransfer.backbones._parameters import n_parameters
-from sktransfer.backbones._shipped import SHIPPED
+from sktransfer.backbones._shipped import SHIPPED, input_size, is_installed
 from sktransfer.backbones._timm import is_cached, list_timm
 from sktransfer.backbones._torchvision import (
     cached_file,
@@ -95,7 +96,7 @@ def _n_parameters(section):
     return sum(p.numel() for p in section.parameters())
 
 
-def list_backbones(filter=None, provider=None):
+def list_backbones(filter=None, provider=None, licence=None):
     """List the backbones that can be named.
 
     Parameters
@@ -104,6 +105,9 @@ def list_backbones(filter=None, provider=None):
         Shell-style pattern for the name, as in ``"*resnet*"``.
     provider : {"shipped", "torchvision", "timm"}, default=None
         By default all.
+    licence : str or list of str, default=None
+        Shell-style patterns for the licence of the weights, in any case, as in
+        ``["apache-*", "mit"]``. ``"not stated"`` are those that nobody states one for.
 
     Returns
     -------
@@ -111,19 +115,25 @@ def list_backbones(filter=None, provider=None):
         One row a set of weights (or an architecture without any), with ``name`` (as
         :func:`load_backbone` takes it), ``provider``, ``parameters``, ``input_size``
         in pixels, ``weights`` (what they are called; missing if there are none),
-        ``licence`` of the weights where the provider states one, and ``available``:
-        whether they are on this machine.
+        ``licence`` of the weights as the provider states it, or ``"not stated"``, and
+        ``available``: whether they are on this machine.
 
     Raises
     ------
     ValueError
         If there is no such provider.
 
+    See Also
+    --------
+    model_card : What there is to know of one.
+
     Examples
     --------
     >>> from sktransfer.backbones import list_backbones
     >>> list_backbones(provider="shipped")["name"].tolist()
-    ['efficientnet_lite0']
+    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
+    >>> list_backbones("resnet18", licence="bsd-*")["weights"].tolist()
+    []
     """
     if provider not in (None, *_PROVIDERS):
         raise ValueError(
@@ -138,6 +148,10 @@ def list_backbones(filter=None, provider=None):
     rows = [row for p in wanted for row in listings[p](filter or "*")]
     columns = "name provider parameters input_size weights licence available".split()
     table = pd.DataFrame(rows, columns=columns)
+    if licence is not None:
+        patterns = [licence] if isinstance(licence, str) else list(licence)
+        table = table[[_is_licence(found, patterns) for found in table["licence"]]]
+        table = table.reset_index(drop=True)
     return table.astype({"parameters": "Int64", "input_size": "Int64"})
 
 
@@ -146,11 +160,16 @@ def _matches(name, pattern):
     return fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)
 
 
+def _is_licence(found, patterns):
+    return any(fnmatch.fnmatch(found.lower(), p.lower()) for p in patterns)
+
+
 def _shipped_rows(pattern):
     for name in SHIPPED:
         if _matches(name, pattern):
             n = n_parameters(f"timm/{SHIPPED[name][0]}")
-            yield name, "shipped", n, 224, "default", "apache-2.0", True
+            size, here = input_size(name), is_installed(name)
+            yield name, "shipped", n, size, "default", "apache-2.0", here
 
 
 def _torchvision_rows(pattern):
@@ -165,7 +184,7 @@ def _torchvision_rows(pattern):
                 weights.meta["num_params"],
                 weights.transforms().crop_size[0],
                 weights.name,
-                weights.meta.get("license"),
+                stated_licence(weights.meta.get("license")),
                 os.path.isfile(cached_file(weights)),
             )
 
@@ -188,6 +207,6 @@ def _timm_rows(pattern):
             n_parameters(f"timm/{architecture}"),
             config.input_size[-1] if config else None,
             tag or None,
-            config.license if config else None,
+            stated_licence(config.license if config else None),
             is_cached(name),
         )

@@ -184,7 +184,7 @@ def _load_file(backbone, file, own):
         adapt=lambda state: adapter(state, network) if adapter else state,
         advice="" if same_size else f"Leave `image_size` out for {own.size}.",
     )
-    backbone.weights = file
+    backbone.weights, backbone.licence = file, None  # which is not that of the file
 
 
 def _removed(backbone):

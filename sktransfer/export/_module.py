@@ -31,6 +31,8 @@ class ExportedModule(nn.Module):
         What the columns of the output stand for.
     value_range : tuple of float (low, high), default=None
         Values of black and of full intensity in the arrays of the fit.
+    card : str, default=None
+        The model card, in JSON.
 
     Attributes
     ----------
@@ -43,7 +45,16 @@ class ExportedModule(nn.Module):
         names, versions and the key of the preprocessing.
     """
 
-    def __init__(self, preprocessing, parts, output, *, classes=None, value_range=None):
+    def __init__(
+        self,
+        preprocessing,
+        parts,
+        output,
+        *,
+        classes=None,
+        value_range=None,
+        card=None,
+    ):
         super().__init__()
         self.preprocess = raw_input(preprocessing)
         self.network = nn.Sequential(*map(_alone, _without_identities(parts)))
@@ -51,6 +62,8 @@ class ExportedModule(nn.Module):
         self.input_name = self.preprocess.name
         self.output_name = output
         self.metadata = _describe(preprocessing, output, classes, value_range)
+        if card is not None:
+            self.metadata["model_card"] = card
         self.eval().requires_grad_(False).to("cpu")
 
     def forward(self, samples):

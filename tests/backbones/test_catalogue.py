@@ -90,7 +90,7 @@ def test_list_backbones_has_all_providers():
 
 
 def test_list_backbones_shipped():
-    (row,) = list_backbones(provider="shipped").to_dict("records")
+    row, *others = list_backbones(provider="shipped").to_dict("records")
     assert row == {
         "name": "efficientnet_lite0",
         "provider": "shipped",
@@ -100,6 +100,19 @@ def test_list_backbones_shipped():
         "licence": "apache-2.0",
         "available": True,
     }
+    assert [row["parameters"] for row in others] == [5_416_680, 6_092_072]
+    assert [row["input_size"] for row in others] == [240, 260]
+
+
+def test_list_backbones_by_licence():
+    everything = list_backbones("*vit*")
+    assert everything["licence"].notna().all()
+    free = list_backbones("*vit*", licence=["Apache-*", "mit"])
+    assert {*free["licence"]} == {"apache-2.0", "mit"}
+    assert free.index.tolist() == list(range(len(free)))
+    unknown = list_backbones("resnet18", "torchvision", licence="not stated")
+    assert unknown["weights"].tolist() == ["IMAGENET1K_V1"]
+    assert list_backbones("resnet18", "torchvision", licence="mit").empty
 
 
 def test_list_backbones_torchvision():

