@@ -1,6 +1,23 @@
 """Advice before training: which backbone, how deep to freeze, which strategy."""
 
+from sktransfer.advice._display import RankingDisplay
 from sktransfer.advice._probes import knn_score, lda_score, n_leep
+from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.advice._scores import h_score, leep, logme
+from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
+from sktransfer.backbones import ModelCard, model_card
 
-__all__ = ["h_score", "knn_score", "lda_score", "leep", "logme", "n_leep"]
+__all__ = [
+    "BackboneRanker",
+    "DomainSimilarity",
+    "ModelCard",
+    "RankingDisplay",
+    "domain_similarity",
+    "h_score",
+    "knn_score",
+    "lda_score",
+    "leep",
+    "logme",
+    "model_card",
+    "n_leep",
+]

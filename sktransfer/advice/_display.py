@@ -1,0 +1,108 @@
+"""Draw the scores of a ranking."""
+
+from sktransfer.utils import check_is_fitted, import_optional
+
+__all__ = ["RankingDisplay"]
+
+
+class RankingDisplay:
+    """Scores of backbones, stage by stage.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        As ``scores_`` of a :class:`BackboneRanker`.
+    score_name : str, default="score"
+        What the score is called.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+        One a backbone.
+
+    See Also
+    --------
+    RankingDisplay.from_estimator : Makes one of a fitted ranker.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer.advice import BackboneRanker, RankingDisplay
+    >>> digits = load_digits()
+    >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=32)
+    >>> ranker = ranker.fit(digits.images[:50], digits.target[:50])
+    >>> display = RankingDisplay.from_estimator(ranker)
+    >>> display.ax_.get_ylabel()
+    'lda'
+    """
+
+    def __init__(self, scores, *, score_name="score"):
+        self.scores = scores
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(cls, ranker, *, ax=None, **kwargs):
+        """Draw the scores of a fitted ranker.
+
+        Parameters
+        ----------
+        ranker : BackboneRanker
+            Fitted.
+        ax : matplotlib Axes, default=None
+            By default one of a new figure.
+        **kwargs
+            Of the lines, see :meth:`matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        RankingDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the ranker is not fitted.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_is_fitted(ranker)
+        scorer = ranker.scorer
+        name = scorer if isinstance(scorer, str) else getattr(scorer, "__name__", "")
+        return cls(ranker.scores_, score_name=name or "score").plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            By default one of a new figure.
+        **kwargs
+            Of the lines.
+
+        Returns
+        -------
+        RankingDisplay
+            Itself, with ``ax_``, ``figure_`` and ``lines_``.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        plt = import_optional(
+            "matplotlib.pyplot", feature="RankingDisplay", extra="plot"
+        )
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        self.lines_ = []
+        for name, table in self.scores.groupby("backbone", sort=False):
+            settings = {"marker": "o", "label": name, **kwargs}
+            self.lines_ += ax.plot(
+                table["multiply_adds"] / 1e6, table["score"], **settings
+            )
+        ax.set(xlabel="million multiply-adds a sample", ylabel=self.score_name)
+        ax.legend()
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

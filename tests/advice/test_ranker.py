@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+from torch import nn
+
+from sktransfer import PretrainedFeatureExtractor
+from sktransfer.activations import forward_passes, process_store
+from sktransfer.advice import (
+    BackboneRanker,
+    h_score,
+    knn_score,
+    lda_score,
+    leep,
+    logme,
+    n_leep,
+)
+from sktransfer.backbones import load_backbone
+
+COLUMNS = "backbone stage score seconds parameters multiply_adds licence".split()
+
+
+def test_scores_are_those_of_the_features(make_small, digits):
+    X, y = digits
+    backbone = make_small()
+    for name, score in {
+        "lda": lda_score,
+        "logme": logme,
+        "h_score": h_score,
+        "knn": knn_score,
+        "n_leep": n_leep,
+    }.items():
+        table = BackboneRanker([backbone], scorer=name).fit(X, y).scores_
+        assert list(table) == COLUMNS
+        assert table["stage"].tolist() == backbone.stage_names
+        for stage, found in zip(table["stage"], table["score"], strict=True):
+            extractor = PretrainedFeatureExtractor(backbone, stage=stage)
+            expected = score(extractor.fit_transform(X), y)
+            assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_ranking_has_the_best_first(make_small, digits):
+    X, y = digits
+    good, other = make_small(0), make_small(1)
+    good.name, other.name = "one", "two"
+    ranker = BackboneRanker([good, other], scorer="logme").fit(X, y)
+    best = ranker.scores_.groupby("backbone")["score"].max()
+    assert ranker.ranking_ == best.sort_values(ascending=False).index.tolist()
+    assert ranker.best_backbone_.name == ranker.ranking_[0]
+    assert ranker.best_score_ == best.max()
+    row = ranker.scores_.loc[ranker.scores_["score"].idxmax()]
+    assert ranker.best_stage_ == row["stage"]
+
+
+def test_costs_of_the_stages(make_small, digits):
+    backbone = make_small()
+    table = BackboneRanker([backbone]).fit(*digits).scores_
+    assert (table["seconds"] > 0).all()
+    n = backbone.n_parameters
+    assert table["parameters"].is_monotonic_increasing
+    assert table["parameters"].iloc[-1] == n
+    assert table["multiply_adds"].iloc[0] == backbone.multiply_adds(
+        "input", backbone.stage_names[0]
+    )
+    assert {*table["licence"]} == {"not stated"}
+
+
+def test_stages_come_from_one_pass(make_small, digits):
+    X, y = digits
+    backbone = make_small()
+    process_store().clear()
+    forward_passes().clear()
+    BackboneRanker([backbone]).fit(X, y)
+    starts = [start for (_, start, _) in forward_passes()]
+    assert starts.count("input") == 1
+    assert sum(n for (_, s, _), n in forward_passes().items() if s == "input") == 120
+
+
+def test_some_stages(make_small, digits):
+    backbone = make_small()
+    names = backbone.stage_names
+    table = BackboneRanker([backbone], stages="last").fit(*digits).scores_
+    assert table["stage"].tolist() == names[-1:]
+    ranker = BackboneRanker([backbone], stages=[0, names[1]])
+    assert ranker.fit(*digits).scores_["stage"].tolist() == names[:2]
+
+
+def test_numbers_are_told_from_labels(make_small, digits):
+    X, _ = digits
+    target = X.mean(axis=(1, 2)) + 0.01
+    backbone = make_small()
+    for name, score in (("logme", logme), ("knn", knn_score)):
+        found = BackboneRanker([backbone], scorer=name, stages="last").fit(X, target)
+        F = PretrainedFeatureExtractor(backbone).fit_transform(X)
+        expected = score(F, target, regression=True)
+        assert found.best_score_ == pytest.approx(expected, rel=1e-5)
+
+
+def test_callable_scorer(make_small, digits):
+    ranker = BackboneRanker([make_small()], scorer=lambda F, y: F.shape[1])
+    assert ranker.fit(*digits).scores_["score"].tolist() == [8, 16, 16]
+
+
+def test_samples_are_thinned_out(make_small, digits):
+    seen = []
+    ranker = BackboneRanker(
+        [make_small()],
+        scorer=lambda F, y: seen.append((len(F), len(np.unique(y)))) or 0,
+        max_samples=30,
+        random_state=0,
+    )
+    ranker.fit(*digits)
+    assert {*seen} == {(30, 10)}
+
+
+def test_leep_scores_the_pretrained_classifier(digits):
+    X, y = digits
+    ranker = BackboneRanker(["efficientnet_lite0"], scorer="leep", image_size=32)
+    table = ranker.fit(X[:40], y[:40]).scores_
+    assert table["stage"].tolist() == ["output"]
+    backbone = load_backbone("efficientnet_lite0", image_size=32)
+    extractor = PretrainedFeatureExtractor(backbone, stage=["conv_head"])
+    F = extractor.fit_transform(X[:40]).astype(float)
+    head = backbone.module.classifier
+    scores = F @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+    theta = np.exp(scores - scores.max(axis=1, keepdims=True))
+    expected = leep(theta / theta.sum(axis=1, keepdims=True), y[:40])
+    assert table["score"][0] == pytest.approx(expected, rel=0.05)
+
+
+def test_leep_without_a_classifier(make_small, digits):
+    text = "`scorer='leep'` needs a backbone with the classifier that it was pretrained"
+    with pytest.raises(ValueError, match=text):
+        BackboneRanker([make_small()], scorer="leep").fit(*digits)
+
+
+def test_backbones_of_one_name(make_small, digits):
+    ranker = BackboneRanker([make_small(0), make_small(1)], stages="last")
+    names = ranker.fit(*digits).scores_["backbone"].tolist()
+    assert names == ["Sequential", "Sequential #2"]
+
+
+def test_rows_go_through_networks_of_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), np.arange(40) % 2
+    module = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    table = BackboneRanker([module]).fit(X + y[:, None], y).scores_
+    assert table["score"].max() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"backbones": []}, "`backbones` must hold at least one backbone. Got none."),
+        ({"stages": ["conv9"]}, "`stages` must hold ints in .* Got 'conv9'."),
+        ({"stages": [7]}, "`stages` must hold ints in .* Got 7."),
+        ({"scorer": "auc"}, "'scorer' parameter of BackboneRanker must be"),
+    ],
+)
+def test_wrong_settings(make_small, digits, settings, text):
+    with pytest.raises(ValueError, match=text):
+        BackboneRanker(**{"backbones": [make_small()], **settings}).fit(*digits)
+
+
+def test_scorer_that_is_not_for_numbers(make_small, digits):
+    text = (
+        "`scorer` must be one of \\['knn', 'logme'\\] or a callable for numbers to "
+        "predict. Got 'lda'"
+    )
+    with pytest.raises(ValueError, match=text):
+        BackboneRanker([make_small()]).fit(digits[0], digits[1] + 0.5)
+
+
+def test_no_targets(make_small, digits):
+    with pytest.raises(ValueError, match="`y` is needed to fit"):
+        BackboneRanker([make_small()]).fit(digits[0])
