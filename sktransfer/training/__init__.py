@@ -42,6 +42,13 @@ from sktransfer.training._probe_search import (
 from sktransfer.training._put_back import put_back_on_error
 from sktransfer.training._rate import try_rates
 from sktransfer.training._recipe import Recipe
+from sktransfer.training._rules import (
+    LEVELS,
+    LITERATURE,
+    MEASURED,
+    Level,
+    choose_level,
+)
 from sktransfer.training._saver import Saver, describe_setting, describe_settings
 from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
 from sktransfer.training._unfreeze import unfreezing_phases
@@ -50,13 +57,17 @@ from sktransfer.training._weights import merge_equal, weigh_classes
 __all__ = [
     "ACTIVATION_AUGMENTATIONS",
     "HEADS",
+    "LEVELS",
+    "LITERATURE",
     "LOSSES",
     "LR_SCHEDULES",
+    "MEASURED",
     "ActivationAugment",
     "BestWeights",
     "CosineHead",
     "Data",
     "LearningRateCurve",
+    "Level",
     "Mix",
     "Network",
     "Objective",
@@ -69,6 +80,7 @@ __all__ = [
     "WeightAverage",
     "WeightedLoss",
     "add_lora",
+    "choose_level",
     "cross_entropy",
     "describe_setting",
     "describe_settings",

@@ -3,15 +3,10 @@
 import numbers
 from itertools import pairwise
 
+from sktransfer.training._rules import LEVELS, choose_level
 from sktransfer.utils import near_matches
 
 __all__ = ["resolve_freeze", "stages_above"]
-
-# Below so many samples, freeze this share of the stages: all; the early ones; beyond,
-# none. The usual rules of thumb freeze more. From a head that starts at the probe, with
-# BatchNorm's statistics fixed, training more was better, or no worse, from 100 samples
-# on: the table in the user guide.
-_SHARE_BY_SIZE = ((100, 1.0), (10_000, 1 / 3))
 
 
 def resolve_freeze(freeze, backbone, n_samples):
@@ -38,7 +33,8 @@ def resolve_freeze(freeze, backbone, n_samples):
     """
     n = len(backbone.stages)
     if freeze == "auto":
-        return backbone.boundary(_stages_of_share(_share_by_size(n_samples), n))
+        level, _ = choose_level(n_samples)
+        return backbone.boundary(_stages_of_share(LEVELS[level].share, n))
     if freeze in ("all", "none"):
         return backbone.boundary(n if freeze == "all" else 0)
     if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
@@ -74,10 +70,6 @@ def stages_above(backbone, boundary):
         for name, _ in backbone.section(start, stop).named_parameters():
             counts.setdefault(f"suffix.{name}", above)  # shared ones: the last use
     return counts
-
-
-def _share_by_size(n_samples):
-    return next((share for size, share in _SHARE_BY_SIZE if n_samples < size), 0.0)
 
 
 def _stages_of_share(share, n_stages):

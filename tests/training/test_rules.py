@@ -1,0 +1,55 @@
+import pytest
+
+from sktransfer.training import LEVELS, LITERATURE, choose_level
+
+
+@pytest.mark.parametrize(
+    ("n", "level"), [(2, 3), (99, 3), (100, 1), (9_999, 1), (10_000, 0)]
+)
+def test_by_size(n, level):
+    assert choose_level(n) == (level, f"{n:,} samples")
+
+
+@pytest.mark.parametrize(
+    ("n", "level"), [(499, 3), (500, 2), (1_999, 2), (2_000, 1), (10_000, 0)]
+)
+def test_by_size_as_in_the_literature(n, level):
+    assert choose_level(n, rules=LITERATURE)[0] == level
+
+
+@pytest.mark.parametrize(
+    ("n", "similarity", "level"),
+    [
+        (1_000, 0.1, 0),
+        (1_000, 0.5, 1),
+        (1_000, 0.9, 2),
+        (50, 0.1, 2),
+        (50, 0.9, 3),
+        (20_000, 0.1, 0),
+    ],
+)
+def test_a_different_domain_freezes_less_and_a_similar_one_more(n, similarity, level):
+    found, why = choose_level(n, similarity=similarity)
+    assert found == level
+    assert ("domain" in why) == (similarity != 0.5)
+
+
+@pytest.mark.parametrize(
+    ("n", "probes", "level", "why"),
+    [
+        (1_000, (0.99, 0.99, 0.01), 3, "a probe of the last stage is right in 99.0%"),
+        (1_000, (0.8, 0.9, 0.01), 0, "an earlier stage has 10.0% more"),
+        (1_000, (0.8, 0.81, 0.01), 1, "no stage is better than the last"),
+        (50, (0.6, 0.9, 0.05), 1, "an earlier stage has 30.0% more"),
+        (50, (0.6, 0.65, 0.05), 3, "no stage is better than the last"),
+    ],
+)
+def test_probes_go_before_the_domain(n, probes, level, why):
+    found, said = choose_level(n, similarity=0.0, probes=probes)
+    assert found == level
+    assert said.endswith(why)
+
+
+def test_levels_go_from_nothing_frozen_to_all():
+    shares = [level.share for level in LEVELS]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
