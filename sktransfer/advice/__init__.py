@@ -1,5 +1,6 @@
 """Advice before training: which backbone, how deep to freeze, which strategy."""
 
+from sktransfer.advice._advisor import TransferAdvisor
 from sktransfer.advice._display import RankingDisplay
 from sktransfer.advice._probes import knn_score, lda_score, n_leep
 from sktransfer.advice._ranker import BackboneRanker
@@ -12,6 +13,7 @@ __all__ = [
     "DomainSimilarity",
     "ModelCard",
     "RankingDisplay",
+    "TransferAdvisor",
     "domain_similarity",
     "h_score",
     "knn_score",

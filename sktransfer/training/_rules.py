@@ -75,7 +75,7 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
         if best - last > 2 * error:
             less = min(level, _EARLY) if level == _FEATURES else max(level - 1, _ALL)
             return less, f"{why}; an earlier stage has {best - last:.1%} more"
-        return level, f"{why}; no stage is better than the last"
+        return level, f"{why}; no stage is clearly better than the last"
     if similarity is not None and similarity < DIFFERENT:
         return max(level - 1, _ALL), f"{why}; a different domain: {similarity:.2f}"
     if similarity is not None and similarity > SIMILAR:

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from sktransfer import FineTunedClassifier, FineTunedRegressor
+from sktransfer.advice import TransferAdvisor, _advisor
+from sktransfer.advice._costs import Cost
+from sktransfer.training import LEVELS, choose_level
+
+COLUMNS = "strategy freeze rule seconds megabytes taken why".split()
+
+
+def test_report_says_what_was_taken_and_why(make_small, digits):
+    advisor = TransferAdvisor(make_small(), random_state=0).fit(*digits)
+    report = advisor.report_
+    assert list(report) == COLUMNS
+    assert report["strategy"].tolist() == [level.name for level in LEVELS]
+    assert report["freeze"].tolist() == [0, 1, 2, 3]
+    (taken,) = report[report["taken"]].to_dict("records")
+    assert taken["strategy"] == advisor.strategy_
+    assert taken["freeze"] == advisor.freeze_depth_
+    assert taken["why"].startswith("120 samples")
+    assert (report["seconds"] > 0).all() and (report["megabytes"] > 0).all()
+    assert report["why"].str.len().min() > 0
+
+
+def test_recommended_estimator_can_be_fitted(make_small, digits):
+    advisor = TransferAdvisor(make_small(), max_epochs=2, random_state=0).fit(*digits)
+    recommended = advisor.recommended_
+    assert isinstance(recommended, FineTunedClassifier)
+    assert recommended.max_epochs == 2
+    assert not hasattr(recommended, "module_")
+    recommended.fit(*digits)
+    assert recommended.freeze_depth_ == advisor.freeze_depth_
+
+
+def test_numbers_get_a_regressor(make_small, digits):
+    target = digits[0].mean(axis=(1, 2)) + 0.01
+    advisor = TransferAdvisor(make_small(), random_state=0).fit(digits[0], target)
+    assert isinstance(advisor.recommended_, FineTunedRegressor)
+    assert len(advisor.probes_) == 3
+    assert "classes" not in advisor.figures_
+
+
+def test_figures(make_small, digits):
+    X, y = digits
+    figures = TransferAdvisor(make_small()).fit(X, y == 3).figures_
+    share = (y == 3).mean()
+    entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+    assert figures["samples"] == 120 and figures["classes"] == 2
+    assert figures["smallest_class"] == (y == 3).sum()
+    assert figures["balance"] == pytest.approx(entropy)
+    assert figures["image_sizes"] == (8, 8)
+    assert 0 <= figures["similarity"] <= 1
+    assert figures["device"] in ("cpu", "cuda:0", "cuda", "mps")
+
+
+def test_rules_are_those_of_freeze_auto(make_small, digits):
+    X, y = digits
+    for n in (40, 110):
+        advisor = TransferAdvisor(make_small(), scoring=None).fit(X[:n], y[:n])
+        similarity = advisor.figures_["similarity"]
+        balance = advisor.figures_["balance"]
+        level, why = choose_level(round(n * balance), similarity=similarity)
+        assert advisor.strategy_ == LEVELS[level].name
+        assert why in advisor.report_["why"].tolist()
+        assert advisor.probes_ is None
+
+
+def test_literature_freezes_more(make_small, digits, monkeypatch):
+    monkeypatch.setattr(
+        TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
+    )
+    strategies = [
+        TransferAdvisor(make_small(), rules=rules).fit(*digits).strategy_
+        for rules in ("measured", "literature")
+    ]
+    assert strategies == ["freeze early stages", "extract features"]
+
+
+def costs(prices):
+    """Make `measure` find what each boundary costs, in seconds and bytes."""
+
+    def found(reader, boundaries):
+        return {
+            name: Cost(0.0, seconds / 1200, memory, 1)
+            for name, (seconds, memory) in zip(boundaries, prices, strict=True)
+        }
+
+    return found
+
+
+def test_budget_of_time(make_small, digits, monkeypatch):
+    prices = [(100, 1), (50, 1), (20, 1), (5, 1)]
+    monkeypatch.setattr(_advisor, "measure", costs(prices))
+    monkeypatch.setattr(
+        TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
+    )
+    for budget, strategy in [
+        (None, "freeze early stages"),
+        (30, "freeze early and middle stages"),
+        (10, "extract features"),
+        (1, "extract features"),
+    ]:
+        advisor = TransferAdvisor(make_small(), budget=budget).fit(*digits)
+        assert advisor.strategy_ == strategy
+    why = advisor.report_.set_index("strategy")["why"]
+    assert why["train all"] == "100 s exceed the budget of 1 s"
+    assert "without that, freeze early stages" in why["extract features"]
+
+
+def test_memory_of_the_device(make_small, digits, monkeypatch):
+    prices = [(1, 900), (1, 900), (1, 90), (1, 9)]
+    monkeypatch.setattr(_advisor, "measure", costs(prices))
+    monkeypatch.setattr(_advisor, "free_memory", lambda device: 100)
+    monkeypatch.setattr(
+        TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
+    )
+    advisor = TransferAdvisor(make_small()).fit(*digits)
+    assert advisor.strategy_ == "freeze early and middle stages"
+    assert "900 bytes exceed the 100 that are free" in advisor.report_["why"][1]
+
+
+def test_html(make_small, digits):
+    advisor = TransferAdvisor(make_small())
+    assert "TransferAdvisor" in advisor._repr_html_()
+    html = advisor.fit(*digits)._repr_html_()
+    assert f"<b>{advisor.strategy_}</b>" in html
+    assert "FineTunedClassifier(" in html and "&lt;Backbone" in html
+
+
+def test_paths_and_independent_labels(make_small, digits, tmp_path):
+    paths = []
+    for i, image in enumerate(digits[0][:20]):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray((image * 15).astype(np.uint8)).resize((30, 20)).save(paths[-1])
+    labels = np.stack([digits[1][:20] % 2, digits[1][:20] > 4], axis=1).astype(int)
+    advisor = TransferAdvisor(make_small(), random_state=0).fit(paths, labels)
+    assert advisor.figures_["image_sizes"] == (20, 30)
+    advisor.recommended_.set_params(max_epochs=1).fit(paths, labels)
+
+
+def test_rows_have_no_similarity_to_go_by():
+    import torch
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), np.arange(40) % 2
+    module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU())
+    advisor = TransferAdvisor(module).fit(X, y)
+    assert np.isnan(advisor.figures_["similarity"])
+    assert advisor.figures_["image_sizes"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"budget": 0}, "'budget' parameter of TransferAdvisor must be"),
+        ({"scoring": "accuracy"}, "'scoring' parameter of TransferAdvisor must be"),
+    ],
+)
+def test_wrong_settings(make_small, digits, settings, text):
+    with pytest.raises(ValueError, match=text):
+        TransferAdvisor(make_small(), **settings).fit(*digits)
