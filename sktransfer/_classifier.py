@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin
 from torch import nn
 
 from sktransfer._base import undone_on_error
+from sktransfer._diagnosis import check_depth
 from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.training import (
@@ -18,6 +19,7 @@ from sktransfer.training import (
     fit_exact_probe,
     fit_multilabel_probe,
     fit_probe,
+    lda_predictions,
     search_C,
     search_multilabel_C,
     weigh_classes,
@@ -354,6 +356,16 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
 
     def _strata(self, y):
         return np.zeros(len(y), dtype=int) if self._multilabel else y
+
+    def _quality(self, scores, y):
+        """Return the accuracy of scores (float)."""
+        if self._multilabel:
+            return float(((scores > 0) == (y > 0)).float().mean())
+        return float((scores.argmax(dim=1) == y).float().mean())
+
+    def _check_depth(self, samples, y):
+        if not self._multilabel:
+            check_depth(self, samples, y, lda_predictions)
 
     def _loss(self):
         return partial(cross_entropy, label_smoothing=self.label_smoothing)

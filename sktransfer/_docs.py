@@ -149,6 +149,13 @@ ATTRIBUTES = """\
         The value range that was found in X.
     model_card_ : ModelCard
         Where the backbone comes from, its licence, and what was trained on top.
+    feature_drift_ : float
+        How far training moved the features of a few samples, from 0 to 1: one less
+        their linear centred kernel alignment.
+    forgetting_ : float
+        Share of crops of two photographs that the network with the classifier that it
+        was pretrained with labels otherwise now; what is left of that task is one less
+        this. Not there where the weights came without one.
     module_ : torch.nn.Module
         From model inputs to scores, in float32: prefix, suffix, pool and head.
     net_ : skorch.NeuralNet

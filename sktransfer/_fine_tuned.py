@@ -14,6 +14,9 @@ from torch import nn
 
 from sktransfer._base import as_array, undone_on_error
 from sktransfer._boundary import BoundaryEstimator
+from sktransfer._diagnosis import check_drift, check_overfitting, drift, look
+from sktransfer._forgetting import measure_forgetting
+from sktransfer._trained import describe_fit
 from sktransfer.activations import (
     FixedViews,
     Target,
@@ -153,12 +156,13 @@ class FineTunedEstimator(BoundaryEstimator):
             self._check_unchanged()
             return self._go_on(X, y, sample_weight, given)
         self._n_epochs_before = 0
+        self._forgetting = None
         samples, y, weight = self._check_Xy(X, y, sample_weight)
         prefix, suffix = self._split(len(samples))
         samples, y, weight, validation = self._hold_out(samples, y, weight, given)
         self._train(suffix, samples, y, weight, validation)
         self._assemble(prefix)
-        self._fill_card(samples)
+        self._add_to_card(**describe_fit(self, samples))
         return self
 
     def _fit_part(self, X, y, sample_weight):
@@ -168,7 +172,7 @@ class FineTunedEstimator(BoundaryEstimator):
         prefix, suffix = self._split(len(samples))
         self._train(suffix, samples, y, weight, None, max_epochs=1)
         self._assemble(prefix)
-        self._fill_card(samples)
+        self._add_to_card(**describe_fit(self, samples))
         return self
 
     def _check_Xy(self, X, y, sample_weight):
@@ -239,6 +243,7 @@ class FineTunedEstimator(BoundaryEstimator):
     def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
         """Train the head, or suffix and head in one or more phases."""
         self._prepare(y, weight)
+        self._check_depth(samples, y)
         y = self._to_tensor(y)
         activations = self._activations(samples, self._target)
         if self._is_solved():
@@ -251,6 +256,7 @@ class FineTunedEstimator(BoundaryEstimator):
             self.net_ = restore_net(network, [row], self._nonlinearity())
             self.history_ = pd.DataFrame([row])
             self.n_trainable_parameters_ = _n_trainable(network)
+            self.feature_drift_ = 0.0
             return
         with self._adapted(suffix):
             phases = self._phases(max_epochs or self.max_epochs)
@@ -301,7 +307,7 @@ class FineTunedEstimator(BoundaryEstimator):
     def _run_phases(self, phases, suffix, samples, activations, y, weight, validation):
         """Train from phase to phase; sets ``net_`` and ``history_``."""
         savers = self._savers(samples, y, weight, validation, len(phases))
-        head, rows, recipe = None, [], self._recipe()
+        head, rows, recipe, before = None, [], self._recipe(), None
         for (boundary, n_epochs), saver in zip(phases, savers, strict=True):
             target, part, held = self._target, suffix, activations
             if boundary != self.boundary_:
@@ -314,12 +320,14 @@ class FineTunedEstimator(BoundaryEstimator):
             if head is None:
                 self._begin(network, views, held, y, weight)
                 head = network.head
+                before = look(self, network, held, y)
             data = Data(held if views is None else views, y, weight)
             if recipe.lr == "auto":
                 recipe = self._find_rate(network, data, recipe)
             recipe = dataclasses.replace(recipe, max_epochs=n_epochs)
             net = self._train_phase(network, data, recipe, validation, target, saver)
             rows += net.history.to_list()
+        self._diagnose(before, network, (held, y), validation, rows)
         if phases[-1][0] != self.boundary_:  # the epochs ended before
             network = self._network(self._target, suffix, head)
             net = restore_net(network, rows, self._nonlinearity())
@@ -327,6 +335,28 @@ class FineTunedEstimator(BoundaryEstimator):
         self.n_trainable_parameters_ = _n_trainable(net.module_)
         for saver in filter(None, savers):
             saver.remove()
+
+    def _diagnose(self, before, network, trained, validation, history):
+        """Warn of what figures show to be wrong; sets ``feature_drift_``."""
+        after = look(self, network, *trained)
+        self.feature_drift_ = drift(before.features, after.features)
+        if len(history) > 1 and self._starts_from_probe():
+            check_drift(before, after, self.feature_drift_, self.lr)
+        if validation is not None and not self.early_stopping:
+            samples, y, _ = validation
+            held = self._activations(samples, self._target), self._to_tensor(y)
+            check_overfitting(self, network, trained, held, history)
+
+    def _check_depth(self, samples, y):
+        """Warn if an earlier stage is better than the boundary; a hook."""
+
+    @property
+    def forgetting_(self):
+        """Share of photographs that the pretrained classifier now labels otherwise."""
+        check_is_fitted(self)
+        if getattr(self, "_forgetting", None) is None:
+            self._forgetting = measure_forgetting(self)
+        return self._forgetting
 
     def _activations(self, samples, target):
         """Bring samples to a target, through the weights as they came."""
@@ -469,31 +499,6 @@ class FineTunedEstimator(BoundaryEstimator):
         self._built_by = self._describe_network()
         del self._pretrained
 
-    def _fill_card(self, samples):
-        """Write down what was trained, and on how many distinct samples."""
-        classes = {}
-        if hasattr(self, "classes_"):
-            classes["classes"] = [str(label) for label in self.classes_.tolist()]
-        self._add_to_card(
-            strategy=self._strategy(),
-            samples=len(samples),
-            **classes,
-            outputs=self._n_outputs,
-            freeze_depth=self.freeze_depth_,
-            boundary=self.boundary_,
-            epochs=len(self.history_),
-        )
-
-    def _strategy(self):
-        """Name what is trained (str)."""
-        if self.boundary_ == self._end():
-            return "linear probe" if self._is_solved() else "head"
-        if self.adapter is not None:
-            return f"adapters ({self.adapter})"
-        kind = "partial" if self.freeze_depth_ else "full"
-        gradual = ", gradual unfreezing" if self.unfreeze_every else ""
-        return f"{kind} fine-tuning{gradual}"
-
     def _parts(self):
         """Return what comes after the preprocessing, and what it gives."""
         prefix, pool, network = self.module_
@@ -528,6 +533,7 @@ class FineTunedEstimator(BoundaryEstimator):
         """Train what was trained before on; one epoch if this is `partial_fit`."""
         check_is_fitted(self)
         self._n_epochs_before = len(self.history_)
+        self._forgetting = None
         samples = self._samples(X)
         train_on = self._merge(samples, y, sample_weight, self._encode_again)
         self._pretrained = self.backbone_.owner(self.boundary_)
@@ -551,7 +557,7 @@ class FineTunedEstimator(BoundaryEstimator):
         self.history_ = _table([*rows, *self.net_.history.to_list()])
         self.module_.eval()
         del self._pretrained
-        self._fill_card(samples)
+        self._add_to_card(**describe_fit(self, samples))
         return self
 
 

@@ -267,6 +267,11 @@ default="squared_error"
     def _to_tensor(self, y):
         return torch.from_numpy((y - self._mean) / self._scale).float()
 
+    def _quality(self, scores, y):
+        """Return R² of scores of standardised targets, over all (float)."""
+        varied = (y - y.mean(dim=0)).square().sum()
+        return float(1 - (scores - y).square().sum() / varied) if varied else 0.0
+
     def _loss(self):
         return RegressionLoss(self.loss, self.quantile)
 

@@ -235,24 +235,6 @@ def test_model_card_of_a_fitted_estimator(tmp_path):
     assert ModelCard.from_json(held["model_card"]) == card
 
 
-@pytest.mark.parametrize(
-    ("settings", "strategy"),
-    [
-        ({"freeze": 8}, "partial fine-tuning"),
-        ({"freeze": "none"}, "full fine-tuning"),
-        ({"freeze": 8, "unfreeze_every": 1}, "partial fine-tuning, gradual unfreezing"),
-        ({"freeze": 8, "adapter": "lora"}, "adapters (lora)"),
-        ({"freeze": "all", "head": "cosine"}, "head"),
-    ],
-)
-def test_model_card_names_the_strategy(settings, strategy):
-    X, y = load_digits(n_class=2, return_X_y=True)
-    X, y = X.reshape(-1, 8, 8)[:8], y[:8]
-    settings |= {"lr": 1e-5, "max_epochs": 2, "random_state": 0}
-    model = FineTunedClassifier(image_size=32, **settings).fit(X, y)
-    assert model.model_card_.trained["strategy"] == strategy
-
-
 def test_model_card_of_features():
     X = load_digits().images[:2]
     extractor = PretrainedFeatureExtractor(image_size=32, stage=[0, 3]).fit(X)

@@ -61,3 +61,12 @@ def test_method_of_adaptation_that_is_chosen_helps(monkeypatch, tmp_path):
     assert found["chosen"] > found["source_only"] + 0.1
     assert (tmp_path / "domain_gap.png").is_file()
     assert (tmp_path / "choose_a_method.png").is_file()
+
+
+def test_which_backbone_which_depth(monkeypatch, tmp_path):
+    script = EXAMPLES / "05_advice" / "0010_which_backbone_which_depth.py"
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(script))
+    assert names["accuracy"] > 0.85
+    assert len(names["ranker"].scores_) == 27
+    assert (tmp_path / "which_backbone.png").is_file()

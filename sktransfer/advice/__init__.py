@@ -7,6 +7,7 @@ from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.advice._scores import h_score, leep, logme
 from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
 from sktransfer.backbones import ModelCard, model_card
+from sktransfer.utils import TransferWarning
 
 __all__ = [
     "BackboneRanker",
@@ -14,6 +15,7 @@ __all__ = [
     "ModelCard",
     "RankingDisplay",
     "TransferAdvisor",
+    "TransferWarning",
     "domain_similarity",
     "h_score",
     "knn_score",

@@ -12,13 +12,19 @@ from sktransfer._base import undone_on_error
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._regressor import FineTunedRegressor
 from sktransfer.advice._costs import free_memory, measure
-from sktransfer.advice._probes import knn_score, lda_predictions
+from sktransfer.advice._probes import knn_score
 from sktransfer.advice._ranker import read_targets
 from sktransfer.advice._reader import StageReader, choose_samples
 from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
 from sktransfer.inputs import open_image
-from sktransfer.training import LEVELS, LITERATURE, MEASURED, choose_level
+from sktransfer.training import (
+    LEVELS,
+    LITERATURE,
+    MEASURED,
+    choose_level,
+    lda_predictions,
+)
 from sktransfer.utils import Interval, StrOptions, spawn_seed
 
 __all__ = ["TransferAdvisor"]
@@ -224,7 +230,7 @@ random_state, verbose
             self.probes_ = pd.DataFrame({"stage": names, "score": scores})
             return scores[-1], max(scores), 1 / np.sqrt(len(y))
         codes = encode(y)
-        right = np.stack([lda_predictions(features[n], y) == codes for n in names])
+        right = np.stack([lda_predictions(features[n], codes) == codes for n in names])
         scores = right.mean(axis=1)
         self.probes_ = pd.DataFrame({"stage": names, "score": scores})
         best = scores.argmax()

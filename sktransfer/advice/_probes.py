@@ -9,17 +9,14 @@ from sklearn.mixture import GaussianMixture
 
 from sktransfer.advice._scores import (
     check_features,
-    class_means,
     encode,
-    in_span,
     leep,
     one_hot,
-    shrunk_covariance,
     standardised,
-    whiten,
 )
+from sktransfer.training import lda_predictions
 
-__all__ = ["knn_score", "lda_predictions", "lda_score", "n_leep"]
+__all__ = ["knn_score", "lda_score", "n_leep"]
 
 _ENERGY = 0.8  # share of the variance that N-LEEP keeps
 _PER_CLASS = 5  # components of N-LEEP for each class
@@ -71,54 +68,8 @@ def lda_score(features, y):
     >>> lda_score(*load_iris(return_X_y=True))
     0.98
     """
-    return float((lda_predictions(features, y) == encode(y)).mean())
-
-
-def lda_predictions(features, y):
-    """Predict each sample by linear discriminant analysis of all others.
-
-    Parameters
-    ----------
-    features : array-like of shape (n_samples, n_features)
-    y : array-like of shape (n_samples,)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Codes of the labels in sorted order. See :func:`lda_score`.
-    """
     F, codes = check_features(features, y), encode(y)
-    n_features, F = F.shape[1], in_span(F)
-    means, counts = class_means(F, codes)
-    covariance, shrinkage = shrunk_covariance(F - means[codes], n_features)
-    Z, M = whiten(F, covariance), whiten(means, covariance)
-    distances = _distances_without(Z, M, codes, counts, shrinkage)
-    left = np.tile(counts, (len(codes), 1))
-    left[np.arange(len(codes)), codes] -= 1
-    with np.errstate(divide="ignore"):
-        return (np.log(left) - distances / 2).argmax(axis=1)
-
-
-def _distances_without(Z, M, codes, counts, shrinkage):
-    """Return squared distances to the means, each sample left out (n, n_classes).
-
-    Z and M are samples and means in the metric of all samples. Without sample i, which
-    lies r off the mean of its class of m, that mean is r / (m - 1) lower, and the
-    covariance has s r r' less (Sherman and Morrison).
-    """
-    rows = np.arange(len(Z))
-    r = Z - M[codes]
-    norms = np.square(Z).sum(axis=1)[:, None] + np.square(M).sum(axis=1)
-    plain = norms - 2 * Z @ M.T  # |z - m|²
-    across = (r * Z).sum(axis=1)[:, None] - r @ M.T  # r' (z - m)
-    own = np.square(r).sum(axis=1)  # r' r
-    m = counts[codes]
-    grown = m / np.maximum(m - 1, 0.5)
-    s = (1 - shrinkage) / len(Z) * grown
-    rest = np.maximum(1 - s * own, 1e-10)
-    distances = plain + (s / rest)[:, None] * np.square(across)
-    distances[rows, codes] = np.square(grown) * own / rest
-    return distances
+    return float((lda_predictions(F, codes) == codes).mean())
 
 
 def knn_score(features, y, *, n_neighbors=5, regression=False):

@@ -4,22 +4,19 @@ Each score is a function of features and targets, in float64; more is better.
 """
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular, svd
+from scipy.linalg import svd
 
+from sktransfer.training import class_means, in_span, shrunk_covariance, whiten
 from sktransfer.utils import check_array, check_consistent_length, column_or_1d
 
 __all__ = [
     "check_features",
-    "class_means",
     "encode",
     "h_score",
-    "in_span",
     "leep",
     "logme",
     "one_hot",
-    "shrunk_covariance",
     "standardised",
-    "whiten",
 ]
 
 _LEAST = 1e-12  # share of a target's energy below which nothing is left of it
@@ -162,69 +159,6 @@ def h_score(features, y):
     return float((1 - shrinkage) * counts @ between / len(F))
 
 
-def in_span(features):
-    """Centre features, and turn them so that the last axes are zero and left out.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, d)
-
-    Returns
-    -------
-    ndarray of shape (n_samples, k)
-        With the same distances, and k at most n_samples.
-    """
-    F = features - features.mean(axis=0)
-    if F.shape[1] <= len(F):
-        return F
-    U, s, _ = svd(F, full_matrices=False)
-    return U * s
-
-
-def shrunk_covariance(residuals, n_features):
-    """Return a covariance as Ledoit and Wolf shrink it, and the shrinkage.
-
-    Parameters
-    ----------
-    residuals : ndarray of shape (n_samples, k)
-        Deviations from the mean in their span.
-    n_features : int
-        Number of features, of which k span the residuals.
-
-    Returns
-    -------
-    covariance : ndarray of shape (k, k)
-    shrinkage : float
-        In [0, 1].
-    """
-    n, k = residuals.shape
-    S = residuals.T @ residuals / n
-    variance = np.trace(S) / n_features
-    squares = np.square(S).sum()
-    away = squares - n_features * variance**2
-    noise = (np.square(np.square(residuals).sum(axis=1)).mean() - squares) / n
-    shrinkage = min(noise / away, 1.0) if away > 0 else 0.0
-    least = _LEAST * variance + np.finfo(float).tiny  # where nothing was shrunk
-    S *= 1 - shrinkage
-    S[np.diag_indices(k)] += shrinkage * variance + least
-    return S, shrinkage
-
-
-def whiten(vectors, covariance):
-    """Return vectors whose squared lengths are those in the metric of a covariance.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n, k)
-    covariance : ndarray of shape (k, k)
-
-    Returns
-    -------
-    ndarray of shape (n, k)
-    """
-    return solve_triangular(cholesky(covariance, lower=True), vectors.T, lower=True).T
-
-
 def leep(probabilities, y):
     """Compute the log expected empirical prediction, LEEP.
 
@@ -319,19 +253,6 @@ def encode(y):
             f"{classes.tolist()[0]!r}."
         )
     return codes
-
-
-def class_means(features, codes):
-    """Return the means of classes (n_classes, d), and how many samples each has.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, d)
-    codes : ndarray of shape (n_samples,)
-    """
-    indicator = np.eye(codes.max() + 1)[codes]
-    counts = indicator.sum(axis=0)
-    return indicator.T @ features / counts[:, None], counts
 
 
 def one_hot(y):

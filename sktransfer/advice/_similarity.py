@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp, xlogy
-from sklearn.datasets import load_sample_images
 from torch import nn
 
+from sktransfer._forgetting import photographs
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.inputs import iter_batches
 
@@ -30,8 +30,6 @@ _SCALE = 0.2
 _NORM_SCALE = 0.5  # the same, of the logarithm of ratios of norms
 _FLOOR = 1e-12  # of variances: channels that never vary
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_CROPS = 32  # of scikit-learn's photographs
-_SIDE = 224  # px
 
 
 @dataclass(frozen=True)
@@ -185,19 +183,7 @@ def _photographs(reader):
     """Return a reader of crops of scikit-learn's photographs for the same backbone."""
     settings = {**reader.get_params(deep=False), "backbone": reader.backbone_}
     settings |= {"weights": "default", "image_shape": None, "value_range": "auto"}
-    return type(reader)(**settings).read(crops(_CROPS, _SIDE))
-
-
-def crops(n, side):
-    """Return n crops of scikit-learn's two photographs (n, side, side, 3)."""
-    images = load_sample_images().images
-    rng, found = np.random.RandomState(0), []
-    for k in range(n):
-        image = images[k % len(images)]
-        top = rng.randint(image.shape[0] - side)
-        left = rng.randint(image.shape[1] - side)
-        found.append(image[top : top + side, left : left + side])
-    return np.stack(found)
+    return type(reader)(**settings).read(photographs())
 
 
 def _look(reader, rows):

@@ -53,7 +53,8 @@ def resolve_value_range(items, value_range="auto", indices=None, on_error="raise
     Warns
     -----
     UserWarning
-        If a range up to 16 or more is given, but all values are fractions up to 1.
+        If a range up to 16 or more is given, but all values are fractions up to 1; or
+        if an array of whole numbers uses a fifteenth of its dtype's values at most.
     """
     value_range = check_value_range(value_range)
     dtypes = _dtypes(items, indices, on_error)
@@ -197,7 +198,9 @@ def _infer(items, indices, dtypes, on_error):
     if not dtypes:
         return (0, 1)
     if len(dtypes) == 1 and not dtypes.isdisjoint(DTYPE_RANGES):
-        return DTYPE_RANGES[dtypes.pop()]
+        value_range = DTYPE_RANGES[dtypes.pop()]
+        _warn_if_unused(items, indices, value_range[1])
+        return value_range
     if not dtypes.isdisjoint(DTYPE_RANGES):
         raise ValueError(
             "`value_range` cannot be decided for arrays of the dtypes "
@@ -277,6 +280,24 @@ def _warn_if_dark(low, high, whole, value_range):
         "or pass `value_range=(0, 1)`.",
         stacklevel=4,
     )
+
+
+def _warn_if_unused(items, indices, white):
+    """Tell images that use a sixteenth of the values of their dtype, or less."""
+    if not isinstance(items, np.ndarray):
+        return
+    highest = 0
+    for _, block in _blocks(items, indices, "raise"):
+        highest = max(highest, int(block.max()))
+        if highest > white / 15:  # 12 bits of 16, and 16 of 255, are less
+            return
+    if highest:
+        warnings.warn(
+            f"X has dtype {items.dtype}, whose white is {white}, and no value above "
+            f"{highest}: all images will be nearly black. Pass "
+            f"`value_range=(0, {highest})`, or the values of black and white.",
+            stacklevel=4,
+        )
 
 
 def _always_within(dtype, value_range):

@@ -7,6 +7,13 @@ from sktransfer.training._augment import (
 )
 from sktransfer.training._average import WeightAverage
 from sktransfer.training._best import BestWeights
+from sktransfer.training._discriminant import (
+    class_means,
+    in_span,
+    lda_predictions,
+    shrunk_covariance,
+    whiten,
+)
 from sktransfer.training._freeze import resolve_freeze, stages_above
 from sktransfer.training._heads import (
     HEADS,
@@ -81,6 +88,7 @@ __all__ = [
     "WeightedLoss",
     "add_lora",
     "choose_level",
+    "class_means",
     "cross_entropy",
     "describe_setting",
     "describe_settings",
@@ -91,6 +99,8 @@ __all__ = [
     "fit_ridge",
     "head_from_linear",
     "hold_out",
+    "in_span",
+    "lda_predictions",
     "make_head",
     "merge_equal",
     "merge_lora",
@@ -102,9 +112,11 @@ __all__ = [
     "search_C",
     "search_alpha",
     "search_multilabel_C",
+    "shrunk_covariance",
     "stages_above",
     "train",
     "try_rates",
     "unfreezing_phases",
     "weigh_classes",
+    "whiten",
 ]

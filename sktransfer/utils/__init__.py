@@ -27,6 +27,7 @@ from sktransfer.utils._validation import (
     validate_data,
     validate_params,
 )
+from sktransfer.utils._warnings import TransferWarning
 
 __all__ = [
     "HasMethods",
@@ -35,6 +36,7 @@ __all__ = [
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "TransferWarning",
     "VisualBlock",
     "captioned_block",
     "check_array",

@@ -7,8 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import normalize
 
 from sktransfer.advice import knn_score, lda_score, leep, n_leep
-from sktransfer.advice._probes import lda_predictions
-from sktransfer.advice._scores import in_span, shrunk_covariance
+from sktransfer.training import in_span, lda_predictions, shrunk_covariance
 
 
 def problem(n=60, d=6, n_classes=3, seed=0):

@@ -4,7 +4,6 @@ from scipy.optimize import minimize_scalar
 from sklearn.covariance import ledoit_wolf
 
 from sktransfer.advice import h_score, leep, logme
-from sktransfer.advice._scores import in_span, shrunk_covariance, whiten
 
 
 def problem(n=40, d=6, n_classes=3, seed=0):
@@ -80,19 +79,6 @@ def test_h_score_is_that_of_the_formula():
         between = np.cov(means, rowvar=False, bias=True)
         expected = np.trace(np.linalg.solve(covariance, (1 - shrinkage) * between))
         assert h_score(X, y) == pytest.approx(expected, rel=1e-8)
-
-
-def test_shrunk_covariance_is_that_of_scikit_learn():
-    for n, d in [(40, 6), (12, 30)]:
-        X, _ = problem(n, d)
-        expected, shrinkage = ledoit_wolf(X)
-        F = in_span(X)
-        found, share = shrunk_covariance(F, d)
-        assert share == pytest.approx(shrinkage, rel=1e-10)
-        distances = np.square(whiten(F, found)).sum(axis=1)
-        centred = X - X.mean(axis=0)
-        true = (centred * np.linalg.solve(expected, centred.T).T).sum(axis=1)
-        np.testing.assert_allclose(distances, true, rtol=1e-8)
 
 
 def test_leep_is_that_of_the_definition():

@@ -6,8 +6,9 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits, load_sample_images
 from torch import nn
 
+from sktransfer._forgetting import photographs as crops
 from sktransfer.advice import domain_similarity
-from sktransfer.advice._similarity import crops, intrinsic_dimension
+from sktransfer.advice._similarity import intrinsic_dimension
 from sktransfer.backbones import load_backbone
 
 N = 32

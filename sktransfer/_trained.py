@@ -1,0 +1,40 @@
+"""What was trained on top of a backbone, for the model card."""
+
+__all__ = ["describe_fit", "strategy_of"]
+
+
+def describe_fit(estimator, samples):
+    """Say what was trained, and on how many distinct samples (dict).
+
+    Parameters
+    ----------
+    estimator : FineTunedEstimator
+        Fitted.
+    samples : Samples or VectorSamples
+    """
+    described = {"strategy": strategy_of(estimator), "samples": len(samples)}
+    if hasattr(estimator, "classes_"):
+        described["classes"] = [str(label) for label in estimator.classes_.tolist()]
+    return described | {
+        "outputs": estimator._n_outputs,
+        "freeze_depth": estimator.freeze_depth_,
+        "boundary": estimator.boundary_,
+        "epochs": len(estimator.history_),
+    }
+
+
+def strategy_of(estimator):
+    """Name what an estimator trained (str).
+
+    Parameters
+    ----------
+    estimator : FineTunedEstimator
+        Fitted.
+    """
+    if estimator.boundary_ == estimator._end():
+        return "linear probe" if estimator._is_solved() else "head"
+    if estimator.adapter is not None:
+        return f"adapters ({estimator.adapter})"
+    kind = "partial" if estimator.freeze_depth_ else "full"
+    gradual = ", gradual unfreezing" if estimator.unfreeze_every else ""
+    return f"{kind} fine-tuning{gradual}"

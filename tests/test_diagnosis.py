@@ -1,0 +1,152 @@
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from sktransfer import FineTunedClassifier
+from sktransfer._diagnosis import (
+    Look,
+    check_drift,
+    check_overfitting,
+    drift,
+    look,
+)
+from sktransfer.utils import TransferWarning
+
+DIGITS = load_digits()
+X, Y = DIGITS.images, DIGITS.target
+
+
+def rotation(d):
+    return np.linalg.qr(np.random.default_rng(1).normal(size=(d, d)))[0]
+
+
+def test_drift_disregards_rotation_scale_and_shift():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(40, 6))
+    assert drift(A, A) == pytest.approx(0, abs=1e-12)
+    assert drift(A, 3 * A @ rotation(6) + 5) == pytest.approx(0, abs=1e-12)
+    assert 0.5 < drift(A, rng.normal(size=(40, 6))) <= 1
+    assert drift(A, np.full((40, 6), 1 / 3)) == 1  # they have collapsed
+    assert drift(np.zeros((40, 6)), np.full((40, 6), 1 / 3)) == 0
+
+
+def test_drift_is_that_of_the_definition():
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(30, 4)), rng.normal(size=(30, 7))
+    A, B = A - A.mean(axis=0), B - B.mean(axis=0)
+    top = np.linalg.norm(B.T @ A) ** 2
+    expected = top / np.linalg.norm(A.T @ A) / np.linalg.norm(B.T @ B)
+    assert drift(A + 1, B) == pytest.approx(1 - expected)
+
+
+def test_check_drift_speaks_where_both_figures_show_it():
+    features = np.zeros((64, 2))
+    before = Look(features, 0.9)
+    with pytest.warns(TransferWarning, match="undid the pretrained features: of 64 "):
+        check_drift(before, Look(features, 0.4), 0.8, 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_drift(before, Look(features, 0.4), 0.3, 0.1)  # it moved little
+        check_drift(before, Look(features, 0.88), 0.9, 0.1)  # it got hardly worse
+        few = Look(features[:9], 0.9), Look(features[:9], 0.2)
+        check_drift(*few, 0.9, 0.1)
+
+
+def test_fit_with_a_rate_that_undoes_the_features_says_so():
+    settings = {"image_size": 32, "random_state": 0, "max_epochs": 2}
+    model = FineTunedClassifier(
+        freeze=5, lr=0.3, backbone_lr_ratio=1.0, max_grad_norm=None, **settings
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X[:100], Y[:100])
+    said = [w for w in caught if issubclass(w.category, TransferWarning)]
+    assert len(said) == 1
+    assert "Take a lower `lr` (it is 0.3; lr='auto' finds one)" in str(said[0].message)
+    assert said[0].filename == __file__
+    assert model.feature_drift_ > 0.5
+
+
+def test_ordinary_fits_are_silent():
+    for freeze in (3, "all", "none"):
+        model = FineTunedClassifier(
+            freeze=freeze, image_size=32, random_state=0, max_epochs=3
+        )
+        model.fit(X[:100], Y[:100], X_val=X[100:160], y_val=Y[100:160])
+        assert 0 <= model.feature_drift_ < 0.9
+
+
+class Scores(nn.Module):
+    """A network whose head says what its input holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Identity()
+
+    def features(self, activations, batch_size):
+        return activations
+
+
+def quality(scores, y):
+    return float((scores.argmax(dim=1) == y).float().mean())
+
+
+ESTIMATOR = SimpleNamespace(
+    _runtime=lambda: SimpleNamespace(batch_size=8), _quality=quality
+)
+
+
+def held(share, n=100):
+    """Scores that are right for a share of n samples, and their labels."""
+    y = torch.arange(n) % 2
+    right = torch.arange(n) < share * n
+    return torch.eye(2)[torch.where(right, y, 1 - y)], y
+
+
+def test_look_takes_samples_evenly():
+    scores, y = held(0.5)
+    seen = look(ESTIMATOR, Scores(), scores, y, most=10)
+    assert seen.features.shape == (10, 2)
+    assert seen.quality == pytest.approx(0.5, abs=0.11)
+
+
+def test_check_overfitting_speaks_where_all_figures_show_it():
+    rising = [{"valid_loss": v} for v in (1.0, 0.8, 1.5)]
+    text = (
+        "The training overfits: 100% on training samples, 60% on 100 of validation, "
+        "whose loss has risen from 0.8 to 1.5. Set `early_stopping=True`"
+    )
+    with pytest.warns(TransferWarning, match=text):
+        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), rising)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        falling = [{"valid_loss": v} for v in (1.0, 0.8, 0.9)]
+        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), falling)
+        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.9), rising)
+        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.2, 20), rising)
+        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), [{}, {}])
+
+
+def test_frozen_too_much():
+    model = FineTunedClassifier(freeze="all", image_size=64, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X[:600], Y[:600])
+    (said,) = (w for w in caught if issubclass(w.category, TransferWarning))
+    text = str(said.message)
+    assert text.startswith("`freeze='all'` keeps more than is good: of 150 samples")
+    assert "leave it at 'auto'" in text
+    assert said.filename == __file__
+
+
+def test_depth_that_is_not_too_deep_is_silent():
+    for settings in ({"freeze": 3}, {"freeze": "auto"}):
+        model = FineTunedClassifier(
+            image_size=32, max_epochs=1, random_state=0, **settings
+        )
+        model.fit(X[:500], Y[:500])

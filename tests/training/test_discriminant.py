@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from sklearn.covariance import ledoit_wolf
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from sktransfer.training import (
+    class_means,
+    in_span,
+    lda_predictions,
+    shrunk_covariance,
+    whiten,
+)
+
+
+def problem(n=40, d=6, n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    return rng.normal(size=(n, d)) + 2 * np.eye(max(d, n_classes))[y][:, :d] + 1, y
+
+
+def test_shrunk_covariance_is_that_of_scikit_learn():
+    for n, d in [(40, 6), (12, 30)]:
+        X, _ = problem(n, d)
+        expected, shrinkage = ledoit_wolf(X)
+        F = in_span(X)
+        found, share = shrunk_covariance(F, d)
+        assert share == pytest.approx(shrinkage, rel=1e-10)
+        distances = np.square(whiten(F, found)).sum(axis=1)
+        centred = X - X.mean(axis=0)
+        true = (centred * np.linalg.solve(expected, centred.T).T).sum(axis=1)
+        np.testing.assert_allclose(distances, true, rtol=1e-8)
+
+
+def test_in_span_keeps_distances():
+    X, _ = problem(8, 30)
+    F = in_span(X)
+    assert F.shape == (8, 8)
+    centred = X - X.mean(axis=0)
+    np.testing.assert_allclose(F @ F.T, centred @ centred.T, atol=1e-10)
+
+
+def test_class_means():
+    X, y = problem()
+    means, counts = class_means(X, y)
+    np.testing.assert_allclose(means[1], X[y == 1].mean(axis=0))
+    assert counts.tolist() == [14, 13, 13]
+
+
+def test_lda_predictions_are_near_those_of_scikit_learn():
+    X, y = problem(150)
+    expected = []
+    for i in range(len(y)):
+        rest = np.arange(len(y)) != i
+        model = LinearDiscriminantAnalysis(solver="lsqr").fit(X[rest], y[rest])
+        expected.append(model.predict(X[[i]])[0])
+    assert (lda_predictions(X, y) == expected).mean() > 0.95
