@@ -24,6 +24,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sktransfer import FineTunedClassifier
 from sktransfer.activations import process_store
 from sktransfer.advice import TransferAdvisor
+from sktransfer.backbones import shared_backbone
 from sktransfer.training import LEVELS
 from sktransfer.utils import TransferWarning
 
@@ -54,6 +55,8 @@ def compare(name, X, y, size, n, epochs):
     """Choose in both ways, and fit all depths (dict)."""
     train, held = (X[:n], y[:n]), (X[n:], y[n:])
     model = FineTunedClassifier(image_size=size, max_epochs=epochs, random_state=0)
+    # Both need the network loaded and traced.
+    shared_backbone("efficientnet_lite0", weights="default", image_size=size, seed=0)
     process_store().clear()
     began = time.perf_counter()
     advisor = TransferAdvisor(image_size=size, max_epochs=epochs, random_state=0)

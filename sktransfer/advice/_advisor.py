@@ -30,7 +30,7 @@ from sktransfer.utils import Interval, StrOptions, spawn_seed
 __all__ = ["TransferAdvisor"]
 
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
-_LOOKED_AT = 64  # samples for the similarity
+_LOOKED_AT = 32  # samples for the similarity
 _SHARED = (
     "image_size image_shape value_range device memory precision random_state verbose"
 ).split()

@@ -7,6 +7,7 @@ import numpy as np
 
 from sktransfer.inputs._unreadable import Unreadable
 
+_FEWEST = 100  # values below which the highest says little
 BLOCK = 2**20  # values that the pass over an array looks at in one go
 
 # Dtypes that say themselves how far their values reach.
@@ -284,7 +285,7 @@ def _warn_if_dark(low, high, whole, value_range):
 
 def _warn_if_unused(items, indices, white):
     """Tell images that use a sixteenth of the values of their dtype, or less."""
-    if not isinstance(items, np.ndarray):
+    if not isinstance(items, np.ndarray) or items.size < _FEWEST:
         return
     highest = 0
     for _, block in _blocks(items, indices, "raise"):

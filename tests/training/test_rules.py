@@ -21,9 +21,12 @@ def test_by_size_as_in_the_literature(n, level):
     ("n", "similarity", "level"),
     [
         (1_000, 0.1, 0),
+        (200, 0.1, 1),
         (1_000, 0.5, 1),
         (1_000, 0.9, 2),
-        (50, 0.1, 2),
+        (50, 0.1, 1),
+        (50, 0.5, 1),
+        (50, 0.65, 3),
         (50, 0.9, 3),
         (20_000, 0.1, 0),
     ],
@@ -31,7 +34,7 @@ def test_by_size_as_in_the_literature(n, level):
 def test_a_different_domain_freezes_less_and_a_similar_one_more(n, similarity, level):
     found, why = choose_level(n, similarity=similarity)
     assert found == level
-    assert ("domain" in why) == (similarity != 0.5)
+    assert ("domain" in why) == ((n, similarity) != (1_000, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -39,15 +42,27 @@ def test_a_different_domain_freezes_less_and_a_similar_one_more(n, similarity, l
     [
         (1_000, (0.99, 0.99, 0.01), 3, "a probe of the last stage is right in 99.0%"),
         (1_000, (0.8, 0.9, 0.01), 0, "an earlier stage has 10.0% more"),
+        (200, (0.8, 0.9, 0.01), 1, "an earlier stage has 10.0% more"),
+        (20_000, (0.8, 0.9, 0.01), 0, "an earlier stage has 10.0% more"),
         (1_000, (0.8, 0.81, 0.01), 1, "no stage is clearly better than the last"),
-        (50, (0.6, 0.9, 0.05), 1, "an earlier stage has 30.0% more"),
-        (50, (0.6, 0.65, 0.05), 3, "no stage is clearly better than the last"),
+        (50, (0.6, 0.9, 0.05), 3, "50 samples of a similar domain: 0.80"),
     ],
 )
 def test_probes_go_before_the_domain(n, probes, level, why):
-    found, said = choose_level(n, similarity=0.0, probes=probes)
+    found, said = choose_level(n, similarity=0.8, probes=probes)
     assert found == level
     assert said.endswith(why)
+
+
+def test_probes_decide_for_few_samples_of_an_unknown_domain():
+    assert choose_level(50, probes=(0.6, 0.9, 0.05))[0] == 1
+    assert choose_level(50, probes=(0.6, 0.65, 0.05))[0] == 3
+
+
+def test_few_samples_of_a_domain_that_is_not_similar_are_trained_on():
+    level, why = choose_level(60, similarity=0.4, probes=(0.6, 0.65, 0.05))
+    assert level == 1
+    assert why == "60 samples, but the domain is no similar one: 0.40"
 
 
 def test_levels_go_from_nothing_frozen_to_all():
