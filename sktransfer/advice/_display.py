@@ -35,7 +35,7 @@ class RankingDisplay:
     >>> ranker = ranker.fit(digits.images[:50], digits.target[:50])
     >>> display = RankingDisplay.from_estimator(ranker)
     >>> display.ax_.get_ylabel()
-    'lda'
+    'knn'
     """
 
     def __init__(self, scores, *, score_name="score"):

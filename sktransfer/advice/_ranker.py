@@ -46,9 +46,9 @@ class BackboneRanker(BaseEstimator):
     ----------
     backbones : list of str, torch.nn.Module or Backbone
         As in :func:`sktransfer.backbones.load_backbone`.
-    scorer : {"lda", "logme", "h_score", "knn", "leep", "n_leep"} or callable, \
-default="lda"
-        The functions :func:`lda_score`, :func:`logme`, and so on. "leep" scores the
+    scorer : {"knn", "lda", "logme", "h_score", "leep", "n_leep"} or callable, \
+default="knn"
+        The functions :func:`knn_score`, :func:`lda_score`, and so on. "leep" scores the
         output of the pretrained classifier, and no stage; it leaves out backbones
         without one. For numbers, there are "logme" and "knn". A callable goes from
         features (n_samples, n_features) and targets to a number, the more the better.
@@ -120,7 +120,7 @@ default="lda"
         self,
         backbones,
         *,
-        scorer="lda",
+        scorer="knn",
         stages="all",
         pooling="avg",
         task="auto",

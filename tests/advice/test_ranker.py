@@ -87,6 +87,7 @@ def test_numbers_are_told_from_labels(make_small, digits):
     X, _ = digits
     target = X.mean(axis=(1, 2)) + 0.01
     backbone = make_small()
+    assert BackboneRanker([backbone]).fit(X, target).best_score_ > -1
     for name, score in (("logme", logme), ("knn", knn_score)):
         found = BackboneRanker([backbone], scorer=name, stages="last").fit(X, target)
         F = PretrainedFeatureExtractor(backbone).fit_transform(X)
@@ -165,8 +166,9 @@ def test_scorer_that_is_not_for_numbers(make_small, digits):
         "`scorer` must be one of \\['knn', 'logme'\\] or a callable for numbers to "
         "predict. Got 'lda'"
     )
+    ranker = BackboneRanker([make_small()], scorer="lda")
     with pytest.raises(ValueError, match=text):
-        BackboneRanker([make_small()]).fit(digits[0], digits[1] + 0.5)
+        ranker.fit(digits[0], digits[1] + 0.5)
 
 
 def test_no_targets(make_small, digits):
