@@ -12,7 +12,7 @@ from sktransfer.utils import TransferWarning
 __all__ = ["Look", "check_depth", "check_drift", "check_overfitting", "drift", "look"]
 
 _LOOKED_AT = 64  # samples that are looked at before and after
-_FEWEST = 20  # below, a share says little
+_FEWEST = 32  # below, a share says little
 _UNLIKE = 0.5  # drift of features that are no longer the pretrained ones
 _WORSE = 0.15  # loss of accuracy that shows it
 

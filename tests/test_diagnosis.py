@@ -53,7 +53,7 @@ def test_check_drift_speaks_where_both_figures_show_it():
         warnings.simplefilter("error")
         check_drift(before, Look(features, 0.4), 0.3, 0.1)  # it moved little
         check_drift(before, Look(features, 0.88), 0.9, 0.1)  # it got hardly worse
-        few = Look(features[:9], 0.9), Look(features[:9], 0.2)
+        few = Look(features[:31], 0.9), Look(features[:31], 0.2)
         check_drift(*few, 0.9, 0.1)
 
 

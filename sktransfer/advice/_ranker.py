@@ -103,7 +103,7 @@ default="knn"
     >>> digits = load_digits()
     >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=64)
     >>> ranker.fit(digits.images[:100], digits.target[:100]).best_stage_
-    'blocks.4'
+    'blocks.3'
     """
 
     _parameter_constraints = {

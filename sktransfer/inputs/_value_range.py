@@ -287,12 +287,12 @@ def _warn_if_unused(items, indices, white):
     """Tell images that use a sixteenth of the values of their dtype, or less."""
     if not isinstance(items, np.ndarray) or items.size < _FEWEST:
         return
-    highest = 0
+    lowest, highest = white, 0
     for _, block in _blocks(items, indices, "raise"):
-        highest = max(highest, int(block.max()))
+        lowest, highest = min(lowest, block.min()), max(highest, int(block.max()))
         if highest > white / 15:  # 12 bits of 16, and 16 of 255, are less
             return
-    if highest:
+    if highest > lowest:
         warnings.warn(
             f"X has dtype {items.dtype}, whose white is {white}, and no value above "
             f"{highest}: all images will be nearly black. Pass "

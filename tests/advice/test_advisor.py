@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor
-from sktransfer.advice import TransferAdvisor, _advisor
+from sktransfer.advice import DomainSimilarity, TransferAdvisor, _advisor
 from sktransfer.advice._costs import Cost
 from sktransfer.training import LEVELS, choose_level
 
@@ -68,6 +68,8 @@ def test_rules_are_those_of_freeze_auto(make_small, digits):
 
 
 def test_literature_freezes_more(make_small, digits, monkeypatch):
+    similar = DomainSimilarity(0.65, "batch norm", None, np.nan, np.nan)
+    monkeypatch.setattr(_advisor, "similarity_of", lambda reader, rows: similar)
     monkeypatch.setattr(
         TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
     )

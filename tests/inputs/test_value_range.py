@@ -190,7 +190,8 @@ def test_unreadable_values_may_wait_until_they_are_read(value_range):
     ("dtype", "highest"), [(np.uint8, 16), (np.uint8, 1), (np.uint16, 4095)]
 )
 def test_whole_numbers_that_use_little_of_their_dtype_warn(dtype, highest):
-    X = np.full((3, 8, 8), highest, dtype)
+    X = np.zeros((3, 8, 8), dtype)
+    X[:, 2:4] = highest
     text = f"no value above {highest}: .*black.*`value_range=\\(0, {highest}\\)`"
     with pytest.warns(UserWarning, match=text):
         samples_of(X)
@@ -199,6 +200,7 @@ def test_whole_numbers_that_use_little_of_their_dtype_warn(dtype, highest):
 @pytest.mark.filterwarnings("error")
 def test_black_images_and_masks_do_not_warn():
     samples_of(np.zeros((2, 9, 9), np.uint8))
+    samples_of(np.full((2, 9, 9), 9, np.uint8))
     samples_of(np.ones((2, 9, 9), bool))
     samples_of(np.full((2, 9, 9), 16, np.uint8), value_range=(0, 255))
     samples_of(np.full((2, 2, 2), 16, np.uint8))  # too few to say
