@@ -6,13 +6,12 @@ from sktransfer.advice._probes import knn_score, lda_score, n_leep
 from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.advice._scores import h_score, leep, logme
 from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
-from sktransfer.backbones import ModelCard, model_card
+from sktransfer.backbones import model_card
 from sktransfer.utils import TransferWarning
 
 __all__ = [
     "BackboneRanker",
     "DomainSimilarity",
-    "ModelCard",
     "RankingDisplay",
     "TransferAdvisor",
     "TransferWarning",
