@@ -37,8 +37,10 @@ from sktransfer import (
     FineTunedRegressor,
     PretrainedFeatureExtractor,
     adaptation,
+    advice,
 )
 from sktransfer.adaptation import DomainAdaptedClassifier, DomainAdaptedRegressor
+from sktransfer.advice import BackboneRanker, TransferAdvisor
 
 
 def make_vector_network():
@@ -78,6 +80,8 @@ VECTOR_ESTIMATORS = [
         make_vector_network, method="none", freeze=1, max_epochs=2, lr=1e-2
     ),
     DomainAdaptedRegressor(make_wide_network, method="none", freeze=1, max_epochs=2),
+    TransferAdvisor(make_vector_network),
+    BackboneRanker([make_vector_network]),
 ]
 
 
@@ -89,7 +93,7 @@ def test_every_check_on_vectors(estimator, check):
 def test_every_estimator_is_checked():
     public = [
         getattr(room, name)
-        for room in (sktransfer, adaptation)
+        for room in (sktransfer, adaptation, advice)
         for name in room.__all__
     ]
     estimators = {e for e in public if isinstance(e, type) and hasattr(e, "get_params")}
@@ -164,6 +168,10 @@ IMAGE_ESTIMATORS = [
     FineTunedRegressor(freeze="0", max_epochs=2, **AS_IMAGES),
     DomainAdaptedClassifier(method="none", freeze="all", **AS_IMAGES),
     DomainAdaptedRegressor(method="none", freeze="0", max_epochs=2, **AS_IMAGES),
+    TransferAdvisor(**{k: v for k, v in AS_IMAGES.items() if k != "pooling"}),
+    BackboneRanker(
+        [make_image_network], **{k: v for k, v in AS_IMAGES.items() if k != "backbone"}
+    ),
 ]
 
 

@@ -87,6 +87,8 @@ random_state, verbose
     probes_ : pandas.DataFrame or None
         Score of each stage.
     similarity_ : DomainSimilarity
+    n_features_in_ : int
+        Number of columns, if X is a table.
 
     See Also
     --------
@@ -181,8 +183,8 @@ random_state, verbose
             If X or y cannot be read.
         """
         self._validate_params()
-        settings = {name: getattr(self, name) for name in ("weights", *_SHARED)}
-        reader = StageReader(self.backbone, **settings).read(X)
+        reader = self._reader().read(X)
+        reader.tell_columns(self)
         y, regression = read_targets(reader, y, self.task)
         self._regression = regression
         seed, n = spawn_seed(self.random_state), len(y)
@@ -196,8 +198,17 @@ random_state, verbose
         self._decide(reader, n, probes)
         return self
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = self._reader().__sklearn_tags__().input_tags
+        return tags
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "report_")
+
+    def _reader(self):
+        settings = {name: getattr(self, name) for name in ("weights", *_SHARED)}
+        return StageReader(self.backbone, **settings)
 
     def _figures(self, reader, X, y):
         device = reader._runtime().device

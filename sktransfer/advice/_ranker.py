@@ -192,6 +192,13 @@ default="knn"
         self.best_stage_, self.best_score_ = first["stage"], float(first["score"])
         return self
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        for given in self.backbones[:1]:
+            reader = StageReader(given, **self._reading())
+            tags.input_tags = reader.__sklearn_tags__().input_tags
+        return tags
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "scores_")
 
@@ -210,6 +217,7 @@ default="knn"
         """Return the rows of a backbone (list of dict); none without a classifier."""
         began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
+        reader.tell_columns(self)
         y, regression = read_targets(reader, y, self.task)
         seed = spawn_seed(self.random_state)
         labels = None if regression else y

@@ -67,6 +67,12 @@ memory, precision, random_state, verbose
         self.samples_ = self._start(self._check_X(X, reset=True))
         return self
 
+    def tell_columns(self, estimator):
+        """Set what scikit-learn wants to know of the columns of X, if it is a table."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(estimator, name, getattr(self, name))
+
     def features(self, stages, rows=None, pooling="avg"):
         """Return the pooled features of some stages, all from one pass.
 
