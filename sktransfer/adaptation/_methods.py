@@ -37,6 +37,7 @@ CLASSIFIER_METHODS = ("none", *SOURCE_FREE, *_JOINT)
 REGRESSOR_METHODS = ("none", "adabn", "coral", "mmd", "dann")
 NEEDS_CLASSES = ("jmmd", "cdan", "mcc", "pseudo_label", "shot")
 NEEDS_STAGES = ("adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan")
+_OF_PROBABILITIES = 1.68  # as in the code of Long et al. (2017)
 
 
 def make_function(method, n_features, n_outputs, confidence):
@@ -93,7 +94,7 @@ def _kernel_means(own, others, progress):
 
 def _joint_kernel_means(own, others, progress):
     layers = [(seen.features, torch.softmax(seen.scores, 1)) for seen in (own, others)]
-    return joint_mmd_loss(*layers)
+    return joint_mmd_loss(*layers, bandwidths=(None, _OF_PROBABILITIES))
 
 
 def _class_confusion(own, others, progress):

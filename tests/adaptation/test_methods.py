@@ -71,10 +71,29 @@ def test_functions_are_the_losses():
     source, target = OWN.features, OTHERS.features
     torch.testing.assert_close(value("mmd"), mmd_loss(source, target))
     layers = [(s.features, torch.softmax(s.scores, 1)) for s in (OWN, OTHERS)]
-    torch.testing.assert_close(value("jmmd"), joint_mmd_loss(*layers))
+    joint = joint_mmd_loss(*layers, bandwidths=(None, 1.68))
+    torch.testing.assert_close(value("jmmd"), joint)
     torch.testing.assert_close(value("mcc"), class_confusion_loss(OTHERS.scores))
     own = information_loss(OWN.scores)
     torch.testing.assert_close(information(OWN, None, 0.5), own)
+
+
+@pytest.mark.parametrize("share", [2, 4])
+@pytest.mark.parametrize("scale", [5, 10, 20])
+def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
+    def confident(noise):
+        is_first = (torch.arange(32) % share == 0)[:, None]
+        logits = torch.where(is_first, 1.0, -1.0) * torch.tensor([1.0, -1.0])
+        logits = logits * scale * (1 + noise * torch.rand(32, 1, generator=GENERATOR))
+        return logits.double()
+
+    features = torch.ones(32, 4, dtype=torch.float64)
+    own, others = (Seen(features, confident(noise)) for noise in (0.1, 0.2))
+    exact = value("jmmd", own, others)
+    single = [Seen(s.features.float(), s.scores.float()) for s in (own, others)]
+    found = make_function("jmmd", 4, 2, 0.9)(*single, 0.5)
+    assert 0 <= exact < 1e-3
+    torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])

@@ -61,6 +61,34 @@ def test_loss_of_equal_distributions_is_zero(rows):
     assert joint_mmd_loss([X, X], [rows, rows]).item() == pytest.approx(0, abs=1e-12)
 
 
+def test_kernel_of_a_given_bandwidth():
+    expected = np.exp(-cdist(BOTH, BOTH, "sqeuclidean") / 1.68)
+    np.testing.assert_allclose(gaussian_kernels(BOTH, (1.0,), 1.68), expected)
+    found = joint_mmd_loss([X], [Y], bandwidths=[1.68])
+    assert found.item() == pytest.approx(discrepancy(expected, 6))
+
+
+def test_small_differences_are_not_cancelled_away():
+    near = torch.cat([BOTH, BOTH + 1e-2 * BOTH.flip(0)])
+    rows = torch.cat([near, near.new_full((1, 3), 1000.0)]).float()
+    expected = reference_kernel(rows.double())
+    np.testing.assert_allclose(gaussian_kernels(rows), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_rounding_is_no_difference():
+    rows = torch.ones(8, 4)
+    rounded = rows * (1 + torch.finfo(rows.dtype).eps * (torch.arange(8) % 2)[:, None])
+    assert mmd_loss(rows, rounded) < 0.05 < mmd_loss(rows, 1.001 * rounded)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_loss_is_never_negative(seed):
+    rows = torch.randn(64, 3, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(seed))
+    assert 0 <= mmd_loss(rows, rows[order]) < 1e-5
+    assert 0 <= joint_mmd_loss([rows], [rows[order]]) < 1e-5
+
+
 def test_loss_does_not_see_order_place_scale_or_rotation():
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=GENERATOR).double())[0]
     expected = mmd_loss(X, Y)
