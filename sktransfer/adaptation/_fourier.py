@@ -18,7 +18,7 @@ def mix_amplitudes(pixels, reference, *, beta=0.01, share=1.0):
     reference : array of shape (h, w, c)
         Another image of the same size.
     beta : float, default=0.01
-        Which frequencies are low: below ``beta`` times the shorter side, in waves per
+        Which frequencies are low: up to ``beta`` times the shorter side, in waves per
         image. 0 leaves the image as it is; anything above takes over the means, and
         from 0.1 on the reference can be seen.
     share : float, default=1.0
@@ -60,7 +60,10 @@ def mix_amplitudes(pixels, reference, *, beta=0.01, share=1.0):
 
 def _low_frequencies(shape, beta):
     """Return a mask of shape (h, w), in the order of the transform."""
-    h, w = (np.abs(np.fft.fftfreq(n)) * n < beta * min(shape) for n in shape)
+    if beta == 0:
+        return np.zeros(shape, dtype=bool)
+    most = np.floor(beta * min(shape))
+    h, w = (np.rint(np.abs(np.fft.fftfreq(n) * n)) <= most for n in shape)
     return h[:, None] & w
 
 

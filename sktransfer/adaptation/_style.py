@@ -23,7 +23,7 @@ from sktransfer.utils import near_matches
 
 __all__ = ["TargetStyle"]
 
-_VERSION = "target-style-v1"  # changes whenever the code draws other views
+_VERSION = "target-style-v2"  # changes whenever the code draws other views
 _REFERENCES = 32, 128  # images that amplitudes come from, and their side in pixels
 
 

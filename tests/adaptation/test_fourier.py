@@ -33,12 +33,32 @@ def test_low_amplitudes_move_and_everything_else_stays(share, beta):
         np.fft.fftshift(np.fft.fft2(x, axes=(0, 1)), axes=(0, 1))
         for x in (IMAGE, OTHER, found)
     )
-    middle, reach = 96, 9  # waves below 0.05 * 192 = 9.6
+    middle, reach = 96, 9  # waves up to 0.05 * 192 = 9.6
     low = np.zeros(own.shape, dtype=bool)
     low[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1] = True
     expected = np.where(low, (1 - share) * abs(own) + share * abs(other), abs(own))
     np.testing.assert_allclose(abs(mixed), expected, rtol=1e-6, atol=1e-3)
     np.testing.assert_allclose(mixed * abs(own), own * abs(mixed), rtol=1e-5, atol=10)
+
+
+def published(image, reference, beta):
+    """Mix as the code of Yang and Soatto does."""
+    transformed = [np.fft.fft2(x, axes=(0, 1)) for x in (image, reference)]
+    own, other = (np.fft.fftshift(abs(t), axes=(0, 1)) for t in transformed)
+    h, w = image.shape[:2]
+    reach = int(np.floor(min(h, w) * beta))
+    rows, columns = (slice(n // 2 - reach, n // 2 + reach + 1) for n in (h, w))
+    own[rows, columns] = other[rows, columns]
+    mixed = np.fft.ifftshift(own, axes=(0, 1)) * np.exp(1j * np.angle(transformed[0]))
+    return np.fft.ifft2(mixed, axes=(0, 1)).real
+
+
+@pytest.mark.parametrize("side", [20, 49, 100, 128])
+@pytest.mark.parametrize("beta", [0.01, 0.05, 0.09, 0.1])
+def test_amplitudes_are_mixed_as_published(side, beta):
+    image, other = IMAGE[:side], OTHER[:side]
+    expected = published(image, other, beta)
+    np.testing.assert_allclose(mix_amplitudes(image, other, beta=beta), expected)
 
 
 @pytest.mark.parametrize("shape", [(5, 8, 3), (1, 1, 3), (7, 7, 1)])

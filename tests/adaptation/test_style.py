@@ -163,7 +163,7 @@ def test_the_name_is_stable_and_holds_what_was_measured():
     assert len({style.key() for style in (STYLE, *others)}) == 7
     assert len({name_of(style) for style in (STYLE, *others)}) == 7
     assert name_of(v2.Compose([STYLE])) == name_of(v2.Compose([again]))
-    assert STYLE.key().startswith("target-style-v1;strength=1.0;p=1.0;steps=resolution")
+    assert STYLE.key().startswith("target-style-v2;strength=1.0;p=1.0;steps=resolution")
 
 
 def test_repr_of_unfitted():
