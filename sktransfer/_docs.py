@@ -192,6 +192,8 @@ _SHARED = {
 
 def shares_docs(cls):
     """Put what estimators share into a class's docstring; a decorator."""
+    if cls.__doc__ is None:  # python -OO
+        return cls
     for place, text in _SHARED.items():
         cls.__doc__ = cls.__doc__.replace("    " + place, text)
     return cls
@@ -199,7 +201,8 @@ def shares_docs(cls):
 
 def shares_adapted_docs(cls):
     """Do so for a class that adapts to a target domain; a decorator."""
-    shares_docs(cls)
+    if shares_docs(cls).__doc__ is None:
+        return cls
     for text, changed in _ADAPTED.items():
         assert text in cls.__doc__, text
         cls.__doc__ = cls.__doc__.replace(text, changed)

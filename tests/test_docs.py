@@ -4,7 +4,7 @@ import re
 import pytest
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor
-from sktransfer._docs import shares_docs
+from sktransfer._docs import shares_adapted_docs, shares_docs
 
 ESTIMATORS = [FineTunedClassifier, FineTunedRegressor]
 
@@ -67,3 +67,12 @@ def test_shares_docs_fills_the_places_and_keeps_the_rest():
     assert "max_epochs : int" in Estimator.__doc__
     assert "adapter_rank" not in Estimator.__doc__
     assert "{settings}" not in Estimator.__doc__
+
+
+@pytest.mark.parametrize("decorator", [shares_docs, shares_adapted_docs])
+def test_classes_without_a_docstring_stay(decorator):
+    class Estimator:
+        pass
+
+    assert decorator(Estimator) is Estimator
+    assert Estimator.__doc__ is None
