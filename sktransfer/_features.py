@@ -219,7 +219,9 @@ class PretrainedFeatureExtractor(
             first ones which and why.
         """
         check_is_fitted(self)
-        samples = self._samples(X)
+        return self._features_of(self._samples(X))
+
+    def _features_of(self, samples):
         pools = self._pools()
         a_pass = Pass(
             self.backbone_,

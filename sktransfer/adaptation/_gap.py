@@ -38,8 +38,8 @@ def domain_gap(
     n_permutations : int, default=200
         See :func:`mmd_test`.
     max_samples : int, default=1000
-        How many samples of each domain are compared at most, drawn at random: time and
-        memory grow with the square of it.
+        How many samples of each domain are looked at, at most, drawn at random: time
+        and memory grow with the square of it.
     random_state : int, RandomState instance or None, default=None
         Draws samples, folds and permutations.
 
@@ -81,7 +81,7 @@ def domain_gap(
     extractor = _at_all_stages(extractor, X_source)
     rng = np.random.RandomState(spawn_seed(random_state))
     Z_source, Z_target = (
-        _some_rows(extractor.transform(X), max_samples, rng)
+        extractor._features_of(_some_samples(extractor, X, max_samples, rng))
         for X in (X_source, X_target)
     )
     ends = np.cumsum(_widths(extractor))[:-1]
@@ -118,10 +118,11 @@ def _widths(extractor):
     return [pools[name].n_features(shape_of(name)) for name in extractor.stages_]
 
 
-def _some_rows(Z, n_most, rng):
-    if len(Z) <= n_most:
-        return Z
-    return Z[np.sort(rng.choice(len(Z), n_most, replace=False))]
+def _some_samples(extractor, X, n_most, rng):
+    samples = extractor._samples(X)
+    if len(samples) <= n_most:
+        return samples
+    return samples.take(np.sort(rng.choice(len(samples), n_most, replace=False)))
 
 
 def _compare(Z_source, Z_target, n_permutations, rng):

@@ -1,5 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -75,7 +77,8 @@ def test_fitted_random_weights_are_those_that_are_looked_at():
 def test_any_network():
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     rows = np.random.RandomState(0).normal(size=(40, 4)).astype(np.float32)
-    found = domain_gap(PretrainedFeatureExtractor(net), rows, rows + 3, random_state=0)
+    model = PretrainedFeatureExtractor(net)
+    found = domain_gap(model, rows, rows + 3, max_samples=30, random_state=0)
     assert found["n_features"].tolist() == [3, 2]
     assert (found["p_value"] < 0.05).all()
 
@@ -87,6 +90,27 @@ def test_only_some_samples_are_compared():
     every = domain_gap(model, SOURCE, INVERTED, random_state=0)
     np.testing.assert_array_equal(found, again)
     assert not np.allclose(found["mmd2"], every["mmd2"], rtol=1e-3)
+
+
+def test_samples_that_are_not_compared_do_not_pass_the_network():
+    process_store().clear()
+    model = extractor().fit(SOURCE)
+    forward_passes().clear()
+    domain_gap(model, SOURCE, SAME[:15], max_samples=20, random_state=0)
+    passes = forward_passes().items()
+    assert sum(n for (_, start, _), n in passes if start == "input") == 20 + 15
+
+
+@pytest.mark.parametrize("max_samples", [20, 1000])
+def test_output_of_pandas_changes_nothing(max_samples):
+    settings = {"max_samples": max_samples, "random_state": 0}
+    expected = domain_gap(extractor(), SOURCE[:40], SAME[:40], **settings)
+    model = extractor().set_output(transform="pandas")
+    found = domain_gap(model, SOURCE[:40], SAME[:40], **settings)
+    pd.testing.assert_frame_equal(found, expected)
+    with config_context(transform_output="pandas"):
+        found = domain_gap(extractor(), SOURCE[:40], SAME[:40], **settings)
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_samples_that_cannot_be_read():
