@@ -26,7 +26,7 @@ _NOT_DECAYED = frozenset(
         "relative_position_bias_table",
     }
 )
-_OBJECTIVE_LR_RATIO = 10  # over that of the backbone's last stage
+_OBJECTIVE_LR_RATIO = 5  # over the head's
 
 
 def parameter_groups(
@@ -44,8 +44,9 @@ def parameter_groups(
     ----------
     named_parameters : iterable of (str, torch.nn.Parameter)
         Names that start with ``head.`` are the head's, those that start with
-        ``objective.`` learn ten times as fast as the backbone's last stage (Ganin et
-        al., 2016, https://arxiv.org/abs/1505.07818; Long et al., 2018,
+        ``objective.`` learn five times as fast as the head: ten times as fast as a
+        backbone's last stage whose `backbone_lr_ratio` is 0.5 (Ganin et al., 2016,
+        https://arxiv.org/abs/1505.07818; Long et al., 2018,
         https://arxiv.org/abs/1705.10667).
     lr : float
         Learning rate of the head.
@@ -76,7 +77,7 @@ def parameter_groups(
             continue
         rate = lr
         if name.startswith("objective."):
-            rate *= _OBJECTIVE_LR_RATIO * backbone_lr_ratio
+            rate *= _OBJECTIVE_LR_RATIO
         elif not name.startswith("head."):
             rate *= backbone_lr_ratio * layer_decay ** stages_above.get(name, 0)
         decay = weight_decay if _is_decayed(name, parameter) else 0.0

@@ -66,10 +66,12 @@ def test_rates_fall_by_stage():
     assert rates == pytest.approx([0.005, 0.01, 0.02, 0.02, 0.1])
 
 
-def test_objective_learns_ten_times_as_fast_as_the_last_stage():
-    weight = parameter(2, 2)
-    (group,) = parameter_groups([("objective.function.w", weight)], **SETTINGS)
-    assert group["lr"] == pytest.approx(10 * 0.02)
+@pytest.mark.parametrize("ratio", [0.0, 0.2, 1.0])
+def test_objective_learns_five_times_as_fast_as_the_head(ratio):
+    settings = {**SETTINGS, "backbone_lr_ratio": ratio}
+    named = [("objective.function.w", parameter(2, 2))]
+    (group,) = parameter_groups(named, **settings, layer_decay=0.5)
+    assert group["lr"] == pytest.approx(5 * 0.1)
 
 
 def test_head_has_its_rate_at_any_place():
