@@ -144,10 +144,11 @@ class SuffixNet(NeuralNet):
         self._set_training(True)
         z, target = to_device(batch, self.device)
         size = min(self._at_a_time, len(z))
+        others = self._draw_others(len(z))
         with self._drawing():
             z = self.module_.augment(z)
             mixed = (z,) if self.mix is None else self.mix(z)
-            objective = self._objective(len(z))
+            objective = self._objective(others)
             (loss, scores), fitting = halving(
                 lambda n: self._add_gradients(
                     mixed, target, objective, n, again=n < size
@@ -160,14 +161,19 @@ class SuffixNet(NeuralNet):
             self._at_a_time = fitting
         return {"loss": loss, "y_pred": scores}
 
-    def _objective(self, n):
-        """Return what is minimised beside a batch of n, None if there is nothing."""
+    def _draw_others(self, n):
+        """Draw what goes with a batch of n; random views come from other threads."""
+        objective = self.criterion_.objective
+        others = None if objective is None else objective.draw(n, self._n_batches)
+        return None if others is None else to_device(others, self.device)
+
+    def _objective(self, others):
+        """Return what is minimised beside a batch, None if there is nothing."""
         objective = self.criterion_.objective
         if objective is None:
             return None
-        others = objective.draw(n, self._n_batches)
         if others is not None:
-            others = self.module_.augment(to_device(others, self.device))
+            others = self.module_.augment(others)
         progress = self._n_batches / (self.n_batches * self.max_epochs)
 
         def compute(z, rows):

@@ -98,6 +98,7 @@ class Saver:
             "order": generator.get_state(),
             "draws": net.draws.states,
             "views": None if self.views is None else self.views.state_dict(),
+            "others": [views.state_dict() for views in _views_of_others(net)],
         }
         try:
             self._write(state)
@@ -172,6 +173,8 @@ class Saver:
         net.draws.states = {k: v.cpu() for k, v in state["draws"].items()}
         if self.views is not None:
             self.views.load_state_dict(state["views"])
+        for views, kept in zip(_views_of_others(net), state["others"], strict=True):
+            views.load_state_dict(kept)
 
     def remove(self):
         """Remove the file: the training is over."""
@@ -185,6 +188,12 @@ def _with_state(net):
 
 def _scoring(net):
     return [(k, c) for k, c in net.callbacks_ if hasattr(c, "best_score_")]
+
+
+def _views_of_others(net):
+    """Return the random views that an objective draws from: none or one."""
+    others = getattr(net.criterion_.objective, "others", None)
+    return [others] if hasattr(others, "load_state_dict") else []
 
 
 def _plain(value):

@@ -1,7 +1,10 @@
+from threading import Thread
+
 import pytest
 import torch
 from torch import nn
 
+from sktransfer.compute import seeded
 from sktransfer.training import Data, Network, Objective, Recipe, cross_entropy, train
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -150,3 +153,25 @@ def test_batch_in_parts_takes_the_others_in_parts(monkeypatch):
 def test_net_does_not_hold_the_others_afterwards():
     net = fit(Objective(distance, OTHERS))
     assert net.criterion_.objective.others is None
+
+
+def test_others_are_drawn_before_the_generators_are_taken():
+    """Views are made in other threads, which wait as long as this one draws."""
+
+    class Views:
+        def __len__(self):
+            return len(OTHERS)
+
+        def __getitem__(self, indices):
+            thread = Thread(target=draw, daemon=True)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+            return OTHERS[indices]
+
+    def draw():
+        with seeded(0):
+            pass
+
+    net = fit(Objective(distance, Views()), max_epochs=1)
+    assert len(net.history) == 1

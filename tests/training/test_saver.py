@@ -17,6 +17,7 @@ from sktransfer.training import (
     Data,
     Mix,
     Network,
+    Objective,
     Recipe,
     Saver,
     cross_entropy,
@@ -80,7 +81,20 @@ def make_network():
     return Network(nn.Sequential(*layers), nn.Identity(), nn.Linear(8, 3))
 
 
-def fit(saver=None, views=None, *, callbacks=(), mix=None, validation=None, **recipe):
+def distance(own, others, progress):
+    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+
+
+def fit(
+    saver=None,
+    views=None,
+    *,
+    callbacks=(),
+    mix=None,
+    validation=None,
+    others=None,
+    **recipe,
+):
     settings = {"max_epochs": 6, "lr": 0.05, "batch_size": 16, **recipe}
     return train(
         make_network(),
@@ -91,6 +105,7 @@ def fit(saver=None, views=None, *, callbacks=(), mix=None, validation=None, **re
         seed=3,
         validation=validation,
         mix=mix,
+        objective=None if others is None else Objective(distance, others()),
         callbacks=list(callbacks),
         saver=saver,
     )
@@ -195,6 +210,11 @@ def test_random_views_go_on(path):
     once = fit(Saver(path), Views())  # which draws what was drawn before
     path.unlink()
     assert rows_of(fit_in_parts(path, [3], Views)) == rows_of(once)
+
+
+def test_random_views_of_others_go_on(path):
+    whole = fit(others=Views)
+    assert_same(fit_in_parts(path, [3], others=Views), whole)
 
 
 def test_random_views_that_are_not_kept_do_not_go_on(path):
