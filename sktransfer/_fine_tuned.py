@@ -509,16 +509,18 @@ class FineTunedEstimator(BoundaryEstimator):
         """Write down what the parameters ask for that shape the network (dict)."""
         return {k: describe_setting(getattr(self, k)) for k in _SHAPE}
 
-    def _check_unchanged(self):
+    def _check_unchanged(
+        self, where="with `warm_start=True`", anew="set `warm_start=False`"
+    ):
         """Refuse to go on with another network than the one that is asked for."""
         now, before = self._describe_network(), self._built_by
         for name in _SHAPE:
             if now[name] == before[name]:
                 continue
             raise ValueError(
-                f"`{name}` must stay as it is with `warm_start=True`, which goes "
-                f"on with the network that is there. Got {name}={now[name]} after "
-                f"{name}={before[name]}; set `warm_start=False` to start anew."
+                f"`{name}` must stay as it is {where}, which goes on with the network "
+                f"that is there. Got {name}={now[name]} after {name}={before[name]}; "
+                f"{anew} to start anew."
             )
 
     def _labels(self, X, y):

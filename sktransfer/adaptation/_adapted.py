@@ -12,6 +12,7 @@ from sktransfer.activations import digest_samples
 from sktransfer.adaptation._batch_norm import (
     find_batch_norms,
     fit_statistics,
+    put_back_statistics,
     source_statistics,
 )
 from sktransfer.adaptation._domains import find_targets, hide_targets
@@ -109,6 +110,7 @@ class DomainAdaptedEstimator:
             If there is no source, or no target where the method needs one, the method
             has nothing to adapt, or as :class:`~sktransfer.FineTunedClassifier` does.
         """
+        self._forget()
         self._given_X, self._given_domain = X, sample_domain
         val = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
         try:
@@ -141,7 +143,8 @@ class DomainAdaptedEstimator:
         Raises
         ------
         ValueError
-            If the method needs the source, too.
+            If the method needs the source, too, or something that the fit has not
+            left: stages that were trained, or classes that exclude each other.
         """
         check_is_fitted(self)
         self._validate_params()
@@ -151,6 +154,9 @@ class DomainAdaptedEstimator:
                 f"{list(SOURCE_FREE)}. Got {self.method!r}, which `fit` adapts by, "
                 "with the samples of both domains."
             )
+        self._check_classes()
+        self._check_stages_for_adapt()
+        self._check_unchanged("in `adapt`", "`fit` again")
         self._adapt(_in_order(self._samples(X)))
         return self
 
@@ -251,6 +257,9 @@ class DomainAdaptedEstimator:
         """Refuse a method that lacks what it adapts to or by."""
         if not len(getattr(self, "_target_rows", ())):
             self._do_without_target()
+        self._check_classes()
+
+    def _check_classes(self):
         if self.method in NEEDS_CLASSES and getattr(self, "_multilabel", False):
             raise ValueError(
                 f"`method={self.method!r}` needs classes that exclude each other. Got "
@@ -270,8 +279,7 @@ class DomainAdaptedEstimator:
 
     def _split(self, n_samples):
         self._check_method()
-        if self.augment == "target" and self.preprocessing_.kind == "image":
-            self.style_ = TargetStyle().fit(self._target_samples())
+        self._fit_style()
         prefix, suffix = super()._split(n_samples)
         if self.method in NEEDS_STAGES and self.boundary_ == self._end():
             raise ValueError(
@@ -286,6 +294,18 @@ class DomainAdaptedEstimator:
                 "has none: freeze fewer stages, or take another method."
             )
         return prefix, suffix
+
+    def _fit_style(self):
+        if self.augment == "target" and self.preprocessing_.kind == "image":
+            self.style_ = TargetStyle().fit(self._target_samples())
+
+    def _check_stages_for_adapt(self):
+        if self.boundary_ == self._end():
+            raise ValueError(
+                f"`adapt` with `method={self.method!r}` changes the stages that were "
+                f"trained. Got `freeze={self.freeze!r}`, which left none in `fit`: fit "
+                "again with this `method`, or freeze fewer."
+            )
 
     def _choose_boundary(self, n_samples):
         """Leave at least a stage to a method that needs one, if it is ours to say."""
@@ -330,7 +350,14 @@ class DomainAdaptedEstimator:
     def _go_on(self, X, y, sample_weight, given=None):
         self._refuse_parts()
         self._check_method()
+        self._forget()
+        self._fit_style()
         return super()._go_on(X, y, sample_weight, given)
+
+    def _forget(self):
+        """Drop what was measured of other domains, or by other weights."""
+        for name in ("_source_statistics", "style_"):
+            vars(self).pop(name, None)
 
     def _refuse_parts(self):
         """Refuse to go on with samples of the source alone, or from the target's."""
@@ -347,6 +374,8 @@ class DomainAdaptedEstimator:
 
     def _adapt(self, samples):
         """Adapt by the target alone; what is frozen stays so."""
+        if self.method == "adabn":
+            _check_distinct(samples)
         network = self.module_.network
         self._pretrained = self.backbone_.owner(self.boundary_)
         activations, views = self._target_activations(samples, self._target)
@@ -374,18 +403,14 @@ class DomainAdaptedEstimator:
                 "`method='adabn'` needs what BatchNorm saw of the source, which is "
                 "measured in `fit` with that method. Fit again."
             )
-        layers = find_batch_norms(self.module_.network)
-        for name, kept in self._source_statistics.items():
-            layers[name].running_mean.copy_(kept.running_mean)
-            layers[name].running_var.copy_(kept.running_var)
+        put_back_statistics(self.module_.network, self._source_statistics)
 
     def _move(self, network, activations, views):
         """Train the stages on the target, under a head that stays as it is."""
+        vars(self).pop("_source_statistics", None)  # of weights that are left now
         self._n_epochs_before = len(self.history_)
         labels = torch.zeros(len(activations), dtype=torch.int64)
-        recipe, weight = self._recipe(), self.adaptation_weight
-        if recipe.lr == "auto":
-            recipe = dataclasses.replace(recipe, lr=self.lr_)
+        recipe, weight = self._known_rate(self._recipe()), self.adaptation_weight
         network.head.requires_grad_(False)
         try:
             with self._adapted(network.suffix):
@@ -412,6 +437,28 @@ class DomainAdaptedEstimator:
         rows = rows.drop(columns="batches", errors="ignore")
         self.history_ = rows.assign(epoch=range(1, len(rows) + 1)).reset_index(
             drop=True
+        )
+
+    def _known_rate(self, recipe):
+        """Take the rate that the source was trained at: a range test needs labels."""
+        if recipe.lr != "auto":
+            return recipe
+        if not hasattr(self, "lr_"):
+            raise ValueError(
+                "`lr='auto'` is the rate that `fit` finds by the labels of the source. "
+                "Got a fit with another `lr`: give a number, or fit with lr='auto'."
+            )
+        return dataclasses.replace(recipe, lr=self.lr_)
+
+
+def _check_distinct(samples):
+    """Refuse samples that do not vary."""
+    n_distinct = len({*samples.digests})
+    if n_distinct < 2:
+        raise ValueError(
+            "`method='adabn'` measures how target samples vary, so there must be two "
+            f"or more that differ. Got {len(samples)}, of which {n_distinct} differ: "
+            "give more samples of the target, or take another method."
         )
 
 

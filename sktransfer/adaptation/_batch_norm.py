@@ -1,36 +1,18 @@
 """Statistics of BatchNorm that take one domain to where another one was."""
 
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 __all__ = [
-    "SourceStatistics",
     "find_batch_norms",
     "fit_statistics",
+    "put_back_statistics",
     "source_statistics",
 ]
 
 _LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-class SourceStatistics(NamedTuple):
-    """What a BatchNorm layer has in the source domain.
-
-    Attributes
-    ----------
-    mean, var : torch.Tensor of shape (c,), float64
-        Of what comes in.
-    running_mean, running_var : torch.Tensor of shape (c,)
-        What it is normalised by.
-    """
-
-    mean: torch.Tensor
-    var: torch.Tensor
-    running_mean: torch.Tensor
-    running_var: torch.Tensor
 
 
 class _Moments:
@@ -40,11 +22,12 @@ class _Moments:
         self.n, self.total, self.squares = 0, 0.0, 0.0
 
     def add(self, x):
-        x = x.detach().double()
+        x = x.detach()
+        x = (x.cpu() if x.device.type == "mps" else x).double()  # which has no float64
         axes = [0, *range(2, x.ndim)]
         self.n += x.numel() // x.shape[1]
-        self.total = self.total + x.sum(axes)
-        self.squares = self.squares + x.square().sum(axes)
+        self.total = self.total + x.sum(axes).cpu()
+        self.squares = self.squares + x.square().sum(axes).cpu()
 
     def mean_and_var(self):
         mean = self.total / self.n
@@ -83,25 +66,30 @@ def source_statistics(network, activations, batch_size):
 
     Returns
     -------
-    dict of str to SourceStatistics
-        By the names of the layers.
+    dict of str to dict of str to ndarray of shape (c,), float64
+        By the names of the layers, in the order in which samples go through them:
+        "mean" and "var" of what comes in, and "running_mean" and "running_var", which
+        it is normalised by.
     """
     layers = find_batch_norms(network)
-    moments = {name: _Moments() for name in layers}
+    moments = _measure(network, layers, activations, batch_size)
+    return {name: _describe(layers[name], seen) for name, seen in moments.items()}
 
-    def look(name, layer, x):
-        moments[name].add(x)
 
-    with _looking(layers, look):
-        network.features(activations, batch_size)
-    return {
-        name: SourceStatistics(
-            *moments[name].mean_and_var(),
-            layer.running_mean.clone(),
-            layer.running_var.clone(),
-        )
-        for name, layer in layers.items()
-    }
+def put_back_statistics(network, source):
+    """Let BatchNorm normalise as it did in the source domain.
+
+    Parameters
+    ----------
+    network : Network
+        Its statistics are changed in place.
+    source : dict
+        From :func:`source_statistics`.
+    """
+    layers = find_batch_norms(network)
+    for name, kept in source.items():
+        for key in ("running_mean", "running_var"):
+            getattr(layers[name], key).copy_(torch.from_numpy(kept[key]).float())
 
 
 def fit_statistics(network, activations, batch_size, source):
@@ -116,11 +104,13 @@ def fit_statistics(network, activations, batch_size, source):
     Parameters
     ----------
     network : Network
-        In eval mode. Its statistics are changed in place, layer by layer in one pass.
+        In eval mode. Its statistics are changed in place, layer by layer: each has a
+        pass of its own, in which those before it have changed already.
     activations : Activations
         Of the target domain.
     batch_size : int
-    source : dict of str to SourceStatistics
+    source : dict
+        From :func:`source_statistics`.
 
     References
     ----------
@@ -128,25 +118,41 @@ def fit_statistics(network, activations, batch_size, source):
     https://arxiv.org/abs/1603.04779
     """
     layers = find_batch_norms(network)
-    moments = {name: _Moments() for name in layers}
+    for name, of_source in source.items():
+        layer = layers[name]
+        moments = _measure(network, {name: layer}, activations, batch_size)
+        _align(layer, *moments[name].mean_and_var(), of_source)
 
-    def look(name, layer, x):
-        moments[name].add(x)
-        _align(layer, *moments[name].mean_and_var(), source[name])
+
+def _measure(network, layers, activations, batch_size):
+    """Return the moments of what comes into layers, in the order of execution."""
+    moments = {}
+
+    def look(name, x):
+        moments.setdefault(name, _Moments()).add(x)
 
     with _looking(layers, look):
         network.features(activations, batch_size)
+    return moments
+
+
+def _describe(layer, moments):
+    mean, var = moments.mean_and_var()
+    kept = {"running_mean": layer.running_mean, "running_var": layer.running_var}
+    kept = {"mean": mean, "var": var, **kept}
+    return {key: value.cpu().double().numpy() for key, value in kept.items()}
 
 
 def _align(layer, mean, var, source):
     """Set the running statistics so that the output has the source's moments."""
-    before = source.running_var.to(var) + layer.eps
-    ratio = torch.where(source.var.to(var) > 0, var / source.var.to(var), 1.0)
+    source = {key: torch.from_numpy(value) for key, value in source.items()}
+    before = source["running_var"] + layer.eps
+    ratio = torch.where(source["var"] > 0, var / source["var"], 1.0)
     new_var = (before * ratio - layer.eps).clamp_min(0)
     scale = ((new_var + layer.eps) / before).sqrt()
-    shift = scale * (source.mean.to(var) - source.running_mean.to(var))
-    layer.running_mean.copy_(mean - shift)
-    layer.running_var.copy_(new_var)
+    shift = scale * (source["mean"] - source["running_mean"])
+    layer.running_mean.copy_((mean - shift).float())
+    layer.running_var.copy_(new_var.float())
 
 
 @contextmanager
@@ -154,7 +160,7 @@ def _looking(layers, look):
     """Let a function see what comes into some layers."""
     handles = [
         layer.register_forward_pre_hook(
-            lambda layer, args, name=name: look(name, layer, args[0])
+            lambda layer, args, name=name: look(name, args[0])
         )
         for name, layer in layers.items()
     ]

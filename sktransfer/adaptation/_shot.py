@@ -62,3 +62,7 @@ class CentroidLabels(Callback):
             device = next(network.parameters()).device
             scores = network.head(features.to(device)).cpu()
         self.labels.copy_(centroid_labels(features, scores))
+
+    def on_train_end(self, net, **kwargs):
+        """Let go of the activations: the net lives on, and would hold them."""
+        self.activations = None

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+import skops.io
 import torch
 from PIL import Image
 from sklearn.base import clone
@@ -208,6 +209,30 @@ def test_frozen_prefix_sees_each_image_once(method):
     assert sum(forward_passes().values()) == 0
 
 
+# Random views
+
+
+@pytest.mark.parametrize("n_views", [None, 2])
+@pytest.mark.parametrize("method", JOINT)
+def test_views_of_both_domains(method, n_views):
+    settings = {"augment": "crop", "n_views": n_views, "max_epochs": 1, "freeze": 8}
+    model = lite(method, **settings).fit(BOTH[::3], BOTH_LABELS[::3])
+    assert np.isfinite(model.predict_proba(BOTH[:3])).all()
+
+
+@pytest.mark.parametrize("n_views", [None, 2])
+def test_interrupted_fit_draws_on_the_views_of_both_domains(n_views, tmp_path):
+    settings = {"augment": "crop", "n_views": n_views, "max_epochs": 4, "freeze": 8}
+    few = BOTH[::3], BOTH_LABELS[::3]
+    whole = lite("mmd", **settings).fit(*few)
+    model = lite("mmd", checkpoint=tmp_path, **settings)
+    resumed, n_epochs = interrupt_and_resume(model, *few)
+    assert n_epochs == 1
+    np.testing.assert_array_equal(
+        resumed.predict_proba(BOTH), whole.predict_proba(BOTH)
+    )
+
+
 # Without the source
 
 
@@ -245,6 +270,18 @@ def test_adapting_a_pickle(method):
     np.testing.assert_allclose(outputs(again.adapt(TARGET)), expected, rtol=1e-5)
 
 
+def test_adapting_what_skops_has_kept():
+    model = lite("adabn").fit(X, LABELS)
+    with config_context(slim_pickles=True):
+        data = skops.io.dumps(model)
+    trusted = skops.io.get_untrusted_types(data=data)
+    assert trusted == ["sktransfer.adaptation._classifier.DomainAdaptedClassifier"]
+    again = skops.io.loads(data, trusted=trusted).adapt(BOTH[30:])
+    np.testing.assert_allclose(
+        again.predict_proba(BOTH), model.adapt(BOTH[30:]).predict_proba(BOTH), rtol=1e-5
+    )
+
+
 def test_source_only_can_be_adapted_afterwards():
     model = classifier("none").fit(SOURCE, Y).set_params(method="shot")
     expected = classifier("shot").fit(SOURCE, Y).adapt(TARGET)
@@ -255,6 +292,65 @@ def test_adabn_has_to_be_fitted_as_such():
     model = classifier("none").fit(SOURCE, Y).set_params(method="adabn")
     with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
         model.adapt(TARGET)
+
+
+def test_source_is_measured_anew_by_each_fit():
+    model = classifier("adabn").fit(SOURCE, Y)
+    model.set_params(method="none").fit(SOURCE * 5 + 7, Y).set_params(method="adabn")
+    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
+        model.adapt(TARGET)
+
+
+@pytest.mark.parametrize("moved", ["adapt", "partial_fit"])
+def test_source_is_forgotten_where_the_weights_move(moved):
+    model = classifier("adabn").fit(SOURCE, Y)
+    if moved == "adapt":
+        model.set_params(method="shot").adapt(TARGET)
+    else:
+        model.set_params(method="none").partial_fit(SOURCE, Y)
+    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
+        model.set_params(method="adabn").adapt(TARGET)
+
+
+def test_adapting_needs_stages_that_were_trained():
+    model = classifier("none", freeze="all").fit(SOURCE, Y).set_params(method="shot")
+    with pytest.raises(ValueError, match="`freeze='all'`, which left none in `fit`: f"):
+        model.adapt(TARGET)
+
+
+def test_adapting_needs_classes_that_exclude_each_other():
+    model = classifier("none").fit(SOURCE, np.eye(3, dtype=int)[Y])
+    with pytest.raises(ValueError, match="needs classes that exclude each other"):
+        model.set_params(method="shot").adapt(TARGET)
+
+
+@pytest.mark.parametrize("method", SOURCE_FREE)
+def test_adapting_needs_the_network_of_the_fit(method):
+    model = classifier(method).fit(SOURCE, Y).set_params(freeze="none")
+    message = "^`freeze` must stay as it is in `adapt`, which goes on .*; `fit` again "
+    with pytest.raises(ValueError, match=message):
+        model.adapt(TARGET)
+
+
+def test_adapting_needs_a_rate():
+    model = classifier("shot").fit(SOURCE, Y).set_params(lr="auto")
+    with pytest.raises(ValueError, match=r"Got a fit with another `lr`: give a number"):
+        model.adapt(TARGET)
+    assert model.fit(SOURCE, Y).adapt(TARGET).lr_ > 0
+
+
+@pytest.mark.parametrize("rows", [TARGET[:1], TARGET[[0, 0]]], ids=["one", "twins"])
+def test_adabn_needs_samples_that_vary(rows):
+    model = classifier("adabn").fit(SOURCE, Y)
+    message = f"two or more that differ. Got {len(rows)}, of which 1 differ: give more"
+    with pytest.raises(ValueError, match=message):
+        model.adapt(rows)
+
+
+def test_net_does_not_hold_the_target_after_shot():
+    model = classifier("shot").fit(ROWS, MASKED)
+    held = [getattr(c, "activations", None) for _, c in model.net_.callbacks_]
+    assert held and not any(activations is not None for activations in held)
 
 
 @pytest.mark.parametrize("method", ["none", *JOINT])
@@ -398,6 +494,21 @@ def test_augmentation_towards_the_target_with_methods(method):
     model.fit(BOTH, BOTH_LABELS)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(BOTH), model.predict(BOTH))
+
+
+def test_style_is_that_of_the_last_fit():
+    settings = {"freeze": "all", "n_views": 1, "augment": "target"}
+    model = lite("none", **settings).fit(BOTH, BOTH_LABELS)
+    model.set_params(augment=None).fit(BOTH, BOTH_LABELS)
+    assert not hasattr(model, "style_")
+
+
+def test_style_when_the_training_goes_on():
+    settings = {"n_views": 1, "augment": "target", "max_epochs": 1}
+    model = lite("none", warm_start=True, **settings).fit(BOTH, BOTH_LABELS)
+    first = model.style_
+    model.fit(np.concatenate([X, X / 2]), BOTH_LABELS)
+    assert model.style_ is not first and len(model.history_) == 2
 
 
 def test_augmentation_needs_a_target():

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 from sktransfer.adaptation._batch_norm import (
     find_batch_norms,
     fit_statistics,
+    put_back_statistics,
     source_statistics,
 )
 from sktransfer.training import Network
@@ -47,13 +49,39 @@ def test_find_batch_norms_leaves_out_what_keeps_no_statistics():
 def test_source_statistics_are_those_of_what_comes_in():
     network = make_network()
     found = source_statistics(network, SOURCE, 16)
-    second = network.suffix[:2](SOURCE)
+    second = network.suffix[:2](SOURCE).detach()
     for name, x in [("suffix.0", SOURCE), ("suffix.2", second)]:
         mean, var = moments(x)
-        torch.testing.assert_close(found[name].mean.float(), mean)
-        torch.testing.assert_close(found[name].var.float(), var)
         layer = network.get_submodule(name)
-        assert torch.equal(found[name].running_var, layer.running_var)
+        expected = {"mean": mean, "var": var, "running_mean": layer.running_mean}
+        for key, value in {**expected, "running_var": layer.running_var}.items():
+            assert found[name][key].dtype == np.float64
+            np.testing.assert_allclose(found[name][key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_source_statistics_come_in_the_order_of_execution():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.unused = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = Network(Backwards(), pool, nn.Linear(3, 2)).eval()
+    found = source_statistics(network, SOURCE, 16)
+    assert [*found] == ["suffix.first", "suffix.last"]
+    fit_statistics(network, TARGET, 16, found)
+    assert network(TARGET).isfinite().all()
+
+
+def test_put_back_statistics_undoes_an_adaptation():
+    network, before = make_network(), make_network().state_dict()
+    statistics = source_statistics(network, SOURCE, 16)
+    put_back_statistics(adapted(network=network), statistics)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
 def test_measuring_changes_nothing():
@@ -65,32 +93,34 @@ def test_measuring_changes_nothing():
     assert not any(layer._forward_pre_hooks for layer in network.modules())
 
 
-def test_output_of_the_target_has_the_moments_of_the_source():
+@pytest.mark.parametrize("batch_size", [40, 7, 1])
+def test_output_of_the_target_has_the_moments_of_the_source(batch_size):
     expected = moments(make_network().suffix(SOURCE))
-    found = moments(adapted(batch_size=40).suffix(TARGET))
+    found = moments(adapted(batch_size).suffix(TARGET))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_first_layer_does_not_depend_on_batches():
-    one, other = adapted(40).suffix[0], adapted(7).suffix[0]
-    torch.testing.assert_close(one.running_mean, other.running_mean)
-    torch.testing.assert_close(one.running_var, other.running_var)
+def test_statistics_do_not_depend_on_batches():
+    other = adapted(7).state_dict()
+    for name, value in adapted(40).state_dict().items():
+        torch.testing.assert_close(value, other[name])
 
 
 def test_statistics_are_the_targets_own_if_they_were_the_sources_own():
     network = make_network()
     for name, of_source in source_statistics(network, SOURCE, 16).items():
         layer = network.get_submodule(name)
-        layer.running_mean.copy_(of_source.mean)
-        layer.running_var.copy_(of_source.var)
+        layer.running_mean.copy_(torch.from_numpy(of_source["mean"]))
+        layer.running_var.copy_(torch.from_numpy(of_source["var"]))
     mean, var = moments(TARGET)
     first = adapted(network=network).suffix[0]
     torch.testing.assert_close(first.running_mean, mean)
     torch.testing.assert_close(first.running_var, var, rtol=1e-4, atol=1e-4)
 
 
-def test_equal_domains_change_nothing():
-    network, before = adapted(batch_size=50, target=SOURCE), make_network()
+@pytest.mark.parametrize("batch_size", [50, 16, 3])
+def test_equal_domains_change_nothing(batch_size):
+    network, before = adapted(batch_size, target=SOURCE), make_network()
     for name, value in before.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], value)
 

@@ -60,8 +60,9 @@ def test_labels_are_made_anew_before_each_epoch():
         device=torch.device("cpu"),
         seed=0,
         objective=shot_objective(1.0),
-        callbacks=[Look(Z, labels, 10)],
+        callbacks=[look := Look(Z, labels, 10)],
     )
+    assert look.activations is None
     assert len(seen) == 3 and torch.equal(seen[0], expected)
     assert not torch.equal(seen[0], seen[2])
     assert torch.equal(labels, seen[2])
