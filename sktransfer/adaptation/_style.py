@@ -24,6 +24,7 @@ from sktransfer.utils import near_matches
 __all__ = ["TargetStyle"]
 
 _VERSION = "target-style-v2"  # changes whenever the code draws other views
+_PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
 _REFERENCES = 32, 128  # images that amplitudes come from, and their side in pixels
 
 
@@ -87,9 +88,10 @@ class TargetStyle(v2.Transform):
 
     Notes
     -----
-    A transform of torchvision: it takes PIL images in RGB and uint8 tensors of shape
-    (3, h, w), and works inside of ``v2.Compose``. What it draws comes from torch's
-    global generator.
+    A transform of torchvision: it takes PIL images, which become RGB, and uint8 tensors
+    of shape (..., 3, h, w), and works inside of ``v2.Compose``. The images of a batch
+    move towards the same target image. What it draws comes from torch's global
+    generator. Parameters that change after `fit` ask for another `fit`.
 
     References
     ----------
@@ -166,7 +168,11 @@ class TargetStyle(v2.Transform):
         self._references = self._thumbnails(X) if "fourier" in self._steps else None
         self.source_rows_ = None if X_source is None else measure(self._some(X_source))
         self._recipe = _VERSION
+        self._fitted_with = self._given()
         return self
+
+    def _given(self):
+        return {name: repr(getattr(self, name)) for name in _PARAMETERS}
 
     def _check(self):
         for name, high in (("strength", 1), ("p", 1), ("beta", 0.5)):
@@ -231,19 +237,24 @@ class TargetStyle(v2.Transform):
             return inpt
         if isinstance(inpt, torch.Tensor):
             return self._transform_tensor(inpt, params)
-        if params["share"] == 0:
-            return inpt
-        return apply_steps(inpt.convert("RGB"), self._steps, **params)
+        return self._transform_image(inpt.convert("RGB"), params)
+
+    def _transform_image(self, image, params):
+        return apply_steps(image, self._steps, **params) if params["share"] else image
 
     def _transform_tensor(self, pixels, params):
-        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
+        if pixels.dtype != torch.uint8 or pixels.ndim < 3 or pixels.shape[-3] != 3:
             raise TypeError(
-                "TargetStyle takes PIL images or uint8 tensors of shape (3, h, w). Got "
-                f"{pixels.dtype} of shape {tuple(pixels.shape)}."
+                "TargetStyle takes PIL images or uint8 tensors of shape (..., 3, h, w)."
+                f" Got {pixels.dtype} of shape {tuple(pixels.shape)}."
             )
-        image = Image.fromarray(pixels.permute(1, 2, 0).numpy(force=True))
-        moved = torch.from_numpy(np.array(self.transform(image, params)))
-        return tv_tensors.wrap(moved.permute(2, 0, 1), like=pixels)
+        found = torch.empty(pixels.shape, dtype=torch.uint8, device=pixels.device)
+        images, moved = _as_batch(pixels.contiguous()), _as_batch(found)
+        for i in range(len(images)):
+            image = Image.fromarray(images[i].numpy(force=True))
+            image = self._transform_image(image, params)
+            moved[i] = torch.from_numpy(np.array(image))
+        return tv_tensors.wrap(found, like=pixels)
 
     def _check_is_fitted(self):
         if not hasattr(self, "target_rows_"):
@@ -251,12 +262,22 @@ class TargetStyle(v2.Transform):
                 "This TargetStyle is not fitted. Call `fit` with target images first; "
                 "no labels are needed."
             )
+        now, before = self._given(), self._fitted_with
+        for name in _PARAMETERS:
+            if now[name] != before[name]:
+                raise NotFittedError(
+                    "This TargetStyle is not fitted with the parameters that it has. "
+                    f"Got {name}={now[name]} after {name}={before[name]}; call `fit` "
+                    "again."
+                )
 
     def extra_repr(self):
         """Return the parameters, and if it is fitted a digest of what was measured."""
         shown = f"strength={self.strength}, shift={self.shift!r}, p={self.p}"
         if not hasattr(self, "target_rows_"):
             return shown
+        if self._given() != self._fitted_with:
+            return f"{shown}, changed since `fit`"
         n, name = len(self.target_rows_), digest(self.key()).hex()[:8]
         return f"{shown}, target={n} images, key={name}"
 
@@ -273,6 +294,12 @@ def _steps_of(shift):
             )
     chosen = {step for name in names for step in SHIFTS.get(name, (name,))}
     return tuple(step for step in STEPS if step in chosen)
+
+
+def _as_batch(pixels):
+    """Return a view of shape (n, h, w, 3) of a tensor of shape (..., 3, h, w)."""
+    n = pixels.shape[:-3].numel()
+    return pixels.view(n, *pixels.shape[-3:]).permute(0, 2, 3, 1)
 
 
 def _summary(rows, name):

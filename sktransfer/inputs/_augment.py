@@ -2,6 +2,7 @@
 
 import torch
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 from torchvision.transforms import v2
 
 from sktransfer.compute import seeded
@@ -89,6 +90,8 @@ class AugmentedSamples:
         ------
         ValueError
             If the sample cannot be read, or augmented.
+        sklearn.exceptions.NotFittedError
+            If the augmentation says that it has to be fitted first.
         TypeError
             If the augmentation returns something else than an image.
         """
@@ -96,6 +99,8 @@ class AugmentedSamples:
         try:
             with seeded(self._seeds[i]):
                 view = self._augment(image)
+        except NotFittedError:  # which no sample is to blame for
+            raise
         except Exception as error:
             raise ValueError(
                 f"`augment` failed on {self.describe(i)}: {type(error).__name__}: "

@@ -132,6 +132,31 @@ def test_tensors_labels_boxes_and_compose():
     assert both.size == (50, 50)
 
 
+@pytest.mark.parametrize("leading", [(0,), (3,), (2, 1)])
+def test_batches_of_tensors(leading):
+    n = int(np.prod(leading))
+    pixels = torch.tensor(np.array(SOURCE))[:n]
+    pixels = pixels.permute(0, 3, 1, 2).reshape(*leading, 3, 192, 192)
+    style = TargetStyle(shift="lighting").fit(TARGET[:1])
+    for batch in (pixels, tv_tensors.Image(pixels)):
+        found = style(batch)
+        assert type(found) is type(batch) and found.shape == pixels.shape
+        found = found.reshape(n, 3, 192, 192).permute(0, 2, 3, 1)
+        expected = np.reshape(drawn(style, SOURCE[:n]), (n, 192, 192, 3))
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_stay_on_their_device():
+    pixels = torch.tensor(SOURCE[0]).permute(2, 0, 1)
+    torch.manual_seed(0)
+    expected = STYLE(pixels)
+    torch.manual_seed(0)
+    found = STYLE(pixels.to("cuda"))
+    assert found.device.type == "cuda"
+    assert torch.equal(found.cpu(), expected)
+
+
 @pytest.mark.parametrize(
     "pixels", [torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8)]
 )
@@ -140,9 +165,11 @@ def test_other_tensors(pixels):
         STYLE(pixels)
 
 
-def test_images_of_any_mode_and_size():
+@pytest.mark.parametrize("p", [0, 1])
+def test_images_of_any_mode_and_size(p):
+    style = TargetStyle(shift=["measured", "styles", "erase"], p=p).fit(TARGET)
     for image in (Image.new("L", (1, 1)), Image.new("RGBA", (5, 300), "red")):
-        found = TargetStyle(shift=["measured", "styles", "erase"]).fit(TARGET)(image)
+        found = style(image)
         assert (found.size, found.mode) == (image.size, "RGB")
 
 
@@ -183,6 +210,31 @@ def test_only_some_images_are_measured():
 def test_unfitted(ask):
     with pytest.raises(NotFittedError, match="This TargetStyle is not fitted. Call"):
         ask(TargetStyle())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("strength", 0.5), ("shift", "styles"), ("p", 0.5), ("beta", 0.2)),
+        *(("max_images", 3), ("image_shape", (192, 192, 3)), ("value_range", (0, 255))),
+    ],
+)
+def test_parameters_changed_after_fit(name, value):
+    style = TargetStyle().fit(TARGET)
+    setattr(style, name, value)
+    message = rf"not fitted with the parameters .* Got {name}=.* after {name}=.*; call"
+    for ask in (drawn, TargetStyle.key):
+        with pytest.raises(NotFittedError, match=message):
+            ask(style)
+    assert "changed since `fit`" in repr(style)
+    assert TargetStyle.key(style.fit(TARGET))
+
+
+def test_a_list_of_shifts_that_grows_after_fit():
+    style = TargetStyle(shift=["blur"]).fit(TARGET)
+    style.shift.append("fourier")
+    with pytest.raises(NotFittedError, match=r"Got shift=\['blur', 'fourier'\] after"):
+        style.key()
 
 
 @pytest.mark.parametrize("name", ["strength", "p", "beta"])

@@ -4,6 +4,8 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from torchvision.transforms import v2
 
 from sktransfer import FineTunedClassifier
 from sktransfer.activations import forward_passes, process_store
@@ -63,3 +65,11 @@ def test_other_shifts_train(shift):
     style = TargetStyle(shift=shift).fit(X_TARGET[:20])
     model = FineTunedClassifier(freeze="all", image_size=64, augment=style, n_views=1)
     assert model.fit(X[:60], Y[:60]).score(X[:60], Y[:60]) > 0.5
+
+
+@pytest.mark.parametrize("wrap", [lambda style: style, lambda s: v2.Compose([s])])
+@pytest.mark.parametrize("n_views", [None, 1])
+def test_unfitted(wrap, n_views):
+    model = classifier(augment=wrap(TargetStyle()), n_views=n_views)
+    with pytest.raises(NotFittedError, match="^This TargetStyle is not fitted. Call"):
+        model.fit(X[:20], Y[:20])
