@@ -15,7 +15,11 @@ from sktransfer.adaptation._batch_norm import (
     put_back_statistics,
     source_statistics,
 )
-from sktransfer.adaptation._domains import find_targets, hide_targets
+from sktransfer.adaptation._domains import (
+    find_masked_sources,
+    find_targets,
+    hide_targets,
+)
 from sktransfer.adaptation._methods import (
     ADVERSARIAL,
     NEEDS_CLASSES,
@@ -49,7 +53,15 @@ from sktransfer.utils import (
 
 __all__ = ["DomainAdaptedEstimator"]
 
-_IN_FIT = ("_given_X", "_given_domain", "_target_rows", "_of_target")
+_IN_FIT = (
+    "_given_X",
+    "_given_domain",
+    "_target_rows",
+    "_of_target",
+    "_has_merged",
+    "_spans",
+    "_function",
+)
 
 
 class DomainAdaptedEstimator:
@@ -204,6 +216,8 @@ class DomainAdaptedEstimator:
         """Find the target; its labels are gone from here on, and it weighs nothing."""
         is_target = find_targets(y, self._given_domain, self._find_masked)
         self._target_rows = np.flatnonzero(is_target)
+        if self._given_domain is not None:
+            self._refuse_masked_sources(y, is_target)
         if not len(self._target_rows):
             return y, sample_weight
         check_consistent_length(self._given_X, y)
@@ -211,10 +225,42 @@ class DomainAdaptedEstimator:
         return hide_targets(y, is_target), np.where(is_target, 0.0, weight)
 
     def _merge(self, samples, y, sample_weight, encode):
-        if y is None and "_given_X" in vars(self) and "_target_rows" not in vars(self):
-            if samples.labels is not None:
-                y, sample_weight = self._hide(samples.labels, sample_weight)
+        labels = samples.labels if y is None else as_array(y)
+        if "_given_X" not in vars(self) or "_has_merged" in vars(self):
+            self._refuse_masked(labels, encode)
+            return super()._merge(samples, y, sample_weight, encode)
+        self._has_merged = True  # what comes after is for validation
+        if "_target_rows" not in vars(self) and labels is not None:
+            y, sample_weight = self._hide(labels, sample_weight)
         return super()._merge(samples, y, sample_weight, encode)
+
+    def _refuse_masked_sources(self, y, is_target):
+        """Refuse to learn a mask as if it were a label."""
+        rows = find_masked_sources(y, is_target, self._find_masked)
+        if len(rows):
+            raise ValueError(
+                "Samples with a positive `sample_domain` must have a label. Got a "
+                f"masked one for {_list(rows)}: leave them out, or make their domain "
+                "negative. If -1 is a class, mask the labels of the target by None."
+            )
+
+    def _refuse_masked(self, y, encode):
+        """Refuse masks where there is no target: in `partial_fit` and `y_val`."""
+        if y is None:
+            return
+        names = (
+            "_given_classes",
+            *(["classes_"] if encode == self._encode_again else []),
+        )
+        known = [getattr(self, name, None) for name in names]
+        classes = next((c for c in known if c is not None), None)
+        rows = np.flatnonzero(self._find_masked(y, classes))
+        if len(rows):
+            name = "`y_val`" if "_given_X" in vars(self) else "`y` of `partial_fit`"
+            raise ValueError(
+                f"{name} must hold a label for each sample. Got a masked one, or NaN, "
+                f"for {_list(rows)}: leave them out; `fit` takes samples of the target."
+            )
 
     def _target_samples(self):
         """Return the target samples, in an order that does not depend on that of X."""
@@ -325,18 +371,34 @@ class DomainAdaptedEstimator:
         adds = self.method not in ("none", *SOURCE_FREE)
         return super()._is_solved() and not adds
 
+    def _phases(self, max_epochs):
+        """Plan them, and remember which share of the training each one is."""
+        phases = super()._phases(max_epochs)
+        ends = np.cumsum([0, *(n for _, n in phases)]) / max_epochs
+        spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        self._spans = dict(zip((b for b, _ in phases), spans, strict=True))
+        return phases
+
     def _objective(self, network, target):
         if self.method in ("none", *SOURCE_FREE):
             return None
-        samples, seed = self._target_samples(), self._seed()
+        samples = self._target_samples()
         activations, views = self._target_activations(samples, target)
-        n_features = network.features(activations[[0]], 1).shape[1]
+        if "_function" not in vars(self):  # one for all phases
+            n_features = network.features(activations[[0]], 1).shape[1]
+            self._function = self._make_function(n_features)
+        return Objective(
+            self._function,
+            views,
+            weight=self.adaptation_weight,
+            seed=self._seed(),
+            span=getattr(self, "_spans", {}).get(target.boundary, (0.0, 1.0)),
+        )
+
+    def _make_function(self, n_features):
         confidence = getattr(self, "confidence", None)
-        with seeded(seed):
-            function = make_function(
-                self.method, n_features, self._n_outputs, confidence
-            )
-        return Objective(function, views, weight=self.adaptation_weight, seed=seed)
+        with seeded(self._seed()):
+            return make_function(self.method, n_features, self._n_outputs, confidence)
 
     def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
         super()._train(suffix, samples, y, weight, validation, max_epochs)
@@ -449,6 +511,12 @@ class DomainAdaptedEstimator:
                 "Got a fit with another `lr`: give a number, or fit with lr='auto'."
             )
         return dataclasses.replace(recipe, lr=self.lr_)
+
+
+def _list(rows):
+    """Name some samples in a message."""
+    some = ", ".join(map(str, rows[:5].tolist()))
+    return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}, ...)"
 
 
 def _check_distinct(samples):

@@ -69,8 +69,9 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
 
     Notes
     -----
-    Masked labels are -1, as skada has them, None and NaN. -1 is a class where there are
-    labels below it, or fewer than two others.
+    Masked labels are -1, as skada has them, None and NaN. -1 is a class where another
+    label is None or NaN, where there are labels below it, or fewer than two others.
+    Among texts it is a mask, and so is a row of -1 of independent labels.
 
     ``history_`` has what the method minimised in the column ``objective``.
 
@@ -270,5 +271,5 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         """
         return super().decision_function(X)
 
-    def _find_masked(self, y):
-        return masked_classes(y)
+    def _find_masked(self, y, classes=None):
+        return masked_classes(y, classes)

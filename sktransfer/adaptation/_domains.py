@@ -5,7 +5,13 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-__all__ = ["find_targets", "hide_targets", "masked_classes", "masked_numbers"]
+__all__ = [
+    "find_masked_sources",
+    "find_targets",
+    "hide_targets",
+    "masked_classes",
+    "masked_numbers",
+]
 
 _MASK = -1  # of classes, as skada has it
 
@@ -48,14 +54,14 @@ def _count(y):
 
 
 def _check_domain(sample_domain, n_samples):
-    domain = np.asarray(sample_domain)
+    domain = _as_numbers(np.asarray(sample_domain))
     if domain.ndim == 0:
         domain = np.full(n_samples, domain)
     is_number = domain.dtype.kind in "iuf"
     if not is_number or domain.ndim != 1 or not (abs(domain) > 0).all():
         raise ValueError(
             "`sample_domain` must hold a number for each sample, positive for source "
-            f"domains and negative for target domains. Got {sample_domain!r}."
+            f"domains and negative for target domains. Got {_what_is_wrong(domain)}."
         )
     if len(domain) != n_samples:
         raise ValueError(
@@ -65,14 +71,34 @@ def _check_domain(sample_domain, n_samples):
     return domain
 
 
-def masked_classes(y):
+def _as_numbers(values):
+    """Return objects that all are numbers as such, and anything else as it is."""
+    if values.dtype.kind != "O" or not all(isinstance(v, Real) for v in values.flat):
+        return values
+    return values.astype(np.float64)
+
+
+def _what_is_wrong(domain):
+    """Say in a few words why these are no domains."""
+    if domain.ndim != 1:
+        return f"shape {domain.shape}"
+    is_number = [isinstance(v, Real) and abs(v) > 0 for v in domain.tolist()]
+    row = is_number.index(False) if False in is_number else 0
+    return f"{domain.tolist()[row]!r} for sample {row}"
+
+
+def masked_classes(y, classes=None):
     """Find the labels that are masked: -1, None or NaN.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Where labels below -1 or fewer than two other classes are left, -1 is a class.
-        Of independent labels, rows are masked whose entries all are.
+        -1 is a class where another label is None or NaN, labels below -1 are left, or
+        fewer than two other classes. Among texts it never is, and the text "-1", which
+        NumPy makes of it, is masked likewise unless all texts are numbers. Of
+        independent labels, rows are masked whose entries all are, and -1 is no class.
+    classes : array-like, default=None
+        All classes, if they are known: then -1 is masked unless it is one of them.
 
     Returns
     -------
@@ -82,22 +108,77 @@ def masked_classes(y):
         return np.zeros(y.shape[0], dtype=bool)
     values = _as_objects(y)
     missing = pd.isna(values)
-    if values.dtype.kind in "iufO":
-        present = ~missing
-        missing[present] = _is_minus_one(values[present])
+    present = ~missing
+    is_minus_one = np.zeros(values.shape, dtype=bool)
+    is_minus_one[present] = [_is_mask(label) for label in values[present].tolist()]
+    if not is_minus_one.any() or _are_rows(values):
+        return _whole_rows(missing | is_minus_one)
+    labels = values[present].tolist()
+    if _may_be_masked(labels, bool(missing.any()), classes):
+        missing |= is_minus_one
     return _whole_rows(missing)
+
+
+def _are_rows(values):
+    return values.ndim == 2 and values.shape[1] > 1
 
 
 def _whole_rows(missing):
     return missing.all(axis=tuple(range(1, missing.ndim)))
 
 
-def _is_minus_one(labels):
-    """Find -1 where it can be no class."""
-    if labels.dtype.kind == "O" and not all(isinstance(v, Real) for v in labels):
-        return np.zeros(labels.shape, dtype=bool)
-    classes = np.unique(labels)
-    return (labels == _MASK) & (len(classes) > 2 and classes[0] == _MASK)
+def _is_mask(label):
+    if isinstance(label, str):
+        return label == str(_MASK)
+    return isinstance(label, Real) and label == _MASK
+
+
+def _may_be_masked(labels, has_missing, classes):
+    """Whether -1, which is among the labels, can be no class."""
+    others = {label for label in labels if not _is_mask(label)}
+    has_text = any(isinstance(label, str) for label in others)
+    if has_text and not all(isinstance(label, str) for label in labels):
+        return True  # a number among texts
+    if classes is not None:
+        return not any(map(_is_mask, np.asarray(classes).tolist()))
+    if has_missing or len(others) < 2:
+        return False
+    if has_text:
+        return not all(map(_is_number, others))
+    return all(isinstance(v, Real) for v in others) and min(others) > _MASK
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def find_masked_sources(y, is_target, find_masked):
+    """Find the samples of source domains whose label is masked.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples, ...)
+        Of targets, it is looked at which labels are None or NaN alone.
+    is_target : ndarray of shape (n_samples,), bool
+        Not all.
+    find_masked : callable
+        From y to a mask of the labels that are missing.
+
+    Returns
+    -------
+    ndarray of shape (n_masked,), int
+        Indices of samples.
+    """
+    if hasattr(y, "toarray"):
+        return np.array([], dtype=int)
+    values = np.array(_as_objects(y))
+    known = is_target & ~_whole_rows(pd.isna(values))
+    values[known] = values[np.flatnonzero(~is_target)[0]]
+    return np.flatnonzero(find_masked(values) & ~is_target)
 
 
 def masked_numbers(y):

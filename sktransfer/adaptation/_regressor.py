@@ -164,5 +164,5 @@ default="squared_error"
         self.method = method
         self.adaptation_weight = adaptation_weight
 
-    def _find_masked(self, y):
+    def _find_masked(self, y, classes=None):
         return masked_numbers(y)

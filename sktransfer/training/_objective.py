@@ -38,14 +38,18 @@ class Objective(nn.Module):
         What the function is multiplied by.
     seed : int, default=0
         Of the others that go with each batch.
+    span : (float, float), default=(0.0, 1.0)
+        Where a training that is a part of a whole one begins and ends in it; progress
+        is that of the whole.
     """
 
-    def __init__(self, function, others=None, *, weight=1.0, seed=0):
+    def __init__(self, function, others=None, *, weight=1.0, seed=0, span=(0.0, 1.0)):
         super().__init__()
         self.function = function
         self.others = others
         self.weight = weight
         self.seed = seed
+        self.span = span
 
     def draw(self, size, number):
         """Draw others to go with a batch.
@@ -80,14 +84,15 @@ class Objective(nn.Module):
         others : torch.Tensor of shape (m, ...) or None
             Likewise. All go through the network at once.
         progress : float
-            In [0, 1).
+            Of this training, in [0, 1).
 
         Returns
         -------
         scores : torch.Tensor of shape (n, n_outputs)
         added : torch.Tensor of shape ()
         """
-        n = len(z)
+        n, (begin, end) = len(z), self.span
+        progress = begin + (end - begin) * progress
         features = network.describe(z if others is None else torch.cat([z, others]))
         scores = network.head(features)
         own, rest = Seen(features[:n], scores[:n]), None

@@ -186,6 +186,36 @@ def test_methods_with_other_ways_to_train(method, settings):
     assert np.isfinite(outputs(model)).all()
 
 
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_phases_share_what_is_minimised(make, monkeypatch):
+    functions, progress = [], []
+
+    class Record(nn.Module):
+        def forward(self, own, others, share):
+            progress.append(share)
+            return own.scores.sum() * 0
+
+    def record(*args):
+        functions.append(Record())
+        return functions[-1]
+
+    monkeypatch.setattr("sktransfer.adaptation._adapted.make_function", record)
+    settings = {"unfreeze_every": 1, "freeze": "none", "max_epochs": 4}
+    model = make("dann", **settings).fit(ROWS, MASKED if make is classifier else INK)
+    assert len(functions) == 1
+    n = len(progress)
+    np.testing.assert_allclose(progress, np.arange(n) / n)
+    assert not {"_function", "_spans"} & {*vars(model)}
+
+
+def test_interrupted_phases_go_on_with_the_same_discriminator(tmp_path):
+    settings = {"unfreeze_every": 2, "freeze": "none", "max_epochs": 6}
+    whole = classifier("dann", **settings).fit(ROWS, MASKED)
+    model = classifier("dann", checkpoint=tmp_path, **settings)
+    resumed, _ = interrupt_and_resume(model, ROWS, MASKED)
+    np.testing.assert_array_equal(outputs(resumed), outputs(whole))
+
+
 def test_several_domains_of_each_kind():
     domain = np.concatenate([np.tile([1, 3], N // 2), np.tile([-1, -9], N // 2)])
     found = classifier("coral").fit(ROWS, MASKED, sample_domain=domain)
@@ -377,6 +407,60 @@ def test_no_target(method):
     message = rf"`method='{method}'` needs target samples in `fit`\. Got none: give"
     with pytest.raises(ValueError, match=message):
         classifier(method).fit(SOURCE, Y)
+
+
+@pytest.mark.parametrize("bad", [-1, None])
+def test_source_whose_label_is_masked(bad):
+    y = MASKED.astype(object)
+    y[3] = bad
+    message = r"must have a label\. Got a masked one for sample 3: leave them out, or"
+    with pytest.raises(ValueError, match=message):
+        classifier("mmd").fit(ROWS, y, sample_domain=DOMAIN)
+
+
+def test_numbers_of_the_source_that_are_masked():
+    y = INK.copy()
+    y[[3, 5]] = np.nan
+    message = r"must have a label\. Got a masked one for 2 samples \(3, 5, \.\.\.\)"
+    with pytest.raises(ValueError, match=message):
+        regressor("mmd").fit(ROWS, y, sample_domain=DOMAIN)
+
+
+@pytest.mark.parametrize("domain", [None, DOMAIN])
+def test_minus_one_is_a_class_beside_none(domain):
+    y = np.concatenate([Y - 1, np.full(N, None)])
+    model = classifier("mmd").fit(ROWS, y, sample_domain=domain)
+    assert model.classes_.tolist() == [-1, 0, 1]
+    expected = classifier("mmd").fit(ROWS, MASKED)
+    np.testing.assert_array_equal(outputs(model), outputs(expected))
+
+
+@pytest.mark.parametrize("kind", [object, str])
+def test_minus_one_among_texts_is_a_mask(kind):
+    names = np.array(["a", "b", "c"])[Y].tolist()
+    model = classifier("mmd").fit(ROWS, np.array([*names, *([-1] * N)], dtype=kind))
+    assert model.classes_.tolist() == ["a", "b", "c"]
+
+
+def test_parts_have_no_masks():
+    message = r"^`y` of `partial_fit` must hold a label for each sample\. Got a masked"
+    with pytest.raises(ValueError, match=message):
+        classifier("none").partial_fit(ROWS, MASKED)
+    model = classifier("none").partial_fit(SOURCE, Y)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(SOURCE[:2], [0, -1])
+    with pytest.raises(ValueError, match="NaN"):
+        regressor("none").partial_fit(ROWS, INK)
+    model = classifier("none").partial_fit(SOURCE, Y - 1, classes=[-1, 0, 1])
+    assert len(model.partial_fit(SOURCE, Y - 1).history_) == 2
+
+
+def test_samples_to_validate_on_have_no_masks():
+    message = r"^`y_val` must hold a label for each sample\. Got a masked one, or NaN, "
+    with pytest.raises(ValueError, match=message):
+        classifier("mmd").fit(ROWS, MASKED, X_val=ROWS, y_val=MASKED)
+    model = classifier("mmd").fit(ROWS, MASKED, X_val=NEW, y_val=Y_NEW)
+    assert "valid_loss" in model.history_
 
 
 def test_no_source():

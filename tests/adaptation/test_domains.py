@@ -4,6 +4,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from sktransfer.adaptation._domains import (
+    find_masked_sources,
     find_targets,
     hide_targets,
     masked_classes,
@@ -23,7 +24,14 @@ NAN = float("nan")
         (np.array(["cat", None, "dog"], dtype=object), [0, 1, 0]),
         (pd.Series(["cat", pd.NA, "dog"], dtype="string"), [0, 1, 0]),
         (pd.Series([1, 2, -1]), [0, 0, 1]),
-        (np.array([1, 2, -1, None], dtype=object), [0, 0, 1, 1]),
+        (np.array([1, 2, -1, None], dtype=object), [0, 0, 0, 1]),
+        ([-1, 0, 1, NAN], [0, 0, 0, 1]),
+        (pd.Series([-1, 0, 1, pd.NA], dtype="Int64"), [0, 0, 0, 1]),
+        (np.array(["a", "b", -1], dtype=object), [0, 0, 1]),
+        (["a", "b", -1, None], [0, 0, 1, 1]),
+        (np.array(["a", "b", -1]), [0, 0, 1]),
+        ([[1, 1], [-1, -1]], [0, 1]),
+        ([[1.0, NAN], [-1.0, -1.0], [NAN, NAN]], [0, 1, 1]),
         ([[0, 1], [-1, -1], [1, 1], [-1, 0]], [0, 1, 0, 0]),
         ([[0.0, 1.0], [NAN, NAN]], [0, 1]),
     ],
@@ -36,11 +44,52 @@ def test_masked_classes_finds_masks(y, expected):
 
 @pytest.mark.parametrize(
     "y",
-    [[-1, 1, 1], [-2, -1, 0, 1], [0, 1, 2], ["-1", "a", "b"], [True, False], []],
+    [
+        [-1, 1, 1],
+        [-2, -1, 0, 1],
+        [0, 1, 2],
+        [[-1], [1], [1]],
+        ["-1", "0", "1"],
+        ["-1", "a"],
+        [True, False],
+        [],
+    ],
     ids=str,
 )
 def test_masked_classes_leaves_classes_alone(y):
     assert not masked_classes(y).any()
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "expected"),
+    [
+        ([0, -1], [0, 1, 2], [0, 1]),
+        ([-1, 0, 1], [-1, 0, 1], [0, 0, 0]),
+        ([0, NAN], [0, 1], [0, 1]),
+        (["a", "-1"], ["a", "b"], [0, 1]),
+    ],
+    ids=str,
+)
+def test_masked_classes_goes_by_classes_that_are_known(y, classes, expected):
+    assert masked_classes(y, classes).tolist() == [bool(e) for e in expected]
+
+
+@pytest.mark.parametrize(
+    ("y", "domain", "expected"),
+    [
+        ([0, 0, -1, 2], [1, 1, 1, -1], []),  # one of two classes
+        ([0, 1, -1, 2, -1], [1, 1, 1, 1, -1], [2]),
+        ([-1, 0, 1, None], [1, 1, 1, -1], []),
+        (["a", "b", None, "a"], [1, 1, 1, -1], [2]),
+        ([0, 1, 2, -1], [1, 1, 1, -1], []),
+        ([-1, 1, 0], [1, 1, -1], []),
+        (csr_array(np.eye(3)), [1, 1, -1], []),
+    ],
+    ids=str,
+)
+def test_find_masked_sources(y, domain, expected):
+    is_target = np.array(domain) < 0
+    assert find_masked_sources(y, is_target, masked_classes).tolist() == expected
 
 
 def test_sparse_labels_have_no_masks():
@@ -76,6 +125,20 @@ def test_domains_that_are_no_such_numbers_are_refused(domain):
     rule = "`sample_domain` must hold a number for each sample, positive for source "
     with pytest.raises(ValueError, match=rule + "domains and negative.* Got "):
         find_targets([0, 1, 2], domain, masked_classes)
+
+
+@pytest.mark.parametrize("kind", [object, "Int64", float])
+def test_domains_of_other_kinds(kind):
+    domain = pd.Series([1, 2, -1], dtype=kind)
+    assert find_targets([0, 1, 2], domain, masked_classes).tolist() == [0, 0, 1]
+
+
+def test_error_names_the_domain_that_is_wrong():
+    domain = np.where(np.arange(5000) == 4000, 0, 1)
+    with pytest.raises(ValueError, match=r" Got 0 for sample 4000\.$"):
+        find_targets(np.arange(5000), domain, masked_classes)
+    with pytest.raises(ValueError, match=r" Got shape \(2, 1\)\.$"):
+        find_targets([0, 1], [[1], [2]], masked_classes)
 
 
 def test_domains_of_another_number_of_samples_are_refused():
