@@ -374,6 +374,8 @@ class DomainAdaptedEstimator:
     def _phases(self, max_epochs):
         """Plan them, and remember which share of the training each one is."""
         phases = super()._phases(max_epochs)
+        if "_given_X" not in vars(self):
+            return phases
         ends = np.cumsum([0, *(n for _, n in phases)]) / max_epochs
         spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
         self._spans = dict(zip((b for b, _ in phases), spans, strict=True))
@@ -516,7 +518,8 @@ class DomainAdaptedEstimator:
 def _list(rows):
     """Name some samples in a message."""
     some = ", ".join(map(str, rows[:5].tolist()))
-    return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}, ...)"
+    more = ", ..." if len(rows) > 5 else ""
+    return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}{more})"
 
 
 def _check_distinct(samples):
