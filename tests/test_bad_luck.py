@@ -103,7 +103,7 @@ def state():
         "numpy": np.random.get_state()[1].tobytes(),
         "torch": torch.get_rng_state().numpy().tobytes(),
         "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
-        "blas threads": threadpoolctl.threadpool_info(),
+        "blas threads": sorted(map(str, threadpoolctl.threadpool_info())),
         "threads": threading.enumerate(),
         "warnings": list(warnings.filters),
         "dtype": torch.get_default_dtype(),
