@@ -363,6 +363,9 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
             return float(((scores > 0) == (y > 0)).float().mean())
         return float((scores.argmax(dim=1) == y).float().mean())
 
+    def _say(self, quality):
+        return f"{quality:.0%} right"
+
     def _check_depth(self, samples, y):
         if not self._multilabel:
             check_depth(self, samples, y, lda_predictions)

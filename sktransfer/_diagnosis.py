@@ -33,7 +33,7 @@ class Look(NamedTuple):
     features : ndarray of shape (n, d)
         What the head sees.
     quality : float
-        Accuracy, or R² of numbers.
+        Accuracy; of numbers, the share of the loss of the best constant that is gone.
     """
 
     features: np.ndarray
@@ -100,7 +100,7 @@ def _centred(F):
     return np.where(np.abs(away).max() > 1e-6 * np.abs(F).max(), away, 0.0)
 
 
-def check_drift(before, after, moved, lr):
+def check_drift(before, after, moved, lr, say):
     """Warn where training has undone the features that it began with.
 
     Parameters
@@ -110,6 +110,8 @@ def check_drift(before, after, moved, lr):
     moved : float
         The drift.
     lr : float or "auto"
+    say : callable
+        From a quality to words.
 
     Warns
     -----
@@ -119,10 +121,10 @@ def check_drift(before, after, moved, lr):
     if few or moved < _UNLIKE or before.quality - after.quality < _WORSE:
         return
     warnings.warn(
-        f"The training undid the pretrained features: of {len(before.features)} "
-        f"training samples, {before.quality:.0%} were right with the probe that it "
-        f"began with and {after.quality:.0%} are now, and the features have moved by "
-        f"{moved:.2f} of 1. Take a lower `lr` (it is {lr}; lr='auto' finds one) or "
+        f"The training undid the pretrained features: {say(before.quality)} on "
+        f"{len(before.features)} training samples with the probe that it began with, "
+        f"{say(after.quality)} now, and the features have moved by {moved:.2f} of 1. "
+        f"Take a lower `lr` (it is {lr}; lr='auto' finds one) or "
         "`backbone_lr_ratio`, or freeze more with `freeze`.",
         TransferWarning,
         stacklevel=7,
@@ -155,9 +157,10 @@ def check_overfitting(estimator, network, trained, validation, history):
     )
     if on_training - on_others < _GAP + 1 / np.sqrt(min(n, 256)):
         return
+    say = estimator._say
     warnings.warn(
-        f"The training overfits: {on_training:.0%} on training samples, "
-        f"{on_others:.0%} on {n} of validation, whose loss has risen from "
+        f"The training overfits: {say(on_training)} on training samples, "
+        f"{say(on_others)} on {n} of validation, whose loss has risen from "
         f"{min(losses):.3g} to {losses[-1]:.3g}. Set `early_stopping=True`, freeze "
         "more with `freeze`, set `augment`, or raise `dropout`, `weight_decay` or "
         "`l2_sp`.",

@@ -151,7 +151,8 @@ ATTRIBUTES = """\
         Where the backbone comes from, its licence, and what was trained on top.
     feature_drift_ : float
         How far training moved the features of a few samples, from 0 to 1: one less
-        their linear centred kernel alignment.
+        their linear centred kernel alignment. Of the first training, gone once another
+        one goes on.
     forgetting_ : float
         Share of crops of two photographs that the network with the classifier that it
         was pretrained with labels otherwise now; what is left of that task is one less

@@ -16,7 +16,7 @@ from sktransfer._base import as_array, undone_on_error
 from sktransfer._boundary import BoundaryEstimator
 from sktransfer._diagnosis import check_drift, check_overfitting, drift, look
 from sktransfer._forgetting import measure_forgetting
-from sktransfer._trained import describe_fit
+from sktransfer._trained import describe_fit, describe_more
 from sktransfer.activations import (
     FixedViews,
     Target,
@@ -327,7 +327,7 @@ class FineTunedEstimator(BoundaryEstimator):
             recipe = dataclasses.replace(recipe, max_epochs=n_epochs)
             net = self._train_phase(network, data, recipe, validation, target, saver)
             rows += net.history.to_list()
-        self._diagnose(before, network, (held, y), validation, rows)
+        self._diagnose(before, network, (held, y), validation, target, rows)
         if phases[-1][0] != self.boundary_:  # the epochs ended before
             network = self._network(self._target, suffix, head)
             net = restore_net(network, rows, self._nonlinearity())
@@ -336,15 +336,15 @@ class FineTunedEstimator(BoundaryEstimator):
         for saver in filter(None, savers):
             saver.remove()
 
-    def _diagnose(self, before, network, trained, validation, history):
+    def _diagnose(self, before, network, trained, validation, target, history):
         """Warn of what figures show to be wrong; sets ``feature_drift_``."""
         after = look(self, network, *trained)
         self.feature_drift_ = drift(before.features, after.features)
         if len(history) > 1 and self._starts_from_probe():
-            check_drift(before, after, self.feature_drift_, self.lr)
+            check_drift(before, after, self.feature_drift_, self.lr, self._say)
         if validation is not None and not self.early_stopping:
             samples, y, _ = validation
-            held = self._activations(samples, self._target), self._to_tensor(y)
+            held = self._activations(samples, target), self._to_tensor(y)
             check_overfitting(self, network, trained, held, history)
 
     def _check_depth(self, samples, y):
@@ -536,6 +536,7 @@ class FineTunedEstimator(BoundaryEstimator):
         check_is_fitted(self)
         self._n_epochs_before = len(self.history_)
         self._forgetting = None
+        vars(self).pop("feature_drift_", None)  # of the first training alone
         samples = self._samples(X)
         train_on = self._merge(samples, y, sample_weight, self._encode_again)
         self._pretrained = self.backbone_.owner(self.boundary_)
@@ -559,7 +560,7 @@ class FineTunedEstimator(BoundaryEstimator):
         self.history_ = _table([*rows, *self.net_.history.to_list()])
         self.module_.eval()
         del self._pretrained
-        self._add_to_card(**describe_fit(self, samples))
+        self._add_to_card(**describe_more(self, samples))
         return self
 
 

@@ -268,9 +268,21 @@ default="squared_error"
         return torch.from_numpy((y - self._mean) / self._scale).float()
 
     def _quality(self, scores, y):
-        """Return R² of scores of standardised targets, over all (float)."""
-        varied = (y - y.mean(dim=0)).square().sum()
-        return float(1 - (scores - y).square().sum() / varied) if varied else 0.0
+        """Return the share of the loss of the best constants that is gone (float)."""
+        loss, n = self._loss(), len(y)
+        least = torch.zeros(())
+        for column in y.T:  # the mean or one of the targets is the best constant
+            constants = torch.cat([column.mean()[None], column])
+            pairs = (
+                constants.repeat_interleave(n)[:, None],
+                column.repeat(n + 1)[:, None],
+            )
+            least = least + loss(*pairs).reshape(n + 1, n).mean(dim=1).min()
+        least = least / y.shape[1]
+        return float(1 - loss(scores, y).mean() / least) if least > 0 else 0.0
+
+    def _say(self, quality):
+        return f"{quality:.2f} of the loss explained"
 
     def _loss(self):
         return RegressionLoss(self.loss, self.quantile)

@@ -1,6 +1,6 @@
 """What was trained on top of a backbone, for the model card."""
 
-__all__ = ["describe_fit", "strategy_of"]
+__all__ = ["describe_fit", "describe_more", "strategy_of"]
 
 
 def describe_fit(estimator, samples):
@@ -21,6 +21,22 @@ def describe_fit(estimator, samples):
         "boundary": estimator.boundary_,
         "epochs": len(estimator.history_),
     }
+
+
+def describe_more(estimator, samples):
+    """Say what was trained by an estimator that went on (dict).
+
+    Parameters
+    ----------
+    estimator : FineTunedEstimator
+        Its card tells of the trainings before.
+    samples : Samples or VectorSamples
+        Of the last training.
+    """
+    before = estimator._card["trained"]
+    later = before.get("samples_later", 0) + len(samples)
+    described = describe_fit(estimator, samples)
+    return {**described, "samples": before["samples"], "samples_later": later}
 
 
 def strategy_of(estimator):

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sktransfer import FineTunedClassifier
+from sktransfer import FineTunedClassifier, FineTunedRegressor
 from sktransfer._diagnosis import (
     Look,
     check_drift,
@@ -19,6 +19,10 @@ from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
 X, Y = DIGITS.images, DIGITS.target
+
+
+def say(quality):
+    return f"{quality:.0%} right"
 
 
 def rotation(d):
@@ -47,14 +51,15 @@ def test_drift_is_that_of_the_definition():
 def test_check_drift_speaks_where_both_figures_show_it():
     features = np.zeros((64, 2))
     before = Look(features, 0.9)
-    with pytest.warns(TransferWarning, match="undid the pretrained features: of 64 "):
-        check_drift(before, Look(features, 0.4), 0.8, 0.1)
+    text = "undid the pretrained features: 90% right on 64 "
+    with pytest.warns(TransferWarning, match=text):
+        check_drift(before, Look(features, 0.4), 0.8, 0.1, say)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_drift(before, Look(features, 0.4), 0.3, 0.1)  # it moved little
-        check_drift(before, Look(features, 0.88), 0.9, 0.1)  # it got hardly worse
+        check_drift(before, Look(features, 0.4), 0.3, 0.1, say)  # it moved little
+        check_drift(before, Look(features, 0.88), 0.9, 0.1, say)  # it got hardly worse
         few = Look(features[:31], 0.9), Look(features[:31], 0.2)
-        check_drift(*few, 0.9, 0.1)
+        check_drift(*few, 0.9, 0.1, say)
 
 
 def test_fit_with_a_rate_that_undoes_the_features_says_so():
@@ -97,7 +102,7 @@ def quality(scores, y):
 
 
 ESTIMATOR = SimpleNamespace(
-    _runtime=lambda: SimpleNamespace(batch_size=8), _quality=quality
+    _runtime=lambda: SimpleNamespace(batch_size=8), _quality=quality, _say=say
 )
 
 
@@ -118,8 +123,8 @@ def test_look_takes_samples_evenly():
 def test_check_overfitting_speaks_where_all_figures_show_it():
     rising = [{"valid_loss": v} for v in (1.0, 0.8, 1.5)]
     text = (
-        "The training overfits: 100% on training samples, 60% on 100 of validation, "
-        "whose loss has risen from 0.8 to 1.5. Set `early_stopping=True`"
+        "The training overfits: 100% right on training samples, 60% right on 100 of "
+        "validation, whose loss has risen from 0.8 to 1.5. Set `early_stopping=True`"
     )
     with pytest.warns(TransferWarning, match=text):
         check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), rising)
@@ -150,3 +155,69 @@ def test_depth_that_is_not_too_deep_is_silent():
             image_size=32, max_epochs=1, random_state=0, **settings
         )
         model.fit(X[:500], Y[:500])
+
+
+def rows_of_noise(n, seed):
+    rng = np.random.RandomState(seed)
+    rows = rng.normal(size=(n, 5)).astype(np.float32)
+    return rows, rng.randint(0, 2, n)
+
+
+def stages_of_several_widths():
+    sizes = zip((5, 12, 8, 6), (12, 8, 6, 4), strict=True)
+    return nn.Sequential(*(nn.Linear(*pair) for pair in sizes))
+
+
+def test_gradual_unfreezing_that_ends_early_is_looked_at_where_it_is():
+    (rows, y), (new, y_new) = rows_of_noise(40, 0), rows_of_noise(60, 1)
+    model = FineTunedClassifier(
+        stages_of_several_widths,
+        freeze="none",
+        unfreeze_every=1,
+        max_epochs=2,
+        lr=2.0,
+        random_state=0,
+    )
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        model.fit(rows, y, X_val=new, y_val=y_new)
+    losses = model.history_["valid_loss"]
+    assert losses.iloc[-1] > 1.2 * losses.min()  # so that it is looked at
+    assert model.predict(new).shape == (60,)
+
+
+def test_upper_quantile_is_no_damage():
+    rng = np.random.RandomState(0)
+    rows = rng.normal(size=(200, 5)).astype(np.float32)
+    y = rows[:, 0] + rng.normal(size=200)
+    model = FineTunedRegressor(
+        stages_of_several_widths,
+        freeze="none",
+        loss="quantile",
+        quantile=0.99,
+        max_epochs=40,
+        lr=0.01,
+        random_state=0,
+    ).fit(rows, y)
+    assert np.mean(y <= model.predict(rows)) > 0.9
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
+def test_quality_of_numbers_is_the_share_of_the_loss_that_is_gone(loss):
+    y = torch.tensor([[0.0, 1.0], [0.0, 3.0], [6.0, 5.0]])
+    model = FineTunedRegressor(loss=loss)
+    best = y.mean(dim=0) if loss == "squared_error" else y.median(dim=0).values
+    assert model._quality(best.expand(3, 2), y) == pytest.approx(0, abs=1e-6)
+    assert model._quality(y, y) == 1
+    assert model._quality((y + best) / 2, y) == pytest.approx(
+        0.75 if loss == "squared_error" else 0.5
+    )
+
+
+def test_drift_is_of_the_first_training():
+    rows, y = rows_of_noise(40, 0)
+    model = FineTunedClassifier(stages_of_several_widths, freeze=1, random_state=0)
+    assert model.fit(rows, y).feature_drift_ > 0
+    assert not hasattr(model.partial_fit(rows, y), "feature_drift_")
+    trained = model.model_card_.to_dict()["trained"]
+    assert trained["samples"] == 40 and trained["samples_later"] == 40

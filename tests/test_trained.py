@@ -29,6 +29,7 @@ def test_partial_fit_counts_epochs():
     model = FineTunedRegressor(freeze=8, image_size=32, lr=1e-5, random_state=0)
     model.partial_fit(X, y).partial_fit(X[:4], y[:4])
     trained = model.model_card_.trained
-    assert (trained["epochs"], trained["samples"]) == (2, 4)
+    assert (trained["epochs"], trained["samples"]) == (2, 8)
+    assert trained["samples_later"] == 4
     assert trained["estimator"] == "FineTunedRegressor"
     assert "classes" not in trained

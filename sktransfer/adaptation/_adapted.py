@@ -131,6 +131,7 @@ class DomainAdaptedEstimator:
             super().fit(X, y, sample_weight, **val)
             if self.method in SOURCE_FREE and len(self._target_rows):
                 self._adapt(self._target_samples())
+            self._tell_card(len(self._target_rows))
         finally:
             for name in _IN_FIT:
                 vars(self).pop(name, None)
@@ -169,7 +170,9 @@ class DomainAdaptedEstimator:
         self._check_classes()
         self._check_stages_for_adapt()
         self._check_unchanged("in `adapt`", "`fit` again")
-        self._adapt(_in_order(self._samples(X)))
+        samples = _in_order(self._samples(X))
+        self._adapt(samples)
+        self._tell_card(len(samples))
         return self
 
     def predict(self, X, *, sample_domain=None, allow_source=False):
@@ -209,6 +212,12 @@ class DomainAdaptedEstimator:
         float
         """
         return super().score(X, y, sample_weight)
+
+    def _tell_card(self, n_samples):
+        """Write into the model card what was adapted, and to how many samples."""
+        adapted = {"method": self.method, "target_samples": n_samples}
+        trained = {**self._card["trained"], **adapted}
+        self._card = {**self._card, "trained": trained}
 
     # Source and target
 
@@ -441,6 +450,8 @@ class DomainAdaptedEstimator:
         if self.method == "adabn":
             _check_distinct(samples)
         network = self.module_.network
+        self._forgetting = None
+        vars(self).pop("feature_drift_", None)
         self._pretrained = self.backbone_.owner(self.boundary_)
         activations, views = self._target_activations(samples, self._target)
         with put_back_on_error(network):

@@ -258,12 +258,16 @@ random_state, verbose
         costs = [costs[backbone.boundary(depth)] for depth in depths]
         # Samples of one class tell little of the others.
         similarity = self.figures_["similarity"]
+        counted = max(2, round(n * balance))
         wanted, why = choose_level(
-            max(2, round(n * balance)),
+            counted,
             similarity=similarity if np.isfinite(similarity) else None,
             probes=probes,
             rules=_RULES[self.rules],
         )
+        if counted != n:
+            uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
+            why = why.replace(f"{counted:,} samples", uneven, 1)
         seconds = [cost.seconds(n, self.max_epochs) for cost in costs]
         refused = [self._refusal(*pair) for pair in zip(costs, seconds, strict=True)]
         affordable = [i for i in range(wanted, len(LEVELS)) if not refused[i]]

@@ -173,9 +173,9 @@ default="knn"
             defined for the targets.
         """
         self._validate_params()
-        names = self._check_backbones()
+        names, seed = self._check_backbones(), spawn_seed(self.random_state)
         tables = [
-            self._score_backbone(given, name, X, y)
+            self._score_backbone(given, name, X, y, seed)
             for given, name in zip(self.backbones, names, strict=True)
         ]
         if not any(tables):
@@ -213,13 +213,12 @@ default="knn"
             names.append(f"{name} #{same + 1}" if same else name)
         return names
 
-    def _score_backbone(self, given, name, X, y):
+    def _score_backbone(self, given, name, X, y, seed):
         """Return the rows of a backbone (list of dict); none without a classifier."""
         began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
         reader.tell_columns(self)
         y, regression = read_targets(reader, y, self.task)
-        seed = spawn_seed(self.random_state)
         labels = None if regression else y
         rows = choose_samples(len(y), self.max_samples, labels, seed)
         score, stages = self._scoring(reader, regression)

@@ -126,8 +126,9 @@ def choose_samples(n_samples, most, y=None, random_state=None):
     n_samples : int
     most : int or None
         How many at most; None for all.
-    y : ndarray of shape (n_samples,), default=None
-        Labels; each class keeps two samples at least where it has them.
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels), default=None
+        Labels; each class keeps two samples at least where it has them. Independent
+        labels are not looked at.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -138,7 +139,7 @@ def choose_samples(n_samples, most, y=None, random_state=None):
     if most is None or n_samples <= most:
         return np.arange(n_samples)
     shuffled = check_random_state(random_state).permutation(n_samples)
-    if y is None:
+    if y is None or np.ndim(y) > 1:
         return np.sort(shuffled[:most])
     codes = np.unique(y, return_inverse=True)[1][shuffled]
     # The k-th of m samples of a class comes at (k + 1/2) / m; two come first.

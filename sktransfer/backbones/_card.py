@@ -198,7 +198,7 @@ def model_card(backbone):
         name=backbone.name,
         source=_source(backbone),
         architecture=_architecture(backbone),
-        weights="random" if is_random else backbone.weights or NOT_STATED,
+        weights="random" if is_random else _name_of_weights(backbone.weights),
         training_data="none" if is_random else _training_data(backbone),
         licence="none" if is_random else stated_licence(_licence(backbone)),
         citation=paper_of(backbone.name) or NOT_STATED,
@@ -255,7 +255,17 @@ def _architecture(backbone):
 
 def _is_file(weights):
     """Whether weights came from a file of the user's."""
-    return weights is not None and os.path.splitext(weights)[1] in _ENDINGS
+    if weights is None:
+        return False
+    folder, name = os.path.split(weights)
+    return bool(folder) or os.path.splitext(name)[1] in _ENDINGS
+
+
+def _name_of_weights(weights):
+    """Return the name of weights; of a file without its folder."""
+    if _is_file(weights):
+        return os.path.basename(weights)
+    return weights or NOT_STATED
 
 
 def _source(backbone):

@@ -27,7 +27,7 @@ def in_span(features):
     return U * s
 
 
-def shrunk_covariance(residuals, n_features):
+def shrunk_covariance(residuals, n_features, total=0.0):
     """Return a covariance as Ledoit and Wolf shrink it, and the shrinkage.
 
     Parameters
@@ -36,6 +36,8 @@ def shrunk_covariance(residuals, n_features):
         Deviations from the mean in their span.
     n_features : int
         Number of features, of which k span the residuals.
+    total : float, default=0.0
+        Variance of the features, of which a trillionth is the least that is left.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def shrunk_covariance(residuals, n_features):
     away = squares - n_features * variance**2
     noise = (np.square(np.square(residuals).sum(axis=1)).mean() - squares) / n
     shrinkage = min(noise / away, 1.0) if away > 0 else 0.0
-    least = _LEAST * variance + np.finfo(float).tiny  # where nothing was shrunk
+    least = _LEAST * max(variance, total) + np.finfo(float).tiny  # if nothing shrank
     S *= 1 - shrinkage
     S[np.diag_indices(k)] += shrinkage * variance + least
     return S, shrinkage
@@ -100,7 +102,8 @@ def lda_predictions(features, codes):
     """
     n_features, F = features.shape[1], in_span(features.astype(np.float64))
     means, counts = class_means(F, codes)
-    covariance, shrinkage = shrunk_covariance(F - means[codes], n_features)
+    total = np.square(F).sum() / len(F) / n_features
+    covariance, shrinkage = shrunk_covariance(F - means[codes], n_features, total)
     Z, M = whiten(F, covariance), whiten(means, covariance)
     distances = _distances_without(Z, M, codes, counts, shrinkage)
     left = np.tile(counts, (len(codes), 1))

@@ -61,9 +61,13 @@ def test_rules_are_those_of_freeze_auto(make_small, digits):
         advisor = TransferAdvisor(make_small(), scoring=None).fit(X[:n], y[:n])
         similarity = advisor.figures_["similarity"]
         balance = advisor.figures_["balance"]
-        level, why = choose_level(round(n * balance), similarity=similarity)
+        counted = round(n * balance)
+        level, why = choose_level(counted, similarity=similarity)
         assert advisor.strategy_ == LEVELS[level].name
-        assert why in advisor.report_["why"].tolist()
+        (taken,) = advisor.report_.loc[advisor.report_["taken"], "why"]
+        uneven = f"{n} samples of uneven classes, as {counted} of even ones"
+        assert counted < n
+        assert taken == why.replace(f"{counted} samples", uneven)
         assert advisor.probes_ is None
 
 

@@ -54,3 +54,8 @@ def test_lda_predictions_are_near_those_of_scikit_learn():
         model = LinearDiscriminantAnalysis(solver="lsqr").fit(X[rest], y[rest])
         expected.append(model.predict(X[[i]])[0])
     assert (lda_predictions(X, y) == expected).mean() > 0.95
+
+
+def test_classes_that_have_collapsed_are_told():
+    features, codes = np.repeat(10.0 * np.eye(3), 5, axis=0), np.repeat(range(3), 5)
+    np.testing.assert_array_equal(lda_predictions(features, codes), codes)
