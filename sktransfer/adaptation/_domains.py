@@ -133,6 +133,10 @@ def _is_mask(label):
     return isinstance(label, Real) and label == _MASK
 
 
+def _is_missing(row):
+    return np.ndim(row) == 0 and (pd.isna(row) or _is_mask(row))
+
+
 def _may_be_masked(labels, has_missing, classes):
     """Whether -1, which is among the labels, can be no class."""
     others = {label for label in labels if not _is_mask(label)}
@@ -201,9 +205,11 @@ def _as_objects(y):
     if hasattr(y, "__array__"):
         return np.asarray(y)
     rows = list(y)
-    if any(np.ndim(row) for row in rows[:1]):
-        return np.asarray(rows)
-    return pd.Series(rows, dtype=object).to_numpy()
+    widths = {len(row) for row in rows if np.ndim(row)}
+    if not widths:
+        return pd.Series(rows, dtype=object).to_numpy()
+    blank = [None] * max(widths)  # what a single mask is short for
+    return np.asarray([blank if _is_missing(row) else row for row in rows])
 
 
 def hide_targets(y, is_target):

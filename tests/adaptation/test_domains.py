@@ -34,6 +34,7 @@ NAN = float("nan")
         ([[1.0, NAN], [-1.0, -1.0], [NAN, NAN]], [0, 1, 1]),
         ([[0, 1], [-1, -1], [1, 1], [-1, 0]], [0, 1, 0, 0]),
         ([[0.0, 1.0], [NAN, NAN]], [0, 1]),
+        ([None, [0, 1], [1, 1], NAN, -1], [1, 0, 0, 1, 1]),
     ],
     ids=str,
 )
@@ -102,6 +103,7 @@ def test_sparse_labels_have_no_masks():
         ([1.5, NAN, -1.0], [False, True, False]),
         (np.array([[1, NAN], [NAN, NAN]]), [False, True]),
         ([1.5, None], [False, True]),
+        ([[1.5, 2.0], None], [False, True]),
     ],
     ids=str,
 )
@@ -158,6 +160,7 @@ def test_target_alone_is_refused(domain):
         (np.array([4, 5, 6]), [5, 5, 6]),
         ([4, 5, 6], [5, 5, 6]),
         ([None, "cat", "dog"], ["cat", "cat", "dog"]),
+        ([None, [1, 0], [1, 1]], [[1, 0], [1, 0], [1, 1]]),
         (np.array([[NAN, NAN], [1, 2], [3, 4]]), [[1, 2], [1, 2], [3, 4]]),
         (csr_array([[1, 1], [0, 1], [1, 0]]), [[0, 1], [0, 1], [1, 0]]),
     ],
