@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
+from skimage import data
 from sklearn.datasets import load_digits, load_sample_images
 from torch import nn
 
@@ -14,14 +15,21 @@ from sktransfer.backbones import load_backbone
 N = 32
 
 
-def photographs():
-    """Crops of scikit-learn's two photographs, of all sizes."""
+def pieces(images, least=0.5):
+    """Squares of all sizes out of images, in turns."""
     rng, found = np.random.default_rng(0), []
     for k in range(N):
-        image, side = load_sample_images().images[k % 2], rng.integers(160, 400)
-        top, left = rng.integers(0, 427 - side), rng.integers(0, 640 - side)
-        found.append(Image.fromarray(image[top : top + side, left : left + side]))
+        image = images[k % len(images)]
+        shorter = min(image.shape[:2])
+        side = rng.integers(int(least * shorter), shorter + 1)
+        top, left = (rng.integers(0, n - side + 1) for n in image.shape[:2])
+        piece = Image.fromarray(image[top : top + side, left : left + side])
+        found.append(piece.convert("RGB"))
     return found
+
+
+def photographs():
+    return pieces(load_sample_images().images, least=0.4)
 
 
 def drawings():
@@ -79,6 +87,17 @@ def test_photographs_are_near_and_others_far_in_order():
     assert (near["divergence"] < far["divergence"]).all()
     assert found["photographs"].entropy < found["digits"].entropy
     assert found["photographs"].energy > found["textures"].energy
+
+
+def test_medical_images_are_farther_than_drawings_and_photographs():
+    near = pieces([data.astronaut(), data.coffee(), data.cat(), data.rocket()])
+    assert float(domain_similarity("efficientnet_lite0", near)) > 0.7
+    drawn, random = (
+        float(domain_similarity("efficientnet_lite0", X)) for X in (drawings(), noise())
+    )
+    for of_eyes_or_cells in (data.retina(), data.microaneurysms(), data.cell()):
+        far = domain_similarity("efficientnet_lite0", pieces([of_eyes_or_cells]))
+        assert random < float(far) < drawn - 0.1
 
 
 def test_divergence_is_that_of_gaussians():
