@@ -44,7 +44,7 @@ MEASURED = ((100, _FEATURES), (10_000, _EARLY))
 # points, and of 80 pictures, half of them photographs, it lost 3, although probes of
 # earlier stages were better (benchmarks/advisor.py).
 _SIMILAR, _NEAR, _DIFFERENT = 0.7, 0.6, 0.3
-# Accuracy of a probe that leaves nothing to gain by training.
+# Score of a probe that leaves nothing to gain by training.
 _ENOUGH = 0.985
 # Below so many samples the early stages stay as they are, whatever the evidence.
 _FEW = 250
@@ -60,9 +60,9 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
         Of the domain, from 0 to 1. In a different one less is frozen; in a similar one
         more, unless there are probes, which say better.
     probes : tuple of float (last, best, error), default=None
-        Accuracy of a probe at the last stage and at the best one, and the standard
-        error of their difference. Where an earlier stage is better, less is frozen;
-        where the last one is right nearly always, nothing is trained.
+        Score of a probe at the last stage and at the best one, accuracy or R², and the
+        standard error of their difference. Where an earlier stage is better, less is
+        frozen; where the last one leaves nothing to gain, nothing is trained.
     rules : tuple of (int, int), default=MEASURED
         Numbers of samples, and the levels below them.
 
@@ -75,7 +75,7 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
     level = next((level for size, level in rules if n_samples < size), _ALL)
     why, least = f"{n_samples:,} samples", _EARLY if n_samples < _FEW else _ALL
     if probes is not None and probes[0] >= _ENOUGH:
-        return _FEATURES, f"a probe of the last stage is right in {probes[0]:.1%}"
+        return _FEATURES, f"a probe of the last stage scores {probes[0]:.3f}"
     if level == _FEATURES and similarity is not None:
         if similarity < _NEAR:
             return _EARLY, f"{why}, but the domain is no similar one: {similarity:.2f}"
@@ -85,7 +85,7 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
         if best - last <= 2 * error:
             return level, f"{why}; no stage is clearly better than the last"
         less = _EARLY if level == _FEATURES else max(level - 1, least)
-        return min(level, less), f"{why}; an earlier stage has {best - last:.1%} more"
+        return min(level, less), f"{why}; an earlier stage scores {best - last:.3f} more"
     if similarity is not None and similarity < _DIFFERENT:
         less = min(level, max(level - 1, least))
         return less, f"{why}; a different domain: {similarity:.2f}"

@@ -40,10 +40,10 @@ def test_a_different_domain_freezes_less_and_a_similar_one_more(n, similarity, l
 @pytest.mark.parametrize(
     ("n", "probes", "level", "why"),
     [
-        (1_000, (0.99, 0.99, 0.01), 3, "a probe of the last stage is right in 99.0%"),
-        (1_000, (0.8, 0.9, 0.01), 0, "an earlier stage has 10.0% more"),
-        (200, (0.8, 0.9, 0.01), 1, "an earlier stage has 10.0% more"),
-        (20_000, (0.8, 0.9, 0.01), 0, "an earlier stage has 10.0% more"),
+        (1_000, (0.99, 0.99, 0.01), 3, "a probe of the last stage scores 0.990"),
+        (1_000, (0.8, 0.9, 0.01), 0, "an earlier stage scores 0.100 more"),
+        (200, (0.8, 0.9, 0.01), 1, "an earlier stage scores 0.100 more"),
+        (20_000, (0.8, 0.9, 0.01), 0, "an earlier stage scores 0.100 more"),
         (1_000, (0.8, 0.81, 0.01), 1, "no stage is clearly better than the last"),
         (50, (0.6, 0.9, 0.05), 3, "50 samples of a similar domain: 0.80"),
     ],
