@@ -18,6 +18,8 @@ from sktransfer.inputs import open_image
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 STAMPS = Path("/usr/share/tuxpaint/stamps")  # Debian's tuxpaint-stamps-default
 N_CLASSES = 8
+CURVED = [0, 3, 6, 8, 9]  # digits that enclose something, or nearly
+SHOES = [5, 7, 9]  # of Fashion-MNIST
 
 
 def parser(description, **defaults):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from common import FASHION, STAMPS, fashion_images, image_files
+from common import CURVED, FASHION, SHOES, STAMPS, fashion_images, image_files
 from scipy.stats import kendalltau
 from sklearn.datasets import load_digits
 
@@ -30,8 +30,6 @@ from sktransfer.training import fit_exact_probe, search_C
 
 BACKBONES = [f"efficientnet_lite{i}" for i in range(3)]
 SCORERS = ["lda", "logme", "h_score", "knn", "n_leep"]
-CURVED = [0, 3, 6, 8, 9]  # digits that enclose something, or nearly
-SHOES = [5, 7, 9]  # of Fashion-MNIST
 
 
 def datasets(quick):

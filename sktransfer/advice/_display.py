@@ -35,7 +35,7 @@ class RankingDisplay:
     >>> ranker = ranker.fit(digits.images[:50], digits.target[:50])
     >>> display = RankingDisplay.from_estimator(ranker)
     >>> display.ax_.get_ylabel()
-    'knn'
+    'lda'
     """
 
     def __init__(self, scores, *, score_name="score"):
@@ -67,7 +67,7 @@ class RankingDisplay:
             If matplotlib is not installed.
         """
         check_is_fitted(ranker)
-        scorer = ranker.scorer
+        scorer = ranker.scorer_
         name = scorer if isinstance(scorer, str) else getattr(scorer, "__name__", "")
         return cls(ranker.scores_, score_name=name or "score").plot(ax=ax, **kwargs)
 

@@ -46,12 +46,13 @@ class BackboneRanker(BaseEstimator):
     ----------
     backbones : list of str, torch.nn.Module or Backbone
         As in :func:`sktransfer.backbones.load_backbone`.
-    scorer : {"knn", "lda", "logme", "h_score", "leep", "n_leep"} or callable, \
-default="knn"
-        The functions :func:`knn_score`, :func:`lda_score`, and so on. "leep" scores the
-        output of the pretrained classifier, and no stage; it leaves out backbones
-        without one. For numbers, there are "logme" and "knn". A callable goes from
-        features (n_samples, n_features) and targets to a number, the more the better.
+    scorer : {"auto", "lda", "knn", "logme", "n_leep", "h_score", "leep"} or callable, \
+default="auto"
+        The functions :func:`lda_score`, :func:`knn_score`, and so on; "auto" is "lda"
+        for labels and "knn" for numbers, for which there are "knn" and "logme". "leep"
+        scores the output of the pretrained classifier, and no stage; it leaves out
+        backbones without one. A callable goes from features (n_samples, n_features) and
+        targets to a number, the more the better.
     stages : "all", "last" or list of int or str, default="all"
         Which stages are scored: by position (0 is the first, -1 the last) or name,
         which each backbone must have.
@@ -84,6 +85,8 @@ default="knn"
     best_stage_ : str
         Of the best backbone.
     best_score_ : float
+    scorer_ : str or callable
+        What "auto" was.
 
     See Also
     --------
@@ -103,12 +106,12 @@ default="knn"
     >>> digits = load_digits()
     >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=64)
     >>> ranker.fit(digits.images[:100], digits.target[:100]).best_stage_
-    'blocks.3'
+    'blocks.4'
     """
 
     _parameter_constraints = {
         "backbones": [list, tuple],
-        "scorer": [StrOptions({*_SCORERS}), callable],
+        "scorer": [StrOptions({"auto", *_SCORERS}), callable],
         "stages": [StrOptions({"all", "last"}), list, tuple],
         "pooling": [StrOptions({"avg", "max", "avgmax", "cls", "flatten"})],
         "task": [StrOptions({"auto", "classification", "regression"})],
@@ -120,7 +123,7 @@ default="knn"
         self,
         backbones,
         *,
-        scorer="knn",
+        scorer="auto",
         stages="all",
         pooling="avg",
         task="auto",
@@ -221,6 +224,9 @@ default="knn"
         y, regression = read_targets(reader, y, self.task)
         labels = None if regression else y
         rows = choose_samples(len(y), self.max_samples, labels, seed)
+        self.scorer_ = self.scorer
+        if isinstance(self.scorer, str) and self.scorer == "auto":
+            self.scorer_ = "knn" if regression else "lda"
         score, stages = self._scoring(reader, regression)
         if not stages:
             return []
@@ -256,19 +262,19 @@ default="knn"
 
     def _scoring(self, reader, regression):
         """Return the score, and the boundaries that it is made for."""
-        if self.scorer == "leep" and not regression:
+        if self.scorer_ == "leep" and not regression:
             stages = ["output"] if reader.has_classifier() else []
             return lambda outputs, y: leep(probabilities(outputs), y), stages
         stages = self._stages(reader.backbone_)
-        if callable(self.scorer):
-            return self.scorer, stages
-        score = _SCORERS[self.scorer]
+        if callable(self.scorer_):
+            return self.scorer_, stages
+        score = _SCORERS[self.scorer_]
         if not regression:
             return score, stages
-        if self.scorer not in _OF_NUMBERS:
+        if self.scorer_ not in _OF_NUMBERS:
             raise ValueError(
                 f"`scorer` must be one of {[*_OF_NUMBERS]} or a callable for numbers "
-                f"to predict. Got {self.scorer!r}; if `y` holds labels, pass "
+                f"to predict. Got {self.scorer_!r}; if `y` holds labels, pass "
                 "task='classification'."
             )
         return lambda features, y: score(features, y, regression=True), stages

@@ -31,8 +31,8 @@ def test_from_estimator(make_small, digits):
     ranker = BackboneRanker([make_small()]).fit(*digits)
     display = RankingDisplay.from_estimator(ranker)
     assert display.scores is ranker.scores_
-    assert display.ax_.get_ylabel() == "knn"
-    ranker.scorer = sum
+    assert display.ax_.get_ylabel() == "lda"
+    ranker.scorer_ = sum
     assert RankingDisplay.from_estimator(ranker).score_name == "sum"
 
 

@@ -37,6 +37,14 @@ def test_scores_are_those_of_the_features(make_small, digits):
             assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_labels_are_scored_by_the_discriminant(make_small, digits):
+    backbone = make_small()
+    ranker = BackboneRanker([backbone]).fit(*digits)
+    assert ranker.scorer == "auto" and ranker.scorer_ == "lda"
+    named = BackboneRanker([backbone], scorer="lda").fit(*digits)
+    assert ranker.scores_["score"].tolist() == named.scores_["score"].tolist()
+
+
 def test_ranking_has_the_best_first(make_small, digits):
     X, y = digits
     good, other = make_small(0), make_small(1)
@@ -87,7 +95,8 @@ def test_numbers_are_told_from_labels(make_small, digits):
     X, _ = digits
     target = X.mean(axis=(1, 2)) + 0.01
     backbone = make_small()
-    assert BackboneRanker([backbone]).fit(X, target).best_score_ > -1
+    ranker = BackboneRanker([backbone]).fit(X, target)
+    assert ranker.best_score_ > -1 and ranker.scorer_ == "knn"
     for name, score in (("logme", logme), ("knn", knn_score)):
         found = BackboneRanker([backbone], scorer=name, stages="last").fit(X, target)
         F = PretrainedFeatureExtractor(backbone).fit_transform(X)
