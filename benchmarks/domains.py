@@ -3,8 +3,10 @@
 Each shift is source samples with labels, target samples without, and other target
 samples that the accuracy is of. "source only" learns from the source alone, "labelled
 target" from the target's labels besides: the methods are meant to go a part of the way
-from the former to the latter. skada's methods see features of the same network on the
-same splits, its deep ones through a hidden layer on them.
+from the former to the latter. Those that train on both domains draw source images
+towards the target, which is their default; "drawn" and "not drawn" are the one without
+the other. skada's methods see features of the same network on the same splits, its deep
+ones through a hidden layer on them.
 
 Each result is written to a file as it comes; another run goes on from there. With
 `--development`, other shifts and other images by other seeds: defaults were chosen on
@@ -51,6 +53,7 @@ METHODS = (
 )
 TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
 CATEGORIES = ("animals", "food", "town", "vehicles")
+SCALES = {"photographs to drawings": 2}  # of the image size: the others are small
 
 # The corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
 # https://arxiv.org/abs/1903.12261), of severity 3 but for the blur, which is of
@@ -235,7 +238,9 @@ def rows():
     """Return what is compared, by name."""
     found = {"source only": partial(adapted, "none"), "labelled target": labelled}
     found |= {method: partial(adapted, method) for method in METHODS}
-    found["target style"] = partial(adapted, "none", augment="target")
+    drawn = {"augment": "target", "n_views": 4}
+    found["source only, drawn"] = partial(adapted, "none", **drawn)
+    found["jmmd, not drawn"] = partial(adapted, "jmmd", augment=None)
     if skada is None:
         return found
     adapters = {
@@ -277,17 +282,17 @@ def run(name, shift, seed, arguments, kept):
     both = np.concatenate([X, X_target])
     hidden = np.concatenate([y, np.repeat(y[:1], len(X_target))])  # of no meaning
     domain = np.repeat([1, -1], [len(X), len(X_target)])
-    chosen = [row for row in arguments.only.split(",") if row]
+    chosen = [row for row in arguments.only.split(";") if row]
     process_store().clear()
     for row, fit in rows().items():
         result = {"shift": name, "row": row, "seed": seed, "n": arguments.samples}
-        result["size"] = arguments.image_size
+        size = result["size"] = arguments.image_size * SCALES.get(name, 1)
         if _key(result) in kept or (chosen and row not in chosen):
             continue
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            predict = fit((both, hidden, domain, y_target), arguments.image_size, seed)
+            predict = fit((both, hidden, domain, y_target), size, seed)
             result["accuracy"] = 100 * np.mean(predict(X_new) == y_new)
         result["seconds"] = time.perf_counter() - began
         kept[_key(result)] = result

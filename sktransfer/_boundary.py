@@ -137,19 +137,22 @@ class BoundaryEstimator(
 
     def _views(self, samples, target):
         """Return random views of the samples to train on, None if there are none."""
-        if self.augment is None:
+        augment, n_views = self._chosen_views()
+        if augment is None:
             return None
         seed, runtime = self._seed(), self._runtime()
         source = self._pretrained, target, samples, self._augmentation()
-        if self.n_views is None:
+        if n_views is None:
             return FreshViews(*source, seed, runtime=runtime)
-        return FixedViews(
-            *source, self.n_views, seed, store=self._store(), runtime=runtime
-        )
+        return FixedViews(*source, n_views, seed, store=self._store(), runtime=runtime)
+
+    def _chosen_views(self):
+        """Return `augment` and `n_views`; a hook for what "auto" is."""
+        return self.augment, self.n_views
 
     def _augmentation(self):
         """Return the callable that `augment` names."""
-        preprocessing, augment = self.preprocessing_, self.augment
+        preprocessing, (augment, _) = self.preprocessing_, self._chosen_views()
         if preprocessing.kind == "vector":
             raise ValueError(
                 "`augment` must be None for a backbone that takes vectors. Got "
@@ -210,7 +213,7 @@ class BoundaryEstimator(
         scores = self._run(samples, network, self._n_outputs)
         if self.tta is None:
             return scores
-        if self.augment is None:
+        if self._chosen_views()[0] is None:
             raise ValueError("`tta` needs `augment`, which draws the views.")
         augment = self._augmentation()
         name = name_of(augment)

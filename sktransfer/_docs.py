@@ -175,11 +175,14 @@ _ADAPTED = {
         "auto" is "annealed" for "dann" and "cdan" and "cosine" for other methods.
 """,
     """"strong"}, callable or None, default=None
-        Random views""": """"strong", "target"}, callable or None, default=None
+        Random views""": """"strong", "target", "auto"}, callable or None, \
+default="auto"
         "target" draws source images towards the look of the target samples, by a
-        :class:`TargetStyle`. The others are random views""",
+        :class:`TargetStyle`. "auto" does that, with four `n_views`, where the method
+        trains on both domains together and takes images, and nothing otherwise. The
+        others are random views""",
     "    backbone_ : Backbone": """    style_ : TargetStyle
-        What ``augment="target"`` drew by.
+        What source images were drawn towards the target by.
     backbone_ : Backbone""",
 }
 

@@ -22,6 +22,7 @@ from sktransfer.adaptation._domains import (
 )
 from sktransfer.adaptation._methods import (
     ADVERSARIAL,
+    JOINT,
     NEEDS_CLASSES,
     NEEDS_STAGES,
     SOURCE_FREE,
@@ -53,6 +54,7 @@ from sktransfer.utils import (
 
 __all__ = ["DomainAdaptedEstimator"]
 
+_N_VIEWS = 4  # of each source image, drawn by "auto"
 _IN_FIT = (
     "_given_X",
     "_given_domain",
@@ -72,7 +74,7 @@ class DomainAdaptedEstimator:
 
     _own_constraints = {
         "adaptation_weight": [Interval(Real, 0, None, closed="left")],
-        "augment": [StrOptions({*PRESETS, "target"}), callable, None],
+        "augment": [StrOptions({*PRESETS, "target", "auto"}), callable, None],
         "lr_schedule": [StrOptions({*LR_SCHEDULES, "auto"}), callable],
     }
     # As skada's own estimators have it.
@@ -286,13 +288,23 @@ class DomainAdaptedEstimator:
             self.pass_report_ = pd.concat([report, self.pass_report_], axis=0)
             self.pass_report_ = self.pass_report_.reset_index(drop=True)
         # What is there already needs no drawing towards it.
-        views = None if self.augment == "target" else self._views(samples, target)
+        views = None if self._draws_style() else self._views(samples, target)
         return activations, activations if views is None else views
 
+    def _chosen_views(self):
+        if self.augment != "auto":
+            return super()._chosen_views()
+        if self.method not in JOINT or self.preprocessing_.kind != "image":
+            return None, self.n_views
+        return "target", _N_VIEWS if self.n_views is None else self.n_views
+
+    def _draws_style(self):
+        """Whether source images are drawn towards the target."""
+        is_image = self.preprocessing_.kind == "image"
+        return is_image and self._chosen_views()[0] == "target"
+
     def _augmentation(self):
-        if self.augment != "target" or self.preprocessing_.kind == "vector":
-            return super()._augmentation()
-        return self.style_
+        return self.style_ if self._draws_style() else super()._augmentation()
 
     def _identity(self, samples):
         if self.method == "none" and self.augment != "target":
@@ -318,7 +330,8 @@ class DomainAdaptedEstimator:
         if self.method in NEEDS_CLASSES and getattr(self, "_multilabel", False):
             raise ValueError(
                 f"`method={self.method!r}` needs classes that exclude each other. Got "
-                "independent labels; 'coral', 'mmd', 'dann' and 'adabn' take them."
+                "independent labels; 'coral', 'mmd', 'jmmd', 'dann' and 'adabn' take "
+                "them."
             )
 
     def _do_without_target(self):
@@ -351,7 +364,7 @@ class DomainAdaptedEstimator:
         return prefix, suffix
 
     def _fit_style(self):
-        if self.augment == "target" and self.preprocessing_.kind == "image":
+        if self._draws_style():
             self.style_ = TargetStyle().fit(self._target_samples())
 
     def _check_stages_for_adapt(self):
@@ -409,7 +422,13 @@ class DomainAdaptedEstimator:
     def _make_function(self, n_features):
         confidence = getattr(self, "confidence", None)
         with seeded(self._seed()):
-            return make_function(self.method, n_features, self._n_outputs, confidence)
+            return make_function(
+                self.method,
+                n_features,
+                self._n_outputs,
+                confidence=confidence,
+                independent=getattr(self, "_multilabel", False),
+            )
 
     def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
         super()._train(suffix, samples, y, weight, validation, max_epochs)

@@ -23,7 +23,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
     ----------
     {parameters}
     method : {"none", "adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan", "mcc", \
-"pseudo_label"}, default="mmd"
+"pseudo_label"}, default="jmmd"
         - "none" learns from the source alone;
         - "adabn" gives BatchNorm in the trained stages statistics that take the target
           to where the source was;
@@ -145,7 +145,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         head="linear",
         head_init="probe",
         dropout=0.0,
-        method="mmd",
+        method="jmmd",
         adaptation_weight=1.0,
         confidence=0.9,
         C="auto",
@@ -168,7 +168,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
-        augment=None,
+        augment="auto",
         n_views=None,
         augment_activations=False,
         mixup=0.0,

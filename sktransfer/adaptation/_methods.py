@@ -21,6 +21,7 @@ from sktransfer.adaptation._self_training import (
 __all__ = [
     "ADVERSARIAL",
     "CLASSIFIER_METHODS",
+    "JOINT",
     "NEEDS_CLASSES",
     "NEEDS_STAGES",
     "REGRESSOR_METHODS",
@@ -30,17 +31,17 @@ __all__ = [
 ]
 
 # Beside the target, each of these needs the source, in one training.
-_JOINT = ("coral", "mmd", "jmmd", "dann", "cdan", "mcc", "pseudo_label")
+JOINT = ("coral", "mmd", "jmmd", "dann", "cdan", "mcc", "pseudo_label")
 ADVERSARIAL = ("dann", "cdan")
 SOURCE_FREE = ("adabn", "shot")
-CLASSIFIER_METHODS = ("none", *SOURCE_FREE, *_JOINT)
+CLASSIFIER_METHODS = ("none", *SOURCE_FREE, *JOINT)
 REGRESSOR_METHODS = ("none", "adabn", "coral", "mmd", "dann")
-NEEDS_CLASSES = ("jmmd", "cdan", "mcc", "pseudo_label", "shot")
+NEEDS_CLASSES = ("cdan", "mcc", "pseudo_label", "shot")
 NEEDS_STAGES = ("adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan")
 _OF_PROBABILITIES = 1.68  # as in the code of Long et al. (2017)
 
 
-def make_function(method, n_features, n_outputs, confidence):
+def make_function(method, n_features, n_outputs, *, confidence, independent=False):
     """Make what a method minimises.
 
     Parameters
@@ -50,6 +51,8 @@ def make_function(method, n_features, n_outputs, confidence):
         Of the head.
     confidence : float
         See :func:`pseudo_label_loss`.
+    independent : bool, default=False
+        Whether outputs are labels that do not exclude each other.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def make_function(method, n_features, n_outputs, confidence):
     return {
         "coral": _covariances,
         "mmd": _kernel_means,
-        "jmmd": _joint_kernel_means,
+        "jmmd": partial(_joint_kernel_means, independent=independent),
         "mcc": _class_confusion,
     }.get(method)
 
@@ -92,8 +95,14 @@ def _kernel_means(own, others, progress):
     return mmd_loss(own.features, others.features)
 
 
-def _joint_kernel_means(own, others, progress):
-    layers = [(seen.features, torch.softmax(seen.scores, 1)) for seen in (own, others)]
+def _joint_kernel_means(own, others, progress, independent):
+    layers = [
+        (
+            seen.features,
+            seen.scores.sigmoid() if independent else seen.scores.softmax(1),
+        )
+        for seen in (own, others)
+    ]
     return joint_mmd_loss(*layers, bandwidths=(None, _OF_PROBABILITIES))
 
 

@@ -364,7 +364,7 @@ def test_independent_labels(method):
         classifier(method).fit(ROWS, y, sample_domain=DOMAIN)
 
 
-@pytest.mark.parametrize("method", ["adabn", "coral", "mmd", "dann"])
+@pytest.mark.parametrize("method", ["adabn", "coral", "mmd", "jmmd", "dann"])
 def test_independent_labels_with_other_methods(method):
     y = np.stack([MASKED == 0, MASKED == 1], axis=1).astype(int)
     y[N:] = -1
@@ -442,6 +442,36 @@ def test_augmentation_towards_the_target_with_methods(method):
     model.fit(BOTH, BOTH_LABELS)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(BOTH), model.predict(BOTH))
+
+
+@pytest.mark.parametrize("n_views", [None, 2])
+def test_by_default_joint_methods_draw_views_towards_the_target(n_views):
+    settings = {"freeze": "all", "max_epochs": 1, "n_views": n_views}
+    model = lite("mcc", **settings).fit(BOTH, BOTH_LABELS)
+    assert model.augment == "auto" and isinstance(model.style_, TargetStyle)
+    said = {**settings, "augment": "target", "n_views": n_views or 4}
+    twin = lite("mcc", **said).fit(BOTH, BOTH_LABELS)
+    np.testing.assert_array_equal(model.predict_proba(X), twin.predict_proba(X))
+    plain = lite("mcc", **settings, augment=None).fit(BOTH, BOTH_LABELS)
+    assert abs(model.predict_proba(X) - plain.predict_proba(X)).max() > 1e-4
+    process_store().clear()
+    model.fit(BOTH, BOTH_LABELS)
+    forward_passes().clear()
+    model.set_params(adaptation_weight=2.0).fit(BOTH, BOTH_LABELS)
+    assert sum(forward_passes().values()) == 0
+
+
+@pytest.mark.parametrize("method", ["none", "shot"])
+def test_by_default_other_methods_see_images_as_they_are(method):
+    model = lite(method, max_epochs=1).fit(BOTH, BOTH_LABELS)
+    assert not hasattr(model, "style_")
+    twin = lite(method, max_epochs=1, augment=None).fit(BOTH, BOTH_LABELS)
+    np.testing.assert_array_equal(model.predict_proba(X), twin.predict_proba(X))
+
+
+def test_by_default_rows_have_no_look():
+    found = classifier("mmd").fit(ROWS, MASKED)
+    assert found.augment == "auto" and not hasattr(found, "style_")
 
 
 def test_style_is_that_of_the_last_fit():

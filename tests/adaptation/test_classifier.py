@@ -34,7 +34,7 @@ def test_it_has_the_parameters_of_fine_tuning_and_three_more():
 def test_documentation_says_what_is_otherwise():
     text = DomainAdaptedClassifier.__doc__
     assert '"annealed", "auto"} or callable, default="auto"' in text
-    assert '"strong", "target"}, callable or None, default=None' in text
+    assert '"strong", "target", "auto"}, callable or None, default="auto"' in text
     assert "style_ : TargetStyle" in text and "{" + "settings}" not in text
     assert "TargetStyle" not in FineTunedClassifier.__doc__
 

@@ -36,7 +36,7 @@ JOINT = [m for m in CLASSIFIER_METHODS if m not in ("none", *SOURCE_FREE)]
 
 def value(method, own=OWN, others=OTHERS, progress=0.5, confidence=0.4):
     torch.manual_seed(0)
-    function = make_function(method, 5, 3, confidence)
+    function = make_function(method, 5, 3, confidence=confidence)
     if isinstance(function, nn.Module):
         function.double()
     return function(own, others, progress)
@@ -44,7 +44,7 @@ def value(method, own=OWN, others=OTHERS, progress=0.5, confidence=0.4):
 
 @pytest.mark.parametrize("method", ["none", *SOURCE_FREE])
 def test_methods_that_add_nothing(method):
-    assert make_function(method, 5, 3, 0.9) is None
+    assert make_function(method, 5, 3, confidence=0.9) is None
 
 
 def test_methods_of_regression_need_no_classes():
@@ -78,6 +78,13 @@ def test_functions_are_the_losses():
     torch.testing.assert_close(information(OWN, None, 0.5), own)
 
 
+def test_joint_means_of_independent_labels_go_by_the_probability_of_each():
+    layers = [(s.features, torch.sigmoid(s.scores)) for s in (OWN, OTHERS)]
+    expected = joint_mmd_loss(*layers, bandwidths=(None, 1.68))
+    function = make_function("jmmd", 5, 3, confidence=0.9, independent=True)
+    torch.testing.assert_close(function(OWN, OTHERS, 0.5), expected)
+
+
 @pytest.mark.parametrize("share", [2, 4])
 @pytest.mark.parametrize("scale", [5, 10, 20])
 def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
@@ -91,7 +98,7 @@ def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
     own, others = (Seen(features, confident(noise)) for noise in (0.1, 0.2))
     exact = value("jmmd", own, others)
     single = [Seen(s.features.float(), s.scores.float()) for s in (own, others)]
-    found = make_function("jmmd", 4, 2, 0.9)(*single, 0.5)
+    found = make_function("jmmd", 4, 2, confidence=0.9)(*single, 0.5)
     assert 0 <= exact < 1e-3
     torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-6)
 
