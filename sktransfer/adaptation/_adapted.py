@@ -5,15 +5,10 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-import torch
 
 from sktransfer._base import as_array, undone_on_error
-from sktransfer.activations import digest_samples
 from sktransfer.adaptation._batch_norm import (
     find_batch_norms,
-    fit_statistics,
-    put_back_statistics,
-    source_statistics,
 )
 from sktransfer.adaptation._domains import (
     find_masked_sources,
@@ -28,27 +23,18 @@ from sktransfer.adaptation._methods import (
     SOURCE_FREE,
     make_function,
 )
-from sktransfer.adaptation._shot import (
-    CentroidLabels,
-    shot_objective,
-    weighted_cross_entropy,
-)
+from sktransfer.adaptation._source_free import SourceFree, in_order
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.compute import seeded
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
     LR_SCHEDULES,
-    Data,
     Objective,
-    put_back_on_error,
-    stages_above,
-    train,
 )
 from sktransfer.utils import (
     Interval,
     StrOptions,
     check_consistent_length,
-    check_is_fitted,
     check_sample_weight,
 )
 
@@ -66,7 +52,7 @@ _IN_FIT = (
 )
 
 
-class DomainAdaptedEstimator:
+class DomainAdaptedEstimator(SourceFree):
     """Mixin of the estimators that adapt, before one that fine-tunes.
 
     A subclass says which labels are masked (`_find_masked`).
@@ -137,44 +123,6 @@ class DomainAdaptedEstimator:
         finally:
             for name in _IN_FIT:
                 vars(self).pop(name, None)
-        return self
-
-    @undone_on_error
-    def adapt(self, X):
-        """Adapt what was fitted to a target domain, without the source.
-
-        For the methods ``"adabn"``, which starts from the source each time, and
-        ``"shot"``, which goes on from where it is.
-
-        Parameters
-        ----------
-        X : array-like of n_samples
-            Of the target domain, as in :meth:`fit`.
-
-        Returns
-        -------
-        self : DomainAdaptedClassifier or DomainAdaptedRegressor
-
-        Raises
-        ------
-        ValueError
-            If the method needs the source, too, or something that the fit has not
-            left: stages that were trained, or classes that exclude each other.
-        """
-        check_is_fitted(self)
-        self._validate_params()
-        if self.method not in SOURCE_FREE:
-            raise ValueError(
-                f"`adapt` needs a `method` that does without the source: one of "
-                f"{list(SOURCE_FREE)}. Got {self.method!r}, which `fit` adapts by, "
-                "with the samples of both domains."
-            )
-        self._check_classes()
-        self._check_stages_for_adapt()
-        self._check_unchanged("in `adapt`", "`fit` again")
-        samples = _in_order(self._samples(X))
-        self._adapt(samples)
-        self._tell_card(len(samples))
         return self
 
     def predict(self, X, *, sample_domain=None, allow_source=False):
@@ -277,7 +225,7 @@ class DomainAdaptedEstimator:
         """Return the target samples, in an order that does not depend on that of X."""
         if "_of_target" not in vars(self):
             samples = self._samples(self._given_X).take(self._target_rows)
-            self._of_target = _in_order(samples)
+            self._of_target = in_order(samples)
         return self._of_target
 
     def _target_activations(self, samples, target):
@@ -367,14 +315,6 @@ class DomainAdaptedEstimator:
         if self._draws_style():
             self.style_ = TargetStyle().fit(self._target_samples())
 
-    def _check_stages_for_adapt(self):
-        if self.boundary_ == self._end():
-            raise ValueError(
-                f"`adapt` with `method={self.method!r}` changes the stages that were "
-                f"trained. Got `freeze={self.freeze!r}`, which left none in `fit`: fit "
-                "again with this `method`, or freeze fewer."
-            )
-
     def _choose_boundary(self, n_samples):
         """Leave at least a stage to a method that needs one, if it is ours to say."""
         boundary, backbone = super()._choose_boundary(n_samples), self.backbone_
@@ -462,111 +402,9 @@ class DomainAdaptedEstimator:
             "`warm_start`, or `method='none'`."
         )
 
-    # Methods that do without the source
-
-    def _adapt(self, samples):
-        """Adapt by the target alone; what is frozen stays so."""
-        if self.method == "adabn":
-            _check_distinct(samples)
-        network = self.module_.network
-        self._forgetting = None
-        vars(self).pop("feature_drift_", None)
-        self._pretrained = self.backbone_.owner(self.boundary_)
-        activations, views = self._target_activations(samples, self._target)
-        with put_back_on_error(network):
-            if self.method == "adabn":
-                self._put_back_statistics()
-                batch_size = self._runtime().batch_size
-                fit_statistics(
-                    network.eval(), activations, batch_size, self._source_statistics
-                )
-            else:
-                self._move(network, activations, views)
-        self.module_.eval()
-        del self._pretrained
-
-    def _measure(self, samples):
-        """Remember what BatchNorm saw of the source."""
-        network, batch_size = self.net_.module_.eval(), self._runtime().batch_size
-        activations = self._activations(samples, self._target)
-        self._source_statistics = source_statistics(network, activations, batch_size)
-
-    def _put_back_statistics(self):
-        if not hasattr(self, "_source_statistics"):
-            raise ValueError(
-                "`method='adabn'` needs what BatchNorm saw of the source, which is "
-                "measured in `fit` with that method. Fit again."
-            )
-        put_back_statistics(self.module_.network, self._source_statistics)
-
-    def _move(self, network, activations, views):
-        """Train the stages on the target, under a head that stays as it is."""
-        vars(self).pop("_source_statistics", None)  # of weights that are left now
-        self._n_epochs_before = len(self.history_)
-        labels = torch.zeros(len(activations), dtype=torch.int64)
-        recipe, weight = self._known_rate(self._recipe()), self.adaptation_weight
-        network.head.requires_grad_(False)
-        try:
-            with self._adapted(network.suffix):
-                net = train(
-                    network,
-                    Data(views, labels, np.ones(len(labels))),
-                    loss=weighted_cross_entropy(weight),
-                    recipe=recipe,
-                    device=self._runtime().device,
-                    seed=self._seed(),
-                    stages_above=stages_above(self.backbone_, self.boundary_),
-                    objective=shot_objective(weight),
-                    nonlinearity=self._nonlinearity(),
-                    callbacks=[
-                        CentroidLabels(activations, labels, self._runtime().batch_size),
-                        *(self.callbacks or []),
-                    ],
-                    verbose=self.verbose,
-                )
-        finally:
-            network.head.requires_grad_(True)
-        self.net_ = net
-        rows = pd.concat([self.history_, pd.DataFrame(net.history.to_list())])
-        rows = rows.drop(columns="batches", errors="ignore")
-        self.history_ = rows.assign(epoch=range(1, len(rows) + 1)).reset_index(
-            drop=True
-        )
-
-    def _known_rate(self, recipe):
-        """Take the rate that the source was trained at: a range test needs labels."""
-        if recipe.lr != "auto":
-            return recipe
-        if not hasattr(self, "lr_"):
-            raise ValueError(
-                "`lr='auto'` is the rate that `fit` finds by the labels of the source. "
-                "Got a fit with another `lr`: give a number, or fit with lr='auto'."
-            )
-        return dataclasses.replace(recipe, lr=self.lr_)
-
 
 def _list(rows):
     """Name some samples in a message."""
     some = ", ".join(map(str, rows[:5].tolist()))
     more = ", ..." if len(rows) > 5 else ""
     return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}{more})"
-
-
-def _check_distinct(samples):
-    """Refuse samples that do not vary."""
-    n_distinct = len({*samples.digests})
-    if n_distinct < 2:
-        raise ValueError(
-            "`method='adabn'` measures how target samples vary, so there must be two "
-            f"or more that differ. Got {len(samples)}, of which {n_distinct} differ: "
-            "give more samples of the target, or take another method."
-        )
-
-
-def _in_order(samples):
-    """Return samples in the order of their contents, with ``digests``."""
-    digests = digest_samples(samples)
-    order = sorted(range(len(digests)), key=digests.__getitem__)
-    samples = samples.take(order)
-    samples.digests = [digests[i] for i in order]
-    return samples

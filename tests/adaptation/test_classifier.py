@@ -27,7 +27,7 @@ def test_it_has_the_parameters_of_fine_tuning_and_three_more():
     plain = FineTunedClassifier().get_params()
     assert {*own} - {*plain} == {"method", "adaptation_weight", "confidence"}
     changed = {k for k in plain if own[k] != plain[k]}
-    assert changed == {"lr_schedule"}
+    assert changed == {"augment", "lr_schedule"}
     assert is_classifier(DomainAdaptedClassifier())
 
 

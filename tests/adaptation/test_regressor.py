@@ -23,7 +23,7 @@ def test_it_has_the_parameters_of_fine_tuning_and_two_more():
     own = DomainAdaptedRegressor().get_params()
     plain = FineTunedRegressor().get_params()
     assert {*own} - {*plain} == {"method", "adaptation_weight"}
-    assert {k for k in plain if own[k] != plain[k]} == {"lr_schedule"}
+    assert {k for k in plain if own[k] != plain[k]} == {"augment", "lr_schedule"}
     assert is_regressor(DomainAdaptedRegressor())
 
 
