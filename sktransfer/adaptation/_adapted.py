@@ -312,8 +312,13 @@ class DomainAdaptedEstimator(SourceFree):
         return prefix, suffix
 
     def _fit_style(self):
-        if self._draws_style():
-            self.style_ = TargetStyle().fit(self._target_samples())
+        if not self._draws_style():
+            return
+        given = self._samples(self._given_X)
+        source = np.setdiff1d(np.arange(len(given)), self._target_rows)
+        self.style_ = TargetStyle().fit(
+            self._target_samples(), X_source=in_order(given.take(source))
+        )
 
     def _choose_boundary(self, n_samples):
         """Leave at least a stage to a method that needs one, if it is ours to say."""

@@ -7,7 +7,15 @@ from sktransfer.adaptation._jpeg import quality_of_pixels
 from sktransfer.adaptation._lab import luma_of, to_lab
 from sktransfer.adaptation._noise import estimate_noise, noise_of_luma
 
-__all__ = ["STATISTICS", "blur_of", "central", "image_statistics", "noise_of"]
+__all__ = [
+    "STATISTICS",
+    "blur_of",
+    "central",
+    "common_side",
+    "image_statistics",
+    "noise_of",
+    "own_side",
+]
 
 _LAB = "lightness", "green_red", "blue_yellow"
 STATISTICS = (
@@ -25,6 +33,9 @@ STATISTICS = (
 )
 _LONGEST = 256
 _FRAME = 0.1  # of the shorter side
+_AWAY = 0.25  # of a background from the mean, in standard deviations of the lightness
+_VISIBLE = 1.0  # a difference of L*
+_NEARLY_ALL = 0.9
 
 
 def image_statistics(image):
@@ -79,6 +90,47 @@ def image_statistics(image):
         border[:, 0].std(),
     ]
     return {name: float(v) for name, v in zip(STATISTICS, values, strict=True)}
+
+
+def own_side(lab):
+    """Say whether the background is the light or the dark part of an image.
+
+    Parameters
+    ----------
+    lab : array of shape (h, w, 3)
+        In CIELAB.
+
+    Returns
+    -------
+    int
+        1 if it is lighter than the whole, -1 if it is darker, 0 if it is neither.
+    """
+    light = lab[..., 0]
+    background = np.median(light[_frame(light.shape)])
+    return int(_sides(background, light.mean(), light.std()))
+
+
+def common_side(rows):
+    """Say the same of nearly all of some images.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, n_statistics)
+        Columns as in ``STATISTICS``.
+
+    Returns
+    -------
+    int
+        1 or -1 if nine in ten are so, and 0 otherwise.
+    """
+    names = "background_lightness", "lightness_mean", "lightness_std"
+    sides = _sides(*(rows[:, STATISTICS.index(name)] for name in names))
+    return next((s for s in (1, -1) if np.mean(sides == s) >= _NEARLY_ALL), 0)
+
+
+def _sides(background, mean, std):
+    away = background - mean
+    return np.where(np.abs(away) > np.maximum(_AWAY * std, _VISIBLE), np.sign(away), 0)
 
 
 def central(pixels):

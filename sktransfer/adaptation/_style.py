@@ -11,7 +11,12 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sktransfer.activations import digest
-from sktransfer.adaptation._image_statistics import STATISTICS
+from sktransfer.adaptation._image_statistics import STATISTICS, common_side
+from sktransfer.adaptation._style_moves import (
+    least_spoilt,
+    moved_colours,
+    moves_between,
+)
 from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps
 from sktransfer.adaptation._target_images import (
     measure,
@@ -23,7 +28,7 @@ from sktransfer.utils import near_matches
 
 __all__ = ["TargetStyle"]
 
-_VERSION = "target-style-v2"  # changes whenever the code draws other views
+_VERSION = "target-style-v3"  # changes whenever the code draws other views
 _PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
 _REFERENCES = 32, 128  # images that amplitudes come from, and their side in pixels
 
@@ -32,9 +37,11 @@ class TargetStyle(v2.Transform):
     """Draw images towards the look of others, of which no labels are needed.
 
     `fit` measures on target images how bright, colourful, blurred, noisy, fine and
-    compressed they are. Called with an image of the source, it measures that too, takes
-    one of the target images at random, and moves the image to where that one is. Images
-    keep their size and what they show.
+    compressed they are. Called with an image of the source, it measures that too, and
+    moves the image to where one of the target images is, taken at random. If `fit` got
+    images of the source as well, colours go where those of such images go on the whole:
+    where the domains are alike, images stay as they are. Images keep their size and
+    what they show.
 
     Parameters
     ----------
@@ -44,19 +51,23 @@ class TargetStyle(v2.Transform):
         What differs. One of these, or a list of them or of steps:
 
         - "measured": all that is measured and can be imitated without a risk for the
-          content: "resolution", "blur", "colour", "noise" and "jpeg"
+          content: "resolution", "polarity", "blur", "colour", "noise" and "jpeg"
         - "lighting": "lightness"
         - "cameras": "resolution", "blur", "noise" and "jpeg"
         - "backgrounds": "erase"
         - "styles": "fourier"
 
-        The steps: "resolution" goes down to the target's, and back. "blur" and "noise"
-        add what is missing; nothing is sharpened or denoised. "lightness" moves mean
-        and standard deviation of L* in CIELAB, "colour" of all three channels, and
-        "histogram" moves their whole distributions. "jpeg" compresses. "erase" covers a
-        rectangle of up to a third of the image in a colour of the target's backgrounds.
-        "fourier" takes amplitudes of low frequencies from a target image; see
-        :func:`mix_amplitudes`.
+        The steps: "resolution" goes down to the target's, and back. "polarity" turns
+        light into dark, as between screen and print: where nearly all backgrounds are
+        the lighter part of the images in one domain, and the darker part in the other,
+        for which `fit` needs the source. "blur" and "noise" add what is missing;
+        nothing is sharpened or denoised. As what is shown can look like blur or noise,
+        no more is added than three quarters of the target images have. "lightness"
+        moves mean and standard deviation of L* in CIELAB, "colour" of all three
+        channels, and "histogram" moves their whole distributions. "jpeg" compresses.
+        "erase" covers a rectangle of up to a third of the image in a colour of the
+        target's backgrounds. "fourier" takes amplitudes of low frequencies from a
+        target image; see :func:`mix_amplitudes`.
     p : float, default=1.0
         Share of the images that are changed at all.
     beta : float, default=0.01
@@ -80,6 +91,9 @@ class TargetStyle(v2.Transform):
         (``target``) and standard deviation (``target_std``). If `fit` got source
         images, also ``source``, ``source_std`` and ``difference``, the difference of
         the means in pooled standard deviations.
+    turned_ : bool
+        Whether light and dark have changed places between source and target; False if
+        `fit` got no source.
 
     See Also
     --------
@@ -149,7 +163,8 @@ class TargetStyle(v2.Transform):
         y : None
             Not used.
         X_source : array-like of n_samples, default=None
-            Images of the source, for ``statistics_``; they change no view.
+            Images of the source. Without them, "polarity" changes nothing, and colours
+            go to those of a target image at random.
 
         Returns
         -------
@@ -167,9 +182,23 @@ class TargetStyle(v2.Transform):
         self._quantiles = quantiles_of(target) if "histogram" in self._steps else None
         self._references = self._thumbnails(X) if "fourier" in self._steps else None
         self.source_rows_ = None if X_source is None else measure(self._some(X_source))
+        self._least = least_spoilt(self.target_rows_)
+        self.turned_, self._turned_to, self._source = False, 0, None
+        if self.source_rows_ is not None:
+            self._compare()
         self._recipe = _VERSION
         self._fitted_with = self._given()
         return self
+
+    def _compare(self):
+        """Find out what differs between the domains as a whole."""
+        sides = [common_side(rows) for rows in (self.source_rows_, self.target_rows_)]
+        self.turned_ = sides[0] * sides[1] < 0
+        self._turned_to = sides[1] if self.turned_ else 0
+        self._source = least_spoilt(self.source_rows_)
+        self._moves = moves_between(
+            self.source_rows_, self.target_rows_, turned=self.turned_
+        )
 
     def _given(self):
         return {name: repr(getattr(self, name)) for name in _PARAMETERS}
@@ -210,7 +239,12 @@ class TargetStyle(v2.Transform):
     def key(self):
         """Return a stable text of everything that the views depend on (str)."""
         self._check_is_fitted()
-        arrays = self.target_rows_, self._quantiles, self._references
+        arrays = (
+            self.target_rows_,
+            self.source_rows_,
+            self._quantiles,
+            self._references,
+        )
         contents = [b"" if a is None else a.tobytes() for a in arrays]
         return (
             f"{self._recipe};strength={float(self.strength)};p={float(self.p)};"
@@ -224,6 +258,9 @@ class TargetStyle(v2.Transform):
         changed = bool(torch.rand(()) < self.p)
         row = int(torch.randint(len(self.target_rows_), ()))
         goal = dict(zip(STATISTICS, self.target_rows_[row].tolist(), strict=True))
+        goal |= {"turned_to": self._turned_to, "source": self._source}
+        goal |= {name: min(goal[name], self._least[name]) for name in ("blur", "noise")}
+        goal["jpeg_quality"] = max(goal["jpeg_quality"], self._least["jpeg_quality"])
         if self._quantiles is not None:
             goal["quantiles"] = self._quantiles[row]
         if self._references is not None:
@@ -240,7 +277,12 @@ class TargetStyle(v2.Transform):
         return self._transform_image(inpt.convert("RGB"), params)
 
     def _transform_image(self, image, params):
-        return apply_steps(image, self._steps, **params) if params["share"] else image
+        if not params["share"]:
+            return image
+        goal = params["goal"]
+        if self._source is not None:
+            goal = goal | moved_colours(image, self._moves, turned=self.turned_)
+        return apply_steps(image, self._steps, goal, params["share"])
 
     def _transform_tensor(self, pixels, params):
         if pixels.dtype != torch.uint8 or pixels.ndim < 3 or pixels.shape[-3] != 3:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sktransfer.adaptation._blur import add_blur
 from sktransfer.adaptation._fourier import mix_amplitudes
-from sktransfer.adaptation._image_statistics import blur_of, noise_of
+from sktransfer.adaptation._image_statistics import blur_of, noise_of, own_side
 from sktransfer.adaptation._jpeg import compress
 from sktransfer.adaptation._lab import from_lab, to_lab
 from sktransfer.adaptation._match import match_moments, match_quantiles
@@ -18,7 +18,7 @@ from sktransfer.adaptation._noise import add_noise, noise_in_lab
 __all__ = ["SHIFTS", "STEPS", "apply_steps"]
 
 SHIFTS = {
-    "measured": ("resolution", "blur", "colour", "noise", "jpeg"),
+    "measured": ("resolution", "polarity", "blur", "colour", "noise", "jpeg"),
     "lighting": ("lightness",),
     "cameras": ("resolution", "blur", "noise", "jpeg"),
     "backgrounds": ("erase",),
@@ -31,12 +31,27 @@ _ASPECTS = math.log(0.3), math.log(3.3)
 _LAB = "lightness", "green_red", "blue_yellow"
 
 
+def _polarity(pixels, goal, share):
+    """Turn light into dark where the background is on the wrong side of the rest."""
+    lab = to_lab(pixels)
+    if not goal.get("turned_to") or own_side(lab) == goal["turned_to"]:
+        return pixels
+    lab[..., 0] += share * (100 - 2 * lab[..., 0])
+    return from_lab(lab)
+
+
 def _blur(pixels, goal, share):
     noise, shared = noise_of(_whole(pixels))
-    own = blur_of(pixels, noise, shared)
+    own = _at_most(blur_of(pixels, noise, shared), goal, "blur")
     wanted = own + share * (goal["blur"] * goal["scale"] - own)
     sigma = math.sqrt(max(0.0, wanted**2 - own**2) if wanted > 0 else 0.0)
     return add_blur(pixels, sigma) if sigma > _LEAST_BLUR else pixels
+
+
+def _at_most(own, goal, name):
+    """Take what is measured on an image, but no more than all of the source have."""
+    most = goal.get("source")
+    return own if most is None else min(own, most[name] * goal["own_scale"])
 
 
 def _match(pixels, goal, share, channels):
@@ -72,7 +87,7 @@ def _fourier(pixels, goal, share):
 
 
 def _noise(pixels, goal, share):
-    own, _ = noise_of(_whole(pixels))
+    own = _at_most(noise_of(_whole(pixels))[0], goal, "noise")
     wanted = own + share * (goal["noise"] * goal["scale"] - own)
     sigma = math.sqrt(max(0.0, wanted**2 - own**2))
     if sigma <= _LEAST_NOISE:
@@ -108,6 +123,7 @@ def _erase(pixels, goal, share):
 STEPS = {
     "resolution": None,  # the others happen at the one that it sets
     "fourier": _fourier,
+    "polarity": _polarity,
     "erase": _erase,
     "blur": _blur,
     "lightness": partial(_match, channels=(0,)),
@@ -129,7 +145,8 @@ def apply_steps(image, steps, goal, share):
         Of ``STEPS``.
     goal : dict
         Statistics of the other image by their names, and where steps ask for them its
-        ``quantiles``, ``reference`` and ``beta``.
+        ``quantiles``, ``reference`` and ``beta``, and ``turned_to``: the side of the
+        backgrounds of all others, if it is not that of the source.
     share : float
         How far to go, in [0, 1].
 
@@ -140,7 +157,7 @@ def apply_steps(image, steps, goal, share):
     """
     size, own = image.size, min(image.size)
     side = own + share * min(0, goal["side"] - own) if "resolution" in steps else own
-    goal = {**goal, "scale": side / goal["side"]}
+    goal = {**goal, "scale": side / goal["side"], "own_scale": side / own}
     pixels = np.asarray(_resized(image, [max(1, round(n * side / own)) for n in size]))
     for name, step in STEPS.items():
         if name in steps and step is not None:

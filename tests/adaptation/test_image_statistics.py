@@ -3,7 +3,13 @@ import pytest
 from PIL import Image
 
 from sktransfer.adaptation import image_statistics
-from sktransfer.adaptation._image_statistics import STATISTICS, central
+from sktransfer.adaptation._image_statistics import (
+    STATISTICS,
+    central,
+    common_side,
+    own_side,
+)
+from sktransfer.adaptation._lab import to_lab
 from tests.adaptation._photographs import CROPS, blurred, decoded, jpeg, noisy, whole
 
 
@@ -66,3 +72,20 @@ def test_the_middle_is_cut_along_the_blocks_of_jpeg():
     assert middle.shape == (256, 256, 3)
     assert middle[0, 0, 0] == 216 and middle[0, 0, 0] % 8 == 0
     assert central(rows[:100, :90]).shape == (100, 90, 3)
+
+
+def framed(inside, border):
+    pixels = np.full((40, 40, 3), border, dtype=np.uint8)
+    pixels[10:30, 10:30] = inside
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("inside", "border", "expected"), [(0, 255, 1), (255, 0, -1), (99, 99, 0)]
+)
+def test_sides_of_backgrounds(inside, border, expected):
+    assert own_side(to_lab(framed(inside, border))) == expected
+    rows = [[*image_statistics(framed(inside, border)).values()]] * 9
+    other = [*image_statistics(framed(border, inside)).values()]
+    assert common_side(np.array([*rows, other])) == expected
+    assert common_side(np.array([*rows[:8], other, other])) == 0

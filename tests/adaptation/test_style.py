@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -76,6 +77,36 @@ def test_strength_is_the_share_of_the_way():
         images = drawn(TargetStyle(strength).fit(TARGET))
         expected = bright + strength * (goal - bright)
         assert np.mean(images) / 255 == pytest.approx(expected, abs=0.03)
+
+
+def test_equal_domains_leave_images_nearly_as_they_are():
+    style = TargetStyle().fit(SOURCE, X_source=SOURCE)
+    for found, image in zip(drawn(style), SOURCE, strict=True):
+        assert abs(np.float32(found) - image).mean() < 2
+    shuffled = drawn(TargetStyle().fit(SOURCE))  # knows nothing of the source
+    assert abs(np.float32(shuffled) - np.float32(SOURCE)).mean() > 10
+
+
+def test_light_and_dark_change_places_where_backgrounds_say_so():
+    dark = np.uint8(load_digits().images[:30] * 255 / 16)
+    style = TargetStyle().fit(255 - dark[:15], X_source=dark[15:])
+    assert style.turned_
+    images = [np.repeat(image[..., None], 3, axis=2) for image in dark[15:]]
+    for found, image in zip(drawn(style, images), images, strict=True):
+        assert np.corrcoef(found.ravel(), image.ravel())[0, 1] < -0.9
+    assert not TargetStyle().fit(255 - dark[:15]).turned_
+    assert not TargetStyle().fit(dark[:15], X_source=dark[15:]).turned_
+    negatives = [255 - crop for crop in CROPS]
+    assert not TargetStyle().fit(negatives, X_source=CROPS).turned_
+
+
+def test_what_is_shown_is_not_taken_for_noise_or_blur():
+    flat = [np.full_like(SOURCE[0], 128)] * 2
+    checked = np.indices((192, 192)).sum(axis=0) % 2 * 255
+    rough = [np.uint8(np.repeat(checked[..., None], 3, axis=2))] * 2
+    style = TargetStyle(shift="cameras").fit([*SOURCE, *flat, *rough], X_source=SOURCE)
+    for found, image in zip(drawn(style), SOURCE, strict=True):
+        assert abs(np.float32(found) - image).mean() < 2
 
 
 def test_nothing_changes_without_strength_or_luck():
@@ -180,6 +211,8 @@ def test_the_name_is_stable_and_holds_what_was_measured():
         assert name_of(twin) == name_of(STYLE)
         assert (twin.key(), repr(twin)) == (STYLE.key(), repr(STYLE))
     others = [
+        TargetStyle().fit(TARGET),
+        TargetStyle().fit(TARGET, X_source=SOURCE[:-1]),
         TargetStyle().fit(TARGET[:-1]),
         TargetStyle(0.5).fit(TARGET),
         TargetStyle(shift="cameras").fit(TARGET),
@@ -187,10 +220,10 @@ def test_the_name_is_stable_and_holds_what_was_measured():
         TargetStyle(shift=["measured", "styles"]).fit(TARGET),
         TargetStyle(shift=["measured", "styles"], beta=0.2).fit(TARGET),
     ]
-    assert len({style.key() for style in (STYLE, *others)}) == 7
-    assert len({name_of(style) for style in (STYLE, *others)}) == 7
+    assert len({style.key() for style in (STYLE, *others)}) == 9
+    assert len({name_of(style) for style in (STYLE, *others)}) == 9
     assert name_of(v2.Compose([STYLE])) == name_of(v2.Compose([again]))
-    assert STYLE.key().startswith("target-style-v2;strength=1.0;p=1.0;steps=resolution")
+    assert STYLE.key().startswith("target-style-v3;strength=1.0;p=1.0;steps=resolution")
 
 
 def test_repr_of_unfitted():
