@@ -53,7 +53,8 @@ METHODS = (
 )
 TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
 CATEGORIES = ("animals", "food", "town", "vehicles")
-SCALES = {"photographs to drawings": 2}  # of the image size: the others are small
+# Of the image size: the others are small.
+SCALES = {"photographs to drawings": 2, "drawings to photographs": 2}
 
 # The corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
 # https://arxiv.org/abs/1903.12261), of severity 3 but for the blur, which is of
@@ -131,15 +132,16 @@ def digits(seed, n, *, to_print=False):
     return source[0][:n], source[1][:n], X[:n], y[:n], X[n:], y[n:]
 
 
-def stamps(seed, n):
-    """Return photographs as the source and drawings as the target, by category."""
+def stamps(seed, n, *, to_photographs=False):
+    """Return photographs as the source and drawings as the target, or so."""
     rng, parts = np.random.RandomState(seed), {True: [], False: []}
     for path in sorted(STAMPS.rglob("*.png")):
         category = path.relative_to(STAMPS).parts[0]
         if category in CATEGORIES:
             parts["cartoon" in path.parts].append((str(path), category))
-    source, target = (rng.permutation(parts[key]) for key in (False, True))
-    half = len(target) // 2
+    keys = (True, False) if to_photographs else (False, True)
+    source, target = (rng.permutation(parts[key]) for key in keys)
+    half = min(n, len(target) // 2)
     split = source[:n], target[:half], target[half:]
     return [column for part in split for column in part.T]
 
@@ -147,6 +149,8 @@ def stamps(seed, n):
 def shifts(development):
     """Return, by name, functions of a seed and a number of samples."""
     found = {"digits to print": partial(digits, to_print=True)} if development else {}
+    if development and STAMPS.is_dir():
+        found["drawings to photographs"] = partial(stamps, to_photographs=True)
     if not development:
         found["print to digits"] = digits
         if STAMPS.is_dir():

@@ -45,6 +45,7 @@ _IN_FIT = (
     "_given_X",
     "_given_domain",
     "_target_rows",
+    "_source_rows",
     "_of_target",
     "_has_merged",
     "_spans",
@@ -181,6 +182,7 @@ class DomainAdaptedEstimator(SourceFree):
             return y, sample_weight
         check_consistent_length(self._given_X, y)
         weight = check_sample_weight(sample_weight, is_target, dtype=np.float64)
+        self._source_rows = np.flatnonzero(~is_target & (weight > 0))
         return hide_targets(y, is_target), np.where(is_target, 0.0, weight)
 
     def _merge(self, samples, y, sample_weight, encode):
@@ -236,7 +238,8 @@ class DomainAdaptedEstimator(SourceFree):
             self.pass_report_ = pd.concat([report, self.pass_report_], axis=0)
             self.pass_report_ = self.pass_report_.reset_index(drop=True)
         # What is there already needs no drawing towards it.
-        views = None if self._draws_style() else self._views(samples, target)
+        has_look = self._draws_style() or isinstance(self.augment, TargetStyle)
+        views = None if has_look else self._views(samples, target)
         return activations, activations if views is None else views
 
     def _chosen_views(self):
@@ -273,6 +276,12 @@ class DomainAdaptedEstimator(SourceFree):
         if not len(getattr(self, "_target_rows", ())):
             self._do_without_target()
         self._check_classes()
+        if self.tta is not None and self._chosen_views()[0] in (None, "target"):
+            raise ValueError(
+                "`tta` needs an `augment` that draws views of what is predicted: one "
+                f"of {[*PRESETS]} or a callable. Got augment={self.augment!r}, which "
+                "draws none, or draws towards what target images look like already."
+            )
 
     def _check_classes(self):
         if self.method in NEEDS_CLASSES and getattr(self, "_multilabel", False):
@@ -314,10 +323,9 @@ class DomainAdaptedEstimator(SourceFree):
     def _fit_style(self):
         if not self._draws_style():
             return
-        given = self._samples(self._given_X)
-        source = np.setdiff1d(np.arange(len(given)), self._target_rows)
+        source = self._samples(self._given_X).take(self._source_rows)
         self.style_ = TargetStyle().fit(
-            self._target_samples(), X_source=in_order(given.take(source))
+            self._target_samples(), X_source=in_order(source)
         )
 
     def _choose_boundary(self, n_samples):

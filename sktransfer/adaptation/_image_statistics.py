@@ -35,7 +35,7 @@ _LONGEST = 256
 _FRAME = 0.1  # of the shorter side
 _AWAY = 0.25  # of a background from the mean, in standard deviations of the lightness
 _VISIBLE = 1.0  # a difference of L*
-_NEARLY_ALL = 0.9
+_NEARLY_ALL, _ENOUGH = 0.9, 8  # images: share and number
 
 
 def image_statistics(image):
@@ -121,11 +121,15 @@ def common_side(rows):
     Returns
     -------
     int
-        1 or -1 if nine in ten are so, and 0 otherwise.
+        1 or -1 if nine in ten, and at least eight, are so, and 0 otherwise.
     """
     names = "background_lightness", "lightness_mean", "lightness_std"
     sides = _sides(*(rows[:, STATISTICS.index(name)] for name in names))
-    return next((s for s in (1, -1) if np.mean(sides == s) >= _NEARLY_ALL), 0)
+    for side in (1, -1):
+        n = np.sum(sides == side)
+        if n >= max(_ENOUGH, _NEARLY_ALL * len(rows)):
+            return side
+    return 0
 
 
 def _sides(background, mean, std):

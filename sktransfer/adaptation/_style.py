@@ -11,13 +11,14 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sktransfer.activations import digest
-from sktransfer.adaptation._image_statistics import STATISTICS, common_side
+from sktransfer.adaptation._image_statistics import STATISTICS, common_side, own_side
+from sktransfer.adaptation._lab import to_lab
 from sktransfer.adaptation._style_moves import (
     least_spoilt,
-    moved_colours,
+    moved,
     moves_between,
 )
-from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps
+from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps, turned
 from sktransfer.adaptation._target_images import (
     measure,
     quantiles_of,
@@ -39,9 +40,9 @@ class TargetStyle(v2.Transform):
     `fit` measures on target images how bright, colourful, blurred, noisy, fine and
     compressed they are. Called with an image of the source, it measures that too, and
     moves the image to where one of the target images is, taken at random. If `fit` got
-    images of the source as well, colours go where those of such images go on the whole:
-    where the domains are alike, images stay as they are. Images keep their size and
-    what they show.
+    images of the source as well, what is measured goes where that of such images goes
+    on the whole: where the domains are alike, images stay nearly as they are. Images
+    keep their size and what they show.
 
     Parameters
     ----------
@@ -193,7 +194,7 @@ class TargetStyle(v2.Transform):
     def _compare(self):
         """Find out what differs between the domains as a whole."""
         sides = [common_side(rows) for rows in (self.source_rows_, self.target_rows_)]
-        self.turned_ = sides[0] * sides[1] < 0
+        self.turned_ = "polarity" in self._steps and sides[0] * sides[1] < 0
         self._turned_to = sides[1] if self.turned_ else 0
         self._source = least_spoilt(self.source_rows_)
         self._moves = moves_between(
@@ -258,7 +259,7 @@ class TargetStyle(v2.Transform):
         changed = bool(torch.rand(()) < self.p)
         row = int(torch.randint(len(self.target_rows_), ()))
         goal = dict(zip(STATISTICS, self.target_rows_[row].tolist(), strict=True))
-        goal |= {"turned_to": self._turned_to, "source": self._source}
+        goal |= {"turns": False, "source": self._source}
         goal |= {name: min(goal[name], self._least[name]) for name in ("blur", "noise")}
         goal["jpeg_quality"] = max(goal["jpeg_quality"], self._least["jpeg_quality"])
         if self._quantiles is not None:
@@ -279,10 +280,18 @@ class TargetStyle(v2.Transform):
     def _transform_image(self, image, params):
         if not params["share"]:
             return image
-        goal = params["goal"]
-        if self._source is not None:
-            goal = goal | moved_colours(image, self._moves, turned=self.turned_)
+        goal = {**params["goal"], **self._compared(image, params["share"])}
         return apply_steps(image, self._steps, goal, params["share"])
+
+    def _compared(self, image, share):
+        """Return what the goal of an image is, as far as the source tells."""
+        if self._source is None:
+            return {}
+        lab, moves = to_lab(image), self._moves
+        turns = self.turned_ and share >= 0.5 and own_side(lab) != self._turned_to
+        if self.turned_ and not turns:  # looks like the target, or is to go less far
+            moves = moves_between(self.target_rows_, self.target_rows_)
+        return {"turns": turns, **moved(turned(lab) if turns else lab, moves)}
 
     def _transform_tensor(self, pixels, params):
         if pixels.dtype != torch.uint8 or pixels.ndim < 3 or pixels.shape[-3] != 3:

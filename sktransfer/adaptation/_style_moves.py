@@ -3,12 +3,14 @@
 import numpy as np
 
 from sktransfer.adaptation._image_statistics import STATISTICS
-from sktransfer.adaptation._lab import to_lab
 
-__all__ = ["least_spoilt", "moved_colours", "moves_between"]
+__all__ = ["least_spoilt", "moved", "moves_between"]
 
 _LAB = "lightness", "green_red", "blue_yellow"
-_COLOURS = [f"{channel}_{kind}" for kind in ("mean", "std") for channel in _LAB]
+_MOVED = [
+    *(f"{channel}_{kind}" for kind in ("mean", "std") for channel in _LAB),
+    "side",
+]
 _AT = np.linspace(0, 1, 33)
 # What is shown can look like blur, noise or blocks, but not like the lack of them. So
 # a quarter of the images, those that show least of it, say what all of them have.
@@ -34,7 +36,7 @@ def least_spoilt(rows):
 
 
 def moves_between(source, target, turned=False):
-    """Return how far colours move from a source to a target, by where they are.
+    """Return how far colours and sizes move from a source to a target.
 
     Parameters
     ----------
@@ -45,38 +47,36 @@ def moves_between(source, target, turned=False):
 
     Returns
     -------
-    dict of str to (ndarray of shape (33,), ndarray of shape (33,))
-        For the mean and standard deviation of each channel of CIELAB, quantiles of the
-        source and what lies between them and those of the target.
+    dict of str to (ndarray of shape (m,), ndarray of shape (m,))
+        For the mean and standard deviation of each channel of CIELAB, and the shorter
+        side, quantiles of the source and what lies between them and the target's.
     """
     found = {}
-    for name in _COLOURS:
+    for name in _MOVED:
         own, other = (rows[:, STATISTICS.index(name)] for rows in (source, target))
         own = 100 - own if turned and name == "lightness_mean" else own
         own, other = (np.quantile(values, _AT) for values in (own, other))
-        found[name] = own, other - own
+        different, group = np.unique(own, return_inverse=True)
+        between = np.bincount(group, weights=other - own) / np.bincount(group)
+        found[name] = different, between
     return found
 
 
-def moved_colours(image, moves, turned=False):
-    """Return where the colours of an image go.
+def moved(lab, moves):
+    """Return where the colours and the size of an image go.
 
     Parameters
     ----------
-    image : PIL.Image.Image
-        Of the source, in RGB.
+    lab : ndarray of shape (h, w, 3)
+        An image of the source in CIELAB, turned if the moves are.
     moves : dict
         From :func:`moves_between`.
-    turned : bool, default=False
-        Whether its light becomes dark.
 
     Returns
     -------
     dict of str to float
-        Mean and standard deviation of each channel of CIELAB.
+        Mean and standard deviation of each channel, and the shorter side in pixels.
     """
-    lab = to_lab(image).reshape(-1, 3)
-    lab[:, 0] = 100 - lab[:, 0] if turned else lab[:, 0]
-    own = [*lab.mean(axis=0), *lab.std(axis=0)]
-    found = {n: v + np.interp(v, *moves[n]) for n, v in zip(_COLOURS, own, strict=True)}
-    return {n: max(0.0, v) if n.endswith("std") else v for n, v in found.items()}
+    own = [*lab.mean(axis=(0, 1)), *lab.std(axis=(0, 1)), min(lab.shape[:2])]
+    found = {n: v + np.interp(v, *moves[n]) for n, v in zip(_MOVED, own, strict=True)}
+    return {n: v if n.endswith("mean") else max(0.0, v) for n, v in found.items()}

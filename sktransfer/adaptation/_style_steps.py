@@ -9,13 +9,13 @@ from PIL import Image
 
 from sktransfer.adaptation._blur import add_blur
 from sktransfer.adaptation._fourier import mix_amplitudes
-from sktransfer.adaptation._image_statistics import blur_of, noise_of, own_side
+from sktransfer.adaptation._image_statistics import blur_of, noise_of
 from sktransfer.adaptation._jpeg import compress
 from sktransfer.adaptation._lab import from_lab, to_lab
 from sktransfer.adaptation._match import match_moments, match_quantiles
 from sktransfer.adaptation._noise import add_noise, noise_in_lab
 
-__all__ = ["SHIFTS", "STEPS", "apply_steps"]
+__all__ = ["SHIFTS", "STEPS", "apply_steps", "turned"]
 
 SHIFTS = {
     "measured": ("resolution", "polarity", "blur", "colour", "noise", "jpeg"),
@@ -31,13 +31,14 @@ _ASPECTS = math.log(0.3), math.log(3.3)
 _LAB = "lightness", "green_red", "blue_yellow"
 
 
+def turned(lab):
+    """Turn light into dark (array of shape (h, w, 3), in CIELAB)."""
+    return lab * [-1, 1, 1] + [100, 0, 0]
+
+
 def _polarity(pixels, goal, share):
-    """Turn light into dark where the background is on the wrong side of the rest."""
-    lab = to_lab(pixels)
-    if not goal.get("turned_to") or own_side(lab) == goal["turned_to"]:
-        return pixels
-    lab[..., 0] += share * (100 - 2 * lab[..., 0])
-    return from_lab(lab)
+    turns = goal.get("turns", False) and share > 0
+    return from_lab(turned(to_lab(pixels))) if turns else pixels
 
 
 def _blur(pixels, goal, share):
@@ -56,8 +57,9 @@ def _at_most(own, goal, name):
 
 def _match(pixels, goal, share, channels):
     """Move the means and standard deviations of channels of CIELAB."""
-    lab, own_noise = to_lab(pixels), noise_of(_whole(pixels))
-    own = _clean(lab.std(axis=(0, 1)), *own_noise, pixels.mean(axis=(0, 1)))
+    lab, (noise, shared) = to_lab(pixels), noise_of(_whole(pixels))
+    noise = _at_most(noise, goal, "noise")
+    own = _clean(lab.std(axis=(0, 1)), noise, shared, pixels.mean(axis=(0, 1)))
     means, stds = (np.array([goal[f"{c}_{m}"] for c in _LAB]) for m in ("mean", "std"))
     stds = _clean(stds, goal["noise"], goal["noise_shared"], from_lab(means))
     for i in channels:
@@ -145,8 +147,8 @@ def apply_steps(image, steps, goal, share):
         Of ``STEPS``.
     goal : dict
         Statistics of the other image by their names, and where steps ask for them its
-        ``quantiles``, ``reference`` and ``beta``, and ``turned_to``: the side of the
-        backgrounds of all others, if it is not that of the source.
+        ``quantiles``, ``reference`` and ``beta``, and ``turns``: whether light becomes
+        dark.
     share : float
         How far to go, in [0, 1].
 

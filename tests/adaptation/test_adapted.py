@@ -438,7 +438,7 @@ def test_augmentation_towards_the_target_is_a_style_of_it():
 
 @pytest.mark.parametrize("method", ["mmd", "adabn", "shot"])
 def test_augmentation_towards_the_target_with_methods(method):
-    model = lite(method, augment="target", n_views=1, tta=1, max_epochs=1)
+    model = lite(method, augment="target", n_views=1, max_epochs=1)
     model.fit(BOTH, BOTH_LABELS)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(BOTH), model.predict(BOTH))
@@ -472,6 +472,27 @@ def test_by_default_other_methods_see_images_as_they_are(method):
 def test_by_default_rows_have_no_look():
     found = classifier("mmd").fit(ROWS, MASKED)
     assert found.augment == "auto" and not hasattr(found, "style_")
+
+
+@pytest.mark.parametrize("augment", ["auto", "target", None])
+def test_views_of_what_is_predicted_are_not_drawn_towards_it(augment):
+    model = lite("mcc", augment=augment, tta=2, freeze="all")
+    with pytest.raises(ValueError, match=r"`tta` needs an `augment` that draws views"):
+        model.fit(BOTH, BOTH_LABELS)
+
+
+def test_samples_without_weight_have_no_look():
+    weight = np.repeat([1.0, 0.0, 1.0], [20, 10, 30])
+    model = lite("mcc", freeze="all", max_epochs=1).fit(BOTH, BOTH_LABELS, weight)
+    assert len(model.style_.source_rows_) == 20
+
+
+def test_a_style_that_is_given_leaves_the_target_as_it_is():
+    style = TargetStyle(value_range=(0, 16)).fit(BOTH[30:], X_source=X)
+    settings = {"freeze": "all", "n_views": 4, "max_epochs": 1}
+    given = lite("mcc", augment=style, **settings).fit(BOTH, BOTH_LABELS)
+    own = lite("mcc", augment="target", **settings).fit(BOTH, BOTH_LABELS)
+    np.testing.assert_allclose(given.predict_proba(X), own.predict_proba(X), atol=1e-5)
 
 
 def test_style_is_that_of_the_last_fit():

@@ -83,6 +83,11 @@ def test_equal_domains_leave_images_nearly_as_they_are():
     style = TargetStyle().fit(SOURCE, X_source=SOURCE)
     for found, image in zip(drawn(style), SOURCE, strict=True):
         assert abs(np.float32(found) - image).mean() < 2
+    mixed = [*SOURCE, *(noisy(whole(128 + 0.2 * (c - 128.0)), 14) for c in OTHERS[:4])]
+    mixed += [crop[:48, :48] for crop in OTHERS]
+    style = TargetStyle().fit(mixed, X_source=mixed)
+    for found, image in zip(drawn(style, mixed), mixed, strict=True):
+        assert abs(np.float32(found) - image).mean() < 4
     shuffled = drawn(TargetStyle().fit(SOURCE))  # knows nothing of the source
     assert abs(np.float32(shuffled) - np.float32(SOURCE)).mean() > 10
 
@@ -94,6 +99,13 @@ def test_light_and_dark_change_places_where_backgrounds_say_so():
     images = [np.repeat(image[..., None], 3, axis=2) for image in dark[15:]]
     for found, image in zip(drawn(style, images), images, strict=True):
         assert np.corrcoef(found.ravel(), image.ravel())[0, 1] < -0.9
+    (kept,) = drawn(style, [255 - images[0]])  # that is turned already
+    assert abs(np.float32(kept) - (255.0 - images[0])).mean() < 2
+    half = TargetStyle(0.5).fit(255 - dark[:15], X_source=dark[15:])
+    (halfway,) = drawn(half, images[:1])
+    assert halfway.std() > 20
+    assert not TargetStyle(shift="lighting").fit(255 - dark, X_source=dark).turned_
+    assert not TargetStyle().fit(255 - dark[:7], X_source=dark[15:]).turned_
     assert not TargetStyle().fit(255 - dark[:15]).turned_
     assert not TargetStyle().fit(dark[:15], X_source=dark[15:]).turned_
     negatives = [255 - crop for crop in CROPS]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sktransfer.adaptation._image_statistics import image_statistics, own_side
+from sktransfer.adaptation._image_statistics import image_statistics
 from sktransfer.adaptation._lab import to_lab
 from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps
 from tests.adaptation._photographs import CROPS, blurred, noisy
@@ -28,7 +28,7 @@ def test_a_share_of_nothing_changes_at_most_a_rounding(step):
     quantiles = np.quantile(to_lab(CROPS[0]), np.linspace(0, 1, 33), axis=(0, 1)).T
     goal = {**image_statistics(noisy(blurred(CROPS[0], 2), 9)), "jpeg_quality": 40}
     goal |= {"quantiles": quantiles, "reference": CROPS[0], "beta": 0.1, "side": 40}
-    goal |= {"turned_to": -(own_side(to_lab(IMAGE)) or 1)}
+    goal |= {"turns": True}
     same = np.asarray(moved(step, goal, 0.0), dtype=int)
     assert abs(same - np.asarray(IMAGE)).max() <= 1
     other = np.asarray(moved(step, goal, 1.0), dtype=int)
