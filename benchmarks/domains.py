@@ -244,7 +244,7 @@ def rows():
     found |= {method: partial(adapted, method) for method in METHODS}
     drawn = {"augment": "target", "n_views": 4}
     found["source only, drawn"] = partial(adapted, "none", **drawn)
-    found["jmmd, not drawn"] = partial(adapted, "jmmd", augment=None)
+    found["mcc, not drawn"] = partial(adapted, "mcc", augment=None)
     if skada is None:
         return found
     adapters = {

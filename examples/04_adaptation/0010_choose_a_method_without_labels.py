@@ -71,7 +71,7 @@ model = DomainAdaptedClassifier(
 )
 model.fit(both, masked, sample_domain=domain)
 source_only = model.score(X_new, y_new)
-model.set_params(method="jmmd").fit(both, masked, sample_domain=domain)
+model.set_params(method="mcc").fit(both, masked, sample_domain=domain)
 print(f"source only {source_only:.3f}, adapted {model.score(X_new, y_new):.3f}")
 
 # %%
@@ -83,7 +83,7 @@ print(f"source only {source_only:.3f}, adapted {model.score(X_new, y_new):.3f}")
 
 candidates = [
     {"method": ["none", "adabn"]},
-    {"method": ["coral", "jmmd"], "adaptation_weight": [0.5, 2.0]},
+    {"method": ["jmmd", "mcc"], "adaptation_weight": [0.5, 2.0]},
 ]
 search = GridSearchCV(
     model,

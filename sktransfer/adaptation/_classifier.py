@@ -23,7 +23,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
     ----------
     {parameters}
     method : {"none", "adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan", "mcc", \
-"pseudo_label"}, default="jmmd"
+"pseudo_label"}, default="mcc"
         - "none" learns from the source alone;
         - "adabn" gives BatchNorm in the trained stages statistics that take the target
           to where the source was;
@@ -38,7 +38,8 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         - "mcc" makes predictions for the target that confuse few classes;
         - "pseudo_label" takes certain predictions for labels.
 
-        All but "mcc", "pseudo_label" and "none" need stages to train.
+        All but "mcc", "pseudo_label" and "none" need stages to train. Independent
+        labels are for "coral", "mmd", "jmmd", "dann" and "adabn".
     adaptation_weight : float, default=1.0
         What the method minimises counts so much beside the loss of the source.
     confidence : float, default=0.9
@@ -145,7 +146,7 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         head="linear",
         head_init="probe",
         dropout=0.0,
-        method="jmmd",
+        method="mcc",
         adaptation_weight=1.0,
         confidence=0.9,
         C="auto",

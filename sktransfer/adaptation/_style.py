@@ -40,9 +40,9 @@ class TargetStyle(v2.Transform):
     `fit` measures on target images how bright, colourful, blurred, noisy, fine and
     compressed they are. Called with an image of the source, it measures that too, and
     moves the image to where one of the target images is, taken at random. If `fit` got
-    images of the source as well, what is measured goes where that of such images goes
-    on the whole: where the domains are alike, images stay nearly as they are. Images
-    keep their size and what they show.
+    images of the source as well, size, colours and lightness go where those of such
+    images go on the whole: where the domains are alike, "measured" leaves images nearly
+    as they are. Images keep their size and what they show.
 
     Parameters
     ----------
