@@ -253,42 +253,49 @@ random_state, verbose
         """Choose a level that can be afforded; sets what is fitted."""
         backbone, balance = reader.backbone_, self.figures_.get("balance", 1.0)
         n_stages = len(backbone.stages)
-        depths = [round(level.share * n_stages) for level in LEVELS]
+        levels, depths = _levels_of(n_stages)
         costs = measure(reader, [backbone.boundary(depth) for depth in depths])
         costs = [costs[backbone.boundary(depth)] for depth in depths]
         # Samples of one class tell little of the others.
-        similarity = self.figures_["similarity"]
         counted = max(2, round(n * balance))
-        wanted, why = choose_level(
+        level, why = choose_level(
             counted,
-            similarity=similarity if np.isfinite(similarity) else None,
+            similarity=self._known_similarity(),
             probes=probes,
             rules=_RULES[self.rules],
         )
+        wanted = depths.index(round(LEVELS[level].share * n_stages))
         if counted != n:
             uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
             why = why.replace(f"{counted:,} samples", uneven, 1)
         seconds = [cost.seconds(n, self.max_epochs) for cost in costs]
         refused = [self._refusal(*pair) for pair in zip(costs, seconds, strict=True)]
-        affordable = [i for i in range(wanted, len(LEVELS)) if not refused[i]]
-        taken = affordable[0] if affordable else len(LEVELS) - 1
+        affordable = [i for i in range(wanted, len(levels)) if not refused[i]]
+        taken = affordable[0] if affordable else len(levels) - 1
         if taken != wanted:
-            why = f"{refused[wanted]}; without that, {LEVELS[wanted].name}: {why}"
+            why = f"{refused[wanted]}; without that, {levels[wanted].name}: {why}"
+        if refused[taken]:
+            why = f"{refused[taken]}, but nothing takes less; {why}"
         rows = [
             {
                 "strategy": level.name,
                 "freeze": depths[i],
-                "rule": _rule(i, _RULES[self.rules]),
+                "rule": _rule(LEVELS.index(level), _RULES[self.rules]),
                 "seconds": seconds[i],
                 "megabytes": costs[i].memory / 1e6,
                 "taken": i == taken,
                 "why": why if i == taken else refused[i] or _not_taken(i, taken),
             }
-            for i, level in enumerate(LEVELS)
+            for i, level in enumerate(levels)
         ]
         self.report_ = pd.DataFrame(rows)
-        self.strategy_, self.freeze_depth_ = LEVELS[taken].name, depths[taken]
+        self.strategy_, self.freeze_depth_ = levels[taken].name, depths[taken]
         self.recommended_ = self._recommend(depths[taken], n_stages)
+
+    def _known_similarity(self):
+        """Return the similarity that the rules are made for; None of another kind."""
+        found = self.similarity_
+        return found.similarity if found.source == "batch norm" else None
 
     def _refusal(self, cost, seconds):
         """Say why a strategy cannot be afforded; empty if it can."""
@@ -330,11 +337,21 @@ def _image_sizes(reader, X):
     if getattr(reader, "image_shape", None) is not None:
         return tuple(reader.image_shape[:2])
     if getattr(X, "ndim", 0) >= 3:
-        return tuple(X.shape[1:3])
+        shape = tuple(X.shape[1:])
+        is_first = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4
+        return shape[1:] if is_first else shape[:2]
     if not isinstance(X, list | np.ndarray):
         return None
     sizes = [open_image(item).size[::-1] for item in X[:16]]
     return tuple(int(side) for side in np.median(sizes, axis=0))
+
+
+def _levels_of(n_stages):
+    """Return the levels of a network, each of another depth, and these depths."""
+    depths = [round(level.share * n_stages) for level in LEVELS]
+    found = dict(zip(depths[::-1], LEVELS[::-1], strict=True))  # the first one wins
+    found |= {0: LEVELS[0], n_stages: LEVELS[-1]}
+    return [found[depth] for depth in sorted(found)], sorted(found)
 
 
 def _rule(level, rules):

@@ -49,10 +49,10 @@ class BackboneRanker(BaseEstimator):
     scorer : {"auto", "lda", "knn", "logme", "n_leep", "h_score", "leep"} or callable, \
 default="auto"
         The functions :func:`lda_score`, :func:`knn_score`, and so on; "auto" is "lda"
-        for labels and "knn" for numbers, for which there are "knn" and "logme". "leep"
-        scores the output of the pretrained classifier, and no stage; it leaves out
-        backbones without one. A callable goes from features (n_samples, n_features) and
-        targets to a number, the more the better.
+        for labels and "knn" for numbers and independent labels, for which there are
+        "knn" and "logme". "leep" scores the output of the pretrained classifier, and no
+        stage; it leaves out backbones without one. A callable goes from features
+        (n_samples, n_features) and targets to a number, the more the better.
     stages : "all", "last" or list of int or str, default="all"
         Which stages are scored: by position (0 is the first, -1 the last) or name,
         which each backbone must have.
@@ -222,6 +222,8 @@ default="auto"
         reader = StageReader(given, **self._reading()).read(X)
         reader.tell_columns(self)
         y, regression = read_targets(reader, y, self.task)
+        if y.ndim > 1 and not regression:  # independent labels: 0 or 1 each
+            y, regression = y.astype(np.float64), True
         labels = None if regression else y
         rows = choose_samples(len(y), self.max_samples, labels, seed)
         self.scorer_ = self.scorer
@@ -274,8 +276,8 @@ default="auto"
         if self.scorer_ not in _OF_NUMBERS:
             raise ValueError(
                 f"`scorer` must be one of {[*_OF_NUMBERS]} or a callable for numbers "
-                f"to predict. Got {self.scorer_!r}; if `y` holds labels, pass "
-                "task='classification'."
+                "to predict and independent labels. Got "
+                f"{self.scorer_!r}; if `y` holds labels, pass task='classification'."
             )
         return lambda features, y: score(features, y, regression=True), stages
 
@@ -341,4 +343,5 @@ def read_targets(reader, y, task="auto"):
 
 def is_regression(y):
     """Say whether targets look like numbers to predict (bool)."""
-    return type_of_target(y).startswith("continuous")
+    kind = type_of_target(y)
+    return kind.startswith("continuous") or kind == "multiclass-multioutput"

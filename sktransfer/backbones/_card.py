@@ -9,8 +9,12 @@ import os
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from sklearn.base import BaseEstimator
+from torch import nn
+
 from sktransfer.backbones._papers import paper_of, training_data_of
 from sktransfer.backbones._shipped import SHIPPED
+from sktransfer.utils import check_is_fitted
 
 __all__ = [
     "NOT_STATED",
@@ -189,7 +193,9 @@ def model_card(backbone):
     """
     if hasattr(backbone, "backbone_"):
         return backbone.model_card_
-    if isinstance(backbone, str):
+    if isinstance(backbone, BaseEstimator):
+        check_is_fitted(backbone)
+    if isinstance(backbone, str | nn.Module):
         from sktransfer.backbones._load import load_backbone
 
         backbone = load_backbone(backbone)

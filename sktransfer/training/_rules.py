@@ -46,6 +46,7 @@ MEASURED = ((100, _FEATURES), (10_000, _EARLY))
 _SIMILAR, _NEAR, _DIFFERENT = 0.7, 0.6, 0.3
 # Score of a probe that leaves nothing to gain by training.
 _ENOUGH = 0.985
+_FEWEST = MEASURED[0][0]
 # Below so many samples the early stages stay as they are, whatever the evidence.
 _FEW = 250
 
@@ -58,7 +59,8 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
     n_samples : int
     similarity : float, default=None
         Of the domain, from 0 to 1. In a different one less is frozen; in a similar one
-        more, unless there are probes, which say better.
+        more, unless there are probes, which say better. Below 100 samples it is the
+        similarity that says, if it is known: probes of so few do not.
     probes : tuple of float (last, best, error), default=None
         Score of a probe at the last stage and at the best one, accuracy or R², and the
         standard error of their difference. Where an earlier stage is better, less is
@@ -76,7 +78,7 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
     why, least = f"{n_samples:,} samples", _EARLY if n_samples < _FEW else _ALL
     if probes is not None and probes[0] >= _ENOUGH:
         return _FEATURES, f"a probe of the last stage scores {probes[0]:.3f}"
-    if level == _FEATURES and similarity is not None:
+    if n_samples < _FEWEST and similarity is not None:
         if similarity < _NEAR:
             return _EARLY, f"{why}, but the domain is no similar one: {similarity:.2f}"
         return _FEATURES, f"{why} of a similar domain: {similarity:.2f}"
@@ -91,6 +93,6 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
     if similarity is not None and similarity < _DIFFERENT:
         less = min(level, max(level - 1, least))
         return less, f"{why}; a different domain: {similarity:.2f}"
-    if similarity is not None and similarity > _SIMILAR:
+    if similarity is not None and similarity > _SIMILAR and level != _FEATURES:
         return level + 1, f"{why}; a similar domain: {similarity:.2f}"
     return level, why

@@ -1,9 +1,19 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sktransfer import FineTunedClassifier, FineTunedRegressor
-from sktransfer.advice import DomainSimilarity, TransferAdvisor, _advisor
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+)
+from sktransfer.advice import (
+    DomainSimilarity,
+    TransferAdvisor,
+    _advisor,
+    lda_score,
+)
 from sktransfer.advice._costs import Cost
 from sktransfer.training import LEVELS, choose_level
 
@@ -113,6 +123,72 @@ def test_budget_of_time(make_small, digits, monkeypatch):
     why = advisor.report_.set_index("strategy")["why"]
     assert why["train all"] == "100 s exceed the budget of 1 s"
     assert "without that, freeze early stages" in why["extract features"]
+    assert why["extract features"].startswith(
+        "5 s exceed the budget of 1 s, but nothing takes less; "
+    )
+
+
+def test_similarities_of_other_kinds_are_not_gone_by(make_small, digits, monkeypatch):
+    whys = []
+    for source in ("batch norm", "classifier"):
+        found = DomainSimilarity(0.1, source, None, np.nan, np.nan)
+        monkeypatch.setattr(_advisor, "similarity_of", lambda *a, found=found: found)
+        advisor = TransferAdvisor(make_small(), scoring=None).fit(*digits)
+        assert advisor.figures_["similarity"] == 0.1
+        whys.append(advisor.report_.set_index("taken").loc[True, "why"])
+    assert "a different domain: 0.10" in whys[0]
+    assert "domain" not in whys[1]
+
+
+def test_probes_are_those_of_the_stages(digits, monkeypatch):
+    X, y = digits
+    seen = []
+    choose = _advisor.choose_level
+
+    def watch(n, **known):
+        seen.append(known["probes"])
+        return choose(n, **known)
+
+    monkeypatch.setattr(_advisor, "choose_level", watch)
+    advisor = TransferAdvisor(image_size=32).fit(X, y)
+    expected = []
+    for stage in advisor.probes_["stage"]:
+        extractor = PretrainedFeatureExtractor(stage=stage, image_size=32)
+        expected.append(lda_score(extractor.fit_transform(X), y))
+    assert advisor.probes_["score"].tolist() == pytest.approx(expected)
+    last, best, error = seen[0]
+    assert (last, best) == pytest.approx((expected[-1], max(expected)))
+    assert best > last and 0.1 / np.sqrt(len(y)) <= error < 0.1
+
+
+@pytest.mark.parametrize("n_stages", [1, 2])
+def test_few_stages_have_few_strategies(n_stages):
+    layers = [torch.nn.Linear(5, 5) for _ in range(n_stages)]
+    X, y = np.random.default_rng(0).normal(size=(150, 5)), np.arange(150) % 2
+    advisor = TransferAdvisor(torch.nn.Sequential(*layers)).fit(X, y)
+    table = advisor.report_
+    assert table["freeze"].tolist() == sorted({*table["freeze"]})
+    assert table["strategy"].iloc[0] == "train all" and table["freeze"].iloc[0] == 0
+    assert table["strategy"].iloc[-1] == "extract features"
+    taken = table[table["taken"]]
+    assert taken["strategy"].tolist() == [advisor.strategy_]
+    assert taken["freeze"].tolist() == [advisor.freeze_depth_]
+
+
+def test_several_labels_a_sample_are_numbers(make_small, digits):
+    y = np.stack([digits[1], digits[1] + 3], axis=1)
+    advisor = TransferAdvisor(make_small()).fit(digits[0], y)
+    assert type(advisor.recommended_).__name__ == "FineTunedRegressor"
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((20, 30), (20, 30)), ((20, 30, 3), (20, 30)), ((3, 20, 30), (20, 30))],
+)
+def test_sizes_of_arrays(make_small, shape, expected):
+    X = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
+    advisor = TransferAdvisor(make_small(), scoring=None).fit(X, np.arange(12) % 2)
+    assert advisor.figures_["image_sizes"] == expected
 
 
 def test_memory_of_the_device(make_small, digits, monkeypatch):
@@ -147,8 +223,6 @@ def test_paths_and_independent_labels(make_small, digits, tmp_path):
 
 
 def test_rows_have_no_similarity_to_go_by():
-    import torch
-
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 5)), np.arange(40) % 2
     module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU())

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from sktransfer.advice import _costs
 from sktransfer.advice._costs import Cost, free_memory, measure
 from sktransfer.advice._reader import StageReader
 
@@ -31,11 +33,32 @@ def test_memory_holds_activations_and_the_state_of_the_optimiser(make_small, dig
     assert cost.memory < 4 * weights + 30 * inputs
 
 
+def test_memory_of_one_step_is_counted_once():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Tanh())
+    reader = StageReader(module).read([[1.0, 2, 3]] * 8)
+    cost = measure(reader, ["input"])["input"]
+    kept = 8 * (3 + 64) * 4 * 32 // 8  # what goes into the layers, of 32 samples
+    assert cost.memory <= kept + 4 * 4 * (64 * 3 + 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("MemTotal: 9 kB\nMemAvailable:   7 kB\n", 7 * 1024), ("MemFree: 5 kB\n", 12)],
+)
+def test_free_memory_holds_what_is_kept_of_files(monkeypatch, tmp_path, text, expected):
+    path = tmp_path / "meminfo"
+    path.write_text(text)
+    monkeypatch.setattr(_costs, "_MEMORY_OF_LINUX", str(path))
+    monkeypatch.setattr("os.sysconf", {"SC_AVPHYS_PAGES": 3, "SC_PAGE_SIZE": 4}.get)
+    assert free_memory(torch.device("cpu")) == expected
+
+
 def test_free_memory():
     assert free_memory(torch.device("cpu")) > 1_000_000
 
 
 def test_free_memory_where_nobody_says(monkeypatch):
+    monkeypatch.setattr(_costs, "_MEMORY_OF_LINUX", "nowhere")
     monkeypatch.delattr("os.sysconf")
     assert free_memory(torch.device("cpu")) is None
 

@@ -104,6 +104,18 @@ def test_numbers_are_told_from_labels(make_small, digits):
         assert found.best_score_ == pytest.approx(expected, rel=1e-5)
 
 
+def test_independent_labels_are_scored_as_numbers(make_small, digits):
+    y = np.stack([digits[1] % 2, digits[1] > 4], axis=1).astype(int)
+    backbone = make_small()
+    ranker = BackboneRanker([backbone], stages="last").fit(digits[0], y)
+    F = PretrainedFeatureExtractor(backbone).fit_transform(digits[0])
+    expected = knn_score(F, y.astype(float), regression=True)
+    assert ranker.scorer_ == "knn"
+    assert ranker.best_score_ == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="for numbers to predict and independent lab"):
+        BackboneRanker([backbone], scorer="lda").fit(digits[0], y)
+
+
 def test_callable_scorer(make_small, digits):
     ranker = BackboneRanker([make_small()], scorer=lambda F, y: F.shape[1])
     assert ranker.fit(*digits).scores_["score"].tolist() == [8, 16, 16]
@@ -174,7 +186,7 @@ def test_wrong_settings(make_small, digits, settings, text):
 def test_scorer_that_is_not_for_numbers(make_small, digits):
     text = (
         "`scorer` must be one of \\['knn', 'logme'\\] or a callable for numbers to "
-        "predict. Got 'lda'"
+        "predict and independent labels. Got 'lda'"
     )
     ranker = BackboneRanker([make_small()], scorer="lda")
     with pytest.raises(ValueError, match=text):

@@ -3,8 +3,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
+from sktransfer import FineTunedClassifier
 from sktransfer.backbones import ModelCard, load_backbone, model_card
 from sktransfer.backbones._card import card_of, describe_training, stated_licence
 
@@ -118,3 +120,14 @@ def test_licences_that_nobody_states(licence):
 def test_cards_are_values(lite0):
     card = model_card(lite0)
     assert replace(card, name="x") != card
+
+
+def test_modules_and_estimators():
+    card = model_card(nn.Sequential(nn.Linear(3, 4)))
+    assert (card.name, card.parameters, card.licence) == (
+        "Sequential",
+        16,
+        "not stated",
+    )
+    with pytest.raises(NotFittedError, match="FineTunedClassifier"):
+        model_card(FineTunedClassifier())

@@ -1,6 +1,6 @@
 import pytest
 
-from sktransfer.training import LEVELS, LITERATURE, choose_level
+from sktransfer.training import LEVELS, LITERATURE, MEASURED, choose_level
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,20 @@ def test_few_samples_of_a_domain_that_is_not_similar_are_trained_on():
 def test_levels_go_from_nothing_frozen_to_all():
     shares = [level.share for level in LEVELS]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+
+
+def test_rules_of_the_literature_freeze_no_less_for_fewer_samples():
+    levels = [
+        choose_level(n, similarity=0.5, probes=(0.6, 0.6, 0.1), rules=LITERATURE)[0]
+        for n in (100, 499, 500, 1_999, 2_000, 9_999, 10_000)
+    ]
+    assert levels == [3, 3, 2, 2, 1, 1, 0]
+
+
+@pytest.mark.parametrize("rules", [LITERATURE, MEASURED])
+@pytest.mark.parametrize("similarity", [0.1, 0.65, 0.9])
+@pytest.mark.parametrize("n", [20, 150, 450, 1_000, 50_000])
+def test_every_level_exists(rules, similarity, n):
+    for probes in (None, (0.5, 0.9, 0.01), (0.5, 0.5, 0.1)):
+        level, why = choose_level(n, similarity=similarity, probes=probes, rules=rules)
+        assert 0 <= level < len(LEVELS) and why
