@@ -277,7 +277,9 @@ def main():
     for seed in range(first, first + arguments.seeds):
         for name, shift in shifts(arguments.development).items():
             run(name, shift, seed, arguments, kept)
-    print_table(pd.DataFrame(kept.values()))
+    asked = arguments.samples, arguments.image_size
+    shown = [r for r in kept.values() if (r["n"], _size_before(r)) == asked]
+    print_table(pd.DataFrame(shown))
 
 
 def run(name, shift, seed, arguments, kept):
@@ -303,6 +305,10 @@ def run(name, shift, seed, arguments, kept):
         with open(arguments.file, "a") as file:
             file.write(json.dumps(result) + "\n")
         print(f"{name}, seed {seed}, {row}: {result['accuracy']:.1f}", flush=True)
+
+
+def _size_before(row):
+    return row["size"] // SCALES.get(row["shift"], 1)
 
 
 def _key(row):
