@@ -29,7 +29,7 @@ from sktransfer.utils import near_matches
 
 __all__ = ["TargetStyle"]
 
-_VERSION = "target-style-v3"  # changes whenever the code draws other views
+_VERSION = "target-style-v4"  # changes whenever the code draws other views
 _PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
 _REFERENCES = 32, 128  # images that amplitudes come from, and their side in pixels
 
@@ -59,9 +59,10 @@ class TargetStyle(v2.Transform):
         - "styles": "fourier"
 
         The steps: "resolution" goes down to the target's, and back. "polarity" turns
-        light into dark, as between screen and print: where nearly all backgrounds are
-        the lighter part of the images in one domain, and the darker part in the other,
-        for which `fit` needs the source. "blur" and "noise" add what is missing;
+        light into dark, as between screen and print, from a strength of 0.5 on: where
+        nearly all backgrounds are the lighter part of the images in one domain, and the
+        darker part in the other, eight or more each, for which `fit` needs the source.
+        "blur" and "noise" add what is missing;
         nothing is sharpened or denoised. As what is shown can look like blur or noise,
         no more is added than three quarters of the target images have. "lightness"
         moves mean and standard deviation of L* in CIELAB, "colour" of all three
@@ -93,8 +94,8 @@ class TargetStyle(v2.Transform):
         images, also ``source``, ``source_std`` and ``difference``, the difference of
         the means in pooled standard deviations.
     turned_ : bool
-        Whether light and dark have changed places between source and target; False if
-        `fit` got no source.
+        Whether "polarity" found that light and dark have changed places between source
+        and target; False if `fit` got no source.
 
     See Also
     --------
@@ -165,7 +166,7 @@ class TargetStyle(v2.Transform):
             Not used.
         X_source : array-like of n_samples, default=None
             Images of the source. Without them, "polarity" changes nothing, and colours
-            go to those of a target image at random.
+            and sizes go to those of a target image at random.
 
         Returns
         -------
@@ -197,9 +198,11 @@ class TargetStyle(v2.Transform):
         self.turned_ = "polarity" in self._steps and sides[0] * sides[1] < 0
         self._turned_to = sides[1] if self.turned_ else 0
         self._source = least_spoilt(self.source_rows_)
-        self._moves = moves_between(
-            self.source_rows_, self.target_rows_, turned=self.turned_
-        )
+        pair = self.source_rows_, self.target_rows_
+        self._moves = moves_between(*pair, turned=self.turned_)
+        stays = moves_between(self.target_rows_, self.target_rows_)
+        light = {k: v for k, v in stays.items() if k.startswith("lightness")}
+        self._moves_unturned = self._moves | (light if self.turned_ else {})
 
     def _given(self):
         return {name: repr(getattr(self, name)) for name in _PARAMETERS}
@@ -287,11 +290,11 @@ class TargetStyle(v2.Transform):
         """Return what the goal of an image is, as far as the source tells."""
         if self._source is None:
             return {}
-        lab, moves = to_lab(image), self._moves
+        lab = to_lab(image)
         turns = self.turned_ and share >= 0.5 and own_side(lab) != self._turned_to
-        if self.turned_ and not turns:  # looks like the target, or is to go less far
-            moves = moves_between(self.target_rows_, self.target_rows_)
-        return {"turns": turns, **moved(turned(lab) if turns else lab, moves)}
+        if turns:
+            return {"turns": True, **moved(turned(lab), self._moves)}
+        return {"turns": False, **moved(lab, self._moves_unturned)}
 
     def _transform_tensor(self, pixels, params):
         if pixels.dtype != torch.uint8 or pixels.ndim < 3 or pixels.shape[-3] != 3:

@@ -79,4 +79,7 @@ def moved(lab, moves):
     """
     own = [*lab.mean(axis=(0, 1)), *lab.std(axis=(0, 1)), min(lab.shape[:2])]
     found = {n: v + np.interp(v, *moves[n]) for n, v in zip(_MOVED, own, strict=True)}
-    return {n: v if n.endswith("mean") else max(0.0, v) for n, v in found.items()}
+    quantiles, between = moves["side"]
+    smallest = quantiles[0] + between[0]  # of the target
+    least = {"side": smallest, **{n: 0.0 for n in found if n.endswith("std")}}
+    return {n: max(least.get(n, v), v) for n, v in found.items()}

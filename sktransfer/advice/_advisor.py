@@ -54,13 +54,14 @@ class TransferAdvisor(BaseEstimator):
         taken; if all are, features are extracted.
     scoring : {"probe"} or None, default="probe"
         "probe" compares how well the samples are told apart at each stage, on
-        `max_samples` of them; None goes by the similarity of the domain instead.
+        `max_samples` of them; None goes by the similarity of the domain instead,
+        which is known of networks with BatchNorm.
     rules : {"measured", "literature"}, default="measured"
         What the number of samples means. "literature" freezes more: below 500 samples
         everything, to 2,000 early and middle stages, to 10,000 early ones.
     task : {"auto", "classification", "regression"}, default="auto"
-        "auto" takes numbers with fractions for regression, and anything else for
-        labels.
+        "auto" takes numbers with fractions, and several columns of whole numbers, for
+        regression, and anything else for labels.
     max_epochs : int, default=10
         Of the estimates, and of what is recommended.
     max_samples : int, default=500

@@ -60,8 +60,8 @@ default="auto"
         From activations to features, as in
         :class:`sktransfer.PretrainedFeatureExtractor`.
     task : {"auto", "classification", "regression"}, default="auto"
-        "auto" takes numbers with fractions for regression, and anything else for
-        labels.
+        "auto" takes numbers with fractions, and several columns of whole numbers, for
+        regression, and anything else for labels.
     max_samples : int or None, default=2000
         More samples than these are thinned out, class by class.
     image_size, image_shape, value_range, batch_size, device, memory, precision
@@ -276,8 +276,8 @@ default="auto"
         if self.scorer_ not in _OF_NUMBERS:
             raise ValueError(
                 f"`scorer` must be one of {[*_OF_NUMBERS]} or a callable for numbers "
-                "to predict and independent labels. Got "
-                f"{self.scorer_!r}; if `y` holds labels, pass task='classification'."
+                f"to predict and independent labels. Got {self.scorer_!r}; labels that "
+                "exclude each other go in one column, with task='classification'."
             )
         return lambda features, y: score(features, y, regression=True), stages
 
@@ -336,6 +336,7 @@ def read_targets(reader, y, task="auto"):
         )
     check_consistent_length(reader.samples_, y)
     y = np.asarray(y)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if task == "auto":
         return y, is_regression(y)
     return y, task == "regression"
@@ -344,4 +345,5 @@ def read_targets(reader, y, task="auto"):
 def is_regression(y):
     """Say whether targets look like numbers to predict (bool)."""
     kind = type_of_target(y)
-    return kind.startswith("continuous") or kind == "multiclass-multioutput"
+    several = kind == "multiclass-multioutput" and np.asarray(y).dtype.kind in "iufb"
+    return kind.startswith("continuous") or several

@@ -60,7 +60,8 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
     similarity : float, default=None
         Of the domain, from 0 to 1. In a different one less is frozen; in a similar one
         more, unless there are probes, which say better. Below 100 samples it is the
-        similarity that says, if it is known: probes of so few do not.
+        similarity that says, if it is known: probes of so few do not, but for one that
+        leaves nothing to gain.
     probes : tuple of float (last, best, error), default=None
         Score of a probe at the last stage and at the best one, accuracy or R², and the
         standard error of their difference. Where an earlier stage is better, less is

@@ -112,6 +112,24 @@ def test_light_and_dark_change_places_where_backgrounds_say_so():
     assert not TargetStyle().fit(negatives, X_source=CROPS).turned_
 
 
+def test_sizes_beyond_those_that_were_measured():
+    sides = [Image.fromarray(SOURCE[0]).resize((n, n)) for n in (60, 64, 70, 80, 90)]
+    small = Image.fromarray(SOURCE[0]).resize((12, 12))
+    for shift in ("measured", "lighting"):
+        style = TargetStyle(shift=shift).fit([small] * 3, X_source=sides)
+        assert style(sides[0].resize((40, 40))).size == (40, 40)
+
+
+def test_images_that_do_not_turn_still_lose_resolution():
+    dark = np.uint8(load_digits().images[:30] * 255 / 16).repeat(8, 1).repeat(8, 2)
+    images = [Image.fromarray(image).convert("RGB") for image in dark]
+    target = [Image.fromarray(255 - np.asarray(im)).resize((12, 12)) for im in images]
+    style = TargetStyle(0.4).fit(target[:15], X_source=images[15:])
+    assert style.turned_
+    found = style._compared(images[20], 0.4)
+    assert found["side"] == 12 and not found["turns"]
+
+
 def test_what_is_shown_is_not_taken_for_noise_or_blur():
     flat = [np.full_like(SOURCE[0], 128)] * 2
     checked = np.indices((192, 192)).sum(axis=0) % 2 * 255
@@ -235,7 +253,7 @@ def test_the_name_is_stable_and_holds_what_was_measured():
     assert len({style.key() for style in (STYLE, *others)}) == 9
     assert len({name_of(style) for style in (STYLE, *others)}) == 9
     assert name_of(v2.Compose([STYLE])) == name_of(v2.Compose([again]))
-    assert STYLE.key().startswith("target-style-v3;strength=1.0;p=1.0;steps=resolution")
+    assert STYLE.key().startswith("target-style-v4;strength=1.0;p=1.0;steps=resolution")
 
 
 def test_repr_of_unfitted():

@@ -116,6 +116,14 @@ def test_independent_labels_are_scored_as_numbers(make_small, digits):
         BackboneRanker([backbone], scorer="lda").fit(digits[0], y)
 
 
+def test_labels_in_a_column(make_small, digits):
+    X, y = digits[0], np.array(list("abcdefghij"))[digits[1]]
+    backbone = make_small()
+    one, other = (BackboneRanker([backbone]).fit(X, v) for v in (y, y[:, None]))
+    assert one.scorer_ == other.scorer_ == "lda"
+    assert one.best_score_ == other.best_score_
+
+
 def test_callable_scorer(make_small, digits):
     ranker = BackboneRanker([make_small()], scorer=lambda F, y: F.shape[1])
     assert ranker.fit(*digits).scores_["score"].tolist() == [8, 16, 16]
