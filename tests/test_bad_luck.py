@@ -177,6 +177,8 @@ def readers():
 
 def interrupted(pipe, where, fitted_before):
     """Fit for a long time, and say what is left after the interrupt."""
+    # Started in the background of a script, Python ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process_store().clear()
     model = lite(batch_size=4, max_epochs=1)
     if fitted_before:
