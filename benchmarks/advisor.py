@@ -4,9 +4,9 @@ Of ten data sets and sizes: `freeze` chosen by the advisor and by three-fold
 cross-validation over the same four depths, each then fitted on all training images and
 scored on held-out ones. Points lost are those of the advisor's choice below the best of
 all four on the held-out images and, in the next column, below the grid search's; times
-are those of making the choice. The rules were made with three of the data sets in view,
-which are marked; means are given of all and of the others. Rows are kept in a file,
-from which a run that was stopped goes on.
+are those of making the choice. The rules were made with three of the data sets in view
+(`IN_VIEW`); means are given of all and of the others. Rows are kept in a file, from
+which a run that was stopped goes on.
 
     python benchmarks/advisor.py [--quick] [--results advisor.csv]
 """

@@ -4,7 +4,7 @@ import numpy as np
 
 from sktransfer.adaptation._blur import estimate_blur
 from sktransfer.adaptation._jpeg import quality_of_pixels
-from sktransfer.adaptation._lab import luma_of, to_lab
+from sktransfer.adaptation._lab import CHANNELS, luma_of, to_lab
 from sktransfer.adaptation._noise import estimate_noise, noise_of_luma
 
 __all__ = [
@@ -17,18 +17,17 @@ __all__ = [
     "own_side",
 ]
 
-_LAB = "lightness", "green_red", "blue_yellow"
 STATISTICS = (
     "brightness",
     "contrast",
-    *(f"{channel}_mean" for channel in _LAB),
-    *(f"{channel}_std" for channel in _LAB),
+    *(f"{channel}_mean" for channel in CHANNELS),
+    *(f"{channel}_std" for channel in CHANNELS),
     "blur",
     "noise",
     "noise_shared",
     "jpeg_quality",
     "side",
-    *(f"background_{channel}" for channel in _LAB),
+    *(f"background_{channel}" for channel in CHANNELS),
     "background_spread",
 )
 _LONGEST = 256

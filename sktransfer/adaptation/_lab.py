@@ -2,8 +2,9 @@
 
 import numpy as np
 
-__all__ = ["LUMA", "from_lab", "luma_of", "to_lab"]
+__all__ = ["CHANNELS", "LUMA", "from_lab", "luma_of", "to_lab"]
 
+CHANNELS = "lightness", "green_red", "blue_yellow"
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # of JPEG: ITU-R BT.601
 # ITU-R BT.709 primaries, each row divided by the white point D65.
 _TO_XYZ = np.array(

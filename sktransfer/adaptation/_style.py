@@ -62,14 +62,13 @@ class TargetStyle(v2.Transform):
         light into dark, as between screen and print, from a strength of 0.5 on: where
         nearly all backgrounds are the lighter part of the images in one domain, and the
         darker part in the other, eight or more each, for which `fit` needs the source.
-        "blur" and "noise" add what is missing;
-        nothing is sharpened or denoised. As what is shown can look like blur or noise,
-        no more is added than three quarters of the target images have. "lightness"
-        moves mean and standard deviation of L* in CIELAB, "colour" of all three
-        channels, and "histogram" moves their whole distributions. "jpeg" compresses.
-        "erase" covers a rectangle of up to a third of the image in a colour of the
-        target's backgrounds. "fourier" takes amplitudes of low frequencies from a
-        target image; see :func:`mix_amplitudes`.
+        "blur" and "noise" add what is missing; nothing is sharpened or denoised. As
+        what is shown can look like blur or noise, no more is added than three quarters
+        of the target images have. "lightness" moves mean and standard deviation of L*
+        in CIELAB, "colour" of all three channels, and "histogram" moves their whole
+        distributions. "jpeg" compresses. "erase" covers a rectangle of up to a third of
+        the image in a colour of the target's backgrounds. "fourier" takes amplitudes of
+        low frequencies from a target image; see :func:`mix_amplitudes`.
     p : float, default=1.0
         Share of the images that are changed at all.
     beta : float, default=0.01
@@ -303,11 +302,11 @@ class TargetStyle(v2.Transform):
                 f" Got {pixels.dtype} of shape {tuple(pixels.shape)}."
             )
         found = torch.empty(pixels.shape, dtype=torch.uint8, device=pixels.device)
-        images, moved = _as_batch(pixels.contiguous()), _as_batch(found)
+        images, views = _as_batch(pixels.contiguous()), _as_batch(found)
         for i in range(len(images)):
             image = Image.fromarray(images[i].numpy(force=True))
             image = self._transform_image(image, params)
-            moved[i] = torch.from_numpy(np.array(image))
+            views[i] = torch.from_numpy(np.array(image))
         return tv_tensors.wrap(found, like=pixels)
 
     def _check_is_fitted(self):

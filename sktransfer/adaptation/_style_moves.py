@@ -3,12 +3,12 @@
 import numpy as np
 
 from sktransfer.adaptation._image_statistics import STATISTICS
+from sktransfer.adaptation._lab import CHANNELS
 
 __all__ = ["least_spoilt", "moved", "moves_between"]
 
-_LAB = "lightness", "green_red", "blue_yellow"
 _MOVED = [
-    *(f"{channel}_{kind}" for kind in ("mean", "std") for channel in _LAB),
+    *(f"{channel}_{kind}" for kind in ("mean", "std") for channel in CHANNELS),
     "side",
 ]
 _AT = np.linspace(0, 1, 33)

@@ -11,7 +11,7 @@ from sktransfer.adaptation._blur import add_blur
 from sktransfer.adaptation._fourier import mix_amplitudes
 from sktransfer.adaptation._image_statistics import blur_of, noise_of
 from sktransfer.adaptation._jpeg import compress
-from sktransfer.adaptation._lab import from_lab, to_lab
+from sktransfer.adaptation._lab import CHANNELS, from_lab, to_lab
 from sktransfer.adaptation._match import match_moments, match_quantiles
 from sktransfer.adaptation._noise import add_noise, noise_in_lab
 
@@ -28,7 +28,6 @@ _LEAST_BLUR = 0.05  # in pixels
 _LEAST_NOISE = 0.25  # in grey levels: what rounding to whole levels adds
 _LARGEST_HOLE = 0.33  # share of the area, as torchvision's RandomErasing
 _ASPECTS = math.log(0.3), math.log(3.3)
-_LAB = "lightness", "green_red", "blue_yellow"
 
 
 def turned(lab):
@@ -60,7 +59,9 @@ def _match(pixels, goal, share, channels):
     lab, (noise, shared) = to_lab(pixels), noise_of(_whole(pixels))
     noise = _at_most(noise, goal, "noise")
     own = _clean(lab.std(axis=(0, 1)), noise, shared, pixels.mean(axis=(0, 1)))
-    means, stds = (np.array([goal[f"{c}_{m}"] for c in _LAB]) for m in ("mean", "std"))
+    means, stds = (
+        np.array([goal[f"{c}_{m}"] for c in CHANNELS]) for m in ("mean", "std")
+    )
     stds = _clean(stds, goal["noise"], goal["noise_shared"], from_lab(means))
     for i in channels:
         moved = match_moments(lab[..., i], means[i], stds[i], own_std=own[i])
@@ -116,7 +117,7 @@ def _erase(pixels, goal, share):
     wide = min(w, round(math.sqrt(area / aspect)))
     top, left = round(top * (h - high)), round(left * (w - wide))
     pixels = np.array(pixels)
-    colour = from_lab([goal[f"background_{c}"] for c in _LAB])
+    colour = from_lab([goal[f"background_{c}"] for c in CHANNELS])
     pixels[top : top + high, left : left + wide] = colour
     return pixels
 

@@ -88,9 +88,8 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
         if best - last <= 2 * error:
             return level, f"{why}; no stage is clearly better than the last"
         less = _EARLY if level == _FEATURES else max(level - 1, least)
-        return min(
-            level, less
-        ), f"{why}; an earlier stage scores {best - last:.3f} more"
+        why = f"{why}; an earlier stage scores {best - last:.3f} more"
+        return min(level, less), why
     if similarity is not None and similarity < _DIFFERENT:
         less = min(level, max(level - 1, least))
         return less, f"{why}; a different domain: {similarity:.2f}"
