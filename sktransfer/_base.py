@@ -37,10 +37,12 @@ from sktransfer.inputs import as_samples, to_numpy
 from sktransfer.utils import (
     Interval,
     StrOptions,
+    adopt_settings,
     captioned_block,
     check_is_fitted,
     get_config,
     on_cpu,
+    settings_to_send,
     spawn_seed,
     validate_data,
 )
@@ -217,6 +219,7 @@ class BackboneEstimator(BaseEstimator):
         self._source = self._by_name()
         device = resolve_device(self.device)
         self._precision = choose_precision(self.backbone_, self.precision, device)
+        self._activation_dtype = get_config()["activation_dtype"]
         samples = self._read(X, self.value_range)
         self.value_range_ = getattr(samples, "value_range", None)
         return samples
@@ -326,6 +329,7 @@ class BackboneEstimator(BaseEstimator):
             device=device,
             batch_size=resolve_batch_size(batch_size, device, sample_bytes),
             precision=precision,
+            activation_dtype=self._activation_dtype,
             verbose=self.verbose,
         )
 
@@ -344,12 +348,15 @@ class BackboneEstimator(BaseEstimator):
     def __getstate__(self):
         is_slim = get_config()["slim_pickles"] and self.__sklearn_is_fitted__()
         state = self._slim() if is_slim else self._whole()
-        return {k: v for k, v in state.items() if k != "_absent_device"}
+        state = {k: v for k, v in state.items() if k != "_absent_device"}
+        return state | {"_settings": settings_to_send()}
 
     def _restore(self, state):
         vars(self).update(state)
 
     def __setstate__(self, state):
+        state = dict(state)
+        adopt_settings(state.pop("_settings"))
         self._restore(state)
         if not self.__sklearn_is_fitted__():
             return

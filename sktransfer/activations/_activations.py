@@ -56,7 +56,7 @@ class Activations:
             yield self[range(first, min(first + size, len(self)))]
 
 
-def load_activations(backbone, target, samples, *, store, runtime):
+def load_activations(backbone, target, samples, *, store, runtime, budget=None):
     """Bring samples to a boundary and hold what memory allows.
 
     Parameters
@@ -66,6 +66,9 @@ def load_activations(backbone, target, samples, *, store, runtime):
     samples : Samples or VectorSamples
     store : Store or None
     runtime : Runtime
+    budget : int, default=None
+        Bytes that may be held. By default those of ``memory_budget``, see
+        :func:`sktransfer.set_config`.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def load_activations(backbone, target, samples, *, store, runtime):
     """
     a_pass = Pass(backbone, [target], store=store, runtime=runtime)
     kept = [None] * len(samples)
-    free = get_config()["memory_budget"]
+    free = get_config()["memory_budget"] if budget is None else budget
     with closing(a_pass.iterate(samples)) as passed:
         for indices, (rows,) in passed:
             for i, row in zip(indices, rows, strict=True):

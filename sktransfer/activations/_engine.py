@@ -4,9 +4,14 @@ import torch
 
 from sktransfer.activations._fold import fold_batch_norm
 from sktransfer.activations._halve import halve
-from sktransfer.compute import channels_last, pad_rows, use_channels_last
+from sktransfer.compute import (
+    channels_last,
+    channels_second,
+    pad_rows,
+    use_channels_last,
+)
 
-__all__ = ["run_section"]
+__all__ = ["lay_out", "run_section"]
 
 
 def run_section(backbone, start, stop, z, runtime):
@@ -29,13 +34,24 @@ def run_section(backbone, start, stop, z, runtime):
     network = _prepare(backbone.owner(stop), start, stop, device, runtime.precision)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
     with torch.inference_mode(), autocast:
-        padded = _lay_out(pad_rows(z, runtime.batch_size), runtime.precision)
+        padded = lay_out(pad_rows(z, runtime.batch_size), runtime.precision)
         return network(padded)[: len(z)]
 
 
-def _lay_out(z, precision):
-    """Give maps one layout, wherever they come from: others round differently."""
-    return z.contiguous() if precision == "float32" else channels_last(z)
+def lay_out(z, precision):
+    """Give maps one layout, wherever they come from: others round differently.
+
+    Parameters
+    ----------
+    z : torch.Tensor of shape (n, ...)
+    precision : {"float32", "folded", "bfloat16"}
+        See :func:`sktransfer.compute.resolve_precision`.
+
+    Returns
+    -------
+    torch.Tensor of the same values
+    """
+    return channels_second(z) if precision == "float32" else channels_last(z)
 
 
 def _prepare(backbone, start, stop, device, precision):

@@ -5,19 +5,19 @@ import time
 from collections import Counter
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer.activations._digest import digest, digest_samples
-from sktransfer.activations._engine import run_section
+from sktransfer.activations._engine import lay_out, run_section
 from sktransfer.activations._price import Price, choose
-from sktransfer.activations._rows import to_rows, to_tensor
-from sktransfer.compute import halving, synchronise
+from sktransfer.activations._route import Route
+from sktransfer.activations._rows import as_stored, to_rows, to_tensor
+from sktransfer.activations._space import Space
+from sktransfer.compute import halving, pad_rows, synchronise
 from sktransfer.inputs import iter_batches
-from sktransfer.utils import get_config
 
 __all__ = ["Pass", "Target", "forward_passes", "gather"]
 
@@ -25,6 +25,8 @@ _logger = logging.getLogger("sktransfer")
 # A sample goes through fewer multiply-adds than these in the time of a look-up.
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
+# Part of every key: another number where a pass begins to give other values.
+_VERSION = "pass-2"
 _counts: Counter[tuple[str, str, str]] = Counter()
 
 
@@ -60,8 +62,12 @@ class Pass:
     """Brings samples to targets.
 
     A sample that is stored at all targets is taken from there. One that is stored at
-    a boundary before them goes on from the last such; any other is read and starts at
-    the input. What appears on the way is kept where that pays.
+    the end of a stage before them goes on from the last such; any other is read and
+    starts at the input. What appears on the way is kept where that pays.
+
+    What is kept, by whom and where decides what a pass costs, and never what it gives:
+    every pass stops at the end of every stage (:class:`Route`), rounds what it finds
+    there to what would be stored, and goes on from that.
 
     Parameters
     ----------
@@ -87,13 +93,15 @@ class Pass:
         self.backbone = backbone
         self.targets = targets
         self.runtime = runtime
-        self.order = backbone.in_order(t.boundary for t in targets)
-        cheap = backbone.multiply_adds("input", self.order[-1]) < _TRIVIAL
+        self.route = Route(backbone, [t.boundary for t in targets])
+        wanted = self.route.wanted
+        cheap = backbone.multiply_adds("input", wanted[-1]) < _TRIVIAL
         is_vector = backbone.preprocessing.kind == "vector"
         self.store = None if is_vector and cheap else store
         self.prices = []
         self.unreadable = None if on_error == "raise" else {}
         self._kept_from = {}
+        self._spaces = {}
         self._measuring = False
         self.n_stored = self.n_computed = 0
 
@@ -140,7 +148,7 @@ class Pass:
         """Return what the pass did and decided (list of dict, one a boundary)."""
         counts = {"n_stored": self.n_stored, "n_computed": self.n_computed}
         return [{**vars(price), **counts} for price in self.prices] or [
-            {"boundary": name, **counts} for name in self.order
+            {"boundary": name, **counts} for name in self.route.wanted
         ]
 
     def _take_stored(self, digests):
@@ -150,11 +158,12 @@ class Pass:
         readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
         for first in range(0, len(readable), _LOOKUP):
             chunk = readable[first : first + _LOOKUP]
-            found = self.store.get([s + digests[i] for s in spaces for i in chunk])
-            whole = [i for i in chunk if all(s + digests[i] in found for s in spaces)]
+            wanted = [digests[i] for i in chunk]
+            found = [space.get(self.store, wanted) for space in spaces]
+            whole = [i for i in chunk if all(digests[i] in rows for rows in found)]
             if whole:
                 self.n_stored += len(whole)
-                yield whole, [[found[s + digests[i]] for i in whole] for s in spaces]
+                yield whole, [[rows[digests[i]] for i in whole] for rows in found]
             missing += sorted({*chunk} - {*whole})
         return missing
 
@@ -163,69 +172,69 @@ class Pass:
 
         The boundary is None for samples that have to be read.
         """
-        for boundary in reversed(self._way(None, self.order[0])):
+        for boundary in self.route.starts:
             space = self._space(boundary)
-            here = self.store.contains([space + digests[i] for i in missing])
-            found = [i for i in missing if space + digests[i] in here]
-            missing = [i for i in missing if space + digests[i] not in here]
+            here = space.contains(self.store, [digests[i] for i in missing])
+            found = [i for i in missing if digests[i] in here]
+            missing = [i for i in missing if digests[i] not in here]
             if found:
                 yield boundary, found
         if missing:
             yield None, missing
 
-    def _way(self, start, stop):
-        """Boundaries from one to another, both included: stages and targets."""
-        backbone = self.backbone
-        stages = backbone.stage_names[: backbone.n_stages_before(stop)]
-        before = self.order[: self.order.index(stop) + 1]
-        names = backbone.in_order(["input", *stages, *before])
-        return names[0 if start is None else names.index(start) :]
-
     def _space(self, boundary, tap=None):
-        """Key of everything but the sample."""
-        backbone = self.backbone
-        return digest(
+        """Return what the rows at a boundary are known by, beside the sample."""
+        if (boundary, tap) not in self._spaces:
+            made = self._make_space(boundary, nn.Identity() if tap is None else tap)
+            self._spaces[boundary, tap] = made
+        return self._spaces[boundary, tap]
+
+    def _make_space(self, boundary, tap):
+        backbone, is_input = self.backbone, boundary == "input"
+        key = digest(
+            _VERSION,
             backbone.preprocessing.key(),
             backbone.prefix_fingerprint(boundary),
-            repr(tap or nn.Identity()),
-            get_config()["activation_dtype"],
+            repr(tap),
             self.runtime.key,
         )
+        if is_input:
+            shape = _prepared_shape(backbone.preprocessing)
+        else:
+            shape = backbone.activation_shape(boundary)
+        return Space(key, tuple(tap(torch.zeros(1, *shape)).shape[1:]), is_input)
 
     def _compute(self, samples, indices, digests, start):
         """Send samples on from a boundary and keep what pays; yields as `iterate`."""
         twins = _twins(indices, digests)
-        way = self._way(start, self.order[-1])
+        steps = self.route.steps("input" if start is None else start)
         kept = self._kept_from.get(start)
-        stops = self._stops(way, kept)
         self._measuring = digests is not None and kept is None
-        n = len(twins)
         # Whatever stops this, the threads that read are gone then.
         under_way = closing(self._batches(samples, twins, digests, start))
-        with _bar(n, self.runtime.verbose) as bar, under_way as ready:
+        with _bar(len(twins), self.runtime.verbose) as bar, under_way as ready:
             for groups, batch, seconds in ready:
-                states, clock = self._forward(batch, stops)
-                rows = [to_rows(_tap(t, states)) for t in self.targets]
+                states, taps, clock = self._forward(batch, start or "input", steps)
+                rows = [self._to_rows(t.boundary, z) for t, z in self._tapped(taps)]
                 yield _expand(groups, rows)
                 if digests is not None:
                     if kept is None:
                         clock = {b: seconds + t for b, t in clock.items()}
-                        kept = self._decide(states, clock, rows, n)
+                        kept = self._decide(states, clock, rows, len(twins))
                         self._kept_from[start], self._measuring = kept, False
-                        stops = self._stops(way, kept)
                     keys = [digests[group[0]] for group in groups]
                     self._keep(keys, states, rows, kept, start)
                 self.n_computed += len(batch)
                 if bar is not None:
                     bar.update(len(batch))
 
-    def _stops(self, way, kept):
-        """Boundaries to stop at: all until it is decided which are kept."""
-        if self.store is None:
-            kept = set()
-        if kept is None:
-            return way
-        return [way[0], *(b for b in way[1:] if b in kept or b in self.order)]
+    def _tapped(self, taps):
+        return zip(self.targets, taps, strict=True)
+
+    def _to_rows(self, boundary, z):
+        """Cut a batch into rows; model inputs are kept as they are."""
+        is_input = boundary == "input"
+        return to_rows(z, "float32" if is_input else self.runtime.activation_dtype)
 
     def _batches(self, samples, twins, digests, start):
         """Yield groups of twins, their batch at the start, and the seconds it took."""
@@ -240,8 +249,8 @@ class Pass:
         for first in range(0, len(twins), size):
             groups = twins[first : first + size]
             chunk = [group[0] for group in groups]
-            found = self.store.get([space + digests[i] for i in chunk])
-            rows = [found.get(space + digests[i]) for i in chunk]
+            found = space.get(self.store, [digests[i] for i in chunk])
+            rows = [found.get(digests[i]) for i in chunk]
             gone = [i for i, row in zip(chunk, rows, strict=True) if row is None]
             if gone:  # forgotten since it was looked up
                 again = iter(self._read_again(samples.take(gone), start))
@@ -276,8 +285,8 @@ class Pass:
         )
         return gather(fresh, samples)[0]
 
-    def _forward(self, batch, stops):
-        """Return the activations at some boundaries and the seconds to get there.
+    def _forward(self, batch, start, steps):
+        """Return activations, what the targets are of them, and the seconds it took.
 
         Where the memory of the device is too small for a batch, it goes in halves, and
         so do those after it.
@@ -286,41 +295,47 @@ class Pass:
         def compute(size):
             # Of the runtime, as batches are filled up to its size.
             self.runtime = replace(self.runtime, batch_size=size)
-            return [self._run(z, stops) for z in batch.split(size)]
+            return [self._run(z, start, steps) for z in batch.split(size)]
 
         runtime = self.runtime
         parts, _ = halving(compute, runtime.batch_size, runtime.device)
         if len(parts) == 1:
             return parts[0]
-        states, clocks = zip(*parts, strict=True)
+        states, taps, clocks = zip(*parts, strict=True)
         return (
-            {b: torch.cat([part[b] for part in states]) for b in stops},
-            {b: sum(part[b] for part in clocks) for b in stops},
+            {b: torch.cat([part[b] for part in states]) for b in states[0]},
+            [torch.cat(of_target) for of_target in zip(*taps, strict=True)],
+            {b: sum(part[b] for part in clocks) for b in clocks[0]},
         )
 
-    def _run(self, batch, stops):
-        device = self.runtime.device
-        z = batch.to(device, non_blocking=True)
-        states, clock = {stops[0]: z}, {stops[0]: 0.0}
+    def _run(self, batch, start, steps):
+        """Compute the steps from a batch at a boundary, rounded where each ends."""
+        runtime, n = self.runtime, len(batch)
+        z = pad_rows(batch.to(runtime.device, non_blocking=True), runtime.batch_size)
+        z = z if start == "input" else lay_out(z, runtime.precision)
+        states, clock = {start: z}, {start: 0.0}
         began = time.perf_counter()
-        for start, stop in pairwise(stops):
-            if start == "input":
+        for first, last in steps:
+            z = states[first]
+            if first == "input":
                 z = self.backbone.preprocessing.to_input(z)
-            z = run_section(self.backbone, start, stop, z, self.runtime)
-            _counts[self.backbone.name, start, stop] += len(z)
+            z = run_section(self.backbone, first, last, z, runtime)
+            z = as_stored(z, runtime.activation_dtype)
+            states[last] = lay_out(z, runtime.precision)
+            _counts[self.backbone.name, first, last] += n
             if self._measuring:
-                synchronise(device)
-            states[stop] = z
-            clock[stop] = time.perf_counter() - began
-        return states, clock
+                synchronise(runtime.device)
+            clock[last] = time.perf_counter() - began
+        taps = [target.tap(states[target.boundary])[:n] for target in self.targets]
+        return {name: z[:n] for name, z in states.items()}, taps, clock
 
     def _decide(self, states, clock, rows, n_samples):
         """Measure what keeping costs, and choose what is kept (set of boundaries)."""
         measured = []
-        asked = set(self.order)
+        asked = set(self.route.wanted)
         for boundary, z in states.items():
             began = time.perf_counter()
-            kept_rows = to_rows(z)
+            kept_rows = self._to_rows(boundary, z)
             seconds = time.perf_counter() - began
             if boundary in asked:
                 at = [t.boundary for t in self.targets].index(boundary)
@@ -353,11 +368,10 @@ class Pass:
         for target, target_rows in zip(self.targets, rows, strict=True):
             if target.boundary in kept:
                 space = self._space(target.boundary, target.tap)
-                new |= {space + d: r for d, r in zip(digests, target_rows, strict=True)}
-        for boundary in kept - {*self.order} - {start}:
-            space = self._space(boundary)
-            passing = to_rows(states[boundary])
-            new |= {space + d: r for d, r in zip(digests, passing, strict=True)}
+                new |= space.with_keys(digests, target_rows)
+        for boundary in kept - {*self.route.wanted} - {start}:
+            passing = self._to_rows(boundary, states[boundary])
+            new |= self._space(boundary).with_keys(digests, passing)
         self.store.put(new)
 
 
@@ -366,9 +380,10 @@ def _bar(n, verbose):
     return tqdm(total=n, unit="sample") if verbose else nullcontext()
 
 
-def _tap(target, states):
-    z = states[target.boundary]
-    return target.tap(z if z.dtype == torch.uint8 else z.float())
+def _prepared_shape(preprocessing):
+    """Shape of one sample in front of `to_input` (tuple)."""
+    shape = preprocessing.input_shape
+    return shape if preprocessing.kind == "vector" else (*shape[1:], shape[0])
 
 
 def gather(a_pass, samples):

@@ -4,7 +4,11 @@ from sktransfer.compute._device import resolve_batch_size, resolve_device
 from sktransfer.compute._draws import Draws, seeded
 from sktransfer.compute._fork import in_forked_child
 from sktransfer.compute._halving import halving
-from sktransfer.compute._layout import channels_last, use_channels_last
+from sktransfer.compute._layout import (
+    channels_last,
+    channels_second,
+    use_channels_last,
+)
 from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
 from sktransfer.compute._runtime import Runtime, pad_rows, synchronise
@@ -13,6 +17,7 @@ __all__ = [
     "Draws",
     "Runtime",
     "channels_last",
+    "channels_second",
     "gains_by_bfloat16",
     "halving",
     "in_forked_child",

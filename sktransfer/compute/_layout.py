@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["channels_last", "use_channels_last"]
+__all__ = ["channels_last", "channels_second", "use_channels_last"]
 
 
 def channels_last(z):
@@ -19,9 +19,33 @@ def channels_last(z):
     -------
     torch.Tensor of the same values
     """
-    if z.ndim != 4:
-        return z.contiguous()
-    return z.contiguous(memory_format=torch.channels_last)
+    maps = z.ndim == 4
+    return _lay_out(z, torch.channels_last if maps else torch.contiguous_format)
+
+
+def channels_second(z):
+    """Lay out activations as their axes are ordered.
+
+    Parameters
+    ----------
+    z : torch.Tensor
+
+    Returns
+    -------
+    torch.Tensor of the same values
+    """
+    return _lay_out(z, torch.contiguous_format)
+
+
+def _lay_out(z, memory_format):
+    """Lay out a tensor, down to the strides of axes of length one.
+
+    Kernels are chosen by strides, and those of such an axis are free: without this
+    they would tell where a tensor came from.
+    """
+    z = z.contiguous(memory_format=memory_format)
+    strides = torch.empty(z.shape, device="meta", memory_format=memory_format).stride()
+    return z if z.stride() == strides else z.as_strided(z.shape, strides)
 
 
 def use_channels_last(module):

@@ -20,6 +20,9 @@ class Runtime:
         Samples at a time.
     precision : {"float32", "folded", "bfloat16"}
         See :func:`resolve_precision`.
+    activation_dtype : {"auto", "float16", "float32"}
+        What activations are rounded to where a stage ends, see
+        :func:`sktransfer.set_config`.
     verbose : int
         Whether to show a progress bar.
     """
@@ -27,6 +30,7 @@ class Runtime:
     device: torch.device
     batch_size: int
     precision: str = "float32"
+    activation_dtype: str = "auto"
     verbose: int = 0
 
     def __post_init__(self):
@@ -34,8 +38,8 @@ class Runtime:
 
     @property
     def key(self):
-        """Text of what changes a result by more than rounding (str)."""
-        return self.precision
+        """Text of all that changes a result, be it by rounding alone (str)."""
+        return f"{self.precision}, {self.activation_dtype}, {self.batch_size} at a time"
 
 
 def synchronise(device):

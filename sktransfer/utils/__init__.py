@@ -1,6 +1,12 @@
 """Optional imports, text for errors, and the door to scikit-learn's validation."""
 
-from sktransfer.utils._config import config_context, get_config, set_config
+from sktransfer.utils._config import (
+    adopt_settings,
+    config_context,
+    get_config,
+    set_config,
+    settings_to_send,
+)
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
@@ -38,6 +44,7 @@ __all__ = [
     "StrOptions",
     "TransferWarning",
     "VisualBlock",
+    "adopt_settings",
     "captioned_block",
     "check_array",
     "check_classification_targets",
@@ -54,6 +61,7 @@ __all__ = [
     "near_matches",
     "on_cpu",
     "set_config",
+    "settings_to_send",
     "spawn_seed",
     "type_of_target",
     "validate_data",

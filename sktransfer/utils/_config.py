@@ -1,10 +1,17 @@
 """Settings of the whole package, as scikit-learn keeps its own."""
 
+import multiprocessing
 import os
 import threading
 from contextlib import contextmanager
 
-__all__ = ["config_context", "get_config", "set_config"]
+__all__ = [
+    "adopt_settings",
+    "config_context",
+    "get_config",
+    "set_config",
+    "settings_to_send",
+]
 
 _MEMORY_SHARE = 0.125
 _local = threading.local()
@@ -50,6 +57,9 @@ def set_config(
 ):
     """Change settings, for this thread and for threads that start later.
 
+    They go along with estimators to the worker processes of joblib, as of
+    ``n_jobs=2``.
+
     Parameters
     ----------
     memory_budget : int, default=None
@@ -59,8 +69,9 @@ def set_config(
         Bytes that the store in a `memory=` folder may take. At first 20 GiB.
     activation_dtype : {"auto", "float16", "float32"}, default=None
         What activations are kept in. "auto", as at first, keeps vectors in float32 and
-        larger activations in float16. It is applied whether they are kept or not, so
-        that keeping them changes no prediction.
+        larger activations in float16. It is applied at the end of every stage, whether
+        activations are kept or not, so that keeping them changes no prediction. An
+        estimator remembers the one that it was fitted with.
     slim_pickles : bool, default=None
         Whether pickles of fitted estimators leave out the frozen weights, which are
         then loaded again by the name of the backbone and compared. At first False; see
@@ -125,6 +136,34 @@ def config_context(**settings):
         yield
     finally:
         set_config(**before)
+
+
+def settings_to_send():
+    """Return the current settings for another process.
+
+    Returns
+    -------
+    dict
+        For :func:`adopt_settings`.
+    """
+    return {"pid": os.getpid(), "settings": get_config()}
+
+
+def adopt_settings(sent):
+    """Take over, in a worker process, the settings of the process that started it.
+
+    Pickles come from other runs and other machines, too, whose settings are not for
+    this process: those that no parent process sent to its worker are left alone.
+
+    Parameters
+    ----------
+    sent : dict
+        From :func:`settings_to_send`.
+    """
+    is_worker = multiprocessing.current_process().name != "MainProcess"
+    if is_worker and sent["pid"] == os.getppid():
+        _current().update(sent["settings"])
+        _global.update(sent["settings"])
 
 
 def _current():

@@ -1,4 +1,6 @@
 import logging
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +8,10 @@ import torch
 
 import sktransfer
 from sktransfer.activations import Pass, Pool, Target, _engine, gather
+from sktransfer.activations import _pass as _pass_module
+from sktransfer.activations._route import Route
 from sktransfer.backbones import load_backbone
+from sktransfer.compute import Runtime
 from sktransfer.inputs import as_samples
 from tests.activations.conftest import PREPROCESSING, small_network
 
@@ -42,6 +47,61 @@ def test_without_a_store_the_rows_are_the_same(backbone, samples, store, runtime
     kept = gather(_pass(backbone, ["3"], store, runtime), samples)
     fresh = gather(_pass(backbone, ["3"], None, runtime), samples)
     np.testing.assert_array_equal(kept, fresh)
+
+
+@pytest.mark.parametrize("precision", ["float32", "folded", "bfloat16"])
+@pytest.mark.parametrize("wanted", ["1", "2.1", "3", "features"])
+def test_every_start_gives_the_same_bits(backbone, samples, store, wanted, precision):
+    runtime = Runtime(torch.device("cpu"), 8, precision)
+    (expected,) = gather(_pass(backbone, [wanted], None, runtime), samples)
+    order = np.random.RandomState(0).permutation(len(samples))
+    starts = Route(backbone, [wanted]).starts
+    for start in starts:
+        store.memory.clear()
+        with _nothing_kept_before(start):
+            gather(_pass(backbone, [start], store, runtime), samples.take(order[:13]))
+        (rows,) = gather(_pass(backbone, [wanted], store, runtime), samples)
+        _assert_same(rows, expected)
+    assert len(starts) > 2
+
+
+@contextmanager
+def _nothing_kept_before(boundary):
+    """Let passes keep the activations at one boundary alone."""
+
+    def choose_one(measured, n_samples, budget):
+        return [replace(price, kept=price.boundary == boundary) for price in measured]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pass_module, "choose", choose_one)
+        yield
+
+
+def test_what_is_kept_changes_no_bit(backbone, samples, store, runtime, monkeypatch):
+    wanted = ["2.0", "3", "0"]
+    expected = gather(_pass(backbone, wanted, None, runtime), samples)
+    rng = np.random.RandomState(0)
+
+    def choose_anything(measured, n_samples, budget):
+        return [replace(price, kept=bool(rng.randint(2))) for price in measured]
+
+    monkeypatch.setattr(_pass_module, "choose", choose_anything)
+    for _ in range(12):
+        names = rng.permutation([*wanted, "1", "features", "1.0"])[: rng.randint(1, 5)]
+        some = samples.take(rng.permutation(20)[: rng.randint(1, 20)])
+        gather(_pass(backbone, [*names], store, runtime), some)
+        for rows, same in zip(
+            gather(_pass(backbone, wanted, store, runtime), samples.take(range(9))),
+            expected,
+            strict=True,
+        ):
+            _assert_same(rows, same[:9])
+
+
+def _assert_same(rows, expected):
+    for row, same in zip(rows, expected, strict=True):
+        assert row.dtype == same.dtype
+        np.testing.assert_array_equal(row, same)
 
 
 def test_each_sample_is_computed_once(backbone, samples, store, runtime, passes):
@@ -121,8 +181,6 @@ def test_one_weight_changes_the_key(backbone, samples, store, runtime, passes):
 def test_the_preprocessing_changes_the_key(
     backbone, samples, store, runtime, passes, change
 ):
-    from dataclasses import replace
-
     gather(_pass(backbone, ["3"], store, runtime), samples)
     changed = replace(PREPROCESSING, **change)
     other = load_backbone(small_network(), preprocessing=changed)
@@ -159,8 +217,7 @@ def test_rows_forgotten_during_a_pass_are_brought_again(
         return here
 
     monkeypatch.setattr(store, "contains", forget_after_look_up)
-    rows = gather(deeper, samples)
-    np.testing.assert_allclose(rows, expected, rtol=1e-2, atol=1e-2)
+    np.testing.assert_array_equal(gather(deeper, samples), expected)
 
 
 def test_the_decision_is_logged_once_a_pass(backbone, samples, store, runtime, caplog):

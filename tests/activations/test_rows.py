@@ -2,24 +2,45 @@ import numpy as np
 import pytest
 import torch
 
-import sktransfer
-from sktransfer.activations._rows import storage_dtype, to_rows, to_tensor
+from sktransfer.activations._rows import as_stored, storage_dtype, to_rows, to_tensor
 
 
-def test_maps_are_kept_in_float16_and_vectors_in_float32():
-    assert storage_dtype((3, 4, 4)) == np.float16
-    assert storage_dtype((9, 4)) == np.float16
-    assert storage_dtype((9,)) == np.float32
+@pytest.mark.parametrize(
+    ("activation_dtype", "of_maps", "of_vectors"),
+    [
+        ("auto", "float16", "float32"),
+        ("float16", "float16", "float16"),
+        ("float32", "float32", "float32"),
+    ],
+)
+def test_dtype_of_maps_and_vectors(activation_dtype, of_maps, of_vectors):
+    assert storage_dtype((3, 4, 4), activation_dtype) == of_maps
+    assert storage_dtype((9, 4), activation_dtype) == of_maps
+    assert storage_dtype((9,), activation_dtype) == of_vectors
 
 
-def test_float32_on_request():
-    with sktransfer.config_context(activation_dtype="float32"):
-        assert storage_dtype((3, 4, 4)) == np.float32
+@pytest.mark.parametrize("activation_dtype", ["auto", "float16", "float32"])
+@pytest.mark.parametrize("shape", [(7, 3, 5, 5), (7, 6, 4), (7, 9), (7, 3, 0)])
+def test_rounded_activations_are_those_that_come_back(shape, activation_dtype):
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    z[1], z[2], z[3], z[4] = 1e6, 1e-9, np.nan, 0
+    for given in (z, z.bfloat16(), z.transpose(0, 1).contiguous().transpose(0, 1)):
+        rounded = as_stored(given, activation_dtype)
+        assert rounded.dtype == torch.float32
+        back = to_tensor(to_rows(given, activation_dtype))
+        np.testing.assert_array_equal(rounded, back)
+        np.testing.assert_array_equal(as_stored(rounded, activation_dtype), rounded)
+
+
+def test_rounding_leaves_the_given_tensor_alone():
+    z = torch.full((2, 3, 4), 1 / 3)
+    assert as_stored(z, "auto")[0, 0, 0] != 1 / 3
+    assert z.eq(1 / 3).all()
 
 
 def test_rows_own_their_memory_and_come_back():
     z = torch.rand(3, 2, 4, 4)
-    rows = to_rows(z)
+    rows = to_rows(z, "auto")
     assert all(row.base is None for row in rows)
     torch.testing.assert_close(to_tensor(rows), z, rtol=1e-3, atol=1e-6)
     assert to_tensor(rows).dtype == torch.float32
@@ -30,7 +51,7 @@ def test_row_that_float16_cannot_hold_stays_in_float32(value):
     z = torch.ones(3, 2, 2, 2)
     z[1] = value
     z[2, 0, 0, 0] = -1e-3
-    rows = to_rows(z)
+    rows = to_rows(z, "auto")
     assert [row.dtype for row in rows] == [np.float16, np.float32, np.float16]
     assert all(row.base is None for row in rows)
     assert torch.equal(to_tensor(rows)[:2], z[:2])
@@ -38,16 +59,16 @@ def test_row_that_float16_cannot_hold_stays_in_float32(value):
 
 def test_row_of_zeros_comes_back():
     z = torch.zeros(2, 3, 4, 4)
-    assert torch.equal(to_tensor(to_rows(z)), z)
+    assert torch.equal(to_tensor(to_rows(z, "auto")), z)
 
 
 def test_row_with_nan_stays_in_float32():
     z = torch.tensor([[[1.0, np.nan]]])
-    (row,) = to_rows(z)
+    (row,) = to_rows(z, "auto")
     assert row.dtype == np.float32
     np.testing.assert_array_equal(row, z[0])
 
 
 def test_pixels_stay_pixels():
     pixels = torch.arange(12, dtype=torch.uint8).reshape(1, 2, 2, 3)
-    assert torch.equal(to_tensor(to_rows(pixels)), pixels)
+    assert torch.equal(to_tensor(to_rows(pixels, "auto")), pixels)

@@ -1,8 +1,11 @@
+import os
 import threading
 
+import joblib
 import pytest
 
 import sktransfer
+from sktransfer.utils import adopt_settings, settings_to_send
 
 
 def test_config_context_restores_what_was():
@@ -56,3 +59,36 @@ def test_slim_pickles_is_a_bool():
             assert not sktransfer.get_config()["slim_pickles"]
     with pytest.raises(ValueError, match="`slim_pickles` must be a bool. Got 'yes'."):
         sktransfer.set_config(slim_pickles="yes")
+
+
+def _settings_after_adopting(sent):
+    adopt_settings(sent)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(sktransfer.get_config()))
+    thread.start()
+    thread.join()
+    return sktransfer.get_config(), *seen
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_a_worker_adopts_the_settings_of_its_parent(backend):
+    with sktransfer.config_context(memory_budget=7, activation_dtype="float32"):
+        here, sent = sktransfer.get_config(), settings_to_send()
+    other = {**sent, "pid": sent["pid"] + 1}
+    with joblib.Parallel(n_jobs=2, backend=backend, batch_size=1) as parallel:
+        run = joblib.delayed(_settings_after_adopting)
+        for found in parallel(run(sent) for _ in range(4)):
+            assert found == (here, here)
+        with sktransfer.config_context(memory_budget=9):
+            later = settings_to_send()
+        for found in parallel(run(later) for _ in range(4)):
+            assert found[0] == later["settings"]
+        for found in parallel(run(other) for _ in range(4)):
+            assert found[0] != here
+
+
+def test_settings_of_others_are_left_alone():
+    before = sktransfer.get_config()
+    for pid in (os.getpid(), os.getppid(), 1):
+        adopt_settings({"pid": pid, "settings": {**before, "memory_budget": 5}})
+        assert sktransfer.get_config() == before
