@@ -1,17 +1,25 @@
-"""Run one section of a backbone, frozen, as fast as its results allow."""
+"""Run the sections of a backbone, frozen, as fast as their results allow."""
+
+import copy
+import time
+from dataclasses import dataclass
 
 import torch
+from torch import fx
 
 from sktransfer.activations._fold import fold_batch_norm
 from sktransfer.activations._halve import halve
+from sktransfer.activations._rows import as_stored, to_rows
 from sktransfer.compute import (
     channels_last,
     channels_second,
+    fixed_threads,
     pad_rows,
+    synchronise,
     use_channels_last,
 )
 
-__all__ = ["lay_out", "run_section"]
+__all__ = ["Computed", "Engine", "joined", "lay_out", "run_section"]
 
 
 def run_section(backbone, start, stop, z, runtime):
@@ -30,12 +38,137 @@ def run_section(backbone, start, stop, z, runtime):
     -------
     torch.Tensor of shape (n, ...)
     """
-    device, half = runtime.device, runtime.precision == "bfloat16"
-    network = _prepare(backbone.owner(stop), start, stop, device, runtime.precision)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
+    network = _prepare(backbone, start, stop, runtime)
+    with fixed_threads():
+        return _run(network, lay_out(z, runtime.precision), runtime)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    wanted : list of list of ndarray
+        For each tap, the row of each sample.
+    passing : dict of str to list of ndarray
+        The rows of the activations at boundaries on the way that are to be kept.
+    compute_seconds, keep_seconds : dict of str to float
+        By boundary, until the activation was there, and to make rows of it.
+    """
+
+    wanted: list
+    passing: dict
+    compute_seconds: dict
+    keep_seconds: dict
+
+
+class Engine:
+    """Computes the steps of a pass on a batch, in one thread.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    start : str
+        The boundary that samples come from.
+    steps : list of (str, str)
+        Names of the boundaries that each section lies between, in order of execution.
+    taps : list of (str, torch.nn.Module)
+        Boundaries, and what is wanted of the activations there.
+    runtime : Runtime
+
+    Attributes
+    ----------
+    size : int
+        Samples that batches are filled up to.
+    kept : set of str or None
+        Boundaries of which rows are made; None makes those of all and takes the time.
+    """
+
+    def __init__(self, backbone, start, steps, taps, runtime):
+        self.size = runtime.batch_size
+        self.kept = set()
+        self._preprocessing = backbone.preprocessing
+        self._start = start
+        self._steps = steps
+        self._taps = taps
+        self._runtime = runtime
+        self._networks = [_prepare(backbone, *step, runtime) for step in steps]
+
+    def replica(self):
+        """Return an engine for another thread: its layers are its own (Engine)."""
+        twin = copy.copy(self)
+        twin._networks = [_replica(network) for network in self._networks]
+        return twin
+
+    def __call__(self, batch):
+        """Compute the steps, each from what the ones before it gave, rounded.
+
+        Parameters
+        ----------
+        batch : torch.Tensor of shape (n, ...)
+            At the start, with n up to `size`.
+
+        Returns
+        -------
+        Computed
+        """
+        n, seconds, kept_in = len(batch), {}, {}
+        states, passing = {}, {}
+        for boundary, z, seconds[boundary] in self._states(batch):
+            states[boundary] = z
+            if self.kept is None or boundary in self.kept:
+                began = time.perf_counter()
+                passing[boundary] = self._rows(boundary, z[:n])
+                kept_in[boundary] = time.perf_counter() - began
+        wanted = [self._rows(b, tap(states[b])[:n]) for b, tap in self._taps]
+        return Computed(wanted, passing, seconds, kept_in)
+
+    def _states(self, batch):
+        """Yield boundaries, the batch there, and the seconds since the start."""
+        runtime, states, seconds = self._runtime, {}, 0.0
+        z = pad_rows(batch.to(runtime.device, non_blocking=True), self.size)
+        z = z if self._start == "input" else lay_out(z, runtime.precision)
+        states[self._start] = z
+        yield self._start, z, seconds
+        for (first, last), network in zip(self._steps, self._networks, strict=True):
+            began, z = time.perf_counter(), states[first]
+            if first == "input":
+                z = lay_out(self._preprocessing.to_input(z), runtime.precision)
+            z = as_stored(_run(network, z, runtime), runtime.activation_dtype)
+            states[last] = lay_out(z, runtime.precision)
+            if self.kept is None:
+                synchronise(runtime.device)
+            seconds += time.perf_counter() - began
+            yield last, states[last], seconds
+
+    def _rows(self, boundary, z):
+        """Cut a batch into rows; model inputs are kept as they are."""
+        dtype = "float32" if boundary == "input" else self._runtime.activation_dtype
+        return to_rows(z, dtype)
+
+
+def joined(parts):
+    """Join what became of the parts of a batch (Computed).
+
+    Parameters
+    ----------
+    parts : list of Computed
+    """
+    first, *_ = parts
+    return Computed(
+        [sum(rows, []) for rows in zip(*(p.wanted for p in parts), strict=True)],
+        {b: sum((p.passing[b] for p in parts), []) for b in first.passing},
+        {b: sum(p.compute_seconds[b] for p in parts) for b in first.compute_seconds},
+        {b: sum(p.keep_seconds[b] for p in parts) for b in first.keep_seconds},
+    )
+
+
+def _run(network, z, runtime):
+    is_half = runtime.precision == "bfloat16"
+    autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=is_half)
     with torch.inference_mode(), autocast:
-        padded = lay_out(pad_rows(z, runtime.batch_size), runtime.precision)
-        return network(padded)[: len(z)]
+        return network(z)
 
 
 def lay_out(z, precision):
@@ -54,14 +187,23 @@ def lay_out(z, precision):
     return channels_second(z) if precision == "float32" else channels_last(z)
 
 
-def _prepare(backbone, start, stop, device, precision):
+def _prepare(backbone, start, stop, runtime):
     """Return the section as it runs; the backbone remembers it."""
+    backbone, precision = backbone.owner(stop), runtime.precision
     section = backbone.frozen_section(start, stop)
-    if precision == "float32":
-        return section.to(device)
-    key = (start, stop, device, precision)
+    key = (start, stop, runtime.device, precision)
     if key not in backbone.prepared_sections:
-        network = fold_batch_norm(section).requires_grad_(False)
+        if precision == "float32":
+            network = _replica(fx.GraphModule(section, section.graph))
+        else:
+            network = use_channels_last(fold_batch_norm(section))
         network = halve(network) if precision == "bfloat16" else network
-        backbone.prepared_sections[key] = use_channels_last(network).to(device)
+        network = network.requires_grad_(False).eval()
+        backbone.prepared_sections[key] = network.to(runtime.device)
     return backbone.prepared_sections[key]
+
+
+def _replica(network):
+    """Copy the layers of a network, and none of its tensors."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})

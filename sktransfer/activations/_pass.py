@@ -11,12 +11,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer.activations._digest import digest, digest_samples
-from sktransfer.activations._engine import lay_out, run_section
+from sktransfer.activations._engine import Engine, joined
 from sktransfer.activations._price import Price, choose
 from sktransfer.activations._route import Route
-from sktransfer.activations._rows import as_stored, to_rows, to_tensor
+from sktransfer.activations._rows import to_tensor
 from sktransfer.activations._space import Space
-from sktransfer.compute import halving, pad_rows, synchronise
+from sktransfer.compute import Shards, halving
 from sktransfer.inputs import iter_batches
 
 __all__ = ["Pass", "Target", "forward_passes", "gather"]
@@ -25,6 +25,7 @@ _logger = logging.getLogger("sktransfer")
 # A sample goes through fewer multiply-adds than these in the time of a look-up.
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
+_MOST_THREADS = 16  # each holds the activations of a batch
 # Part of every key: another number where a pass begins to give other values.
 _VERSION = "pass-2"
 _counts: Counter[tuple[str, str, str]] = Counter()
@@ -102,7 +103,7 @@ class Pass:
         self.unreadable = None if on_error == "raise" else {}
         self._kept_from = {}
         self._spaces = {}
-        self._measuring = False
+        self._key = runtime.key
         self.n_stored = self.n_computed = 0
 
     def iterate(self, samples):
@@ -196,7 +197,7 @@ class Pass:
             backbone.preprocessing.key(),
             backbone.prefix_fingerprint(boundary),
             repr(tap),
-            self.runtime.key,
+            self._key,
         )
         if is_input:
             shape = _prepared_shape(backbone.preprocessing)
@@ -207,38 +208,48 @@ class Pass:
     def _compute(self, samples, indices, digests, start):
         """Send samples on from a boundary and keep what pays; yields as `iterate`."""
         twins = _twins(indices, digests)
-        steps = self.route.steps("input" if start is None else start)
+        engines = self._engines(start, len(twins))
         kept = self._kept_from.get(start)
-        self._measuring = digests is not None and kept is None
-        # Whatever stops this, the threads that read are gone then.
-        under_way = closing(self._batches(samples, twins, digests, start))
-        with _bar(len(twins), self.runtime.verbose) as bar, under_way as ready:
+        # Whatever stops this, the threads that read and compute are gone then.
+        under_way = closing(self._batches(samples, twins, digests, start, len(engines)))
+        bar = _bar(len(twins), self.runtime.verbose)
+        with Shards(engines) as shards, bar as bar, under_way as ready:
             for groups, batch, seconds in ready:
-                states, taps, clock = self._forward(batch, start or "input", steps)
-                rows = [self._to_rows(t.boundary, z) for t, z in self._tapped(taps)]
-                yield _expand(groups, rows)
-                if digests is not None:
-                    if kept is None:
-                        clock = {b: seconds + t for b, t in clock.items()}
-                        kept = self._decide(states, clock, rows, len(twins))
-                        self._kept_from[start], self._measuring = kept, False
+                undecided = digests is not None and kept is None
+                passing = None if undecided else self._passing(kept, start)
+                done = self._forward(shards, engines, batch, passing)
+                self._count(start, len(batch))
+                yield _expand(groups, done.wanted)
+                if undecided:
+                    kept = self._decide(done, seconds, len(batch), len(twins))
+                    self._kept_from[start] = kept
+                if kept:
                     keys = [digests[group[0]] for group in groups]
-                    self._keep(keys, states, rows, kept, start)
-                self.n_computed += len(batch)
+                    self._keep(keys, done, kept, start)
                 if bar is not None:
                     bar.update(len(batch))
 
-    def _tapped(self, taps):
-        return zip(self.targets, taps, strict=True)
+    def _engines(self, start, n_samples):
+        """Return what computes batches, for as many threads as there are to use."""
+        runtime, start = self.runtime, "input" if start is None else start
+        taps = [(target.boundary, target.tap) for target in self.targets]
+        steps = self.route.steps(start)
+        engine = Engine(self.backbone, start, steps, taps, runtime)
+        if runtime.device.type != "cpu":
+            return [engine]
+        n_batches = -(-n_samples // runtime.batch_size)
+        n_threads = min(torch.get_num_threads(), _MOST_THREADS, n_batches)
+        return [engine, *(engine.replica() for _ in range(n_threads - 1))]
 
-    def _to_rows(self, boundary, z):
-        """Cut a batch into rows; model inputs are kept as they are."""
-        is_input = boundary == "input"
-        return to_rows(z, "float32" if is_input else self.runtime.activation_dtype)
+    def _count(self, start, n):
+        """Count samples that went through the network."""
+        self.n_computed += n
+        for step in self.route.steps("input" if start is None else start):
+            _counts[self.backbone.name, *step] += n
 
-    def _batches(self, samples, twins, digests, start):
+    def _batches(self, samples, twins, digests, start, n_threads):
         """Yield groups of twins, their batch at the start, and the seconds it took."""
-        size, clock = self.runtime.batch_size, time.perf_counter()
+        size, clock = n_threads * self.runtime.batch_size, time.perf_counter()
         if start is None:
             with closing(self._read(samples, twins, size)) as read:
                 for groups, batch in read:
@@ -285,70 +296,39 @@ class Pass:
         )
         return gather(fresh, samples)[0]
 
-    def _forward(self, batch, start, steps):
-        """Return activations, what the targets are of them, and the seconds it took.
+    def _forward(self, shards, engines, batch, passing):
+        """Compute a batch (Computed).
 
         Where the memory of the device is too small for a batch, it goes in halves, and
         so do those after it.
         """
 
         def compute(size):
-            # Of the runtime, as batches are filled up to its size.
             self.runtime = replace(self.runtime, batch_size=size)
-            return [self._run(z, start, steps) for z in batch.split(size)]
+            for engine in engines:
+                engine.size, engine.kept = size, passing
+            return shards.map(batch.split(size))
 
         runtime = self.runtime
         parts, _ = halving(compute, runtime.batch_size, runtime.device)
-        if len(parts) == 1:
-            return parts[0]
-        states, taps, clocks = zip(*parts, strict=True)
-        return (
-            {b: torch.cat([part[b] for part in states]) for b in states[0]},
-            [torch.cat(of_target) for of_target in zip(*taps, strict=True)],
-            {b: sum(part[b] for part in clocks) for b in clocks[0]},
-        )
+        return joined(parts)
 
-    def _run(self, batch, start, steps):
-        """Compute the steps from a batch at a boundary, rounded where each ends."""
-        runtime, n = self.runtime, len(batch)
-        z = pad_rows(batch.to(runtime.device, non_blocking=True), runtime.batch_size)
-        z = z if start == "input" else lay_out(z, runtime.precision)
-        states, clock = {start: z}, {start: 0.0}
-        began = time.perf_counter()
-        for first, last in steps:
-            z = states[first]
-            if first == "input":
-                z = self.backbone.preprocessing.to_input(z)
-            z = run_section(self.backbone, first, last, z, runtime)
-            z = as_stored(z, runtime.activation_dtype)
-            states[last] = lay_out(z, runtime.precision)
-            _counts[self.backbone.name, first, last] += n
-            if self._measuring:
-                synchronise(runtime.device)
-            clock[last] = time.perf_counter() - began
-        taps = [target.tap(states[target.boundary])[:n] for target in self.targets]
-        return {name: z[:n] for name, z in states.items()}, taps, clock
-
-    def _decide(self, states, clock, rows, n_samples):
-        """Measure what keeping costs, and choose what is kept (set of boundaries)."""
-        measured = []
+    def _decide(self, done, seconds, size, n_samples):
+        """Choose what is kept, by what the first batch took (set of boundaries)."""
         asked = set(self.route.wanted)
-        for boundary, z in states.items():
-            began = time.perf_counter()
-            kept_rows = self._to_rows(boundary, z)
-            seconds = time.perf_counter() - began
-            if boundary in asked:
-                at = [t.boundary for t in self.targets].index(boundary)
-                kept_rows = rows[at]
-            measured.append(
-                Price(
-                    boundary=boundary,
-                    asked=boundary in asked,
-                    bytes_per_sample=kept_rows[0].nbytes,
-                    compute_seconds=clock[boundary] / len(z),
-                    keep_seconds=seconds / len(z),
-                )
+        rows = {**done.passing}
+        for target, of_target in zip(self.targets, done.wanted, strict=True):
+            rows[target.boundary] = of_target
+        measured = [
+            Price(
+                boundary=boundary,
+                asked=boundary in asked,
+                bytes_per_sample=rows[boundary][0].nbytes,
+                compute_seconds=(seconds + reached) / size,
+                keep_seconds=done.keep_seconds[boundary] / size,
             )
+            for boundary, reached in done.compute_seconds.items()
+        ]
         self.prices = choose(measured, n_samples, self.store.budget)
         for price in self.prices:
             _logger.info(
@@ -362,17 +342,21 @@ class Pass:
             )
         return {price.boundary for price in self.prices if price.kept}
 
-    def _keep(self, digests, states, rows, kept, start):
+    def _keep(self, digests, done, kept, start):
         """Put a batch into the store."""
         new = {}
-        for target, target_rows in zip(self.targets, rows, strict=True):
+        for target, rows in zip(self.targets, done.wanted, strict=True):
             if target.boundary in kept:
                 space = self._space(target.boundary, target.tap)
-                new |= space.with_keys(digests, target_rows)
-        for boundary in kept - {*self.route.wanted} - {start}:
-            passing = self._to_rows(boundary, states[boundary])
-            new |= self._space(boundary).with_keys(digests, passing)
+                new |= space.with_keys(digests, rows)
+        for boundary in self._passing(kept, start):
+            rows = done.passing[boundary]
+            new |= self._space(boundary).with_keys(digests, rows)
         self.store.put(new)
+
+    def _passing(self, kept, start):
+        """Return the boundaries on the way that are kept (set of str)."""
+        return (kept or set()) - {*self.route.wanted} - {start}
 
 
 def _bar(n, verbose):

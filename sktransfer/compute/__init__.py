@@ -12,12 +12,16 @@ from sktransfer.compute._layout import (
 from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
 from sktransfer.compute._runtime import Runtime, pad_rows, synchronise
+from sktransfer.compute._shards import Shards
+from sktransfer.compute._threads import fixed_threads
 
 __all__ = [
     "Draws",
     "Runtime",
+    "Shards",
     "channels_last",
     "channels_second",
+    "fixed_threads",
     "gains_by_bfloat16",
     "halving",
     "in_forked_child",

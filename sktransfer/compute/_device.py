@@ -6,7 +6,7 @@ __all__ = ["resolve_batch_size", "resolve_device"]
 
 # glibc gives tensors above this size back to the system after every use.
 _CPU_TENSOR_BYTES = 32 * 2**20
-_CPU_BATCHES = (4, 32)
+_CPU_BATCHES = (4, 16)
 _GPU_BATCH = 128
 
 
@@ -58,7 +58,7 @@ def resolve_batch_size(batch_size, device, sample_bytes):
     -------
     int
         With "auto" on a CPU, as many as keep the largest activation below 32 MB,
-        from 4 to 32; 128 elsewhere.
+        from 4 to 16, since each is computed by one thread; 128 elsewhere.
     """
     if batch_size != "auto":
         return int(batch_size)

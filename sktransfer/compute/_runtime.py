@@ -39,7 +39,8 @@ class Runtime:
     @property
     def key(self):
         """Text of all that changes a result, be it by rounding alone (str)."""
-        return f"{self.precision}, {self.activation_dtype}, {self.batch_size} at a time"
+        parts = self.device.type, self.batch_size, self.precision, self.activation_dtype
+        return ", ".join(map(str, parts))
 
 
 def synchronise(device):

@@ -77,6 +77,26 @@ def _nothing_kept_before(boundary):
         yield
 
 
+@pytest.mark.parametrize("precision", ["float32", "folded", "bfloat16"])
+def test_the_number_of_threads_changes_no_bit(backbone, samples, precision, threads):
+    runtime = Runtime(torch.device("cpu"), 3, precision)
+    found = []
+    for n_threads in (1, 2, 5):
+        torch.set_num_threads(n_threads)
+        found.append(gather(_pass(backbone, ["1", "features"], None, runtime), samples))
+        assert torch.get_num_threads() == n_threads
+    for rows in found[1:]:
+        for some, same in zip(rows, found[0], strict=True):
+            _assert_same(some, same)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def test_what_is_kept_changes_no_bit(backbone, samples, store, runtime, monkeypatch):
     wanted = ["2.0", "3", "0"]
     expected = gather(_pass(backbone, wanted, None, runtime), samples)
@@ -246,19 +266,14 @@ def test_vectors_through_a_small_network_need_no_store(store, runtime):
 
 def _short_of_memory(monkeypatch, most):
     """Let no network see more samples than these at a time."""
-    prepare = _engine._prepare
+    run = _engine._run
 
-    def prepare_small(*args):
-        network = prepare(*args)
+    def run_small(network, z, runtime):
+        if len(z) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(network, z, runtime)
 
-        def run(z):
-            if len(z) > most:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return network(z)
-
-        return run
-
-    monkeypatch.setattr(_engine, "_prepare", prepare_small)
+    monkeypatch.setattr(_engine, "_run", run_small)
 
 
 def test_batches_are_halved_where_memory_is_short(

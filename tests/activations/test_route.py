@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from sktransfer.activations._route import Route
@@ -15,7 +17,7 @@ def backbone():
 def test_stages_are_passed_one_by_one(backbone):
     route = Route(backbone, ["3"])
     assert route.chain == CHAIN
-    assert route.steps("input") == list(zip(CHAIN, CHAIN[1:], strict=False))
+    assert route.steps("input") == list(pairwise(CHAIN))
     assert route.steps("2") == [("2", "3")]
     assert route.steps("3") == []
     assert route.starts == CHAIN[::-1]

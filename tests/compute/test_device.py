@@ -31,7 +31,7 @@ def test_unknown_device(device):
 
 @pytest.mark.parametrize(
     ("sample_bytes", "size"),
-    [(0, 32), (4, 32), (MB, 32), (2 * MB, 16), (5 * MB, 6), (100 * MB, 4)],
+    [(0, 16), (4, 16), (MB, 16), (2 * MB, 16), (5 * MB, 6), (100 * MB, 4)],
 )
 def test_auto_batch_size_keeps_activations_small(sample_bytes, size):
     assert resolve_batch_size("auto", CPU, sample_bytes) == size

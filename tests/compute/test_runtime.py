@@ -4,10 +4,25 @@ import torch
 from sktransfer.compute import Runtime, pad_rows, synchronise
 
 
+CPU = torch.device("cpu")
+
+
 def test_the_key_leaves_out_what_changes_no_result():
-    cpu = torch.device("cpu")
-    assert Runtime(cpu, 8).key == Runtime(cpu, 32, verbose=1).key
-    assert Runtime(cpu, 8).key != Runtime(cpu, 8, precision="bfloat16").key
+    assert Runtime(CPU, 8).key == Runtime(CPU, 8, verbose=1).key
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Runtime(torch.device("cuda"), 8),
+        Runtime(CPU, 9),
+        Runtime(CPU, 8, "bfloat16"),
+        Runtime(CPU, 8, activation_dtype="float32"),
+    ],
+    ids=["device", "batch_size", "precision", "activation_dtype"],
+)
+def test_the_key_holds_what_changes_a_result(other):
+    assert Runtime(CPU, 8).key != other.key
 
 
 def test_synchronise_does_nothing_on_a_cpu():
