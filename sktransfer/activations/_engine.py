@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import fx
@@ -157,8 +158,8 @@ def joined(parts):
     """
     first, *_ = parts
     return Computed(
-        [sum(rows, []) for rows in zip(*(p.wanted for p in parts), strict=True)],
-        {b: sum((p.passing[b] for p in parts), []) for b in first.passing},
+        [list(chain(*rows)) for rows in zip(*(p.wanted for p in parts), strict=True)],
+        {b: list(chain(*(p.passing[b] for p in parts))) for b in first.passing},
         {b: sum(p.compute_seconds[b] for p in parts) for b in first.compute_seconds},
         {b: sum(p.keep_seconds[b] for p in parts) for b in first.keep_seconds},
     )

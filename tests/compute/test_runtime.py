@@ -3,7 +3,6 @@ import torch
 
 from sktransfer.compute import Runtime, pad_rows, synchronise
 
-
 CPU = torch.device("cpu")
 
 
