@@ -8,11 +8,13 @@ from sktransfer.compute._layout import channels_last, use_channels_last
 from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
 from sktransfer.compute._runtime import Runtime, pad_rows, synchronise
+from sktransfer.compute._threads import fixed_threads
 
 __all__ = [
     "Draws",
     "Runtime",
     "channels_last",
+    "fixed_threads",
     "gains_by_bfloat16",
     "halving",
     "in_forked_child",
