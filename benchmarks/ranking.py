@@ -26,7 +26,7 @@ from sktransfer import PretrainedFeatureExtractor
 from sktransfer.activations import process_store
 from sktransfer.advice import BackboneRanker
 from sktransfer.backbones import describe_backbone
-from sktransfer.training import fit_exact_probe, search_C
+from sktransfer.training import fit_probe, search_C
 
 BACKBONES = [f"efficientnet_lite{i}" for i in range(3)]
 SCORERS = ["lda", "logme", "h_score", "knn", "n_leep"]
@@ -60,7 +60,7 @@ def truth(name, backbone, X, y, size, n):
         mean, scale = Z.mean(axis=0), Z.std(axis=0) + 1e-6
         features = torch.from_numpy((Z - mean) / scale)
         C = search_C(features, codes[:n])
-        head, *_ = fit_exact_probe(features, codes[:n], codes.max() + 1, C=C)
+        head, *_ = fit_probe(features, codes[:n], codes.max() + 1, C=C)
         seconds = time.perf_counter() - began
         held = torch.from_numpy((extractor.transform(X[n:]) - mean) / scale)
         with torch.no_grad():

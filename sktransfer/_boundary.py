@@ -22,7 +22,12 @@ from sktransfer.activations import (
     draw_views,
     name_of,
 )
-from sktransfer.compute import halving, pad_rows, use_channels_last
+from sktransfer.compute import (
+    fixed_threads,
+    halving,
+    pad_rows,
+    use_channels_last,
+)
 from sktransfer.inputs import preset_augmentation
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
@@ -195,7 +200,7 @@ class BoundaryEstimator(
             parts = []
             for first in range(0, len(rows), size):
                 z = a_pass.as_input(rows[first : first + size]).to(device)
-                with torch.inference_mode():
+                with torch.inference_mode(), fixed_threads():
                     found = function(pad_rows(z, size))[: len(z)]
                 parts.append(found.cpu().numpy())
             return np.concatenate(parts)

@@ -16,7 +16,6 @@ from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.training import (
     cross_entropy,
-    fit_exact_probe,
     fit_multilabel_probe,
     fit_probe,
     lda_predictions,
@@ -394,8 +393,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         if self._multilabel:
             search, solve = search_multilabel_C, fit_multilabel_probe
         else:
-            search, solve = search_C, fit_exact_probe if is_auto else fit_probe
-            solve = partial(solve, n_classes=self._n_outputs)
+            search, solve = search_C, partial(fit_probe, n_classes=self._n_outputs)
         self.C_ = search(features, y, groups=groups, **weighted) if is_auto else self.C
         head, n_iter, loss = solve(features, y, C=self.C_, **weighted)
         if getattr(self, "_given_classes", None) is not None and not self._multilabel:

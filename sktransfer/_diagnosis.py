@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sktransfer.activations import Pass, Pool, Target, gather
+from sktransfer.compute import fixed_threads
 from sktransfer.utils import TransferWarning
 
 __all__ = ["Look", "check_depth", "check_drift", "check_overfitting", "drift", "look"]
@@ -61,7 +62,7 @@ def look(estimator, network, activations, y, most=_LOOKED_AT):
     modes = network.head.training
     features = network.features(activations[rows], estimator._runtime().batch_size)
     device = next((p.device for p in network.head.parameters()), features.device)
-    with torch.no_grad():
+    with torch.no_grad(), fixed_threads():
         scores = network.head.eval()(features.to(device)).cpu()
     network.head.train(modes)
     return Look(features.numpy(), estimator._quality(scores, y[rows]))
@@ -109,7 +110,7 @@ def check_drift(before, after, moved, lr, say):
         Of the same samples; before with the head of the probe.
     moved : float
         The drift.
-    lr : float or "auto"
+    lr : float
     say : callable
         From a quality to words.
 
@@ -124,8 +125,8 @@ def check_drift(before, after, moved, lr, say):
         f"The training undid the pretrained features: {say(before.quality)} on "
         f"{len(before.features)} training samples with the probe that it began with, "
         f"{say(after.quality)} now, and the features have moved by {moved:.2f} of 1. "
-        f"Take a lower `lr` (it is {lr}; lr='auto' finds one) or "
-        "`backbone_lr_ratio`, or freeze more with `freeze`.",
+        f"Take a lower `lr` (it is {lr:g}) or `backbone_lr_ratio`, or freeze more with "
+        "`freeze`.",
         TransferWarning,
         stacklevel=7,
     )

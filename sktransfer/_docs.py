@@ -53,8 +53,8 @@ SETTINGS = """\
         the values for floats.
     max_epochs : int, default=10
         Passes over the samples. The probe has none.
-    lr : float or "auto", default=1e-3
-        Highest learning rate of the head (AdamW). "auto" tries growing rates first.
+    lr : float, default=1e-3
+        Highest learning rate of the head (AdamW).
     backbone_lr_ratio : float, default=0.5
         Learning rate of the last stage over the head's.
     layer_decay : float, default=1.0
@@ -137,10 +137,6 @@ ATTRIBUTES = """\
         Name of the stage or block up to which the network is frozen.
     freeze_depth_ : int
         How many whole stages are frozen.
-    lr_ : float
-        The learning rate that ``lr="auto"`` found.
-    lr_curve_ : pandas.DataFrame
-        Learning rates and losses of that search.
     n_trainable_parameters_ : int
         Of the trained stages or their adapters, and the head.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing

@@ -24,6 +24,7 @@ from sktransfer.activations import (
     digest_samples,
     load_activations,
 )
+from sktransfer.compute import fixed_threads
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
     HEADS,
@@ -44,7 +45,6 @@ from sktransfer.training import (
     restore_net,
     stages_above,
     train,
-    try_rates,
     unfreezing_phases,
 )
 from sktransfer.utils import (
@@ -85,7 +85,7 @@ class FineTunedEstimator(BoundaryEstimator):
         "head_init": [StrOptions({"probe", "random"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "max_epochs": [_POSITIVE],
-        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
         "backbone_lr_ratio": [_NOT_NEGATIVE],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "lr_schedule": [StrOptions({*LR_SCHEDULES}), callable],
@@ -269,7 +269,7 @@ class FineTunedEstimator(BoundaryEstimator):
         samples, y, weight = validation
         activations = self._activations(samples, self._target)
         features = network.features(activations, self._runtime().batch_size)
-        with torch.inference_mode():
+        with torch.inference_mode(), fixed_threads():
             head = network.head.to(features.device).eval()
             losses = self._probe_loss(head(features), self._to_tensor(y))
         return float(np.average(losses.numpy(), weights=weight))
@@ -322,8 +322,6 @@ class FineTunedEstimator(BoundaryEstimator):
                 head = network.head
                 before = look(self, network, held, y)
             data = Data(held if views is None else views, y, weight)
-            if recipe.lr == "auto":
-                recipe = self._find_rate(network, data, recipe)
             recipe = dataclasses.replace(recipe, max_epochs=n_epochs)
             net = self._train_phase(network, data, recipe, validation, target, saver)
             rows += net.history.to_list()
@@ -416,21 +414,6 @@ class FineTunedEstimator(BoundaryEstimator):
         if self.batch_size == "auto":
             settings["batch_size"] = 32
         return Recipe(**settings)
-
-    def _find_rate(self, network, data, recipe):
-        """Find `lr` by a range test; sets ``lr_`` and ``lr_curve_``."""
-        curve = try_rates(
-            network,
-            data,
-            loss=self._loss(),
-            recipe=recipe,
-            device=self._runtime().device,
-            seed=self._seed(),
-            stages_above=stages_above(self.backbone_, self.boundary_),
-        )
-        self.lr_curve_ = pd.DataFrame({"lr": curve.lr, "loss": curve.loss})
-        self.lr_ = curve.suggestion
-        return dataclasses.replace(recipe, lr=curve.suggestion)
 
     def _train_phase(self, network, data, recipe, validation, target, saver):
         """Train a network on activations at a target (SuffixNet)."""
@@ -551,8 +534,6 @@ class FineTunedEstimator(BoundaryEstimator):
         if given is None:
             recipe = dataclasses.replace(recipe, max_epochs=1)
         with put_back_on_error(network), self._adapted(network.suffix):
-            if recipe.lr == "auto":
-                recipe = self._find_rate(network, data, recipe)
             self.net_ = self._train_phase(
                 network, data, recipe, validation, self._target, None
             )

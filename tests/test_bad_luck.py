@@ -313,9 +313,7 @@ def test_training_goes_in_parts_and_ends_the_same(settings):
 
 
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
-def test_predictions_and_rates_go_in_parts():
-    roomy, small = (tight(room, lr="auto", freeze=1) for room in (100, 5))
-    np.testing.assert_allclose(roomy.fit(ROWS, Y).lr_, small.fit(ROWS, Y).lr_)
+def test_predictions_go_in_parts():
     whole = tight(100).fit(ROWS, Y)
     expected = whole.predict_proba(ROWS), whole.transform(ROWS)
     for layer in whole.module_.modules():
@@ -428,7 +426,6 @@ CONCURRENT = {
     "mixing": tiny(mixup=0.4, batch_size=4, ema=0.9),
     "random head": tiny(head="mlp", head_init="random", batch_size=4),
     "probe": tiny(freeze="all"),
-    "rate": tiny(lr="auto", batch_size=4),
     "images": lite(mixup=0.2, dropout=0.2),
     "activations": lite(augment_activations=True, cutmix=0.5, freeze=7),
     "views": lite(augment="strong", freeze=8),

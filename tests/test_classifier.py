@@ -137,22 +137,33 @@ def test_probe_is_logistic_regression(n_classes):
         image_size=64, value_range=(0, 16), precision="float32"
     )
     features = extractor.fit_transform(X[kept])
-    reference = LogisticRegression(C=0.5, max_iter=1000).fit(features, Y[kept])
+    reference = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000)
+    reference.fit(features.astype(np.float64), Y[kept])
     new_features = extractor.transform(X_NEW[new])
     expected = reference.predict_proba(new_features)
-    np.testing.assert_allclose(probe.predict_proba(X_NEW[new]), expected, atol=2e-3)
+    np.testing.assert_allclose(probe.predict_proba(X_NEW[new]), expected, atol=1e-4)
     np.testing.assert_array_equal(
         probe.predict(X_NEW[new]), reference.predict(new_features)
     )
     coef = probe.module_.network.head.weight.detach().numpy()
     coef = coef[1:] - coef[:1] if n_classes == 2 else coef
-    np.testing.assert_allclose(coef, reference.coef_, atol=5e-3)
+    np.testing.assert_allclose(coef, reference.coef_, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_probe_is_a_good_classifier(precision):
     model = lite(freeze="all", precision=precision).fit(X, Y)
     assert model.score(X_NEW, Y_NEW) >= 0.95
+
+
+@pytest.mark.parametrize("freeze", [1, "all"])
+def test_strength_that_was_found_gives_the_same_model(freeze):
+    auto = tiny(freeze=freeze).fit(ROWS, Y)
+    fixed = tiny(freeze=freeze, C=auto.C_).fit(ROWS, Y)
+    assert fixed.C_ == auto.C_
+    np.testing.assert_array_equal(
+        fixed.predict_proba(ROWS_NEW), auto.predict_proba(ROWS_NEW)
+    )
 
 
 def test_training_starts_from_the_probe():

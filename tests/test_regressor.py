@@ -74,6 +74,14 @@ def test_probe_of_the_shipped_weights_is_good():
     assert lite(freeze="all").fit(X, Y).score(X_NEW, Y_NEW) > 0.6
 
 
+@pytest.mark.parametrize("freeze", [1, "all"])
+def test_strength_that_was_found_gives_the_same_model(freeze):
+    auto = tiny(freeze=freeze).fit(ROWS, BOTH)
+    fixed = tiny(freeze=freeze, alpha=auto.alpha_).fit(ROWS, BOTH)
+    assert fixed.alpha_ == auto.alpha_
+    np.testing.assert_array_equal(fixed.predict(ROWS_NEW), auto.predict(ROWS_NEW))
+
+
 def test_training_starts_from_the_probe():
     probe = tiny(freeze="all").fit(ROWS, BOTH)
     model = tiny(freeze=1, lr=1e-9).fit(ROWS, BOTH)

@@ -7,6 +7,7 @@ from skorch.callbacks import Callback
 
 from sktransfer.adaptation._methods import information
 from sktransfer.adaptation._self_training import centroid_labels
+from sktransfer.compute import fixed_threads
 from sktransfer.training import Objective, cross_entropy
 
 __all__ = ["CentroidLabels", "shot_objective", "weighted_cross_entropy"]
@@ -58,7 +59,7 @@ class CentroidLabels(Callback):
         """Label."""
         network = net.module_.eval()
         features = network.features(self.activations, self.batch_size)
-        with torch.no_grad():
+        with torch.no_grad(), fixed_threads():
             device = next(network.parameters()).device
             scores = network.head(features.to(device)).cpu()
         self.labels.copy_(centroid_labels(features, scores))

@@ -1,7 +1,5 @@
 """What the estimators share that go on with a target domain alone."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import torch
@@ -114,7 +112,7 @@ class SourceFree:
         vars(self).pop("_source_statistics", None)  # of weights that are left now
         self._n_epochs_before = len(self.history_)
         labels = torch.zeros(len(activations), dtype=torch.int64)
-        recipe, weight = self._known_rate(self._recipe()), self.adaptation_weight
+        recipe, weight = self._recipe(), self.adaptation_weight
         network.head.requires_grad_(False)
         try:
             with self._adapted(network.suffix):
@@ -142,17 +140,6 @@ class SourceFree:
         self.history_ = rows.assign(epoch=range(1, len(rows) + 1)).reset_index(
             drop=True
         )
-
-    def _known_rate(self, recipe):
-        """Take the rate that the source was trained at: a range test needs labels."""
-        if recipe.lr != "auto":
-            return recipe
-        if not hasattr(self, "lr_"):
-            raise ValueError(
-                "`lr='auto'` is the rate that `fit` finds by the labels of the source. "
-                "Got a fit with another `lr`: give a number, or fit with lr='auto'."
-            )
-        return dataclasses.replace(recipe, lr=self.lr_)
 
 
 def _check_distinct(samples):

@@ -28,7 +28,6 @@ from sktransfer.training._loss import (
     WeightedLoss,
     cross_entropy,
 )
-from sktransfer.training._lr_finder import LearningRateCurve, find_lr
 from sktransfer.training._mix import Mix
 from sktransfer.training._net import Data, SuffixNet, restore_net, train
 from sktransfer.training._network import Network
@@ -36,7 +35,6 @@ from sktransfer.training._objective import Objective, Seen
 from sktransfer.training._optimiser import parameter_groups
 from sktransfer.training._penalty import StartingPoint
 from sktransfer.training._probe import (
-    fit_exact_probe,
     fit_multilabel_probe,
     fit_probe,
     fit_ridge,
@@ -47,7 +45,6 @@ from sktransfer.training._probe_search import (
     search_multilabel_C,
 )
 from sktransfer.training._put_back import put_back_on_error
-from sktransfer.training._rate import try_rates
 from sktransfer.training._recipe import Recipe
 from sktransfer.training._rules import (
     LEVELS,
@@ -73,7 +70,6 @@ __all__ = [
     "BestWeights",
     "CosineHead",
     "Data",
-    "LearningRateCurve",
     "Level",
     "Mix",
     "Network",
@@ -92,8 +88,6 @@ __all__ = [
     "cross_entropy",
     "describe_setting",
     "describe_settings",
-    "find_lr",
-    "fit_exact_probe",
     "fit_multilabel_probe",
     "fit_probe",
     "fit_ridge",
@@ -115,7 +109,6 @@ __all__ = [
     "shrunk_covariance",
     "stages_above",
     "train",
-    "try_rates",
     "unfreezing_phases",
     "weigh_classes",
     "whiten",

@@ -6,7 +6,7 @@ from collections import Counter
 import torch
 from torch import nn
 
-from sktransfer.compute import seeded
+from sktransfer.compute import fixed_threads, seeded
 from sktransfer.utils import import_optional
 
 __all__ = ["add_lora", "merge_lora"]
@@ -175,6 +175,7 @@ def _look_through_same_windows(layer):
 
 
 @torch.no_grad()
+@fixed_threads()
 def _merge(layer):
     """Add B @ A to the weight, for any kernel; peft's merge fails on some in 3-D."""
     weight = layer.base_layer.weight

@@ -21,7 +21,7 @@ from skorch.helper import predefined_split
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import Draws, halving, keep_freed_memory
+from sktransfer.compute import Draws, fixed_threads, halving, keep_freed_memory
 from sktransfer.training._average import WeightAverage
 from sktransfer.training._batches import (
     ActivationBatches,
@@ -223,6 +223,7 @@ class SuffixNet(NeuralNet):
         left = self.n_batches - done + done % self.accumulate_grad_batches
         return min(self.accumulate_grad_batches, left)
 
+    @fixed_threads()
     def train_step(self, batch, **fit_params):
         """Make a step of the optimiser at the end of so many batches."""
         step = self.train_step_single(batch, **fit_params)
@@ -258,7 +259,7 @@ class SuffixNet(NeuralNet):
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch, with the averaged weights where there are."""
-        with self.averaged(), self._drawing():
+        with self.averaged(), self._drawing(), fixed_threads():
             return super().validation_step(batch, **fit_params)
 
 
@@ -289,8 +290,8 @@ class Watch(Callback):
         if not math.isfinite(row["train_loss"]):
             raise ValueError(
                 f"The training diverged: the loss of epoch {row['epoch']} is "
-                f"{row['train_loss']}. Take a lower `lr` (it is {net.lr:g}; "
-                "lr='auto' finds one) or a lower `backbone_lr_ratio`."
+                f"{row['train_loss']}. Take a lower `lr` (it is {net.lr:g}) or "
+                "a lower `backbone_lr_ratio`."
             )
 
     def on_train_end(self, net, **kwargs):
@@ -302,7 +303,7 @@ class Watch(Callback):
             warnings.warn(
                 f"The training did not converge: its last loss, {last:.3g}, is above "
                 f"that of knowing nothing, {self.chance_:.3g}. Take a lower `lr` (it "
-                f"is {net.lr:g}; lr='auto' finds one) or more epochs.",
+                f"is {net.lr:g}) or more epochs.",
                 stacklevel=2,
             )
 

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from sktransfer.compute import channels_last, halving
+from sktransfer.compute import channels_last, fixed_threads, halving
 
 __all__ = ["Network"]
 
@@ -85,9 +85,9 @@ class Network(nn.Module):
         def compute(z, size):
             return [self.describe(part.to(device)).cpu() for part in z.split(size)]
 
-        with torch.no_grad():
-            for z in activations.split(batch_size):
+        for z in activations.split(batch_size):
+            with torch.no_grad(), fixed_threads():
                 described, size = halving(partial(compute, z), size, device)
-                parts += described
+            parts += described
         self.suffix.train(modes)
         return torch.cat(parts)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 from torch import nn
 
-from sktransfer.training._blas import limit_blas, limit_blas_of_factorisation
+from sktransfer.compute import fixed_threads
+from sktransfer.training._blas import one_blas_thread
 from sktransfer.training._probe_search import (
     as_targets,
     search_alpha,
@@ -14,16 +15,18 @@ from sktransfer.training._probe_search import (
     solve_logistic,
 )
 
-__all__ = ["fit_exact_probe", "fit_multilabel_probe", "fit_probe", "fit_ridge"]
+__all__ = ["fit_multilabel_probe", "fit_probe", "fit_ridge"]
 
-_MAX_ITER = 1000
 _NEVER = -1e4
 
 
 def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     """Fit a multinomial logistic regression and return it as a linear layer.
 
-    A class that has no sample gets a bias so low that it is never predicted.
+    It is the model of :class:`sklearn.linear_model.LogisticRegression`. scikit-learn's
+    solver stops at a gradient in the units of the features, so that probabilities
+    depend on their scale; here they are those of the optimum, up to rounding. A class
+    that has no sample gets a bias so low that it is never predicted.
 
     Parameters
     ----------
@@ -34,7 +37,7 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     C : float or "auto", default=1.0
         Inverse strength of the L2 penalty on the weights, as in
         :class:`sklearn.linear_model.LogisticRegression`; "auto" takes that of
-        :func:`search_C` and :func:`fit_exact_probe`.
+        :func:`search_C`.
     sample_weight : ndarray of shape (n_samples,), default=None
 
     Returns
@@ -48,38 +51,6 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     """
     if C == "auto":
         C = search_C(features, y, sample_weight=sample_weight)
-        return fit_exact_probe(features, y, n_classes, C=C, sample_weight=sample_weight)
-    model = LogisticRegression(C=C, max_iter=_MAX_ITER)
-    with limit_blas(features.numel() * n_classes):
-        model.fit(features.numpy(), y, sample_weight=sample_weight)
-    head = _class_head(model.coef_, model.intercept_, model.classes_, n_classes)
-    n_iter = int(model.n_iter_[0])
-    return head, n_iter, _cross_entropy(head, features, y, sample_weight)
-
-
-def fit_exact_probe(features, y, n_classes, *, C, sample_weight=None):
-    """Fit the model of :func:`fit_probe`, up to rounding.
-
-    scikit-learn's solver stops at a gradient in the units of the features, so that
-    probabilities depend on their scale. Here they do not.
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    y : ndarray of shape (n_samples,)
-        Labels in [0, n_classes), of two classes at least.
-    n_classes : int
-    C : float
-        As in :func:`fit_probe`.
-    sample_weight : ndarray of shape (n_samples,), default=None
-
-    Returns
-    -------
-    head : torch.nn.Linear
-    n_iter : int
-    loss : float
-        As from :func:`fit_probe`.
-    """
     there, weight = _present(sample_weight, len(y))
     classes, codes = np.unique(y[there], return_inverse=True)
     problem = features[there], as_targets(codes), weight, C
@@ -125,13 +96,14 @@ def fit_multilabel_probe(features, Y, *, C=1.0, sample_weight=None):
         problem = features[there], Y[np.ix_(there, varied)], weight, C
         coef[varied], bias[varied], n_iter = solve_logistic(*problem)
     head = _linear(torch.from_numpy(coef), torch.from_numpy(bias))
-    with torch.no_grad():
+    with torch.no_grad(), fixed_threads():
         losses = nn.functional.binary_cross_entropy_with_logits(
             head(features), torch.from_numpy(Y).float(), reduction="none"
         )
     return head, n_iter, _mean(losses.mean(dim=1), sample_weight)
 
 
+@one_blas_thread()
 def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
     """Fit least squares with an L2 penalty and return it as a linear layer.
 
@@ -156,13 +128,12 @@ def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
     if alpha == "auto":
         alpha = search_alpha(features, targets, sample_weight=sample_weight)
     X, n_outputs = features.double().numpy(), targets.shape[1]
-    with limit_blas_of_factorisation(X):
-        model = Ridge(alpha=alpha).fit(X, targets, sample_weight=sample_weight)
+    model = Ridge(alpha=alpha).fit(X, targets, sample_weight=sample_weight)
     # Without reshaping, one output has no axis in some versions of scikit-learn.
     coef = torch.from_numpy(np.reshape(model.coef_, (n_outputs, -1)))
     bias = torch.from_numpy(np.reshape(model.intercept_, n_outputs))
     head = _linear(coef, bias)
-    with torch.no_grad():
+    with torch.no_grad(), fixed_threads():
         errors = head(features).double() - torch.from_numpy(targets)
     return head, float(alpha), _mean(errors.square().mean(dim=1) / 2, sample_weight)
 
@@ -188,7 +159,7 @@ def _class_head(coef, intercept, classes, n_classes):
 
 
 def _cross_entropy(head, features, y, sample_weight):
-    with torch.no_grad():
+    with torch.no_grad(), fixed_threads():
         losses = nn.functional.cross_entropy(
             head(features), torch.from_numpy(y), reduction="none"
         )

@@ -12,7 +12,7 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
-from sktransfer.training._blas import limit_blas, limit_blas_of_factorisation
+from sktransfer.training._blas import one_blas_thread
 
 __all__ = [
     "as_targets",
@@ -95,6 +95,7 @@ def search_multilabel_C(features, Y, *, sample_weight=None, groups=None):
     return _search(X, Y, weight, folds)
 
 
+@one_blas_thread()
 def search_alpha(features, targets, *, sample_weight=None, groups=None):
     """Choose the penalty of :func:`fit_ridge` by leaving one group out at a time.
 
@@ -133,10 +134,9 @@ def search_alpha(features, targets, *, sample_weight=None, groups=None):
     X, Y = X - share @ X.astype(np.float64), Y - share @ Y
     power = share @ np.square(X).sum(axis=1)
     root = np.sqrt(weight)[:, None]  # (n, 1)
-    with limit_blas_of_factorisation(X):
-        A, eigenvalues = _left_factor(X * (root / np.sqrt(power)))
-        problem = A, eigenvalues, root * Y, np.sqrt(share), _blocks(groups)
-        errors = [_left_out_error(*problem, alpha) for alpha in _ALPHAS]
+    A, eigenvalues = _left_factor(X * (root / np.sqrt(power)))
+    problem = A, eigenvalues, root * Y, np.sqrt(share), _blocks(groups)
+    errors = [_left_out_error(*problem, alpha) for alpha in _ALPHAS]
     return float(_ALPHAS[np.argmin(errors)] * power)
 
 
@@ -148,6 +148,7 @@ def as_targets(codes):
     return codes[:, None] if codes.max() == 1 else codes
 
 
+@one_blas_thread()
 def solve_logistic(features, targets, weight, C):
     """Fit a multinomial logistic regression, or a binary one for each output.
 
@@ -170,12 +171,11 @@ def solve_logistic(features, targets, weight, C):
     # Any basis will do, but the solver's last steps need more digits than float32 has.
     basis = basis._replace(Z=basis.Z.astype(np.float64))
     found, n_iter = _zeros(basis, targets), 0
-    with limit_blas(basis.Z.size * found.shape[1]):
-        # The second time, the solver's units are those of the curvature at the end.
-        for options in (_LOOSE, _TIGHT):
-            problem = basis, targets, weight, C * basis.scale**2
-            found, n = _solve(*problem, found, options)
-            n_iter += n
+    # The second time, the solver's units are those of the curvature at the end.
+    for options in (_LOOSE, _TIGHT):
+        problem = basis, targets, weight, C * basis.scale**2
+        found, n = _solve(*problem, found, options)
+        n_iter += n
     coef = found[:-1].T / basis.scale  # (n_outputs, n_axes)
     if basis.axes is not None:
         coef = coef @ basis.axes.T
@@ -236,6 +236,7 @@ def _middle_C(X, weight):
     return float(_CS[len(_CS) // 2] / (share @ np.square(X - share @ X).sum(axis=1)))
 
 
+@one_blas_thread()
 def _search(X, targets, weight, folds):
     """Return the C of the least held-out loss."""
     scored = folds >= 0
@@ -244,20 +245,19 @@ def _search(X, targets, weight, folds):
     basis = _rotate(X, weight / weight.sum())
     starts = [_zeros(basis, targets)] * (folds.max() + 1)
     chosen, least = _CS[0], np.inf
-    with limit_blas(basis.Z.size * starts[0].shape[1]):
-        for C in _CS:
-            losses = np.zeros(len(X))
-            for fold, start in enumerate(starts):
-                out = folds == fold
-                train_weight = np.where(out, 0, weight)
-                starts[fold], _ = _solve(basis, targets, train_weight, C, start, _LOOSE)
-                scores = _scores(basis.Z[out], starts[fold])
-                losses[out], _ = _loss(scores, targets[out])
-            held_out = np.average(losses[scored], weights=weight[scored])
-            if held_out < least - _GAIN:
-                chosen, least = C, held_out
-            if held_out > _RISEN * least or least < _GAIN:
-                break
+    for C in _CS:
+        losses = np.zeros(len(X))
+        for fold, start in enumerate(starts):
+            out = folds == fold
+            train_weight = np.where(out, 0, weight)
+            starts[fold], _ = _solve(basis, targets, train_weight, C, start, _LOOSE)
+            scores = _scores(basis.Z[out], starts[fold])
+            losses[out], _ = _loss(scores, targets[out])
+        held_out = np.average(losses[scored], weights=weight[scored])
+        if held_out < least - _GAIN:
+            chosen, least = C, held_out
+        if held_out > _RISEN * least or least < _GAIN:
+            break
     return float(chosen / basis.scale**2)
 
 
@@ -297,14 +297,13 @@ def _rotate(X, share):
     Z /= scale
     if min(Z.shape) > _LARGEST:
         return _Basis(Z, share @ np.square(Z), None, centre, scale)
-    with limit_blas_of_factorisation(Z):
-        axes = None
-        if len(Z) < Z.shape[1]:
-            axes = np.linalg.qr(Z.T)[0]  # (d, n)
-            Z = Z @ axes
-        variance, turn = eigh((Z.T * share) @ Z)
-        axes = turn if axes is None else axes @ turn
-        return _Basis(Z @ turn, np.maximum(variance, 0), axes, centre, scale)
+    axes = None
+    if len(Z) < Z.shape[1]:
+        axes = np.linalg.qr(Z.T)[0]  # (d, n)
+        Z = Z @ axes
+    variance, turn = eigh((Z.T * share) @ Z)
+    axes = turn if axes is None else axes @ turn
+    return _Basis(Z @ turn, np.maximum(variance, 0), axes, centre, scale)
 
 
 def _zeros(basis, targets):

@@ -124,13 +124,6 @@ def test_adapting_needs_the_network_of_the_fit(method):
         model.adapt(TARGET)
 
 
-def test_adapting_needs_a_rate():
-    model = classifier("shot").fit(SOURCE, Y).set_params(lr="auto")
-    with pytest.raises(ValueError, match=r"Got a fit with another `lr`: give a number"):
-        model.adapt(TARGET)
-    assert model.fit(SOURCE, Y).adapt(TARGET).lr_ > 0
-
-
 @pytest.mark.parametrize("rows", [TARGET[:1], TARGET[[0, 0]]], ids=["one", "twins"])
 def test_adabn_needs_samples_that_vary(rows):
     model = classifier("adabn").fit(SOURCE, Y)

@@ -1,9 +1,8 @@
 import threading
 
-import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sktransfer.training._blas import limit_blas, limit_blas_of_factorisation
+from sktransfer.training._blas import one_blas_thread
 
 
 def n_threads():
@@ -11,13 +10,9 @@ def n_threads():
     return {lib["num_threads"] for lib in blas}
 
 
-def test_blas_has_one_thread_for_small_steps():
+def test_blas_has_one_thread():
     with threadpool_limits(2, user_api="blas"):
-        with limit_blas(1e8):
-            assert n_threads() == {1}
-        with limit_blas(1e9):
-            assert n_threads() == {2}
-        with limit_blas_of_factorisation(np.ones((10, 10))):
+        with one_blas_thread():
             assert n_threads() == {1}
         assert n_threads() == {2}
 
@@ -26,12 +21,12 @@ def test_threads_put_the_setting_back_in_whatever_order_they_end():
     begun, may_end = threading.Event(), threading.Event()
 
     def first():
-        with limit_blas(1):
+        with one_blas_thread():
             begun.set()
             assert may_end.wait(10)
 
     def second():
-        with limit_blas(1):
+        with one_blas_thread():
             may_end.set()  # has no effect where the first is waited for
 
     with threadpool_limits(2, user_api="blas"):

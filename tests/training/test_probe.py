@@ -5,7 +5,6 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from sktransfer.training._probe import (
-    fit_exact_probe,
     fit_multilabel_probe,
     fit_probe,
     fit_ridge,
@@ -26,32 +25,6 @@ def digits(request):
 def scores_of(head, X):
     with torch.no_grad():
         return head(torch.from_numpy(X)).numpy()
-
-
-@pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
-def test_agrees_with_logistic_regression(digits, C):
-    X, y, n_classes = digits
-    head, n_iter, loss = fit_probe(torch.from_numpy(X), y, n_classes, C=C)
-    reference = LogisticRegression(C=C, max_iter=1000).fit(X, y)
-    scores = scores_of(head, X)
-    if n_classes == 2:
-        scores = scores[:, 1] - scores[:, 0]
-    np.testing.assert_allclose(scores, reference.decision_function(X), atol=1e-4)
-    probability = reference.predict_proba(X)[np.arange(len(y)), y]
-    assert loss == pytest.approx(-np.log(probability).mean(), rel=1e-3)
-    assert isinstance(n_iter, int) and n_iter == reference.n_iter_[0]
-
-
-def test_is_near_the_optimum(digits):
-    X, y, n_classes = digits
-    head, _, loss = fit_probe(torch.from_numpy(X), y, n_classes)
-    best = LogisticRegression(tol=1e-8, max_iter=10_000).fit(X.astype(np.float64), y)
-    penalty = np.square(best.coef_).sum() / 2 / len(y)
-    probability = best.predict_proba(X)[np.arange(len(y)), y]
-    optimum = -np.log(probability).mean() + penalty
-    coef = head.weight.detach().numpy()
-    coef = coef[1:] - coef[:1] if n_classes == 2 else coef
-    assert loss + np.square(coef).sum() / 2 / len(y) == pytest.approx(optimum, rel=1e-3)
 
 
 def test_rows_of_two_classes_are_opposite():
@@ -101,19 +74,19 @@ def test_auto_is_the_penalty_that_is_found(digits):
     head, n_iter, loss = fit_probe(
         features, y, n_classes, C="auto", sample_weight=weight
     )
-    twin, *rest = fit_exact_probe(features, y, n_classes, C=C, sample_weight=weight)
+    twin, *rest = fit_probe(features, y, n_classes, C=C, sample_weight=weight)
     assert torch.equal(head.weight, twin.weight) and [n_iter, loss] == rest
 
 
 @pytest.mark.parametrize("C", [0.1, 10.0])
 @pytest.mark.parametrize("n_samples", [50, 200])
-def test_exact_probe_is_the_optimum(digits, C, n_samples):
+def test_probe_is_the_optimum(digits, C, n_samples):
     X, y, n_classes = digits[0][:n_samples], digits[1][:n_samples], digits[2]
     weight = np.random.RandomState(0).uniform(0.5, 2, n_samples)
-    head, n_iter, loss = fit_exact_probe(
+    head, n_iter, loss = fit_probe(
         torch.from_numpy(X), y, n_classes, C=C, sample_weight=weight
     )
-    best = LogisticRegression(C=C, tol=1e-8, max_iter=10_000)
+    best = LogisticRegression(C=C, tol=1e-10, max_iter=10_000)
     best.fit(X.astype(np.float64), y, sample_weight=weight)
     with torch.no_grad():
         found = head(torch.from_numpy(X)).double().softmax(dim=1).numpy()
@@ -127,16 +100,16 @@ def test_exact_probe_is_the_optimum(digits, C, n_samples):
         assert torch.equal(head.weight[0], -head.weight[1])
 
 
-def test_exact_probe_sample_of_weight_zero_is_not_there(digits):
+def test_probe_sample_of_weight_zero_is_not_there(digits):
     X, y, n_classes = digits
     weight = np.random.RandomState(0).randint(0, 3, len(y)).astype(float)
     weight[0], y = 0, np.where(np.arange(len(y)), y, n_classes)
     there = weight > 0
-    head, n_iter, loss = fit_exact_probe(
+    head, n_iter, loss = fit_probe(
         torch.from_numpy(X), y, n_classes + 2, C=1.0, sample_weight=weight
     )
     present = torch.from_numpy(X[there]), y[there]
-    twin, twin_iter, twin_loss = fit_exact_probe(
+    twin, twin_iter, twin_loss = fit_probe(
         *present, n_classes + 2, C=1.0, sample_weight=weight[there]
     )
     assert torch.equal(head.weight, twin.weight) and torch.equal(head.bias, twin.bias)
@@ -144,13 +117,13 @@ def test_exact_probe_sample_of_weight_zero_is_not_there(digits):
     assert n_iter == twin_iter and loss == pytest.approx(twin_loss)
 
 
-def test_exact_probe_weight_two_is_the_sample_twice(digits):
+def test_probe_weight_two_is_the_sample_twice(digits):
     X, y, n_classes = digits
     n = np.random.RandomState(0).randint(1, 4, len(y))
-    head, _, loss = fit_exact_probe(
+    head, _, loss = fit_probe(
         torch.from_numpy(X), y, n_classes, C=1.0, sample_weight=n.astype(float)
     )
-    twin, _, twin_loss = fit_exact_probe(
+    twin, _, twin_loss = fit_probe(
         torch.from_numpy(X.repeat(n, axis=0)), y.repeat(n), n_classes, C=1.0
     )
     np.testing.assert_allclose(scores_of(head, X), scores_of(twin, X), atol=1e-4)
