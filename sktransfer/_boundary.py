@@ -168,9 +168,13 @@ class BoundaryEstimator(
         return augment
 
     def _layout(self, target):
-        z = torch.zeros(1, *self.backbone_.activation_shape(target.boundary))
-        shape = tuple(target.tap(z).shape[1:])
+        shape = tuple(self._example(target).shape[1:])
         return Layout(shape, self.preprocessing_.input_shape)
+
+    def _example(self, target, n=3):
+        """Make up what a target gives of a few samples."""
+        shape = self.backbone_.activation_shape(target.boundary)
+        return target.tap(torch.randn(n, *shape, generator=torch.Generator()))
 
     def _activation_augment(self, target):
         """Return what activations at a target go through in training, or None."""

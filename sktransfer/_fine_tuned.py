@@ -38,6 +38,7 @@ from sktransfer.training import (
     describe_settings,
     head_from_linear,
     hold_out,
+    is_divisible,
     make_head,
     merge_equal,
     merge_lora,
@@ -421,7 +422,8 @@ class FineTunedEstimator(BoundaryEstimator):
             samples, y, weight = validation
             activations = self._activations(samples, target)
             validation = Data(activations, self._to_tensor(y), weight)
-        layout = self._layout(target)
+        layout, objective = self._layout(target), self._objective(network, target)
+        divides = objective is None and self._divides(network, target, recipe)
         return train(
             network,
             data,
@@ -434,11 +436,21 @@ class FineTunedEstimator(BoundaryEstimator):
             mix=Mix(layout, mixup=self.mixup, cutmix=self.cutmix)
             if self._mixes()
             else None,
-            objective=self._objective(network, target),
+            objective=objective,
             nonlinearity=self._nonlinearity(),
             callbacks=self.callbacks,
             saver=saver,
+            divides=divides,
             verbose=self.verbose,
+        )
+
+    def _divides(self, network, target, recipe):
+        """Whether threads compute parts of a batch of this training."""
+        if self._runtime().device.type != "cpu":
+            return False
+        passed = self.backbone_.multiply_adds(target.boundary, self._end())
+        return is_divisible(
+            network.train(), self._example(target), passed * recipe.batch_size
         )
 
     def _objective(self, network, target):

@@ -14,6 +14,7 @@ from sktransfer.training._discriminant import (
     shrunk_covariance,
     whiten,
 )
+from sktransfer.training._divide import is_divisible
 from sktransfer.training._freeze import resolve_freeze, stages_above
 from sktransfer.training._heads import (
     HEADS,
@@ -94,6 +95,7 @@ __all__ = [
     "head_from_linear",
     "hold_out",
     "in_span",
+    "is_divisible",
     "lda_predictions",
     "make_head",
     "merge_equal",

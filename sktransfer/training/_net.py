@@ -21,7 +21,13 @@ from skorch.helper import predefined_split
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import Draws, fixed_threads, halving, keep_freed_memory
+from sktransfer.compute import (
+    Draws,
+    Shards,
+    fixed_threads,
+    halving,
+    keep_freed_memory,
+)
 from sktransfer.training._average import WeightAverage
 from sktransfer.training._batches import (
     ActivationBatches,
@@ -29,6 +35,7 @@ from sktransfer.training._batches import (
     batches_in_order,
 )
 from sktransfer.training._best import BestWeights
+from sktransfer.training._divide import PART_SIZE
 from sktransfer.training._gradients import add_gradients
 from sktransfer.training._loss import WeightedLoss
 from sktransfer.training._optimiser import parameter_groups
@@ -80,6 +87,8 @@ class SuffixNet(NeuralNet):
         Batches that make a step of the optimiser.
     draws : Draws, default=None
         Where dropout and mixing draw from; None for torch's generators as they are.
+    shards : Shards, default=None
+        What computes parts of a batch; None computes a batch as a whole.
     **kwargs
         skorch's.
     """
@@ -94,6 +103,7 @@ class SuffixNet(NeuralNet):
         max_grad_norm=None,
         accumulate_grad_batches=1,
         draws=None,
+        shards=None,
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -103,6 +113,7 @@ class SuffixNet(NeuralNet):
         self.max_grad_norm = max_grad_norm
         self.accumulate_grad_batches = accumulate_grad_batches
         self.draws = draws
+        self.shards = shards
 
     @property
     def _default_callbacks(self):
@@ -144,6 +155,8 @@ class SuffixNet(NeuralNet):
         self._set_training(True)
         z, target = to_device(batch, self.device)
         size = min(self._at_a_time, len(z))
+        if self.shards is not None:
+            size = min(size, PART_SIZE)
         others = self._draw_others(len(z))
         with self._drawing():
             z = self.module_.augment(z)
@@ -194,11 +207,17 @@ class SuffixNet(NeuralNet):
             z,
             target,
             size=size,
+            parameters=self._trained(),
+            shards=self.shards,
             mixing=mixing,
             penalty=None if self._start is None else self._penalty,
             objective=objective,
             n_batches=self._n_accumulated(),
         )
+
+    def _trained(self):
+        named = self.get_all_learnable_params()
+        return [parameter for _, parameter in named if parameter.requires_grad]
 
     def _penalty(self):
         return self.l2_sp * self._start.penalty(self.module_)
@@ -323,6 +342,7 @@ def train(
     nonlinearity=None,
     callbacks=None,
     saver=None,
+    divides=False,
     verbose=0,
 ):
     """Train a suffix and a head on activations, with AdamW.
@@ -352,6 +372,9 @@ def train(
         Further ones.
     saver : Saver, default=None
         Keeps the state of the training in a file.
+    divides : bool, default=False
+        Whether parts of a batch are computed by several threads, see
+        :func:`is_divisible`.
     verbose : int, default=0
         Whether to print a line an epoch.
 
@@ -404,11 +427,24 @@ def train(
         callbacks=[*ours, *clone(list(callbacks or []), safe=False)],
     )
     net.n_batches = n_batches
-    with keep_freed_memory():
+    with keep_freed_memory(), _parts(recipe.batch_size, divides) as net.shards:
         _run(net, dataset, generator, recipe, saver)
+    net.shards = None
     if objective is not None:
         objective.others = None  # the net lives on, and would hold them
     return net
+
+
+def _parts(batch_size, divides):
+    """Return the context of what computes parts of batches; None for whole ones."""
+    if not divides:
+        return contextlib.nullcontext()
+    n_threads = min(torch.get_num_threads(), -(-batch_size // PART_SIZE))
+    return Shards([_call] * n_threads)
+
+
+def _call(function):
+    return function()
 
 
 def _run(net, dataset, generator, recipe, saver):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from sktransfer.compute import Shards
 from sktransfer.training._gradients import add_gradients
 from sktransfer.training._loss import WeightedLoss, cross_entropy
 
@@ -41,3 +42,30 @@ def test_parts_add_up_to_the_batch(size, settings):
 
 def test_batches_share_a_step():
     torch.testing.assert_close(gradients(7, n_batches=4)[3] * 4, gradients(7)[3])
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("settings", [{}, {"penalty": True, "n_batches": 4}], ids=str)
+def test_threads_add_up_the_same_gradients(n_threads, settings):
+    weight = torch.full((3, 5), 0.1, dtype=torch.float64, requires_grad=True)
+    unused = torch.ones(2, requires_grad=True)
+    if "penalty" in settings:
+        settings = {**settings, "penalty": lambda: weight.square().sum()}
+    criterion = WeightedLoss(cross_entropy)
+    with Shards([lambda function: function()] * n_threads) as shards:
+        for _ in range(2):
+            found = add_gradients(
+                lambda z: z @ weight.T,
+                criterion,
+                Z,
+                TARGET,
+                size=3,
+                parameters=[weight, unused],
+                shards=shards,
+                **settings,
+            )
+    own = {**settings, "penalty": True} if "penalty" in settings else settings
+    _, loss, scores, expected = gradients(7, **own)
+    torch.testing.assert_close(found, (loss, scores))
+    torch.testing.assert_close(weight.grad, 2 * expected)
+    assert unused.grad is None
