@@ -12,10 +12,10 @@ import os
 import sqlite3
 import threading
 import time
-import urllib.parse
 import warnings
 from collections import OrderedDict
 from contextlib import suppress
+from pathlib import Path
 
 from sktransfer.activations._disk_rows import (
     decode,
@@ -288,7 +288,7 @@ def _make_file(folder, path):
 
 def _open(path, wait):
     connection = sqlite3.connect(
-        f"file:{urllib.parse.quote(path)}?mode=rw",
+        f"{Path(path).absolute().as_uri()}?mode=rw",
         uri=True,
         timeout=wait,
         isolation_level=None,

@@ -405,58 +405,6 @@ def test_damaged_file_is_not_written_to_and_made_anew_once_deleted(tmp_path):
     _assert_same(store.get(rows), rows)
 
 
-def _change(path, *statements):
-    with sqlite3.connect(path) as connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
-
-
-def test_file_whose_entries_are_lost_makes_no_room(tmp_path):
-    store = DiskStore(str(tmp_path))
-    store.put(_rows(20, size=20_000))
-    _change(store.path, "DELETE FROM entries")
-    with sktransfer.config_context(disk_budget=1_000_000):
-        with _heard(1, "deleting its rows makes no room.*damaged: delete it"):
-            store.put(_rows(5, seed=1))
-    assert store.contains(_rows(5, seed=1)) == set()
-
-
-def test_row_whose_bytes_are_lost_is_written_anew(tmp_path):
-    store, rows = DiskStore(str(tmp_path)), _rows(3)
-    store.put(rows)
-    _change(store.path, "DELETE FROM data WHERE id = 2")
-    assert len(store.get(rows)) == 2
-    store.put(rows)
-    _assert_same(store.get(rows), rows)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE entries SET key = 10000000000000 + id",
-        "UPDATE entries SET key = 'text' || id",
-        "UPDATE entries SET dtype = CAST(x'ff80fe' AS TEXT)",
-        "UPDATE entries SET dtype = 5, shape = 1e300, checksum = 'a'",
-        "UPDATE entries SET shape = '99999999999999999999999,-1'",
-        "UPDATE entries SET used = x'00', checksum = -9e18",
-        "UPDATE data SET bytes = 12",
-        "DROP TABLE data",
-        "ALTER TABLE entries RENAME COLUMN shape TO form",
-    ],
-)
-def test_anything_in_the_place_of_a_value_counts_as_damage(tmp_path, change):
-    store, rows = DiskStore(str(tmp_path)), _rows(3)
-    store.put(rows)
-    _change(store.path, change)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The activation store")
-        assert store.get(rows) == {}
-        store.put(_rows(2, seed=1))
-        found = store.get(_rows(2, seed=1))
-    assert found.keys() in (set(), _rows(2, seed=1).keys())
-
-
 def test_forks_while_other_threads_use_the_store(tmp_path):
     store, done = DiskStore(str(tmp_path)), threading.Event()
     n_written = []
@@ -508,6 +456,14 @@ def test_folder_that_is_deleted_meanwhile_is_made_anew(tmp_path):
     assert store.get(rows) == {}
     store.put(_rows(2, seed=1))
     _assert_same(DiskStore(str(folder)).get(_rows(2, seed=1)), _rows(2, seed=1))
+
+
+def test_folder_with_any_name(tmp_path):
+    folder = tmp_path / "a?mode=ro#b %41 \u00fc"
+    store, rows = DiskStore(str(folder)), _rows(2)
+    store.put(rows)
+    _assert_same(DiskStore(str(folder)).get(rows), rows)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_few_stores_stay_open(tmp_path):
