@@ -25,7 +25,7 @@ __all__ = [
 _PAGE = 16_384
 _EMPTY = 8 * _PAGE  # a file without rows
 _CHUNK = 500  # keys in a query
-_EVICTED = 100  # rows a step
+_EVICTED = 100  # rows that are looked up at a time, to delete them
 _RELEASED = 512  # pages that one transaction gives back to the file system
 _KEPT_SHARE = 0.9  # of the budget, after an eviction
 _SCHEMA = (
@@ -191,20 +191,23 @@ def make_room(connection, rows, budget):
     room = budget - _incoming(rows)
     if used_bytes(connection) <= room:
         return
-    target = _KEPT_SHARE * budget - _incoming(rows)
-    while used_bytes(connection) > max(_EMPTY, target) and _evict(connection):
+    target = max(_EMPTY, _KEPT_SHARE * budget - _incoming(rows))
+    while used_bytes(connection) > target and _evict(connection, target):
         pass
     if used_bytes(connection) > room:
         raise sqlite3.DatabaseError("deleting its rows makes no room")
 
 
-def _evict(connection):
-    """Delete the rows used longest ago; return whether there were any."""
+def _evict(connection, target):
+    """Delete some rows used longest ago; return whether there were any."""
     query = "SELECT id FROM entries ORDER BY used, id LIMIT ?"
     oldest = connection.execute(query, (_EVICTED,)).fetchall()
     before = connection.total_changes
-    connection.executemany("DELETE FROM data WHERE id = ?", oldest)
-    connection.executemany("DELETE FROM entries WHERE id = ?", oldest)
+    for row in oldest:
+        if used_bytes(connection) <= target:
+            break
+        connection.execute("DELETE FROM data WHERE id = ?", row)
+        connection.execute("DELETE FROM entries WHERE id = ?", row)
     return connection.total_changes > before
 
 

@@ -93,8 +93,8 @@ class DiskStore:
     warning that says why, and tried again the next time; a damaged file is no longer
     written to. A row that does not match its checksum counts as missing.
 
-    The files of the folder never take more than ``disk_budget`` and one transaction,
-    whose size is that of the rows that are put at once.
+    Its files, the journal among them, take no more than ``disk_budget``; while several
+    processes write, up to twice the rows that one of them puts at once in addition.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class DiskStore:
         self.path = os.path.join(folder, _FILE)
         self._connection = None
         self._opened = None  # by which process, and which file
-        self._damaged = None  # which file
+        self._damaged = None  # which version of the file
         self._failing = self._has_warned = False
 
     def contains(self, keys):
@@ -136,10 +136,12 @@ class DiskStore:
         return found
 
     def put(self, rows):
-        """Keep arrays (dict of bytes to ndarray) in one transaction."""
+        """Keep arrays (dict of bytes to ndarray), all or none of them."""
         budget = get_config()["disk_budget"]
         if not rows or room_for(rows) > budget:
             return
+        # By itself: a page that has been free before needs no place in the journal.
+        self._try(lambda c: make_room(c, rows, budget), writes=True)
         too_large = self._try(lambda c: _write(c, rows, budget), writes=True)
         while too_large:
             too_large = self._try(lambda c: shrink(c, budget), writes=True)
@@ -159,7 +161,7 @@ class DiskStore:
             lambda c: select_rows(c, query, keys), default=([], None)
         )
         if error is not None:
-            self._damaged = _identity(self.path)
+            self._damaged = _version(self.path)
             self._tell(error, writes=False)
         return [row for row in rows if isinstance(row[0], bytes)]
 
@@ -174,10 +176,10 @@ class DiskStore:
             return default
 
     def _act(self, action, default, writes):
-        identity = _identity(self.path)
-        if identity is None and not writes:
+        version = _version(self.path)
+        if version is None and not writes:
             return default
-        if identity is not None and identity == self._damaged and writes:
+        if version is not None and version == self._damaged and writes:
             return default
         try:
             self._connect()
@@ -187,7 +189,7 @@ class DiskStore:
             self._close()
             self._failing = True
             if _is_damage(error):
-                self._damaged = _identity(self.path)
+                self._damaged = _version(self.path)
             raise
         if self._failing:
             self._connection.execute(f"PRAGMA busy_timeout = {1000 * _WAIT:.0f}")
@@ -245,12 +247,18 @@ def _transact(connection, action):
 
 
 def _identity(path):
-    """Tell a file from another that took its place; None if there is none."""
+    """Tell a file that is open from another in its place; None if there is none."""
+    version = _version(path)
+    return version and version[:2]
+
+
+def _version(path):
+    """Tell a file from what it was before, or from another with its inode."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _is_damage(error):
