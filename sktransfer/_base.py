@@ -4,6 +4,7 @@ import copy
 import functools
 import os
 import warnings
+from collections.abc import Mapping
 from numbers import Integral
 
 import numpy as np
@@ -190,10 +191,10 @@ class BackboneEstimator(BaseEstimator):
         )
 
     def _by_name(self):
-        """Return what the same backbone is loaded by; None if it is no name."""
-        if not isinstance(self._given_backbone(), str):
-            return None
+        """Return what the same backbone is loaded by; None if that is an object."""
         weights, size = self.weights, self.image_size
+        if not isinstance(self._given_backbone(), str) or isinstance(weights, Mapping):
+            return None
         one_side = size is None or isinstance(size, Integral)
         return {
             "backbone": self.backbone,

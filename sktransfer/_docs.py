@@ -9,9 +9,9 @@ default="efficientnet_lite0"
         are installed with sktransfer. A fitted estimator gives the network as it
         trained it; scikit-learn clones estimators, so in a search wrap it in
         :class:`sklearn.frozen.FrozenEstimator`.
-    weights : str, os.PathLike or None, default="default"
-        ``"default"``; None for random weights; a name of the provider's; or the path
-        of a checkpoint.
+    weights : str, os.PathLike, mapping or None, default="default"
+        ``"default"``; None for random weights; a name of the provider's; the path of
+        a checkpoint; or a state dict.
     freeze : int, float or str, default="auto"
         - int: that many leading stages are frozen; negative: all but the last so many;
         - float in (0, 1): this share of the stages;

@@ -35,9 +35,9 @@ class PretrainedFeatureExtractor(
     backbone : str, torch.nn.Module, callable or Backbone, default="efficientnet_lite0"
         See :func:`sktransfer.backbones.load_backbone`. The default's ImageNet weights
         are installed with sktransfer.
-    weights : str, os.PathLike or None, default="default"
-        ``"default"``; None for random weights; a name of the provider's; or the path
-        of a checkpoint.
+    weights : str, os.PathLike, mapping or None, default="default"
+        ``"default"``; None for random weights; a name of the provider's; the path of
+        a checkpoint; or a state dict.
     stage : int, str or list of these, default=-1
         After which stage to take the features: its position (0 is the first, -1 the
         last), or the name of a stage or block. Features of several are concatenated.

@@ -99,8 +99,9 @@ def _keep_backbone(estimator, frozen, last):
     if source is None:
         raise ValueError(
             "A pickle with `slim_pickles=True` must be of a "
-            f"{type(estimator).__name__} whose `backbone` was given by name, since it "
-            f"is loaded again by it. Got {backbone.name}, which came as an object. "
+            f"{type(estimator).__name__} whose `backbone` was given by name, and its "
+            f"`weights` by name or path, since it is loaded again by these. Got "
+            f"{backbone.name}, which came as an object or with a state dict. "
             f"Pickle it whole with `{_WHOLE}`."
         )
     is_random = source["weights"] is None

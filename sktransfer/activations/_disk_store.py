@@ -2,6 +2,10 @@
 
 SQLite keeps them: transactions that survive a kill at any moment, many processes, and
 errors instead of crashes where a file is damaged. Every row carries a checksum.
+
+Its journal is the one that rolls back: a write-ahead log grows beside the file without
+bound, and cannot be read in a folder that cannot be written. Nothing waits for the
+disk: a kill leaves the file whole, and what a power failure damages, checksums find.
 """
 
 import os
@@ -9,47 +13,54 @@ import sqlite3
 import threading
 import time
 import warnings
-import zlib
 from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
 
-import numpy as np
-
-from sktransfer.compute import in_forked_child
+from sktransfer.activations._disk_rows import (
+    decode,
+    delete_rows,
+    exceeds,
+    insert_rows,
+    lay_out,
+    make_room,
+    make_tables,
+    room_for,
+    select_rows,
+    shrink,
+    touch_rows,
+    used_bytes,
+)
+from sktransfer.compute import held_at_forks, in_forked_child
 from sktransfer.utils import get_config
 
 __all__ = ["DiskStore", "open_disk_store"]
 
-_FILE = "activations-1.sqlite"  # another layout gets another number
-_PAGE = 16_384
+_FILE = "activations-2.sqlite"  # another layout gets another number
 _WAIT = 60.0  # seconds for other processes' writes
-_CHUNK = 500  # keys in a query
-_KEPT_SHARE = 0.9  # of the budget, after an eviction
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (
-    id INTEGER PRIMARY KEY,
-    key BLOB NOT NULL UNIQUE,
-    used REAL NOT NULL,
-    dtype TEXT NOT NULL,
-    shape TEXT NOT NULL,
-    checksum INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS by_use ON entries (used);
-CREATE TABLE IF NOT EXISTS data (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
-"""
+_WAIT_AGAIN = 0.1  # seconds, after an error
+_TOUCH = 60.0  # seconds; more often need not be known what is in use
+_PRAGMAS = (
+    "journal_mode = TRUNCATE",
+    "synchronous = OFF",
+    "cell_size_check = ON",
+    "trusted_schema = OFF",
+)
 _MOST = 8  # stores that are kept open
 _stores: OrderedDict[str, "DiskStore"] = OrderedDict()
 _stores_lock = threading.Lock()
+# One at a time: SQLite counts the locks on a file by process, and a process that is
+# forked meanwhile would inherit that count without the locks.
+_in_use = threading.RLock()
+held_at_forks(_in_use)
 
 
 def _renew():
     """Forget, in a forked process, what belongs to the one it was forked from."""
     global _stores_lock
     _stores_lock = threading.Lock()
-    _inherited.extend(_stores.values())
-    _stores.clear()
 
 
-_inherited: list["DiskStore"] = []  # whose connections are not ours to close
 in_forked_child(_renew)
 
 
@@ -59,7 +70,7 @@ def open_disk_store(folder):
     Parameters
     ----------
     folder : str or os.PathLike
-        Made if it does not exist.
+        Made, for this user alone, when something is written and it does not exist.
 
     Returns
     -------
@@ -78,9 +89,12 @@ def open_disk_store(folder):
 class DiskStore:
     """A store of arrays by key in one SQLite file.
 
-    Nothing that happens to the file makes a fit fail: a store that cannot be used is
-    done without, with one warning that says why, and a row that does not match its
-    checksum counts as missing.
+    Nothing that happens to the file makes a fit fail. What fails is left out, with one
+    warning that says why, and tried again the next time; a damaged file is no longer
+    written to. A row that does not match its checksum counts as missing.
+
+    Its files, the journal among them, take no more than ``disk_budget``; while several
+    processes write, up to twice the rows that one of them puts at once in addition.
 
     Parameters
     ----------
@@ -90,15 +104,15 @@ class DiskStore:
     def __init__(self, folder):
         self.folder = folder
         self.path = os.path.join(folder, _FILE)
-        self._connections = threading.local()
-        self._lock = threading.Lock()
-        self._off = False
+        self._connection = None
+        self._opened = None  # by which process, and which file
+        self._damaged = None  # which version of the file
+        self._failing = self._has_warned = False
 
     def contains(self, keys):
         """Return the keys that are here (set of bytes)."""
         query = "SELECT key FROM entries WHERE key IN ({})"
-        rows = self._try(lambda c: _select(c, query, keys), default=[])
-        return {bytes(key) for (key,) in rows}
+        return {key for (key,) in self._select(query, keys)} & {*keys}
 
     def get(self, keys):
         """Return the arrays that are here and whole (dict of bytes to ndarray)."""
@@ -106,203 +120,193 @@ class DiskStore:
             "SELECT key, used, dtype, shape, checksum, bytes FROM entries "
             "JOIN data USING (id) WHERE key IN ({})"
         )
-        rows = self._try(lambda c: _select(c, query, keys), default=[])
         found, damaged, stale, now = {}, [], [], time.time()
-        for key, used, dtype, shape, checksum, data in rows:
-            row = _decode(key, dtype, shape, checksum, data)
+        for key, used, *content in self._select(query, keys):
+            row = decode(key, *content)
             if row is None:
-                damaged.append(bytes(key))
+                damaged.append(key)
                 continue
-            found[bytes(key)] = row
-            # A write a minute is enough to know what is in use.
-            if not isinstance(used, float) or now - used > 60:
-                stale.append(bytes(key))
-        if damaged:
-            self._try(lambda c: _delete(c, damaged), writes=True)
+            found[key] = row
+            if not isinstance(used, float) or now - used > _TOUCH:
+                stale.append(key)
+        # Where nothing can be written, reading goes on without a word.
+        self.delete(damaged)
         if stale:
-            self._try(lambda c: _touch(c, stale, now), writes=True)
+            self._try(lambda c: touch_rows(c, stale), writes=True, warn=False)
         return found
 
     def put(self, rows):
-        """Keep arrays (dict of bytes to ndarray) in one transaction."""
-        if rows:
-            self._try(lambda c: self._write(c, rows), writes=True)
+        """Keep arrays (dict of bytes to ndarray), all or none of them."""
+        budget = get_config()["disk_budget"]
+        if not rows or room_for(rows) > budget:
+            return
+        # By itself: a page that has been free before needs no place in the journal.
+        self._try(lambda c: make_room(c, rows, budget), writes=True)
+        too_large = self._try(lambda c: _write(c, rows, budget), writes=True)
+        while too_large:
+            too_large = self._try(lambda c: shrink(c, budget), writes=True)
+
+    def delete(self, keys):
+        """Delete the rows of some keys, if the file can be written."""
+        if keys:
+            self._try(lambda c: delete_rows(c, keys), writes=True, warn=False)
 
     @property
     def nbytes(self):
         """Bytes that the rows take in the file (int)."""
-        return self._try(_used_bytes, default=0)
+        return self._try(used_bytes, default=0)
 
-    def _write(self, connection, rows):
-        budget = get_config()["disk_budget"]
-        incoming = sum(row.nbytes + 2 * _PAGE for row in rows.values())
-        if incoming > budget:
-            return
-        if _used_bytes(connection) + incoming > budget:
-            _evict(connection, _KEPT_SHARE * budget - incoming)
-        _insert(connection, rows, time.time())
+    def _select(self, query, keys):
+        rows, error = self._try(
+            lambda c: select_rows(c, query, keys), default=([], None)
+        )
+        if error is not None:
+            self._damaged = _version(self.path)
+            self._tell(error, writes=False)
+        return [row for row in rows if isinstance(row[0], bytes)]
 
-    def _try(self, action, default=None, writes=False):
-        """Do something with the store; if that fails, do without it from now on."""
-        if self._off:
+    def _try(self, action, default=None, writes=False, warn=True):
+        """Do something with the file; without the file, return the default."""
+        try:
+            with _in_use:
+                return self._act(action, default, writes)
+        except Exception as error:  # of SQLite, or of what it read in a damaged file
+            if warn:
+                self._tell(error, writes)
+            return default
+
+    def _act(self, action, default, writes):
+        version = _version(self.path)
+        if version is None and not writes:
+            return default
+        if version is not None and version == self._damaged and writes:
             return default
         try:
-            connection = self._connect()
-            if not writes:
-                return action(connection)
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                return action(connection)
-        except (sqlite3.Error, OSError) as error:
-            self._give_up(error, writes)
-            return default
+            self._connect()
+            run = _transact if writes else _call
+            result = run(self._connection, action)
+        except BaseException as error:
+            self._close()
+            self._failing = True
+            if _is_damage(error):
+                self._damaged = _version(self.path)
+            raise
+        if self._failing:
+            self._connection.execute(f"PRAGMA busy_timeout = {1000 * _WAIT:.0f}")
+            self._failing = False
+        return result
 
     def _connect(self):
-        held = getattr(self._connections, "held", None)
-        if held is None or not held.is_of(self.path):
-            self._connections.held = None  # closed before another one is opened
-            held = self._connections.held = _Held(self.folder, self.path)
-        return held.connection
-
-    def _give_up(self, error, writes):
-        with self._lock:
-            if self._off:
+        """Open the file, unless this process has, and it is still the same file."""
+        if self._connection is not None:
+            if self._opened == (os.getpid(), _identity(self.path)):
                 return
-            self._off = True
+            self._close()
+        _make_file(self.folder, self.path)
+        self._opened = os.getpid(), _identity(self.path)
+        # After an error, a file that others hold must not make every batch wait.
+        wait = _WAIT_AGAIN if self._failing else _WAIT
+        self._connection = _open(self.path, wait)
+
+    def _close(self):
+        if self._connection is not None:
+            self._connection.close()  # and what has not been committed is undone
+        self._connection = None
+
+    def _tell(self, error, writes):
+        if self._has_warned:
+            return
+        self._has_warned = True
         warnings.warn(
             f"The activation store {self.path!r} cannot be "
-            f"{'written' if writes else 'read'} ({error}), so this process goes on "
-            f"without it. {_advice(error)}",
+            f"{'written' if writes else 'read'} ({error or type(error).__name__}), so "
+            f"this process goes on without it. {_advice(error)}",
             stacklevel=2,
         )
 
 
-class _Held:
-    """A connection of one thread, closed when the thread ends or the store goes."""
+def _write(connection, rows, budget):
+    """Put rows; return whether the file is larger than the budget all the same."""
+    make_room(connection, rows, budget)
+    insert_rows(connection, rows)
+    return exceeds(connection, budget)
 
-    pid = 0
 
-    def __init__(self, folder, path):
-        self.connection = _open(folder, path)
-        self.identity = _identity(path)
-        self.pid = os.getpid()
+def _call(connection, action):
+    return action(connection)
 
-    def is_of(self, path):
-        """Whether it is this process's, and the file is still the one it opened."""
-        return self.pid == os.getpid() and self.identity == _identity(path)
 
-    def __del__(self):
-        if self.pid == os.getpid():  # a forked process must leave its parent's alone
-            self.connection.close()
+def _transact(connection, action):
+    """Do something as a whole or, if it raises and the connection is closed, not."""
+    lay_out(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    make_tables(connection)
+    result = action(connection)
+    connection.execute("COMMIT")
+    return result
 
 
 def _identity(path):
-    """Tell a file from another that took its place; None if there is none."""
+    """Tell a file that is open from another in its place; None if there is none."""
+    version = _version(path)
+    return version and version[:2]
+
+
+def _version(path):
+    """Tell a file from what it was before, or from another with its inode."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_damage(error):
+    """Whether an error is of the file; else it is of the moment, or of permissions."""
+    passing = sqlite3.OperationalError | OSError | MemoryError
+    return isinstance(error, Exception) and not isinstance(error, passing)
 
 
 def _advice(error):
     text = str(error)
-    if "malformed" in text or "not a database" in text or "disk I/O" in text:
+    if _is_damage(error):
         return "The file is damaged: delete it, and it will be made anew."
-    if "full" in text:
-        return "Free some space, or give another folder as `memory`."
+    if "locked" in text:
+        return "Another process holds the file. It is tried again with every batch."
+    if "full" in text or "disk I/O" in text:
+        return (
+            "It is tried again with every batch. Free some space, or give another "
+            "folder as `memory`."
+        )
     return "Check the permissions of the folder, or give another one as `memory`."
 
 
-def _open(folder, path):
-    if not os.path.isfile(path):
-        os.makedirs(folder, exist_ok=True)
+def _make_file(folder, path):
+    """Make an empty file that only its owner may read, if there is none."""
+    if os.path.exists(path):
+        return
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with suppress(FileExistsError):  # of the user, or of another process since
+        os.mkdir(folder)
+        os.chmod(folder, 0o700)  # whatever the umask
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.chmod(path, 0o600)
+
+
+def _open(path, wait):
     connection = sqlite3.connect(
-        path, timeout=_WAIT, isolation_level=None, check_same_thread=False
+        f"{Path(path).absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=wait,
+        isolation_level=None,
+        check_same_thread=False,  # `_in_use` lets one use it at a time
     )
-    connection.execute(f"PRAGMA page_size = {_PAGE}")
-    if os.access(path, os.W_OK) and os.access(folder, os.W_OK):
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
-    else:
-        connection.execute("SELECT count(*) FROM entries LIMIT 1")
-    return connection
-
-
-def _select(connection, query, keys):
-    keys, rows = list(keys), []
-    for i in range(0, len(keys), _CHUNK):
-        chunk = keys[i : i + _CHUNK]
-        marks = ",".join("?" * len(chunk))
-        rows += connection.execute(query.format(marks), chunk).fetchall()
-    return rows
-
-
-def _insert(connection, rows, now):
-    for key, row in rows.items():
-        row = np.ascontiguousarray(row)
-        data = row.tobytes()
-        shape = ",".join(map(str, row.shape))
-        cursor = connection.execute(
-            "INSERT OR IGNORE INTO entries (key, used, dtype, shape, checksum) "
-            "VALUES (?, ?, ?, ?, ?)",
-            (
-                key,
-                now,
-                row.dtype.str,
-                shape,
-                _checksum(key, row.dtype.str, shape, data),
-            ),
-        )
-        if cursor.rowcount:
-            connection.execute(
-                "INSERT OR REPLACE INTO data VALUES (?, ?)", (cursor.lastrowid, data)
-            )
-
-
-def _checksum(key, dtype, shape, data):
-    # With the key: a damaged index may lead from one to the row of another.
-    return zlib.crc32(data, zlib.crc32(f"{dtype} {shape}".encode(), zlib.crc32(key)))
-
-
-def _decode(key, dtype, shape, checksum, data):
-    """Return the array, or None if anything about it is wrong."""
     try:
-        if _checksum(key, dtype, shape, data) != checksum:
-            return None
-        lengths = [int(n) for n in shape.split(",")] if shape else []
-        return np.frombuffer(data, dtype=np.dtype(dtype)).reshape(lengths)
-    except (TypeError, ValueError, AttributeError):
-        return None
-
-
-def _delete(connection, keys):
-    for key in keys:
-        connection.execute(
-            "DELETE FROM data WHERE id IN (SELECT id FROM entries WHERE key = ?)",
-            (key,),
-        )
-        connection.execute("DELETE FROM entries WHERE key = ?", (key,))
-
-
-def _touch(connection, keys, now):
-    connection.executemany(
-        "UPDATE entries SET used = ? WHERE key = ?", [(now, key) for key in keys]
-    )
-
-
-def _used_bytes(connection):
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return (pages - free) * _PAGE
-
-
-def _evict(connection, target):
-    """Delete what was used longest ago until the rest takes `target` bytes."""
-    while _used_bytes(connection) > max(0, target):
-        query = "SELECT key FROM entries ORDER BY used, id LIMIT 100"
-        oldest = [key for (key,) in connection.execute(query)]
-        if not oldest:
-            return
-        _delete(connection, oldest)
+        connection.text_factory = bytes  # a damaged text may be no UTF-8
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection

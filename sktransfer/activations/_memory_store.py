@@ -59,6 +59,13 @@ class MemoryStore:
                 _, forgotten = self._rows.popitem(last=False)
                 self.nbytes -= forgotten.nbytes
 
+    def delete(self, keys):
+        """Forget some keys."""
+        with self._lock:
+            for key in keys:
+                row = self._rows.pop(key, None)
+                self.nbytes -= 0 if row is None else row.nbytes
+
     def clear(self):
         """Forget everything."""
         with self._lock:

@@ -60,24 +60,67 @@ class Store:
             return config["memory_budget"]
         return max(config["memory_budget"], config["disk_budget"])
 
-    def contains(self, keys):
-        """Return the keys that are here (set of bytes)."""
+    def contains(self, keys, *, on_disk=True):
+        """Return the keys that are here.
+
+        Parameters
+        ----------
+        keys : collection of bytes
+        on_disk : bool, default=True
+            False looks in memory alone, for keys that other processes must not share.
+
+        Returns
+        -------
+        set of bytes
+        """
         here = self.memory.contains(keys)
-        if self.disk is not None and len(here) < len(keys):
+        if self.disk is not None and on_disk and len(here) < len(keys):
             here |= self.disk.contains([key for key in keys if key not in here])
         return here
 
-    def get(self, keys):
-        """Return the arrays that are here (dict of bytes to ndarray)."""
-        found = self.memory.get(keys)
-        if self.disk is not None and len(found) < len(keys):
-            read = self.disk.get([key for key in keys if key not in found])
+    def get(self, keys, *, on_disk=True, fits=None):
+        """Return the arrays that are here.
+
+        Parameters
+        ----------
+        keys : collection of bytes
+        on_disk : bool, default=True
+            False looks in memory alone.
+        fits : callable, default=None
+            Whether an array has the shape and dtype that are due. Others, which a
+            damaged or foreign file may hold, are deleted and count as missing.
+
+        Returns
+        -------
+        dict of bytes to ndarray
+        """
+        found = _fitting(self.memory, keys, fits)
+        if self.disk is not None and on_disk and len(found) < len(keys):
+            missing = [key for key in keys if key not in found]
+            read = _fitting(self.disk, missing, fits)
             self.memory.put(read)
             found |= read
         return found
 
-    def put(self, rows):
-        """Keep arrays (dict of bytes to ndarray)."""
+    def put(self, rows, *, on_disk=True):
+        """Keep arrays.
+
+        Parameters
+        ----------
+        rows : dict of bytes to ndarray
+            They must not be written to.
+        on_disk : bool, default=True
+            False keeps them in memory alone.
+        """
         self.memory.put(rows)
-        if self.disk is not None:
+        if self.disk is not None and on_disk:
             self.disk.put(rows)
+
+
+def _fitting(store, keys, fits):
+    found = store.get(keys)
+    if fits is None:
+        return found
+    strangers = {key for key, row in found.items() if not fits(row)}
+    store.delete(strangers)
+    return {key: row for key, row in found.items() if key not in strangers}

@@ -1,6 +1,7 @@
 """The gap between two domains, drawn by stage."""
 
 import numpy as np
+import pandas as pd
 
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.utils import import_optional
@@ -16,9 +17,13 @@ class GapDisplay:
 
     Parameters
     ----------
-    stages : sequence of str of length n_stages
-    a_distance, mmd2, p_value : array-like of shape (n_stages,)
-        See :func:`domain_gap`.
+    stages : sequence of str of length n_stages, or pandas.DataFrame
+        Names; or what :func:`domain_gap` returned, also after it was written to a file
+        and read again: the names are then the column ``stage`` or, without one, the
+        index.
+    a_distance, mmd2, p_value : array-like of shape (n_stages,), default=None
+        See :func:`domain_gap`. Of a table, its columns. What is None is not drawn;
+        without `p_value` all bars are full.
 
     Attributes
     ----------
@@ -42,11 +47,15 @@ class GapDisplay:
     'Proxy A-distance'
     """
 
-    def __init__(self, stages, *, a_distance, mmd2, p_value):
-        self.stages = stages
-        self.a_distance = a_distance
-        self.mmd2 = mmd2
-        self.p_value = p_value
+    def __init__(self, stages, *, a_distance=None, mmd2=None, p_value=None):
+        columns = {"a_distance": a_distance, "mmd2": mmd2, "p_value": p_value}
+        if isinstance(stages, pd.DataFrame):
+            columns |= {name: stages[name] for name in columns if name in stages}
+            stages = stages["stage"] if "stage" in stages else stages.index
+        self.stages = [str(stage) for stage in stages]
+        self.a_distance, self.mmd2, self.p_value = (
+            _numbers(name, column, len(self.stages)) for name, column in columns.items()
+        )
 
     @classmethod
     def from_gaps(cls, gaps, *, metric="a_distance", ax=None):
@@ -63,8 +72,7 @@ class GapDisplay:
         -------
         GapDisplay
         """
-        columns = {name: gaps[name].to_numpy() for name in (*_LABELS, "p_value")}
-        return cls(list(gaps.index), **columns).plot(ax=ax, metric=metric)
+        return cls(gaps).plot(ax=ax, metric=metric)
 
     @classmethod
     def from_estimator(
@@ -125,20 +133,44 @@ class GapDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If there is no such metric.
+            If there is no such metric, or no numbers of it.
         """
         if metric not in _LABELS:
             raise ValueError(f"`metric` must be one of {[*_LABELS]}. Got {metric!r}.")
+        heights = getattr(self, metric)
+        if heights is None:
+            raise ValueError(
+                f"`metric` must be one that there are numbers of. Got {metric!r}, of "
+                f"which GapDisplay was given none. Pass `{metric}`, or a table with "
+                "this column."
+            )
         plt = import_optional("matplotlib.pyplot", feature="GapDisplay", extra="plot")
         if ax is None:
             _, ax = plt.subplots()
         positions = np.arange(len(self.stages))
-        self.bars_ = ax.bar(positions, getattr(self, metric))
-        for bar, p in zip(self.bars_, self.p_value, strict=True):
+        self.bars_ = ax.bar(positions, heights)
+        p_values = np.zeros(len(heights)) if self.p_value is None else self.p_value
+        for bar, p in zip(self.bars_, p_values, strict=True):
             bar.set_alpha(1.0 if p < _CERTAIN else 0.3)
         ax.set_xticks(positions, self.stages, rotation=45, ha="right")
         ax.set(xlabel="Stage", ylabel=_LABELS[metric])
         if metric == "a_distance":
-            ax.set_ylim(min(0, *self.a_distance), 2)
+            ax.set_ylim(np.nanmin([0, *heights]), 2)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _numbers(name, column, n_stages):
+    """Return a column as a float ndarray of shape (n_stages,), or None."""
+    if column is None:
+        return None
+    try:
+        numbers = np.asarray(column, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be numbers. Got {column!r}.") from error
+    if numbers.shape != (n_stages,):
+        raise ValueError(
+            f"`{name}` must have one number per stage, so the shape ({n_stages},). "
+            f"Got {numbers.shape}."
+        )
+    return numbers

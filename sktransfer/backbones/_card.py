@@ -18,6 +18,7 @@ from sktransfer.utils import check_is_fitted
 
 __all__ = [
     "NOT_STATED",
+    "STATE_DICT",
     "ModelCard",
     "card_of",
     "describe_training",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 NOT_STATED = "not stated"
+STATE_DICT = "a state dict"  # what weights are called that come as one
 _LITE = (
     "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
 )
@@ -259,23 +261,25 @@ def _architecture(backbone):
     return f"{kind}, {n} stage{'s' if n > 1 else ''}"
 
 
-def _is_file(weights):
-    """Whether weights came from a file of the user's."""
-    if weights is None:
-        return False
+def _is_given(weights):
+    """Whether weights are the user's own: a file or a state dict."""
+    if weights is None or weights == STATE_DICT:
+        return weights == STATE_DICT
     folder, name = os.path.split(weights)
     return bool(folder) or os.path.splitext(name)[1] in _ENDINGS
 
 
 def _name_of_weights(weights):
     """Return the name of weights; of a file without its folder."""
-    if _is_file(weights):
+    if _is_given(weights):
         return os.path.basename(weights)
     return weights or NOT_STATED
 
 
 def _source(backbone):
-    if _is_file(backbone.weights):
+    if backbone.weights == STATE_DICT:
+        return "a state dict of the user's"
+    if _is_given(backbone.weights):
         return f"the file {os.path.basename(backbone.weights)}"
     if backbone.provider == "shipped":
         _, package, _ = SHIPPED[backbone.name]
@@ -292,10 +296,10 @@ def _source(backbone):
 
 
 def _training_data(backbone):
-    if _is_file(backbone.weights) or backbone.provider is None:
+    if _is_given(backbone.weights) or backbone.provider is None:
         return NOT_STATED
     return training_data_of(backbone.weights) or NOT_STATED
 
 
 def _licence(backbone):
-    return None if _is_file(backbone.weights) else backbone.licence
+    return None if _is_given(backbone.weights) else backbone.licence

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import urllib.parse
 import urllib.request
 import uuid
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def download(url, path, sha256=""):
         If the server answers with an error, with another number of bytes than it says,
         or not at all for 20 s, or if the file cannot be written.
     ValueError
-        If the content is another one.
+        If the content is another one, or the URL is of no web server.
     """
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
@@ -64,6 +65,8 @@ def download(url, path, sha256=""):
 
 
 def _fetch(url, file):
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"the URL must be one of http or https; got {url!r}")
     request = urllib.request.Request(url, headers={"User-Agent": "sktransfer"})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
@@ -131,8 +134,25 @@ def check_weights_file(name, path, sha256, way_out="Delete it to have it anew"):
 
 
 def hub_file(url):
-    """Return where torch.hub keeps, or would keep, the file of a URL (str)."""
-    return os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
+    """Return where torch.hub keeps, or would keep, the file of a URL.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If the last part of its path is no name of a file.
+    """
+    name = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    if name in ("", ".", "..") or "\\" in name or "\0" in name:
+        raise ValueError(f"The path of a URL must end with a file's name. Got {url!r}.")
+    return os.path.join(torch.hub.get_dir(), "checkpoints", name)
 
 
 def fetch_weights(name, url):
@@ -154,9 +174,10 @@ def fetch_weights(name, url):
     OSError
         If it cannot be fetched.
     ValueError
-        If there is another file in its place.
+        If there is another file in its place, or the URL names none.
     """
-    path, sha256 = hub_file(url), sha256_in_name(url)
+    path = hub_file(url)
+    sha256 = sha256_in_name(path)
     if os.path.isfile(path):
         check_weights_file(name, path, sha256)
         return path

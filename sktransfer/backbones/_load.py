@@ -2,10 +2,12 @@
 
 import logging
 import os
+from collections.abc import Mapping
 
 from torch import nn
 
 from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._card import STATE_DICT
 from sktransfer.backbones._checkpoint import load_checkpoint
 from sktransfer.backbones._module import load_module
 from sktransfer.backbones._shipped import SHIPPED, load_shipped
@@ -57,12 +59,12 @@ def load_backbone(
         - a module, which is copied, or a callable that returns one;
         - a `Backbone`, which is returned as it is, or copied to have other weights,
           another image size or another preprocessing.
-    weights : str, os.PathLike or None, default="default"
+    weights : str, os.PathLike, mapping or None, default="default"
         ``"default"``; None for random weights; what the provider calls them, as
-        ``"IMAGENET1K_V1"``; or the path of a checkpoint (``.safetensors``, or a file
-        that ``torch.load(weights_only=True)`` reads). Of a module or a callable,
-        ``"default"`` and None both leave the weights as they are. Of a `Backbone`,
-        None is refused.
+        ``"IMAGENET1K_V1"``; the path of a checkpoint (``.safetensors``, or a file
+        that ``torch.load(weights_only=True)`` reads); or a state dict. Of a module or
+        a callable, ``"default"`` and None both leave the weights as they are. Of a
+        `Backbone`, None is refused.
     image_size : int or (int, int), default=None
         Height and width of the model input in pixels. By default the weights' own.
         Transformers by name are made for it, and position embeddings resampled.
@@ -80,9 +82,11 @@ def load_backbone(
 
     Raises
     ------
+    TypeError
+        If `spec` or `weights` is something else.
     ValueError
         If there is no backbone or there are no weights of this name, if a checkpoint
-        does not fit, or if the network cannot take the image size.
+        does not fit or is not finite, or if the network cannot take the image size.
     OSError
         If weights cannot be downloaded or a checkpoint does not exist.
 
@@ -99,8 +103,8 @@ def load_backbone(
     9
     """
     _check_weights(spec, weights)
-    file = os.fspath(weights) if _is_path(weights) else None
-    same = file is None and image_size is None and preprocessing is None
+    given = weights if _is_given(weights) else None
+    same = given is None and image_size is None and preprocessing is None
     if isinstance(spec, Backbone) and same:
         return spec
     seed = spawn_seed(random_state)
@@ -121,36 +125,52 @@ def load_backbone(
         )
     else:
         provider, name = resolve_name(spec)
-        chosen = weights if file is None else None
+        chosen = weights if given is None else None
         size = _size(image_size, preprocessing)
         backbone = _LOADERS[provider](name, weights=chosen, image_size=size, make=make)
     backbone.module.eval()
     own = backbone.preprocessing
     backbone.preprocessing = (preprocessing or own).with_size(image_size)
     _check_size(backbone, own)
-    if file is not None:
-        _load_file(backbone, file, own)
+    if given is not None:
+        _load_given(backbone, given, own)
     return backbone
 
 
 def _check_weights(spec, weights):
-    if weights == "":
+    if not isinstance(weights, str | os.PathLike | Mapping | None):
+        raise TypeError(
+            "`weights` must be 'default', None, a name, the path of a file or a state "
+            f"dict. Got {_shortened(weights)}.{_way_out(weights)}"
+        )
+    if isinstance(weights, str) and weights == "":
         raise ValueError(
             "`weights` must be 'default', None, a name or the path of a file. Got ''."
         )
-    if _is_path(weights):
+    if _is_given(weights):
         return
     if isinstance(spec, Backbone) and weights != "default":
         raise ValueError(
             "`weights` of a Backbone must be 'default', which keeps those that it has, "
-            f"or the path of a file. Got {weights!r}."
+            f"the path of a file or a state dict. Got {weights!r}."
         )
     if isinstance(spec, nn.Module) or callable(spec):
         if weights not in ("default", None):
             raise ValueError(
-                "`weights` of a module or a callable must be 'default', None or the "
-                f"path of a file. Got {weights!r}."
+                "`weights` of a module or a callable must be 'default', None, the "
+                f"path of a file or a state dict. Got {weights!r}."
             )
+
+
+def _shortened(weights):
+    text = repr(weights)
+    return text if len(text) <= 60 else f"a {type(weights).__name__}"
+
+
+def _way_out(weights):
+    if isinstance(weights, nn.Module):
+        return " Pass its `state_dict()`."
+    return ""
 
 
 def _size(image_size, preprocessing):
@@ -174,17 +194,19 @@ def _check_size(backbone, own):
         raise size_error(backbone.name, wanted.size, own.size, reason) from error
 
 
-def _load_file(backbone, file, own):
+def _load_given(backbone, weights, own):
     network, adapter = backbone.network, _ADAPTERS.get(backbone.provider)
     same_size = backbone.preprocessing.input_shape == own.input_shape
     load_checkpoint(
         network,
-        file,
+        weights,
         classifier=lambda: [*backbone.classifier_layers(), *_removed(backbone)],
         adapt=lambda state: adapter(state, network) if adapter else state,
         advice="" if same_size else f"Leave `image_size` out for {own.size}.",
     )
-    backbone.weights, backbone.licence = file, None  # which is not that of the file
+    in_memory = isinstance(weights, Mapping)
+    backbone.weights = STATE_DICT if in_memory else os.fspath(weights)
+    backbone.licence = None  # which is not that of these weights
 
 
 def _removed(backbone):
@@ -253,8 +275,9 @@ def _unknown(spec):
     )
 
 
-def _is_path(weights):
-    if isinstance(weights, os.PathLike):
+def _is_given(weights):
+    """Whether weights are the user's own: a file or a state dict."""
+    if isinstance(weights, os.PathLike | Mapping):
         return True
     if not isinstance(weights, str):
         return False

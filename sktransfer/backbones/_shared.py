@@ -3,9 +3,12 @@
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._fingerprint import fingerprint_tensors
 from sktransfer.backbones._load import load_backbone
+from sktransfer.backbones._state_dict import read_state_dict
 from sktransfer.compute import in_forked_child
 
 __all__ = ["shared_backbone"]
@@ -29,7 +32,7 @@ def shared_backbone(spec, *, weights, image_size, seed):
     Parameters
     ----------
     spec : str
-    weights : str, os.PathLike or None
+    weights : str, os.PathLike, mapping or None
     image_size : int, (int, int) or None
     seed : int
         Of random weights.
@@ -56,8 +59,12 @@ def shared_backbone(spec, *, weights, image_size, seed):
 
 
 def _identity(weights):
-    """Tell files apart by their times, so that one written anew is read anew."""
-    if weights is None or not os.path.isfile(weights):
+    """Tell state dicts apart by their content, and files by their times."""
+    if isinstance(weights, Mapping):
+        return fingerprint_tensors(read_state_dict(weights))
+    if not isinstance(weights, str | os.PathLike):
+        return None if weights is None else repr(weights)
+    if not os.path.isfile(weights):
         return weights
     status = os.stat(weights)
     return os.fspath(weights), status.st_size, status.st_mtime_ns

@@ -20,6 +20,7 @@ __all__ = ["adapt_timm", "is_cached", "list_timm", "load_timm"]
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_ETAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+=-]{0,127}")  # as names of files
 
 
 def list_timm():
@@ -87,7 +88,7 @@ def _cached_files(config):
     from huggingface_hub import try_to_load_from_cache
 
     if not config.hf_hub_id:
-        path = hub_file(config.url or "")
+        path = hub_file(config.url) if config.url else ""
         return [path] if os.path.isfile(path) else []
     files = {*_FILES, _file(config)}
     found = (try_to_load_from_cache(config.hf_hub_id, f) for f in files)
@@ -188,11 +189,22 @@ def _fetch_into_cache(config):
         except EntryNotFoundError:
             continue  # timm knows further names
         folder = repo_folder_name(repo_id=name, repo_type="model")
-        path = os.path.join(constants.HF_HUB_CACHE, folder, "blobs", found.etag)
+        etag = _checked_etag(found.etag, file)
+        path = os.path.join(constants.HF_HUB_CACHE, folder, "blobs", etag)
         if not os.path.isfile(path):
-            sha256 = found.etag if _SHA256.fullmatch(found.etag) else ""
+            sha256 = etag if _SHA256.fullmatch(etag) else ""
             download(found.location, path, sha256)
         return
+
+
+def _checked_etag(etag, file):
+    """Return an ETag, by which the cache names a file, if it stays in its folder."""
+    if not _ETAG.fullmatch(etag or ""):
+        raise ValueError(
+            f"the ETag of {file!r} must be 1 to 128 letters, digits or any of '._+=-', "
+            f"since the cache names the file so; the server says {etag!r}"
+        )
+    return etag
 
 
 def _check_weights(full_name, architecture, weights):

@@ -7,9 +7,9 @@ from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._checkpoint import read_state_dict
 from sktransfer.backbones._download import fetch_weights, hub_file
 from sktransfer.backbones._size import size_error
+from sktransfer.backbones._state_dict import read_state_dict
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import near_matches
 

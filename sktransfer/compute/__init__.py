@@ -2,7 +2,7 @@
 
 from sktransfer.compute._device import resolve_batch_size, resolve_device
 from sktransfer.compute._draws import Draws, seeded
-from sktransfer.compute._fork import in_forked_child
+from sktransfer.compute._fork import held_at_forks, in_forked_child
 from sktransfer.compute._halving import halving
 from sktransfer.compute._layout import (
     channels_last,
@@ -24,6 +24,7 @@ __all__ = [
     "fixed_threads",
     "gains_by_bfloat16",
     "halving",
+    "held_at_forks",
     "in_forked_child",
     "keep_freed_memory",
     "pad_rows",

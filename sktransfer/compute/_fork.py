@@ -5,7 +5,7 @@ import os
 
 import torch
 
-__all__ = ["in_forked_child", "one_thread_in_forks"]
+__all__ = ["held_at_forks", "in_forked_child", "one_thread_in_forks"]
 
 
 def in_forked_child(renew):
@@ -20,6 +20,23 @@ def in_forked_child(renew):
     """
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=renew)
+
+
+def held_at_forks(lock):
+    """Have a lock held by the thread that forks, so that nobody is in its section then.
+
+    Parameters
+    ----------
+    lock : threading.RLock
+        Of sections that must not be copied half-way, as transactions. Both processes
+        have it free, unless the thread that forks held it.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lock.acquire,
+            after_in_parent=lock.release,
+            after_in_child=lock.release,
+        )
 
 
 @functools.cache

@@ -1,18 +1,21 @@
 import multiprocessing
 import os
+import re
+import resource
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
-import time
+import tempfile
+import threading
 import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sktransfer
+from sktransfer.activations import _disk_store
 from sktransfer.activations._disk_store import DiskStore, open_disk_store
 
 
@@ -69,74 +72,63 @@ def test_a_batch_beyond_the_budget_is_left_out(tmp_path):
     assert store.contains(_rows(50)) == set()
 
 
-def _write(folder, seed):
-    store = DiskStore(folder)
-    for part in range(5):
-        store.put(dict(list(_rows(50, seed=seed).items())[part * 10 : part * 10 + 10]))
+def _in_children(*functions, exitcode=0):
+    """Call functions at the same time in forked processes, where they may assert."""
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=function) for function in functions]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+        for child in children:
+            child.start()
+    for child in children:
+        child.join()
+    assert {child.exitcode for child in children} == {exitcode}
 
 
-def test_two_processes_write_the_same_keys(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    writers = [
-        context.Process(target=_write, args=(str(tmp_path), 3)) for _ in range(2)
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    _assert_same(DiskStore(str(tmp_path)).get(_rows(50, seed=3)), _rows(50, seed=3))
+def test_processes_write_the_same_keys(tmp_path):
+    rows = _rows(100, seed=3)
+
+    def write():
+        store, keys = DiskStore(str(tmp_path)), [*rows]
+        for first in range(0, 100, 10):
+            part = {key: rows[key] for key in keys[first : first + 10]}
+            store.put(part)
+            _assert_same(store.get(part), part)
+
+    _in_children(write, write, write)
+    _assert_same(DiskStore(str(tmp_path)).get(rows), rows)
 
 
 def test_a_store_opened_before_a_fork_works_after_it(tmp_path):
     store = DiskStore(str(tmp_path))
     store.put(_rows(3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
-        child = multiprocessing.get_context("fork").Process(
-            target=store.put, args=(_rows(3, seed=1),)
-        )
-        child.start()
-        child.join()
-    assert child.exitcode == 0
+    _in_children(lambda: store.put(_rows(3, seed=1)))
     both = {**_rows(3), **_rows(3, seed=1)}
     _assert_same(store.get(both), both)
 
 
-WRITER = """
-import numpy as np, sys
-from sktransfer.activations._disk_store import DiskStore
-store = DiskStore(sys.argv[1])
-for i in range(100_000):
-    row = np.full(20_000, i, dtype=np.float32)
-    store.put({f"{i}-{j}".encode(): row for j in range(20)})
-    print(i, flush=True)
-"""
+def test_kill_during_a_write_loses_no_more_than_that_write(tmp_path, monkeypatch):
+    write = _disk_store.insert_rows
 
+    def killed(connection, rows):
+        connection.execute("PRAGMA cache_size = 1")  # so that half of it is written
+        write(connection, rows)
+        connection.execute("INSERT INTO entries VALUES (NULL, x'00', 0.0, 'a', '', 0)")
+        os.kill(os.getpid(), signal.SIGKILL)
 
-@pytest.mark.parametrize("delay", [0.0, 0.05])
-def test_kill_during_a_write_loses_no_more_than_that_write(tmp_path, delay):
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    for _ in range(5):
-        written = int(writer.stdout.readline())
-    time.sleep(delay)
-    writer.send_signal(signal.SIGKILL)
-    with writer.stdout:
-        rest = writer.stdout.read().split()
-    written = max([written, *map(int, rest)])
-    writer.wait()
+    def be_killed():
+        store = DiskStore(str(tmp_path))
+        store.put(_rows(50))
+        monkeypatch.setattr(_disk_store, "insert_rows", killed)
+        store.put(_rows(50, seed=1))
+
+    _in_children(be_killed, exitcode=-signal.SIGKILL)
+    (journal,) = tmp_path.glob("*-journal")
+    assert journal.stat().st_size > 0
     store = DiskStore(str(tmp_path))
-    keys = [f"{i}-{j}".encode() for i in range(written + 3) for j in range(20)]
-    found = store.get(keys)
-    assert {f"{i}-{j}".encode() for i in range(written + 1) for j in range(20)} <= {
-        *found
-    }
-    for key, row in found.items():
-        np.testing.assert_array_equal(row, int(key.split(b"-")[0]))
-    store.put({b"new": np.ones(3)})
-    assert store.contains([b"new"]) == {b"new"}
+    _assert_same(store.get({**_rows(50), **_rows(50, seed=1)}), _rows(50))
+    store.put(_rows(3, seed=1))
+    _assert_same(store.get(_rows(3, seed=1)), _rows(3, seed=1))
 
 
 def test_damaged_bytes_of_a_row_count_as_missing(tmp_path):
@@ -154,119 +146,294 @@ def test_damaged_bytes_of_a_row_count_as_missing(tmp_path):
     assert store.contains([key]) == set()  # so that it is computed and written anew
 
 
-def _checkpointed(folder):
-    """Write a store and fold its log into the main file."""
-    store = DiskStore(str(folder))
-    store.put(_rows(50))
-    connection = sqlite3.connect(store.path)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    store._connections.held.connection.close()
-    return store.path
+def _flip(content, rng):
+    for at in rng.randint(len(content), size=rng.randint(1, 30)):
+        content[at] ^= 1 << rng.randint(8)
 
 
-@pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
-def test_a_truncated_store_never_gives_a_wrong_row(tmp_path, share):
-    path = _checkpointed(tmp_path)
-    os.truncate(path, int(share * os.path.getsize(path)))
-    _assert_usable_or_given_up(tmp_path)
+def _flip_in_a_head(content, rng):
+    """Where a page says what it is and where its cells are."""
+    page = 16_384 * rng.randint(len(content) // 16_384)
+    for at in rng.randint(40, size=rng.randint(1, 6)):
+        content[page + at] = rng.randint(256)
 
 
-def test_a_store_overwritten_with_noise_never_gives_a_wrong_row(tmp_path):
-    path = _checkpointed(tmp_path)
-    size = os.path.getsize(path)
-    with open(path, "r+b") as file:
-        for at in range(100, size, size // 50):
-            file.seek(at)
-            file.write(os.urandom(300))
-    _assert_usable_or_given_up(tmp_path)
+def _overwrite(content, rng):
+    at, n = rng.randint(len(content)), rng.randint(1, 20_000)
+    content[at : at + n] = rng.bytes(len(content[at : at + n]))
 
 
-def test_a_file_that_is_no_store_is_given_up_with_advice(tmp_path):
+def _blank(content, rng):
+    at = 4096 * rng.randint(len(content) // 4096)
+    content[at : at + 4096] = bytes(4096)
+
+
+def _swap_pages(content, rng):
+    first, second = 16_384 * rng.randint(len(content) // 16_384, size=2)
+    page = content[first : first + 16_384]
+    content[first : first + 16_384] = content[second : second + 16_384]
+    content[second : second + 16_384] = page
+
+
+def _truncate(content, rng):
+    del content[rng.randint(len(content)) :]
+
+
+def _append(content, rng):
+    content += rng.bytes(rng.randint(1, 40_000))
+
+
+DAMAGES = [
+    _flip,
+    _flip_in_a_head,
+    _overwrite,
+    _blank,
+    _swap_pages,
+    _truncate,
+    _append,
+]
+
+
+def _various(seed):
+    """Rows on one page and on several, of several shapes and dtypes."""
+    rng = np.random.RandomState(seed)
+    shapes = [((7,), "f4"), ((3, 40, 60), "f2"), ((9_000,), "f4"), ((2, 5), "u1")]
+    return {
+        rng.bytes(32): (100 * rng.rand(*shape)).astype(dtype)
+        for _ in range(6)
+        for shape, dtype in shapes
+    }
+
+
+def test_damage_anywhere_gives_no_wrong_row_and_no_error(tmp_path):
+    rows, more = _various(0), _various(1)
     store = DiskStore(str(tmp_path))
-    with open(store.path, "wb") as file:
-        file.write(b"this is not a database" * 100)
-    with pytest.warns(UserWarning, match="goes on without it.*delete it"):
-        store.put(_rows(1))
-    assert store.get(_rows(1)) == {}  # without another warning
-    assert store.contains(_rows(1)) == set()
+    store.put(rows)
+    store._close()
+    whole = (tmp_path / os.path.basename(store.path)).read_bytes()
+    n_found, texts = [], []
+    for case in range(300):
+        rng = np.random.RandomState(case)
+        content = bytearray(whole)
+        DAMAGES[case % len(DAMAGES)](content, rng)
+        with open(store.path, "wb") as file:
+            file.write(content)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            store = DiskStore(str(tmp_path))
+            budget = 3 * len(whole) if case % 2 else 1.1 * len(whole)
+            with sktransfer.config_context(disk_budget=int(budget)):
+                assert store.contains(rows) <= {*rows}
+                for known in (rows, more, rows):
+                    found = store.get(known)
+                    _assert_same(found, {key: known[key] for key in found})
+                    store.put(more)
+                n_found.append(len(found))
+            store._close()
+        texts += [str(w.message) for w in caught]
+        assert len(caught) <= 1, case
+    assert all("goes on without it" in text for text in texts)
+    assert 0 < len(texts) < 300 and len(rows) in n_found and 0 in n_found
 
 
-def _assert_usable_or_given_up(folder):
+@contextmanager
+def _heard(n, text):
+    """Expect so many warnings of the store, with a text."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        store = DiskStore(str(folder))
-        expected = _rows(50)
-        for key, row in store.get(expected).items():
-            np.testing.assert_array_equal(row, expected[key])
-        store.put(_rows(2, seed=9))
-    assert len(caught) <= 1
-    assert all("goes on without it" in str(w.message) for w in caught)
+        yield
+    assert len(caught) == n, [str(w.message) for w in caught]
+    assert all(re.search(text, str(w.message)) for w in caught)
 
 
-FULL = """
-import resource, sys, warnings, numpy as np
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-from sktransfer.activations._disk_store import DiskStore
-store = DiskStore(sys.argv[1])
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for i in range(20):
-        store.put({str(i).encode(): np.full(10_000, i, dtype=np.float32)})
-    found = store.get([str(i).encode() for i in range(20)])
-print(len(caught), caught[0].message)
-print(all((row == int(key)).all() for key, row in found.items()))
-"""
+def test_disk_that_is_full_for_a_moment_loses_no_more_than_that(tmp_path):
+    rows = _rows(20, size=10_000)
+
+    def fill():
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+        store = DiskStore(str(tmp_path))
+        text = "cannot be written .* goes on without it. It is tried again with every b"
+        with _heard(1, text):
+            for key, row in rows.items():
+                store.put({key: row})
+            found = store.get(rows)
+            _assert_same(found, {key: rows[key] for key in found})
+        assert 0 < len(found) < 10
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        store.put(rows)
+        _assert_same(store.get(rows), rows)
+
+    _in_children(fill)
 
 
-def test_a_full_disk_is_survived_with_one_warning(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, second = run.stdout.splitlines()
-    assert first.startswith("1 The activation store")
-    assert "goes on without it" in first
-    assert second == "True"
+@pytest.mark.parametrize("writable", [True, False])
+def test_store_that_another_process_holds_is_tried_again(
+    tmp_path, monkeypatch, writable
+):
+    monkeypatch.setattr(_disk_store, "_WAIT", 0.0)
+    monkeypatch.setattr(_disk_store, "_WAIT_AGAIN", 0.0)
+    store, rows = DiskStore(str(tmp_path)), _rows(3)
+    store.put(rows)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE" if writable else "BEGIN EXCLUSIVE")
+    text = "database is locked.* Another process holds the file. It is tried again"
+    with _heard(1, text):
+        assert store.get(rows).keys() == (rows.keys() if writable else set())
+        store.put(_rows(3, seed=1))
+        store.put(_rows(3, seed=2))
+    other.close()
+    assert store.contains(_rows(3, seed=1)) == set()
+    store.put(_rows(3, seed=1))
+    _assert_same(store.get(_rows(3, seed=1)), _rows(3, seed=1))
 
 
-READ_ONLY = """
-import os, sys, warnings, numpy as np
-from sktransfer.activations._disk_store import DiskStore
-if os.getuid() == 0:
-    os.setgid(65534); os.setuid(65534)
-store = DiskStore(sys.argv[1])
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    found = store.get([b"a"])
-    store.put({b"b": np.ones(2)})
-    store.put({b"c": np.ones(2)})
-print(len(caught), caught[0].message)
-"""
+def test_folder_that_goes_and_comes_back(tmp_path):
+    folder = tmp_path / "store"
+    store, rows = DiskStore(str(folder)), _rows(2)
+    store.put(rows)
+    folder.rename(tmp_path / "away")
+    folder.touch()  # as nobody can make a folder where a file is
+    with _heard(1, "cannot be written .*Not a directory.*, so this process goes on"):
+        assert store.get(rows) == {}
+        store.put(_rows(2, seed=1))
+        store.put(_rows(2, seed=1))
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+    store.put(_rows(2, seed=1))
+    both = {**rows, **_rows(2, seed=1)}
+    _assert_same(store.get(both), both)
 
 
 @pytest.mark.parametrize("filled", [True, False])
-def test_a_read_only_folder_is_done_without_with_one_warning(tmp_path, filled):
-    folder = tmp_path / "store"
-    folder.mkdir()
+def test_read_only_folder_is_read(filled):
+    with tempfile.TemporaryDirectory() as folder:  # where other users may look
+        _read_only(Path(folder), filled)
+
+
+def _read_only(folder, filled):
+    rows = _rows(3)
     if filled:
-        _checkpointed(folder)
-    for path in [*folder.iterdir(), folder]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for parent in [tmp_path, *tmp_path.parents[:3]]:
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o555)
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(READ_ONLY), str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.startswith("1 The activation store")
-    assert "Check the permissions" in run.stdout
+        writer = DiskStore(str(folder))
+        writer.put(rows)
+        with sqlite3.connect(writer.path) as connection:
+            connection.execute("UPDATE entries SET used = 0.0")
+        connection.close()
+        writer._close()
+        os.chmod(writer.path, 0o444)
+    folder.chmod(0o555)
+
+    def read():
+        if os.getuid() == 0:  # who may write anywhere
+            os.setgid(65534)
+            os.setuid(65534)
+        store = DiskStore(str(folder))
+        _assert_same(store.get(rows), rows if filled else {})
+        with _heard(1, "cannot be written .*Check the permissions of the folder, or"):
+            store.put(_rows(2, seed=1))
+            store.put(_rows(2, seed=2))
+        _assert_same(store.get(rows), rows if filled else {})
+
+    _in_children(read)
+    assert len([*folder.iterdir()]) == filled
     folder.chmod(0o755)
+
+
+def _total(folder):
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_all_files_of_the_folder_stay_within_the_budget(tmp_path, monkeypatch):
+    budget, sizes, write = 3 * 2**20, [], _disk_store.insert_rows
+
+    def spy(connection, rows):
+        write(connection, rows)
+        sizes.append(_total(tmp_path))
+
+    monkeypatch.setattr(_disk_store, "insert_rows", spy)
+    store = DiskStore(str(tmp_path))
+    with sktransfer.config_context(disk_budget=budget):
+        for seed in range(30):
+            store.put(_rows(20, size=10_000, seed=seed))
+            assert _total(tmp_path) <= budget
+    of_one = 20 * (40_000 + 2 * 16_384)
+    assert budget - 2 * of_one < max(sizes) <= budget
+    assert len(store.contains(_rows(20, seed=29))) == 20
+    with sktransfer.config_context(disk_budget=budget // 3):
+        store.put(_rows(1, size=10_000, seed=31))
+        assert _total(tmp_path) <= budget // 3
+    _assert_same(store.get(_rows(1, 10_000, seed=31)), _rows(1, 10_000, seed=31))
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_files_are_for_their_owner_alone(tmp_path, umask):
+    before = os.umask(umask)
+    store = DiskStore(str(tmp_path / "store"))
+    sizes = []
+    try:
+        store.put(_rows(1))
+        with sqlite3.connect(store.path, isolation_level=None) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE entries SET used = 0.0")
+            sizes = [*(tmp_path / "store").iterdir()]
+            modes = {path.stat().st_mode & 0o777 for path in sizes}
+        connection.close()
+    finally:
+        os.umask(before)
+    assert len(sizes) == 2 and modes == {0o600}  # the store and its journal
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+
+
+def test_folder_of_the_user_keeps_its_mode(tmp_path):
+    (tmp_path / "store").mkdir(mode=0o750)
+    mode = (tmp_path / "store").stat().st_mode
+    DiskStore(str(tmp_path / "store")).put(_rows(1))
+    assert (tmp_path / "store").stat().st_mode == mode
+
+
+def test_damaged_file_is_not_written_to_and_made_anew_once_deleted(tmp_path):
+    store, rows = DiskStore(str(tmp_path)), _rows(2)
+    content, file = b"this is not a database" * 100, Path(store.path)
+    file.write_bytes(content)
+    with _heard(1, "file is not a database.*The file is damaged: delete it, and it w"):
+        store.put(rows)
+        store.put(rows)
+        assert store.get(rows) == {}
+    assert file.read_bytes() == content
+    file.unlink()
+    store.put(rows)
+    _assert_same(store.get(rows), rows)
+
+
+def test_forks_while_other_threads_use_the_store(tmp_path):
+    store, done = DiskStore(str(tmp_path)), threading.Event()
+    n_written = []
+
+    def use():
+        while not done.is_set():
+            rows = _rows(5, seed=len(n_written))
+            store.put(rows)
+            _assert_same(store.get(rows), rows)
+            n_written.append(5)
+
+    def child():
+        rows = _rows(5, seed=10**6 + os.getpid())
+        store.put(rows)
+        _assert_same(store.get(rows), rows)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    try:
+        for _ in range(10):
+            _in_children(child)
+    finally:
+        done.set()
+        thread.join()
+    for seed in range(len(n_written)):
+        _assert_same(store.get(_rows(5, seed=seed)), _rows(5, seed=seed))
+    with sqlite3.connect(store.path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
 
 
 def test_row_that_the_index_gives_to_another_key_counts_as_missing(tmp_path):
@@ -289,6 +456,14 @@ def test_folder_that_is_deleted_meanwhile_is_made_anew(tmp_path):
     assert store.get(rows) == {}
     store.put(_rows(2, seed=1))
     _assert_same(DiskStore(str(folder)).get(_rows(2, seed=1)), _rows(2, seed=1))
+
+
+def test_folder_with_any_name(tmp_path):
+    folder = tmp_path / "a?mode=ro#b %41 \u00fc"
+    store, rows = DiskStore(str(folder)), _rows(2)
+    store.put(rows)
+    _assert_same(DiskStore(str(folder)).get(rows), rows)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_few_stores_stay_open(tmp_path):

@@ -51,5 +51,12 @@ def test_a_row_put_again_counts_once():
     assert (store.nbytes, len(store)) == (0, 0)
 
 
+def test_rows_are_deleted():
+    store = MemoryStore()
+    store.put({b"a": _row(10), b"b": _row(5)})
+    store.delete([b"a", b"c"])
+    assert (store.nbytes, len(store)) == (5, 1)
+
+
 def test_the_process_has_one_store():
     assert process_store() is process_store()

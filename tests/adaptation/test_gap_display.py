@@ -1,3 +1,5 @@
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -39,6 +41,69 @@ def test_bars_are_the_numbers(metric, label):
     assert ticks == display.stages == ["stem", "layer1"]
     assert [bar.get_alpha() for bar in display.bars_] == [0.3, 1.0]
     assert display.ax_.figure is display.figure_
+
+
+def _from_csv(gaps, **options):
+    return pd.read_csv(io.StringIO(gaps.rename_axis("stage").to_csv()), **options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda gaps: gaps,
+        _from_csv,
+        lambda gaps: _from_csv(gaps, index_col=0),
+        lambda gaps: _from_csv(gaps, dtype=str),
+        lambda gaps: gaps.rename_axis("stage").reset_index()[::-1][::-1],
+        lambda gaps: gaps.astype(object)[[*gaps.columns[::-1]]],
+        lambda gaps: gaps.astype("Float64"),
+    ],
+)
+def test_table_is_drawn_wherever_it_comes_from(change):
+    for display in (
+        GapDisplay(change(GAPS)).plot(),
+        GapDisplay.from_gaps(change(GAPS)),
+    ):
+        assert heights(display) == GAPS["a_distance"].tolist()
+        assert display.stages == ["stem", "layer1"]
+        assert [bar.get_alpha() for bar in display.bars_] == [0.3, 1.0]
+        np.testing.assert_array_equal(display.mmd2, GAPS["mmd2"])
+
+
+def test_rows_in_another_order_keep_their_names():
+    display = GapDisplay(GAPS[::-1]).plot()
+    assert display.stages == ["layer1", "stem"]
+    assert heights(display) == [1.8, -0.1]
+    numbered = GapDisplay(GAPS.reset_index(drop=True)).plot()
+    ticks = [tick.get_text() for tick in numbered.ax_.get_xticklabels()]
+    assert ticks == numbered.stages == ["0", "1"]
+
+
+def test_columns_that_are_not_there_are_not_drawn():
+    display = GapDisplay(GAPS[["a_distance"]]).plot()
+    assert [bar.get_alpha() for bar in display.bars_] == [1.0, 1.0]
+    text = (
+        "`metric` must be one that there are numbers of. Got 'mmd2', of which "
+        "GapDisplay was given none. Pass `mmd2`, or a table with this column."
+    )
+    with pytest.raises(ValueError, match=text):
+        display.plot(metric="mmd2")
+
+
+def test_table_with_gaps_and_without_rows():
+    gaps = GAPS.assign(a_distance=[np.nan, 1.8], p_value=[np.nan, 0.001])
+    display = GapDisplay(gaps).plot()
+    assert display.ax_.get_ylim() == (0, 2)
+    assert [bar.get_alpha() for bar in display.bars_] == [0.3, 1.0]
+    assert heights(GapDisplay(GAPS[:0]).plot()) == []
+
+
+def test_columns_that_do_not_fit():
+    text = r"`mmd2` must have one number per stage, so the shape \(2,\)\. Got \(3,\)\."
+    with pytest.raises(ValueError, match=text):
+        GapDisplay(["a", "b"], mmd2=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"`p_value` must be numbers\. Got \['x', 'y'"):
+        GapDisplay(["a", "b"], p_value=["x", "y"])
 
 
 def test_distances_are_drawn_up_to_2():

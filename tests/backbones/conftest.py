@@ -82,6 +82,10 @@ class WeightsServer(http.server.ThreadingHTTPServer):
     way : str
         "whole", "truncated", "other", "stalls" (after half of the file), "silent"
         (before any answer), "redirect" (to another path), or a status such as "404".
+    etag : str or None
+        By default the SHA-256 of the content.
+    location : str
+        Where "redirect" leads; by default the path below "/elsewhere".
     asked : list of str
         Method and path of each request.
     """
@@ -91,6 +95,7 @@ class WeightsServer(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content, self.way, self.asked = b"", "whole", []
+        self.etag = self.location = None
         self.closing = threading.Event()
 
     @property
@@ -117,12 +122,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         if way == "redirect" and not self.path.startswith("/elsewhere"):
             self.send_response(302)
-            self.send_header("Location", f"/elsewhere{self.path}")
+            self.send_header("Location", served.location or f"/elsewhere{self.path}")
             self.end_headers()
             return
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        etag = served.etag
+        if etag is None:
+            etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        self.send_header("ETag", etag)
         self.send_header("X-Repo-Commit", "0" * 40)
         self.end_headers()
         if not with_body:

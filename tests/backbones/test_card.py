@@ -62,6 +62,13 @@ def test_card_of_a_file_has_no_licence_of_the_providers(tmp_path, resnet18):
     assert {card.licence, card.training_data} == {"not stated"}
 
 
+def test_card_of_a_state_dict(resnet18):
+    state = resnet18.module.state_dict()
+    card = card_of(load_backbone("torchvision/resnet18", weights=state))
+    assert (card.weights, card.source) == ("a state dict", "a state dict of the user's")
+    assert card.training_data == card.licence == "not stated"
+
+
 def test_checksum_changes_with_a_weight(resnet18):
     module = nn.Sequential(nn.Linear(3, 4))
     first = model_card(load_backbone(module, n_features=3)).checksum

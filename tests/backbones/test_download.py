@@ -89,3 +89,50 @@ def test_file_whose_hash_is_not_known_passes(tmp_path):
     text = f"The file '{path}' does not .*: its SHA-256 should be 00 and is ed. Do it, "
     with pytest.raises(ValueError, match=text):
         check_weights_file("n", str(path), "00", "Do it")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://a", "http://a/", "http://a/b/", "http://a/..", "http://a/b\\..\\c"],
+)
+def test_url_that_names_no_file(url, hub):
+    text = "^The path of a URL must end with a file's name. Got '"
+    with pytest.raises(ValueError, match=text):
+        hub_file(url)
+    with pytest.raises(ValueError, match=text):
+        fetch_weights("n", url)
+    assert os.listdir(hub) == []
+
+
+def test_name_of_a_file_is_that_of_the_path(hub):
+    for url in ("http://a/b/w.pth", "http://a/../w.pth", "http://a/w.pth?x=/../../y#z"):
+        assert hub_file(url) == str(hub / "w.pth")
+
+
+@pytest.mark.parametrize("location", ["/../../x", "/a/..", "/elsewhere/%2e%2e%2fx"])
+def test_redirect_has_no_say_in_where_a_file_is_put(weights_server, hub, location):
+    weights_server.way, weights_server.content = "redirect", b"content"
+    weights_server.location = f"{weights_server.address}/elsewhere{location}"
+    path = fetch_weights("n", f"{weights_server.address}/w.bin")
+    assert path == str(hub / "w.bin")
+    assert [*hub.parents[1].rglob("*")] == [hub.parent, hub, hub / "w.bin"]
+
+
+@pytest.mark.parametrize("by_redirect", [False, True])
+def test_only_web_servers_are_asked(weights_server, hub, tmp_path, by_redirect):
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(b"secret")
+    url, name = secret.as_uri(), "secret.bin"
+    if by_redirect:
+        weights_server.way, weights_server.location = "redirect", url
+        url, name = f"{weights_server.address}/w.bin", "w.bin"
+    with pytest.raises(OSError, match=f"could not be had .*put that file at .*{name}"):
+        fetch_weights("n", url)
+    assert os.listdir(hub) == []
+
+
+def test_url_of_no_web_server(tmp_path):
+    text = "^the URL must be one of http or https; got 'ftp://a/b'$"
+    with pytest.raises(ValueError, match=text):
+        download("ftp://a/b", str(tmp_path / "b"))
+    assert os.listdir(tmp_path) == []

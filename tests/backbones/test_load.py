@@ -1,4 +1,5 @@
 import logging
+import re
 from dataclasses import replace
 
 import pytest
@@ -128,8 +129,8 @@ def test_backbone_with_weights_of_a_file(tmp_path):
 @pytest.mark.parametrize("weights", [None, "IMAGENET1K_V1"])
 def test_weights_of_a_backbone_have_no_names(weights, resnet18):
     text = (
-        "`weights` of a Backbone must be 'default', which keeps those that it has, or "
-        f"the path of a file. Got {weights!r}."
+        "`weights` of a Backbone must be 'default', which keeps those that it has, the "
+        f"path of a file or a state dict. Got {weights!r}."
     )
     with pytest.raises(ValueError, match=text):
         load_backbone(resnet18, weights=weights)
@@ -140,6 +141,25 @@ def test_empty_name_of_weights(spec):
     text = "`weights` must be 'default', None, a name or the path of a file. Got ''."
     with pytest.raises(ValueError, match=text):
         load_backbone(spec, weights="")
+
+
+@pytest.mark.parametrize("spec", ["timm/test_resnet", nn.Linear(3, 2)])
+@pytest.mark.parametrize(
+    ("weights", "got"),
+    [
+        *((value, f"{value!r}.") for value in (False, True, 0, [], b"w.pth")),
+        (nn.Linear(3, 2), "Linear(in_features=3, out_features=2, bias=True). Pass its"),
+        (torch.arange(300), "a Tensor."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_weights_of_another_type(spec, weights, got):
+    text = (
+        "`weights` must be 'default', None, a name, the path of a file or a state "
+        f"dict. Got {got}"
+    )
+    with pytest.raises(TypeError, match=re.escape(text)):
+        load_backbone(spec, weights=weights)
 
 
 def test_preprocessing_of_another_kind(resnet18):
@@ -155,8 +175,8 @@ def test_module_is_in_eval_mode():
 @pytest.mark.parametrize("spec", [nn.Linear(3, 2), lambda: nn.Linear(3, 2)])
 def test_weights_of_a_module_have_no_names(spec):
     text = (
-        "`weights` of a module or a callable must be 'default', None or the path of a "
-        "file. Got 'IMAGENET1K_V1'."
+        "`weights` of a module or a callable must be 'default', None, the path of a "
+        "file or a state dict. Got 'IMAGENET1K_V1'."
     )
     with pytest.raises(ValueError, match=text):
         load_backbone(spec, weights="IMAGENET1K_V1")

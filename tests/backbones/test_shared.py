@@ -55,3 +55,15 @@ def test_file_that_is_written_anew_is_read_anew(tmp_path):
         assert backbone is get(weights=path)
         expected = module.state_dict()["conv1.0.weight"]
         assert torch.equal(backbone.module.state_dict()["conv1.0.weight"], expected)
+
+
+def test_state_dicts_are_told_apart_by_their_content():
+    first, second = (get(seed=seed).module.state_dict() for seed in (0, 1))
+    backbone = get(weights=first)
+    assert backbone is get(weights={k: v.clone() for k, v in first.items()})
+    assert backbone is not get(weights=second)
+
+
+def test_weights_of_another_type_are_an_error():
+    with pytest.raises(TypeError, match="`weights` must be .*state dict. Got \\[\\]."):
+        get(weights=[])

@@ -2,7 +2,6 @@ import hashlib
 import os
 import pickle
 import shutil
-import time
 from dataclasses import replace
 
 import huggingface_hub
@@ -66,10 +65,17 @@ def test_failed_download_asks_no_second_time(monkeypatch, download_text):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     address = f"{server}timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
     text = download_text("timm/test_resnet", address, "ConnectError: .*refused")
-    start = time.monotonic()
+    ask, asked = huggingface_hub.get_hf_file_metadata, []
+
+    def count(url, **options):
+        asked.append(url)
+        return ask(url, **options)
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", count)
+    monkeypatch.setattr(timm, "create_model", None)  # which would ask ten times
     with pytest.raises(OSError, match=text):
         load_backbone("timm/test_resnet")
-    assert time.monotonic() - start < 10
+    assert asked == [address]
 
 
 @pytest.fixture
@@ -82,8 +88,6 @@ def served(weights_server, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(_download, "_TIMEOUT", 0.2)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     module = timm.create_model("test_resnet")
     save_file(module.state_dict(), tmp_path / "model.safetensors")
     weights_server.content = (tmp_path / "model.safetensors").read_bytes()
@@ -113,25 +117,72 @@ WAYS = {
     "truncated": r"OSError: \d+ bytes came of \d+|IncompleteRead: .*",
     "other": "ValueError: its SHA-256 should be [0-9a-f]{64} and is [0-9a-f]{64}",
     "stalls": "TimeoutError: no byte came for 0.2 s",
-    "silent": "ReadTimeout: .*",
+    "silent": "(Read|Connect)Timeout: .*",
 }
+# Seconds that are too short for nothing but the server's way: the head comes at once
+# and the rest never, or nothing comes.
+TIMEOUTS = {"stalls": (20.0, 0.2), "silent": (0.2, 20.0)}
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_failed_download_leaves_nothing_and_a_second_one_works(
-    weights_server, served, tmp_path, way, download_text
+    weights_server, served, tmp_path, monkeypatch, way, download_text
 ):
     weights_server.way = way
     address = _address(timm.models.get_pretrained_cfg("test_resnet"))
     text = download_text("timm/test_resnet", address, f"(?s:{WAYS[way]})")
-    began = time.monotonic()
-    with pytest.raises(OSError, match=text):
-        load_backbone("timm/test_resnet")
-    assert time.monotonic() - began < 10
+    for_head, for_body = TIMEOUTS.get(way, (20.0, 20.0))
+    with monkeypatch.context() as short:
+        short.setattr(constants, "HF_HUB_ETAG_TIMEOUT", for_head)
+        short.setattr(_download, "_TIMEOUT", for_body)
+        with pytest.raises(OSError, match=text):
+            load_backbone("timm/test_resnet")
+    assert len(weights_server.asked) <= 2 + (way == "404")  # and it is not tried again
     assert files_in(tmp_path / "hub") == []
     weights_server.way = "whole"
     state = load_backbone("timm/test_resnet").module.state_dict()
     assert all(torch.equal(state[name], served[name]) for name in served)
+
+
+@pytest.mark.parametrize(
+    "etag",
+    [
+        '"../../x"',
+        'W/"../x"',
+        '"/tmp/x"',
+        '"a/b"',
+        '".."',
+        '".hidden"',
+        '""',
+        f'"{"a" * 300}"',
+        '"C:\\x"',
+        '"a b"',
+    ],
+)
+def test_etag_that_is_no_name_of_a_file_is_refused(
+    weights_server, served, tmp_path, etag, download_text
+):
+    weights_server.etag = etag
+    address = _address(timm.models.get_pretrained_cfg("test_resnet"))
+    text = download_text(
+        "timm/test_resnet",
+        address,
+        "ValueError: the ETag of 'model.safetensors' must be 1 to 128 letters, digits "
+        "or any of '._\\+=-', since the cache names the file so; the server says .*",
+    )
+    before = {*tmp_path.rglob("*")}
+    with pytest.raises(OSError, match=text):
+        load_backbone("timm/test_resnet")
+    assert {*tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("etag", ['"5f-60e"', f'W/"{"ab" * 20}"', '"1.2_b+c="'])
+def test_other_etags_name_the_file(weights_server, served, tmp_path, etag):
+    weights_server.etag = etag
+    state = load_backbone("timm/test_resnet").module.state_dict()
+    assert all(torch.equal(state[name], served[name]) for name in served)
+    (path,) = {p.resolve() for p in files_in(tmp_path / "hub")}
+    assert path.parent.name == "blobs" and path.name == etag.strip('W/"')
 
 
 def test_cached_file_that_is_damaged_says_what_to_do(served, tmp_path):
@@ -179,14 +230,16 @@ def elsewhere(weights_server, monkeypatch, hub):
 def test_weights_that_are_not_on_hugging_face(
     weights_server, elsewhere, hub, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(_download, "_TIMEOUT", 0.2)
     module = timm.create_model("test_resnet")
     torch.save(module.state_dict(), tmp_path / "state")
     name = elsewhere((tmp_path / "state").read_bytes())
     assert not is_cached("test_resnet")
     weights_server.way = "stalls"
-    with pytest.raises(OSError, match=f"TimeoutError: .*put that file at {hub}/{name}"):
-        load_backbone("timm/test_resnet")
+    text = f"TimeoutError: .*put that file at {hub}/{name}"
+    with monkeypatch.context() as short:
+        short.setattr(_download, "_TIMEOUT", 0.2)
+        with pytest.raises(OSError, match=text):
+            load_backbone("timm/test_resnet")
     assert os.listdir(hub) == []
     weights_server.way = "whole"
     state = load_backbone("timm/test_resnet").module.state_dict()

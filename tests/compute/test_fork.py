@@ -6,7 +6,7 @@ import pytest
 
 from sktransfer.activations import _disk_store, process_store
 from sktransfer.backbones import _shared
-from sktransfer.compute import _draws, _memory, in_forked_child
+from sktransfer.compute import _draws, _memory, held_at_forks, in_forked_child
 from sktransfer.training import _blas
 
 LOCKS = {
@@ -54,6 +54,27 @@ def test_function_is_called_in_the_child_alone():
     assert seen == []
 
 
+def test_fork_waits_for_the_section_of_another_thread():
+    lock, inside, order = threading.RLock(), threading.Event(), []
+    held_at_forks(lock)
+
+    def work():
+        with lock:
+            inside.set()
+            for _ in range(1000):
+                order.append("work")
+            order.append("done")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(10)
+    assert in_child(lambda: order[-1] == "done" and lock.acquire(blocking=False))
+    thread.join()
+    assert lock.acquire(blocking=False)
+    lock.release()
+
+
 def test_without_fork_nothing_is_registered(monkeypatch):
     monkeypatch.delattr(os, "register_at_fork")
     in_forked_child(lambda: None)
+    held_at_forks(threading.RLock())
