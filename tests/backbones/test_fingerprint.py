@@ -322,7 +322,8 @@ class Looks(nn.Module):
 
 
 def test_prefix_that_cannot_be_described_is_that_of_one_object():
-    module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Looks(), nn.Linear(3, 2))
+    layers = nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), Looks(), nn.Linear(3, 2)
+    module = nn.Sequential(*layers)
     backbone = load_backbone(module)
     where = [backbone.is_describable(boundary) for boundary in ("stem", "output")]
     assert where == [True, False]
