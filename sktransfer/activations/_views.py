@@ -13,6 +13,7 @@ from sktransfer.utils import describe, process_key
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 
+
 def draw_views(samples, augment, name, seed, number):
     """Draw a view of each sample, fixed by its content, a seed and a number.
 

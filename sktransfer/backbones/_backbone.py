@@ -325,21 +325,22 @@ class Backbone:
         boundary : str
         """
         owner = self.owner(boundary)
-        return join_key(owner._describe_prefix(boundary), owner._weights)
+        return join_key(owner.describe_prefix(boundary), owner._weights)
 
-    def is_describable(self, boundary):
-        """Say whether the prefix can be told from others in another process (bool).
+    def describe_prefix(self, boundary):
+        """Describe what the prefix computes (Description).
 
-        If not, :meth:`prefix_fingerprint` is one of this object alone, and nothing
-        that the prefix computes may be kept for longer than the process lives.
+        Where it is not complete, :meth:`prefix_fingerprint` is one of this object
+        alone, and nothing that the prefix computes may be kept for longer than the
+        process lives.
 
         Parameters
         ----------
         boundary : str
         """
-        return self.owner(boundary)._describe_prefix(boundary).is_complete
-
-    def _describe_prefix(self, boundary):
+        owner = self.owner(boundary)
+        if owner is not self:
+            return owner.describe_prefix(boundary)
         known = self._descriptions.get(boundary)
         if known is None or known.has_code:
             section = self.section(INPUT, boundary)

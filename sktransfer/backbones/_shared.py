@@ -41,14 +41,17 @@ def shared_backbone(spec, *, weights, image_size, seed):
         Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be.
     """
     size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
-    key = (spec, _identity(weights), size, seed if weights is None else None)
     with _lock:
+        identity = _identity(weights)
+        key = (spec, identity, size, seed if weights is None else None)
         if key not in _loaded:
             backbone = load_backbone(
                 spec, weights=weights, image_size=image_size, random_state=seed
             )
             backbone.module.requires_grad_(False)
             backbone.stages  # noqa: B018  # traced before other threads see it
+            if _identity(weights) != identity:  # written while it was read
+                return backbone
             _loaded[key] = backbone
         _loaded.move_to_end(key)
         if len(_loaded) > _MOST:

@@ -5,7 +5,7 @@ import types
 
 import torch
 
-from sktransfer.utils._describe_values import add_pairs
+from sktransfer.utils._describe_values import add_operators, add_pairs
 from sktransfer.utils._libraries import is_library_function, is_own
 from sktransfer.utils._object_state import hooks_for_all_modules
 from sktransfer.utils._references import names_of, reason_against, resolve_imports
@@ -109,6 +109,8 @@ def _add_references(d, function):
             d.put("missing")
         elif reason_against(value):
             d.give_up(f"code that uses {reason_against(value)}")
+        elif value is torch.ops:
+            add_operators(d, {*names.attributes})
         elif isinstance(value, types.ModuleType):
             _add_members(d, value, names, set())
         else:
@@ -133,6 +135,8 @@ def _add_members(d, module, names, passed):
         d.put(name)
         if reason_against(value):
             d.give_up(f"code that uses {reason_against(value)}")
+        elif value is torch.ops:
+            add_operators(d, {*names.attributes})
         elif isinstance(value, types.ModuleType):
             _add_members(d, value, names, passed)
         elif version is None or _counts(d, value):

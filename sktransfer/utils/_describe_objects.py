@@ -4,7 +4,6 @@ import collections
 import copyreg
 import ctypes
 import enum
-import pickle
 import sys
 
 import torch
@@ -28,6 +27,8 @@ __all__ = ["OBJECTS_BY_KIND"]
 _OF_GRAPHS = {"_graph", "_codegen", "meta", "_tracer_cls", "_tracer_extras"}
 # Memory and functions that Python knows only the addresses of.
 _OUTSIDE_PYTHON = (ctypes.CDLL, ctypes._SimpleCData.__base__)
+# Their ufuncs do not say where they are.
+_OF_UFUNCS = ("numpy", "scipy.special")
 _NUMBERS = (int, float, complex)
 _CONTENT = (
     dict,
@@ -134,10 +135,13 @@ def _add_reduced(d, value):
 
 def _add_global(d, value, name):
     """Describe what a module has under a name."""
-    module = pickle.whichmodule(value, name)
-    if getattr(sys.modules.get(module), name, None) is not value:
-        raise TypeError(f"no module has it under its name, {name!r}")
-    d.put("global", module, name, d.version(module))
+    known = [getattr(value, "__module__", None), type(value).__module__, *_OF_UFUNCS]
+    for module in filter(None, known):
+        found = vars(sys.modules[module]) if module in sys.modules else {}
+        if found.get(name) is value:
+            d.put("global", module, name, d.version(module))
+            return
+    raise TypeError(f"no module has it under its name, {name!r}")
 
 
 def _attributes(value):

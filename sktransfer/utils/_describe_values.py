@@ -18,7 +18,14 @@ from torch.utils.hooks import RemovableHandle
 
 from sktransfer.utils._object_state import is_global_generator
 
-__all__ = ["VALUES_BY_KIND", "VALUES_BY_TYPE", "add_items", "add_pairs", "add_set"]
+__all__ = [
+    "VALUES_BY_KIND",
+    "VALUES_BY_TYPE",
+    "add_items",
+    "add_operators",
+    "add_pairs",
+    "add_set",
+]
 
 _TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
@@ -169,10 +176,24 @@ def _add_range(d, value):
 
 
 def _add_operator(d, operator):
-    space = str(operator).partition(".")[0]
+    space, _, name = str(operator).partition(".")
     if space not in _NAMESPACES:
-        d.give_up(f"the operator {operator} of torch, which is registered elsewhere")
+        _give_up_operator(d, space, name)
     d.put("operator", operator, d.version("torch"))
+
+
+def add_operators(d, names):
+    """Describe the operators whose namespace and name are among those in code."""
+    for operator in sorted(torch._C._dispatch_get_all_op_names()):
+        space, _, name = operator.partition("::")
+        if space not in _NAMESPACES and {space, name.partition(".")[0]} <= names:
+            _give_up_operator(d, space, name)
+
+
+def _give_up_operator(d, space, name):
+    d.give_up(
+        f"the operator `torch.ops.{space}.{name}`, which torch knows by name only"
+    )
 
 
 def _add_slice(d, value):

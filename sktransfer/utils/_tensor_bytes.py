@@ -37,8 +37,7 @@ def _parts(tensor):
     if tensor.is_meta:
         return []
     if tensor.layout is torch.sparse_coo:
-        tensor = tensor.coalesce()
-        return [tensor.indices(), tensor.values()]
+        return [tensor._indices(), tensor._values()]  # also if not coalesced
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):

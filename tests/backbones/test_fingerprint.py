@@ -303,7 +303,7 @@ def test_code_of_no_library_is_described_anew_and_the_weights_are_not(monkeypatc
     first, last = nn.Linear(3, 3), nn.Linear(3, 2)
     backbone = load_backbone(nn.Sequential(first, Gate(), last))
     before = backbone.prefix_fingerprint("output")
-    assert backbone.is_describable("output")
+    assert backbone.describe_prefix("output").is_complete
     monkeypatch.setitem(GATE, "by", 2.0)
     edited = backbone.prefix_fingerprint("output")
     monkeypatch.undo()
@@ -325,8 +325,9 @@ def test_prefix_that_cannot_be_described_is_that_of_one_object():
     layers = nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), Looks(), nn.Linear(3, 2)
     module = nn.Sequential(*layers)
     backbone = load_backbone(module)
-    where = [backbone.is_describable(boundary) for boundary in ("stem", "output")]
-    assert where == [True, False]
+    found = [backbone.describe_prefix(boundary) for boundary in ("stem", "output")]
+    assert [d.is_complete for d in found] == [True, False]
+    assert found[1].reason == "code that uses `globals`"
     keys = [backbone.prefix_fingerprint("output") for _ in range(2)]
     assert keys[0] == keys[1] != backbone.fork("stem").prefix_fingerprint("output")
     assert backbone.fork("output").prefix_fingerprint("output") == keys[0]
