@@ -14,13 +14,14 @@ from torch import nn
 
 from sktransfer._base import as_array, undone_on_error
 from sktransfer._boundary import BoundaryEstimator
+from sktransfer._checkpoint_name import checkpoint_name
 from sktransfer._diagnosis import check_drift, check_overfitting, drift, look
 from sktransfer._forgetting import measure_forgetting
+from sktransfer._going_on import check_unchanged, describe_network
 from sktransfer._trained import describe_fit, describe_more
 from sktransfer.activations import (
     FixedViews,
     Target,
-    digest,
     digest_samples,
     load_activations,
 )
@@ -34,8 +35,6 @@ from sktransfer.training import (
     Recipe,
     Saver,
     add_lora,
-    describe_setting,
-    describe_settings,
     head_from_linear,
     hold_out,
     is_divisible,
@@ -54,6 +53,7 @@ from sktransfer.utils import (
     check_consistent_length,
     check_is_fitted,
     check_sample_weight,
+    get_config,
     spawn_seed,
     validate_data,
 )
@@ -63,7 +63,9 @@ __all__ = ["FineTunedEstimator"]
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 # Parameters that a network is built by, and keeps when its training goes on.
-_SHAPE = ("freeze", "pooling", "pool_size", "head", "image_size")
+_SHAPE = ("weights", "image_size", "freeze", "pooling", "pool_size", "head")
+# Parameters that change no result, or that are told by what is made of them.
+_NOT_OF_RESULT = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
 
 
 class FineTunedEstimator(BoundaryEstimator):
@@ -464,21 +466,28 @@ class FineTunedEstimator(BoundaryEstimator):
         """Return what keeps the state of each phase, None without `checkpoint`."""
         if self.checkpoint is None:
             return [None] * n_phases
-        skipped = {"callbacks", "checkpoint", "device", "memory", "verbose", "backbone"}
-        settings = {k: v for k, v in self.get_params().items() if k not in skipped}
+        settings = {
+            k: v
+            for k, v in self.get_params(deep=False).items()
+            if k not in _NOT_OF_RESULT
+        }
+        settings |= {
+            "estimator": type(self),
+            "backbone": self._pretrained.describe_prefix("output"),
+            "preprocessing": self.preprocessing_,
+            "range of values": self.value_range_,
+            "precision of frozen stages": self._precision,
+            "activation_dtype": get_config()["activation_dtype"],
+        }
         held = [] if validation is None else _content(*validation)
-        key = digest(
-            type(self).__name__,
-            describe_settings(settings),
-            self._pretrained.fingerprint,
-            *self._identity(samples),
-            y.numpy().tobytes(),
-            weight.tobytes(),
-            "validation",
-            *held,
-        ).hex()[:32]
+        target, sums = y.numpy(), weight.tobytes()
+        shape = f"{target.dtype} {target.shape}".encode()
+        data = [*self._identity(samples), shape, target.tobytes(), sums]
+        name = checkpoint_name(settings, [*data, b"validation", *held])
+        if name is None:
+            return [None] * n_phases
         folder = Path(self.checkpoint)
-        return [Saver(folder / f"{key}-{i}.pt") for i in range(n_phases)]
+        return [Saver(folder / f"{name}-{i}.pt") for i in range(n_phases)]
 
     def _identity(self, samples):
         """Return the hashes of all that is trained on (list of bytes); a hook."""
@@ -502,21 +511,14 @@ class FineTunedEstimator(BoundaryEstimator):
 
     def _describe_network(self):
         """Write down what the parameters ask for that shape the network (dict)."""
-        return {k: describe_setting(getattr(self, k)) for k in _SHAPE}
+        shape = {name: getattr(self, name) for name in _SHAPE}
+        return describe_network({"backbone": self._given_backbone(), **shape})
 
     def _check_unchanged(
         self, where="with `warm_start=True`", anew="set `warm_start=False`"
     ):
         """Refuse to go on with another network than the one that is asked for."""
-        now, before = self._describe_network(), self._built_by
-        for name in _SHAPE:
-            if now[name] == before[name]:
-                continue
-            raise ValueError(
-                f"`{name}` must stay as it is {where}, which goes on with the network "
-                f"that is there. Got {name}={now[name]} after {name}={before[name]}; "
-                f"{anew} to start anew."
-            )
+        check_unchanged(self._built_by, self._describe_network(), where, anew)
 
     def _labels(self, X, y):
         """Return what predictions are compared with: y, or the labels of X."""
@@ -529,6 +531,8 @@ class FineTunedEstimator(BoundaryEstimator):
     def _go_on(self, X, y, sample_weight, given=None):
         """Train what was trained before on; one epoch if this is `partial_fit`."""
         check_is_fitted(self)
+        if given is None:
+            self._check_unchanged("in `partial_fit`", "use `sklearn.base.clone`")
         self._n_epochs_before = len(self.history_)
         self._forgetting = None
         vars(self).pop("feature_drift_", None)  # of the first training alone

@@ -3,7 +3,8 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +17,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
-from sktransfer import FineTunedClassifier, FineTunedRegressor
+from sktransfer import FineTunedClassifier, FineTunedRegressor, config_context
+from sktransfer.backbones import load_backbone
+from sktransfer.training import Saver
 from tests.test_classifier import ROWS, ROWS_NEW, X, Y, lite, make_network, tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
-import os
 import sys
-import time
 
 import numpy as np
-import torch
 from sklearn.datasets import load_digits
 from skorch.callbacks import Callback
 from torch import nn
 
 from sktransfer import FineTunedClassifier
 
-folder, log, pause, settings = sys.argv[1:]
+folder, file, settings = sys.argv[1:]
 X, y = load_digits(n_class=3, return_X_y=True)
 X, y = X[:36] / 16, y[:36]
 
@@ -44,14 +44,19 @@ def make_network():
     )
 
 
+epochs = []
+
+
 class Log(Callback):
+    # Tells the parent of each epoch, and waits for it in the sixth.
+
     def on_epoch_begin(self, net, **kwargs):
-        if float(pause) and os.path.exists(log) and len(open(log).read()) == 5:
-            time.sleep(float(pause))  # the parent kills us here
+        if len(epochs) == 5:
+            sys.stdin.readline()
 
     def on_epoch_end(self, net, **kwargs):
-        with open(log, "a") as file:
-            file.write("x")
+        epochs.append("done")
+        print(len(epochs), flush=True)
 
 
 model = FineTunedClassifier(
@@ -66,21 +71,27 @@ model = FineTunedClassifier(
     **eval(settings),
 )
 model.fit(X, y)
-np.savez(log + ".npz", **{k: v.numpy() for k, v in model.module_.state_dict().items()})
+np.savez(file, **{k: v.numpy() for k, v in model.module_.state_dict().items()})
 """
 
 
-def start(folder, log, settings, pause=0.0):
+def start(folder, file, settings):
     """Fit in a process of its own."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, folder, log, pause, settings]
-    return subprocess.Popen([*map(str, command)], env=environ)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, (folder, file, settings))],
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-def wait_for_epochs(process, log, n):
-    while not (log.exists() and len(log.read_text()) >= n):
-        assert process.poll() is None, "the fit ended before it was killed"
-        time.sleep(0.01)
+def finish(process):
+    """Let a fit go on to its end; return how many epochs it ran."""
+    told, _ = process.communicate("go on\n")
+    assert process.returncode == 0
+    return len(told.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -92,50 +103,53 @@ def wait_for_epochs(process, log, n):
     ids=["one phase", "gradual"],
 )
 def test_killed_fit_ends_as_if_it_had_not_been(tmp_path, settings):
-    folder, log, whole = tmp_path / "kept", tmp_path / "log", tmp_path / "whole"
-    killed = start(folder, log, settings, pause=60)
-    other = start(tmp_path / "other", whole, settings)
-    wait_for_epochs(killed, log, 5)  # of the second phase, if there are two
+    folder = tmp_path / "kept"
+    killed = start(folder, tmp_path / "none", settings)
+    other = start(tmp_path / "other", tmp_path / "whole.npz", settings)
+    while killed.stdout.readline() != "5\n":
+        assert killed.poll() is None, "the fit ended before it was killed"
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
+    killed.communicate()
     assert [*folder.glob("*.pt")]
-    assert start(folder, log, settings).wait() == 0
-    assert other.wait() == 0
-    assert len(whole.read_text()) == 12
+    resumed = finish(start(folder, tmp_path / "resumed.npz", settings))
+    assert finish(other) == 12
     # An epoch that had not been saved when the signal came is run again.
-    assert 12 <= len(log.read_text()) <= 13
-    resumed, uninterrupted = (np.load(f"{path}.npz") for path in (log, whole))
-    assert {*resumed} == {*uninterrupted}
-    for name in resumed:
-        np.testing.assert_array_equal(resumed[name], uninterrupted[name])
+    assert 7 <= resumed <= 8
+    found, expected = (np.load(tmp_path / f"{k}.npz") for k in ("resumed", "whole"))
+    assert {*found} == {*expected}
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])
     assert [*folder.iterdir()] == []
 
 
-EPOCHS = []
+@contextmanager
+def counted(after=None):
+    """Count the epochs of fits, and break one off after some."""
+    epochs, save = [], Saver.save
 
-
-class Stop(Callback):
-    """Breaks off after some epochs, once, and counts."""
-
-    def __init__(self, after=None):
-        self.after = after
-
-    def on_epoch_begin(self, net, **kwargs):
-        if self.after == len(EPOCHS):
+    def save_and_count(self, net, generator):
+        save(self, net, generator)
+        epochs.append(len(net.history))
+        if len(epochs) == after:
             raise KeyboardInterrupt
 
-    def on_epoch_end(self, net, **kwargs):
-        EPOCHS.append(len(net.history))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saver, "save", save_and_count)
+        yield epochs
+
+
+def interrupt(model, X, y, after):
+    """Break off a fit after some epochs, which are kept."""
+    with counted(after), pytest.raises(KeyboardInterrupt):
+        clone(model).fit(X, y)
 
 
 def interrupt_and_resume(model, X, y, after=3):
     """Return the model, resumed in a second fit, and how many epochs that had."""
-    EPOCHS.clear()
-    with pytest.raises(KeyboardInterrupt):
-        clone(model).set_params(callbacks=[Stop(after)]).fit(X, y)
-    assert len(EPOCHS) == after
-    EPOCHS.clear()
-    return model.set_params(callbacks=[Stop()]).fit(X, y), len(EPOCHS)
+    interrupt(model, X, y, after)
+    with counted() as epochs:
+        return model.fit(X, y), len(epochs)
 
 
 @pytest.mark.parametrize(
@@ -187,30 +201,124 @@ def test_interrupted_fit_of_a_regressor_goes_on(tmp_path):
     np.testing.assert_array_equal(model.predict(ROWS), expected.predict(ROWS))
 
 
+def fit_another(folder, first, second, rows=ROWS, y=Y, **data):
+    """Interrupt a fit; return how many epochs another one has, and its model."""
+    common = {"freeze": 1, "max_epochs": 4, "checkpoint": folder}
+    interrupt(tiny(**common, **first), ROWS, Y, after=2)
+    with counted() as epochs:
+        model = tiny(**{**common, **second}).fit(rows, y, **data)
+    return len(epochs), model
+
+
 @pytest.mark.parametrize(
-    "change", ["data", "labels", "weights", "parameter", "validation"]
+    "data",
+    [
+        {"rows": ROWS + 0.01},
+        {"y": Y[::-1]},
+        {"sample_weight": np.arange(36) + 1.0},
+        {"X_val": ROWS, "y_val": Y},
+    ],
+    ids=["data", "labels", "weights", "validation"],
 )
-def test_another_fit_does_not_resume(tmp_path, change):
-    model = tiny(freeze=1, max_epochs=4, checkpoint=tmp_path)
-    EPOCHS.clear()
-    with pytest.raises(KeyboardInterrupt):
-        clone(model).set_params(callbacks=[Stop(2)]).fit(ROWS, Y)
-    EPOCHS.clear()
-    rows = ROWS + 0.01 if change == "data" else ROWS
-    y = Y[::-1] if change == "labels" else Y
-    weight = np.arange(36) + 1.0 if change == "weights" else None
-    model.set_params(callbacks=[Stop()], l2_sp=0.1 if change == "parameter" else 0.0)
-    held = {"X_val": ROWS, "y_val": Y} if change == "validation" else {}
-    model.fit(rows, y, sample_weight=weight, **held)
-    assert len(EPOCHS) == 4
+def test_fit_on_other_data_does_not_resume(tmp_path, data):
+    assert fit_another(tmp_path, {}, {}, **data)[0] == 4
     assert len([*tmp_path.iterdir()]) == 1  # that of the other fit
+
+
+def make_head(by):
+    head = torch.nn.Linear(8, 3)
+    torch.nn.init.constant_(head.weight, by)
+    torch.nn.init.zeros_(head.bias)
+    return head
+
+
+class Scale(Callback):
+    """Changes what is learnt."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def on_epoch_end(self, net, **kwargs):
+        with torch.no_grad():
+            net.module_.head.weight *= self.by
+
+
+def make_leaky():
+    module = make_network()
+    module[1] = torch.nn.LeakyReLU()
+    return module
+
+
+def schedule(by):
+    return partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda n: by)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"l2_sp": 0.0}, {"l2_sp": 0.1}),
+        ({"head": make_head(0.1)}, {"head": make_head(0.2)}),
+        ({"callbacks": [Scale(0.5)]}, {"callbacks": [Scale(0.1)]}),
+        ({"lr_schedule": schedule(1.0)}, {"lr_schedule": schedule(0.1)}),
+        (
+            {"random_state": np.random.RandomState(0)},
+            {"random_state": np.random.RandomState(1)},
+        ),
+        ({"backbone": make_network}, {"backbone": make_leaky}),
+    ],
+    ids=["number", "head", "callback", "schedule", "random state", "backbone"],
+)
+def test_fit_with_other_settings_does_not_resume(tmp_path, first, second):
+    n_epochs, model = fit_another(tmp_path, first, second)
+    expected = tiny(**{"freeze": 1, "max_epochs": 4, **second})
+    if "random_state" in second:
+        expected.set_params(random_state=np.random.RandomState(1))
+    assert n_epochs == 4
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.fit(ROWS, Y).predict_proba(ROWS_NEW)
+    )
+
+
+def test_fit_with_another_augmentation_does_not_resume(tmp_path):
+    def darken(by):
+        return lambda image: image.point(lambda value: value // by)
+
+    settings = {"freeze": 8, "max_epochs": 3, "n_views": 1, "checkpoint": tmp_path}
+    interrupt(lite(**settings, augment=darken(2)), X, Y, after=2)
+    for by, n_epochs in [(3, 3), (2, 1)]:
+        with counted() as epochs:
+            lite(**settings, augment=darken(by)).fit(X, Y)
+        assert len(epochs) == n_epochs
+
+
+def test_fit_with_another_dtype_of_activations_does_not_resume(tmp_path):
+    model = tiny(freeze=1, max_epochs=4, checkpoint=tmp_path)
+    interrupt(model, ROWS, Y, after=2)
+    with config_context(activation_dtype="float32"), counted() as epochs:
+        clone(model).fit(ROWS, Y)
+    assert len(epochs) == 4
+
+
+def test_fit_that_cannot_be_described_keeps_nothing(tmp_path):
+    class Dynamic(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            eval("net.history")
+
+    model = tiny(freeze=1, callbacks=[Dynamic()], checkpoint=tmp_path / "new")
+    text = (
+        r"^`checkpoint` needs settings that can be compared when the fit is called "
+        r"again, but some cannot be described \(`callbacks`: code that uses `eval`\). "
+        "So no state is kept, and a killed fit starts anew. Pass objects without open "
+        "files, whose code finds what it uses by name, or set `checkpoint=None`.$"
+    )
+    with pytest.warns(UserWarning, match=text) as caught:
+        model.fit(ROWS, Y)
+    assert len(caught) == 1 and not (tmp_path / "new").exists()
 
 
 def test_damaged_checkpoint(tmp_path):
     model = tiny(freeze=1, max_epochs=4, checkpoint=tmp_path)
-    EPOCHS.clear()
-    with pytest.raises(KeyboardInterrupt):
-        clone(model).set_params(callbacks=[Stop(2)]).fit(ROWS, Y)
+    interrupt(model, ROWS, Y, after=2)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match="The checkpoint .* cannot be read .* Remove"):
@@ -314,6 +422,55 @@ def test_warm_start_with_another_network():
     pickle.loads(pickle.dumps(model)).set_params(freeze=1).fit(ROWS, Y)
     model.set_params(warm_start=False).fit(ROWS, Y)
     assert model.boundary_ == "input"
+
+
+def test_partial_fit_with_another_network():
+    model = tiny(freeze=1).partial_fit(ROWS, Y)
+    before = model.predict_proba(ROWS_NEW)
+    message = (
+        "^`pooling` must stay as it is in `partial_fit`, which goes on with the "
+        "network that is there. Got pooling='max' after pooling='auto'; use "
+        "`sklearn.base.clone` to start anew.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.set_params(pooling="max").partial_fit(ROWS, Y)
+    np.testing.assert_array_equal(model.predict_proba(ROWS_NEW), before)
+
+
+def test_going_on_with_a_backbone_that_was_changed():
+    module = make_network()
+    module(torch.zeros(2, 64))  # lazy layers
+    model = tiny(backbone=module, freeze=1, warm_start=True).fit(ROWS, Y)
+    pickle.loads(pickle.dumps(model)).partial_fit(ROWS, Y)
+    module[2].weight.data += 1
+    message = (
+        "^`backbone` must stay as it is .*. Got backbone=<Sequential> whose content is "
+        "not that of the first training; "
+    )
+    for go_on in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            go_on(ROWS, Y)
+    module[2].weight.data -= 1
+    with pytest.raises(ValueError, match="Got backbone=<lite> after backbone=<Seq"):
+        model.set_params(backbone=lite).fit(ROWS, Y)
+
+
+def test_going_on_with_a_file_of_weights_that_was_changed(tmp_path):
+    def write(seed):
+        module = load_backbone("timm/test_resnet", weights=None, random_state=seed)
+        torch.save(module.module.state_dict(), path)
+
+    path = tmp_path / "weights.pt"
+    write(0)
+    common = {"weights": path, "freeze": "all", "C": 1.0, "image_size": 32}
+    model = FineTunedClassifier("timm/test_resnet", **common).partial_fit(X, Y)
+    write(0)
+    model.partial_fit(X, Y)
+    write(1)
+    with pytest.raises(ValueError, match="`weights` must stay as it is in `partial_f"):
+        model.partial_fit(X, Y)
+    path.unlink()
+    model.partial_fit(X, Y)  # what was read is there
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])

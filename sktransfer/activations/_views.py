@@ -1,32 +1,17 @@
 """Activations of random views: a few fixed ones a sample, or a new one each time."""
 
 import ast
-import sys
-import uuid
-from types import FunctionType
 
 import numpy as np
 import torch
-from joblib.hashing import NumpyHasher
 
 from sktransfer.activations._activations import load_activations
 from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._pass import Pass, gather
 from sktransfer.inputs import AugmentedSamples
+from sktransfer.utils import describe, process_key
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
-
-_LIBRARIES = {
-    "PIL",
-    "joblib",
-    "numpy",
-    "sktransfer",
-    "timm",
-    "torch",
-    "torchvision",
-    *sys.stdlib_module_names,
-}
-_LIBRARIES -= {"__main__"}
 
 
 def draw_views(samples, augment, name, seed, number):
@@ -52,29 +37,13 @@ def draw_views(samples, augment, name, seed, number):
 
 
 def name_of(augment):
-    """Name an augmentation by all that is in it (str).
+    """Name an augmentation by all that is in it, its code included (str).
 
-    What cannot be pickled, and code that comes from no library and so may change under
-    its name, get a new name each time.
+    What cannot be described has a name that no other has, in this process or another.
     """
-    try:
-        return _Hasher("md5").hash(augment)
-    except Exception:  # whatever refuses to be pickled
-        return uuid.uuid4().hex
-
-
-class _Hasher(NumpyHasher):
-    """Hashes tensors by their values; their pickles differ from time to time."""
-
-    def save(self, obj):
-        if isinstance(obj, FunctionType | type) and not _is_of_a_library(obj):
-            raise ValueError(f"{obj!r} is known by its name only.")
-        is_tensor = isinstance(obj, torch.Tensor)
-        super().save(obj.numpy(force=True) if is_tensor else obj)
-
-
-def _is_of_a_library(obj):
-    return (obj.__module__ or "").partition(".")[0] in _LIBRARIES
+    found = describe(augment)
+    is_known = found.is_complete
+    return found.digest if is_known else f"{found.digest} {process_key(augment)}"
 
 
 class FixedViews:

@@ -10,11 +10,15 @@ from functools import cached_property
 from torch import nn
 
 from sktransfer.backbones._anatomy import FEATURES, INPUT, OUTPUT, find_anatomies
-from sktransfer.backbones._fingerprint import fingerprint, fingerprint_tensors
+from sktransfer.backbones._fingerprint import (
+    describe_section,
+    fingerprint_tensors,
+    join_key,
+)
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._trace import TraceError, section_graph, trace_network
 from sktransfer.compute import seeded
-from sktransfer.utils import near_matches, on_cpu
+from sktransfer.utils import TensorDigests, near_matches, on_cpu
 
 __all__ = ["Backbone"]
 
@@ -101,7 +105,8 @@ class Backbone:
         """Begin without what is made once for these weights."""
         self._origin = None
         self._frozen_sections = {}
-        self._fingerprints = {}
+        self._descriptions = {}
+        vars(self).pop("_tensors", None)
         self.prepared_sections = {}
         self.bfloat16_errors = {}
         self.card = None
@@ -311,8 +316,23 @@ class Backbone:
     def prefix_fingerprint(self, boundary):
         """Return a text that changes with anything that the prefix computes (str).
 
-        Weights above the boundary don't count. It is computed once, so the weights
-        below must not change any more.
+        Weights above the boundary don't count, and those below must not change any
+        more. Where layers call code that comes from no library, that is described anew
+        each time, as a cell of a notebook may have been edited.
+
+        Parameters
+        ----------
+        boundary : str
+        """
+        owner = self.owner(boundary)
+        return join_key(owner.describe_prefix(boundary), owner._weights)
+
+    def describe_prefix(self, boundary):
+        """Describe what the prefix computes (Description).
+
+        Where it is not complete, :meth:`prefix_fingerprint` is one of this object
+        alone, and nothing that the prefix computes may be kept for longer than the
+        process lives.
 
         Parameters
         ----------
@@ -320,11 +340,18 @@ class Backbone:
         """
         owner = self.owner(boundary)
         if owner is not self:
-            return owner.prefix_fingerprint(boundary)
-        if boundary not in self._fingerprints:
+            return owner.describe_prefix(boundary)
+        known = self._descriptions.get(boundary)
+        if known is None or known.has_code:
             section = self.section(INPUT, boundary)
-            self._fingerprints[boundary] = fingerprint(section)
-        return self._fingerprints[boundary]
+            known = describe_section(section, self._weights, tensors=self._tensors)
+            self._descriptions[boundary] = known
+        return known
+
+    @cached_property
+    def _tensors(self):
+        """Hashes of the weights, which are computed once."""
+        return TensorDigests()
 
     def weights_fingerprint(self, boundary):
         """Return a text that changes with any weight before a boundary (str).
@@ -385,7 +412,8 @@ class Backbone:
     @property
     def fingerprint(self):
         """Text that changes with the architecture and with any weight."""
-        return fingerprint(self.section(INPUT, OUTPUT))
+        section = self.section(INPUT, OUTPUT)
+        return join_key(describe_section(section, self._weights), self._weights)
 
     def _no_boundary(self, where):
         names = self.stage_names

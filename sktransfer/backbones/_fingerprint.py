@@ -1,25 +1,17 @@
 """A text that changes with anything that a section computes."""
 
 import hashlib
-import re
-import uuid
-from functools import partial
-from types import BuiltinFunctionType, CodeType, FunctionType
+from functools import reduce
 
-import joblib
-import torch
-from torch import nn
+from torch import fx
 
-__all__ = ["fingerprint", "fingerprint_tensors"]
+from sktransfer.utils import describe, process_key, update_with_tensor
 
-# Of these only the versions change the code, and their layers' classes are named.
-_LIBRARIES = ("timm", "torch", "torchvision")
-_PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, type(None))
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+__all__ = ["describe_section", "fingerprint", "fingerprint_tensors", "join_key"]
 
 
 def fingerprint(section):
-    """Hash what a section computes: its code, its layers and its weights.
+    """Hash what a section computes: its graph, its layers, their code and weights.
 
     Parameters
     ----------
@@ -28,15 +20,76 @@ def fingerprint(section):
     Returns
     -------
     str
-        Hexadecimal, 32 digits. The same in every process.
+        Hexadecimal, 32 digits. The same in every process; where a layer cannot be
+        described, the same for this section alone.
     """
-    digest = hashlib.sha256(section.code.encode())
-    for name, layer in section.named_modules():
-        if layer is not section:
-            digest.update(f"{name}: {_description(layer)}\n".encode())
-    tensors = {**dict(section.named_parameters()), **dict(section.named_buffers())}
-    _update(digest, tensors)
-    return digest.hexdigest()[:32]
+    return join_key(describe_section(section, section), section)
+
+
+def join_key(description, owner):
+    """Return a text that stands for a description, complete or not.
+
+    Parameters
+    ----------
+    description : Description
+    owner : object
+        The living object that was described.
+
+    Returns
+    -------
+    str
+        Hexadecimal, 32 digits. Of a description that is not complete, none that comes
+        again with another object or in another process.
+    """
+    if description.is_complete:
+        return description.digest
+    key = f"{description.digest} {process_key(owner)}"
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def describe_section(section, root, *, tensors=None):
+    """Describe what a section computes in eval mode.
+
+    Parameters
+    ----------
+    section : Section
+    root : torch.nn.Module
+        Holds the layers and tensors of the section under their names.
+    tensors : TensorDigests, default=None
+        Hashes of tensors that are known.
+
+    Returns
+    -------
+    Description
+        The names of layers don't count.
+    """
+    numbers, steps = {}, []
+    for node in section.graph.nodes:
+        numbers[node] = len(numbers)
+        target = node.target
+        if node.op in ("call_module", "get_attr"):
+            target = reduce(getattr, target.split("."), root)
+        elif node.op in ("placeholder", "output"):
+            target = None
+        arguments = _plain([*node.args], numbers), _plain({**node.kwargs}, numbers)
+        steps.append((node.op, target, *arguments))
+    return describe(steps, tensors=tensors)
+
+
+def _plain(value, numbers):
+    """Put the numbers of nodes in their place, in containers of torch.fx as well."""
+    if isinstance(value, fx.Node):
+        return "node", numbers[value]
+    if type(value) is tuple:
+        return tuple(_plain(item, numbers) for item in value)
+    if isinstance(value, list):
+        return [_plain(item, numbers) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, numbers) for key, item in value.items()}
+    if isinstance(value, slice):
+        parts = value.start, value.stop, value.step
+        return slice(*(_plain(part, numbers) for part in parts))
+    return value
 
 
 def fingerprint_tensors(tensors):
@@ -54,95 +107,7 @@ def fingerprint_tensors(tensors):
         versions of the libraries.
     """
     digest = hashlib.sha256()
-    _update(digest, tensors)
-    return digest.hexdigest()[:32]
-
-
-def _update(digest, tensors):
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_raw_bytes(tensor))
-
-
-def _description(layer):
-    """Say what a layer is: its class, its settings, and code that no library has."""
-    described = repr(layer) if next(layer.children(), None) is None else ""
-    text = f"{type(layer).__name__} {described} {_constants(layer)} {_code(layer)}"
-    return _ADDRESS.sub("", text)
-
-
-def _constants(layer):
-    """Attributes of a layer, which its repr may leave out, as (name, text)."""
-    skipped = {"training", "num_batches_tracked", *vars(nn.Module())}
-    return [
-        (name, _describe(value))
-        for name, value in sorted(vars(layer).items())
-        if name not in skipped and not isinstance(value, nn.Module)
-    ]
-
-
-def _describe(value):
-    """Say what a value is; a text that never comes again where that cannot be said."""
-    try:
-        return _describe_value(value)
-    except Exception:  # what refuses to be pickled, or contains itself
-        return uuid.uuid4().hex
-
-
-def _describe_value(value):
-    if torch.is_tensor(value):
-        return hashlib.sha256(_raw_bytes(value)).hexdigest()
-    if isinstance(value, partial):
-        return _describe_value([value.func, value.args, value.keywords])
-    if isinstance(value, dict):
-        return _describe_value([*value.items()])
-    if isinstance(value, list | tuple):
-        return f"{type(value).__name__}{[_describe_value(v) for v in value]}"
-    if isinstance(value, FunctionType) and not _is_of_a_library(value):
-        captured = [cell.cell_contents for cell in value.__closure__ or ()]
-        parts = value.__defaults__, value.__kwdefaults__, captured
-        return f"{_instructions(value.__code__)} {_describe_value(parts)}"
-    if isinstance(value, FunctionType | BuiltinFunctionType | type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, nn.Module):  # described by itself, as a submodule
-        return type(value).__name__
-    if isinstance(value, _PLAIN):
-        return repr(value)
-    return joblib.hash(value)
-
-
-def _is_of_a_library(thing):
-    return (thing.__module__ or "").partition(".")[0] in _LIBRARIES
-
-
-def _code(layer):
-    """Hash the methods of a layer that comes from no library (str, empty if it does).
-
-    A layer without children is not traced, so the section's code only calls it.
-    """
-    found = [
-        (name, _instructions(method.__code__))
-        for cls in type(layer).__mro__
-        if not _is_of_a_library(cls)
-        for name, method in sorted(vars(cls).items())
-        if isinstance(method, FunctionType)
-    ]
-    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
-
-
-def _instructions(code):
-    """Return what a function does, without the place where it is written."""
-    constants = [_instructions(c) if isinstance(c, CodeType) else c for c in _set(code)]
-    return code.co_code, code.co_names, constants
-
-
-def _set(code):
-    """Constants of a function, in an order that does not depend on the process."""
-    return [
-        sorted(map(repr, c)) if isinstance(c, frozenset) else c for c in code.co_consts
-    ]
-
-
-def _raw_bytes(tensor):
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+        digest.update(f"{name}\n".encode())
+        update_with_tensor(digest, tensor)
+    return digest.hexdigest()[:32]

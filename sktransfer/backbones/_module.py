@@ -33,7 +33,8 @@ def load_module(spec, *, image_size, n_features, preprocessing, make):
     Parameters
     ----------
     spec : torch.nn.Module or callable
-        A module is copied.
+        A module is copied, and so is what a callable returns, as that may be in use
+        elsewhere.
     image_size : int, (int, int) or None
         Of the images that give lazy layers their width.
     n_features : int or None
@@ -53,14 +54,10 @@ def load_module(spec, *, image_size, n_features, preprocessing, make):
     TypeError
         If the callable returns something else.
     ValueError
-        If the length of the vectors is not known, or a module cannot be copied.
+        If the length of the vectors is not known, a module cannot be copied, or a
+        callable returns again and again one that cannot.
     """
-    module = _copy(spec) if isinstance(spec, nn.Module) else make(spec)
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"`backbone` is a callable, so it must return an nn.Module. {spec!r} "
-            f"returned {type(module).__name__}."
-        )
+    module = _copy(spec) if isinstance(spec, nn.Module) else _make(spec, make)
     if preprocessing is None:
         preprocessing = _preprocessing(module, n_features)
     make(lambda: _materialise(module, preprocessing.with_size(image_size)))
@@ -71,6 +68,30 @@ def load_module(spec, *, image_size, n_features, preprocessing, make):
         preprocessing=preprocessing,
         classifier=[classifier] if isinstance(classifier, str) else classifier,
     )
+
+
+def _make(spec, make):
+    """Call a function for a module that nobody else has."""
+    module = make(spec)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`backbone` is a callable, so it must return an nn.Module. {spec!r} "
+            f"returned {type(module).__name__}."
+        )
+    try:
+        return _copy(module)
+    except ValueError as error:
+        other = make(spec)
+        if _tensors(module).isdisjoint(_tensors(other)) and other is not module:
+            return other
+        raise ValueError(
+            f"`backbone` is a callable, so it must return a new module each time, or "
+            f"one that can be copied. {spec!r} returned the same again. {error}"
+        ) from error
+
+
+def _tensors(module):
+    return {*map(id, [*module.modules(), *module.parameters(), *module.buffers()])}
 
 
 def _copy(module):

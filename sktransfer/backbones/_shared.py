@@ -10,6 +10,7 @@ from sktransfer.backbones._fingerprint import fingerprint_tensors
 from sktransfer.backbones._load import load_backbone
 from sktransfer.backbones._state_dict import read_state_dict
 from sktransfer.compute import in_forked_child
+from sktransfer.utils import content_stamp
 
 __all__ = ["shared_backbone"]
 
@@ -43,14 +44,17 @@ def shared_backbone(spec, *, weights, image_size, seed):
         Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be.
     """
     size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
-    key = (spec, _identity(weights), size, seed if weights is None else None)
     with _lock:
+        identity = _identity(weights)
+        key = (spec, identity, size, seed if weights is None else None)
         if key not in _loaded:
             backbone = load_backbone(
                 spec, weights=weights, image_size=image_size, random_state=seed
             )
             backbone.module.requires_grad_(False)
             backbone.stages  # noqa: B018  # traced before other threads see it
+            if _identity(weights) != identity:  # written while it was read
+                return backbone
             _loaded[key] = backbone
         _loaded.move_to_end(key)
         if len(_loaded) > _MOST:
@@ -59,12 +63,11 @@ def shared_backbone(spec, *, weights, image_size, seed):
 
 
 def _identity(weights):
-    """Tell state dicts apart by their content, and files by their times."""
+    """Tell weights apart by content, whatever the path of a file and its times."""
     if isinstance(weights, Mapping):
         return fingerprint_tensors(read_state_dict(weights))
     if not isinstance(weights, str | os.PathLike):
         return None if weights is None else repr(weights)
     if not os.path.isfile(weights):
         return weights
-    status = os.stat(weights)
-    return os.fspath(weights), status.st_size, status.st_mtime_ns
+    return os.path.realpath(weights), content_stamp(weights)

@@ -14,6 +14,10 @@ from sktransfer.inputs._augment import (
 from sktransfer.inputs._decode import open_image
 from sktransfer.inputs._image import ImagePreprocessing
 from sktransfer.inputs._loader import find_unreadable, iter_batches
+from sktransfer.inputs._preprocessing_key import (
+    is_describable_preprocessing,
+    preprocessing_key,
+)
 from sktransfer.inputs._samples import Samples, as_samples
 from sktransfer.inputs._unreadable import UnreadableSampleError
 from sktransfer.inputs._vector import VectorPreprocessing, VectorSamples
@@ -28,8 +32,10 @@ __all__ = [
     "VectorSamples",
     "as_samples",
     "find_unreadable",
+    "is_describable_preprocessing",
     "iter_batches",
     "open_image",
+    "preprocessing_key",
     "preset_augmentation",
     "to_numpy",
 ]

@@ -54,7 +54,7 @@ from sktransfer.training._rules import (
     Level,
     choose_level,
 )
-from sktransfer.training._saver import Saver, describe_setting, describe_settings
+from sktransfer.training._saver import Saver
 from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
 from sktransfer.training._unfreeze import unfreezing_phases
 from sktransfer.training._weights import merge_equal, weigh_classes
@@ -87,8 +87,6 @@ __all__ = [
     "choose_level",
     "class_means",
     "cross_entropy",
-    "describe_setting",
-    "describe_settings",
     "fit_multilabel_probe",
     "fit_probe",
     "fit_ridge",

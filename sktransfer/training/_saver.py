@@ -1,62 +1,25 @@
 """The state of a training in a file, so that a killed one can go on."""
 
+import glob
 import os
-import re
+import socket
+import uuid
 import warnings
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-__all__ = ["Saver", "describe_setting", "describe_settings"]
-
-
-_ADDRESS = re.compile(" at 0x[0-9a-f]+")
-
-
-def describe_settings(settings):
-    """Write settings down as a text that is the same in another process.
-
-    Parameters
-    ----------
-    settings : dict
-
-    Returns
-    -------
-    str
-    """
-    return repr({k: describe_setting(value) for k, value in sorted(settings.items())})
-
-
-def describe_setting(value):
-    """Write one setting down as a text that is the same in another process.
-
-    Functions and classes go by their names, modules and other objects by what they
-    show of themselves.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    str
-    """
-    if isinstance(value, partial):
-        return f"{describe_setting(value.func)} {value.args} {value.keywords}"
-    name = getattr(value, "__qualname__", None)
-    if name is not None:
-        return f"{value.__module__}.{name}"
-    return _ADDRESS.sub("", repr(value))
+__all__ = ["Saver"]
 
 
 class Saver:
     """Keeps the state of a training in a file, epoch by epoch.
 
     The file is replaced as a whole: whenever the process dies, there is the state of
-    one epoch or of the one before it.
+    one epoch or of the one before it. Others may keep the state of the same training
+    in it at the same time.
 
     Parameters
     ----------
@@ -72,8 +35,9 @@ class Saver:
         self._has_warned = False
 
     @property
-    def _part(self):
-        return self.path.with_suffix(".part")
+    def _prefix(self):
+        """Begin of the names of half-written files of this machine."""
+        return f"{self.path.stem}.{socket.gethostname()}."
 
     def save(self, net, generator):
         """Write the state after an epoch.
@@ -107,14 +71,16 @@ class Saver:
 
     def _write(self, state):
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{self._prefix}{os.getpid()}.{uuid.uuid4().hex}.part"
+        part = self.path.with_name(name)
         try:
-            with open(self._part, "wb") as file:
+            with open(part, "xb") as file:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(self._part, self.path)
+            os.replace(part, self.path)
         finally:
-            self._part.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
 
     def _warn(self, error):
         if self._has_warned:
@@ -146,11 +112,11 @@ class Saver:
         ValueError
             If the file is none of ours or damaged.
         """
-        if not self.path.exists():
-            return 0
         try:
             state = torch.load(self.path, map_location=net.device, weights_only=True)
             self._restore(state, net, generator)
+        except (FileNotFoundError, NotADirectoryError):  # or removed by another fit
+            return 0
         except Exception as error:
             raise ValueError(
                 f"The checkpoint {self.path} cannot be read ({error}). Remove it to "
@@ -177,9 +143,25 @@ class Saver:
             views.load_state_dict(kept)
 
     def remove(self):
-        """Remove the file: the training is over."""
+        """Remove the file, and what a killed process left: the training is over."""
         with suppress(FileNotFoundError, NotADirectoryError):
             self.path.unlink()
+        for part in self.path.parent.glob(f"{glob.escape(self._prefix)}*.part"):
+            if not _is_alive(int(part.name[len(self._prefix) :].partition(".")[0])):
+                part.unlink(missing_ok=True)
+
+
+def _is_alive(process):
+    """Say whether a process of this machine may still be there (bool)."""
+    if os.name == "nt":  # where the call below is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _with_state(net):

@@ -7,9 +7,13 @@ from sktransfer.utils._config import (
     set_config,
     settings_to_send,
 )
+from sktransfer.utils._describe import Description, describe
+from sktransfer.utils._files import content_stamp
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
+from sktransfer.utils._process_key import process_key
+from sktransfer.utils._tensor_bytes import TensorDigests, update_with_tensor
 from sktransfer.utils._text import near_matches
 from sktransfer.utils._validation import (
     HasMethods,
@@ -36,12 +40,14 @@ from sktransfer.utils._validation import (
 from sktransfer.utils._warnings import TransferWarning
 
 __all__ = [
+    "Description",
     "HasMethods",
     "Hidden",
     "Interval",
     "InvalidParameterError",
     "Options",
     "StrOptions",
+    "TensorDigests",
     "TransferWarning",
     "VisualBlock",
     "adopt_settings",
@@ -56,14 +62,18 @@ __all__ = [
     "compute_class_weight",
     "compute_sample_weight",
     "config_context",
+    "content_stamp",
+    "describe",
     "get_config",
     "import_optional",
     "near_matches",
     "on_cpu",
+    "process_key",
     "set_config",
     "settings_to_send",
     "spawn_seed",
     "type_of_target",
+    "update_with_tensor",
     "validate_data",
     "validate_params",
 ]

@@ -147,19 +147,36 @@ def test_name_goes_by_what_is_in_an_augmentation():
     assert first == same != other
 
 
-def darken(image):
-    return image.point(lambda value: value // 2)
+def darken(image, by=2):
+    return image.point(lambda value: value // by)
 
 
-def test_code_that_may_change_is_never_taken_for_what_it_was():
-    assert name_of(darken) != name_of(darken)
-    composed = v2.Compose([FLIP, darken])
-    assert name_of(composed) != name_of(composed)
+class Darken:
+    """Has state and code of its own."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, image):
+        return darken(image, self.by)
 
 
-def test_what_cannot_be_pickled_is_never_taken_for_another():
-    def local(image):
-        return image
+def test_name_goes_by_the_code_of_an_augmentation(monkeypatch):
+    def names():
+        chosen = [darken, Darken(2), Darken(3), v2.Compose([FLIP, darken])]
+        return [name_of(augment) for augment in chosen]
 
-    assert name_of(local) != name_of(local)
-    assert name_of(lambda image: image) != name_of(lambda image: image)
+    before = names()
+    assert before == names() and len({*before}) == 4
+    monkeypatch.setattr(darken, "__defaults__", (3,))
+    assert all(now != name for now, name in zip(names(), before, strict=True))
+
+
+def test_what_cannot_be_described_is_never_taken_for_another():
+    def make():
+        return lambda image: eval("image")
+
+    augment = make()
+    assert name_of(augment) == name_of(augment) != name_of(make())
+    listed = v2.Compose([FLIP, augment])
+    assert name_of(listed) == name_of(listed) != name_of(v2.Compose([FLIP, augment]))

@@ -33,7 +33,7 @@ from tests.adaptation._domains_of_digits import (
     make_network,
     regressor,
 )
-from tests.test_resume import EPOCHS, Stop, interrupt_and_resume
+from tests.test_resume import counted, interrupt, interrupt_and_resume
 
 METHODS = [m for m in CLASSIFIER_METHODS if m != "none"]
 JOINT = [m for m in METHODS if m not in SOURCE_FREE]
@@ -403,14 +403,11 @@ def test_interrupted_fit_ends_as_if_it_had_not_been(method, tmp_path):
 
 def test_checkpoint_of_another_target_is_another(tmp_path):
     model = classifier("mmd", checkpoint=tmp_path, max_epochs=5)
-    interrupted = clone(model).set_params(callbacks=[Stop(3)])
-    EPOCHS.clear()
-    with pytest.raises(KeyboardInterrupt):
-        interrupted.fit(ROWS, MASKED)
-    EPOCHS.clear()
+    interrupt(model, ROWS, MASKED, after=3)
     other = np.concatenate([SOURCE, TARGET + 0.1])
-    model.set_params(callbacks=[Stop()]).fit(other, MASKED)
-    assert len(EPOCHS) == 5
+    with counted() as epochs:
+        model.fit(other, MASKED)
+    assert len(epochs) == 5
 
 
 # Towards the look of the target

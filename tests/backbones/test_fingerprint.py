@@ -229,16 +229,20 @@ def test_values_of_a_layer_that_stays_whole_count(first, second, name):
     assert whole(first, name) == whole(first, name) != whole(second, name)
 
 
-def recursive():
+def recursive(start):
     def countdown(n):
-        return countdown(n - 1) if n else 0
+        return countdown(n - 1) if n else start
 
     return countdown
 
 
-@pytest.mark.parametrize("make", [lambda: Secret(), recursive])
-def test_value_that_cannot_be_described_is_never_taken_for_another(make):
-    assert whole(make(), "value") != whole(make(), "value")
+def test_function_that_calls_itself_counts():
+    first, same, other = (whole(recursive(n), "value") for n in (0, 0, 1))
+    assert first == same != other
+
+
+def test_value_that_cannot_be_described_is_never_taken_for_another():
+    assert whole(Secret(), "value") != whole(Secret(), "value")
 
 
 class Whole(nn.Module):
@@ -283,3 +287,59 @@ def test_fingerprint_of_weights_says_nothing_of_the_code():
         other.module[2].bias[0] += 1
     assert other.weights_fingerprint(first) == backbone.weights_fingerprint(first)
     assert other.weights_fingerprint(last) != backbone.weights_fingerprint(last)
+
+
+GATE = {"by": 1.0}
+
+
+class Gate(nn.Module):
+    """Calls code that may be edited."""
+
+    def forward(self, x):
+        return x * GATE["by"]
+
+
+def test_code_of_no_library_is_described_anew_and_the_weights_are_not(monkeypatch):
+    first, last = nn.Linear(3, 3), nn.Linear(3, 2)
+    backbone = load_backbone(nn.Sequential(first, Gate(), last))
+    before = backbone.prefix_fingerprint("output")
+    assert backbone.describe_prefix("output").is_complete
+    monkeypatch.setitem(GATE, "by", 2.0)
+    edited = backbone.prefix_fingerprint("output")
+    monkeypatch.undo()
+    assert edited != before == backbone.prefix_fingerprint("output")
+    layer = backbone.module[0]
+    layer.weight.numpy(force=True)[0, 0] += 1  # unseen, as they must not change
+    assert backbone.prefix_fingerprint("output") == before
+    assert backbone.fingerprint != load_backbone(nn.Sequential(first)).fingerprint
+
+
+class Looks(nn.Module):
+    """Depends on something that cannot be told."""
+
+    def forward(self, x):
+        return x * globals()["GATE"]["by"]
+
+
+def test_prefix_that_cannot_be_described_is_that_of_one_object():
+    layers = nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), Looks(), nn.Linear(3, 2)
+    module = nn.Sequential(*layers)
+    backbone = load_backbone(module)
+    found = [backbone.describe_prefix(boundary) for boundary in ("stem", "output")]
+    assert [d.is_complete for d in found] == [True, False]
+    assert found[1].reason == "code that uses `globals`"
+    keys = [backbone.prefix_fingerprint("output") for _ in range(2)]
+    assert keys[0] == keys[1] != backbone.fork("stem").prefix_fingerprint("output")
+    assert backbone.fork("output").prefix_fingerprint("output") == keys[0]
+    twin = copy.deepcopy(backbone)
+    assert twin.prefix_fingerprint("output") != keys[0]
+    assert twin.prefix_fingerprint("stem") == backbone.prefix_fingerprint("stem")
+
+
+def test_fingerprint_does_not_depend_on_the_names_of_layers():
+    named = nn.Sequential()
+    layers = nn.Linear(3, 3), nn.ReLU()
+    for name, layer in zip("ab", layers, strict=True):
+        named.add_module(name, layer)
+    other = load_backbone(nn.Sequential(*layers))
+    assert load_backbone(named).fingerprint == other.fingerprint

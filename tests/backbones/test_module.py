@@ -140,6 +140,30 @@ def test_module_that_cannot_be_copied():
         load_backbone(Locked(nn.Linear(3, 2)))
 
 
+def test_module_that_a_callable_returns_is_copied():
+    module = mlp().train()
+    backbone = load_backbone(lambda: module)
+    assert backbone.module is not module
+    with torch.no_grad():
+        backbone.module[0].weight += 1
+    assert not torch.equal(backbone.module[0].weight, module[0].weight)
+    assert module.training and all(p.requires_grad for p in module.parameters())
+
+
+def test_callable_of_modules_that_cannot_be_copied():
+    backbone = load_backbone(lambda: Locked(nn.Linear(3, 2)))
+    assert type(backbone.module) is Locked
+    locked = Locked(nn.Linear(3, 2))
+    text = (
+        "`backbone` is a callable, so it must return a new module each time, or one "
+        "that can be copied. <function .*> returned the same again. Locked cannot be "
+        "copied"
+    )
+    for make in (lambda: locked, lambda: Locked(*locked)):
+        with pytest.raises(ValueError, match=text):
+            load_backbone(make)
+
+
 def test_lazy_convolutions_get_their_width():
     module = nn.Sequential(nn.LazyConv2d(4, 3), nn.AdaptiveAvgPool2d(1))
     with pytest.warns(UserWarning, match="does not say which preprocessing"):

@@ -67,3 +67,57 @@ def test_state_dicts_are_told_apart_by_their_content():
 def test_weights_of_another_type_are_an_error():
     with pytest.raises(TypeError, match="`weights` must be .*state dict. Got \\[\\]."):
         get(weights=[])
+
+
+def write(path, seed):
+    """Write weights, and set the times of the file back."""
+    module = load_backbone("timm/test_resnet", weights=None, random_state=seed).module
+    torch.save(module.state_dict(), path)
+    os.utime(path, (1e9, 1e9))
+    return module.state_dict()["conv1.0.weight"]
+
+
+def first_weights(path):
+    return get(weights=path).module.state_dict()["conv1.0.weight"]
+
+
+def test_files_of_one_relative_path_are_told_apart(tmp_path, monkeypatch):
+    for seed in (1, 2):
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        expected = write(folder / "best.pt", seed)
+        monkeypatch.chdir(folder)
+        assert torch.equal(first_weights("./best.pt"), expected)
+
+
+def test_link_that_is_turned_to_another_file_is_read_anew(tmp_path):
+    link = tmp_path / "best.pt"
+    for seed in (1, 2):
+        expected = write(tmp_path / f"{seed}.pt", seed)
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / f"{seed}.pt")
+        assert torch.equal(first_weights(str(link)), expected)
+
+
+def test_file_that_is_written_anew_within_a_tick_is_read_anew(tmp_path, monkeypatch):
+    path = tmp_path / "best.pt"
+    monkeypatch.setattr("sktransfer.utils._files._stamp", lambda status: (0, 0, 0, 0))
+    monkeypatch.setattr("sktransfer.utils._files._YOUNG", float("inf"))
+    for seed in (1, 2):
+        expected = write(path, seed)
+        assert torch.equal(first_weights(str(path)), expected)
+
+
+def test_file_that_is_written_while_it_is_read_is_not_shared(tmp_path, monkeypatch):
+    path = tmp_path / "best.pt"
+    write(path, 1)
+    load = _shared.load_backbone
+
+    def load_and_write(*args, **kwargs):
+        backbone = load(*args, **kwargs)
+        write(path, 2)
+        return backbone
+
+    monkeypatch.setattr(_shared, "load_backbone", load_and_write)
+    get(weights=str(path))
+    assert len(_shared._loaded) == 0

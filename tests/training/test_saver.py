@@ -2,7 +2,11 @@ import ast
 import copy
 import os
 import re
+import socket
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +25,6 @@ from sktransfer.training import (
     Recipe,
     Saver,
     cross_entropy,
-    describe_settings,
     train,
 )
 
@@ -340,18 +343,45 @@ def test_state_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
     assert path.read_bytes() == before and [*path.parent.iterdir()] == [path]
 
 
-def test_settings_are_described_without_addresses():
-    def settings():
-        return {
-            "lr_schedule": partial(StepLR, step_size=2),
-            "augment": fit_in_parts,
-            "head": torch.nn.LazyLinear(3),
-            "lr": 0.1,
-            "other": object(),
-        }
+def test_savers_of_one_training_do_not_harm_each_other(path):
+    """A thread that finds the file of another half-written or removed goes on."""
+    expected = fit()
+    whole, removed = Saver(path), Saver(path)
+    fit(removed, max_epochs=2)
+    fit(whole, max_epochs=3)
+    removed.remove()
+    removed.remove()
+    assert [*path.parent.iterdir()] == []
+    net = fit(whole)
+    assert rows_of(net) == rows_of(expected)
+    assert [*path.parent.iterdir()] == [path]
 
-    text = describe_settings(settings())
-    assert text == describe_settings(settings())
-    assert "StepLR () {'step_size': 2}" in text and "fit_in_parts" in text
-    assert " at 0x" not in text
-    assert text != describe_settings({**settings(), "lr": 0.2})
+
+def test_half_written_files_have_names_of_their_own(path, monkeypatch):
+    names = []
+
+    def look(state, file):
+        names.append(Path(file.name))
+        write(state, file)
+
+    write = torch.save
+    monkeypatch.setattr(torch, "save", look)
+    fit(Saver(path), max_epochs=2)
+    assert len({*names}) == 2 and {name.parent for name in names} == {path.parent}
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_half_written_files_of_processes_that_are_gone_are_removed(path):
+    fit(Saver(path), max_epochs=1)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    stem = f"{path.stem}.{socket.gethostname()}"
+    left = path.with_name(f"{stem}.{gone.pid}.0.part")
+    others = [
+        path.with_name(f"{stem}.{os.getpid()}.0.part"),  # it lives
+        path.with_name(f"{path.stem}.elsewhere.{gone.pid}.0.part"),
+    ]
+    for file in (left, *others):
+        file.write_bytes(b"half")
+    Saver(path).remove()
+    assert sorted(path.parent.iterdir()) == sorted(others)

@@ -1,0 +1,105 @@
+"""A training goes on with the network that was asked for, or not at all."""
+
+import os
+import sys
+
+import numpy as np
+import timm
+import torch
+import torchvision
+
+from sktransfer.backbones import Backbone
+from sktransfer.utils import content_stamp, describe
+
+__all__ = ["check_unchanged", "describe_network"]
+
+_LIBRARIES = (torch, torchvision, timm)
+
+
+def describe_network(parameters):
+    """Write down what shapes a network, so that a change is noticed later.
+
+    Parameters
+    ----------
+    parameters : dict
+        By name: what says which network it is and how it is cut. ``weights`` that name
+        a file go by the content of the file, modules and callables by theirs.
+
+    Returns
+    -------
+    dict of str to dict
+        By name, what a message shows of it, its content, and the versions of the
+        libraries that it was described with.
+    """
+    return {name: _describe(value) for name, value in parameters.items()}
+
+
+def check_unchanged(before, now, where, anew):
+    """Refuse to go on with another network than the one that is asked for.
+
+    Parameters
+    ----------
+    before, now : dict
+        What :func:`describe_network` gave in the first training, and gives now.
+    where : str
+        What goes on, for the message, as ``"with `warm_start=True`"``.
+    anew : str
+        What to do to start anew, for the message.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    for name, new in now.items():
+        old = before[name]
+        if _is_same(old, new):
+            continue
+        after = f"after {name}={old['shown']}"
+        if old["shown"] == new["shown"]:
+            after = "whose content is not that of the first training"
+        raise ValueError(
+            f"`{name}` must stay as it is {where}, which goes on with the network that "
+            f"is there. Got {name}={new['shown']} {after}; {anew} to start anew."
+        )
+
+
+def _is_same(old, new):
+    if old["content"] == new["content"]:
+        return True
+    # A file may be gone once it was read, and the code of libraries may be another.
+    is_gone = old["kind"] == "file" and new["kind"] == "absent"
+    is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
+    return (is_gone or is_other) and old["shown"] == new["shown"]
+
+
+def _describe(value):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list):
+        value = tuple(value)
+    kind, content = _content(value)
+    return {
+        "shown": _show(value),
+        "kind": kind,
+        "content": content,
+        "libraries": [sys.version, *(str(m.__version__) for m in _LIBRARIES)],
+    }
+
+
+def _content(value):
+    if isinstance(value, Backbone):
+        return "object", value.fingerprint
+    if isinstance(value, str | os.PathLike):
+        if os.path.isfile(value):
+            return "file", content_stamp(value)
+        return "absent", os.fspath(value)
+    is_plain = value is None or isinstance(value, int | float | tuple)
+    return "plain" if is_plain else "object", describe(value).digest
+
+
+def _show(value):
+    if value is None or isinstance(value, str | int | float | tuple):
+        return repr(value)
+    name = getattr(value, "__qualname__", type(value).__name__)
+    return os.fspath(value) if isinstance(value, os.PathLike) else f"<{name}>"

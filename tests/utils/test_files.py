@@ -1,0 +1,48 @@
+import os
+import time
+
+import pytest
+
+from sktransfer.utils import _files, content_stamp
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "file"
+
+
+def write(path, content, seconds=10**9):
+    path.write_bytes(content)
+    os.utime(path, (seconds, seconds))
+
+
+def test_stamp_goes_by_content(path, tmp_path):
+    write(path, b"one")
+    first = content_stamp(path)
+    assert len(first) == 32 and int(first, 16)
+    write(path, b"two")
+    assert content_stamp(path) != first
+    write(path, b"one", 10)
+    assert content_stamp(str(path)) == first
+    (tmp_path / "link").symlink_to(path)
+    assert content_stamp(tmp_path / "link") == first
+
+
+@pytest.mark.parametrize(("age", "n_reads"), [(3, 1), (1, 2), (-5, 2)])
+def test_file_that_may_be_written_again_unseen_is_hashed_again(
+    path, monkeypatch, age, n_reads
+):
+    write(path, b"one")
+    ctime, reads = os.stat(path).st_ctime_ns, []
+    monkeypatch.setattr(time, "time_ns", lambda: ctime + age * 10**9)
+    real = _files.hashlib.file_digest
+    monkeypatch.setattr(
+        _files.hashlib, "file_digest", lambda *args: reads.append(args) or real(*args)
+    )
+    assert content_stamp(path) == content_stamp(path)
+    assert len(reads) == n_reads
+
+
+def test_missing_file(path):
+    with pytest.raises(FileNotFoundError):
+        content_stamp(path)
