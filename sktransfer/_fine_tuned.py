@@ -53,7 +53,6 @@ from sktransfer.utils import (
     check_consistent_length,
     check_is_fitted,
     check_sample_weight,
-    get_config,
     spawn_seed,
     validate_data,
 )
@@ -477,7 +476,7 @@ class FineTunedEstimator(BoundaryEstimator):
             "preprocessing": self.preprocessing_,
             "range of values": self.value_range_,
             "precision of frozen stages": self._precision,
-            "activation_dtype": get_config()["activation_dtype"],
+            "activation_dtype": self._activation_dtype,
         }
         held = [] if validation is None else _content(*validation)
         target, sums = y.numpy(), weight.tobytes()
