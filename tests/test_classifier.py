@@ -244,9 +244,9 @@ def test_order_of_the_samples_changes_nothing():
 
 
 def test_fit_hashes_each_sample_once(monkeypatch, pretrained):
-    hashed, content = [], Samples.content
+    hashed, digest = [], Samples.digest
     monkeypatch.setattr(
-        Samples, "content", lambda self, i: hashed.append(i) or content(self, i)
+        Samples, "digest", lambda self, i: hashed.append(i) or digest(self, i)
     )
     lite(freeze=8, backbone=pretrained).fit(X, Y)
     assert sorted(hashed) == list(range(len(X)))

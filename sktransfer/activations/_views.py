@@ -45,10 +45,11 @@ def draw_views(samples, augment, name, seed, number):
     -------
     AugmentedSamples
     """
-    drawn = [digest(d, f"view {seed}, {number}") for d in digest_samples(samples)]
+    drawn_for = digest_samples(samples)
+    drawn = [digest(d, f"view {seed}, {number}") for d in drawn_for]
     seeds = [int.from_bytes(d[:8], "big") >> 1 for d in drawn]
     digests = [digest(d, name) for d in drawn]
-    return AugmentedSamples(samples, augment, seeds, digests)
+    return AugmentedSamples(samples, augment, seeds, digests, drawn_for)
 
 
 def name_of(augment):

@@ -1,6 +1,7 @@
 """Optional imports, text for errors, and the door to scikit-learn's validation."""
 
 from sktransfer.utils._config import config_context, get_config, set_config
+from sktransfer.utils._digest import DIGEST_SIZE, digest
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
@@ -30,6 +31,7 @@ from sktransfer.utils._validation import (
 from sktransfer.utils._warnings import TransferWarning
 
 __all__ = [
+    "DIGEST_SIZE",
     "HasMethods",
     "Hidden",
     "Interval",
@@ -49,6 +51,7 @@ __all__ = [
     "compute_class_weight",
     "compute_sample_weight",
     "config_context",
+    "digest",
     "get_config",
     "import_optional",
     "near_matches",

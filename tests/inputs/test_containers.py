@@ -53,7 +53,7 @@ def test_paths(make, paths):
     assert len(samples) == 3
     assert colours(samples) == list(COLOURS.values())
     assert samples.labels is None and samples.value_range is None
-    assert samples.content(1) == paths[1]
+    assert samples.encoded(1) == paths[1]
     assert samples.describe(1) == f"sample 1 ({paths[1]!r})"
 
 

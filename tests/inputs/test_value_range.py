@@ -114,7 +114,7 @@ def test_value_not_finite_names_first_row(bad, value_range):
 
 
 def test_value_not_finite_in_later_block(monkeypatch):
-    monkeypatch.setattr("sktransfer.inputs._value_range.BLOCK", 8)
+    monkeypatch.setattr("sktransfer.inputs._values.BLOCK", 8)
     X = np.zeros((9, 2, 2))
     X[7] = np.nan
     with pytest.raises(ValueError, match="Got one in sample 7;"):
