@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import Dataset
 
 from sktransfer.activations import digest_samples
 from sktransfer.inputs import (
@@ -51,3 +52,22 @@ def test_digest_samples_that_cannot_be_read(tmp_path):
     failed = {}
     assert digest_samples(samples, failed) == [file_digest(str(good)), None]
     assert [*failed] == [1] and "No such file" in failed[1]
+
+
+class Reads(Dataset):
+    n_reads = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        return Image.new("RGB", (4, 3), (i, 0, 0)), i
+
+
+def test_digest_samples_reads_items_once_for_label_and_digest():
+    dataset = Reads()
+    samples = as_samples(dataset, PREPROCESSING)
+    assert samples.labels.tolist() == [0, 1, 2]
+    assert len({*digest_samples(samples)}) == 3
+    assert dataset.n_reads == 1 + 3  # the first tells the kind of all
