@@ -248,7 +248,7 @@ def _check_class_names(dataset):
         return
     names = {}
     for part in _parts_with_classes(dataset):
-        for number, name in enumerate(part.classes):
+        for number, name in enumerate(getattr(part, "classes", ())):
             other = names.setdefault(number, name)
             if name != other:
                 raise ValueError(
