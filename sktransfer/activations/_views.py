@@ -3,6 +3,7 @@
 import ast
 import sys
 import uuid
+import warnings
 from types import FunctionType
 
 import numpy as np
@@ -16,6 +17,7 @@ from sktransfer.inputs import AugmentedSamples
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 
+_TRIED = 8  # seeds
 _LIBRARIES = {
     "PIL",
     "joblib",
@@ -78,6 +80,20 @@ def _is_of_a_library(obj):
     return (obj.__module__ or "").partition(".")[0] in _LIBRARIES
 
 
+def _name_of_views(samples, augment):
+    """Name an augmentation; anew if the seed of a view does not fix it."""
+    if AugmentedSamples(samples, augment, range(_TRIED)).repeats():
+        return name_of(augment)
+    warnings.warn(
+        "`augment` gives another view when it is called again with the same seed: it "
+        "draws from another generator than torch's global one, such as numpy's. Its "
+        "views are not used again by other fits, and `random_state` does not fix them. "
+        "Let it draw from torch, as the transforms of torchvision do.",
+        stacklevel=2,
+    )
+    return uuid.uuid4().hex
+
+
 class FixedViews:
     """Some fixed views of each sample, of which each look takes one at random.
 
@@ -99,7 +115,7 @@ class FixedViews:
     def __init__(
         self, backbone, target, samples, augment, n_views, seed, *, store, runtime
     ):
-        name = name_of(augment)
+        name = _name_of_views(samples, augment)
         self._views = [
             load_activations(
                 backbone,

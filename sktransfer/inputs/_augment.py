@@ -100,7 +100,7 @@ class AugmentedSamples:
         TypeError
             If the augmentation returns something else than an image.
         """
-        return self._view(self._samples[i], i)
+        return self._view(self._samples[i], i, self._seeds[i])
 
     def read(self, i):
         """Read sample `i` once, for what identifies its view and for the view.
@@ -119,7 +119,7 @@ class AugmentedSamples:
         found, image = self._samples.read(i)
         is_same = self._drawn_for is not None and found == self._drawn_for[i]
         known = self.digests[i] if is_same else digest(found, "another sample")
-        return known, self._view(image, i)
+        return known, self._view(image, i, self._seeds[i])
 
     def can_change(self, i):
         """Say whether view `i` may be another one when it is read again (bool)."""
@@ -129,10 +129,22 @@ class AugmentedSamples:
         """Warn, once, that sample `i` is not what it was before."""
         self._samples.tell_changed(i)
 
-    def _view(self, image, i):
+    def repeats(self):
+        """Say whether each seed gives the same view of the first sample twice (bool).
+
+        It does not where the augmentation draws from another generator than torch's.
+        """
+        image = self._samples[0]
+        views = [[self._view(image, 0, s) for s in self._seeds] for _ in range(2)]
+        return all(
+            one.size == other.size and one.tobytes() == other.tobytes()
+            for one, other in zip(*views, strict=True)
+        )
+
+    def _view(self, image, i, seed):
         image = image.copy()  # it may be the user's own, and be drawn on
         try:
-            with seeded(self._seeds[i]):
+            with seeded(seed):
                 view = self._augment(image)
         except NotFittedError:  # which no sample is to blame for
             raise

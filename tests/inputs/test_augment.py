@@ -173,6 +173,12 @@ def test_augmentation_that_draws_on_its_image(kind):
     assert np.asarray(whole[kind])[0, 0].tolist() == [255, 0, 0]
 
 
+def test_views_repeat_if_torch_draws_alone():
+    rng = np.random.default_rng(0)
+    assert views_of(preset_augmentation("strong", PREPROCESSING)).repeats()
+    assert not views_of(lambda i: i.rotate(int(rng.integers(1, 90)))).repeats()
+
+
 def test_views_name_their_sample():
     assert views_of(lambda image: image).take([4]).describe(0) == "sample 4"
 
