@@ -21,10 +21,10 @@ __all__ = [
 # written again without another stamp.
 _SETTLED_NS = 2 * 10**9
 # Without any of these, a JPEG, PNG, GIF, BMP or WebP file does not say how to turn it.
-_TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe.xmp", b"ns.adobe", b"Orientation")
+_TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
 _lock = threading.Lock()
-# Real path: (stamp, content).
-_files: dict[str, tuple[tuple, "Content"]] = {}
+# (Real path, whether it is turned upright): (stamp, content).
+_files: dict[tuple[str, bool], tuple[tuple, "Content"]] = {}
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,21 @@ class Content:
     is_deep : bool
         Whether the image has one channel of more than 8 bits, so that a value range
         decides what it looks like.
-    may_be_turned : bool
-        Whether the bytes may hold an orientation.
+    is_lying : bool
+        Whether the bytes may hold an orientation, and it is not applied.
     """
 
     digest: bytes
     is_deep: bool
-    may_be_turned: bool
+    is_lying: bool
 
-    def identify(self, value_range, upright):
+    def identify(self, value_range):
         """Return the digest of the image that is made of the bytes.
 
         Parameters
         ----------
         value_range : tuple of float (low, high) or None
             It counts for deep images alone.
-        upright : bool
-            Whether the orientation is applied.
 
         Returns
         -------
@@ -65,7 +63,7 @@ class Content:
         if self.is_deep:
             limits = value_range and tuple(map(float, value_range))
             others.append(f"value_range={limits}")
-        if self.may_be_turned and not upright:
+        if self.is_lying:
             others.append("as it lies")
         return digest(self.digest, *others) if others else self.digest
 
@@ -75,22 +73,35 @@ def digest_image(image):
     return digest(b"RGB %d x %d:" % image.size + image.tobytes())
 
 
-def content_of(data):
-    """Return what some encoded bytes say (Content)."""
+def content_of(data, upright=True):
+    """Return what some encoded bytes say.
+
+    Parameters
+    ----------
+    data : bytes
+    upright : bool, default=True
+        Whether the orientation is applied.
+
+    Returns
+    -------
+    Content
+    """
     found = hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
-    return Content(found, is_deep(data), _may_be_turned(data))
+    return Content(found, is_deep(data), not upright and _may_be_turned(data))
 
 
 def _may_be_turned(data):
     return is_deep_by_head(data) is None or any(tag in data for tag in _TAGS)
 
 
-def file_content(path):
+def file_content(path, upright=True):
     """Return what the bytes of a file say, read again only if the file has changed.
 
     Parameters
     ----------
     path : str
+    upright : bool, default=True
+        Whether the orientation is applied.
 
     Returns
     -------
@@ -101,14 +112,14 @@ def file_content(path):
     path = os.path.realpath(path)
     stamp = _stamp(path)
     with _lock:
-        known = _files.get(path)
+        known = _files.get((path, upright))
     if known is not None and known[0] == stamp:
         return known[1]
     with open(path, "rb") as file:
-        content = content_of(file.read())
+        content = content_of(file.read(), upright)
     if _is_settled(stamp) and _stamp(path) == stamp:
         with _lock:
-            _files[path] = (stamp, content)
+            _files[path, upright] = (stamp, content)
     return content
 
 

@@ -185,7 +185,7 @@ class Samples:
         if not isinstance(item, str):
             return self.read(i)[0] if not isinstance(item, bytes) else self._of(item)
         try:
-            return file_content(item).identify(self.value_range, self._raw.upright)
+            return file_content(item, self._raw.upright).identify(self.value_range)
         except OSError as error:
             raise self.unreadable(i, error) from error
 
@@ -349,7 +349,7 @@ class Samples:
         return self._of(item) if isinstance(item, bytes) else digest_image(image)
 
     def _of(self, data):
-        return content_of(data).identify(self.value_range, self._raw.upright)
+        return content_of(data, self._raw.upright).identify(self.value_range)
 
     def _first_reading(self, i):
         """Return the digest and the label of an item of a dataset, read once."""

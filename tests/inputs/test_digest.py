@@ -36,9 +36,9 @@ def reads(monkeypatch):
     """Count how often the content of a file is looked at."""
     reads = []
 
-    def spy(data):
+    def spy(data, upright):
         reads.append(data)
-        return content_of(data)
+        return content_of(data, upright)
 
     monkeypatch.setattr(_digest, "content_of", spy)
     return reads
@@ -112,7 +112,7 @@ def test_file_behind_a_link_is_known_by_its_own_path(tmp_path, later, reads):
 
 
 def test_file_that_is_written_while_it_is_read_is_read_again(path, later, monkeypatch):
-    def write_meanwhile(data):
+    def write_meanwhile(data, upright):
         path.write_bytes(b"longer")
         return content_of(data)
 
@@ -124,10 +124,10 @@ def test_file_that_is_written_while_it_is_read_is_read_again(path, later, monkey
 
 def test_identity_of_a_deep_image_tells_the_range():
     content = content_of(encoded(Image.new("I;16", (2, 2), 9), "PNG"))
-    found = [content.identify(r, True) for r in [(0, 255), (0.0, 255.0), (0, 1), None]]
+    found = [content.identify(r) for r in [(0, 255), (0.0, 255.0), (0, 1), None]]
     assert found[0] == found[1] and len({*found}) == 3
     plain = content_of(encoded(Image.new("L", (2, 2), 9), "PNG"))
-    assert plain.identify((0, 1), True) == plain.identify(None, True) == plain.digest
+    assert plain.identify((0, 1)) == plain.identify(None) == plain.digest
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,13 @@ def test_identity_tells_whether_a_tagged_image_is_upright(format, tagged, expect
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     options = {"exif": exif} if tagged else {}
-    content = content_of(encoded(Image.new("RGB", (4, 3)), format, **options))
-    assert (content.identify(None, False) != content.identify(None, True)) == expected
+    data = encoded(Image.new("RGB", (4, 3)), format, **options)
+    lying, upright = (content_of(data, upright).identify(None) for upright in (0, 1))
+    assert (lying != upright) == expected
+
+
+def test_file_is_known_by_how_it_is_read(tmp_path, later):
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (4, 3)).save(path)
+    lying, upright = (file_content(path, upright) for upright in (False, True))
+    assert (lying.is_lying, upright.is_lying) == (True, False)
