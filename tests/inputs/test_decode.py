@@ -91,6 +91,15 @@ def test_open_image_transparent_values_lie_outside_the_range():
     assert colour(open_image(content, value_range=(0, 1))) == (255, 255, 255)
 
 
+def test_open_image_deep_file_is_turned_upright():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    content = encoded(Image.fromarray(values), "TIFF", exif=exif)
+    expected = np.asarray(open_image(np.rot90(values, -1)))
+    np.testing.assert_array_equal(np.asarray(open_image(content)), expected)
+
+
 def test_open_image_made_of_a_file_is_taken_as_it_looks():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
