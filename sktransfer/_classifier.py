@@ -1,5 +1,6 @@
 """A classifier that trains the last stages of a pretrained network."""
 
+import warnings
 from functools import partial
 from numbers import Real
 
@@ -274,8 +275,16 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         -------
         float
             Of independent labels, the share of samples with all labels correct.
+
+        Warns
+        -----
+        UserWarning
+            If y is left out and X has labels that `fit` never saw.
         """
-        return super().score(X, self._labels(X, y), sample_weight)
+        labels = self._labels(X, y)
+        if y is None and not self._multilabel:
+            _warn_of_unseen(labels, self.classes_)
+        return super().score(X, labels, sample_weight)
 
     def predict(self, X):
         """Predict labels.
@@ -426,6 +435,19 @@ def _check_labels(y):
             f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; make them "
             "one, as by `[str(label) for label in y]`."
         ) from error
+
+
+def _warn_of_unseen(labels, classes):
+    """Tell labels that no prediction can be, as folds in the order of a folder have."""
+    if np.isin(labels, classes).all():
+        return
+    warnings.warn(
+        "X has labels that were not among those of `fit`: these samples count as "
+        "wrong. Folds are stratified only where y is passed, as in `search.fit(X, y)`; "
+        "for an `ImageFolder`, y is `X.targets`.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _dense(y, n_labels=None):

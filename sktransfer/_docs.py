@@ -49,8 +49,8 @@ SETTINGS = """\
     image_shape : tuple, default=None
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
-        Values of black and white in numeric arrays. "auto" goes by the dtype, and by
-        the values for floats.
+        Values of black and white in arrays, and in images of more than 8 bits. "auto"
+        goes by the dtype, and by the values of all samples for floats.
     max_epochs : int, default=10
         Passes over the samples. The probe has none.
     lr : float, default=1e-3

@@ -53,8 +53,8 @@ class PretrainedFeatureExtractor(
     image_shape : tuple, default=None
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
-        Values of black and white in numeric arrays. "auto" goes by the dtype, and by
-        the values for floats.
+        Values of black and white in arrays, and in images of more than 8 bits. "auto"
+        goes by the dtype, and by the values of all samples for floats.
     batch_size : int or "auto", default="auto"
         How many samples go through the network at a time. It changes no result.
     device : str or torch.device, default="auto"

@@ -254,10 +254,22 @@ def test_order_of_the_samples_changes_nothing():
     )
 
 
+def test_score_meets_labels_that_fit_never_saw():
+    """As unstratified folds of a sorted folder do."""
+    pairs = [(image, int(label)) for image, label in zip(X, Y, strict=True)]
+    known = [pair for pair in pairs if pair[1] < 2]
+    model = lite(freeze="all", C=1.0).fit(known)
+    assert model.score(known) == model.score([x for x, _ in known], Y[Y < 2])
+    message = "not among those of `fit`: .* Folds are stratified only where y is passed"
+    with pytest.warns(UserWarning, match=message):
+        model.score(pairs)
+    model.score(X, Y)  # who passes y knows
+
+
 def test_fit_hashes_each_sample_once(monkeypatch, pretrained):
-    hashed, content = [], Samples.content
+    hashed, digest = [], Samples.digest
     monkeypatch.setattr(
-        Samples, "content", lambda self, i: hashed.append(i) or content(self, i)
+        Samples, "digest", lambda self, i: hashed.append(i) or digest(self, i)
     )
     lite(freeze=8, backbone=pretrained).fit(X, Y)
     assert sorted(hashed) == list(range(len(X)))

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import config_context
-from sktransfer.activations._digest import file_digest
+from sktransfer.inputs._digest import file_digest
 from tests._bad_input import (
     BAD,
     IMAGES,

@@ -1,6 +1,8 @@
 """Activations of random views: a few fixed ones a sample, or a new one each time."""
 
 import ast
+import uuid
+import warnings
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from sktransfer.inputs import AugmentedSamples
 from sktransfer.utils import describe, process_key
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
+
+_TRIED = 8  # seeds
 
 
 def draw_views(samples, augment, name, seed, number):
@@ -30,10 +34,11 @@ def draw_views(samples, augment, name, seed, number):
     -------
     AugmentedSamples
     """
-    drawn = [digest(d, f"view {seed}, {number}") for d in digest_samples(samples)]
+    drawn_for = digest_samples(samples)
+    drawn = [digest(d, f"view {seed}, {number}") for d in drawn_for]
     seeds = [int.from_bytes(d[:8], "big") >> 1 for d in drawn]
     digests = [digest(d, name) for d in drawn]
-    return AugmentedSamples(samples, augment, seeds, digests)
+    return AugmentedSamples(samples, augment, seeds, digests, drawn_for)
 
 
 def name_of(augment):
@@ -44,6 +49,20 @@ def name_of(augment):
     found = describe(augment)
     is_known = found.is_complete
     return found.digest if is_known else f"{found.digest} {process_key(augment)}"
+
+
+def _name_of_views(samples, augment):
+    """Name an augmentation; anew if the seed of a view does not fix it."""
+    if AugmentedSamples(samples, augment, range(_TRIED)).repeats():
+        return name_of(augment)
+    warnings.warn(
+        "`augment` gives another view when it is called again with the same seed: it "
+        "draws from another generator than torch's global one, such as numpy's. Its "
+        "views are not used again by other fits, and `random_state` does not fix them. "
+        "Let it draw from torch, as the transforms of torchvision do.",
+        stacklevel=2,
+    )
+    return uuid.uuid4().hex
 
 
 class FixedViews:
@@ -67,7 +86,7 @@ class FixedViews:
     def __init__(
         self, backbone, target, samples, augment, n_views, seed, *, store, runtime
     ):
-        name = name_of(augment)
+        name = _name_of_views(samples, augment)
         self._views = [
             load_activations(
                 backbone,

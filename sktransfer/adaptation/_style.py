@@ -78,7 +78,7 @@ class TargetStyle(v2.Transform):
     image_shape : tuple, default=None
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
-        Values of black and white in numeric arrays.
+        Values of black and white in arrays, and in images of more than 8 bits.
 
     Attributes
     ----------

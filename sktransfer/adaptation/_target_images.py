@@ -53,13 +53,15 @@ def measure(samples):
     """
     rows = np.array([[*image_statistics(samples[i]).values()] for i in _all(samples)])
     for i in _all(samples):
-        rows[i, _QUALITY] = _quality_of_file(samples.content(i), rows[i, _QUALITY])
+        rows[i, _QUALITY] = _quality_of_file(samples.encoded(i), rows[i, _QUALITY])
     return rows
 
 
 def _quality_of_file(content, otherwise):
     """Return the quality of a JPEG file, a path or bytes; of others what is given."""
-    if isinstance(content, bytes) and not content.startswith(_JPEG):
+    if content is None or (
+        isinstance(content, bytes) and not content.startswith(_JPEG)
+    ):
         return otherwise
     with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as im:
         tables = getattr(im, "quantization", None)

@@ -17,7 +17,6 @@ from sktransfer.advice._ranker import read_targets
 from sktransfer.advice._reader import StageReader, choose_samples
 from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
-from sktransfer.inputs import open_image
 from sktransfer.training import (
     LEVELS,
     LITERATURE,
@@ -343,7 +342,8 @@ def _image_sizes(reader, X):
         return shape[1:] if is_first else shape[:2]
     if not isinstance(X, list | np.ndarray):
         return None
-    sizes = [open_image(item).size[::-1] for item in X[:16]]
+    samples = reader.samples_
+    sizes = [samples[i].size[::-1] for i in range(min(len(samples), 16))]
     return tuple(int(side) for side in np.median(sizes, axis=0))
 
 

@@ -1,5 +1,6 @@
 """The layout of array samples, and their way to an RGB image."""
 
+from mmap import mmap
 from numbers import Integral
 
 import numpy as np
@@ -55,6 +56,13 @@ def _check_tensor(values):
             "Samples must have values. Got a tensor on the device 'meta', which holds "
             "none; make it on another device."
         )
+
+
+def is_mapped(values):
+    """Say whether an array lies in a file, which others may write to (bool)."""
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return isinstance(values, mmap)
 
 
 def check_image_shape(image_shape):

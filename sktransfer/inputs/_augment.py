@@ -6,6 +6,7 @@ from sklearn.exceptions import NotFittedError
 from torchvision.transforms import v2
 
 from sktransfer.compute import seeded
+from sktransfer.utils import digest
 
 __all__ = ["PRESETS", "AugmentedSamples", "preset_augmentation"]
 
@@ -69,15 +70,19 @@ class AugmentedSamples:
         One a view, in [0, 2**63).
     digests : list of bytes, default=None
         What identifies each view.
+    drawn_for : list of bytes, default=None
+        What identified each sample when the seed of its view was drawn; by default
+        ``samples.digests``.
     """
 
     labels = None
 
-    def __init__(self, samples, augment, seeds, digests=None):
+    def __init__(self, samples, augment, seeds, digests=None, drawn_for=None):
         self._samples = samples
         self._augment = augment
         self._seeds = seeds
         self.digests = digests
+        self._drawn_for = samples.digests if drawn_for is None else drawn_for
 
     def __len__(self):
         """Return the number of samples."""
@@ -95,9 +100,51 @@ class AugmentedSamples:
         TypeError
             If the augmentation returns something else than an image.
         """
-        image = self._samples[i]
+        return self._view(self._samples[i], i, self._seeds[i])
+
+    def read(self, i):
+        """Read sample `i` once, for what identifies its view and for the view.
+
+        Parameters
+        ----------
+        i : int
+
+        Returns
+        -------
+        digest : bytes
+            That of ``digests`` only if the sample is the one that it was drawn for.
+        image : PIL.Image.Image
+            In mode RGB.
+        """
+        found, image = self._samples.read(i)
+        is_same = self._drawn_for is not None and found == self._drawn_for[i]
+        known = self.digests[i] if is_same else digest(found, "another sample")
+        return known, self._view(image, i, self._seeds[i])
+
+    def can_change(self, i):
+        """Say whether view `i` may be another one when it is read again (bool)."""
+        return self._samples.can_change(i)
+
+    def tell_changed(self, i):
+        """Warn, once, that sample `i` is not what it was before."""
+        self._samples.tell_changed(i)
+
+    def repeats(self):
+        """Say whether each seed gives the same view of the first sample twice (bool).
+
+        It does not where the augmentation draws from another generator than torch's.
+        """
+        image = self._samples[0]
+        views = [[self._view(image, 0, s) for s in self._seeds] for _ in range(2)]
+        return all(
+            one.size == other.size and one.tobytes() == other.tobytes()
+            for one, other in zip(*views, strict=True)
+        )
+
+    def _view(self, image, i, seed):
+        image = image.copy()  # it may be the user's own, and be drawn on
         try:
-            with seeded(self._seeds[i]):
+            with seeded(seed):
                 view = self._augment(image)
         except NotFittedError:  # which no sample is to blame for
             raise
@@ -123,8 +170,10 @@ class AugmentedSamples:
         seeds = [self._seeds[i] for i in indices]
         known = self.digests
         digests = None if known is None else [known[i] for i in indices]
+        known = self._drawn_for
+        drawn_for = None if known is None else [known[i] for i in indices]
         samples = self._samples.take(indices)
-        return AugmentedSamples(samples, self._augment, seeds, digests)
+        return AugmentedSamples(samples, self._augment, seeds, digests, drawn_for)
 
     def describe(self, i):
         """Return the words for sample `i` in messages."""

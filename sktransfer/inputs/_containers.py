@@ -6,10 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from sktransfer.inputs._arrays import channels_last, to_numpy
-from sktransfer.inputs._datasets import DatasetItems, read_dataset, stack_labels
+from sktransfer.inputs._datasets import (
+    DatasetItems,
+    Raw,
+    read_dataset,
+    stack_labels,
+)
 from sktransfer.inputs._unreadable import Unreadable
 
 KINDS = (
@@ -35,13 +40,9 @@ def collect(X, image_shape=None, on_error="raise"):
 
     Returns
     -------
-    items : ndarray of shape (n, ...), list or DatasetItems
-        A list holds str (paths), bytes (encoded images), PIL images, arrays and, in
-        place of samples that cannot be read, `Unreadable`.
-    indices : ndarray of int of shape (n_samples,) or None
-        The items that are samples, in order; None for all.
-    labels : callable or None
-        From an array of indices of items to the array of their labels, or None.
+    Raw
+        Items in a list are str (paths), bytes (encoded images), PIL images, arrays and,
+        in place of samples that cannot be read, `Unreadable`.
 
     Raises
     ------
@@ -51,25 +52,24 @@ def collect(X, image_shape=None, on_error="raise"):
         If X is empty, a file or a value is missing, or a shape is not that of an
         image.
     """
-    indices = labels = None
     if isinstance(X, Dataset):
-        items, indices, labels = read_dataset(X)
+        raw = read_dataset(X)
     elif _is_labelled(X):
-        items, labels = _as_items([image for image, _ in X]), _labels_of(X)
+        raw = Raw(_as_items([image for image, _ in X]), labels=_labels_of(X))
     else:
-        items = _as_items(X)
-    n_samples = len(items if indices is None else indices)
-    if n_samples == 0:
+        raw = Raw(_as_items(X))
+    items = raw.items
+    rows = range(len(items)) if raw.indices is None else raw.indices
+    if len(rows) == 0:
         raise ValueError("X must have at least 1 sample. Got 0.")
     if isinstance(items, np.ndarray):
         _check_images(items, image_shape)
     elif not isinstance(items, DatasetItems):
-        rows = range(n_samples) if indices is None else indices
         for row, index in enumerate(rows):
             items[index] = _check_item(items[index], image_shape)
             if on_error == "raise" and isinstance(items[index], Unreadable):
                 raise items[index].error(row)
-    return items, indices, labels
+    return raw
 
 
 def _is_labelled(X):
@@ -99,6 +99,11 @@ def _as_items(X):
             f"X must be a collection of samples: {KINDS}. Got one "
             f"{type(X).__name__}; pass a list, `[X]`, or for a folder "
             "`torchvision.datasets.ImageFolder(X)`."
+        )
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got a {type(X).__name__}; "
+            "pass its dataset, `X.dataset`. Batches are made by `batch_size`."
         )
     if hasattr(X, "tocsr"):
         raise TypeError(
@@ -148,28 +153,51 @@ def _as_item(item, row):
     if isinstance(item, (bytearray, memoryview)):
         return bytes(item)
     if isinstance(item, (np.ndarray, torch.Tensor)):
-        return to_numpy(item)
+        array = to_numpy(item)
+        _check_flat(array, row)
+        return array
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], WHOLE):
         raise TypeError(
             f"X must hold images, or pairs (image, label) throughout. Got a pair as "
             f"sample {row}; pass the images as X and the labels as y."
         )
     if isinstance(item, (list, tuple)):
-        return _nested(item)
+        return _nested(item, row)
     if _is_missing(item):
         return Unreadable(f"the value is missing ({item!r})")
+    if hasattr(item, "read"):
+        raise TypeError(
+            "A sample must be a path, a PIL image, an array, a tensor or the bytes of "
+            f"an image file. Got an open file ({type(item).__name__}) as sample {row}; "
+            "pass its path, or its bytes, `file.read()`."
+        )
     raise TypeError(
         "A sample must be a path, a PIL image, an array, a tensor or the bytes of an "
         f"image file. Got {item!r} ({type(item).__name__}) as sample {row}."
     )
 
 
-def _nested(item):
+def _nested(item, row):
+    _check_flat(item, row)
     try:
         return np.asarray(item)
     except ValueError as error:
         reason = "nested lists must have rows of one length"
         return Unreadable(reason, cause=error)
+
+
+def _check_flat(item, row):
+    """Refuse a list of paths, of images or of encoded images as one sample."""
+    first = item.flat[0] if isinstance(item, np.ndarray) and item.size else None
+    if isinstance(item, (list, tuple)) and item:
+        first = item[0]
+    if isinstance(first, (str, bytes, os.PathLike, Image.Image)):
+        raise TypeError(
+            "A sample must be a path, a PIL image, an array, a tensor or the bytes of "
+            f"an image file. Got {len(item)} of type {type(first).__name__} in a list "
+            f"as sample {row}; pass one flat list, as by "
+            "`[image for row in X for image in row]`."
+        )
 
 
 def _is_missing(item):

@@ -1,21 +1,62 @@
 """Map-style datasets of PyTorch and torchvision as sequences of raw images."""
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from torch.utils.data import IterableDataset, Subset, TensorDataset
-from torchvision.datasets import DatasetFolder
+from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
+from torchvision import datasets
 from torchvision.datasets.folder import default_loader
 
 from sktransfer.inputs._arrays import to_numpy
 from sktransfer.inputs._unreadable import Unreadable, explain
 
+__all__ = ["DatasetItems", "Raw", "read_dataset", "stack_labels"]
+
 # Datasets are written for one thread per process: `FakeData`, for one, sets the
 # global seed in each read.
 _LOCK = threading.Lock()
+_FOLDERS = (datasets.DatasetFolder, datasets.ImageFolder)
+# The label of item i is `targets[i]`, whatever the image is.
+_WITH_TARGETS = (
+    datasets.MNIST,
+    datasets.EMNIST,
+    datasets.FashionMNIST,
+    datasets.KMNIST,
+    datasets.USPS,
+    datasets.CIFAR10,
+    datasets.CIFAR100,
+)
+# These types alone are known to give what they hold; a subclass may do anything.
+_READERS = {kind: kind.__getitem__ for kind in (*_FOLDERS, *_WITH_TARGETS)}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The samples of X as they are found.
+
+    Attributes
+    ----------
+    items : ndarray of shape (n, ...), list or DatasetItems
+        The raw samples.
+    indices : ndarray of int of shape (n_samples,) or None
+        The items that are samples, in order; None for all.
+    labels : callable or None
+        From an array of indices of items to the array of their labels, or None. Where
+        it is None, `DatasetItems` have the labels of the items, others have none.
+    upright : bool
+        Whether the orientation that files say is applied.
+    """
+
+    items: Any
+    indices: np.ndarray | None = None
+    labels: Callable | None = None
+    upright: bool = True
 
 
 class DatasetItems:
@@ -25,10 +66,16 @@ class DatasetItems:
     ----------
     dataset : torch.utils.data.Dataset
         Map-style, with items ``image`` or ``(image, label)``.
+
+    Attributes
+    ----------
+    first_readings : dict of int to tuple (digest, label)
+        By the index of an item, for who has read it.
     """
 
     def __init__(self, dataset):
         self.dataset = dataset
+        self.first_readings = {}
 
     def __len__(self):
         """Return the number of items."""
@@ -36,24 +83,27 @@ class DatasetItems:
 
     def __getitem__(self, index):
         """Return the image of one item, with tensors as arrays; or Unreadable."""
-        image, _ = self.pair(index)
-        if isinstance(image, (torch.Tensor, np.ndarray)):
-            return to_numpy(image)
-        if isinstance(image, (str, bytes, Image.Image, Unreadable)):
-            return image
-        raise TypeError(
-            "The items of a dataset must be an image or a pair (image, label). Got "
-            f"{type(image).__name__} as the image of item {index}."
-        )
+        return self.pair(index)[0]
 
     def pair(self, index):
         """Return (image, label) of one item; a missing label is None.
 
         Where the dataset fails to give the item, Unreadable stands for the image.
         """
+        image, label = self._read(index)
+        if isinstance(image, (torch.Tensor, np.ndarray)):
+            return to_numpy(image), label
+        if isinstance(image, (str, bytes, Image.Image, Unreadable)):
+            return image, label
+        raise TypeError(
+            "The items of a dataset must be an image or a pair (image, label). Got "
+            f"{type(image).__name__} as the image of item {index}."
+        )
+
+    def _read(self, index):
         try:
             with _LOCK:
-                item = self.dataset[int(index)]
+                item = _copied(self.dataset[int(index)])
         except MemoryError:
             raise
         except Exception as error:
@@ -75,38 +125,18 @@ class DatasetItems:
         path = samples[index][0]
         return path if isinstance(path, str) else None
 
-    def labels(self, indices):
-        """Return the labels of some items, from ``targets`` where there are some.
+    def check_labels(self):
+        """Refuse labels that do not mean the same in all parts; see `read_dataset`."""
+        _check_class_names(self.dataset)
 
-        Parameters
-        ----------
-        indices : ndarray of int of shape (n,)
-            The items.
 
-        Returns
-        -------
-        labels : ndarray of shape (n, ...) or None
-            None where the items have no label.
-        """
-        targets = getattr(self.dataset, "targets", None)
-        if targets is None or len(targets) != len(self.dataset):
-            return self._read_labels(indices)
-        transform = getattr(self.dataset, "target_transform", None)
-        if transform is None:
-            return stack_labels(targets)[indices]
-        return stack_labels([transform(targets[index]) for index in indices])
-
-    def _read_labels(self, indices):
-        """Return the labels of items that have to be read for them."""
-        labels = []
-        for row, index in enumerate(indices):
-            image, label = self.pair(index)
-            if isinstance(image, Unreadable):
-                raise image.error(row)
-            if label is None:
-                return None
-            labels.append(label)
-        return stack_labels(labels)
+def _copied(item):
+    """Copy an array, alone or with a label: the dataset may fill it again."""
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return _copied(item[0]), item[1]
+    if isinstance(item, np.ndarray):
+        return item.copy()
+    return item.detach().clone() if isinstance(item, torch.Tensor) else item
 
 
 def stack_labels(labels):
@@ -123,16 +153,12 @@ def read_dataset(dataset):
     ----------
     dataset : torch.utils.data.Dataset
         Map-style. A ``Subset`` is looked into, a ``TensorDataset`` gives its
-        tensor, an ``ImageFolder`` without transforms gives its paths.
+        tensor, an ``ImageFolder`` without transforms, and a ``ConcatDataset`` of such,
+        give their paths.
 
     Returns
     -------
-    items : ndarray, list of str or DatasetItems
-        The raw samples.
-    indices : ndarray of int of shape (n,) or None
-        The items that belong to the dataset, in order; None for all.
-    labels : callable
-        From an array of indices of items to the array of their labels, or None.
+    Raw
 
     Raises
     ------
@@ -145,20 +171,25 @@ def read_dataset(dataset):
             "map-style dataset, or a list of its images."
         )
     if type(dataset) is Subset:
-        items, indices, labels = read_dataset(dataset.dataset)
+        raw = read_dataset(dataset.dataset)
         chosen = np.asarray(dataset.indices, dtype=np.intp)
-        return items, chosen if indices is None else indices[chosen], labels
+        indices = chosen if raw.indices is None else raw.indices[chosen]
+        return Raw(raw.items, indices, raw.labels, raw.upright)
     if type(dataset) is TensorDataset:
         return _read_tensors(dataset.tensors)
-    items = DatasetItems(dataset)
-    if not isinstance(dataset, DatasetFolder):
-        return items, None, items.labels
-    if _is_plain(dataset):
-        items = [path for path, _ in dataset.samples]
-    if dataset.target_transform is not None:
-        return items, None, DatasetItems(dataset).labels
-    names, targets = np.array(dataset.classes), np.array(dataset.targets)
-    return items, None, lambda indices: names[targets[indices]]
+    if type(dataset) is ConcatDataset:
+        return _read_parts(dataset)
+    if _is_one_of(dataset, _FOLDERS):
+        return _read_folder(dataset)
+    labels = None
+    if _is_one_of(dataset, _WITH_TARGETS):
+        labels = _labels_of(dataset.targets, dataset.target_transform)
+    return Raw(DatasetItems(dataset), labels=labels)
+
+
+def _is_one_of(dataset, kinds):
+    kind = type(dataset)
+    return kind in kinds and kind.__getitem__ is _READERS[kind]
 
 
 def _read_tensors(tensors):
@@ -169,14 +200,71 @@ def _read_tensors(tensors):
         )
     labels = to_numpy(tensors[1]) if len(tensors) == 2 else None
     images = to_numpy(tensors[0])
-    return images, None, lambda indices: None if labels is None else labels[indices]
+    return Raw(images, labels=None if labels is None else labels.__getitem__)
 
 
-def _is_plain(folder):
-    """Whether a folder dataset just opens its files with Pillow."""
-    return (
+def _read_folder(folder):
+    """Read a folder by its paths where it just opens its files with Pillow."""
+    labels = _labels_of([label for _, label in folder.samples], folder.target_transform)
+    is_plain = (
         folder.transform is None
         and folder.loader is default_loader
         and torchvision.get_image_backend() == "PIL"
-        and type(folder).__getitem__ is DatasetFolder.__getitem__
     )
+    if not is_plain:
+        return Raw(DatasetItems(folder), labels=labels)
+    # The loader of torchvision leaves images as they lie.
+    return Raw([path for path, _ in folder.samples], labels=labels, upright=False)
+
+
+def _labels_of(targets, transform):
+    if transform is None:
+        return lambda indices: stack_labels(targets)[indices]
+    return lambda indices: stack_labels([transform(int(targets[i])) for i in indices])
+
+
+def _read_parts(dataset):
+    """Join the paths of several folders; read the items of anything else."""
+    parts = [read_dataset(part) for part in dataset.datasets]
+    if not all(isinstance(part.items, list) for part in parts):
+        return Raw(DatasetItems(dataset))
+    chosen = [
+        np.arange(len(part.items)) if part.indices is None else part.indices
+        for part in parts
+    ]
+
+    def labels(indices):
+        _check_class_names(dataset)
+        of_parts = [p.labels(rows) for p, rows in zip(parts, chosen, strict=True)]
+        return np.concatenate(of_parts)[indices]
+
+    items = [p.items[i] for p, rows in zip(parts, chosen, strict=True) for i in rows]
+    return Raw(items, labels=labels, upright=False)
+
+
+def _check_class_names(dataset):
+    """Refuse parts of a dataset that give one number to classes of several names."""
+    if not isinstance(dataset, ConcatDataset):
+        return
+    names = {}
+    for part in _parts_with_classes(dataset):
+        for number, name in enumerate(getattr(part, "classes", ())):
+            other = names.setdefault(number, name)
+            if name != other:
+                raise ValueError(
+                    "The parts of a `ConcatDataset` must give each class a number of "
+                    f"its own. Got the label {number} for both {other!r} and {name!r}; "
+                    "pass y."
+                )
+
+
+def _parts_with_classes(dataset):
+    """Yield the datasets below that number their classes by their names."""
+    if isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            yield from _parts_with_classes(part)
+    elif isinstance(dataset, Subset):
+        yield from _parts_with_classes(dataset.dataset)
+    elif isinstance(dataset, (*_FOLDERS, *_WITH_TARGETS)):
+        if dataset.target_transform is None:
+            yield dataset

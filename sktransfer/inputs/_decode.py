@@ -3,18 +3,17 @@
 import io
 import os
 import struct
-import threading
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from sktransfer.inputs._arrays import array_to_image, over_white, to_numpy
+from sktransfer.inputs._deep import deep_values, is_deep_mode, loaded, opened
 from sktransfer.inputs._value_range import check_value_range, resolve_value_range
+from sktransfer.inputs._values import Values
 
-# A PIL image that was opened but not read yet is read by one thread only.
-_LOCKS = tuple(threading.Lock() for _ in range(64))
-_SHOWN = 16  # bytes of a file that is no image
+__all__ = ["decode", "open_image"]
 
 
 def open_image(source, *, image_shape=None, value_range="auto"):
@@ -28,13 +27,14 @@ def open_image(source, *, image_shape=None, value_range="auto"):
     image_shape : tuple of int or None, default=None
         Shape of an array sample: (h, w), (h, w, c) or (c, h, w).
     value_range : "auto" or tuple of float (low, high), default="auto"
-        Values that stand for black and for full intensity in an array sample.
+        Values that stand for black and for full intensity in an array, and in a file
+        or PIL image of one channel with more than 8 bits.
 
     Returns
     -------
     image : PIL.Image.Image
-        In mode RGB. The EXIF orientation is applied, transparency is laid over
-        white, and 16-bit values are divided by 257 and rounded.
+        In mode RGB. The EXIF orientation of files, and of PIL images that are still
+        the opened file, is applied; transparency is laid over white.
 
     Raises
     ------
@@ -46,52 +46,59 @@ def open_image(source, *, image_shape=None, value_range="auto"):
     OSError
         If a file is missing, truncated or not an image.
     """
+    given = check_value_range(value_range)
+    if isinstance(source, io.BytesIO):
+        source = source.getvalue()
+    elif isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    if isinstance(source, str):
+        with open(source, "rb") as file:
+            source = file.read()
+
+    def range_of(values):
+        return given or resolve_value_range(Values([values]))
+
+    return decode(source, range_of, image_shape=image_shape)
+
+
+def decode(source, range_of, *, image_shape=None, upright=True):
+    """Return the RGB image of a sample that is in memory.
+
+    Parameters
+    ----------
+    source : bytes, PIL.Image.Image, ndarray or Tensor
+        See `open_image`.
+    range_of : callable
+        From an array, or the visible values of an image of more than 8 bits, to the
+        value range (low, high).
+    image_shape : tuple of int or None, default=None
+        Shape of an array sample.
+    upright : bool, default=True
+        Whether the EXIF orientation is applied to what is encoded.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        In mode RGB.
+    """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        source = io.BytesIO(source)
-    if isinstance(source, (str, os.PathLike, io.BytesIO)):
-        return _open_encoded(source)
+        with opened(bytes(source)) as image:
+            return _to_rgb(_turn_upright(image) if upright else image, range_of)
     if isinstance(source, Image.Image):
-        with _LOCKS[id(source) // 16 % len(_LOCKS)]:
-            source.load()
-        return _to_rgb(_upright(source))
+        image = loaded(source)
+        # What Pillow makes of an opened file is no `ImageFile`, but has its tags still.
+        is_file = isinstance(image, ImageFile.ImageFile)
+        return _to_rgb(_turn_upright(image) if is_file else image, range_of)
     if isinstance(source, (np.ndarray, torch.Tensor)):
         array = to_numpy(source)
-        if check_value_range(value_range) is None:
-            value_range = resolve_value_range([array])
-        return array_to_image(array, image_shape, value_range)
+        return array_to_image(array, image_shape, range_of(array))
     raise TypeError(
         "An image must be a path, the bytes of an image file, a PIL image, an array "
         f"or a tensor. Got {source!r} ({type(source).__name__})."
     )
 
 
-def _open_encoded(source):
-    try:
-        with Image.open(source) as image:
-            image.load()
-            return _to_rgb(_upright(image))
-    except UnidentifiedImageError as error:
-        raise UnidentifiedImageError(_why_unknown(source)) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"{error} If you trust it, set `PIL.Image.MAX_IMAGE_PIXELS` to more "
-            "pixels, or to None for no limit."
-        ) from error
-
-
-def _why_unknown(source):
-    """Say what a file or bytes are that Pillow takes for no image."""
-    if isinstance(source, io.BytesIO):
-        start = source.getvalue()[:_SHOWN]
-    else:
-        with open(source, "rb") as file:
-            start = file.read(_SHOWN)
-    if not start:
-        return "it is empty, of 0 bytes"
-    return f"it is no image that Pillow knows how to read; it begins with {start!r}"
-
-
-def _upright(image):
+def _turn_upright(image):
     """Apply the EXIF orientation; broken metadata do not spoil a good image."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -100,14 +107,14 @@ def _upright(image):
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
-def _to_rgb(image):
+def _to_rgb(image, range_of):
     if 0 in image.size:
         raise ValueError(
             f"An image must have at least one pixel. Got {image.width} x "
             f"{image.height} px."
         )
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _from_deep(image)
+    if is_deep_mode(image.mode):
+        return _from_deep(image, range_of)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "La":
@@ -117,22 +124,16 @@ def _to_rgb(image):
     return image.convert("RGB")
 
 
-def _from_deep(image):
-    """Bring gray levels of 16 or 32 bits to 8 bits."""
-    values = np.asarray(image)
-    pixels = array_to_image(values, None, (0, _white_level(image.mode, values)))
-    transparent = image.info.get("transparency")
-    if not isinstance(transparent, int):
-        return pixels
-    pixels = np.array(pixels)
-    pixels[values == transparent] = 255
+def _from_deep(image, range_of):
+    """Bring gray levels of more than 8 bits to 8 bits."""
+    values, transparent = deep_values(image)
+    if transparent is None:
+        return array_to_image(values, None, range_of(values))
+    visible = values[~transparent]
+    if not visible.size:
+        return Image.new("RGB", image.size, "white")
+    # A transparent value need not lie in the range.
+    values = np.where(transparent, visible[0], values)
+    pixels = np.array(array_to_image(values, None, range_of(visible)))
+    pixels[transparent] = 255
     return Image.fromarray(pixels)
-
-
-def _white_level(mode, values):
-    if mode.startswith("I;16"):
-        return 65535
-    high = values.max()
-    if mode == "F" and high <= 1:
-        return 1
-    return 255 if high <= 255 else 65535

@@ -21,6 +21,8 @@ def iter_batches(
     n_threads=None,
     pin_memory=False,
     failed=None,
+    expected=None,
+    changed=None,
 ):
     """Yield the samples in order, prepared and in batches.
 
@@ -42,6 +44,14 @@ def iter_batches(
     pin_memory : bool, default=False
         Whether batches of images lie in page-locked memory, from where a GPU fetches
         them while it computes.
+    failed : dict or None, default=None
+        Samples that cannot be read are errors without it. With it they are left out,
+        and it gets the reasons, by position.
+    expected : list of bytes or None, default=None
+        What identified each sample before; by default ``samples.digests``.
+    changed : set or None, default=None
+        It gets the positions of the samples that are no longer what was expected,
+        before their batch is yielded.
 
     Yields
     ------
@@ -54,6 +64,11 @@ def iter_batches(
         If a parameter is no positive int.
     UnreadableSampleError
         If a sample cannot be read: the first such, with its position in X and its path.
+
+    Warns
+    -----
+    UserWarning
+        Once, if a sample is not what was expected.
     """
     _check_count("batch_size", batch_size)
     if n_threads is not None:
@@ -63,7 +78,10 @@ def iter_batches(
     if preprocessing.kind == "vector":
         return (torch.from_numpy(samples.rows(*span)) for span in spans)
     n_threads = n_threads or min(8, available_cpus(), torch.get_num_threads())
-    reader = _Reader(samples, preprocessing, failed)
+    if expected is None:
+        expected = getattr(samples, "digests", None)
+    changed = set() if changed is None else changed
+    reader = _Reader(samples, preprocessing, failed, expected, changed)
     return _iter_images(reader, spans, n_threads, pin_memory)
 
 
@@ -102,12 +120,14 @@ def _check_count(name, value):
 
 
 class _Reader:
-    """Reads and prepares samples, and notes which cannot be read if it may."""
+    """Reads and prepares samples, and notes which have changed or cannot be read."""
 
-    def __init__(self, samples, preprocessing, failed):
+    def __init__(self, samples, preprocessing, failed, expected, changed):
         self.samples = samples
         self.preprocessing = preprocessing
         self.failed = failed
+        self.expected = expected
+        self.changed = changed
 
     def empty_batch(self, size, pin_memory):
         shape = (size, *self.preprocessing.input_shape[1:], 3)
@@ -115,11 +135,24 @@ class _Reader:
 
     def read(self, i, pixels):
         try:
-            pixels[:] = self.preprocessing.prepare(self.samples[i])
+            pixels[:] = self.preprocessing.prepare(self.image(i))
         except UnreadableSampleError as error:
             if self.failed is None:
                 raise
             self.failed[i] = error.reason
+
+    def image(self, i):
+        if self.expected is None or not self.samples.can_change(i):
+            return self.samples[i]
+        found, image = self.samples.read(i)
+        if found != self.expected[i]:
+            self.changed.add(i)
+        return image
+
+    def tell_changed(self, start, stop):
+        first = min(self.changed.intersection(range(start, stop)), default=None)
+        if first is not None:
+            self.samples.tell_changed(first)
 
     def without_failed(self, batch, start):
         read = [k for k in range(len(batch)) if start + k not in (self.failed or ())]
@@ -144,6 +177,7 @@ def _iter_images(reader, spans, n_threads, pin_memory):
             for future in futures:
                 future.result()
             submit()
+            reader.tell_changed(start, start + len(batch))
             yield reader.without_failed(batch, start)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,14 +1,24 @@
 """Samples of any kind behind one indexable, lazy interface."""
 
+import copy
+import warnings
+from contextlib import contextmanager
+
 import numpy as np
 from PIL import Image
 
-from sktransfer.inputs._arrays import check_image_shape
+from sktransfer.inputs._arrays import check_image_shape, is_mapped
 from sktransfer.inputs._containers import collect
-from sktransfer.inputs._datasets import DatasetItems
-from sktransfer.inputs._decode import open_image
+from sktransfer.inputs._datasets import DatasetItems, stack_labels
+from sktransfer.inputs._decode import decode
+from sktransfer.inputs._digest import content_of, digest_image, file_content
 from sktransfer.inputs._unreadable import Unreadable, UnreadableSampleError, explain
-from sktransfer.inputs._value_range import resolve_value_range
+from sktransfer.inputs._value_range import (
+    check_value_range,
+    range_of_dtype,
+    resolve_value_range,
+)
+from sktransfer.inputs._values import Values
 from sktransfer.inputs._vector import VectorSamples
 
 
@@ -32,9 +42,10 @@ def as_samples(
         Shape of one array sample, in px: (h, w), (h, w, c) or (c, h, w). Flat
         rows need it. Where both ends can be the channels, the last one is.
     value_range : "auto", None or tuple of float (low, high), default="auto"
-        The values in arrays that stand for black and for full intensity. "auto"
-        and None decide over all of X: by the dtype for uint8, uint16 and bool,
-        else by the values. bool is black and white whatever the range.
+        The values that stand for black and for full intensity in arrays, and in files
+        and PIL images of one channel with more than 8 bits. "auto" and None decide over
+        all of X: by the dtype for uint8, uint16 and bool, else by the values. bool is
+        black and white whatever the range.
     on_error : {"raise", "warn"}, default="raise"
         What becomes of image samples that cannot be read: "raise" raises for those
         that can be told without reading them; with "warn" all of them raise when they
@@ -59,14 +70,14 @@ def as_samples(
     if preprocessing.kind == "vector":
         return VectorSamples(X, preprocessing.n_features)
     image_shape = check_image_shape(image_shape)
-    items, indices, labels = collect(X, image_shape, on_error)
-    value_range = resolve_value_range(items, value_range, indices, on_error)
+    raw = collect(X, image_shape, on_error)
+    values = Values(raw.items, raw.indices, on_error)
+    is_given = check_value_range(value_range) is not None
     return Samples(
-        items,
-        indices,
+        raw,
         image_shape=image_shape,
-        value_range=value_range,
-        read_labels=labels,
+        value_range=resolve_value_range(values, value_range),
+        decided_by=None if is_given else values.dtypes,
     )
 
 
@@ -78,43 +89,35 @@ class Samples:
 
     Parameters
     ----------
-    items : ndarray, list or DatasetItems
+    raw : Raw
         The raw samples.
-    indices : ndarray of int of shape (n_samples,) or None, default=None
-        Which of the items, in order; None for all.
     image_shape : tuple of int or None, default=None
         Shape of an array sample.
     value_range : tuple of float (low, high) or None, default=None
-        The values in arrays that stand for black and full intensity.
-    read_labels : callable or None, default=None
-        From an array of indices of items to their labels.
-    rows : ndarray of int of shape (n_samples,) or None, default=None
-        The position of each sample in X, for messages; None for 0, 1, 2, …
+        The values that stand for black and full intensity where samples have values of
+        their own.
+    decided_by : set of numpy.dtype or None, default=None
+        Of the values that the range was decided by; None if it was given.
 
     Attributes
     ----------
     value_range : tuple of float (low, high) or None
-        None where no sample is an array.
+        None where no sample was found to have values of its own.
     digests : list of bytes or None
-        Hashes of the contents, for who has computed them; `take` takes them along.
+        What identifies each sample, for who has computed it; `take` takes them along.
+        `iter_batches` tells where a sample is no longer the one of its digest.
     """
 
-    def __init__(
-        self,
-        items,
-        indices=None,
-        *,
-        image_shape=None,
-        value_range=None,
-        read_labels=None,
-        rows=None,
-    ):
-        self._items = items
-        self._indices = np.arange(len(items)) if indices is None else indices
+    def __init__(self, raw, *, image_shape=None, value_range=None, decided_by=None):
+        self._raw = raw
+        self._items = raw.items
+        n_items = len(raw.items)
+        self._indices = np.arange(n_items) if raw.indices is None else raw.indices
         self._image_shape = image_shape
         self.value_range = value_range
-        self._read_labels = read_labels
-        self._rows = np.arange(len(self._indices)) if rows is None else rows
+        self._decided_by = decided_by
+        self._rows = np.arange(len(self._indices))
+        self._told = []  # shared by all parts: a fit warns once
         self.digests = None
 
     def __len__(self):
@@ -129,26 +132,129 @@ class Samples:
         UnreadableSampleError
             If it cannot be read, with its position in X and its path.
         """
-        index = self._indices[i]
+        return self._decoded(i, self._in_memory(i))
+
+    def read(self, i):
+        """Read sample `i` once, for what identifies it and for its pixels.
+
+        Parameters
+        ----------
+        i : int
+            Position of the sample.
+
+        Returns
+        -------
+        digest : bytes
+            As of `digest`, but of what is read now.
+        image : PIL.Image.Image
+            In mode RGB.
+
+        Raises
+        ------
+        UnreadableSampleError
+            If it cannot be read.
+        """
+        item = self._in_memory(i)
+        image = self._decoded(i, item)
+        return self._identify(item, image), image
+
+    def digest(self, i):
+        """Return what identifies sample `i`.
+
+        Parameters
+        ----------
+        i : int
+            Position of the sample.
+
+        Returns
+        -------
+        bytes
+            A hash of the file or of the encoded image; for arrays, PIL images and
+            datasets, of the 8-bit RGB pixels. What is known already is not read again:
+            files that have not changed, and items of a dataset that were read for their
+            label.
+
+        Raises
+        ------
+        UnreadableSampleError
+            If it cannot be read.
+        """
+        if isinstance(self._items, DatasetItems):
+            return self._first_reading(i)[0]
+        item = self._items[self._indices[i]]
+        if not isinstance(item, str):
+            return self.read(i)[0] if not isinstance(item, bytes) else self._of(item)
         try:
-            item = self._items[index]
-            if isinstance(item, Unreadable):
-                raise item.error(int(self._rows[i]))
-            return open_image(
-                item, image_shape=self._image_shape, value_range=self.value_range
-            )
-        except (MemoryError, UnreadableSampleError):
-            raise
-        except Exception as error:
+            return file_content(item, self._raw.upright).identify(self.value_range)
+        except OSError as error:
             raise self.unreadable(i, error) from error
+
+    def can_change(self, i):
+        """Say whether sample `i` may be another one when it is read again (bool)."""
+        if isinstance(self._items, np.ndarray):
+            return is_mapped(self._items)
+        if isinstance(self._items, DatasetItems):
+            return True
+        item = self._items[self._indices[i]]
+        return isinstance(item, str) or is_mapped(item)
+
+    def tell_changed(self, i):
+        """Warn, once for all parts of X, that sample `i` is not what it was before.
+
+        Parameters
+        ----------
+        i : int
+            Position of the sample.
+
+        Warns
+        -----
+        UserWarning
+        """
+        if self._told:
+            return
+        self._told.append(i)
+        where = self.describe(i)
+        if isinstance(self._items, DatasetItems):
+            text = (
+                f"The dataset gives {where} differently each time, as random "
+                "transforms do. What is computed of such samples is not stored, and "
+                "`random_state` does not fix it. Leave random transforms out of the "
+                "dataset, and pass them as `augment=`."
+            )
+        else:
+            text = (
+                f"{where[0].upper()}{where[1:]} changed while samples were read. What "
+                "is computed of it now is not stored; run again once nothing writes to "
+                "it."
+            )
+        warnings.warn(text, stacklevel=2)
 
     @property
     def labels(self):
-        """Labels that came with a dataset, an ndarray of shape (n_samples,), or None.
+        """Labels that came with X, an ndarray of shape (n_samples,), or None.
 
-        Where the dataset has no ``targets``, all of its items are read.
+        Those of a dataset are those of its items. They are all read, unless it is of a
+        type that is known to hold its labels as a list.
+
+        Raises
+        ------
+        ValueError
+            If the dataset joins others whose labels mean different classes.
+        UnreadableSampleError
+            If an item cannot be read.
         """
-        return None if self._read_labels is None else self._read_labels(self._indices)
+        if self._raw.labels is not None:
+            return self._raw.labels(self._indices)
+        if not isinstance(self._items, DatasetItems):
+            return None
+        self._items.check_labels()
+        labels = []
+        for i in range(len(self)):
+            _, label = self._first_reading(i)
+            if label is None:
+                return None
+            labels.append(label)
+        return stack_labels(labels)
 
     def take(self, indices):
         """Return some of the samples, without reading them.
@@ -164,14 +270,9 @@ class Samples:
             They keep their position in X for `describe`.
         """
         indices = np.arange(len(self))[indices]
-        taken = Samples(
-            self._items,
-            self._indices[indices],
-            image_shape=self._image_shape,
-            value_range=self.value_range,
-            read_labels=self._read_labels,
-            rows=self._rows[indices],
-        )
+        taken = copy.copy(self)
+        taken._indices = self._indices[indices]
+        taken._rows = self._rows[indices]
         if self.digests is not None:
             taken.digests = [self.digests[i] for i in indices]
         return taken
@@ -200,27 +301,65 @@ class Samples:
         """
         return UnreadableSampleError(int(self._rows[i]), self.name(i), explain(error))
 
-    def content(self, i):
-        """Return what identifies sample `i`, for a hash.
-
-        Parameters
-        ----------
-        i : int
-            Position of the sample.
-
-        Returns
-        -------
-        content : str or bytes
-            A str is the path of a file, whose bytes identify the sample. Bytes are
-            either those of the encoded image or, for arrays, PIL images and other
-            datasets, a header with the size and then the 8-bit RGB pixels: the
-            value range, the layout and the mode are applied already.
-        """
+    def encoded(self, i):
+        """Return the path or the bytes that sample `i` is decoded from, else None."""
         item = self._items[self._indices[i]]
-        if isinstance(item, (str, bytes)):
+        return item if isinstance(item, (str, bytes)) else None
+
+    def _in_memory(self, i):
+        """Return the raw sample; of a file, its bytes."""
+        index = self._indices[i]
+        with self._named(i):
+            return self._fetched(self._items[index], i)
+
+    def _fetched(self, item, i):
+        if isinstance(item, Unreadable):
+            raise item.error(int(self._rows[i]))
+        if not isinstance(item, str):
             return item
-        image = self[i]
-        return b"RGB %d x %d:" % image.size + image.tobytes()
+        with open(item, "rb") as file:
+            return file.read()
+
+    def _decoded(self, i, item):
+        with self._named(i):
+            return decode(
+                item,
+                self._range_of,
+                image_shape=self._image_shape,
+                upright=self._raw.upright,
+            )
+
+    @contextmanager
+    def _named(self, i):
+        """Name the sample in whatever goes wrong while it is read."""
+        try:
+            yield
+        except (MemoryError, UnreadableSampleError):
+            raise
+        except Exception as error:
+            raise self.unreadable(i, error) from error
+
+    def _range_of(self, values):
+        """Return the value range of one sample, the same for all."""
+        if self._decided_by is None:
+            return self.value_range
+        return range_of_dtype(values.dtype, self._decided_by, self.value_range)
+
+    def _identify(self, item, image):
+        return self._of(item) if isinstance(item, bytes) else digest_image(image)
+
+    def _of(self, data):
+        return content_of(data, self._raw.upright).identify(self.value_range)
+
+    def _first_reading(self, i):
+        """Return the digest and the label of an item of a dataset, read once."""
+        index, readings = int(self._indices[i]), self._items.first_readings
+        if index not in readings:
+            with self._named(i):
+                item, label = self._items.pair(index)
+                item = self._fetched(item, i)
+            readings[index] = self._identify(item, self._decoded(i, item)), label
+        return readings[index]
 
 
 def _name_of(items, index):

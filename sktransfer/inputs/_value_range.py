@@ -1,14 +1,15 @@
-"""Which values of an array stand for black and for full intensity."""
+"""Which values stand for black and for full intensity."""
 
 import warnings
 from numbers import Real
 
 import numpy as np
 
-from sktransfer.inputs._unreadable import Unreadable
-
 _FEWEST = 100  # values below which the highest says little
-BLOCK = 2**20  # values that the pass over an array looks at in one go
+_ROUNDING = 4  # steps of a float that a few sums and products may be off by
+_NEARLY_WHOLE = 1e-5
+_WHITES = (1, 16, 255, 65535)
+_FINE = 255  # ranges up to this or more may be far too wide
 
 # Dtypes that say themselves how far their values reach.
 DTYPE_RANGES = {
@@ -18,35 +19,28 @@ DTYPE_RANGES = {
 }
 
 
-def resolve_value_range(items, value_range="auto", indices=None, on_error="raise"):
+def resolve_value_range(values, value_range="auto"):
     """Decide which values stand for black and for full intensity.
 
     Parameters
     ----------
-    items : ndarray of shape (n, ...), list or lazy sequence
-        The samples. In a list, only the arrays are looked at. In any other
-        sequence, the first readable item stands for the kind of all: they are read
-        only if it is an array whose dtype leaves the range open, and a given range is
-        left to `to_uint8` to check.
+    values : Values
+        Those of X. Where X is lazy, the first readable item stands for the kind of all:
+        they are read only if it has values whose dtype leaves the range open, and a
+        given range is left to `to_uint8` to check.
     value_range : "auto", None or tuple of float (low, high), default="auto"
         The range, which all values are checked against, or "auto" or None to
         decide: 255 for uint8, 65535 for uint16, 1 for bool. For other dtypes it
-        is the smallest of 1, 16, 255 and 65535 that no value exceeds; above 1
+        is the smallest of 1, 16, 255 and 65535 that no value exceeds; between 1 and 16
         only whole numbers are taken, since others look normalised already.
-    indices : ndarray of int or None, default=None
-        The items to look at, in this order; None for all.
-    on_error : {"raise", "warn"}, default="raise"
-        "warn" passes over items that cannot be read or hold NaN or infinity.
 
     Returns
     -------
     value_range : tuple of float (low, high) or None
-        None where there is no array among `items` and no range was given.
+        None where no item has values of its own and no range was given.
 
     Raises
     ------
-    TypeError
-        If an array is not numeric.
     ValueError
         If `value_range` is no range, or a value is NaN, infinite, out of the
         range or cannot be that of an image.
@@ -55,17 +49,16 @@ def resolve_value_range(items, value_range="auto", indices=None, on_error="raise
     -----
     UserWarning
         If a range up to 16 or more is given, but all values are fractions up to 1; or
-        if an array of whole numbers uses a fifteenth of its dtype's values at most.
+        if no value exceeds a fifteenth of the range that was decided.
     """
     value_range = check_value_range(value_range)
-    dtypes = _dtypes(items, indices, on_error)
     if value_range is None:
-        return _infer(items, indices, dtypes, on_error) if dtypes else None
-    if isinstance(items, (np.ndarray, list)):
-        for row, block in _blocks(items, indices, on_error):
-            _check_within(row, block, value_range, on_error)
-        if any(dtype.kind == "f" for dtype in dtypes):
-            _warn_if_dark(*_extent(items, indices, on_error), value_range)
+        return _infer(values) if values.dtypes else None
+    if not values.is_lazy:
+        for row, block in values.blocks():
+            _check_within(row, block, value_range, values.on_error)
+    if any(dtype.kind == "f" for dtype in values.dtypes):
+        _warn_if_dark(values, value_range)
     return value_range
 
 
@@ -109,8 +102,8 @@ def to_uint8(pixels, value_range):
     Parameters
     ----------
     pixels : ndarray
-        Values within `value_range`, of any shape and numeric dtype. Those of
-        dtype bool are black and white whatever the range.
+        Values within `value_range`, up to the rounding of floats, of any shape and
+        numeric dtype. Those of dtype bool are black and white whatever the range.
     value_range : tuple of float (low, high)
         The values that become 0 and 255.
 
@@ -129,120 +122,150 @@ def to_uint8(pixels, value_range):
     low, high = value_range
     if pixels.dtype == np.uint8 and (low, high) == (0, 255):
         return pixels
-    pixels = _widen(pixels)
-    outside = ~((low <= pixels) & (pixels <= high))  # NaN is outside, too
+    outside = _is_outside(pixels, value_range)
     if not np.isfinite(pixels[outside]).all():
         raise ValueError("Values must be finite. The image holds NaN or infinity.")
     if outside.any():
         raise ValueError(
             f"Values must be within `value_range`={value_range}. "
-            f"Got {pixels[outside][0]:g}."
+            f"Got {_say(pixels[outside][0], value_range)}."
         )
-    scaled = (pixels.astype(np.float64) - low) * 255 / (high - low)
-    return np.rint(scaled).astype(np.uint8)
+    pixels = pixels.astype(np.float64).clip(low, high)
+    return np.rint((pixels - low) * 255 / (high - low)).astype(np.uint8)
 
 
-def _dtypes(items, indices, on_error):
-    if isinstance(items, np.ndarray):
-        dtypes = {items.dtype}
-    else:
-        if not isinstance(items, list):
-            items = [_first_readable(items, indices, on_error)]
-        dtypes = {item.dtype for item in items if isinstance(item, np.ndarray)}
-    for dtype in dtypes:
-        if dtype.kind == "c":
-            raise ValueError(
-                f"Complex data not supported: got dtype {dtype}. Pass `X.real`, or "
-                "`abs(X)`."
-            )
-        if dtype.kind not in "buif":
-            raise TypeError(
-                f"Arrays of images must be real numbers or bool. Got dtype {dtype}."
-            )
-    return {dtype.newbyteorder("=") for dtype in dtypes}
+def _is_outside(values, value_range):
+    """Find the values that are out of a range by more than rounding; NaN is, too."""
+    low, high = value_range
+    slack = _slack(values.dtype) * max(high - low, abs(low), abs(high))
+    if values.dtype == np.float16:  # give the limits room
+        values = values.astype(np.float32)
+    return ~((low - slack <= values) & (values <= high + slack))
 
 
-def _first_readable(items, indices, on_error):
-    for row, index in enumerate(range(len(items)) if indices is None else indices):
-        item = items[index]
-        if not isinstance(item, Unreadable):
-            return item
-        if on_error == "raise":
-            raise item.error(row)
-    return None
+def _say(value, limits):
+    """Write a value, with all its digits where it would read as a limit (str)."""
+    short = f"{value:g}"
+    return f"{value:.17g}" if float(short) in limits else short
 
 
-def _blocks(items, indices, on_error):
-    """Yield (first row, block of rows), small enough for temporary copies."""
-    n = len(items) if indices is None else len(indices)
-    if not isinstance(items, np.ndarray):
-        for row in range(n):
-            item = items[row if indices is None else indices[row]]
-            if isinstance(item, np.ndarray):
-                yield row, _widen(item[None])
-            elif isinstance(item, Unreadable) and on_error == "raise":
-                raise item.error(row)
-        return
-    step = max(1, BLOCK // max(1, items[0].size))
-    for row in range(0, n, step):
-        rows = slice(row, row + step)
-        yield row, _widen(items[rows if indices is None else indices[rows]])
+def _slack(dtype):
+    """Return the share of a range that rounding may bring values out of it."""
+    if dtype.kind != "f":
+        return 0.0
+    # Doubles may have been single floats before.
+    return float(_ROUNDING * max(np.finfo(dtype).eps, np.finfo(np.float32).eps))
 
 
-def _widen(values):
-    """Give half floats room for the limits that they are compared with."""
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+def range_of_dtype(dtype, decided_by, value_range):
+    """Return the range of one sample where a range was decided for all of X.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of the sample.
+    decided_by : set of numpy.dtype
+        Of the samples that were looked at: all, or the first item of a dataset.
+    value_range : tuple of float (low, high) or None
+        What was decided.
+
+    Returns
+    -------
+    value_range : tuple of float (low, high)
+
+    Raises
+    ------
+    ValueError
+        If the sample is of another kind than those that were looked at.
+    """
+    dtype, others = dtype.newbyteorder("="), decided_by - {np.dtype(bool)}
+    own = DTYPE_RANGES.get(dtype)
+    if dtype.kind == "b" or (own and not others):
+        return own
+    if not others:
+        raise ValueError(
+            "`value_range` cannot be decided where the first item of a dataset is an "
+            f"image of 8 bits and others are not. Got dtype {dtype}; pass "
+            "`value_range=(low, high)`."
+        )
+    if dtype in others or (own is None and others.isdisjoint(DTYPE_RANGES)):
+        return value_range
+    raise _mixed_dtypes({dtype, *others})
 
 
-def _infer(items, indices, dtypes, on_error):
-    dtypes = dtypes - {np.dtype(bool)}
+def _mixed_dtypes(dtypes):
+    return ValueError(
+        "`value_range` cannot be decided for arrays of the dtypes "
+        f"{sorted(map(str, dtypes))} in one X. Convert them to one dtype, or pass "
+        "`value_range=(low, high)`."
+    )
+
+
+def _infer(values):
+    dtypes = values.dtypes - {np.dtype(bool)}
     if not dtypes:
         return (0, 1)
     if len(dtypes) == 1 and not dtypes.isdisjoint(DTYPE_RANGES):
-        value_range = DTYPE_RANGES[dtypes.pop()]
-        _warn_if_unused(items, indices, value_range[1])
+        (dtype,) = dtypes
+        value_range = DTYPE_RANGES[dtype]
+        _warn_if_unused(values, value_range, f"X has dtype {dtype}, whose white is")
         return value_range
     if not dtypes.isdisjoint(DTYPE_RANGES):
-        raise ValueError(
-            "`value_range` cannot be decided for arrays of the dtypes "
-            f"{sorted(map(str, dtypes))} in one X. Convert them to one dtype, or pass "
-            "`value_range=(low, high)`."
-        )
-    return _range_of(*_extent(items, indices, on_error))
+        raise _mixed_dtypes(dtypes)
+    value_range = _range_of(*_extent(values), max(map(_slack, dtypes)))
+    if value_range[1] >= _FINE:
+        _warn_if_unused(values, value_range, "The white of X was taken to be")
+    return value_range
 
 
-def _extent(items, indices, on_error):
+def _extent(values):
     """Return the lowest and the highest value, and whether all are whole."""
     low, high, whole = np.inf, -np.inf, True
-    for row, block in _blocks(items, indices, on_error):
-        if on_error == "warn":
-            block = block[np.isfinite(block.reshape(len(block), -1)).all(axis=1)]
-        if block.dtype == bool or not len(block):
-            continue
-        _check_finite(row, block)
-        low, high = min(low, block.min()), max(high, block.max())
-        if whole and block.dtype.kind == "f":
-            whole = bool((block == np.rint(block)).all())
+    for block in _finite_blocks(values, values.on_error):
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        whole = whole and _is_whole(block)
     return low, high, whole
 
 
-def _range_of(low, high, whole):
-    found = f"Got values from {low:g} to {high:g}"
-    if low < 0 or (high > 1 and not whole):
+def _finite_blocks(values, on_error="warn"):
+    """Yield blocks without the samples that hold NaN or infinity, and without bool."""
+    for row, block in values.blocks():
+        if block.dtype == bool:
+            continue
+        if on_error == "raise":
+            _check_finite(row, block)
+        elif block.dtype.kind == "f":
+            block = block[np.isfinite(block.reshape(len(block), -1)).all(axis=1)]
+        if len(block):
+            yield block
+
+
+def _is_whole(block):
+    if block.dtype.kind != "f":
+        return True
+    return bool((np.abs(block - np.rint(block)) <= _NEARLY_WHOLE).all())
+
+
+def _range_of(low, high, whole, slack):
+    found = f"Got values from {_say(low, (0,))} to {_say(high, _WHITES)}"
+    limits = [limit for limit in _WHITES if high <= limit * (1 + slack)]
+    limit = limits[0] if limits else np.inf
+    is_negative = low < (-slack * limit if limits else 0)
+    if is_negative or (limit == 16 and not whole):
         raise ValueError(
-            "The values of X look normalised already: images must be in [0, 1] or "
-            f"whole numbers from 0 to 255. {found}. Undo the normalisation (the "
-            "backbone's own is applied), or pass `value_range=(low, high)`, the "
-            "values that stand for black and full intensity."
+            "The values of X look normalised already: where `value_range` is 'auto', "
+            "images must not be negative, and be in [0, 1], whole numbers up to 16, or "
+            f"exceed 16. {found}. Undo the normalisation (the backbone's own is "
+            "applied), or pass `value_range=(low, high)`, the values that stand for "
+            "black and full intensity."
         )
-    for limit in (1, 16, 255, 65535):
-        if high <= limit:
-            return (0, limit)
-    raise ValueError(
-        f"The values of X must not exceed 65535. {found}; pass "
-        "`value_range=(low, high)`, the values that stand for black and full "
-        "intensity."
-    )
+    if not limits:
+        raise ValueError(
+            f"The values of X must not exceed 65535. {found}; pass "
+            "`value_range=(low, high)`, the values that stand for black and full "
+            "intensity."
+        )
+    return (0, limit)
 
 
 def _check_finite(row, block):
@@ -260,20 +283,28 @@ def _check_within(row, block, value_range, on_error):
         return
     if on_error == "raise":
         _check_finite(row, block)
-    outside = (block < value_range[0]) | (block > value_range[1])
-    outside &= np.isfinite(block)
+    outside = _is_outside(block, value_range) & np.isfinite(block)
     if not outside.any():
         return
     raise ValueError(
         f"Values must be within `value_range`={value_range}. Got "
-        f"{block[outside][0]:g} in sample {row + _first_row(outside)}; scale all "
-        "images alike, or pass another `value_range`."
+        f"{_say(block[outside][0], value_range)} in sample "
+        f"{row + _first_row(outside)}; scale all images alike, or pass another "
+        "`value_range`."
     )
 
 
-def _warn_if_dark(low, high, whole, value_range):
+def _warn_if_dark(values, value_range):
     """Tell images in [0, 1] from images in `value_range`: they would be black."""
-    if value_range[0] != 0 or value_range[1] < 16 or whole or high > 1:
+    if value_range[0] != 0 or value_range[1] < 16:
+        return
+    low, high, whole = np.inf, -np.inf, True
+    for block in _finite_blocks(values):
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        if high > 1:
+            return
+        whole = whole and _is_whole(block)
+    if whole:
         return
     warnings.warn(
         f"`value_range` is {value_range}, but the values of X lie between {low:g} and "
@@ -283,21 +314,22 @@ def _warn_if_dark(low, high, whole, value_range):
     )
 
 
-def _warn_if_unused(items, indices, white):
-    """Tell images that use a sixteenth of the values of their dtype, or less."""
-    if not isinstance(items, np.ndarray) or items.size < _FEWEST:
-        return
-    lowest, highest = white, 0
-    for _, block in _blocks(items, indices, "raise"):
-        lowest, highest = min(lowest, block.min()), max(highest, int(block.max()))
+def _warn_if_unused(values, value_range, what):
+    """Tell images that use a fifteenth of a range, or less."""
+    _, white = value_range
+    lowest, highest, n_values = white, 0, 0
+    for block in _finite_blocks(values):
+        lowest = min(lowest, float(block.min()))
+        highest = max(highest, float(block.max()))
+        n_values += block.size
         if highest > white / 15:  # 12 bits of 16, and 16 of 255, are less
             return
-    if highest > lowest:
+    if highest > lowest and n_values >= _FEWEST:
         warnings.warn(
-            f"X has dtype {items.dtype}, whose white is {white}, and no value above "
-            f"{highest}: all images will be nearly black. Pass "
-            f"`value_range=(0, {highest})`, or the values of black and white.",
-            stacklevel=4,
+            f"{what} {white}, and no value above {highest:g}: all images will be "
+            f"nearly black. Pass `value_range=(0, {highest:g})`, or the values of "
+            "black and white.",
+            stacklevel=5,
         )
 
 

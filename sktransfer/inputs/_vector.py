@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sktransfer.inputs._arrays import to_numpy
+from sktransfer.utils import digest
 
 
 @dataclass(frozen=True)
@@ -185,17 +186,10 @@ class VectorSamples:
         """Return the words for sample `i` in messages, as "sample 3"."""
         return f"sample {self._indices[i]}"
 
-    def content(self, i):
-        """Return what identifies sample `i`, for a hash.
+    def read(self, i):
+        """Return what identifies row `i` (bytes), and the row."""
+        return self.digest(i), self[i]
 
-        Parameters
-        ----------
-        i : int
-            Position of the sample.
-
-        Returns
-        -------
-        content : bytes
-            A header and the values in float32.
-        """
-        return b"vector:" + self[i].tobytes()
+    def digest(self, i):
+        """Return what identifies row `i`: a hash of its values in float32 (bytes)."""
+        return digest(b"vector:" + self[i].tobytes())

@@ -8,6 +8,7 @@ from sktransfer.utils._config import (
     settings_to_send,
 )
 from sktransfer.utils._describe import Description, describe
+from sktransfer.utils._digest import DIGEST_SIZE, digest
 from sktransfer.utils._files import content_stamp
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
@@ -40,6 +41,7 @@ from sktransfer.utils._validation import (
 from sktransfer.utils._warnings import TransferWarning
 
 __all__ = [
+    "DIGEST_SIZE",
     "Description",
     "HasMethods",
     "Hidden",
@@ -64,6 +66,7 @@ __all__ = [
     "config_context",
     "content_stamp",
     "describe",
+    "digest",
     "get_config",
     "import_optional",
     "near_matches",

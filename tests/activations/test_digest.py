@@ -1,58 +1,19 @@
-import os
-import time
-
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import Dataset
 
-from sktransfer.activations import _digest
-from sktransfer.activations._digest import digest, digest_samples, file_digest
-from sktransfer.inputs import ImagePreprocessing, UnreadableSampleError, as_samples
+from sktransfer.activations import digest_samples
+from sktransfer.inputs import (
+    ImagePreprocessing,
+    UnreadableSampleError,
+    as_samples,
+)
+from sktransfer.inputs._digest import file_digest
 
 PREPROCESSING = ImagePreprocessing(
     size=(8, 8), resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
 )
-
-
-def test_digest_counts_where_parts_end():
-    assert digest("ab", "c") != digest("a", "bc")
-    assert digest("ab", b"c") == digest(b"ab", "c")
-    assert len(digest("x")) == 16
-
-
-def test_file_digest_is_that_of_the_bytes_wherever_they_lie(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).write_bytes(b"same")
-    (tmp_path / "c").write_bytes(b"other")
-    a, b, c = (file_digest(str(tmp_path / name)) for name in "abc")
-    assert a == b != c
-
-
-def test_file_digest_reads_a_file_once(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    path.write_bytes(b"one")
-    first = file_digest(str(path))
-    monkeypatch.setattr(_digest.hashlib, "file_digest", None)
-    assert file_digest(str(path)) == first
-
-
-def test_file_digest_notices_a_file_overwritten_in_place(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(b"one")
-    first = file_digest(str(path))
-    path.write_bytes(b"two")  # same size, another time
-    assert file_digest(str(path)) != first
-
-
-def test_file_digest_notices_the_same_size_and_modification_time(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(b"one")
-    times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
-    first = file_digest(str(path))
-    time.sleep(0.02)
-    path.write_bytes(b"two")
-    os.utime(path, ns=times)
-    assert file_digest(str(path)) != first
 
 
 def test_digest_samples_goes_by_content_not_by_container(tmp_path):
@@ -91,3 +52,22 @@ def test_digest_samples_that_cannot_be_read(tmp_path):
     failed = {}
     assert digest_samples(samples, failed) == [file_digest(str(good)), None]
     assert [*failed] == [1] and "No such file" in failed[1]
+
+
+class Reads(Dataset):
+    n_reads = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        return Image.new("RGB", (4, 3), (i, 0, 0)), i
+
+
+def test_digest_samples_reads_items_once_for_label_and_digest():
+    dataset = Reads()
+    samples = as_samples(dataset, PREPROCESSING)
+    assert samples.labels.tolist() == [0, 1, 2]
+    assert len({*digest_samples(samples)}) == 3
+    assert dataset.n_reads == 1 + 3  # the first tells the kind of all

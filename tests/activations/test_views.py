@@ -180,3 +180,21 @@ def test_what_cannot_be_described_is_never_taken_for_another():
     assert name_of(augment) == name_of(augment) != name_of(make())
     listed = v2.Compose([FLIP, augment])
     assert name_of(listed) == name_of(listed) != name_of(v2.Compose([FLIP, augment]))
+
+
+def test_views_that_their_seed_does_not_fix(
+    backbone, samples, store, runtime, passes, monkeypatch
+):
+    rng = np.random.default_rng(0)
+
+    class Noise(v2.Transform):
+        def forward(self, image):
+            return image.rotate(int(rng.integers(1, 90)))
+
+    monkeypatch.setattr("sktransfer.activations._views.name_of", lambda augment: "name")
+    text = "^`augment` gives another view when it is called again with the same seed: "
+    for n_computed in (20, 40):  # what the first fit stored is not that of the second
+        with pytest.warns(UserWarning, match=text):
+            fixed(backbone, samples, store, runtime, n_views=1, augment=Noise())
+        read = [n for (_, start, _), n in passes.items() if start == "input"]
+        assert sum(read) == n_computed

@@ -144,6 +144,41 @@ def test_take_takes_the_digests_along():
     assert views.take([2, 0]).digests == ["c", "a"]
 
 
+def test_view_of_another_sample_has_another_digest(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4), "red").save(path)
+    samples = as_samples([path], PREPROCESSING)
+    drawn_for = [samples.digest(0)]
+    views = AugmentedSamples(samples, lambda i: i, [0], [b"view"], drawn_for).take([0])
+    assert views.can_change(0) and views.read(0)[0] == b"view"
+    Image.new("RGB", (4, 4), "blue").save(path)
+    found, view = views.read(0)
+    assert found != b"view" and view.getpixel((0, 0)) == (0, 0, 255)
+    with pytest.warns(UserWarning, match="changed while samples were read"):
+        views.tell_changed(0)
+
+
+@pytest.mark.parametrize("kind", ["image", "array", "tensor"])
+def test_augmentation_that_draws_on_its_image(kind):
+    image = Image.new("RGB", (24, 24), "red")
+    whole = {"image": image, "array": np.array(image)}
+    whole["tensor"] = torch.from_numpy(np.array(image))
+
+    def blacken(view):
+        view.paste("black", (0, 0, 24, 24))
+        return view
+
+    views = views_of(blacken, images=[whole[kind]])
+    assert views[0].getpixel((0, 0)) == (0, 0, 0)
+    assert np.asarray(whole[kind])[0, 0].tolist() == [255, 0, 0]
+
+
+def test_views_repeat_if_torch_draws_alone():
+    rng = np.random.default_rng(0)
+    assert views_of(preset_augmentation("strong", PREPROCESSING)).repeats()
+    assert not views_of(lambda i: i.rotate(int(rng.integers(1, 90)))).repeats()
+
+
 def test_views_name_their_sample():
     assert views_of(lambda image: image).take([4]).describe(0) == "sample 4"
 

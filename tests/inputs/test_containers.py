@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from scipy import sparse
 from sklearn.datasets import load_sample_images
+from torch.utils.data import DataLoader, TensorDataset
 
 from sktransfer.inputs import ImagePreprocessing, UnreadableSampleError, as_samples
 
@@ -53,7 +54,7 @@ def test_paths(make, paths):
     assert len(samples) == 3
     assert colours(samples) == list(COLOURS.values())
     assert samples.labels is None and samples.value_range is None
-    assert samples.content(1) == paths[1]
+    assert samples.encoded(1) == paths[1]
     assert samples.describe(1) == f"sample 1 ({paths[1]!r})"
 
 
@@ -148,6 +149,32 @@ def test_sample_of_wrong_type(paths):
         TypeError, match=r"A sample must be .*Got 3 \(int\) as sample 1"
     ):
         samples_of([paths[0], 3])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [["a.png"], ("a.png",), [b"png"], [Image.new("L", (2, 2))], np.array(["a.png"])],
+)
+def test_list_of_lists_of_images(row):
+    name = type(row[0]).__name__
+    message = f"Got 1 of type {name} in a list as sample 0; pass one flat list, as by"
+    with pytest.raises(TypeError, match=message):
+        samples_of([row] * 2)
+
+
+def test_open_files(paths):
+    with open(paths[0], "rb") as file:
+        for opened in (file, io.BytesIO(file.read())):
+            name = type(opened).__name__
+            message = rf"Got an open file \({name}\) as sample 1; pass its path, or its"
+            with pytest.raises(TypeError, match=message):
+                samples_of([paths[0], opened])
+
+
+def test_data_loader():
+    loader = DataLoader(TensorDataset(torch.zeros(2, 3, 4, 4)))
+    with pytest.raises(TypeError, match="Got a DataLoader; pass its dataset, `X.datas"):
+        samples_of(loader)
 
 
 @pytest.mark.parametrize("image", ["a.png", np.zeros((2, 2)), Image.new("L", (2, 2))])

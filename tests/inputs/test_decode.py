@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
 
 from sktransfer.inputs import open_image
@@ -63,10 +63,53 @@ def test_open_image_lab():
     assert min(red, green, blue) >= 253
 
 
-@pytest.mark.parametrize(("mode", "value"), [("I", -3), ("I", 70000), ("F", -0.5)])
-def test_open_image_deep_out_of_range(mode, value):
-    with pytest.raises(ValueError, match=f"Values must be within .*Got {value}"):
-        open_image(Image.new(mode, (2, 2), value))
+@pytest.mark.parametrize(
+    ("mode", "value", "message"),
+    [
+        ("I", -3, "must not be negative,.*Got values from -3 to -3.*pass `value_ra"),
+        ("I", 70000, "must not exceed 65535.*Got values from 70000"),
+        ("F", -0.5, "look normalised already.*Got values from -0.5"),
+    ],
+)
+def test_open_image_deep_as_an_array(mode, value, message):
+    image = Image.new(mode, (2, 2), value)
+    for source in (image, encoded(image, "TIFF"), np.asarray(image)):
+        with pytest.raises(ValueError, match=message):
+            open_image(source)
+        given = (value - 1, value + 1)
+        assert colour(open_image(source, value_range=given)) == (128, 128, 128)
+        with pytest.raises(ValueError, match=f"Values must be within .*Got {value}"):
+            open_image(source, value_range=(0.5, 0.6))
+
+
+def test_open_image_transparent_values_lie_outside_the_range():
+    values = np.array([[9, 9000, 4095]], np.uint16)
+    content = encoded(Image.fromarray(values), "PNG", transparency=9000)
+    image = open_image(content, value_range=(0, 4095))
+    assert [image.getpixel((x, 0))[0] for x in range(3)] == [1, 255, 255]
+    content = encoded(Image.new("I;16", (2, 2), 9000), "PNG", transparency=9000)
+    assert colour(open_image(content, value_range=(0, 1))) == (255, 255, 255)
+
+
+def test_open_image_deep_file_is_turned_upright():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    content = encoded(Image.fromarray(values), "TIFF", exif=exif)
+    expected = np.asarray(open_image(np.rot90(values, -1)))
+    np.testing.assert_array_equal(np.asarray(open_image(content)), expected)
+
+
+def test_open_image_made_of_a_file_is_taken_as_it_looks():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lying = random_image(5, 3)
+    with Image.open(io.BytesIO(encoded(lying, "PNG", exif=exif))) as photo:
+        upright = photo.transpose(Image.Transpose.ROTATE_270)
+        for source in (photo, upright, ImageOps.exif_transpose(photo)):
+            np.testing.assert_array_equal(open_image(source), np.asarray(upright))
+        for source in (photo.copy(), photo.convert("RGB")):
+            np.testing.assert_array_equal(open_image(source), np.asarray(lying))
 
 
 def test_open_image_no_pixels():

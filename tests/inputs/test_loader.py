@@ -6,7 +6,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
+from torch.utils.data import Dataset
 
 from sktransfer.inputs import (
     ImagePreprocessing,
@@ -217,3 +219,64 @@ def test_pinned_batches_hold_the_same(monkeypatch):
     pinned = list(iter_batches(digits(5), PREPROCESSING, 2, pin_memory=True))
     assert asked == [True] * 3
     assert all(torch.equal(a, b) for a, b in zip(plain, pinned, strict=True))
+
+
+class Fickle(Dataset):
+    """A dataset whose odd items are another image whenever they are read."""
+
+    n_reads = 0
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        return Image.new("RGB", (9, 9), (self.n_reads if i % 2 else 0, 0, 0))
+
+
+TOLD = (
+    "^The dataset gives sample 1 differently each time, .* is not stored, and "
+    "`random_state` does not fix it. .* pass them as `augment=`.$"
+)
+
+
+def test_samples_that_are_not_what_was_expected_are_told_once():
+    samples, changed = as_samples(Fickle(), PREPROCESSING), set()
+    expected = [samples.digest(i) for i in range(6)]
+    batches = iter_batches(
+        samples, PREPROCESSING, 2, expected=expected, changed=changed, n_threads=1
+    )
+    with pytest.warns(UserWarning, match=TOLD):
+        next(batches)
+    assert changed >= {1}
+    assert len(list(batches)) == 2 and changed == {1, 3, 5}
+    list(iter_batches(samples.take([3]), PREPROCESSING, 2, expected=expected[3:]))
+
+
+def test_digests_are_what_is_expected():
+    samples = as_samples(Fickle(), PREPROCESSING)
+    list(iter_batches(samples, PREPROCESSING, 2))  # nothing is known yet
+    samples.digests = [samples.digest(i) for i in range(6)]
+    with pytest.warns(UserWarning, match=TOLD):
+        list(iter_batches(samples, PREPROCESSING, 8))
+
+
+def test_file_that_changes_between_its_hash_and_its_reading(tmp_path):
+    path, changed = tmp_path / "a.png", set()
+    Image.new("RGB", (9, 9), "red").save(path)
+    samples = as_samples([path], PREPROCESSING)
+    expected = [samples.digest(0)]
+    Image.new("RGB", (9, 9), "blue").save(path)
+    with pytest.warns(UserWarning, match="^Sample 0 .*a.png'.* changed while samples"):
+        (batch,) = iter_batches(
+            samples, PREPROCESSING, 1, expected=expected, changed=changed
+        )
+    assert changed == {0} and batch[0, 0, 0].tolist() == [0, 0, 255]
+
+
+def test_what_cannot_change_is_not_hashed_again(monkeypatch):
+    samples, changed = digits(5), set()
+    monkeypatch.setattr(type(samples), "read", None)
+    expected = [b"other"] * 5
+    list(iter_batches(samples, PREPROCESSING, 2, expected=expected, changed=changed))
+    assert changed == set()

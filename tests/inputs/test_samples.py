@@ -1,6 +1,7 @@
 """One lazy interface for samples of any kind."""
 
 import io
+import re
 import threading
 import warnings
 
@@ -11,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from sktransfer.inputs import ImagePreprocessing, Samples, as_samples
+from sktransfer.inputs._digest import content_of, file_digest
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
@@ -75,30 +77,73 @@ def test_index_out_of_range(paths):
         samples_of(paths)[3]
 
 
-def test_content_of_encoded_is_its_bytes():
+def test_digest_of_encoded_is_that_of_its_bytes(tmp_path):
     content = png(Image.new("RGB", (2, 2), "red"))
-    for same in (content, bytearray(content), memoryview(content)):
-        assert samples_of([same]).content(0) == content
+    path = tmp_path / "red.png"
+    path.write_bytes(content)
+    for same in (content, bytearray(content), memoryview(content), path):
+        samples = samples_of([same])
+        assert samples.digest(0) == samples.read(0)[0] == file_digest(path)
 
 
-def test_content_tells_pixels_shape_and_range():
+def test_digest_tells_pixels_shape_and_range():
     X = np.arange(16.0).reshape(1, 2, 8)
-    contents = {
-        samples_of(X).content(0),
-        samples_of(X, value_range=(0, 255)).content(0),
-        samples_of(X.reshape(1, 4, 4)).content(0),
-        samples_of(X[:, ::-1]).content(0),
+    digests = {
+        samples_of(X).digest(0),
+        samples_of(X, value_range=(0, 255)).digest(0),
+        samples_of(X.reshape(1, 4, 4)).digest(0),
+        samples_of(X[:, ::-1]).digest(0),
     }
-    assert len(contents) == 4
+    assert len(digests) == 4
 
 
-def test_content_same_for_equal_images():
+def test_digest_is_the_same_for_equal_images():
     photo = load_sample_images().images[0]
-    contents = {
-        samples_of(X).content(0)
+    digests = {
+        samples_of(X).digest(0)
         for X in (photo[None], [Image.fromarray(photo)], photo[None] / 255)
     }
-    assert len(contents) == 1
+    assert len(digests) == 1
+
+
+def test_digest_of_a_deep_file_tells_the_range():
+    content = png(Image.new("I;16", (2, 2), 300))
+    ranges = [(0, 500), (0.0, 500.0), (0, 4095), "auto"]
+    digests = [samples_of([content], value_range=r).digest(0) for r in ranges]
+    assert digests[0] == digests[1] and len({*digests}) == 3
+    shallow = png(Image.new("L", (2, 2), 30))
+    assert len({samples_of([shallow], value_range=r).digest(0) for r in ranges}) == 1
+
+
+def test_read_gives_what_is_there_now(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (2, 2), "red").save(path)
+    samples = samples_of([path])
+    before = samples.digest(0)
+    Image.new("RGB", (2, 2), "blue").save(path)
+    found, image = samples.read(0)
+    assert found == digest_of(path) != before
+    assert image.getpixel((0, 0)) == COLOURS["blue"]
+
+
+def digest_of(path):
+    return content_of(path.read_bytes()).digest
+
+
+def test_what_can_change(tmp_path, paths):
+    mapped = np.memmap(tmp_path / "a", np.uint8, "w+", shape=(2, 4, 4))
+    assert samples_of(paths).can_change(1)
+    assert samples_of(mapped).can_change(0) and samples_of([*mapped]).can_change(0)
+    assert not samples_of(np.array(mapped)).can_change(0)
+    assert not samples_of([png(Image.new("RGB", (2, 2)))]).can_change(0)
+
+
+def test_changed_samples_are_told_once(paths):
+    samples = samples_of(paths)
+    message = rf"^Sample 1 \('{re.escape(paths[1])}'\) changed while samples were read"
+    with pytest.warns(UserWarning, match=message):
+        samples.tell_changed(1)
+    samples.take([0]).tell_changed(0)
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "empty"])
@@ -120,7 +165,7 @@ def test_memory_error_is_not_wrapped(monkeypatch, paths):
     def fail(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr("sktransfer.inputs._samples.open_image", fail)
+    monkeypatch.setattr("sktransfer.inputs._samples.decode", fail)
     with pytest.raises(MemoryError):
         samples_of(paths)[0]
 

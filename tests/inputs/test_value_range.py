@@ -1,11 +1,16 @@
 """Values that stand for black and for full intensity."""
 
+import io
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
+from torch.utils.data import Dataset
 
-from sktransfer.inputs import ImagePreprocessing, as_samples
+from sktransfer.inputs import ImagePreprocessing, UnreadableSampleError, as_samples
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
@@ -114,7 +119,7 @@ def test_value_not_finite_names_first_row(bad, value_range):
 
 
 def test_value_not_finite_in_later_block(monkeypatch):
-    monkeypatch.setattr("sktransfer.inputs._value_range.BLOCK", 8)
+    monkeypatch.setattr("sktransfer.inputs._values.BLOCK", 8)
     X = np.zeros((9, 2, 2))
     X[7] = np.nan
     with pytest.raises(ValueError, match="Got one in sample 7;"):
@@ -204,3 +209,119 @@ def test_black_images_and_masks_do_not_warn():
     samples_of(np.ones((2, 9, 9), bool))
     samples_of(np.full((2, 9, 9), 16, np.uint8), value_range=(0, 255))
     samples_of(np.full((2, 2, 2), 16, np.uint8))  # too few to say
+
+
+class Items(Dataset):
+    """A dataset of given images, that counts its reads."""
+
+    def __init__(self, items):
+        self.items, self.n_reads = items, 0
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        return self.items[i]
+
+
+def test_dark_images_warn_in_every_container():
+    X = np.zeros((3, 8, 8), np.uint16)
+    X[:, 2:4] = 4095
+    pictures = [Image.fromarray(x) for x in X]
+    for same in (list(X), pictures, [*map(png, pictures)], Items(pictures)):
+        with pytest.warns(UserWarning, match="uint16, whose white is 65535, and no va"):
+            assert samples_of(same).value_range == (0, 65535)
+    dataset = Items([np.full((9, 9), 5000, np.uint16)] * 3)
+    samples_of(dataset)
+    assert dataset.n_reads == 2  # the first item says that nothing is dark
+
+
+def png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("highest", "value_range"),
+    [(17.5, (0, 255)), (254.5, (0, 255)), (255.5, (0, 65535)), (9000, (0, 65535))],
+)
+def test_fractions_above_16_are_no_normalised_images(highest, value_range):
+    X = np.linspace(0, highest, 4 * 49, dtype=np.float32).reshape(4, 7, 7)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        samples = samples_of([Image.fromarray(x) for x in X])
+    assert samples.value_range == value_range
+    is_dark = highest == 255.5
+    assert len(caught) == is_dark
+    if is_dark:
+        text = "The white of X was taken to be 65535, and no value above 255.5: all "
+        assert str(caught[0].message).startswith(text)
+
+
+def test_deep_images_share_one_range_with_arrays():
+    values = np.array([0, 8, 300], np.int32)
+    X = [Image.new("I", (2, 2), int(v)) for v in values]
+    X[1] = np.full((2, 2), 8, np.int32)
+    samples = samples_of(X)
+    assert samples.value_range == (0, 65535)
+    assert samples_of(X[:2]).value_range == (0, 16)
+    assert colours(samples_of(X, value_range=(0, 300)))[1:] == [(7, 7, 7), (255,) * 3]
+    with pytest.raises(ValueError, match=r"=\(0, 16\). Got 300 in sample 2"):
+        samples_of(X, value_range=(0, 16))
+
+
+def test_pictures_of_8_bits_stay_what_they_are_beside_deep_ones():
+    X = [Image.new("L", (2, 2), 51), Image.new("I;16", (2, 2), 51)]
+    assert colours(samples_of(X, value_range=(0, 255))) == [(51,) * 3] * 2
+    assert colours(samples_of(X, value_range=(0, 51))) == [(51,) * 3, (255,) * 3]
+
+
+def test_items_of_a_dataset_of_another_kind_than_the_first():
+    gray, deep = Image.new("L", (2, 2)), Image.new("F", (2, 2), 0.5)
+    for items, message in [
+        ([gray, deep], "sample 1.* first item .* 8 bits.* Got dtype float32; pass"),
+        ([np.zeros((2, 2), np.uint8), deep], r"sample 1.*\['float32', 'uint8'\]"),
+    ]:
+        samples = samples_of(Items(items))
+        with pytest.raises(UnreadableSampleError, match=message):
+            samples[1]
+        assert colours(samples_of(Items(items), value_range=(0, 1)))[1] == (128,) * 3
+    wide = Items([gray, Image.new("I;16", (2, 2), 257)])
+    assert colours(samples_of(wide))[1] == (1, 1, 1)  # its dtype says the range
+
+
+def test_fractions_in_a_wide_range_warn_in_a_dataset():
+    X = np.linspace(0, 1, 12).reshape(3, 2, 2)
+    with pytest.warns(UserWarning, match="between 0 and 1: all images will be nearly"):
+        samples_of(Items(list(X)), value_range=(0, 255))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("value_range", [(0, 1), (-1, 1), (0, 255), (-1000, 3000)])
+def test_rounding_at_both_ends_of_a_range(dtype, value_range):
+    low, high = np.array(value_range, dtype)
+    slack = np.finfo(dtype).eps * max(abs(low), high)
+    X = np.array([low - slack, high + slack]).reshape(2, 1, 1).astype(dtype)
+    for same in (X, X.astype(np.float64)) if dtype == np.float32 else (X,):
+        samples = samples_of(same, value_range=value_range)
+        assert colours(samples) == [(0, 0, 0), (255, 255, 255)]
+    if value_range[0] == 0:
+        assert samples_of(X).value_range == value_range
+    with pytest.raises(ValueError, match="Values must be within"):
+        samples_of(X + (high - low) / 9, value_range=value_range)
+
+
+def test_rounding_of_whole_numbers():
+    X = load_digits().images * (1 + 4e-16)
+    assert samples_of(X).value_range == (0, 16)
+
+
+def test_values_just_outside_are_written_with_all_digits():
+    X = np.full((1, 2, 2), 1.000001)
+    X[0, 0] = 0.5
+    with pytest.raises(ValueError, match=r"Got 1\.00000099\d+ in sample 0"):
+        samples_of(X, value_range=(0, 1))
+    with pytest.raises(ValueError, match=r"from 0.5 to 1\.00000099\d+\. Undo"):
+        samples_of(X)

@@ -58,9 +58,9 @@ def test_samples_take_takes_the_digests_along():
     assert samples.take([2, 0]).take([1]).digests == [b"0"]
 
 
-def test_samples_content_tells_rows():
+def test_digest_tells_rows():
     samples = as_samples([[1, 2], [1, 2], [2, 1]], VectorPreprocessing(2))
-    assert samples.content(0) == samples.content(1) != samples.content(2)
+    assert samples.digest(0) == samples.digest(1) != samples.digest(2)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 5), (3, 2, 1)])

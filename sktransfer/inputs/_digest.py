@@ -1,0 +1,148 @@
+"""What identifies a sample: sixteen bytes of its file, or of its pixels."""
+
+import hashlib
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+from sktransfer.inputs._deep import is_deep, is_deep_by_head
+from sktransfer.utils import DIGEST_SIZE, digest
+
+__all__ = [
+    "Content",
+    "content_of",
+    "digest_image",
+    "file_content",
+    "file_digest",
+]
+
+# Some file systems count seconds, or even two of them: a file that is younger may be
+# written again without another stamp.
+_SETTLED_NS = 2 * 10**9
+# Without any of these, a JPEG, PNG, GIF, BMP or WebP file does not say how to turn it.
+_TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
+_lock = threading.Lock()
+# (Real path, whether it is turned upright): (stamp, content).
+_files: dict[tuple[str, bool], tuple[tuple, "Content"]] = {}
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the bytes of an encoded image say.
+
+    Attributes
+    ----------
+    digest : bytes
+        Of the bytes.
+    is_deep : bool
+        Whether the image has one channel of more than 8 bits, so that a value range
+        decides what it looks like.
+    is_lying : bool
+        Whether the bytes may hold an orientation, and it is not applied.
+    """
+
+    digest: bytes
+    is_deep: bool
+    is_lying: bool
+
+    def identify(self, value_range):
+        """Return the digest of the image that is made of the bytes.
+
+        Parameters
+        ----------
+        value_range : tuple of float (low, high) or None
+            It counts for deep images alone.
+
+        Returns
+        -------
+        bytes
+            The digest of the bytes where nothing else decides the pixels.
+        """
+        others = []
+        if self.is_deep:
+            limits = value_range and tuple(map(float, value_range))
+            others.append(f"value_range={limits}")
+        if self.is_lying:
+            others.append("as it lies")
+        return digest(self.digest, *others) if others else self.digest
+
+
+def digest_image(image):
+    """Hash the pixels of an RGB image, and its size (bytes)."""
+    return digest(b"RGB %d x %d:" % image.size + image.tobytes())
+
+
+def content_of(data, upright=True):
+    """Return what some encoded bytes say.
+
+    Parameters
+    ----------
+    data : bytes
+    upright : bool, default=True
+        Whether the orientation is applied.
+
+    Returns
+    -------
+    Content
+    """
+    found = hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
+    return Content(found, is_deep(data), not upright and _may_be_turned(data))
+
+
+def _may_be_turned(data):
+    return is_deep_by_head(data) is None or any(tag in data for tag in _TAGS)
+
+
+def file_content(path, upright=True):
+    """Return what the bytes of a file say, read again only if the file has changed.
+
+    Parameters
+    ----------
+    path : str
+    upright : bool, default=True
+        Whether the orientation is applied.
+
+    Returns
+    -------
+    Content
+        It is remembered as long as the file keeps its size, times, inode and device,
+        if it was at least two seconds old and did not change while it was read.
+    """
+    path = os.path.realpath(path)
+    stamp = _stamp(path)
+    with _lock:
+        known = _files.get((path, upright))
+    if known is not None and known[0] == stamp:
+        return known[1]
+    with open(path, "rb") as file:
+        content = content_of(file.read(), upright)
+    if _is_settled(stamp) and _stamp(path) == stamp:
+        with _lock:
+            _files[path, upright] = (stamp, content)
+    return content
+
+
+def file_digest(path):
+    """Hash the bytes of a file; see `file_content`.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    bytes
+        16 of them.
+    """
+    return file_content(path).digest
+
+
+def _stamp(path):
+    status = os.stat(path)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (status.st_size, *times, status.st_ino, status.st_dev)
+
+
+def _is_settled(stamp):
+    return time.time_ns() - max(stamp[1:3]) >= _SETTLED_NS
