@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
+from torch.utils.data import Dataset
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor, config_context
 from sktransfer.activations import forward_passes, process_store
@@ -168,3 +169,32 @@ def test_the_dtype_of_activations_is_part_of_the_key(first):
 def test_depths_from_deep_to_shallow_are_computed_once(paths):
     GridSearchCV(classifier(), {"freeze": [8, 6, 4]}, cv=2, refit=False).fit(paths, Y)
     assert from_input() == len(paths)
+
+
+class Flipping(Dataset):
+    """Gives each image as it is and mirrored, in turn."""
+
+    n_reads = 0
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        mirrored = (self.n_reads // 6) % 2
+        image = COLOURS[i % 3]
+        return Image.fromarray(image[:, ::-1].copy() if mirrored else image)
+
+
+COLOURS = np.random.RandomState(0).randint(0, 256, (3, 24, 24, 3), dtype=np.uint8)
+
+
+def test_views_of_a_random_dataset_do_not_reach_the_store():
+    """Items 3 to 5 are those of 0 to 2 again: each is read and encoded by itself."""
+    extractor = PretrainedFeatureExtractor(image_size=32).fit(COLOURS)
+    with pytest.warns(UserWarning, match="gives sample .* differently .*`augment=`"):
+        features = extractor.transform(Flipping())
+    assert np.isfinite(features).all()
+    warm = extractor.transform(COLOURS)
+    process_store().clear()
+    np.testing.assert_array_equal(warm, extractor.transform(COLOURS))

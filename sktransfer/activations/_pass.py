@@ -17,7 +17,12 @@ from sktransfer.activations._route import Route
 from sktransfer.activations._rows import to_tensor
 from sktransfer.activations._space import Space
 from sktransfer.compute import Shards, halving
-from sktransfer.inputs import iter_batches
+from sktransfer.inputs import (
+    is_describable_preprocessing,
+    iter_batches,
+    preprocessing_key,
+)
+from sktransfer.utils import describe, process_key
 
 __all__ = ["Pass", "Target", "forward_passes", "gather"]
 
@@ -103,6 +108,7 @@ class Pass:
         self.unreadable = None if on_error == "raise" else {}
         self._kept_from = {}
         self._spaces = {}
+        self._forgotten = []
         self._key = runtime.key
         self.n_stored = self.n_computed = 0
 
@@ -192,18 +198,27 @@ class Pass:
 
     def _make_space(self, boundary, tap):
         backbone, is_input = self.backbone, boundary == "input"
-        key = digest(
-            _VERSION,
-            backbone.preprocessing.key(),
-            backbone.prefix_fingerprint(boundary),
-            repr(tap),
-            self._key,
-        )
+        key, on_disk = self._describe(boundary, tap)
         if is_input:
             shape = _prepared_shape(backbone.preprocessing)
         else:
             shape = backbone.activation_shape(boundary)
-        return Space(key, tuple(tap(torch.zeros(1, *shape)).shape[1:]), is_input)
+        shape = tuple(tap(torch.zeros(1, *shape)).shape[1:])
+        return Space(key, shape, is_input, on_disk)
+
+    def _describe(self, boundary, tap):
+        """Return the key of a space, and whether it holds in other processes."""
+        backbone, of_tap = self.backbone, describe(tap)
+        preprocessing = backbone.preprocessing
+        on_disk = of_tap.is_complete and is_describable_preprocessing(preprocessing)
+        key = digest(
+            _VERSION,
+            preprocessing_key(preprocessing),
+            backbone.prefix_fingerprint(boundary),
+            of_tap.digest if of_tap.is_complete else process_key(tap),
+            self._key,
+        )
+        return key, on_disk and backbone.describe_prefix(boundary).is_complete
 
     def _compute(self, samples, indices, digests, start):
         """Send samples on from a boundary and keep what pays; yields as `iterate`."""
@@ -213,21 +228,27 @@ class Pass:
         # Whatever stops this, the threads that read and compute are gone then.
         under_way = closing(self._batches(samples, twins, digests, start, len(engines)))
         bar = _bar(len(twins), self.runtime.verbose)
+        left = []
         with Shards(engines) as shards, bar as bar, under_way as ready:
-            for groups, batch, seconds in ready:
+            for groups, keys, batch, seconds in ready:
                 undecided = digests is not None and kept is None
                 passing = None if undecided else self._passing(kept, start)
                 done = self._forward(shards, engines, batch, passing)
                 self._count(start, len(batch))
+                if digests is not None:
+                    groups = _without_twins(groups, keys, left)
                 yield _expand(groups, done.wanted)
                 if undecided:
                     kept = self._decide(done, seconds, len(batch), len(twins))
                     self._kept_from[start] = kept
                 if kept:
-                    keys = [digests[group[0]] for group in groups]
                     self._keep(keys, done, kept, start)
                 if bar is not None:
                     bar.update(len(batch))
+        left += self._forgotten
+        self._forgotten = []
+        if left:
+            yield from self._compute(samples, left, digests, None)
 
     def _engines(self, start, n_samples):
         """Return what computes batches, for as many threads as there are to use."""
@@ -248,53 +269,59 @@ class Pass:
             _counts[self.backbone.name, *step] += n
 
     def _batches(self, samples, twins, digests, start, n_threads):
-        """Yield groups of twins, their batch at the start, and the seconds it took."""
+        """Yield groups of twins, their keys, their batch, and the seconds it took.
+
+        The key of a sample that is no longer what was hashed is None.
+        """
         size, clock = n_threads * self.runtime.batch_size, time.perf_counter()
         if start is None:
-            with closing(self._read(samples, twins, size)) as read:
-                for groups, batch in read:
-                    yield groups, batch, time.perf_counter() - clock
-                    clock = time.perf_counter()
-            return
+            batches = self._read(samples, twins, digests, size)
+        else:
+            batches = self._recall(twins, digests, start, size)
+        with closing(batches):
+            for groups, keys, batch in batches:
+                yield groups, keys, batch, time.perf_counter() - clock
+                clock = time.perf_counter()
+
+    def _recall(self, twins, digests, start, size):
+        """Yield groups of twins, their keys, and their batch, from the store."""
         space = self._space(start)
         for first in range(0, len(twins), size):
             groups = twins[first : first + size]
-            chunk = [group[0] for group in groups]
-            found = space.get(self.store, [digests[i] for i in chunk])
-            rows = [found.get(digests[i]) for i in chunk]
-            gone = [i for i, row in zip(chunk, rows, strict=True) if row is None]
+            found = space.get(self.store, [digests[group[0]] for group in groups])
+            gone = [group for group in groups if digests[group[0]] not in found]
+            groups = [group for group in groups if digests[group[0]] in found]
             if gone:  # forgotten since it was looked up
-                again = iter(self._read_again(samples.take(gone), start))
-                rows = [next(again) if row is None else row for row in rows]
-            yield groups, to_tensor(rows), time.perf_counter() - clock
-            clock = time.perf_counter()
+                self._forgotten += [i for group in gone for i in group]
+            keys = [digests[group[0]] for group in groups]
+            if groups:
+                yield groups, keys, to_tensor([found[key] for key in keys])
 
-    def _read(self, samples, twins, size):
-        """Yield groups of twins and their batch, without those that cannot be read."""
-        failed = None if self.unreadable is None else {}
+    def _read(self, samples, twins, digests, size):
+        """Yield groups of twins, their keys, and their batch, as far as they can be."""
+        failed, changed = None if self.unreadable is None else {}, set()
+        expected = digests and [digests[group[0]] for group in twins]
         batches = iter_batches(
             samples.take([group[0] for group in twins]),
             self.backbone.preprocessing,
             size,
             pin_memory=self.runtime.device.type == "cuda",
             failed=failed,
+            expected=expected,
+            changed=changed,
         )
         with closing(batches):
             for number, batch in enumerate(batches):
-                groups = []
+                groups, keys = [], []
                 for k, group in enumerate(twins[number * size :][:size], number * size):
                     if k in (failed or ()):
                         self.unreadable |= dict.fromkeys(group, failed[k])
-                    else:
-                        groups.append(group)
+                        continue
+                    is_known = expected and k not in changed
+                    groups.append(group)
+                    keys.append(expected[k] if is_known else None)
                 if groups:
-                    yield groups, batch
-
-    def _read_again(self, samples, boundary):
-        fresh = Pass(
-            self.backbone, [Target(boundary)], store=None, runtime=self.runtime
-        )
-        return gather(fresh, samples)[0]
+                    yield groups, keys, batch
 
     def _forward(self, shards, engines, batch, passing):
         """Compute a batch (Computed).
@@ -344,15 +371,16 @@ class Pass:
 
     def _keep(self, digests, done, kept, start):
         """Put a batch into the store."""
-        new = {}
+        new = {True: {}, False: {}}
         for target, rows in zip(self.targets, done.wanted, strict=True):
             if target.boundary in kept:
                 space = self._space(target.boundary, target.tap)
-                new |= space.with_keys(digests, rows)
+                new[space.on_disk] |= space.with_keys(digests, rows)
         for boundary in self._passing(kept, start):
-            rows = done.passing[boundary]
-            new |= self._space(boundary).with_keys(digests, rows)
-        self.store.put(new)
+            space, rows = self._space(boundary), done.passing[boundary]
+            new[space.on_disk] |= space.with_keys(digests, rows)
+        for on_disk, rows in new.items():
+            self.store.put(rows, on_disk=on_disk)
 
     def _passing(self, kept, start):
         """Return the boundaries on the way that are kept (set of str)."""
@@ -400,6 +428,16 @@ def _twins(indices, digests):
     for i in indices:
         groups.setdefault(digests[i], []).append(i)
     return list(groups.values())
+
+
+def _without_twins(groups, keys, left):
+    """Leave out, of samples that have changed, those that were like them before."""
+    for group, key in zip(groups, keys, strict=True):
+        left += group[1:] if key is None else []
+    return [
+        group[:1] if key is None else group
+        for group, key in zip(groups, keys, strict=True)
+    ]
 
 
 def _expand(groups, rows):

@@ -230,8 +230,8 @@ def test_rows_forgotten_during_a_pass_are_brought_again(
     deeper = _pass(backbone, ["3"], store, runtime)
     contains = store.contains
 
-    def forget_after_look_up(keys):
-        here = contains(keys)
+    def forget_after_look_up(keys, **where):
+        here = contains(keys, **where)
         if here:
             store.memory.clear()
         return here
