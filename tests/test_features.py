@@ -186,6 +186,27 @@ def test_batch_size_changes_nothing(batch_size):
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_state_dict_as_weights(tmp_path):
+    X = np.random.RandomState(0).randint(0, 255, (4, 40, 40, 3)).astype(np.uint8)
+    state = load_backbone("timm/test_resnet", weights=None).module.state_dict()
+    torch.save(state, tmp_path / "weights.pt")
+
+    def features(weights):
+        model = PretrainedFeatureExtractor("timm/test_resnet", weights=weights)
+        return clone(model).set_params(image_size=64).fit(X)
+
+    model = features(state)
+    expected = features(tmp_path / "weights.pt").transform(X)
+    np.testing.assert_array_equal(model.transform(X), expected)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).transform(X), expected
+    )
+    other = {k: 1.5 * v if v.is_floating_point() else v for k, v in state.items()}
+    assert np.abs(features(other).transform(X) - expected).max() > 1e-3
+    with pytest.raises(TypeError, match="`weights` must be .*a state dict. Got False."):
+        features(False)
+
+
 def test_feature_names_and_pandas():
     extractor = small(stage="stem").set_output(transform="pandas")
     frame = extractor.fit_transform(DIGITS[:3])

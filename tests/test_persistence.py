@@ -309,9 +309,9 @@ def test_backbone_that_has_no_name_is_not_slim(name):
     kind = type(model).__name__
     text = (
         f"A pickle with `slim_pickles=True` must be of a {kind} whose `backbone` was "
-        "given by name, since it is loaded again by it. Got Sequential, which came as "
-        "an object. Pickle it whole with "
-        r"`sktransfer.config_context\(slim_pickles=False\)`."
+        "given by name, and its `weights` by name or path, since it is loaded again by "
+        "these. Got Sequential, which came as an object or with a state dict. "
+        r"Pickle it whole with `sktransfer.config_context\(slim_pickles=False\)`."
     )
     with pytest.raises(ValueError, match=text):
         pickle.dumps(model)
