@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from torch import nn
 
@@ -273,6 +273,22 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         scores = self._scores(X)
         return expit(scores) if self._multilabel else softmax(scores, axis=1)
 
+    def predict_log_proba(self, X):
+        """Compute the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Finite where a probability is too small for its own float64.
+        """
+        scores = self._scores(X)
+        return log_expit(scores) if self._multilabel else log_softmax(scores, axis=1)
+
     def score(self, X, y=None, sample_weight=None):
         """Compute the share of correct predictions.
 
@@ -453,6 +469,12 @@ def _check_labels(y):
         np.unique(labels)
     except TypeError as error:
         kinds = sorted({type(label).__name__ for label in labels.flat})
+        if len(kinds) == 1:
+            raise TypeError(
+                f"`y` must hold labels that can be sorted. Got {kinds[0]}, which "
+                "cannot; make them strings or numbers, as by `[str(label) for label in "
+                "y]`."
+            ) from error
         raise TypeError(
             f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; make them "
             "one, as by `[str(label) for label in y]`."

@@ -329,6 +329,26 @@ def test_classes_of_a_later_part_are_those_of_the_first():
 # Nonsense
 
 
+def test_single_sample_and_batch_norm():
+    def make_norm():
+        return nn.Sequential(nn.LazyLinear(8), nn.BatchNorm1d(8), nn.ReLU())
+
+    message = "A batch must have two samples or more .* Got one sample: .*batch_size"
+    model = tiny(backbone=make_norm, freeze=0, batch_norm="train")
+    with pytest.raises(ValueError, match=message):
+        clone(model).set_params(batch_size=1).fit(ROWS, Y)
+    model.partial_fit(ROWS, Y)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(ROWS[:1], Y[:1])
+
+
+def test_lazy_layer_that_cannot_be_copied():
+    head = nn.Sequential(nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+    message = r"^`head` must map .* cannot be copied. Give its size, as .*Norm1d\(8\)"
+    with pytest.raises(ValueError, match=message):
+        tiny(head=head).fit(ROWS, Y)
+
+
 def test_training_that_diverges():
     with pytest.raises(ValueError, match=r"The training diverged: .* \(it is 1e\+06\)"):
         deep(lr=1e6, max_epochs=30).fit(ROWS, Y)

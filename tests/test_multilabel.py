@@ -47,6 +47,13 @@ def test_strength_is_chosen():
     )
 
 
+def test_log_of_probabilities():
+    model = tiny(freeze="all").fit(ROWS, LABELS)
+    np.testing.assert_allclose(
+        np.exp(model.predict_log_proba(ROWS_NEW)), model.predict_proba(ROWS_NEW)
+    )
+
+
 def test_labels_that_the_first_part_lacks_are_learned():
     order = np.lexsort(LABELS.T)
     full, model = tiny(freeze="all").fit(ROWS, LABELS), tiny(freeze="all")
