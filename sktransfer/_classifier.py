@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from torch import nn
 
@@ -20,6 +20,7 @@ from sktransfer.training import (
     fit_multilabel_probe,
     fit_probe,
     lda_predictions,
+    middle_C,
     search_C,
     search_multilabel_C,
     weigh_classes,
@@ -203,7 +204,9 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         """Train for one epoch on some samples.
 
         The first call settles the network: ``freeze="auto"`` looks at its number of
-        samples. Nothing is held out for early stopping.
+        samples. Nothing is held out for early stopping. Where a linear head alone is
+        left, it is solved on the new samples and a summary of all those before, in
+        whatever order classes come.
 
         Parameters
         ----------
@@ -223,7 +226,19 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
                 return self._fit_part(X, y, sample_weight)
             finally:
                 del self._given_classes
+        self._check_classes(classes)
         return self._go_on(X, y, sample_weight)
+
+    def _check_classes(self, classes):
+        """Refuse other classes than those of the first call, as scikit-learn does."""
+        if classes is None or self._multilabel:
+            return
+        if not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to "
+                f"partial_fit, was: {self.classes_!r}. Give the same labels or none; a "
+                "`clone` of the estimator starts anew."
+            )
 
     def decision_function(self, X):
         """Compute the scores of the classes.
@@ -258,6 +273,22 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         """
         scores = self._scores(X)
         return expit(scores) if self._multilabel else softmax(scores, axis=1)
+
+    def predict_log_proba(self, X):
+        """Compute the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Finite where a probability is too small for its own float64.
+        """
+        scores = self._scores(X)
+        return log_expit(scores) if self._multilabel else log_softmax(scores, axis=1)
 
     def score(self, X, y=None, sample_weight=None):
         """Compute the share of correct predictions.
@@ -391,22 +422,38 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         """Return what turns scores into probabilities, as a module, and their name."""
         return nn.Sigmoid() if self._multilabel else nn.Softmax(1), "probabilities"
 
-    def _solve_head(self, features, y, sample_weight, groups):
+    def _kind(self):
+        return "multilabel" if self._multilabel else "multiclass"
+
+    def _penalty(self):
+        """Return what half the sum of the squared weights is multiplied by."""
+        # Two opposite rows of weights have half the squares of their difference.
+        are_opposite = self._n_outputs == 2 and not self._multilabel
+        return (2 if are_opposite else 1) / self.C_
+
+    def _solve_head(self, features, y, sample_weight, groups, is_part):
         """Fit logistic regression (linear layer and row of the history)."""
         is_auto, weighted = self.C == "auto", {"sample_weight": sample_weight}
         known = np.unique(y)
-        if len(known) == 1 and not self._multilabel:
-            head = _constant_head(features.shape[1], self._n_outputs)
-            _open_to_new_classes(head, features, known)
-            return head, {"train_loss": 0.0, "n_iter": 0}
+        is_constant = len(known) == 1 and not self._multilabel
         if self._multilabel:
             search, solve = search_multilabel_C, fit_multilabel_probe
         else:
             search, solve = search_C, partial(fit_probe, n_classes=self._n_outputs)
-        self.C_ = search(features, y, groups=groups, **weighted) if is_auto else self.C
-        head, n_iter, loss = solve(features, y, C=self.C_, **weighted)
-        if getattr(self, "_given_classes", None) is not None and not self._multilabel:
+        middle = middle_C(features.numpy(), sample_weight)
+        self.C_ = float(self.C if not is_auto else middle)
+        if is_auto and not is_constant:
+            C = search(features, y, groups=groups, **weighted)
+            # A few samples must not settle on next to no classifier.
+            self.C_ = max(C, middle) if is_part else C
+        if is_constant:
+            head = _constant_head(features.shape[1], self._n_outputs)
             _open_to_new_classes(head, features, known)
+            return head, {"train_loss": 0.0, "n_iter": 0}
+        head, n_iter, loss = solve(features, y, C=self.C_, **weighted)
+        if is_part:
+            open_to_others = _open_outputs if self._multilabel else _open_to_new_classes
+            open_to_others(head, features, known)
         return head, {"train_loss": loss, "n_iter": n_iter}
 
 
@@ -431,6 +478,12 @@ def _check_labels(y):
         np.unique(labels)
     except TypeError as error:
         kinds = sorted({type(label).__name__ for label in labels.flat})
+        if len(kinds) == 1:
+            raise TypeError(
+                f"`y` must hold labels that can be sorted. Got {kinds[0]}, which "
+                "cannot; make them strings or numbers, as by `[str(label) for label in "
+                "y]`."
+            ) from error
         raise TypeError(
             f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; make them "
             "one, as by `[str(label) for label in y]`."
@@ -481,3 +534,11 @@ def _open_to_new_classes(head, features, known):
     with torch.no_grad():
         total = head(features)[:, known].logsumexp(dim=1)  # (n,)
         head.bias[new] = total.min() - np.log(len(features))
+
+
+def _open_outputs(head, features, known):
+    """Let outputs that had one value so far learn the other, from one in 2n + 2."""
+    with torch.no_grad():
+        constant = ~head.weight.any(dim=1)
+        sign = head.bias[constant].sign()
+        head.bias[constant] = sign * np.log(2 * len(features) + 1)

@@ -10,12 +10,23 @@ from sktransfer.activations import Pass, Pool, Target, gather
 from sktransfer.compute import fixed_threads
 from sktransfer.utils import TransferWarning
 
-__all__ = ["Look", "check_depth", "check_drift", "check_overfitting", "drift", "look"]
+__all__ = [
+    "Look",
+    "check_depth",
+    "check_drift",
+    "check_overfitting",
+    "check_start",
+    "drift",
+    "look",
+]
 
 _LOOKED_AT = 64  # samples that are looked at before and after
 _FEWEST = 32  # below, a share says little
 _UNLIKE = 0.5  # drift of features that are no longer the pretrained ones
 _WORSE = 0.15  # loss of accuracy that shows it
+
+_NOISE = 0.05  # of a quality; of fewer than 30 samples, one and a half of them
+_LOSS_NOISE = 0.03  # of a loss
 
 _RISEN = 1.2  # times the lowest loss of the validation
 _GAP = 0.15  # between the accuracies of training and validation
@@ -35,10 +46,13 @@ class Look(NamedTuple):
         What the head sees.
     quality : float
         Accuracy; of numbers, the share of the loss of the best constant that is gone.
+    loss : float
+        Mean loss of the samples, as the training minimises it.
     """
 
     features: np.ndarray
     quality: float
+    loss: float
 
 
 def look(estimator, network, activations, y, most=_LOOKED_AT):
@@ -65,7 +79,8 @@ def look(estimator, network, activations, y, most=_LOOKED_AT):
     with torch.no_grad(), fixed_threads():
         scores = network.head.eval()(features.to(device)).cpu()
     network.head.train(modes)
-    return Look(features.numpy(), estimator._quality(scores, y[rows]))
+    loss = float(estimator._loss()(scores, y[rows]).mean())
+    return Look(features.numpy(), estimator._quality(scores, y[rows]), loss)
 
 
 def drift(before, after):
@@ -118,8 +133,7 @@ def check_drift(before, after, moved, lr, say):
     -----
     TransferWarning
     """
-    few = len(before.features) < _FEWEST
-    if few or moved < _UNLIKE or before.quality - after.quality < _WORSE:
+    if not _is_undone(before, after, moved):
         return
     warnings.warn(
         f"The training undid the pretrained features: {say(before.quality)} on "
@@ -130,6 +144,57 @@ def check_drift(before, after, moved, lr, say):
         TransferWarning,
         stacklevel=7,
     )
+
+
+def _is_undone(before, after, moved):
+    lost = before.quality - after.quality
+    return len(before.features) >= _FEWEST and moved >= _UNLIKE and lost >= _WORSE
+
+
+def check_start(estimator, before, after, moved, n_epochs):
+    """Warn where training has ended below the probe that it began with.
+
+    Parameters
+    ----------
+    estimator : FineTunedEstimator
+    before, after : Look
+        Of the same training samples; before with the head of the probe.
+    moved : float
+        The drift; where :func:`check_drift` warns, this does not.
+    n_epochs : int
+        Epochs of the training. After one that others shall follow, as of `partial_fit`,
+        it is too early to say.
+
+    Warns
+    -----
+    TransferWarning
+        If the quality is lower by more than 0.05, or one and a half samples if they are
+        few; or if the loss is higher by more than 0.03 where it alone is minimised.
+    """
+    n, say = len(before.features), estimator._say
+    goes_on = n_epochs == 1 < estimator.max_epochs and not estimator.early_stopping
+    if goes_on or _is_undone(before, after, moved) or not estimator._is_plain():
+        return
+    is_worse = before.quality - after.quality > max(_NOISE, 1.5 / n)
+    has_risen = after.loss - before.loss > _LOSS_NOISE and _minimises_loss(estimator)
+    if not is_worse and not has_risen:
+        return
+    warnings.warn(
+        f"The training ended below the linear probe that it began with: "
+        f"{say(before.quality)} on {n} training samples and a loss of "
+        f"{before.loss:.2g} before, {say(after.quality)} and {after.loss:.2g} now. "
+        f"Raise `max_epochs` (it is {estimator.max_epochs}), take a lower `lr` (it is "
+        f"{estimator.lr:g}), or keep the probe with `freeze='all'`.",
+        TransferWarning,
+        stacklevel=7,
+    )
+
+
+def _minimises_loss(estimator):
+    """Whether the loss of the samples as they are is all that is minimised."""
+    changes = "augment_activations", "dropout", "l2_sp", "mixup", "cutmix"
+    is_changed = any(getattr(estimator, name) for name in changes)
+    return estimator._chosen_views()[0] is None and not is_changed
 
 
 def check_overfitting(estimator, network, trained, validation, history):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import warnings
 from collections import OrderedDict
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,10 +14,22 @@ from torch import nn
 from sktransfer._base import as_array, undone_on_error
 from sktransfer._boundary import BoundaryEstimator
 from sktransfer._checkpoint_name import checkpoint_name
-from sktransfer._diagnosis import check_drift, check_overfitting, drift, look
+from sktransfer._diagnosis import (
+    check_drift,
+    check_overfitting,
+    check_start,
+    drift,
+    look,
+)
 from sktransfer._forgetting import measure_forgetting
+from sktransfer._given import check_given, take, warn_of_equal
 from sktransfer._going_on import check_unchanged, describe_network
-from sktransfer._trained import describe_fit, describe_more
+from sktransfer._trained import (
+    describe_fit,
+    describe_more,
+    epochs_table,
+    n_trainable,
+)
 from sktransfer.activations import (
     FixedViews,
     Target,
@@ -32,12 +43,17 @@ from sktransfer.training import (
     LR_SCHEDULES,
     Data,
     Mix,
+    Online,
     Recipe,
     Saver,
     add_lora,
+    assume_online,
+    begin_online,
+    go_on_online,
     head_from_linear,
     hold_out,
     is_divisible,
+    is_narrow,
     make_head,
     merge_equal,
     merge_lora,
@@ -153,12 +169,12 @@ class FineTunedEstimator(BoundaryEstimator):
         """
         self._validate_params()
         given = (X_val, y_val, sample_weight_val)
-        _check_given(*given)
+        check_given(*given)
         if self.warm_start and hasattr(self, "net_") and not self._is_solved():
             self._check_unchanged()
             return self._go_on(X, y, sample_weight, given)
         self._n_epochs_before = 0
-        self._forgetting = None
+        self._forgetting = self._online = None
         samples, y, weight = self._check_Xy(X, y, sample_weight)
         prefix, suffix = self._split(len(samples))
         samples, y, weight, validation = self._hold_out(samples, y, weight, given)
@@ -170,9 +186,10 @@ class FineTunedEstimator(BoundaryEstimator):
     def _fit_part(self, X, y, sample_weight):
         """Begin a training that goes on with `partial_fit`."""
         self._n_epochs_before = 0
+        self._forgetting = self._online = None
         samples, y, weight = self._check_Xy(X, y, sample_weight)
         prefix, suffix = self._split(len(samples))
-        self._train(suffix, samples, y, weight, None, max_epochs=1)
+        self._train(suffix, samples, y, weight, None, is_part=True)
         self._assemble(prefix)
         self._add_to_card(**describe_fit(self, samples))
         return self
@@ -204,13 +221,7 @@ class FineTunedEstimator(BoundaryEstimator):
         )
         weight = self._weigh(y, weight)
         digests = digest_samples(samples)
-        if len(digests) > 1 and len({*digests}) == 1:
-            warnings.warn(
-                f"All {len(digests)} samples are equal: there is nothing to tell them "
-                "apart by. Look at `X[0]` and at how `X` was made.",
-                UserWarning,
-                stacklevel=4,
-            )
+        warn_of_equal(digests)
         distinct, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
         samples = samples.take(distinct)
         samples.digests = [digests[i] for i in distinct]
@@ -235,14 +246,14 @@ class FineTunedEstimator(BoundaryEstimator):
         seed = spawn_seed(self.random_state)  # the same share when it goes on
         held = hold_out(self._strata(y), self.validation_fraction, seed)
         rest = np.setdiff1d(np.arange(len(samples)), held)
-        chosen = _take(samples, held), y[held], weight[held]
-        return _take(samples, rest), y[rest], weight[rest], chosen
+        chosen = take(samples, held), y[held], weight[held]
+        return take(samples, rest), y[rest], weight[rest], chosen
 
     def _strata(self, y):
         """Return the groups that a held-out share is drawn from; a hook."""
         return np.zeros(len(y), dtype=int)
 
-    def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
+    def _train(self, suffix, samples, y, weight, validation, is_part=False):
         """Train the head, or suffix and head in one or more phases."""
         self._prepare(y, weight)
         self._check_depth(samples, y)
@@ -250,31 +261,33 @@ class FineTunedEstimator(BoundaryEstimator):
         activations = self._activations(samples, self._target)
         if self._is_solved():
             network = self._network(self._target, suffix)
-            views = self._views(samples, self._target)
-            seen = views.views if isinstance(views, FixedViews) else [activations]
-            row = self._start_head(network, seen, y, weight)
+            seen = _seen(self._views(samples, self._target), activations)
+            row = self._start_head(network, seen, y, weight, is_part=is_part)
             if validation is not None:
-                row["valid_loss"] = self._loss_on(network, validation)
+                held, targets, weight = validation
+                held, targets = (
+                    self._activations(held, self._target),
+                    self._to_tensor(targets),
+                )
+                row["valid_loss"] = self._loss_on(network, [held], targets, weight)
             self.net_ = restore_net(network, [row], self._nonlinearity())
             self.history_ = pd.DataFrame([row])
-            self.n_trainable_parameters_ = _n_trainable(network)
+            self.n_trainable_parameters_ = n_trainable(network)
             self.feature_drift_ = 0.0
             return
         with self._adapted(suffix):
-            phases = self._phases(max_epochs or self.max_epochs)
-            self._run_phases(
-                phases, suffix, samples, activations, y, weight, validation
-            )
+            phases = self._phases(1 if is_part else self.max_epochs)
+            data = samples, activations, y, weight, validation
+            self._run_phases(phases, suffix, *data)
 
-    def _loss_on(self, network, validation):
-        """Compute the mean loss of samples that were not trained on."""
-        samples, y, weight = validation
-        activations = self._activations(samples, self._target)
-        features = network.features(activations, self._runtime().batch_size)
+    def _loss_on(self, network, views, y, weight):
+        """Compute the mean loss of the probe on some views of samples (float)."""
+        features, targets, weights, _ = self._head_data(network, views, y, weight)
+        device = self._runtime().device
         with torch.inference_mode(), fixed_threads():
-            head = network.head.to(features.device).eval()
-            losses = self._probe_loss(head(features), self._to_tensor(y))
-        return float(np.average(losses.numpy(), weights=weight))
+            scores = network.head.to(device).eval()(features.to(device)).cpu()
+            losses = self._probe_loss(scores, torch.from_numpy(targets))
+        return float(np.average(losses.numpy(), weights=weights))
 
     def _probe_loss(self, scores, y):
         """Compute the loss that the probe has, sample by sample; a hook."""
@@ -331,8 +344,8 @@ class FineTunedEstimator(BoundaryEstimator):
         if phases[-1][0] != self.boundary_:  # the epochs ended before
             network = self._network(self._target, suffix, head)
             net = restore_net(network, rows, self._nonlinearity())
-        self.net_, self.history_ = net, _table(rows)
-        self.n_trainable_parameters_ = _n_trainable(net.module_)
+        self.net_, self.history_ = net, epochs_table(rows)
+        self.n_trainable_parameters_ = n_trainable(net.module_)
         for saver in filter(None, savers):
             saver.remove()
 
@@ -340,8 +353,9 @@ class FineTunedEstimator(BoundaryEstimator):
         """Warn of what figures show to be wrong; sets ``feature_drift_``."""
         after = look(self, network, *trained)
         self.feature_drift_ = drift(before.features, after.features)
-        if len(history) > 1 and self._starts_from_probe():
+        if self._starts_from_probe():
             check_drift(before, after, self.feature_drift_, self.lr, self._say)
+            check_start(self, before, after, self.feature_drift_, len(history))
         if validation is not None and not self.early_stopping:
             samples, y, _ = validation
             held = self._activations(samples, target), self._to_tensor(y)
@@ -386,8 +400,7 @@ class FineTunedEstimator(BoundaryEstimator):
     def _begin(self, network, views, activations, y, weight):
         """Give the network a head to start from."""
         if self._starts_from_probe():
-            seen = views.views if isinstance(views, FixedViews) else [activations]
-            self._start_head(network, seen, y, weight)
+            self._start_head(network, _seen(views, activations), y, weight)
             return
         network.head = make_head(
             self.head,
@@ -397,18 +410,38 @@ class FineTunedEstimator(BoundaryEstimator):
             seed=self._seed(),
         ).to(self._runtime().device)
 
-    def _start_head(self, network, views, y, weight):
+    def _start_head(self, network, views, y, weight, is_part=False):
         """Solve the head on some views of the samples, which share their weights."""
+        features, *data, groups = self._head_data(network, views, y, weight)
+        solution, row = self._solve_head(features, *data, groups, is_part)
+        if is_part and is_narrow(solution):
+            self._online = (*begin_online(solution, features, *data, self._kind()),)
+        head = head_from_linear(solution, self.dropout)
+        network.head = head.to(self._runtime().device)
+        return {"epoch": 1, **row}
+
+    def _head_data(self, network, views, y, weight):
+        """Return features, targets, weights and groups of all views."""
         batch_size, n_views = self._runtime().batch_size, len(views)
         features = [network.features(activations, batch_size) for activations in views]
         targets = torch.cat([y] * n_views).numpy()
         weights = np.tile(weight / n_views, n_views)
-        groups = np.tile(np.arange(len(y)), n_views)
-        features = torch.cat(features)
-        solution, row = self._solve_head(features, targets, weights, groups)
-        head = head_from_linear(solution, self.dropout)
-        network.head = head.to(self._runtime().device)
-        return {"epoch": 1, **row}
+        return torch.cat(features), targets, weights, np.tile(range(len(y)), n_views)
+
+    def _solve_on(self, network, views, y, weight):
+        """Solve the head on more samples, and keep what it learned of others."""
+        features, *data, _ = self._head_data(network, views, y, weight)
+        linear, kind = list(network.head.modules())[-1], self._kind()
+        state, penalty = self._online, self._penalty()
+        if state is None:  # of a fit, which keeps no state
+            n_before = self._card["trained"]["samples"]
+            state = assume_online(linear, features, n_before, penalty, kind)
+        state, n_iter = go_on_online(
+            Online(*state), linear, features, *data, penalty, kind
+        )
+        self._online = (*state,)
+        loss = self._loss_on(network, views, y, weight)
+        return {"epoch": 1, "train_loss": loss, "n_iter": n_iter}
 
     def _recipe(self):
         names = {f.name for f in dataclasses.fields(Recipe)}
@@ -457,6 +490,10 @@ class FineTunedEstimator(BoundaryEstimator):
     def _objective(self, network, target):
         """Return what is minimised beside the loss (Objective or None); a hook."""
         return None
+
+    def _is_plain(self):
+        """Whether nothing is minimised beside the loss; a hook."""
+        return True
 
     def _mixes(self):
         return self.mixup > 0 or self.cutmix > 0
@@ -543,30 +580,27 @@ class FineTunedEstimator(BoundaryEstimator):
         )
         network = self.module_.network
         activations = self._activations(samples, self._target)
-        views = self._views(samples, self._target)
-        data = Data(activations if views is None else views, self._to_tensor(y), weight)
-        recipe = self._recipe()
+        y, recipe = self._to_tensor(y), self._recipe()
         if given is None:
             recipe = dataclasses.replace(recipe, max_epochs=1)
-        with put_back_on_error(network), self._adapted(network.suffix):
-            self.net_ = self._train_phase(
-                network, data, recipe, validation, self._target, None
-            )
+        views = self._views(samples, self._target)
+        with put_back_on_error(network):
+            if self._is_solved() and is_narrow(list(network.head.modules())[-1]):
+                seen = _seen(views, activations)
+                row = self._solve_on(network, seen, y, weight)
+                self.net_ = restore_net(network, [row], self._nonlinearity())
+            else:
+                data = Data(activations if views is None else views, y, weight)
+                with self._adapted(network.suffix):
+                    self.net_ = self._train_phase(
+                        network, data, recipe, validation, self._target, None
+                    )
         rows = self.history_.to_dict("records")
-        self.history_ = _table([*rows, *self.net_.history.to_list()])
+        self.history_ = epochs_table([*rows, *self.net_.history.to_list()])
         self.module_.eval()
         del self._pretrained
         self._add_to_card(**describe_more(self, samples))
         return self
-
-
-def _check_given(X_val, y_val, sample_weight_val):
-    if X_val is not None:
-        return
-    given = {"y_val": y_val, "sample_weight_val": sample_weight_val}
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
 
 
 def _content(samples, y, weight):
@@ -574,17 +608,6 @@ def _content(samples, y, weight):
     return [*samples.digests, y.tobytes(), weight.tobytes()]
 
 
-def _take(samples, indices):
-    taken = samples.take(indices)
-    taken.digests = [samples.digests[i] for i in indices]
-    return taken
-
-
-def _table(rows):
-    """Make a table of epochs, counted through."""
-    table = pd.DataFrame(rows).drop(columns="batches", errors="ignore")
-    return table.assign(epoch=range(1, len(table) + 1))
-
-
-def _n_trainable(module):
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+def _seen(views, activations):
+    """Return what the probe is solved on: fixed views, or the samples as they are."""
+    return views.views if isinstance(views, FixedViews) else [activations]

@@ -11,7 +11,13 @@ from sktransfer._base import undone_on_error
 from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.export import UnitsOfY
-from sktransfer.training import LOSSES, RegressionLoss, fit_ridge, search_alpha
+from sktransfer.training import (
+    LOSSES,
+    RegressionLoss,
+    fit_ridge,
+    middle_alpha,
+    search_alpha,
+)
 from sktransfer.utils import Interval, StrOptions, check_array
 
 __all__ = ["FineTunedRegressor"]
@@ -297,10 +303,19 @@ default="squared_error"
     def _has_solution(self):
         return super()._has_solution() and self.loss == "squared_error"
 
-    def _solve_head(self, features, y, sample_weight, groups):
+    def _kind(self):
+        return "regression"
+
+    def _penalty(self):
+        """Return what half the sum of the squared weights is multiplied by."""
+        return self.alpha_
+
+    def _solve_head(self, features, y, sample_weight, groups, is_part):
         """Fit ridge regression (linear layer and row of the history)."""
         alpha, weighted = self.alpha, {"sample_weight": sample_weight}
         if alpha == "auto":
             alpha = search_alpha(features, y, groups=groups, **weighted)
+            if is_part:  # a few samples must not settle on next to no regression
+                alpha = min(alpha, middle_alpha(features.numpy(), sample_weight))
         head, self.alpha_, loss = fit_ridge(features, y, alpha=alpha, **weighted)
         return head, {"train_loss": loss}

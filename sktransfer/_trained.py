@@ -1,6 +1,14 @@
 """What was trained on top of a backbone, for the model card."""
 
-__all__ = ["describe_fit", "describe_more", "strategy_of"]
+import pandas as pd
+
+__all__ = [
+    "describe_fit",
+    "describe_more",
+    "epochs_table",
+    "n_trainable",
+    "strategy_of",
+]
 
 
 def describe_fit(estimator, samples):
@@ -54,3 +62,25 @@ def strategy_of(estimator):
     kind = "partial" if estimator.freeze_depth_ else "full"
     gradual = ", gradual unfreezing" if estimator.unfreeze_every else ""
     return f"{kind} fine-tuning{gradual}"
+
+
+def epochs_table(rows):
+    """Make a table of epochs, counted through (DataFrame).
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of skorch's histories.
+    """
+    table = pd.DataFrame(rows).drop(columns="batches", errors="ignore")
+    return table.assign(epoch=range(1, len(table) + 1))
+
+
+def n_trainable(module):
+    """Count the weights that are trained (int).
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,3 +1,4 @@
+import enum
 import io
 import pickle
 
@@ -124,6 +125,25 @@ def test_unknown_freeze():
         lite(freeze="blocks.77").fit(X, Y)
     with pytest.raises(ValueError, match=r"an int in \[-9, 9\].*Got 10\."):
         lite(freeze=10).fit(X, Y)
+
+
+# Messages
+
+
+def test_labels_that_cannot_be_sorted():
+    kind = enum.Enum("Kind", "a b c")
+    labels = [[kind.a, kind.b, kind.c][c] for c in Y]
+    with pytest.raises(TypeError, match="^`y` must hold labels that can be"):
+        tiny().fit(ROWS, labels)
+
+
+def test_log_of_probabilities():
+    model = tiny(freeze="all").fit(ROWS, Y)
+    found = model.predict_log_proba(ROWS_NEW)
+    np.testing.assert_allclose(np.exp(found), model.predict_proba(ROWS_NEW))
+    with torch.no_grad():
+        model.module_.network.head.bias[0] += 1e4
+    assert np.isfinite(model.predict_log_proba(ROWS_NEW)).all()
 
 
 # The probe

@@ -12,9 +12,11 @@ from sktransfer._diagnosis import (
     Look,
     check_drift,
     check_overfitting,
+    check_start,
     drift,
     look,
 )
+from sktransfer.training import cross_entropy
 from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
@@ -50,15 +52,17 @@ def test_drift_is_that_of_the_definition():
 
 def test_check_drift_speaks_where_both_figures_show_it():
     features = np.zeros((64, 2))
-    before = Look(features, 0.9)
+    before = Look(features, 0.9, 0.1)
     text = "undid the pretrained features: 90% right on 64 "
     with pytest.warns(TransferWarning, match=text):
-        check_drift(before, Look(features, 0.4), 0.8, 0.1, say)
+        check_drift(before, Look(features, 0.4, 1.0), 0.8, 0.1, say)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_drift(before, Look(features, 0.4), 0.3, 0.1, say)  # it moved little
-        check_drift(before, Look(features, 0.88), 0.9, 0.1, say)  # it got hardly worse
-        few = Look(features[:31], 0.9), Look(features[:31], 0.2)
+        check_drift(before, Look(features, 0.4, 1.0), 0.3, 0.1, say)  # it moved little
+        check_drift(
+            before, Look(features, 0.88, 0.1), 0.9, 0.1, say
+        )  # it got hardly worse
+        few = Look(features[:31], 0.9, 0.1), Look(features[:31], 0.2, 2.0)
         check_drift(*few, 0.9, 0.1, say)
 
 
@@ -77,10 +81,49 @@ def test_fit_with_a_rate_that_undoes_the_features_says_so():
     assert model.feature_drift_ > 0.5
 
 
+@pytest.mark.parametrize("max_epochs", [1, 2])
+def test_fit_that_ends_below_its_probe_says_so(max_epochs):
+    model = FineTunedClassifier(image_size=64, max_epochs=max_epochs, random_state=0)
+    message = (
+        r"^The training ended below the linear probe that it began with: 100% right on "
+        r"64 training samples and a loss of .*, \d+% right and .* now. Raise "
+        rf"`max_epochs` \(it is {max_epochs}\), take a lower `lr` \(it is 0.001\), or "
+        r"keep the probe with `freeze='all'`.$"
+    )
+    with pytest.warns(TransferWarning, match=message) as caught:
+        model.fit(X[:120], Y[:120])
+    assert [w.filename for w in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("changed", "after"),
+    [
+        ({}, Look(np.zeros((64, 2)), 0.96, 0.12)),
+        ({"mixup": 0.2}, Look(np.zeros((64, 2)), 1.0, 0.5)),
+        ({"augment": "light"}, Look(np.zeros((64, 2)), 1.0, 0.5)),
+    ],
+    ids=["noise", "mixup", "views"],
+)
+def test_what_is_no_worse_than_the_probe_is_silent(changed, after):
+    before = Look(np.zeros((64, 2)), 1.0, 0.1)
+    check_start(FineTunedClassifier(**changed), before, after, 0.1, 10)
+    # Another epoch may follow one of `partial_fit`.
+    worse = Look(np.zeros((64, 2)), 0.2, 2.0)
+    check_start(FineTunedClassifier(**changed), before, worse, 0.1, 1)
+
+
+def test_higher_loss_is_worse_than_the_probe():
+    before, after = (Look(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
+    with pytest.warns(TransferWarning, match="ended below the linear probe"):
+        check_start(FineTunedClassifier(), before, after, 0.1, 10)
+
+
+@pytest.mark.filterwarnings("error")
 def test_ordinary_fits_are_silent():
     for freeze in (3, "all", "none"):
         model = FineTunedClassifier(
-            freeze=freeze, image_size=32, random_state=0, max_epochs=3
+            freeze=freeze, image_size=32, random_state=0, max_epochs=8
         )
         model.fit(X[:100], Y[:100], X_val=X[100:160], y_val=Y[100:160])
         assert 0 <= model.feature_drift_ < 0.9
@@ -102,7 +145,10 @@ def quality(scores, y):
 
 
 ESTIMATOR = SimpleNamespace(
-    _runtime=lambda: SimpleNamespace(batch_size=8), _quality=quality, _say=say
+    _runtime=lambda: SimpleNamespace(batch_size=8),
+    _quality=quality,
+    _loss=lambda: cross_entropy,
+    _say=say,
 )
 
 
@@ -152,7 +198,7 @@ def test_frozen_too_much():
 def test_depth_that_is_not_too_deep_is_silent():
     for settings in ({"freeze": 3}, {"freeze": "auto"}):
         model = FineTunedClassifier(
-            image_size=32, max_epochs=1, random_state=0, **settings
+            image_size=32, max_epochs=1, lr=1e-5, random_state=0, **settings
         )
         model.fit(X[:500], Y[:500])
 

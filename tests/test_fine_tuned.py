@@ -1,6 +1,9 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -269,7 +272,81 @@ def test_grid_search(grid):
     assert len({*search.cv_results_["mean_test_score"]}) > 1
 
 
+# Part by part
+
+
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.2}, {"C": 1e3}])
+def test_parts_of_one_class_are_learned(settings):
+    full = tiny(freeze="all", **settings).fit(ROWS, Y)
+    parts = [np.flatnonzero(c == Y) for c in (2, 0, 1)]
+    model = tiny(freeze="all", **settings)
+    for rows in parts:
+        model.partial_fit(ROWS[rows], Y[rows], classes=[0, 1, 2])
+        model = pickle.loads(pickle.dumps(model))
+    assert model.score(ROWS, Y) >= full.score(ROWS, Y) - 0.1
+    assert len(model.history_) == 3 and model.history_["n_iter"].iloc[-1] > 0
+    assert isinstance(list(model.module_.network.head.modules())[-1], nn.Linear)
+    for _ in range(5):
+        model.partial_fit(ROWS, Y)
+    assert model.score(ROWS_NEW, Y_NEW) >= full.score(ROWS_NEW, Y_NEW) - 0.05
+    fresh = clone(model).partial_fit(ROWS[Y < 2], Y[Y < 2])
+    assert fresh.classes_.tolist() == [0, 1]
+
+
+def test_parts_of_one_of_two_classes_are_learned():
+    model = tiny(freeze="all")
+    for c in (1, 0):
+        model.partial_fit(ROWS[c == Y], Y[c == Y], classes=[0, 1])
+    assert model.score(ROWS_NEW[Y_NEW < 2], Y_NEW[Y_NEW < 2]) > 0.85
+
+
+def test_part_after_fit_keeps_what_was_fitted():
+    model = tiny(freeze="all").fit(ROWS, Y)
+    before = model.score(ROWS_NEW, Y_NEW)
+    model.partial_fit(ROWS[Y == 1], Y[Y == 1])
+    assert model.score(ROWS_NEW, Y_NEW) > before - 0.05
+
+
+def test_error_in_a_part_leaves_the_model_as_it_was():
+    model = tiny(freeze="all").partial_fit(ROWS, Y)
+    before = model.predict_proba(ROWS_NEW)
+    with pytest.raises(ValueError, match="not among the classes"):
+        model.partial_fit(ROWS, Y + 1)
+    np.testing.assert_array_equal(model.predict_proba(ROWS_NEW), before)
+
+
+def test_classes_of_a_later_part_are_those_of_the_first():
+    model = tiny(freeze="all").partial_fit(ROWS, Y, classes=[0, 1, 2])
+    model.partial_fit(ROWS, Y, classes=[2, 1, 0])
+    message = (
+        r"^`classes=\['a', 'b'\]` is not the same as on last call to partial_fit, was: "
+        r"array\(\[0, 1, 2\]\). Give the same labels or none; a `clone`"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(ROWS, Y, classes=["a", "b"])
+
+
 # Nonsense
+
+
+def test_single_sample_and_batch_norm():
+    def make_norm():
+        return nn.Sequential(nn.LazyLinear(8), nn.BatchNorm1d(8), nn.ReLU())
+
+    message = "A batch must have two samples or more .* Got one sample: .*batch_size"
+    model = tiny(backbone=make_norm, freeze=0, batch_norm="train")
+    with pytest.raises(ValueError, match=message):
+        clone(model).set_params(batch_size=1).fit(ROWS, Y)
+    model.partial_fit(ROWS, Y)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(ROWS[:1], Y[:1])
+
+
+def test_lazy_layer_that_cannot_be_copied():
+    head = nn.Sequential(nn.LazyBatchNorm1d(), nn.LazyLinear(3))
+    message = r"^`head` must map .* cannot be copied. Give its size, as .*Norm1d\(8\)"
+    with pytest.raises(ValueError, match=message):
+        tiny(head=head).fit(ROWS, Y)
 
 
 def test_training_that_diverges():

@@ -47,6 +47,22 @@ def test_strength_is_chosen():
     )
 
 
+def test_log_of_probabilities():
+    model = tiny(freeze="all").fit(ROWS, LABELS)
+    np.testing.assert_allclose(
+        np.exp(model.predict_log_proba(ROWS_NEW)), model.predict_proba(ROWS_NEW)
+    )
+
+
+def test_labels_that_the_first_part_lacks_are_learned():
+    order = np.lexsort(LABELS.T)
+    full, model = tiny(freeze="all").fit(ROWS, LABELS), tiny(freeze="all")
+    for rows in np.array_split(order, 6):
+        model.partial_fit(ROWS[rows], LABELS[rows])
+    right = [(m.predict(ROWS) == LABELS).mean() for m in (full, model)]
+    assert right[1] >= right[0] - 0.05
+
+
 def test_training_starts_from_the_probe():
     probe = tiny(freeze="all").fit(ROWS, LABELS)
     model = tiny(freeze=1, lr=1e-9).fit(ROWS, LABELS)

@@ -218,7 +218,6 @@ SETTINGS = {
     "statistics": {"batch_norm": "train"},
     "augment": {"augment_activations": True, "mixup": 0.2},
     "pool": {"pooling": "max", "pool_size": 2},
-    "rate": {"lr": "auto"},
     "names": {"freeze": "conv_head", "image_size": (32, 40)},
 }
 

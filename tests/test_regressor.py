@@ -61,6 +61,16 @@ def test_probe_is_ridge_regression():
     assert probe.alpha_ == 2.0
 
 
+def test_parts_in_any_order_are_ridge_regression_on_all():
+    probe, parts = (tiny(freeze="all", alpha=2.0) for _ in range(2))
+    probe.fit(ROWS, INK)
+    for rows in np.array_split(np.argsort(INK), 5):
+        parts.partial_fit(ROWS[rows], INK[rows])
+    scale = probe._scale / parts._scale  # of the targets, which the penalty goes by
+    assert abs(parts.predict(ROWS) - probe.predict(ROWS)).max() < 1e-3 * INK.std()
+    assert scale > 1
+
+
 def test_strength_is_chosen_by_leaving_one_out():
     probe = tiny(freeze="all").fit(ROWS, INK)
     features = probe.transform(ROWS)

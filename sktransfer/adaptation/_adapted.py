@@ -343,8 +343,7 @@ class DomainAdaptedEstimator(SourceFree):
         return bool(find_batch_norms(self.backbone_.section(boundary, self._end())))
 
     def _is_solved(self):
-        adds = self.method not in ("none", *SOURCE_FREE)
-        return super()._is_solved() and not adds
+        return super()._is_solved() and self._is_plain()
 
     def _phases(self, max_epochs):
         """Plan them, and remember which share of the training each one is."""
@@ -356,8 +355,11 @@ class DomainAdaptedEstimator(SourceFree):
         self._spans = dict(zip((b for b, _ in phases), spans, strict=True))
         return phases
 
+    def _is_plain(self):
+        return self.method in ("none", *SOURCE_FREE)
+
     def _objective(self, network, target):
-        if self.method in ("none", *SOURCE_FREE):
+        if self._is_plain():
             return None
         samples = self._target_samples()
         activations, views = self._target_activations(samples, target)
@@ -383,8 +385,8 @@ class DomainAdaptedEstimator(SourceFree):
                 independent=getattr(self, "_multilabel", False),
             )
 
-    def _train(self, suffix, samples, y, weight, validation, max_epochs=None):
-        super()._train(suffix, samples, y, weight, validation, max_epochs)
+    def _train(self, suffix, samples, y, weight, validation, is_part=False):
+        super()._train(suffix, samples, y, weight, validation, is_part)
         if self.method == "adabn":
             self._measure(samples)
 

@@ -126,6 +126,10 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         "confidence": [Interval(Real, 0, 1, closed="both")],
     }
     __metadata_request__predict_proba = {"sample_domain": True, "allow_source": True}
+    __metadata_request__predict_log_proba = {
+        "sample_domain": True,
+        "allow_source": True,
+    }
     __metadata_request__decision_function = {
         "sample_domain": True,
         "allow_source": True,
@@ -254,6 +258,23 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
             Rows sum to one; of independent labels, each is a probability of its own.
         """
         return super().predict_proba(X)
+
+    def predict_log_proba(self, X, *, sample_domain=None, allow_source=False):
+        """Compute the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+        sample_domain, allow_source : object
+            Not looked at, as in :meth:`predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Rows sum to one; of independent labels, each is a probability of its own.
+        """
+        return super().predict_log_proba(X)
 
     def decision_function(self, X, *, sample_domain=None, allow_source=False):
         """Compute the scores of the classes.

@@ -33,6 +33,13 @@ from sktransfer.training._mix import Mix
 from sktransfer.training._net import Data, SuffixNet, restore_net, train
 from sktransfer.training._network import Network
 from sktransfer.training._objective import Objective, Seen
+from sktransfer.training._online import (
+    Online,
+    assume_online,
+    begin_online,
+    go_on_online,
+    is_narrow,
+)
 from sktransfer.training._optimiser import parameter_groups
 from sktransfer.training._penalty import StartingPoint
 from sktransfer.training._probe import (
@@ -41,6 +48,8 @@ from sktransfer.training._probe import (
     fit_ridge,
 )
 from sktransfer.training._probe_search import (
+    middle_alpha,
+    middle_C,
     search_alpha,
     search_C,
     search_multilabel_C,
@@ -75,6 +84,7 @@ __all__ = [
     "Mix",
     "Network",
     "Objective",
+    "Online",
     "Recipe",
     "RegressionLoss",
     "Saver",
@@ -84,20 +94,26 @@ __all__ = [
     "WeightAverage",
     "WeightedLoss",
     "add_lora",
+    "assume_online",
+    "begin_online",
     "choose_level",
     "class_means",
     "cross_entropy",
     "fit_multilabel_probe",
     "fit_probe",
     "fit_ridge",
+    "go_on_online",
     "head_from_linear",
     "hold_out",
     "in_span",
     "is_divisible",
+    "is_narrow",
     "lda_predictions",
     "make_head",
     "merge_equal",
     "merge_lora",
+    "middle_C",
+    "middle_alpha",
     "parameter_groups",
     "put_back_on_error",
     "resolve_freeze",

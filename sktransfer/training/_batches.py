@@ -1,11 +1,12 @@
 """Batches of activations that are already in memory."""
 
 import torch
+from skorch.dataset import Dataset
 
 __all__ = ["ActivationBatches", "ActivationDataset", "batches_in_order"]
 
 
-class ActivationDataset(torch.utils.data.Dataset):
+class ActivationDataset(Dataset):
     """Activations, targets and weights that are indexed a batch at a time.
 
     Parameters
@@ -19,6 +20,11 @@ class ActivationDataset(torch.utils.data.Dataset):
         self.activations = activations
         self.y = y
         self.sample_weight = sample_weight
+
+    @property
+    def X(self):
+        """What skorch's scores without caching predict: the samples as they are."""
+        return self
 
     def __len__(self):
         return len(self.activations)

@@ -142,12 +142,20 @@ def _mlp(n_features, n_outputs):
 
 def _copy_of(head, n_features, n_outputs):
     """Copy a module and try it on two rows, which makes lazy layers draw weights."""
-    head = copy.deepcopy(head).to("cpu", torch.float32)
-    training = head.training
     rule = (
         f"`head` must map features of shape (n, {n_features}) to scores of shape "
         f"(n, {n_outputs})."
     )
+    try:
+        head = copy.deepcopy(head)
+    except ValueError as error:  # torch cannot copy the buffers of lazy layers
+        raise ValueError(
+            f"{rule} Got a {type(head).__name__} with a lazy layer that cannot be "
+            f"copied. Give its size, as torch.nn.BatchNorm1d({n_features}) in the "
+            "place of torch.nn.LazyBatchNorm1d()."
+        ) from error
+    head = head.to("cpu", torch.float32)
+    training = head.training
     try:
         with torch.no_grad():
             scores = head.eval()(torch.zeros(2, n_features))

@@ -162,14 +162,15 @@ class SuffixNet(NeuralNet):
             z = self.module_.augment(z)
             mixed = (z,) if self.mix is None else self.mix(z)
             objective = self._objective(others)
-            (loss, scores), fitting = halving(
-                lambda n: self._add_gradients(
-                    mixed, target, objective, n, again=n < size
-                ),
-                size,
-                torch.device(self.device),
-                "Freeze more stages with `freeze`. ",
-            )
+            with _single_sample_refused():
+                (loss, scores), fitting = halving(
+                    lambda n: self._add_gradients(
+                        mixed, target, objective, n, again=n < size
+                    ),
+                    size,
+                    torch.device(self.device),
+                    "Freeze more stages with `freeze`. ",
+                )
         if fitting < size:
             self._at_a_time = fitting
         return {"loss": loss, "y_pred": scores}
@@ -263,6 +264,13 @@ class SuffixNet(NeuralNet):
         self.optimizer_.step()
         self.optimizer_.zero_grad()
 
+    def notify(self, method_name, **cb_kwargs):
+        """Call the callbacks; batches have targets alone, as skorch's scores take."""
+        if method_name == "on_batch_end":
+            z, (y, weight) = cb_kwargs["batch"]
+            cb_kwargs.update(batch=(z, y), sample_weight=weight)
+        super().notify(method_name, **cb_kwargs)
+
     def _average(self):
         return dict(self.callbacks_).get("average")
 
@@ -282,6 +290,22 @@ class SuffixNet(NeuralNet):
             return super().validation_step(batch, **fit_params)
 
 
+@contextlib.contextmanager
+def _single_sample_refused():
+    """Say what to do where BatchNorm cannot tell the variance of a single sample."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "A batch must have two samples or more where BatchNorm takes its "
+            "statistics from it, as with `batch_norm='train'` or in a `head`. Got one "
+            "sample: give more samples and a `batch_size` of 2 or more, or set "
+            "`batch_norm='eval'`."
+        ) from error
+
+
 def _is_pulled(name, parameter):
     return parameter.requires_grad and not name.startswith("head.")
 
@@ -293,10 +317,10 @@ class Watch(Callback):
         """Forget what was seen before."""
         self.chance_, self._seen = None, []
 
-    def on_batch_end(self, net, batch, training, y_pred, **kwargs):
+    def on_batch_end(self, net, batch, training, y_pred, sample_weight, **kwargs):
         """Compute the loss of scores that are all zero, in the first epoch."""
         if training and self.chance_ is None:
-            target = to_device(batch[1], y_pred.device)
+            target = to_device((batch[1], sample_weight), y_pred.device)
             loss = net.criterion_(torch.zeros_like(y_pred), target)
             self._seen.append((float(loss), len(y_pred)))
 

@@ -16,6 +16,8 @@ from sktransfer.training._blas import one_blas_thread
 
 __all__ = [
     "as_targets",
+    "middle_C",
+    "middle_alpha",
     "search_C",
     "search_alpha",
     "search_multilabel_C",
@@ -90,7 +92,7 @@ def search_multilabel_C(features, Y, *, sample_weight=None, groups=None):
     X, Y, weight, groups = _present(features, Y, sample_weight, groups)
     Y = Y[:, Y.min(axis=0) != Y.max(axis=0)].astype(int)
     if not Y.shape[1]:
-        return _middle_C(X, weight)
+        return middle_C(X, weight)
     folds = _deal(_rarest_values(Y, groups), groups)
     return _search(X, Y, weight, folds)
 
@@ -229,11 +231,33 @@ def _all_equal(X):
     return bool((X == X[0]).all())
 
 
-def _middle_C(X, weight):
-    if _all_equal(X):
-        return 1.0
+def middle_C(X, weight):
+    """Return the middle of the penalties that :func:`search_C` tries (float).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, d)
+    weight : ndarray of shape (n_samples,)
+    """
+    return 1.0 if _all_equal(X) else float(_CS[len(_CS) // 2] / _power(X, weight))
+
+
+def middle_alpha(X, weight):
+    """Return the middle of the penalties that :func:`search_alpha` tries (float).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, d)
+    weight : ndarray of shape (n_samples,)
+    """
+    middle = _ALPHAS[len(_ALPHAS) // 2]
+    return 1.0 if _all_equal(X) else float(middle * _power(X, weight))
+
+
+def _power(X, weight):
+    """Mean squared norm of the centred features."""
     share = weight / weight.sum()
-    return float(_CS[len(_CS) // 2] / (share @ np.square(X - share @ X).sum(axis=1)))
+    return share @ np.square(X - share @ X).sum(axis=1)
 
 
 @one_blas_thread()
@@ -241,7 +265,7 @@ def _search(X, targets, weight, folds):
     """Return the C of the least held-out loss."""
     scored = folds >= 0
     if _all_equal(X) or not scored.any():
-        return _middle_C(X, weight)
+        return middle_C(X, weight)
     basis = _rotate(X, weight / weight.sum())
     starts = [_zeros(basis, targets)] * (folds.max() + 1)
     chosen, least = _CS[0], np.inf

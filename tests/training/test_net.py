@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from torch import nn
 
 from sktransfer.activations import Layout
@@ -458,6 +458,36 @@ def test_interrupt_beside_early_stopping_of_skorch_comes_through():
     stop = EarlyStopping("train_loss", patience=9)
     with pytest.raises(KeyboardInterrupt):
         fit(callbacks=[stop, Count(Shared(), KeyboardInterrupt)])
+
+
+def share_right(net, X, y):
+    return float((net.predict(X).argmax(axis=1) == np.asarray(y)).mean())
+
+
+@pytest.mark.parametrize("batch_size", [16, 59, 7], ids=["rest", "one more", "many"])
+def test_scores_of_skorch(batch_size):
+    held = Data(Z[:21], Y[:21], ONES[:21])
+    scores = {
+        "train": EpochScoring(share_right, on_train=True, name="train"),
+        "valid": EpochScoring(share_right, name="valid"),
+        "named": EpochScoring("neg_log_loss", on_train=True, name="named"),
+        "batch": BatchScoring(share_right, name="batch"),
+        "again": EpochScoring(share_right, use_caching=False, name="again"),
+        "train again": EpochScoring(
+            share_right, on_train=True, use_caching=False, name="train again"
+        ),
+    }
+    net = fit(
+        network=make_network(dropout=0.0),
+        callbacks=[*scores.items()],
+        validation=held,
+        batch_size=batch_size,
+    )
+    last = net.history[-1]
+    assert all(0 <= last[name] <= 1 for name in ("train", "batch"))
+    assert last["named"] < 0
+    assert last["again"] == last["valid"] == share_right(net, Z[:21], Y[:21])
+    assert last["train again"] == share_right(net, Z, Y)
 
 
 def test_divergence_says_what_to_do():
