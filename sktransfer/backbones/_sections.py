@@ -27,6 +27,7 @@ class Section(nn.Module):
     Parameters
     ----------
     backbone : Backbone
+        Or anything whose ``module`` is the whole network.
     start, stop : str
         Names of boundaries.
     graphs : dict of bool to torch.fx.Graph
@@ -59,6 +60,12 @@ class Section(nn.Module):
         """Source of the part in eval mode; what it computes, but for the weights."""
         return self.graph.python_code("self").src
 
+    @property
+    def whole(self):
+        """The whole network (torch.nn.Module), which is no submodule of the part."""
+        (backbone,) = self._backbone
+        return backbone.module
+
     def forward(self, x):
         """Compute the part.
 
@@ -72,11 +79,10 @@ class Section(nn.Module):
         torch.Tensor of shape (n, ...)
             Activations at ``stop``.
         """
-        (backbone,) = self._backbone
         for layer, mode in self._modes:
             if layer.training != mode:  # set by another section that shares it
                 layer.training = mode
-        return self._find_forward()(backbone.module, x)
+        return self._find_forward()(self.whole, x)
 
     def _find_forward(self):
         """Return the function of the mode that the section is in."""
@@ -123,10 +129,9 @@ class Section(nn.Module):
         layers : dict of torch.nn.Module to torch.nn.Module
             From layers of this section to those that take their paths.
         """
-        (backbone,) = self._backbone
         places = [
             (root, *path.rpartition(".")[::2], layers[layer])
-            for root in (self, backbone.module)
+            for root in (self, self.whole)
             for path, layer in root.named_modules(remove_duplicate=False)
             if layer in layers
         ]

@@ -1,27 +1,37 @@
 """Where and how to compute: device, precision, batch size."""
 
 from sktransfer.compute._device import resolve_batch_size, resolve_device
-from sktransfer.compute._draws import Draws, seeded
+from sktransfer.compute._draws import (
+    Draws,
+    generator_states,
+    seeded,
+    seeded_everywhere,
+)
 from sktransfer.compute._fork import in_forked_child
 from sktransfer.compute._halving import halving
 from sktransfer.compute._layout import channels_last, use_channels_last
 from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
-from sktransfer.compute._runtime import Runtime, pad_rows, synchronise
+from sktransfer.compute._put_back import state_put_back
+from sktransfer.compute._runtime import Runtime, one_thread, pad_rows, synchronise
 
 __all__ = [
     "Draws",
     "Runtime",
     "channels_last",
     "gains_by_bfloat16",
+    "generator_states",
     "halving",
     "in_forked_child",
     "keep_freed_memory",
+    "one_thread",
     "pad_rows",
     "resolve_batch_size",
     "resolve_device",
     "resolve_precision",
     "seeded",
+    "seeded_everywhere",
+    "state_put_back",
     "synchronise",
     "use_channels_last",
 ]

@@ -1,12 +1,13 @@
 """Where and how a pass is computed, in one object."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from sktransfer.compute._fork import one_thread_in_forks
 
-__all__ = ["Runtime", "pad_rows", "synchronise"]
+__all__ = ["Runtime", "one_thread", "pad_rows", "synchronise"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Runtime:
     def key(self):
         """Text of what changes a result by more than rounding (str)."""
         return self.precision
+
+
+@contextmanager
+def one_thread():
+    """Let torch compute in one thread, as sums of several are rounded differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronise(device):

@@ -150,6 +150,7 @@ class BatchStatistics(nn.Module):
         return self.last(F.batch_norm(self.inner(x), None, None, training=True))
 
 
+@pytest.mark.filterwarnings("ignore:Samples go through BatchStatistics one at a time")
 def test_norm_without_statistics_stays_as_it_is():
     backbone = load_backbone(BatchStatistics(), random_state=0)
     section = backbone.section("input", "output")
