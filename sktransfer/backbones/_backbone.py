@@ -114,7 +114,7 @@ class Backbone:
         self._fingerprints = {}
         self._digests = None
         self.prepared_sections = {}
-        self.bfloat16_errors = {}
+        self.precision_errors = {}
         self.card = None
 
     @property
