@@ -135,8 +135,8 @@ class BackboneEstimator(BaseEstimator):
         given = self._given_backbone()
         if isinstance(given, Backbone):
             return given.preprocessing.kind == "image"
-        if isinstance(given, nn.Module):
-            return is_image_network(given)
+        if isinstance(given, nn.Module) and is_image_network(given):
+            return True
         if isinstance(given, str) or self.image_shape is not None:
             return True
         return X is not None and looks_like_images(X)
@@ -179,11 +179,13 @@ class BackboneEstimator(BaseEstimator):
                 image_size=self.image_size,
                 seed=seed,
             )
+        is_image = self._takes_images(X)
         return load_backbone(
             given,
             weights=self.weights,
             image_size=self.image_size,
-            n_features=None if self._takes_images(X) else X.shape[1],
+            n_features=None if is_image else X.shape[1],
+            kind="image" if is_image else "vector",
             random_state=seed,
         )
 

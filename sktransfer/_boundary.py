@@ -21,6 +21,7 @@ from sktransfer.activations import (
     check_pooling,
     draw_views,
     name_of,
+    run_alone,
 )
 from sktransfer.compute import halving, pad_rows, use_channels_last
 from sktransfer.inputs import preset_augmentation
@@ -94,6 +95,7 @@ class BoundaryEstimator(
             return nn.Identity()
         suffix = self.backbone_.section(boundary, end)
         suffix.fixed_statistics = self.batch_norm == "eval"
+        suffix.fixed_shared = True
         return suffix
 
     def _end(self):
@@ -196,7 +198,10 @@ class BoundaryEstimator(
             for first in range(0, len(rows), size):
                 z = a_pass.as_input(rows[first : first + size]).to(device)
                 with torch.inference_mode():
-                    found = function(pad_rows(z, size))[: len(z)]
+                    if self.backbone_.impurity:
+                        found = run_alone(function, z, self.module_.network)
+                    else:
+                        found = function(pad_rows(z, size))[: len(z)]
                 parts.append(found.cpu().numpy())
             return np.concatenate(parts)
 

@@ -21,6 +21,7 @@ from sktransfer.backbones._fingerprint import fingerprint, fingerprint_tensors
 from sktransfer.backbones._probe import output_digests, probe
 from sktransfer.backbones._purity import tensors_in
 from sktransfer.backbones._sections import Section
+from sktransfer.backbones._size import channels_error, check_patches
 from sktransfer.backbones._trace import CONSTANT, TraceError, trace_network
 from sktransfer.compute import seeded
 from sktransfer.utils import near_matches, on_cpu
@@ -28,7 +29,7 @@ from sktransfer.utils import near_matches, on_cpu
 __all__ = ["Backbone"]
 
 _WAYS_OUT = {
-    "image": "If it takes one image size only, leave `image_size` out or make a "
+    "image": "If it takes one image size only, pass that as `image_size`, or make a "
     "network for the size that you want.",
     "vector": "Its first layer must take rows of that many numbers in float32, which "
     "is as many as `n_features`, or X, says.",
@@ -491,6 +492,8 @@ class Backbone:
         try:
             anatomies = self._trace_both(whole)
         except TraceError as error:
+            if wrong := channels_error(self.name, error):
+                raise wrong from error
             shape = ", ".join(map(str, self.preprocessing.input_shape))
             raise ValueError(
                 f"{self.name} cannot be run on model inputs of shape (n, {shape}) "
@@ -510,6 +513,8 @@ class Backbone:
             if len(tensors_in(returned)) == 1:
                 module.network = _Unpacked(module.network)
                 traces = self._traces(module)
+        if self.preprocessing.kind == "image":
+            check_patches(self.name, traces[False], module)
         anatomies = find_anatomies(traces, module, self.classifier)
         if not anatomies[False].stages:
             several = traces[traces[False].returns_tensor]

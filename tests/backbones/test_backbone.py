@@ -182,8 +182,8 @@ def test_network_that_does_not_run_on_its_inputs():
     backbone = Backbone(module, preprocessing=preprocessing, name="mine")
     text = (
         "mine cannot be run on model inputs of shape \\(n, 3, 64, 64\\) "
-        "\\(AssertionError: Input height .*\\). If it takes one image size only, leave "
-        "`image_size` out or make a network for the size that you want."
+        "\\(AssertionError: Input height .*\\). If it takes one image size only, pass "
+        "that as `image_size`, or make a network for the size that you want."
     )
     with pytest.raises(ValueError, match=text):
         backbone.stages  # noqa: B018
