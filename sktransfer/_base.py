@@ -29,6 +29,7 @@ from sktransfer.backbones import (
 from sktransfer.compute import (
     Runtime,
     gains_by_bfloat16,
+    own_torch_state,
     resolve_batch_size,
     resolve_device,
 )
@@ -56,6 +57,8 @@ def as_array(values):
 def undone_on_error(fit):
     """Let a method that fails leave the attributes of the estimator as they were.
 
+    What the user has set torch to does not reach it, see `own_torch_state`.
+
     Parameters
     ----------
     fit : callable
@@ -71,7 +74,8 @@ def undone_on_error(fit):
     def fit_or_undo(self, *args, **kwargs):
         before = {**vars(self)}
         try:
-            return fit(self, *args, **kwargs)
+            with own_torch_state():
+                return fit(self, *args, **kwargs)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)

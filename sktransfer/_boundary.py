@@ -23,7 +23,7 @@ from sktransfer.activations import (
     name_of,
     run_alone,
 )
-from sktransfer.compute import halving, pad_rows, use_channels_last
+from sktransfer.compute import halving, own_torch_state, pad_rows, use_channels_last
 from sktransfer.inputs import preset_augmentation
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
@@ -47,6 +47,7 @@ class BoundaryEstimator(
 
     _n_epochs_before = 0  # of this training, when it went on
 
+    @own_torch_state()
     def transform(self, X):
         """Compute the features that the head sees.
 
@@ -211,6 +212,7 @@ class BoundaryEstimator(
                 results[indices] = found
         return results
 
+    @own_torch_state()
     def _scores(self, X):
         """Scores of the head, of shape (n_samples, n_outputs), float64."""
         check_is_fitted(self)

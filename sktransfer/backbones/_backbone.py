@@ -23,7 +23,7 @@ from sktransfer.backbones._purity import tensors_in
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._size import channels_error, check_patches
 from sktransfer.backbones._trace import CONSTANT, TraceError, trace_network
-from sktransfer.compute import seeded
+from sktransfer.compute import own_torch_state, seeded
 from sktransfer.utils import near_matches, on_cpu
 
 __all__ = ["Backbone"]
@@ -338,6 +338,7 @@ class Backbone:
             self._fingerprints[boundary] = fingerprint(section)
         return self._fingerprints[boundary]
 
+    @own_torch_state()
     def probe_digest(self, boundary):
         """Return a text of what the prefix makes of two random model inputs (str).
 
@@ -446,6 +447,7 @@ class Backbone:
         return self._impurity
 
     @cached_property
+    @own_torch_state()
     def _by_mode(self):
         """The anatomy in train and eval mode, with the same boundaries in both."""
         if isinstance(self.module, _Whole):

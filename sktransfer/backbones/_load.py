@@ -17,7 +17,7 @@ from sktransfer.backbones._torchvision import (
     list_torchvision,
     load_torchvision,
 )
-from sktransfer.compute import seeded
+from sktransfer.compute import own_torch_state, seeded
 from sktransfer.utils import near_matches, spawn_seed
 
 __all__ = ["load_backbone", "resolve_name"]
@@ -36,6 +36,7 @@ _ADAPTERS = {
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
+@own_torch_state()
 def load_backbone(
     spec="efficientnet_lite0",
     *,

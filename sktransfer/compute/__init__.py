@@ -14,6 +14,7 @@ from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
 from sktransfer.compute._put_back import state_put_back
 from sktransfer.compute._runtime import Runtime, one_thread, pad_rows, synchronise
+from sktransfer.compute._torch_state import own_torch_state
 
 __all__ = [
     "Draws",
@@ -25,6 +26,7 @@ __all__ = [
     "in_forked_child",
     "keep_freed_memory",
     "one_thread",
+    "own_torch_state",
     "pad_rows",
     "resolve_batch_size",
     "resolve_device",
