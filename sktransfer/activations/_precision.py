@@ -44,7 +44,7 @@ def choose_precision(backbone, precision, device):
     for tried in [resolved, "folded"]:
         key = device, tried
         if key not in backbone.precision_errors:
-            backbone.precision_errors[key] = precision_error(backbone, device, tried)
+            backbone.precision_errors[key] = _try(backbone, device, tried)
         error = backbone.precision_errors[key]
         if error <= _TOLERANCES[tried]:
             return tried
@@ -55,6 +55,15 @@ def choose_precision(backbone, precision, device):
             100 * error,
         )
     return "float32"
+
+
+def _try(backbone, device, precision):
+    try:
+        return precision_error(backbone, device, precision)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError):  # of layers that take no bfloat16
+        return float("inf")
 
 
 def precision_error(backbone, device, precision):

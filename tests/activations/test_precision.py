@@ -76,6 +76,20 @@ def test_unfolded_where_the_weight_is_read_out_of_sight(backbone, caplog):
     assert "is not computed in precision 'folded'" in caplog.text
 
 
+class ThroughNumpy(nn.Module):
+    """Cannot take bfloat16."""
+
+    def forward(self, x):
+        return torch.from_numpy(x.detach().numpy())
+
+
+def test_network_that_takes_no_bfloat16(backbone):
+    network = copy.deepcopy(backbone.module)
+    network[1].insert(1, ThroughNumpy())  # behind a convolution
+    kept = load_backbone(network, preprocessing=backbone.preprocessing)
+    assert choose_precision(kept, "auto", CPU) == "folded"
+
+
 @pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
 def test_impure_networks_are_computed_as_they_are(backbone):
     network = copy.deepcopy(backbone.module)
