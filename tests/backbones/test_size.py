@@ -271,7 +271,12 @@ def test_network_for_other_channels(channels, size):
         ("timm/vit_tiny_patch16_224", 31, "16", "(16, 16) and (32, 32)"),
         ("timm/convnext_atto", (64, 66), "4", "(64, 64) and (64, 68)"),
         ("torchvision/convnext_tiny", 63, "4", "(60, 60) and (64, 64)"),
-        (nn.Conv2d(3, 4, (12, 8), (12, 8)), 10, "(12, 8)", "(12, 16)"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, (12, 8), (12, 8))),
+            13,
+            "(12, 8)",
+            "(12, 8) and (24, 16)",
+        ),
     ],
     ids=["vit", "convnext", "torchvision", "module"],
 )
