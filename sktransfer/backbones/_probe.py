@@ -3,16 +3,20 @@
 import copy
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
 
 from sktransfer.backbones._anatomy import FEATURES, INPUT, OUTPUT, graphs_between
+from sktransfer.backbones._outline import outline
 from sktransfer.backbones._purity import (
     call,
+    draw_inputs,
     find_impurity,
     is_near,
+    run_on_first,
     run_once,
     tensors_in,
 )
@@ -24,6 +28,8 @@ __all__ = ["Findings", "output_digests", "probe"]
 
 _N, _N_TRAIN = 5, 2  # no trace has seen a batch of five
 _TOLERANCE = 1e-5  # of the largest value
+_MOST = 256
+_remembered: dict[tuple, "Findings"] = {}
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ def probe(module, anatomies, shape):
     """Try whether sections compute what the module does, and whether that is pure.
 
     The module is called as its user calls it, on copies, so that nothing of it moves.
+    What was found out about a network of the libraries is remembered in this process
+    for others of its architecture.
 
     Parameters
     ----------
@@ -62,6 +70,17 @@ def probe(module, anatomies, shape):
     -------
     Findings
     """
+    key = outline(module), tuple(shape)
+    if key[0] is None:
+        return _probe(module, anatomies, shape)
+    if key not in _remembered:
+        while len(_remembered) >= _MOST:
+            _remembered.pop(next(iter(_remembered), None), None)
+        _remembered[key] = _probe(module, anatomies, shape)
+    return _remembered[key]
+
+
+def _probe(module, anatomies, shape):
     try:
         trial = run_once(module, _N, shape)
     except Exception as error:  # whatever a network raises
@@ -91,8 +110,8 @@ def output_digests(module, trace, shape):
     """
     network = copy.deepcopy(module).cpu().eval()
     with one_thread():
-        x = run_once(network, 2, shape).x
-        values, _ = call(lambda x: boundary_values(trace, network, x), x)
+        run = partial(boundary_values, trace, network)
+        values = run_on_first(draw_inputs(2, shape), lambda x: call(run, x)[0])
     return {end: _digest(tensors_in(value)) for end, value in values.items()}
 
 

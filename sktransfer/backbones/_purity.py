@@ -11,7 +11,16 @@ from torch import nn
 
 from sktransfer.compute import generator_states, seeded_everywhere
 
-__all__ = ["Trial", "call", "find_impurity", "is_near", "run_once", "tensors_in"]
+__all__ = [
+    "Trial",
+    "call",
+    "draw_inputs",
+    "find_impurity",
+    "is_near",
+    "run_on_first",
+    "run_once",
+    "tensors_in",
+]
 
 _SEED = 1  # another one than that of the trace
 _COMPANY, _TWICE = 1e-4, 1e-6  # of the largest value
@@ -44,11 +53,7 @@ class Trial:
 
 
 def run_once(module, n, shape):
-    """Run a copy of a network on random model inputs.
-
-    They are drawn from a normal distribution. If the network cannot be run on them, as
-    it looks numbers up or takes their logarithms, they are from a uniform one on
-    [0, 1), or zeros.
+    """Run a copy of a network on random model inputs that it takes.
 
     Parameters
     ----------
@@ -66,20 +71,61 @@ def run_once(module, n, shape):
     Raises
     ------
     Exception
-        Whatever the network raises on zeros.
+        Whatever the network raises on the last of `draw_inputs`.
+    """
+
+    def run(x):
+        network, given = copy.deepcopy(module).eval(), x.clone()
+        output, drawn = call(network, given)
+        return Trial(network, x, output, drawn, not torch.equal(given, x))
+
+    return run_on_first(draw_inputs(n, shape), run)
+
+
+def draw_inputs(n, shape):
+    """Draw model inputs of several kinds.
+
+    Parameters
+    ----------
+    n : int
+        Number of model inputs.
+    shape : tuple of int
+        Of one.
+
+    Yields
+    ------
+    torch.Tensor of shape (n, *shape)
+        Of a normal distribution; then, for networks that look numbers up or take
+        their logarithms, of a uniform one on [0, 1), and zeros.
     """
     generator = torch.Generator().manual_seed(_SEED)
-    normal = torch.randn(n, *shape, generator=generator)
-    uniform = torch.rand(n, *shape, generator=generator)
-    for x in (normal, uniform, torch.zeros(n, *shape)):
-        network, given = copy.deepcopy(module).eval(), x.clone()
+    yield torch.randn(n, *shape, generator=generator)
+    yield torch.rand(n, *shape, generator=generator)
+    yield torch.zeros(n, *shape)
+
+
+def run_on_first(candidates, run):
+    """Return what a function makes of the first inputs for which it does not raise.
+
+    Parameters
+    ----------
+    candidates : iterable of torch.Tensor
+    run : callable
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    Exception
+        What it raised on the last ones.
+    """
+    for x in candidates:
         try:
-            output, drawn = call(network, given)
+            return run(x)
         except Exception as error:  # whatever a network raises
             failed = error
-        else:
-            overwrites = not torch.equal(given, x)
-            return Trial(network, x, output, drawn, overwrites)
     raise failed
 
 

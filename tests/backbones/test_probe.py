@@ -117,3 +117,12 @@ def test_digest_of_a_prefix_changes_with_it_alone():
         fork.module[1].weight += 1
     assert fork.probe_digest("1") == other.probe_digest("1")
     assert fork.probe_digest("2") != other.probe_digest("2")
+
+
+def test_findings_are_remembered_for_networks_of_the_libraries(monkeypatch):
+    layers = nn.Linear(4, 7), nn.Linear(7, 2)
+    expected = load_backbone(nn.Sequential(*layers)).stage_names
+    monkeypatch.setattr("sktransfer.backbones._probe._probe", None)
+    assert load_backbone(nn.Sequential(*layers)).stage_names == expected
+    with pytest.raises(TypeError, match="not callable"):
+        load_backbone(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))).stages  # noqa: B018
