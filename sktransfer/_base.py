@@ -30,6 +30,7 @@ from sktransfer.backbones import (
 from sktransfer.compute import (
     Runtime,
     gains_by_bfloat16,
+    own_torch_state,
     resolve_batch_size,
     resolve_device,
 )
@@ -59,6 +60,8 @@ def as_array(values):
 def undone_on_error(fit):
     """Let a method that fails leave the attributes of the estimator as they were.
 
+    What the user has set torch to does not reach it, see `own_torch_state`.
+
     Parameters
     ----------
     fit : callable
@@ -74,7 +77,8 @@ def undone_on_error(fit):
     def fit_or_undo(self, *args, **kwargs):
         before = {**vars(self)}
         try:
-            return fit(self, *args, **kwargs)
+            with own_torch_state():
+                return fit(self, *args, **kwargs)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
@@ -138,8 +142,8 @@ class BackboneEstimator(BaseEstimator):
         given = self._given_backbone()
         if isinstance(given, Backbone):
             return given.preprocessing.kind == "image"
-        if isinstance(given, nn.Module):
-            return is_image_network(given)
+        if isinstance(given, nn.Module) and is_image_network(given):
+            return True
         if isinstance(given, str) or self.image_shape is not None:
             return True
         return X is not None and looks_like_images(X)
@@ -182,11 +186,13 @@ class BackboneEstimator(BaseEstimator):
                 image_size=self.image_size,
                 seed=seed,
             )
+        is_image = self._takes_images(X)
         return load_backbone(
             given,
             weights=self.weights,
             image_size=self.image_size,
-            n_features=None if self._takes_images(X) else X.shape[1],
+            n_features=None if is_image else X.shape[1],
+            kind="image" if is_image else "vector",
             random_state=seed,
         )
 

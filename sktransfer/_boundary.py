@@ -21,10 +21,12 @@ from sktransfer.activations import (
     check_pooling,
     draw_views,
     name_of,
+    run_alone,
 )
 from sktransfer.compute import (
     fixed_threads,
     halving,
+    own_torch_state,
     pad_rows,
     use_channels_last,
 )
@@ -51,6 +53,7 @@ class BoundaryEstimator(
 
     _n_epochs_before = 0  # of this training, when it went on
 
+    @own_torch_state()
     def transform(self, X):
         """Compute the features that the head sees.
 
@@ -99,6 +102,7 @@ class BoundaryEstimator(
             return nn.Identity()
         suffix = self.backbone_.section(boundary, end)
         suffix.fixed_statistics = self.batch_norm == "eval"
+        suffix.fixed_shared = True
         return suffix
 
     def _end(self):
@@ -205,7 +209,10 @@ class BoundaryEstimator(
             for first in range(0, len(rows), size):
                 z = a_pass.as_input(rows[first : first + size]).to(device)
                 with torch.inference_mode(), fixed_threads():
-                    found = function(pad_rows(z, size))[: len(z)]
+                    if self.backbone_.impurity:
+                        found = run_alone(function, z, self.module_.network)
+                    else:
+                        found = function(pad_rows(z, size))[: len(z)]
                 parts.append(found.cpu().numpy())
             return np.concatenate(parts)
 
@@ -215,6 +222,7 @@ class BoundaryEstimator(
                 results[indices] = found
         return results
 
+    @own_torch_state()
     def _scores(self, X):
         """Scores of the head, of shape (n_samples, n_outputs), float64."""
         check_is_fitted(self)

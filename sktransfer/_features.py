@@ -11,6 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sktransfer._base import BackboneEstimator, undone_on_error
 from sktransfer._persistence import slim_state, whole_state
 from sktransfer.activations import Pass, Pool, Target, check_pooling
+from sktransfer.compute import own_torch_state
 from sktransfer.export import StackedFeatures
 from sktransfer.inputs import find_unreadable
 from sktransfer.utils import Interval, StrOptions, check_is_fitted
@@ -194,6 +195,7 @@ class PretrainedFeatureExtractor(
         self.unreadable_ = self._list_unreadable(samples) if warn else None
         return self
 
+    @own_torch_state()
     def transform(self, X):
         """Compute the features.
 

@@ -173,6 +173,7 @@ def _recall_network(kept, backbone, frozen, last):
         layout = Layout(backbone.activation_shape(frozen), sample)
         network = Network(backbone.section(frozen, last), pool, head)
         network.suffix.fixed_statistics = kept["fixed_statistics"]
+        network.suffix.fixed_shared = True
         if kept["augment"] is not None:
             network.augment = ActivationAugment(kept["augment"], layout)
     for name, parameter in use_channels_last(network).named_parameters():

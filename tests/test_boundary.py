@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from sktransfer import FineTunedClassifier
 from sktransfer.activations import Pool
 from sktransfer.backbones import load_backbone
+from sktransfer.inputs import ImagePreprocessing
 
 DIGITS = load_digits(n_class=3)
 X, Y = DIGITS.images[:24], DIGITS.target[:24]
@@ -73,3 +74,64 @@ def test_cutmix_of_pooled_features_averages(backbone, settings):
     model = fit(backbone, freeze="all", cutmix=1.0, **settings)
     assert not model._layout(model._target).has_places
     assert np.isfinite(model.predict_proba(X)).all()
+
+
+SMALL = ImagePreprocessing(
+    size=(12, 12), resize=12, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+
+
+def layers(*between):
+    first, last = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 3)
+    module = torch.nn.Sequential(first, *between, torch.nn.ReLU(), last)
+    return load_backbone(module, preprocessing=SMALL, random_state=0)
+
+
+def predictions(backbone, **settings):
+    model = fit(backbone, memory=None, **settings)
+    return model, model.predict_proba(X)
+
+
+@pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
+def test_predictions_of_impure_stages_that_are_trained_depend_on_no_company():
+    norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    model, together = predictions(layers(norm, torch.nn.Dropout2d(0.5)), freeze="none")
+    alone = [model.predict_proba(X[i : i + 1])[0] for i in range(4)]
+    np.testing.assert_array_equal(together[:4], alone)
+
+
+class SharedNorm(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 3)
+        self.c, self.d = torch.nn.Conv2d(4, 4, 3), torch.nn.Conv2d(4, 4, 3)
+        self.norm, self.last = torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        z = self.norm(self.c(self.norm(self.b(self.norm(self.a(x))))))
+        return self.last(self.d(z.relu()))
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}])
+def test_frozen_stages_stay_bit_identical_where_a_norm_is_shared(settings):
+    backbone = load_backbone(SharedNorm(), preprocessing=SMALL, random_state=0)
+    before = backbone.section("input", "b").state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    model = fit(backbone, freeze=1, batch_norm="train", **settings)
+    after = model.backbone_.section("input", model.boundary_).state_dict()
+    for name in after:
+        assert torch.equal(after[name], before[name]), name
+    assert "norm.running_mean" in after
+    assert model.backbone_.module.last.num_batches_tracked > 0
+
+
+def test_users_settings_of_torch_change_nothing():
+    given = layers()
+    _, expected = predictions(given, freeze=0)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        _, found = predictions(given, freeze=0)
+    np.testing.assert_array_equal(found, expected)
+    model, _ = predictions(given, freeze="all")
+    features = model.transform(X)
+    with torch.no_grad(), torch.device("meta"):
+        np.testing.assert_array_equal(model.transform(X), features)

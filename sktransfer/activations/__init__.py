@@ -1,6 +1,7 @@
 """From samples through a frozen prefix to activations, each computed once."""
 
 from sktransfer.activations._activations import Activations, load_activations
+from sktransfer.activations._alone import run_alone
 from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._layout import Layout
 from sktransfer.activations._memory_store import process_store
@@ -34,4 +35,5 @@ __all__ = [
     "name_of",
     "open_store",
     "process_store",
+    "run_alone",
 ]

@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 from torch import fx
 
+from sktransfer.activations._alone import run_alone
 from sktransfer.activations._fold import fold_batch_norm
 from sktransfer.activations._halve import halve
 from sktransfer.activations._rows import as_stored, to_rows
@@ -95,6 +96,7 @@ class Engine:
         self._taps = taps
         self._runtime = runtime
         self._networks = [_prepare(backbone, *step, runtime) for step in steps]
+        self._is_pure = backbone.impurity is None
         # A thread's own time, where it computes alone: others may keep it waiting.
         on_cpu = runtime.device.type == "cpu"
         self._clock = time.thread_time if on_cpu else time.perf_counter
@@ -131,7 +133,8 @@ class Engine:
     def _states(self, batch):
         """Yield boundaries, the batch there, and the seconds since the start."""
         runtime, states, seconds = self._runtime, {}, 0.0
-        z = pad_rows(batch.to(runtime.device, non_blocking=True), self.size)
+        z = batch.to(runtime.device, non_blocking=True)
+        z = pad_rows(z, self.size) if self._is_pure else z
         z = z if self._start == "input" else lay_out(z, runtime.precision)
         states[self._start] = z
         yield self._start, z, seconds
@@ -139,7 +142,8 @@ class Engine:
             began, z = self._clock(), states[first]
             if first == "input":
                 z = lay_out(self._preprocessing.to_input(z), runtime.precision)
-            z = as_stored(_run(network, z, runtime), runtime.activation_dtype)
+            z = _run(network, z, runtime, self._is_pure)
+            z = as_stored(z, runtime.activation_dtype)
             states[last] = lay_out(z, runtime.precision)
             if self.kept is None:
                 synchronise(runtime.device)
@@ -168,11 +172,11 @@ def joined(parts):
     )
 
 
-def _run(network, z, runtime):
+def _run(network, z, runtime, is_pure=True):
     is_half = runtime.precision == "bfloat16"
     autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=is_half)
     with torch.inference_mode(), autocast:
-        return network(z)
+        return network(z) if is_pure else run_alone(network, z, network)
 
 
 def lay_out(z, precision):

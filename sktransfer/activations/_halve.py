@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sktransfer.activations._fold import is_plain_convolution
+from sktransfer.activations._fold import count_uses, is_plain, is_plain_convolution
 
 __all__ = ["halve", "round_kernels"]
 
@@ -11,7 +11,7 @@ __all__ = ["halve", "round_kernels"]
 def halve(network):
     """Put convolutions and linear layers into bfloat16, in place.
 
-    Layers that do something to their weights first stay in float32.
+    Layers that do something to their weights first, or share them, stay in float32.
 
     Parameters
     ----------
@@ -22,11 +22,13 @@ def halve(network):
     torch.nn.Module
         The same. Run it under :class:`torch.autocast`.
     """
-    for layer in network.modules():
+    for layer, uses in count_uses(network).items():
+        if uses > 1:
+            continue
         if is_plain_convolution(layer):
             layer.weight = nn.Parameter(round_kernels(layer.weight.detach()), False)
             layer.to(torch.bfloat16)
-        elif type(layer) is nn.Linear:
+        elif type(layer) is nn.Linear and is_plain(layer):
             layer.to(torch.bfloat16)
     return network
 

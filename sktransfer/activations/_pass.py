@@ -103,7 +103,8 @@ class Pass:
         wanted = self.route.wanted
         cheap = backbone.multiply_adds("input", wanted[-1]) < _TRIVIAL
         is_vector = backbone.preprocessing.kind == "vector"
-        self.store = None if is_vector and cheap else store
+        is_worth_it = backbone.impurity is None and not (is_vector and cheap)
+        self.store = store if is_worth_it else None
         self.prices = []
         self.unreadable = None if on_error == "raise" else {}
         self._kept_from = {}
@@ -256,7 +257,7 @@ class Pass:
         taps = [(target.boundary, target.tap) for target in self.targets]
         steps = self.route.steps(start)
         engine = Engine(self.backbone, start, steps, taps, runtime)
-        if runtime.device.type != "cpu":
+        if runtime.device.type != "cpu" or self.backbone.impurity:
             return [engine]
         n_batches = -(-n_samples // runtime.batch_size)
         n_threads = min(torch.get_num_threads(), _MOST_THREADS, n_batches)

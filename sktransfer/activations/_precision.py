@@ -1,4 +1,4 @@
-"""Whether a backbone may be computed in bfloat16: tried before it is."""
+"""Whether a backbone may be folded and computed in bfloat16: tried before it is."""
 
 import logging
 from dataclasses import replace
@@ -13,7 +13,7 @@ from sktransfer.compute import Runtime, resolve_precision
 __all__ = ["choose_precision"]
 
 _logger = logging.getLogger("sktransfer")
-_TOLERANCE = 0.05
+_TOLERANCES = {"folded": 1e-3, "bfloat16": 0.05}
 _N_IMAGES, _CELLS = 4, 12
 
 
@@ -30,54 +30,71 @@ def choose_precision(backbone, precision, device):
     Returns
     -------
     {"float32", "folded", "bfloat16"}
-        See :func:`sktransfer.compute.resolve_precision`. With "auto", bfloat16 only
-        where the device gains by it and the pooled features of every stage stay within
-        5% of those of float32 (relative L2), on images made up for this. Vectors are
-        computed in float32.
+        See :func:`sktransfer.compute.resolve_precision`. With "auto", on images made
+        up for this: folded only where the activations of every stage stay within 0.1%
+        of those of the network as it is (relative L2); and bfloat16 only where the
+        device gains by it and their averages over places stay within 5%. Vectors,
+        and networks whose samples go one at a time, are computed in float32.
     """
-    if backbone.preprocessing.kind == "vector":
+    if backbone.preprocessing.kind == "vector" or backbone.impurity:
         return "float32"
     resolved = resolve_precision(precision, device)
-    if resolved != "bfloat16":
+    if resolved == "float32":
         return resolved
-    if device not in backbone.bfloat16_errors:
-        backbone.bfloat16_errors[device] = bfloat16_error(backbone, device)
-    error = backbone.bfloat16_errors[device]
-    if error <= _TOLERANCE:
-        return "bfloat16"
-    _logger.info(
-        "%s stays in float32: bfloat16 moves its features by %.1f%%",
-        backbone.name,
-        100 * error,
-    )
-    return "folded"
+    for tried in [resolved, "folded"]:
+        key = device, tried
+        if key not in backbone.precision_errors:
+            backbone.precision_errors[key] = _try(backbone, device, tried)
+        error = backbone.precision_errors[key]
+        if error <= _TOLERANCES[tried]:
+            return tried
+        _logger.info(
+            "%s is not computed in precision %r, which moves its features by %.2g%%",
+            backbone.name,
+            tried,
+            100 * error,
+        )
+    return "float32"
 
 
-def bfloat16_error(backbone, device):
-    """Return by how much bfloat16 moves pooled features, at the worst stage.
+def _try(backbone, device, precision):
+    try:
+        return precision_error(backbone, device, precision)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError):  # of layers that take no bfloat16
+        return float("inf")
+
+
+def precision_error(backbone, device, precision):
+    """Return by how much a precision moves what a network computes, at the worst stage.
 
     Parameters
     ----------
     backbone : Backbone
     device : torch.device
+    precision : {"folded", "bfloat16"}
 
     Returns
     -------
     float
-        Relative L2 norm; infinity if something is no number.
+        Relative L2 norm, of activations or, in bfloat16, of their averages over
+        places; infinity if something is no number.
     """
-    exact = Runtime(device=device, batch_size=_N_IMAGES, precision="folded")
-    fast = replace(exact, precision="bfloat16")
+    exact = Runtime(device=device, batch_size=_N_IMAGES, precision="float32")
+    fast = replace(exact, precision=precision)
     z = z_fast = _images(backbone.preprocessing.input_shape).to(device)
     errors = []
     for start, stop in pairwise(["input", *backbone.stage_names]):
         z = run_section(backbone, start, stop, z, exact)
         z_fast = run_section(backbone, start, stop, z_fast, fast)
-        shape = backbone.activation_shape(stop)
-        pool = Pool("avg", 1, shape, backbone.preprocessing.input_shape)
-        features, features_fast = pool(z.float()), pool(z_fast.float())
-        scale = features.norm().clamp_min(torch.finfo(torch.float32).tiny)
-        errors.append(float((features - features_fast).norm() / scale))
+        seen, seen_fast = z.float(), z_fast.float()
+        if precision == "bfloat16":
+            shape = backbone.activation_shape(stop)
+            pool = Pool("avg", 1, shape, backbone.preprocessing.input_shape)
+            seen, seen_fast = pool(seen), pool(seen_fast)
+        scale = seen.norm().clamp_min(torch.finfo(torch.float32).tiny)
+        errors.append(float((seen - seen_fast).norm() / scale))
     return max(errors) if all(e == e for e in errors) else float("inf")
 
 

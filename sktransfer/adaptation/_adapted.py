@@ -340,7 +340,7 @@ class DomainAdaptedEstimator(SourceFree):
     def _has_what_it_takes(self, boundary):
         if self.method != "adabn":
             return True
-        return bool(find_batch_norms(self.backbone_.section(boundary, self._end())))
+        return bool(find_batch_norms(self._suffix(boundary)))
 
     def _is_solved(self):
         return super()._is_solved() and self._is_plain()

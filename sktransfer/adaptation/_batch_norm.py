@@ -5,6 +5,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from sktransfer.backbones import Section
+
 __all__ = [
     "find_batch_norms",
     "fit_statistics",
@@ -35,7 +37,9 @@ class _Moments:
 
 
 def find_batch_norms(module):
-    """Find the BatchNorm layers that keep running statistics.
+    """Find the BatchNorm layers whose running statistics may be changed.
+
+    Those that the frozen stages before a section use as well are left out.
 
     Parameters
     ----------
@@ -46,10 +50,14 @@ def find_batch_norms(module):
     dict of str to torch.nn.Module
         By name.
     """
+    sections = [m for m in module.modules() if isinstance(m, Section)]
+    shared = {layer for section in sections for layer in section.shared_layers()}
     return {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, _LAYERS) and layer.running_mean is not None
+        if isinstance(layer, _LAYERS)
+        and layer.running_mean is not None
+        and layer not in shared
     }
 
 

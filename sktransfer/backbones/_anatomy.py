@@ -7,10 +7,11 @@ from sktransfer.backbones._stages import (
     find_classifier,
     find_stages,
     last_boundary,
+    weighted_nodes,
 )
-from sktransfer.backbones._trace import Trace
+from sktransfer.backbones._trace import Trace, section_graph
 
-__all__ = ["FEATURES", "INPUT", "OUTPUT", "Anatomy", "find_anatomies"]
+__all__ = ["FEATURES", "INPUT", "OUTPUT", "Anatomy", "find_anatomies", "graphs_between"]
 
 INPUT, FEATURES, OUTPUT = "input", "features", "output"
 _RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
@@ -50,8 +51,8 @@ def find_anatomies(traces, module, classifier):
     Returns
     -------
     dict of bool to Anatomy
-        A network that returns something else than a tensor has its features at the
-        last boundary, and no stage if there is none.
+        A network that returns several tensors has its features at the last boundary,
+        and no stage if there is none or if that would drop more than poolers and heads.
     """
     eval_, train = traces[False], traces[True]
     twin = _twin_boundaries(eval_, train)
@@ -59,7 +60,10 @@ def find_anatomies(traces, module, classifier):
     limit = last_boundary(eval_, twin, first)
     stages = find_stages(eval_, module, twin.keys(), limit)
     stages = [_renamed(s) for s in stages]
-    if not stages and eval_.returns_tensor:
+    single = eval_.returns_tensor and train.returns_tensor
+    if not (single or _ends_with(eval_, module, limit)):
+        stages = []
+    elif not stages and eval_.returns_tensor:
         stages = [Stage("network", (), None)]
     names = {_RESERVED.get(p, p): i for p, i in eval_.ends.items() if i in twin}
     ends = {INPUT: -1, **names, **{s.name: s.end for s in stages}}
@@ -71,6 +75,46 @@ def find_anatomies(traces, module, classifier):
     return {
         False: Anatomy(eval_, ends, stages, listed),
         True: Anatomy(train, ends_in_train, stages, listed),
+    }
+
+
+def _ends_with(trace, module, limit):
+    """Whether what comes after a boundary only pools and classifies.
+
+    Then no other output is a map that layers with weights make of that one.
+    """
+    node, _ = trace.live[limit]
+    behind = [i for i in weighted_nodes(trace, module) if i > limit]
+    if not all(_is_vector(trace.shapes[i]) for i in behind if i in trace.shapes):
+        return False
+    index = {node: i for i, node in enumerate(trace.nodes)}
+    outputs = [trace.shapes.get(index[n]) for n in trace.output_nodes]
+    if node not in trace.output_nodes and not all(map(_is_vector, outputs)):
+        return False
+    return len(behind) <= 1 or not _is_vector(trace.shapes[index[node]])
+
+
+def _is_vector(shape):
+    return shape is not None and sum(n > 1 for n in shape) <= 1
+
+
+def graphs_between(anatomies, start, stop):
+    """Return the graphs from one boundary to another.
+
+    Parameters
+    ----------
+    anatomies : dict of bool to Anatomy
+        In train mode (True) and eval mode (False).
+    start, stop : str
+        Names of boundaries.
+
+    Returns
+    -------
+    dict of bool to torch.fx.Graph
+    """
+    return {
+        mode: section_graph(anatomy.trace, anatomy.ends[start], anatomy.ends[stop])
+        for mode, anatomy in anatomies.items()
     }
 
 

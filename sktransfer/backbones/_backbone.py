@@ -7,23 +7,33 @@ import warnings
 from collections import OrderedDict
 from functools import cached_property
 
+import torch
 from torch import nn
 
-from sktransfer.backbones._anatomy import FEATURES, INPUT, OUTPUT, find_anatomies
+from sktransfer.backbones._anatomy import (
+    FEATURES,
+    INPUT,
+    OUTPUT,
+    find_anatomies,
+    graphs_between,
+)
 from sktransfer.backbones._fingerprint import (
     describe_section,
     fingerprint_tensors,
     join_key,
 )
+from sktransfer.backbones._probe import output_digests, probe
+from sktransfer.backbones._purity import tensors_in
 from sktransfer.backbones._sections import Section
-from sktransfer.backbones._trace import TraceError, section_graph, trace_network
-from sktransfer.compute import seeded
+from sktransfer.backbones._size import channels_error, check_patches
+from sktransfer.backbones._trace import CONSTANT, TraceError, trace_network
+from sktransfer.compute import own_torch_state, seeded
 from sktransfer.utils import TensorDigests, near_matches, on_cpu
 
 __all__ = ["Backbone"]
 
 _WAYS_OUT = {
-    "image": "If it takes one image size only, leave `image_size` out or make a "
+    "image": "If it takes one image size only, pass that as `image_size`, or make a "
     "network for the size that you want.",
     "vector": "Its first layer must take rows of that many numbers in float32, which "
     "is as many as `n_features`, or X, says.",
@@ -99,6 +109,7 @@ class Backbone:
         self.weights = weights
         self.licence = licence
         self.classifier = classifier
+        self._impurity = None
         self._forget()
 
     def _forget(self):
@@ -107,8 +118,9 @@ class Backbone:
         self._frozen_sections = {}
         self._descriptions = {}
         vars(self).pop("_tensors", None)
+        self._digests = None
         self.prepared_sections = {}
-        self.bfloat16_errors = {}
+        self.precision_errors = {}
         self.card = None
 
     @property
@@ -149,7 +161,10 @@ class Backbone:
     @property
     def network(self):
         """The network as it was given: `module`, or what is in it if not traceable."""
-        return self.module.network if isinstance(self.module, _Whole) else self.module
+        inner = self.module
+        while isinstance(inner, _Whole | _Unpacked):
+            inner = inner.network
+        return inner
 
     @property
     def n_parameters(self):
@@ -237,10 +252,7 @@ class Backbone:
         -------
         Section
         """
-        graphs = {}
-        for training, anatomy in self._by_mode.items():
-            ends = anatomy.ends
-            graphs[training] = section_graph(anatomy.trace, ends[start], ends[stop])
+        graphs = graphs_between(self._by_mode, start, stop)
         return Section(self, start, stop, graphs)
 
     def fork(self, boundary):
@@ -316,16 +328,23 @@ class Backbone:
     def prefix_fingerprint(self, boundary):
         """Return a text that changes with anything that the prefix computes (str).
 
-        Weights above the boundary don't count, and those below must not change any
-        more. Where layers call code that comes from no library, that is described anew
-        each time, as a cell of a notebook may have been edited.
+        It is that of a description of its code, its settings and its weights, and of
+        what it makes of two random model inputs. Weights above the boundary don't
+        count, and those below must not change any more. Where layers call code that
+        comes from no library, that is described anew each time, as a cell of a notebook
+        may have been edited; and where that cannot be described, the inputs are
+        computed anew.
 
         Parameters
         ----------
         boundary : str
         """
         owner = self.owner(boundary)
-        return join_key(owner.describe_prefix(boundary), owner._weights)
+        description = owner.describe_prefix(boundary)
+        if not description.is_complete:
+            owner._digests = None
+        key = join_key(description, owner._weights)
+        return f"{key} {owner.probe_digest(boundary)}"
 
     def describe_prefix(self, boundary):
         """Describe what the prefix computes (Description).
@@ -352,6 +371,26 @@ class Backbone:
     def _tensors(self):
         """Hashes of the weights, which are computed once."""
         return TensorDigests()
+
+    @own_torch_state()
+    def probe_digest(self, boundary):
+        """Return a text of what the prefix makes of two random model inputs (str).
+
+        It is computed once, from a copy, in float32 on one thread of the CPU. So
+        another process on this machine gets the same, and a prefix that computes
+        something else another one, whatever its code and its weights say.
+
+        Parameters
+        ----------
+        boundary : str
+        """
+        owner = self.owner(boundary)
+        if owner is not self:
+            return owner.probe_digest(boundary)
+        if self._digests is None:
+            shape, trace = self.preprocessing.input_shape, self._anatomy.trace
+            self._digests = output_digests(self.module, trace, shape)
+        return self._digests[self._anatomy.ends[boundary]]
 
     def weights_fingerprint(self, boundary):
         """Return a text that changes with any weight before a boundary (str).
@@ -425,24 +464,62 @@ class Backbone:
         )
 
     def _no_tensor(self, trace):
-        kind = trace.returned.__name__.removeprefix("immutable_")  # torch.fx's dict
+        value = trace.returned
+        kind = type(value).__name__.removeprefix("immutable_")  # torch.fx's dict
         return (
             f"{self.name} returns a value of type {kind}, but a backbone must return "
             "one tensor. Wrap it in an nn.Module whose `forward` returns the tensor to "
-            "go on from."
+            f"go on from, as in `return self.network(x){_place(value)}`."
         )
 
+    @property
+    def impurity(self):
+        """Why the output for a sample is no function of it (str); None if it is one.
+
+        Where it is none, nothing may be stored, and samples go through one at a time.
+        """
+        self._by_mode  # noqa: B018
+        return self._impurity
+
     @cached_property
+    @own_torch_state()
     def _by_mode(self):
         """The anatomy in train and eval mode, with the same boundaries in both."""
+        if isinstance(self.module, _Whole):
+            anatomies = self._trace_both(self.module)
+        else:
+            anatomies = self._trace()
+        found = probe(self.module, anatomies, self.preprocessing.input_shape)
+        if found.difference and not isinstance(self.module, _Whole):
+            anatomies = self._as_one_stage()
+            self._warn(
+                f"{self.name} is a single stage, as its parts do not compute together "
+                f"what it does as a whole: {found.difference}. `freeze` can be 'all' "
+                "or 'none'."
+            )
+        if found.overwrites and isinstance(self.module, _Whole):
+            for anatomy in anatomies.values():
+                anatomy.trace.overwritten.add(anatomy.trace.nodes[0])
+        if found.impurity and not self._impurity:
+            self._warn(
+                f"Samples go through {self.name} one at a time, and none of its "
+                f"activations are stored: {found.impurity}."
+            )
+        self._impurity = found.impurity
+        return anatomies
+
+    def _warn(self, text):
+        warnings.warn(text, stacklevel=4)
+
+    def _trace(self):
+        """Trace the network, or keep it whole where that cannot be done."""
         try:
             return self._trace_both(self.module)
         except TraceError as error:
             anatomies = self._as_one_stage()
-            warnings.warn(
+            self._warn(
                 f"{self.name} cannot be traced by torch.fx ({_first_line(error)}), so "
-                "it is a single stage: `freeze` can be 'all' or 'none'.",
-                stacklevel=2,
+                "it is a single stage: `freeze` can be 'all' or 'none'."
             )
             return anatomies
 
@@ -452,6 +529,8 @@ class Backbone:
         try:
             anatomies = self._trace_both(whole)
         except TraceError as error:
+            if wrong := channels_error(self.name, error):
+                raise wrong from error
             shape = ", ".join(map(str, self.preprocessing.input_shape))
             raise ValueError(
                 f"{self.name} cannot be run on model inputs of shape (n, {shape}) "
@@ -463,16 +542,30 @@ class Backbone:
 
     def _trace_both(self, module):
         # Tensors that a forward method makes are left in the module by torch.fx.
-        for name in [n for n in vars(module) if n.startswith("_tensor_constant")]:
+        for name in [n for n in vars(module) if n.startswith(CONSTANT)]:
             delattr(module, name)
-        example = self.preprocessing.example(3)
-        modes = (False, True)
-        with seeded(0):  # other threads that need this network wait until it is done
-            traces = {m: trace_network(module, example, training=m) for m in modes}
+        traces = self._traces(module)
+        returned = traces[False].returned
+        if isinstance(module, _Whole) and not isinstance(returned, torch.Tensor):
+            if len(tensors_in(returned)) == 1:
+                module.network = _Unpacked(module.network)
+                traces = self._traces(module)
+        if self.preprocessing.kind == "image":
+            check_patches(self.name, traces[False], module)
         anatomies = find_anatomies(traces, module, self.classifier)
         if not anatomies[False].stages:
-            raise TypeError(self._no_tensor(traces[False]))
+            several = traces[traces[False].returns_tensor]
+            raise TypeError(self._no_tensor(several))
         return anatomies
+
+    def _traces(self, module):
+        example = self.preprocessing.example(3)
+        leaves = ("network",) if isinstance(module, _Whole) else ()
+        with seeded(0):  # other threads that need this network wait until it is done
+            return {
+                mode: trace_network(module, example, training=mode, leaves=leaves)
+                for mode in (False, True)
+            }
 
     @property
     def _anatomy(self):
@@ -489,7 +582,35 @@ class Backbone:
 
 
 class _Whole(nn.Sequential):
-    """Holds a network that cannot be traced as its one layer."""
+    """Holds a network that cannot be cut as one layer."""
+
+
+class _Unpacked(nn.Module):
+    """Returns the one tensor in what a network returns."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        (tensor,) = tensors_in(self.network(x))
+        return tensor
+
+
+def _place(value):
+    """Write how to get a tensor out of a container: the first of a dict, or the last.
+
+    Lists of maps go from the first layers to the last ones; dicts begin with the
+    output.
+    """
+    if isinstance(value, dict):
+        keys = [key for key in value if tensors_in(value[key])]
+        return f"[{keys[0]!r}]{_place(value[keys[0]])}" if keys else "['name']"
+    if isinstance(value, tuple | list):
+        at = [i for i, part in enumerate(value) if tensors_in(part)]
+        last = at[-1] - len(value) if at else -1
+        return f"[{last}]{_place(value[last])}" if at else "[-1]"
+    return "" if isinstance(value, torch.Tensor) else ".name"
 
 
 def _first_line(error):

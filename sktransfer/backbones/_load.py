@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 
 from torch import nn
@@ -11,14 +12,14 @@ from sktransfer.backbones._card import STATE_DICT
 from sktransfer.backbones._checkpoint import load_checkpoint
 from sktransfer.backbones._module import load_module
 from sktransfer.backbones._shipped import SHIPPED, load_shipped
-from sktransfer.backbones._size import size_error
+from sktransfer.backbones._size import ImageError, size_error
 from sktransfer.backbones._timm import adapt_timm, list_timm, load_timm
 from sktransfer.backbones._torchvision import (
     adapt_torchvision,
     list_torchvision,
     load_torchvision,
 )
-from sktransfer.compute import seeded
+from sktransfer.compute import own_torch_state, seeded
 from sktransfer.utils import near_matches, spawn_seed
 
 __all__ = ["load_backbone", "resolve_name"]
@@ -37,6 +38,7 @@ _ADAPTERS = {
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
+@own_torch_state()
 def load_backbone(
     spec="efficientnet_lite0",
     *,
@@ -44,6 +46,7 @@ def load_backbone(
     image_size=None,
     n_features=None,
     preprocessing=None,
+    kind=None,
     random_state=None,
 ):
     """Load a pretrained network as a sequence of stages.
@@ -72,6 +75,9 @@ def load_backbone(
         Length of the vectors for a network that takes vectors and has lazy layers.
     preprocessing : ImagePreprocessing or VectorPreprocessing, default=None
         By default what the weights were trained with.
+    kind : {"image", "vector"}, default=None
+        What a module without preprocessing takes. By default images if it has a 2-D
+        convolution, and vectors if not.
     random_state : int, RandomState instance or None, default=None
         Seeds random weights. No global generator is touched.
 
@@ -121,6 +127,7 @@ def load_backbone(
             image_size=image_size,
             n_features=n_features,
             preprocessing=preprocessing,
+            kind=kind,
             make=make,
         )
     else:
@@ -187,11 +194,23 @@ def _check_size(backbone, own):
         return
     try:
         backbone.stages  # noqa: B018
+    except ImageError:
+        raise
     except ValueError as error:
         if not wanted.kind == own.kind == "image":
             raise
+        _check_own_size(backbone, own)
         reason = str(error.__cause__)
         raise size_error(backbone.name, wanted.size, own.size, reason) from error
+
+
+def _check_own_size(backbone, own):
+    """See that it is the size for which a network cannot be run."""
+    twin = backbone.untraced()
+    twin.preprocessing = own
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing, which fails in the end
+        twin.stages  # noqa: B018
 
 
 def _load_given(backbone, weights, own):

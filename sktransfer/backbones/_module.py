@@ -24,10 +24,18 @@ _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 
 def is_image_network(module):
     """Say whether a network looks at images: whether it has a 2-D convolution."""
-    return any(isinstance(layer, _CONVOLUTIONS) for layer in module.modules())
+    return any(map(_is_convolution, module.modules()))
 
 
-def load_module(spec, *, image_size, n_features, preprocessing, make):
+def _is_convolution(layer):
+    # A layer of TorchScript is of no class of its own.
+    return (
+        isinstance(layer, _CONVOLUTIONS)
+        or getattr(layer, "original_name", None) == "Conv2d"
+    )
+
+
+def load_module(spec, *, image_size, n_features, preprocessing, kind=None, make):
     """Make a backbone of a module or of a callable that returns one.
 
     Parameters
@@ -42,6 +50,8 @@ def load_module(spec, *, image_size, n_features, preprocessing, make):
     preprocessing : ImagePreprocessing, VectorPreprocessing or None
         By default timm's configuration of the module if it has one; ImageNet's usual
         one, with a warning, if it has convolutions; none for vectors.
+    kind : {"image", "vector"}, default=None
+        What it takes; by default as its layers say.
     make : callable
         Calls a function that makes a module under a local seed.
 
@@ -52,14 +62,20 @@ def load_module(spec, *, image_size, n_features, preprocessing, make):
     Raises
     ------
     TypeError
-        If the callable returns something else.
+        If the callable returns something else, or a network holds TorchScript or
+        quantised layers.
     ValueError
         If the length of the vectors is not known, a module cannot be copied, or a
         callable returns again and again one that cannot.
     """
+    if isinstance(spec, nn.Module):
+        _check_weights(spec)
     module = _copy(spec) if isinstance(spec, nn.Module) else _make(spec, make)
+    _check_weights(module)
+    _cast(module)
     if preprocessing is None:
-        preprocessing = _preprocessing(module, n_features)
+        kind = kind or ("image" if is_image_network(module) else "vector")
+        preprocessing = _preprocessing(module, n_features, kind)
     make(lambda: _materialise(module, preprocessing.with_size(image_size)))
     config = getattr(module, "pretrained_cfg", None) or {}
     classifier = config.get("classifier")
@@ -78,6 +94,7 @@ def _make(spec, make):
             f"`backbone` is a callable, so it must return an nn.Module. {spec!r} "
             f"returned {type(module).__name__}."
         )
+    _check_weights(module)
     try:
         return _copy(module)
     except ValueError as error:
@@ -92,6 +109,48 @@ def _make(spec, make):
 
 def _tensors(module):
     return {*map(id, [*module.modules(), *module.parameters(), *module.buffers()])}
+
+
+def _check_weights(module):
+    """See that weights are plain tensors of numbers."""
+    name = type(module).__name__
+    for path, layer in module.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise TypeError(
+                "`backbone` must be an nn.Module of Python code, which can be cut and "
+                f"trained. {name} holds TorchScript. Pass the module that was compiled "
+                "or traced."
+            )
+        if "quantized" in type(layer).__module__.split("."):
+            raise TypeError(
+                f"`backbone` must have layers with weights of floating point. {name} "
+                f"has the quantised layer {path!r}, a {type(layer).__name__}. Pass the "
+                "network as it was before it was quantised."
+            )
+        for attribute, value in vars(layer).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                raise ValueError(
+                    f"`backbone` must have weights that are parameters. {name} makes "
+                    f"`{attribute}` of its layer {path!r} from others, as after "
+                    "pruning or with the old `weight_norm`. Make it permanent with "
+                    f"torch.nn.utils.prune.remove(layer, {attribute!r}) or "
+                    "torch.nn.utils.remove_weight_norm(layer)."
+                )
+
+
+def _cast(module):
+    """Bring weights to float32, in which everything is computed."""
+    tensors = [*module.parameters(), *module.buffers()]
+    kinds = {t.dtype for t in tensors if t.is_floating_point()} - {torch.float32}
+    if not kinds:
+        return
+    module.float()
+    kinds = " and ".join(sorted(str(k).removeprefix("torch.") for k in kinds))
+    warnings.warn(
+        f"{type(module).__name__} has weights in {kinds}, which are cast to float32: "
+        "everything is computed in that.",
+        stacklevel=2,
+    )
 
 
 def _copy(module):
@@ -110,12 +169,12 @@ def _copy(module):
         ) from error
 
 
-def _preprocessing(module, n_features):
+def _preprocessing(module, n_features, kind):
     if getattr(module, "pretrained_cfg", None):
         from sktransfer.backbones._timm import _preprocessing as of_timm
 
         return of_timm(module.pretrained_cfg)
-    if not is_image_network(module):
+    if kind == "vector":
         return VectorPreprocessing(_n_features(module, n_features))
     warnings.warn(
         f"{type(module).__name__} does not say which preprocessing its weights expect, "

@@ -7,9 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sktransfer.backbones._anatomy import INPUT
+
 __all__ = ["Section"]
 
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
+_FLAGS = ("frozen", "fixed_statistics", "fixed_shared")
 _TRAINING = 5  # the place of this argument in both
 
 
@@ -27,6 +30,7 @@ class Section(nn.Module):
     Parameters
     ----------
     backbone : Backbone
+        Or anything whose ``module`` is the whole network.
     start, stop : str
         Names of boundaries.
     graphs : dict of bool to torch.fx.Graph
@@ -42,6 +46,7 @@ class Section(nn.Module):
         self._forwards = {}  # compiled when they are first called
         self.frozen = False
         self.fixed_statistics = False
+        self.fixed_shared = False
         self._own_tensors = []
         nodes = [node for graph in graphs.values() for node in graph.nodes]
         for op in ("call_module", "get_attr"):  # layers first: they own their tensors
@@ -59,6 +64,12 @@ class Section(nn.Module):
         """Source of the part in eval mode; what it computes, but for the weights."""
         return self.graph.python_code("self").src
 
+    @property
+    def whole(self):
+        """The whole network (torch.nn.Module), which is no submodule of the part."""
+        (backbone,) = self._backbone
+        return backbone.module
+
     def forward(self, x):
         """Compute the part.
 
@@ -72,11 +83,10 @@ class Section(nn.Module):
         torch.Tensor of shape (n, ...)
             Activations at ``stop``.
         """
-        (backbone,) = self._backbone
         for layer, mode in self._modes:
             if layer.training != mode:  # set by another section that shares it
                 layer.training = mode
-        return self._find_forward()(backbone.module, x)
+        return self._find_forward()(self.whole, x)
 
     def _find_forward(self):
         """Return the function of the mode that the section is in."""
@@ -105,15 +115,34 @@ class Section(nn.Module):
 
         With ``fixed_statistics``, what keeps running statistics stays in eval mode,
         too: BatchNorm layers, childless layers with a ``running_mean``, and calls of
-        ``torch.nn.functional.batch_norm`` in a ``forward`` that could be traced.
+        ``torch.nn.functional.batch_norm`` in a ``forward`` that could be traced. With
+        ``fixed_shared``, so does any layer with buffers that the stages before the
+        section use as well: these are frozen.
         """
         super().train(mode and not self.frozen)
         if self.fixed_statistics:
             for layer in self.modules():
                 if _keeps_statistics(layer):
                     layer.eval()
+        for layer in self.shared_layers():
+            layer.eval()
         self._modes = [(m, m.training) for m in self.modules() if m is not self]
         return self
+
+    def shared_layers(self):
+        """Return the layers that must stay as they are for the stages before it.
+
+        Returns
+        -------
+        list of torch.nn.Module
+            Those with buffers; none without ``fixed_shared``.
+        """
+        if not self.fixed_shared:
+            return []
+        (backbone,) = self._backbone
+        before = {*backbone.section(INPUT, self.start).modules()}
+        shared = before.intersection(self.modules())
+        return [m for m in shared if next(m.buffers(recurse=False), None) is not None]
 
     def replace_layers(self, layers):
         """Put layers in the place of others, here and in the whole network.
@@ -123,10 +152,9 @@ class Section(nn.Module):
         layers : dict of torch.nn.Module to torch.nn.Module
             From layers of this section to those that take their paths.
         """
-        (backbone,) = self._backbone
         places = [
             (root, *path.rpartition(".")[::2], layers[layer])
-            for root in (self, backbone.module)
+            for root in (self, self.whole)
             for path, layer in root.named_modules(remove_duplicate=False)
             if layer in layers
         ]
@@ -161,13 +189,13 @@ class Section(nn.Module):
 
     def __reduce__(self):
         (backbone,) = self._backbone
-        state = {k: getattr(self, k) for k in ("frozen", "fixed_statistics")}
+        state = {k: getattr(self, k) for k in _FLAGS}
         state["training"] = self.training
         return _section, (backbone, self.start, self.stop), state
 
     def __setstate__(self, state):
-        self.frozen = state["frozen"]
-        self.fixed_statistics = state["fixed_statistics"]
+        for flag in _FLAGS:
+            setattr(self, flag, state.get(flag, False))
         self.train(state["training"])
 
     def extra_repr(self):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Stage", "find_classifier", "find_stages", "last_boundary"]
+__all__ = ["Stage", "find_classifier", "find_stages", "last_boundary", "weighted_nodes"]
 
 # A network is cut finer until it has this many stages of several layers each.
 _ENOUGH_STAGES = 4
@@ -57,7 +57,7 @@ def find_classifier(trace, module, names=None):
     int or None
         None if the network has no classifier.
     """
-    paths = _weighted_paths(trace, module)
+    paths = weighted_nodes(trace, module)
     if not paths:
         return None
     if names is None:
@@ -70,8 +70,19 @@ def find_classifier(trace, module, names=None):
     return min(nodes, default=None)
 
 
-def _weighted_paths(trace, module):
-    """Map node index to path for every leaf with a weight matrix or kernel."""
+def weighted_nodes(trace, module):
+    """Map node index to path for every leaf with a weight matrix or kernel.
+
+    Parameters
+    ----------
+    trace : Trace
+    module : torch.nn.Module
+        The network that was traced.
+
+    Returns
+    -------
+    dict of int to str
+    """
     return {
         i: node.target
         for i, node in enumerate(trace.nodes)
@@ -104,7 +115,7 @@ def find_stages(trace, module, valid, limit):
     list of Stage
         In order of execution.
     """
-    weighted = set(_weighted_paths(trace, module))
+    weighted = set(weighted_nodes(trace, module))
     cut = _Cutter(trace, valid, weighted, limit)
     parts = cut.cover(trace.calls[0], -1)
     while len(cut.composite(parts)) < _ENOUGH_STAGES:

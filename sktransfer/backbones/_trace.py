@@ -1,38 +1,27 @@
 """Trace a network and find the points where exactly one tensor is live."""
 
-import copy
-import math
 import operator
-import threading
-import warnings
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partialmethod
+from dataclasses import dataclass
 
 import torch
-import torchvision
-from torch import fx, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import fx
 
-from sktransfer.compute import seeded
+from sktransfer.backbones._recorder import Recorder, record
+from sktransfer.backbones._tracer import Call, TraceError, trace_graph
+from sktransfer.compute import seeded_everywhere, state_put_back
 
-__all__ = ["Call", "Trace", "TraceError", "section_graph", "trace_network"]
+__all__ = [
+    "CONSTANT",
+    "Call",
+    "Trace",
+    "TraceError",
+    "boundary_values",
+    "replays_differ",
+    "section_graph",
+    "trace_network",
+]
 
-_MAX_LEAVES = 64
-
-
-class TraceError(RuntimeError):
-    """The forward method of the network itself cannot be traced."""
-
-
-@dataclass
-class Call:
-    """One call of a submodule: the interval of graph nodes that it made."""
-
-    path: str
-    first: int
-    last: int = -1
-    children: list = field(default_factory=list)
+CONSTANT = "_tensor_constant"  # how torch.fx names tensors that a forward makes
 
 
 @dataclass
@@ -47,7 +36,8 @@ class Trace:
     ``overwritten`` are the nodes whose tensor a later node changes in place,
     ``inputs`` what each node depends on: its arguments, and what changed those;
     ``effects`` the nodes that change a buffer, such as running statistics; and
-    ``returned`` the type of what the network returns.
+    ``returned`` is an output of the network. One that holds a single tensor is that
+    tensor.
     """
 
     nodes: list
@@ -59,139 +49,17 @@ class Trace:
     overwritten: set
     inputs: dict
     effects: list
-    returned: type
+    returned: object
 
     @property
     def returns_tensor(self):
         """Whether the network returns a tensor (bool)."""
-        return issubclass(self.returned, torch.Tensor)
+        return isinstance(self.returned, torch.Tensor)
 
-
-class _Proxy(fx.Proxy):
-    """Records ``x += y`` as it is; torch.fx takes it for ``x = x + y``."""
-
-    def _inplace(self, function, other):
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    __iadd__ = partialmethod(_inplace, operator.iadd)
-    __imul__ = partialmethod(_inplace, operator.imul)
-    __isub__ = partialmethod(_inplace, operator.isub)
-    __itruediv__ = partialmethod(_inplace, operator.itruediv)
-
-
-class _Tracer(fx.Tracer):
-    """Symbolic tracer with one placeholder that remembers the tree of calls.
-
-    Modules without children stay leaves: they own no boundary, and shapes that they
-    read inside stay hidden. So do those that timm and torchvision ask for.
-    """
-
-    # What is computed from a buffer is computed anew, never frozen as it was.
-    proxy_buffer_attributes = True
-
-    def __init__(self, leaves):
-        timm_modules, timm_functions = _timm_leaves()
-        super().__init__(
-            autowrap_modules=(math, torchvision.ops),
-            autowrap_functions=timm_functions,
-        )
-        self.leaf_types = timm_modules
-        self.leaves = leaves
-        self.calls = [Call("", 0)]
-        self.failed = None
-        self._thread = threading.get_ident()
-        self._open = [self.calls[0]]
-        self._count = 0
-
-    def create_args_for_root(self, root_fn, is_module, concrete_args=None):
-        # The other arguments keep their defaults: `attn_mask=None` is no live tensor.
-        return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
-
-    def is_leaf_module(self, m, module_qualified_name):
-        if module_qualified_name in self.leaves or isinstance(m, self.leaf_types):
-            return True
-        if type(m).__module__.startswith("torchvision.ops."):
-            return not isinstance(m, nn.Sequential)
-        childless = next(m.children(), None) is None
-        return childless or super().is_leaf_module(m, module_qualified_name)
-
-    def proxy(self, node):
-        return _Proxy(node, self)
-
-    def create_node(self, *args, **kwargs):
-        self._count += 1
-        return super().create_node(*args, **kwargs)
-
-    def getattr(self, attr, attr_val, parameter_proxy_cache):
-        if self._is_of_another_thread():
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def _is_of_another_thread(self):
-        # torch.fx records all modules of the process that are called meanwhile.
-        return threading.get_ident() != self._thread
-
-    def call_module(self, m, forward, args, kwargs):
-        if self._is_of_another_thread():
-            return forward(*args, **kwargs)
-        call = Call(self.path_of_module(m), self._count)
-        self._open.append(call)
-        try:
-            result = super().call_module(m, forward, args, kwargs)
-        except Exception:
-            # A leaf fails by what it is given: whoever gives it must stay whole.
-            if not self.is_leaf_module(m, call.path):
-                self.failed = self.failed or call.path
-            raise
-        finally:
-            self._open.pop()
-        call.last = self._count - 1
-        if call.last >= call.first:
-            self._open[-1].children.append(call)
-        return result
-
-
-def _timm_leaves():
-    from timm.layers import get_notrace_functions, get_notrace_modules
-
-    functions = tuple(f for f in get_notrace_functions() if callable(f))
-    return tuple(get_notrace_modules()), functions
-
-
-def _trace_graph(module):
-    """Trace, keeping a submodule whole if its forward cannot be traced."""
-    leaves = set()
-    while True:
-        tracer = _Tracer(leaves)
-        try:
-            with warnings.catch_warnings(), _proxies_forgotten(module):
-                warnings.simplefilter("ignore")  # the tracer's, about its own proxies
-                graph = tracer.trace(module)
-        except Exception as error:
-            if not tracer.failed or len(leaves) >= _MAX_LEAVES:
-                raise TraceError(f"{type(error).__name__}: {error}") from error
-            leaves.add(tracer.failed)
-        else:
-            return graph, tracer.calls[0]
-
-
-@contextmanager
-def _proxies_forgotten(module):
-    """Put back attributes, and caches in dicts, in which forward left a proxy.
-
-    Attention layers of timm, for instance, cache what they compute from their weights.
-    """
-    found = [d for m in module.modules() for d in (vars(m), *vars(m).values())]
-    kept = [(d, dict(d)) for d in found if isinstance(d, dict)]
-    try:
-        yield
-    finally:
-        for now, before in kept:
-            for key in [k for k, v in now.items() if isinstance(v, fx.Proxy)]:
-                if key in before:
-                    now[key] = before[key]
-                else:
-                    del now[key]
+    @property
+    def output_nodes(self):
+        """The nodes that what the network returns is made of (list of Node)."""
+        return _nodes_in(self.nodes[-1].args[0])
 
 
 _OUT_OF_PLACE = {
@@ -239,84 +107,7 @@ def _make_pure(node):
     return known
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps each node's value, and which nodes it overwrites."""
-
-    def __init__(self, module, graph, *, count):
-        super().__init__(module, garbage_collect_values=False, graph=graph)
-        self.count = count
-        self.values = {}
-        self.versions = {}
-        self.mutations = {}
-        self.multiply_adds = {}
-
-    def record(self, x):
-        """Run all nodes; `run` starts a thread for a bar that it does not show."""
-        self.env, self.args_iter = {}, iter([x])
-        for node in self.graph.nodes:
-            self.env[node] = self.run_node(node)
-
-    def run_node(self, n):
-        if self.count:
-            with FlopCounterMode(display=False) as counter:
-                value = super().run_node(n)
-            self.multiply_adds[n] = counter.get_total_flops() // 2
-        else:
-            value = super().run_node(n)
-        if self._changed(n.all_input_nodes):  # and so did their views
-            self.mutations[n] = self._changed(self.versions)
-            self.versions |= {m: self.values[m]._version for m in self.mutations[n]}
-        self.values[n] = value
-        if isinstance(value, torch.Tensor):
-            self.versions[n] = value._version
-        return value
-
-    def _changed(self, nodes):
-        versions, values = self.versions, self.values
-        return {m for m in nodes if m in versions and values[m]._version != versions[m]}
-
-
-def _record(module, graph, examples, *, count):
-    """Run on the meta device, which costs nothing, or on the CPU if that fails.
-
-    Returns
-    -------
-    list of _Recorder
-        One an example.
-    """
-    for device in ("meta", "cpu"):
-        replica = _replica(module, device)
-        try:
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return [_run(replica, graph, e.to(device), count) for e in examples]
-        except Exception:
-            if device == "cpu":
-                raise
-    raise AssertionError("unreachable")
-
-
-def _run(module, graph, example, count):
-    recorder = _Recorder(module, graph, count=count)
-    recorder.record(example)
-    return recorder
-
-
-def _replica(module, device):
-    """Copy a module onto a device; on meta without copying a single weight."""
-    memo = {}
-    if device == "meta":
-        attributes = [v for m in module.modules() for v in vars(m).values()]
-        plain = filter(torch.is_tensor, attributes)
-        for tensor in [*module.parameters(), *module.buffers(), *plain]:
-            empty = torch.empty_like(tensor, device="meta")
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
-    replica = copy.deepcopy(module, memo)
-    return replica if device == "meta" else replica.to(device)
-
-
-def trace_network(module, example, *, training=False):
+def trace_network(module, example, *, training=False, leaves=()):
     """Trace a network and find its boundaries.
 
     Parameters
@@ -326,7 +117,10 @@ def trace_network(module, example, *, training=False):
     example : torch.Tensor of shape (n >= 3, ...)
         A batch of model inputs; only its shape and dtype matter.
     training : bool, default=False
-        The mode to trace in, since ``self.training`` is baked into a graph.
+        The mode to trace in, since ``self.training`` is baked into a graph. Gradients
+        are on in train mode alone, as they are when the graph is used.
+    leaves : iterable of str, default=()
+        Paths of submodules to keep whole, whether they can be traced or not.
 
     Returns
     -------
@@ -337,13 +131,16 @@ def trace_network(module, example, *, training=False):
     TraceError
         If the network's own ``forward`` cannot be traced or run.
     """
+    _check_root(module)
     modes = {m: m.training for m in module.modules()}
     module.train(training)
     try:
-        with seeded(0):  # dropout draws; and torch.fx traces one network at a time
-            graph, root = _trace_graph(module)
-            examples = example[:2], example[:3]
-            two, three = _record(module, graph, examples, count=not training)
+        # Dropout draws; and torch.fx traces one network at a time.
+        with seeded_everywhere(0), torch.set_grad_enabled(training):
+            # A forward may keep proxies in attributes and caches, or count its calls.
+            with state_put_back(module.modules(), keep=CONSTANT):
+                graph, root = trace_graph(module, leaves)
+            two, three = record(module, graph, example, count=not training)
     except TraceError:
         raise
     except Exception as error:
@@ -352,6 +149,7 @@ def trace_network(module, example, *, training=False):
         for submodule, mode in modes.items():
             submodule.training = mode
     nodes = list(graph.nodes)
+    _unpack(nodes[-1], two, three)
     mutations = _without_inplace(nodes, module, two.mutations)
     overwritten = set().union(*mutations.values())
     inputs = _inputs(nodes, mutations)
@@ -374,8 +172,30 @@ def trace_network(module, example, *, training=False):
         overwritten=overwritten,
         inputs=inputs,
         effects=effects,
-        returned=type(values[nodes[-1]]),
+        returned=values[nodes[-1]],
     )
+
+
+def _unpack(output, *runs):
+    """Let a network return the one tensor that a container holds."""
+    found = [n for n in _nodes_in(output.args[0]) if n in runs[0].values]
+    tensors = [n for n in found if not _is_static(runs[0].values[n])]
+    container = not isinstance(runs[0].values[output], torch.Tensor)
+    if container and len(tensors) == 1:
+        value = runs[0].values[tensors[0]]
+        if isinstance(value, torch.Tensor):
+            output.args = (tensors[0],)
+            for run in runs:
+                run.values[output] = run.values[tensors[0]]
+
+
+def _check_root(module):
+    """See that a call of the network is nothing but its class's `forward`."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    if hooks or module._backward_hooks or module._backward_pre_hooks:
+        raise TraceError("hooks are registered on the network itself")
+    if "forward" in vars(module):
+        raise TraceError("its `forward` is replaced on the instance")
 
 
 def _call_ends(root):
@@ -501,6 +321,67 @@ def _replay(graph, z, expression):
         return graph.call_function(getattr, (z, kind))
     size = graph.call_method("size", (z, 0))
     return graph.call_function(operator.mul, (size, rest[0]))
+
+
+def _evaluate(expression, z):
+    """Return the value of an expression at a boundary tensor."""
+    kind, *rest = expression
+    if kind == "constant":
+        return rest[0]
+    if kind == "tuple":
+        return tuple(_evaluate(part, z) for part in rest[0])
+    return len(z) * rest[0] if kind == "batch" else getattr(z, kind)
+
+
+def boundary_values(trace, module, x):
+    """Run a traced network and return what it computes at every boundary.
+
+    Parameters
+    ----------
+    trace : Trace
+    module : torch.nn.Module
+        The network that was traced, in the same mode.
+    x : torch.Tensor of shape (n, ...)
+        Model inputs.
+
+    Returns
+    -------
+    dict of (int or None) to object
+        By the keys of ``trace.live``, and None for the output.
+    """
+    recorder = Recorder(module, trace.nodes[0].graph, count=False)
+    recorder.record(x)
+    values = {end: recorder.values[node] for end, (node, _) in trace.live.items()}
+    return values | {None: recorder.values[trace.nodes[-1]]}
+
+
+def replays_differ(trace, module, x):
+    """Say whether some static value is another one at a boundary than in the network.
+
+    Parameters
+    ----------
+    trace : Trace
+    module : torch.nn.Module
+        The network that was traced, in the same mode.
+    x : torch.Tensor of shape (n, ...)
+        Model inputs. Should be of a batch size that the trace has not seen.
+
+    Returns
+    -------
+    bool
+    """
+    recorder = Recorder(module, trace.nodes[0].graph, count=False)
+    recorder.record(x)
+    values = recorder.values
+    return any(
+        _evaluate(expression, values[node]) != _plain(values[n])
+        for node, static in trace.live.values()
+        for n, expression in static.items()
+    )
+
+
+def _plain(value):
+    return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
 def section_graph(trace, start, stop):

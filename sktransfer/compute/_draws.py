@@ -1,13 +1,15 @@
-"""Random draws of one's own from torch's generators, which all threads share."""
+"""Random draws of one's own from generators, which all threads share."""
 
+import random
 import threading
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from sktransfer.compute._fork import in_forked_child
 
-__all__ = ["Draws", "seeded"]
+__all__ = ["Draws", "generator_states", "seeded", "seeded_everywhere"]
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _lock = threading.RLock()
@@ -94,3 +96,44 @@ def seeded(seed):
     context manager
     """
     return Draws(seed).put_in()
+
+
+@contextmanager
+def seeded_everywhere(seed, device="cpu"):
+    """Fix the draws of torch, NumPy and Python's `random`, and put all back at the end.
+
+    It is for code of others, which may draw from any of these. Other threads that draw
+    from torch wait, as for :class:`Draws`.
+
+    Parameters
+    ----------
+    seed : int
+    device : torch.device or str, default="cpu"
+        Where draws are made besides the CPU.
+    """
+    with Draws(seed, device).put_in():
+        kept = np.random.get_state(), random.getstate()  # noqa: NPY002
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(kept[0])  # noqa: NPY002
+            random.setstate(kept[1])
+
+
+def generator_states():
+    """Return the states of the global generators on the CPU.
+
+    Returns
+    -------
+    dict of str to object
+        By the name of the library. A state differs from an earlier one if the library
+        has been drawn from in between.
+    """
+    _, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy.random": (keys.tobytes(), *rest),
+        "random": random.getstate(),
+    }

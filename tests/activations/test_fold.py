@@ -1,3 +1,5 @@
+from types import MethodType
+
 import pytest
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
@@ -67,6 +69,51 @@ class Twice(nn.Module):
         return self.last(self.norm(self.conv(self.conv(x))))
 
 
+class ReadsWeight(nn.Module):
+    """A convolution whose weight a function reads besides."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), used(nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) * self.conv.weight.norm()
+
+
+class ReadsStatistics(ReadsWeight):
+    """A BatchNorm whose statistics a function reads besides."""
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) * self.norm.running_mean.sum()
+
+
+class Tied(nn.Module):
+    """Two convolutions that share their weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), used(nn.BatchNorm2d(3))
+        self.other, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1)
+        self.other.weight = self.conv.weight
+
+    def forward(self, x):
+        return self.last(self.other(self.norm(self.conv(x))))
+
+
+def with_method(layer, name, method):
+    """Replace a method on the instance."""
+    setattr(layer, name, MethodType(method, layer))
+    return layer
+
+
+def doubled(self, x):
+    return 2 * type(self).forward(self, x)
+
+
+def doubled_weight(self, x, weight, bias):
+    return nn.functional.conv2d(x, 2 * weight, bias)
+
+
 class Branch(nn.Module):
     """A convolution whose result is used besides."""
 
@@ -94,7 +141,18 @@ class Hooked(nn.Conv2d):
         (StdConv2d(3, 4, 3), used(nn.BatchNorm2d(4))),
         (Hooked(3, 4, 3), used(nn.BatchNorm2d(4))),
         (nn.Conv2d(3, 4, 3), nn.ReLU(), used(nn.BatchNorm2d(4))),
-        (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        (ReadsWeight(),),
+        (ReadsStatistics(),),
+        (Tied(),),
+        (
+            with_method(nn.Conv2d(3, 4, 3), "forward", doubled),
+            used(nn.BatchNorm2d(4)),
+        ),
+        (
+            with_method(nn.Conv2d(3, 4, 3), "_conv_forward", doubled_weight),
+            used(nn.BatchNorm2d(4)),
+        ),
+        (nn.Conv2d(3, 4, 3), with_method(used(nn.BatchNorm2d(4)), "forward", doubled)),
     ],
 )
 def test_what_cannot_be_folded_stays(layers):
@@ -104,6 +162,12 @@ def test_what_cannot_be_folded_stays(layers):
     with torch.no_grad():
         torch.testing.assert_close(folded(x), section(x), rtol=1e-5, atol=1e-5)
     assert len(norms(folded)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
+def test_norm_by_the_statistics_of_the_batch_stays():
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+    assert len(norms(fold_batch_norm(section_of(*layers)))) == 1
 
 
 def test_convolution_with_a_hook_is_not_plain():

@@ -38,3 +38,11 @@ def test_halve_leaves_what_changes_its_weights():
     kinds = [layer.weight.dtype for layer in network]
     half, whole = torch.bfloat16, torch.float32
     assert kinds == [half, whole, whole, half]
+
+
+def test_halve_leaves_what_is_shared_or_hooked():
+    network = nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)))
+    network[1].weight = network[0].weight
+    network[2].register_forward_pre_hook(lambda module, args: None)
+    kinds = [layer.weight.dtype for layer in halve(network)]
+    assert kinds == [torch.float32] * 3 + [torch.bfloat16]

@@ -1,3 +1,4 @@
+import copy
 import logging
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 
 from sktransfer import compute
 from sktransfer.activations import choose_precision
-from sktransfer.activations._precision import bfloat16_error
+from sktransfer.activations._precision import precision_error
 from sktransfer.backbones import load_backbone
 
 CPU = torch.device("cpu")
@@ -26,12 +27,12 @@ class Fragile(nn.Module):
         self.last = nn.Conv2d(64, 64, 1)
 
     def forward(self, x):
-        z = self.last(self.network(x) + 1000)
+        z = self.last(self.network(x) + 100)
         return z - z.mean((2, 3), keepdim=True)
 
 
 def test_bfloat16_where_features_stay_near(backbone):
-    assert 1e-4 < bfloat16_error(backbone, CPU) < 0.05
+    assert 1e-4 < precision_error(backbone, CPU, "bfloat16") < 0.05
     assert choose_precision(backbone, "auto", CPU) == "bfloat16"
     assert choose_precision(backbone, "float32", CPU) == "float32"
 
@@ -41,19 +42,65 @@ def test_float32_where_they_do_not(backbone, caplog):
     fragile = load_backbone(network, preprocessing=backbone.preprocessing)
     with caplog.at_level(logging.INFO, "sktransfer"):
         assert choose_precision(fragile, "auto", CPU) == "folded"
-    assert "Fragile stays in float32: bfloat16 moves its features by" in caplog.text
+    text = "Fragile is not computed in precision 'bfloat16', which moves its features b"
+    assert text in caplog.text
 
 
 def test_float32_where_there_are_no_numbers(backbone):
     with torch.no_grad():
         backbone.module[0][0].weight.fill_(float("nan"))
-    assert bfloat16_error(backbone, CPU) == float("inf")
-    assert choose_precision(backbone, "auto", CPU) == "folded"
+    assert precision_error(backbone, CPU, "bfloat16") == float("inf")
+    assert precision_error(backbone, CPU, "folded") == float("inf")
+    assert choose_precision(backbone, "auto", CPU) == "float32"
+
+
+class Holds(nn.Module):
+    """Uses the weight of a convolution that it keeps out of sight."""
+
+    def __init__(self, convolution):
+        super().__init__()
+        self.kept = [convolution]
+
+    def forward(self, x):
+        return x * self.kept[0].weight.sum()
+
+
+def test_unfolded_where_the_weight_is_read_out_of_sight(backbone, caplog):
+    network = copy.deepcopy(backbone.module)
+    network[0].append(Holds(network[0][0]))
+    with torch.no_grad():
+        network[0][1].running_var.fill_(4)
+    hidden = load_backbone(network, preprocessing=backbone.preprocessing)
+    with caplog.at_level(logging.INFO, "sktransfer"):
+        assert choose_precision(hidden, "auto", CPU) == "float32"
+    assert "is not computed in precision 'folded'" in caplog.text
+
+
+class ThroughNumpy(nn.Module):
+    """Cannot take bfloat16."""
+
+    def forward(self, x):
+        return torch.from_numpy(x.detach().numpy())
+
+
+def test_network_that_takes_no_bfloat16(backbone):
+    network = copy.deepcopy(backbone.module)
+    network[1].insert(1, ThroughNumpy())  # behind a convolution
+    kept = load_backbone(network, preprocessing=backbone.preprocessing)
+    assert choose_precision(kept, "auto", CPU) == "folded"
+
+
+@pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
+def test_impure_networks_are_computed_as_they_are(backbone):
+    network = copy.deepcopy(backbone.module)
+    network[0][1] = nn.BatchNorm2d(32, track_running_stats=False)
+    impure = load_backbone(network, preprocessing=backbone.preprocessing)
+    assert choose_precision(impure, "auto", CPU) == "float32"
 
 
 def test_the_answer_is_remembered(backbone, monkeypatch):
     expected = choose_precision(backbone, "auto", CPU)
-    monkeypatch.setattr("sktransfer.activations._precision.bfloat16_error", None)
+    monkeypatch.setattr("sktransfer.activations._precision.precision_error", None)
     assert choose_precision(backbone, "auto", CPU) == expected
 
 
@@ -64,4 +111,4 @@ def test_vectors_are_computed_in_float32():
 
 def test_shipped_weights_stay_near():
     backbone = load_backbone("efficientnet_lite0")
-    assert bfloat16_error(backbone, CPU) < 0.05
+    assert precision_error(backbone, CPU, "bfloat16") < 0.05

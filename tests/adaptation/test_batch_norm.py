@@ -11,6 +11,7 @@ from sktransfer.adaptation._batch_norm import (
     put_back_statistics,
     source_statistics,
 )
+from sktransfer.backbones import load_backbone
 from sktransfer.training import Network
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -132,3 +133,20 @@ def test_channels_that_never_change_stay_finite(constant):
     network = make_network()
     fit_statistics(network, target, 16, source_statistics(network, source, 16))
     assert network(target).isfinite().all()
+
+
+class Shares(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.norm, self.last = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return self.last(self.c(self.norm(self.b(self.norm(self.a(x))))))
+
+
+def test_norms_that_frozen_stages_share_are_left_out():
+    suffix = load_backbone(Shares(), random_state=0).section("b", "output")
+    assert list(find_batch_norms(suffix)) == ["norm", "last"]
+    suffix.fixed_shared = True
+    assert list(find_batch_norms(suffix)) == ["last"]

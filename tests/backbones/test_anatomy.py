@@ -49,7 +49,7 @@ def test_features_are_in_front_of_the_classifier_or_else_the_output():
 
 
 def test_features_of_a_network_that_returns_no_tensor():
-    found = anatomies(Network(wrap=lambda z: (z,)))[False]
+    found = anatomies(Network(wrap=lambda z: (z, z)))[False]
     assert found.ends["features"] == found.ends["last"]
     assert found.ends["output"] is None
 

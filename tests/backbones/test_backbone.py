@@ -1,5 +1,6 @@
 import copy
 import pickle
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from sktransfer.backbones import Backbone, load_backbone
+from sktransfer.backbones._purity import tensors_in
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 SMALL = ImagePreprocessing(
@@ -180,8 +182,8 @@ def test_network_that_does_not_run_on_its_inputs():
     backbone = Backbone(module, preprocessing=preprocessing, name="mine")
     text = (
         "mine cannot be run on model inputs of shape \\(n, 3, 64, 64\\) "
-        "\\(AssertionError: Input height .*\\). If it takes one image size only, leave "
-        "`image_size` out or make a network for the size that you want."
+        "\\(AssertionError: Input height .*\\). If it takes one image size only, pass "
+        "that as `image_size`, or make a network for the size that you want."
     )
     with pytest.raises(ValueError, match=text):
         backbone.stages  # noqa: B018
@@ -332,9 +334,9 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("returned", "kind"),
     [
-        (lambda z: {"o": z}, "dict"),
+        (lambda z: {"o": z, "p": z + 1}, "dict"),
         (lambda z: (z, z + 1), "tuple"),
-        (lambda z: [z], "list"),
+        (lambda z: [z, z + 1], "list"),
     ],
 )
 def test_network_that_returns_no_tensor_has_features(returned, kind):
@@ -351,33 +353,109 @@ def test_network_that_returns_no_tensor_has_features(returned, kind):
         backbone.activation_shape("output")
 
 
-def test_recurrent_network_behind_stages():
-    module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.LSTM(6, 3))
-    backbone = load_backbone(module)
-    assert backbone.stage_names == ["stem", "2"]
-    assert backbone.activation_shape("features") == (6,)
+class Holds(nn.Module):
+    """Returns what a function makes of the outputs of its three layers."""
 
-
-class Dictionary(nn.Module):
-    def __init__(self):
+    def __init__(self, returned):
         super().__init__()
-        self.fc = nn.Linear(4, 2)
+        self.a, self.b, self.c = (nn.Conv2d(3, 3, 3) for _ in range(3))
+        self.fc = nn.Linear(3, 2)
+        self.returned = returned
 
     def forward(self, x):
-        return {"o": self.fc(x)}
+        a = self.a(x)
+        b = self.b(a)
+        c = self.c(b)
+        return self.returned(a, b, c, self.fc(c.mean((2, 3))))
+
+
+def image_backbone(module):
+    preprocessing = SMALL.with_size(12)
+    return load_backbone(module, preprocessing=preprocessing, random_state=0)
 
 
 @pytest.mark.parametrize(
-    ("module", "kind"), [(nn.LSTM(4, 3), "tuple"), (Dictionary(), "dict")]
+    ("returned", "kind", "place"),
+    [
+        (lambda a, b, c, y: [a, b, c], "list", "[-1]"),
+        (lambda a, b, c, y: (y, b, "mid"), "tuple", "[-2]"),
+        (lambda a, b, c, y: {"out": c, "aux": b}, "dict", "['out']"),
+        (lambda a, b, c, y: {"maps": [b, c]}, "dict", "['maps'][-1]"),
+    ],
 )
-def test_network_that_returns_no_tensor_at_all(module, kind):
-    backbone = load_backbone(module, n_features=4)
+def test_several_outputs_that_would_drop_layers_are_refused(returned, kind, place):
+    backbone = image_backbone(Holds(returned))
     text = (
-        f"^{type(module).__name__} returns a value of type {kind}, but a backbone must "
-        "return one tensor. Wrap it in an nn.Module whose `forward` returns the tensor "
-        "to go on from.$"
+        f"Holds returns a value of type {kind}, but a backbone must return one tensor. "
+        "Wrap it in an nn.Module whose `forward` returns the tensor to go on from, as "
+        f"in `return self.network(x){place}`."
     )
-    with pytest.raises(TypeError, match=text):
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
+        backbone.stages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [lambda a, b, c, y: (y, c), lambda a, b, c, y: {"y": y, "p": c.mean((2, 3))}],
+)
+def test_outputs_that_pool_and_classify_are_none_of_the_stages(returned):
+    backbone = image_backbone(Holds(returned))
+    assert backbone.stage_names == ["stem", "c"]
+    assert backbone.activation_shape("features") == (3, 6, 6)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [lambda a, b, c, y: {"out": c}, lambda a, b, c, y: [c], lambda a, b, c, y: ([c],)],
+)
+def test_one_tensor_in_a_container_is_that_tensor(returned):
+    backbone = image_backbone(Holds(returned))
+    prefix, suffix = backbone.split(1)
+    x = torch.randn(2, 3, 12, 12)
+    (expected,) = tensors_in(backbone.module(x))
+    assert torch.equal(suffix(prefix(x)), expected)
+    assert backbone.activation_shape("output") == (3, 6, 6)
+
+
+class WholeDictionary(Branches):
+    def forward(self, x):
+        return {"o": super().forward(x)}
+
+
+@pytest.mark.filterwarnings("ignore:WholeDictionary cannot be traced")
+def test_one_tensor_of_a_network_that_cannot_be_traced():
+    backbone = load_backbone(WholeDictionary(), random_state=0)
+    assert backbone.stage_names == ["network"]
+    assert isinstance(backbone.network, WholeDictionary)
+    x = torch.randn(3, 4)
+    prefix, suffix = backbone.split(1)
+    assert torch.equal(suffix(prefix(x)), backbone.network(x)["o"])
+
+
+class SeveralInTraining(Holds):
+    def forward(self, x):
+        y, b = super().forward(x)
+        return (y, b) if self.training else y
+
+
+def test_auxiliary_output_in_training_that_would_drop_layers_is_refused():
+    backbone = image_backbone(SeveralInTraining(lambda a, b, c, y: (y, b)))
+    with pytest.raises(
+        TypeError, match="SeveralInTraining returns a value of type tup"
+    ):
+        backbone.stages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("module", "place"),
+    [
+        (nn.LSTM(4, 3), "[-1][-1]"),
+        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.LSTM(5, 3)), "[-1][-1]"),
+    ],
+)
+def test_recurrent_network_returns_several_tensors(module, place):
+    backbone = load_backbone(module, n_features=4)
+    with pytest.raises(TypeError, match=re.escape(f"self.network(x){place}`.")):
         backbone.stages  # noqa: B018
 
 

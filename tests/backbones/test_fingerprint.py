@@ -55,10 +55,6 @@ def change_eps(module):
     module[1].eps *= 2
 
 
-def change_dtype(module):
-    module.double()
-
-
 def change_layer(module):
     module[2] = nn.LeakyReLU()
 
@@ -71,7 +67,6 @@ CHANGES = [
     change_weight,
     change_buffer,
     change_eps,
-    change_dtype,
     change_layer,
     change_setting,
 ]

@@ -6,6 +6,7 @@ import timm
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
 
 from sktransfer.backbones import is_image_network, load_backbone
 from sktransfer.backbones._module import IMAGENET
@@ -199,3 +200,78 @@ def test_module_of_timm_brings_its_preprocessing_and_classifier():
     assert backbone.preprocessing.size == (160, 160)
     assert backbone.preprocessing.std == (0.5, 0.5, 0.5)
     assert backbone.classifier == ["fc"]
+
+
+def convolutions():
+    layers = nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3)
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_weights_are_cast_to_float32(dtype):
+    module = convolutions().to(getattr(torch, dtype))
+    text = f"^Sequential has weights in {dtype}, which are cast to float32: everything"
+    with pytest.warns(UserWarning, match=text):
+        backbone = load_backbone(module, preprocessing=IMAGENET, image_size=16)
+    assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
+    assert module[0].weight.dtype == getattr(torch, dtype)
+    assert backbone.stage_names == ["2"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace")
+@pytest.mark.parametrize("holder", [lambda m: m, nn.Sequential])
+def test_torchscript_is_refused(holder):
+    traced = torch.jit.trace(convolutions(), torch.zeros(1, 3, 9, 9))
+    assert is_image_network(traced)
+    text = (
+        "^`backbone` must be an nn.Module of Python code, which can be cut and "
+        "trained. .* holds TorchScript. Pass the module that was compiled or traced.$"
+    )
+    with pytest.raises(TypeError, match=text):
+        load_backbone(holder(traced))
+
+
+class QuantisedLinear(nn.Linear):
+    __module__ = "torch.ao.nn.quantized.dynamic.modules.linear"
+
+
+def test_quantised_layers_are_refused():
+    text = (
+        "^`backbone` must have layers with weights of floating point. Sequential has "
+        "the quantised layer '0', a QuantisedLinear. Pass the network as it was before "
+        "it was quantised.$"
+    )
+    with pytest.raises(TypeError, match=text):
+        load_backbone(nn.Sequential(QuantisedLinear(3, 2)))
+
+
+def test_pruned_layers_are_refused():
+    module = nn.Sequential(nn.Linear(3, 2))
+    prune.l1_unstructured(module[0], "weight", 0.5)
+    text = (
+        "^`backbone` must have weights that are parameters. Sequential makes `weight` "
+        "of its layer '0' from others, as after pruning or with the old `weight_norm`. "
+        "Make it permanent with torch.nn.utils.prune.remove\\(layer, 'weight'\\) or "
+        "torch.nn.utils.remove_weight_norm\\(layer\\).$"
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone(module)
+    prune.remove(module[0], "weight")
+    assert load_backbone(module).stage_names == ["0"]
+
+
+class LinearPatches(nn.Module):
+    """Takes images, but has no convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Linear(48, 5)
+
+    def forward(self, x):
+        return self.patches(nn.functional.unfold(x, 4, stride=4).transpose(1, 2))
+
+
+def test_kind_says_what_a_module_takes():
+    with pytest.warns(UserWarning, match="does not say which preprocessing"):
+        backbone = load_backbone(LinearPatches(), kind="image", image_size=8)
+    assert backbone.activation_shape("output") == (4, 5)

@@ -150,6 +150,7 @@ class BatchStatistics(nn.Module):
         return self.last(F.batch_norm(self.inner(x), None, None, training=True))
 
 
+@pytest.mark.filterwarnings("ignore:Samples go through BatchStatistics one at a time")
 def test_norm_without_statistics_stays_as_it_is():
     backbone = load_backbone(BatchStatistics(), random_state=0)
     section = backbone.section("input", "output")
@@ -413,3 +414,34 @@ def test_no_layers_to_replace_change_nothing():
     layers = list(section.modules())
     section.replace_layers({})
     assert list(section.modules()) == layers
+
+
+class Shares(nn.Module):
+    """One BatchNorm behind two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.norm, self.last = nn.BatchNorm1d(4), nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return self.last(self.c(self.norm(self.b(self.norm(self.a(x))))))
+
+
+def test_layer_that_a_frozen_prefix_shares_stays_still():
+    backbone = load_backbone(Shares(), random_state=0)
+    prefix, suffix = backbone.split("a")
+    assert suffix.shared_layers() == []
+    prefix, suffix = backbone.section("input", "b"), backbone.section("b", "output")
+    suffix.requires_grad_(True)
+    prefix.freeze()
+    suffix.fixed_shared = True
+    assert suffix.train().shared_layers() == [backbone.module.norm]
+    before = copy.deepcopy(backbone.module.norm.state_dict())
+    suffix(prefix(torch.randn(5, 3))).sum().backward()
+    assert not backbone.module.norm.training and backbone.module.last.training
+    for name, tensor in backbone.module.norm.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert backbone.module.norm.weight.grad is None
+    assert backbone.module.last.num_batches_tracked == 1
+    assert copy.deepcopy(suffix).fixed_shared

@@ -5,6 +5,7 @@ import re
 import pytest
 import timm
 import torch
+from torch import nn
 from torch.testing import assert_close
 from torchvision.models import get_model
 
@@ -248,3 +249,56 @@ def test_image_size_of_given_preprocessing():
     other = load_backbone(name, weights=None, preprocessing=given, image_size=[96, 64])
     assert other.preprocessing.size == (96, 64)
     assert other.activation_shape("input") == (3, 96, 64)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("size", [None, 24])
+def test_network_for_other_channels(channels, size):
+    module = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU())
+    text = (
+        "The model inputs of 'Sequential' must have 3 channels, as images are read as "
+        f"RGB. Its first convolution takes {channels}. Make it for 3, as with timm's "
+        "`in_chans=3`, or wrap it in an nn.Module whose `forward` makes its input of "
+        "(n, 3, h, w), as in `return self.network(x.mean(1, keepdim=True))` for grey."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        load_backbone(module, preprocessing=IMAGENET, image_size=size).stages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sides", "near"),
+    [
+        ("timm/vit_tiny_patch16_224", 31, "16", "(16, 16) and (32, 32)"),
+        ("timm/convnext_atto", (64, 66), "4", "(64, 64) and (64, 68)"),
+        ("torchvision/convnext_tiny", 63, "4", "(60, 60) and (64, 64)"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, (12, 8), (12, 8))),
+            13,
+            "(12, 8)",
+            "(12, 8) and (24, 16)",
+        ),
+    ],
+    ids=["vit", "convnext", "torchvision", "module"],
+)
+def test_size_that_is_no_multiple_of_the_patches(name, size, sides, near):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    text = (
+        f"must be a multiple of {sides} px, its patches, as it would not see the rest "
+        f"of the image. Got ({height}, {width}); the nearest: {near}."
+    )
+    given = None if isinstance(name, str) else IMAGENET
+    with pytest.raises(ValueError, match=f"^`image_size` of .*{re.escape(text)}$"):
+        load_backbone(name, weights=None, image_size=size, preprocessing=given)
+
+
+def test_patches_of_an_image_that_is_padded_first():
+    module = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 4, 4))
+    backbone = load_backbone(module, preprocessing=IMAGENET, image_size=15)
+    assert backbone.activation_shape("output") == (4, 4, 4)
+
+
+def test_another_size_is_no_way_out_where_its_own_fails_too():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
+    text = "cannot be run on model inputs of shape \\(n, 3, 224, 224\\) .*mat1 and mat2"
+    with pytest.raises(ValueError, match=text):
+        load_backbone(module, preprocessing=IMAGENET, image_size=24)

@@ -1,0 +1,339 @@
+"""Whether what a network makes of a sample is a function of that sample alone."""
+
+import copy
+import io
+import pickle
+import warnings
+from dataclasses import dataclass, is_dataclass
+
+import torch
+from torch import nn
+
+from sktransfer.compute import generator_states, seeded_everywhere
+
+__all__ = [
+    "Trial",
+    "call",
+    "draw_inputs",
+    "find_impurity",
+    "is_near",
+    "run_on_first",
+    "run_once",
+    "tensors_in",
+]
+
+_SEED = 1  # another one than that of the trace
+_COMPANY, _TWICE = 1e-4, 1e-6  # of the largest value
+_AT = 3  # the sample that is tried by itself
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A first run of a copy of a network, in eval mode.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        The copy, after the run.
+    x : torch.Tensor of shape (n, ...)
+        Model inputs, as they were before the run.
+    output : object
+        What the network returned.
+    drawn : list of str
+        Names of the libraries whose global generators were drawn from.
+    overwrites : bool
+        Whether the run changed its input.
+    """
+
+    network: nn.Module
+    x: torch.Tensor
+    output: object
+    drawn: list
+    overwrites: bool
+
+
+def run_once(module, n, shape):
+    """Run a copy of a network on random model inputs that it takes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It is not changed.
+    n : int
+        Number of model inputs.
+    shape : tuple of int
+        Of one.
+
+    Returns
+    -------
+    Trial
+
+    Raises
+    ------
+    Exception
+        Whatever the network raises on the last of `draw_inputs`.
+    """
+
+    def run(x):
+        network, given = copy.deepcopy(module).eval(), x.clone()
+        output, drawn = call(network, given)
+        return Trial(network, x, output, drawn, not torch.equal(given, x))
+
+    return run_on_first(draw_inputs(n, shape), run)
+
+
+def draw_inputs(n, shape):
+    """Draw model inputs of several kinds.
+
+    Parameters
+    ----------
+    n : int
+        Number of model inputs.
+    shape : tuple of int
+        Of one.
+
+    Yields
+    ------
+    torch.Tensor of shape (n, *shape)
+        Of a normal distribution; then, for networks that look numbers up or take
+        their logarithms, of a uniform one on [0, 1), and zeros.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    yield torch.randn(n, *shape, generator=generator)
+    yield torch.rand(n, *shape, generator=generator)
+    yield torch.zeros(n, *shape)
+
+
+def run_on_first(candidates, run):
+    """Return what a function makes of the first inputs for which it does not raise.
+
+    Parameters
+    ----------
+    candidates : iterable of torch.Tensor
+    run : callable
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    Exception
+        What it raised on the last ones.
+    """
+    for x in candidates:
+        try:
+            return run(x)
+        except Exception as error:  # whatever a network raises
+            failed = error
+    raise failed
+
+
+def call(network, x, *, with_gradients=False):
+    """Call a network under a seed of its own.
+
+    Parameters
+    ----------
+    network : callable
+    x : torch.Tensor of shape (n, ...)
+    with_gradients : bool, default=False
+        Whether gradients are recorded.
+
+    Returns
+    -------
+    output : object
+    drawn : list of str
+        Names of the libraries whose global generators were drawn from.
+    """
+    with (
+        seeded_everywhere(_SEED),
+        torch.set_grad_enabled(with_gradients),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # those of the network will come when it is run
+        before = generator_states()
+        output = network(x)
+        after = generator_states()
+    return output, [name for name in before if before[name] != after[name]]
+
+
+def tensors_in(value):
+    """List the tensors in what a network returned, in order.
+
+    Parameters
+    ----------
+    value : object
+        A tensor, or tuples, lists, dicts and dataclasses of tensors.
+
+    Returns
+    -------
+    list of torch.Tensor
+    """
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif is_dataclass(value):
+        value = vars(value).values()
+    elif not isinstance(value, tuple | list):
+        return []
+    return [tensor for part in value for tensor in tensors_in(part)]
+
+
+def is_near(actual, expected, tolerance):
+    """Say whether tensors are equal, up to a fraction of their largest value.
+
+    Parameters
+    ----------
+    actual, expected : list of torch.Tensor
+    tolerance : float
+
+    Returns
+    -------
+    bool
+    """
+    if [t.shape for t in actual] != [t.shape for t in expected]:
+        return False
+    return all(
+        _is_near(*pair, tolerance) for pair in zip(actual, expected, strict=True)
+    )
+
+
+def _is_near(a, b, tolerance):
+    a, b = a.detach().double(), b.detach().double()
+    finite = b[b.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def find_impurity(module, trial):
+    """Find out why the output for a sample is no function of that sample.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        It is not changed.
+    trial : Trial
+        Of this module, on at least four model inputs.
+
+    Returns
+    -------
+    str or None
+        None if it is one: it draws nothing, keeps nothing, and neither the other
+        samples of a batch nor those before it change what becomes of a sample.
+    """
+    if trial.drawn:
+        return f"it draws from the generator of {' and of '.join(trial.drawn)}"
+    network, x, n = trial.network, trial.x, len(trial.x)
+    buffers = _state(network, "_buffers")
+    some = _smallest_batch(network, trial)
+    alone = tensors_in(call(network, x[some].clone())[0])
+    state = _state(network)
+    again = tensors_in(call(network, x[some].clone())[0])
+    moved = _differing(state, _state(network)) or _differing(
+        buffers, _state(network, "_buffers")
+    )
+    if moved:
+        return f"a forward pass changes its {moved}"
+    if not is_near(again, alone, _TWICE):
+        return "the same input gives something else a second time"
+    with_zeros = torch.cat([x[some], torch.zeros_like(x[:1])])
+    beside_zeros = _rows(call(network, with_zeros)[0], len(with_zeros), slice(0, -1))
+    fresh = tensors_in(call(copy.deepcopy(module).eval(), x[some].clone())[0])
+    if not is_near(fresh, alone, _COMPANY):
+        return "what it makes of a sample depends on the samples before it"
+    in_company = _rows(trial.output, n, some)
+    agree = all(_agree(alone, other) for other in (in_company, beside_zeros))
+    if not (agree or _agrees_in_float64(module, x, some)):
+        return "what it makes of a sample depends on the other samples of the batch"
+    for (name, a), b in zip(
+        network.named_parameters(), module.parameters(), strict=True
+    ):
+        if not torch.allclose(a, b, rtol=0, atol=0, equal_nan=True):
+            return f"a forward pass changes its parameter {name!r}"
+    return None
+
+
+def _agrees_in_float64(module, x, some):
+    """Say whether it is rounding alone by which samples differ in company."""
+    network, x = copy.deepcopy(module).eval().double(), x.double()
+    try:
+        alone = tensors_in(call(network, x[some].clone())[0])
+        return _agree(alone, _rows(call(network, x.clone())[0], len(x), some))
+    except Exception:  # of layers that are made for float32
+        return False
+
+
+def _smallest_batch(network, trial):
+    """Return the place of one sample, or of two where one cannot be alone."""
+    one, two = slice(_AT, _AT + 1), slice(_AT, _AT + 2)
+    expected = _rows(trial.output, len(trial.x), one)
+    shapes = [None if t is None else t.shape for t in expected]
+    try:
+        found = tensors_in(call(network, trial.x[one].clone())[0])
+    except Exception:  # whatever a network raises
+        return two
+    same = len(found) == len(shapes) and all(
+        shape in (None, t.shape) for t, shape in zip(found, shapes, strict=True)
+    )
+    return one if same else two
+
+
+def _rows(value, n, place):
+    """List what an output says of some of n samples; None for what has no rows."""
+    return [t[place] if t.shape[:1] == (n,) else None for t in tensors_in(value)]
+
+
+def _agree(alone, others):
+    pairs = [(a, b) for a, b in zip(alone, others, strict=True) if b is not None]
+    return is_near(*zip(*pairs, strict=True), _COMPANY) if pairs else True
+
+
+def _state(network, *names):
+    """Describe what a forward pass may change: buffers and attributes (dict)."""
+    state = {}
+    for path, module in network.named_modules():
+        kept = vars(module) if not names else {n: vars(module)[n] for n in names}
+        for name, value in kept.items():
+            if name in _STRUCTURE:
+                continue
+            parts = value.items() if name == "_buffers" else [(name, value)]
+            for key, part in parts:
+                kind = "buffer" if name == "_buffers" else "attribute"
+                place = f"{path}.{key}" if path else key
+                state[f"{kind} {place!r}"] = _describe(part)
+    return state
+
+
+_STRUCTURE = {*vars(nn.Module())} - {"_buffers"}
+
+
+def _differing(before, after):
+    """Return the first key whose values differ; None if none do."""
+    keys = [*before, *(key for key in after if key not in before)]
+    return next((k for k in keys if before.get(k) != after.get(k)), None)
+
+
+def _describe(value):
+    """Return bytes that change with a value; none where it cannot be pickled."""
+    file = io.BytesIO()
+    try:
+        _Pickler(file).dump(value)
+    except Exception:  # what refuses to be pickled
+        return b""
+    return file.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Writes what tensors and generators hold, and of code and layers the names."""
+
+    def reducer_override(self, obj):
+        if isinstance(obj, torch.Tensor):
+            plain = obj.detach().cpu().contiguous().reshape(-1)
+            raw = plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+            return tuple, ((str(obj.dtype), tuple(obj.shape), raw),)
+        if isinstance(obj, torch.Generator):
+            return bytes, (obj.get_state().numpy().tobytes(),)
+        if isinstance(obj, nn.Module) or (callable(obj) and not isinstance(obj, type)):
+            return str, (type(obj).__name__,)
+        return NotImplemented

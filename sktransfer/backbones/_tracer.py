@@ -1,0 +1,179 @@
+"""Record the graph of a network symbolically, and the tree of its submodule calls."""
+
+import math
+import operator
+import threading
+import warnings
+from dataclasses import dataclass, field
+from functools import partialmethod
+
+import torch
+import torchvision
+from torch import fx, nn
+
+from sktransfer.compute import generator_states
+
+__all__ = ["Call", "TraceError", "trace_graph"]
+
+_MAX_LEAVES = 64
+
+
+class TraceError(RuntimeError):
+    """The forward method of the network itself cannot be traced."""
+
+
+@dataclass
+class Call:
+    """One call of a submodule: the interval of graph nodes that it made."""
+
+    path: str
+    first: int
+    last: int = -1
+    children: list = field(default_factory=list)
+
+
+class _Proxy(fx.Proxy):
+    """Records ``x += y`` as it is; torch.fx takes it for ``x = x + y``."""
+
+    def _inplace(self, function, other):
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    __iadd__ = partialmethod(_inplace, operator.iadd)
+    __imul__ = partialmethod(_inplace, operator.imul)
+    __isub__ = partialmethod(_inplace, operator.isub)
+    __itruediv__ = partialmethod(_inplace, operator.itruediv)
+
+
+class _Tracer(fx.Tracer):
+    """Symbolic tracer with one placeholder that remembers the tree of calls.
+
+    Modules without children stay leaves: they own no boundary, and shapes that they
+    read inside stay hidden. So do those that timm and torchvision ask for.
+    """
+
+    # What is computed from a buffer is computed anew, never frozen as it was.
+    proxy_buffer_attributes = True
+
+    def __init__(self, leaves):
+        timm_modules, timm_functions = _timm_leaves()
+        super().__init__(
+            autowrap_modules=(math, torchvision.ops),
+            autowrap_functions=timm_functions,
+        )
+        self.leaf_types = timm_modules
+        self.leaves = leaves
+        self.calls = [Call("", 0)]
+        self.failed = None
+        self._thread = threading.get_ident()
+        self._open = [self.calls[0]]
+        self._count = 0
+        self._modes = _modes()
+
+    def create_args_for_root(self, root_fn, is_module, concrete_args=None):
+        # The other arguments keep their defaults: `attn_mask=None` is no live tensor.
+        return root_fn, [self.root, self.create_proxy("placeholder", "x", (), {})]
+
+    def is_leaf_module(self, m, module_qualified_name):
+        if module_qualified_name in self.leaves or isinstance(m, self.leaf_types):
+            return True
+        if type(m).__module__.startswith("torchvision.ops."):
+            return not isinstance(m, nn.Sequential)
+        childless = next(m.children(), None) is None
+        return childless or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node):
+        return _Proxy(node, self)
+
+    def create_node(self, *args, **kwargs):
+        if _modes() != self._modes:
+            raise TraceError("part of it switches gradients or autocast on or off")
+        self._count += 1
+        return super().create_node(*args, **kwargs)
+
+    def getattr(self, attr, attr_val, parameter_proxy_cache):
+        if self._is_of_another_thread():
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _is_of_another_thread(self):
+        # torch.fx records all modules of the process that are called meanwhile.
+        return threading.get_ident() != self._thread
+
+    def call_module(self, m, forward, args, kwargs):
+        if self._is_of_another_thread():
+            return forward(*args, **kwargs)
+        call = Call(self.path_of_module(m), self._count)
+        self._open.append(call)
+        drawn_before = generator_states()
+        try:
+            result = super().call_module(m, forward, args, kwargs)
+            _check_drawn(drawn_before)
+        except Exception:
+            # A leaf fails by what it is given: whoever gives it must stay whole.
+            if not self.is_leaf_module(m, call.path):
+                self.failed = self.failed or call.path
+            raise
+        finally:
+            self._open.pop()
+        call.last = self._count - 1
+        if call.last >= call.first:
+            self._open[-1].children.append(call)
+        return result
+
+
+def _modes():
+    """Return what a graph does not record, and a `with` block may change."""
+    kinds = ("cpu", "cuda")
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        *((torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds),
+    )
+
+
+def _check_drawn(before):
+    """Numbers that are drawn while a network is traced would stay the same for ever."""
+    if generator_states() != before:
+        raise TraceError("part of it draws random numbers that are no function of x")
+
+
+def _timm_leaves():
+    from timm.layers import get_notrace_functions, get_notrace_modules
+
+    functions = tuple(f for f in get_notrace_functions() if callable(f))
+    return tuple(get_notrace_modules()), functions
+
+
+def trace_graph(module, leaves):
+    """Trace, keeping a submodule whole if its forward cannot be traced.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    leaves : iterable of str
+        Paths of submodules to keep whole anyway.
+
+    Returns
+    -------
+    graph : torch.fx.Graph
+    root : Call
+
+    Raises
+    ------
+    TraceError
+        If the network's own ``forward`` cannot be traced.
+    """
+    leaves = {*leaves}
+    while True:
+        tracer, drawn_before = _Tracer(leaves), generator_states()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the tracer's, about its own proxies
+                graph = tracer.trace(module)
+            _check_drawn(drawn_before)
+        except Exception as error:
+            if not tracer.failed or len(leaves) >= _MAX_LEAVES:
+                raise TraceError(f"{type(error).__name__}: {error}") from error
+            leaves.add(tracer.failed)
+        else:
+            return graph, tracer.calls[0]

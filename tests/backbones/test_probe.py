@@ -1,0 +1,128 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.backbones import load_backbone
+
+
+class Layers(nn.Module):
+    """Three linear layers; a function says what happens to what goes in."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.change = change
+
+    def forward(self, x):
+        return self.c(self.b(self.a(self.change(self, x))))
+
+
+def backbone_of(change):
+    return load_backbone(Layers(change), random_state=0)
+
+
+def doubled_if_tensor(network, x):
+    return 2 * x if isinstance(x, torch.Tensor) else x
+
+
+def doubled_where_nothing_fails(network, x):
+    try:
+        return 2 * x if x.sum() < 1e9 else x
+    except torch.fx.proxy.TraceError:
+        return x
+
+
+def halved_batch(network, x):
+    return x + x.shape[0] // 2
+
+
+def overwritten_unseen(network, x):
+    x.data.mul_(2)
+    return x
+
+
+def doubled_in_training(network, x):
+    return 2 * x if network.training and isinstance(x, torch.Tensor) else x
+
+
+DIFFERENCES = [
+    doubled_if_tensor,
+    doubled_where_nothing_fails,
+    overwritten_unseen,
+    doubled_in_training,
+]
+
+
+@pytest.mark.parametrize("change", DIFFERENCES)
+def test_network_that_is_not_what_was_traced_is_one_stage(change):
+    backbone = backbone_of(change)
+    mode = "train" if change is doubled_in_training else "eval"
+    text = (
+        "^Layers is a single stage, as its parts do not compute together what it does "
+        f"as a whole: in {mode} mode the outputs differ by .*, where the largest value "
+        "is .*. `freeze` can be 'all' or 'none'.$"
+    )
+    with pytest.warns(UserWarning, match=text):
+        assert backbone.stage_names == ["network"]
+    x = torch.randn(3, 4)
+    given = x.clone()
+    prefix, suffix = backbone.split(1)
+    with torch.no_grad():
+        found = suffix(prefix(x))
+        assert torch.equal(x, given)
+        assert torch.equal(found, backbone.network(given))
+    assert backbone.impurity is None
+
+
+@pytest.mark.filterwarnings("ignore:Samples go through")
+def test_size_used_across_a_boundary_that_no_multiple_of_the_batch_is():
+    text = "a single stage, .*: a value that is no tensor depends on more than the batc"
+    with pytest.warns(UserWarning, match=text):
+        assert backbone_of(halved_batch).stage_names == ["network"]
+
+
+DIGEST = """
+import torch
+from torch import nn
+from sktransfer.backbones import load_backbone
+torch.manual_seed(0)
+layers = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)
+backbone = load_backbone(nn.Sequential(*layers))
+print(*map(backbone.probe_digest, ["input", *backbone.boundaries, "output"]))
+"""
+
+
+def test_digest_in_another_process(capsys):
+    command = [sys.executable, "-c", DIGEST]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with torch.random.fork_rng():
+        exec(DIGEST, {})
+    assert done.stdout == capsys.readouterr().out
+    assert len(set(done.stdout.split())) == 5
+
+
+def test_digest_of_a_prefix_changes_with_it_alone():
+    backbone = load_backbone(nn.Sequential(*(nn.Linear(3, 3) for _ in range(3))))
+    other = copy.deepcopy(backbone)
+    with torch.no_grad():
+        other.module[1].weight += 1
+    assert backbone.probe_digest("0") == other.probe_digest("0")
+    assert backbone.probe_digest("1") != other.probe_digest("1")
+    fork = other.fork("1")
+    with torch.no_grad():
+        fork.module[1].weight += 1
+    assert fork.probe_digest("1") == other.probe_digest("1")
+    assert fork.probe_digest("2") != other.probe_digest("2")
+
+
+def test_findings_are_remembered_for_networks_of_the_libraries(monkeypatch):
+    layers = nn.Linear(4, 7), nn.Linear(7, 2)
+    expected = load_backbone(nn.Sequential(*layers)).stage_names
+    monkeypatch.setattr("sktransfer.backbones._probe._probe", None)
+    assert load_backbone(nn.Sequential(*layers)).stage_names == expected
+    with pytest.raises(TypeError, match="not callable"):
+        load_backbone(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))).stages  # noqa: B018

@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.backbones._trace import TraceError, trace_network
+
+
+def tiny(make):
+    torch.manual_seed(0)
+    return make().eval()
+
+
+class Noisy(nn.Module):
+    """Draws random numbers on the CPU whatever the device of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 3)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.drop(self.a(x)) + torch.rand(3)
+
+
+def test_tracing_leaves_the_global_generator_and_the_modes_alone():
+    module = nn.Sequential(tiny(Noisy), nn.Linear(3, 3)).eval()
+    module[0].drop.train()
+    state = torch.get_rng_state()
+    trace = trace_network(module, torch.zeros(3, 3), training=True)
+    assert not module.training and not module[0].a.training
+    assert module[0].drop.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [node.target for node in trace.nodes[1:-1]] == ["0", "1"]
+
+
+def test_network_that_draws_itself_cannot_be_traced():
+    text = "part of it draws random numbers that are no function of x"
+    with pytest.raises(TraceError, match=text):
+        trace_network(tiny(Noisy), torch.zeros(3, 3))
+
+
+class Switches(nn.Module):
+    """Runs a layer in a context that torch.fx does not record."""
+
+    def __init__(self, context):
+        super().__init__()
+        self.a, self.context = nn.Linear(3, 3), context
+
+    def forward(self, x):
+        with self.context():
+            return self.a(x)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ],
+)
+def test_layers_within_a_context_stay_whole(context):
+    module = nn.Sequential(Switches(context), nn.Linear(3, 3))
+    for training in (True, False):
+        trace = trace_network(module, torch.zeros(3, 3), training=training)
+        targets = [node.target for node in trace.nodes[1:-1]]
+        is_recorded = context is torch.no_grad and not training
+        assert targets == ["0.a" if is_recorded else "0", "1"]
+
+
+def test_network_within_a_context_cannot_be_traced():
+    text = "part of it switches gradients or autocast on or off"
+    with pytest.raises(TraceError, match=text):
+        trace_network(Switches(torch.no_grad), torch.zeros(3, 3), training=True)
+
+
+def test_network_with_hooks_or_a_forward_of_its_own_cannot_be_traced():
+    module = nn.Linear(3, 3)
+    handle = module.register_forward_pre_hook(lambda module, args: None)
+    with pytest.raises(TraceError, match="hooks are registered on the network itself"):
+        trace_network(module, torch.zeros(3, 3))
+    handle.remove()
+    module.forward = lambda x: x
+    with pytest.raises(TraceError, match="its `forward` is replaced on the instance"):
+        trace_network(module, torch.zeros(3, 3))
