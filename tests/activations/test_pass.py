@@ -268,10 +268,10 @@ def _short_of_memory(monkeypatch, most):
     """Let no network see more samples than these at a time."""
     run = _engine._run
 
-    def run_small(network, z, runtime):
+    def run_small(network, z, *rest):
         if len(z) > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(network, z, runtime)
+        return run(network, z, *rest)
 
     monkeypatch.setattr(_engine, "_run", run_small)
 
