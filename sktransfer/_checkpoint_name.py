@@ -13,7 +13,7 @@ import torchvision
 from sktransfer.activations import digest
 from sktransfer.utils import Description, describe
 
-__all__ = ["checkpoint_name"]
+__all__ = ["checkpoint_name", "describe_data"]
 
 _LIBRARIES = [PIL, numpy, skorch, sklearn, timm, torch, torchvision]
 
@@ -50,6 +50,23 @@ def checkpoint_name(settings, data):
         return None
     words = [w for name, d in sorted(described.items()) for w in (name, d.digest)]
     return digest(*words, "data", *data).hex()[:32]
+
+
+def describe_data(digests, y, weight):
+    """Tell samples, targets and weights from others.
+
+    Parameters
+    ----------
+    digests : list of bytes
+        Of the samples.
+    y, weight : ndarray
+
+    Returns
+    -------
+    list of bytes
+    """
+    shape = f"{y.dtype} {y.shape}".encode()
+    return [*digests, shape, y.tobytes(), weight.tobytes()]
 
 
 def _describe(value):

@@ -13,7 +13,7 @@ from torch import nn
 
 from sktransfer._base import as_array, undone_on_error
 from sktransfer._boundary import BoundaryEstimator
-from sktransfer._checkpoint_name import checkpoint_name
+from sktransfer._checkpoint_name import checkpoint_name, describe_data
 from sktransfer._diagnosis import (
     check_drift,
     check_overfitting,
@@ -22,7 +22,7 @@ from sktransfer._diagnosis import (
     look,
 )
 from sktransfer._forgetting import measure_forgetting
-from sktransfer._given import check_given, take, warn_of_equal
+from sktransfer._given import check_given, seen_by_probe, take, warn_of_equal
 from sktransfer._going_on import check_unchanged, describe_network
 from sktransfer._trained import (
     describe_fit,
@@ -31,7 +31,6 @@ from sktransfer._trained import (
     n_trainable,
 )
 from sktransfer.activations import (
-    FixedViews,
     Target,
     digest_samples,
     load_activations,
@@ -261,15 +260,13 @@ class FineTunedEstimator(BoundaryEstimator):
         activations = self._activations(samples, self._target)
         if self._is_solved():
             network = self._network(self._target, suffix)
-            seen = _seen(self._views(samples, self._target), activations)
+            seen = seen_by_probe(self._views(samples, self._target), activations)
             row = self._start_head(network, seen, y, weight, is_part=is_part)
             if validation is not None:
                 held, targets, weight = validation
-                held, targets = (
-                    self._activations(held, self._target),
-                    self._to_tensor(targets),
-                )
-                row["valid_loss"] = self._loss_on(network, [held], targets, weight)
+                held = [self._activations(held, self._target)]
+                targets = self._to_tensor(targets)
+                row["valid_loss"] = self._loss_on(network, held, targets, weight)
             self.net_ = restore_net(network, [row], self._nonlinearity())
             self.history_ = pd.DataFrame([row])
             self.n_trainable_parameters_ = n_trainable(network)
@@ -400,7 +397,7 @@ class FineTunedEstimator(BoundaryEstimator):
     def _begin(self, network, views, activations, y, weight):
         """Give the network a head to start from."""
         if self._starts_from_probe():
-            self._start_head(network, _seen(views, activations), y, weight)
+            self._start_head(network, seen_by_probe(views, activations), y, weight)
             return
         network.head = make_head(
             self.head,
@@ -502,12 +499,8 @@ class FineTunedEstimator(BoundaryEstimator):
         """Return what keeps the state of each phase, None without `checkpoint`."""
         if self.checkpoint is None:
             return [None] * n_phases
-        settings = {
-            k: v
-            for k, v in self.get_params(deep=False).items()
-            if k not in _NOT_OF_RESULT
-        }
-        settings |= {
+        given = self.get_params(deep=False)
+        settings = {k: given[k] for k in given.keys() - _NOT_OF_RESULT} | {
             "estimator": type(self),
             "backbone": self._pretrained.describe_prefix("output"),
             "preprocessing": self.preprocessing_,
@@ -515,11 +508,11 @@ class FineTunedEstimator(BoundaryEstimator):
             "precision of frozen stages": self._precision,
             "activation_dtype": self._activation_dtype,
         }
-        held = [] if validation is None else _content(*validation)
-        target, sums = y.numpy(), weight.tobytes()
-        shape = f"{target.dtype} {target.shape}".encode()
-        data = [*self._identity(samples), shape, target.tobytes(), sums]
-        name = checkpoint_name(settings, [*data, b"validation", *held])
+        data = describe_data(self._identity(samples), y.numpy(), weight)
+        if validation is not None:
+            held, *others = validation
+            data += [b"validation", *describe_data(held.digests, *others)]
+        name = checkpoint_name(settings, data)
         if name is None:
             return [None] * n_phases
         folder = Path(self.checkpoint)
@@ -586,7 +579,7 @@ class FineTunedEstimator(BoundaryEstimator):
         views = self._views(samples, self._target)
         with put_back_on_error(network):
             if self._is_solved() and is_narrow(list(network.head.modules())[-1]):
-                seen = _seen(views, activations)
+                seen = seen_by_probe(views, activations)
                 row = self._solve_on(network, seen, y, weight)
                 self.net_ = restore_net(network, [row], self._nonlinearity())
             else:
@@ -601,13 +594,3 @@ class FineTunedEstimator(BoundaryEstimator):
         del self._pretrained
         self._add_to_card(**describe_more(self, samples))
         return self
-
-
-def _content(samples, y, weight):
-    """Return what tells samples, targets and weights from others (list of bytes)."""
-    return [*samples.digests, y.tobytes(), weight.tobytes()]
-
-
-def _seen(views, activations):
-    """Return what the probe is solved on: fixed views, or the samples as they are."""
-    return views.views if isinstance(views, FixedViews) else [activations]

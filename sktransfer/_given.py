@@ -2,7 +2,9 @@
 
 import warnings
 
-__all__ = ["check_given", "take", "warn_of_equal"]
+from sktransfer.activations import FixedViews
+
+__all__ = ["check_given", "seen_by_probe", "take", "warn_of_equal"]
 
 
 def check_given(X_val, y_val, sample_weight_val):
@@ -23,6 +25,23 @@ def check_given(X_val, y_val, sample_weight_val):
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
+
+
+def seen_by_probe(views, activations):
+    """Return what the probe is solved on.
+
+    Parameters
+    ----------
+    views : FixedViews, FreshViews or None
+    activations : Activations
+        Of the samples as they are.
+
+    Returns
+    -------
+    list of Activations
+        Fixed views, where there are some; otherwise the samples as they are.
+    """
+    return views.views if isinstance(views, FixedViews) else [activations]
 
 
 def take(samples, indices):

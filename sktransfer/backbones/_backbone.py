@@ -8,7 +8,6 @@ from collections import OrderedDict
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from sktransfer.backbones._anatomy import (
     FEATURES,
@@ -27,6 +26,7 @@ from sktransfer.backbones._purity import tensors_in
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._size import channels_error, check_patches
 from sktransfer.backbones._trace import CONSTANT, TraceError, trace_network
+from sktransfer.backbones._whole import Unpacked, Whole, place_of
 from sktransfer.compute import own_torch_state, seeded
 from sktransfer.utils import TensorDigests, near_matches, on_cpu
 
@@ -162,7 +162,7 @@ class Backbone:
     def network(self):
         """The network as it was given: `module`, or what is in it if not traceable."""
         inner = self.module
-        while isinstance(inner, _Whole | _Unpacked):
+        while isinstance(inner, Whole | Unpacked):
             inner = inner.network
         return inner
 
@@ -469,7 +469,7 @@ class Backbone:
         return (
             f"{self.name} returns a value of type {kind}, but a backbone must return "
             "one tensor. Wrap it in an nn.Module whose `forward` returns the tensor to "
-            f"go on from, as in `return self.network(x){_place(value)}`."
+            f"go on from, as in `return self.network(x){place_of(value)}`."
         )
 
     @property
@@ -485,19 +485,19 @@ class Backbone:
     @own_torch_state()
     def _by_mode(self):
         """The anatomy in train and eval mode, with the same boundaries in both."""
-        if isinstance(self.module, _Whole):
+        if isinstance(self.module, Whole):
             anatomies = self._trace_both(self.module)
         else:
             anatomies = self._trace()
         found = probe(self.module, anatomies, self.preprocessing.input_shape)
-        if found.difference and not isinstance(self.module, _Whole):
+        if found.difference and not isinstance(self.module, Whole):
             anatomies = self._as_one_stage()
             self._warn(
                 f"{self.name} is a single stage, as its parts do not compute together "
                 f"what it does as a whole: {found.difference}. `freeze` can be 'all' "
                 "or 'none'."
             )
-        if found.overwrites and isinstance(self.module, _Whole):
+        if found.overwrites and isinstance(self.module, Whole):
             for anatomy in anatomies.values():
                 anatomy.trace.overwritten.add(anatomy.trace.nodes[0])
         if found.impurity and not self._impurity:
@@ -524,7 +524,7 @@ class Backbone:
             return anatomies
 
     def _as_one_stage(self):
-        whole = _Whole(OrderedDict(network=self.module))
+        whole = Whole(OrderedDict(network=self.module))
         whole.training = self.module.training
         try:
             anatomies = self._trace_both(whole)
@@ -546,9 +546,9 @@ class Backbone:
             delattr(module, name)
         traces = self._traces(module)
         returned = traces[False].returned
-        if isinstance(module, _Whole) and not isinstance(returned, torch.Tensor):
+        if isinstance(module, Whole) and not isinstance(returned, torch.Tensor):
             if len(tensors_in(returned)) == 1:
-                module.network = _Unpacked(module.network)
+                module.network = Unpacked(module.network)
                 traces = self._traces(module)
         if self.preprocessing.kind == "image":
             check_patches(self.name, traces[False], module)
@@ -560,7 +560,7 @@ class Backbone:
 
     def _traces(self, module):
         example = self.preprocessing.example(3)
-        leaves = ("network",) if isinstance(module, _Whole) else ()
+        leaves = ("network",) if isinstance(module, Whole) else ()
         with seeded(0):  # other threads that need this network wait until it is done
             return {
                 mode: trace_network(module, example, training=mode, leaves=leaves)
@@ -579,38 +579,6 @@ class Backbone:
 
     def __repr__(self):
         return f"<Backbone {self.name}, {len(self.stages)} stages>"
-
-
-class _Whole(nn.Sequential):
-    """Holds a network that cannot be cut as one layer."""
-
-
-class _Unpacked(nn.Module):
-    """Returns the one tensor in what a network returns."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        (tensor,) = tensors_in(self.network(x))
-        return tensor
-
-
-def _place(value):
-    """Write how to get a tensor out of a container: the first of a dict, or the last.
-
-    Lists of maps go from the first layers to the last ones; dicts begin with the
-    output.
-    """
-    if isinstance(value, dict):
-        keys = [key for key in value if tensors_in(value[key])]
-        return f"[{keys[0]!r}]{_place(value[keys[0]])}" if keys else "['name']"
-    if isinstance(value, tuple | list):
-        at = [i for i, part in enumerate(value) if tensors_in(part)]
-        last = at[-1] - len(value) if at else -1
-        return f"[{last}]{_place(value[last])}" if at else "[-1]"
-    return "" if isinstance(value, torch.Tensor) else ".name"
 
 
 def _first_line(error):

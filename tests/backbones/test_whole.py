@@ -1,0 +1,39 @@
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.backbones._whole import Unpacked, Whole, place_of
+
+Z = torch.zeros(1, 2)
+
+
+class Returning(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ([Z, Z], "[-1]"),
+        ((Z, None), "[-2]"),
+        ({"out": Z, "aux": Z}, "['out']"),
+        ({"aux": None, "maps": (Z, Z)}, "['maps'][-1]"),
+        ([], "[-1]"),
+        ({}, "['name']"),
+        (Z, ""),
+        (3, ".name"),
+    ],
+)
+def test_place_of_a_tensor(value, place):
+    assert place_of(value) == place
+
+
+def test_the_one_tensor_is_unpacked():
+    network = Unpacked(Returning({"out": [Z], "loss": None}))
+    assert network(Z) is Z
+    assert Whole(nn.Identity())(Z) is Z
