@@ -226,10 +226,10 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
                 return self._fit_part(X, y, sample_weight)
             finally:
                 del self._given_classes
-        self._check_classes(classes)
+        self._check_same_classes(classes)
         return self._go_on(X, y, sample_weight)
 
-    def _check_classes(self, classes):
+    def _check_same_classes(self, classes):
         """Refuse other classes than those of the first call, as scikit-learn does."""
         if classes is None or self._multilabel:
             return

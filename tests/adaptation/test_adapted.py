@@ -174,7 +174,6 @@ def test_pickles_predict_the_same(make, method, y):
         {"adapter": "lora"},
         {"mixup": 0.3, "ema": 0.9},
         {"early_stopping": True, "validation_fraction": 0.3},
-        {"lr": "auto"},
         {"head": "mlp", "dropout": 0.2},
         {"batch_norm": "train"},
     ],

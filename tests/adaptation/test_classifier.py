@@ -58,7 +58,8 @@ def test_minus_one_is_a_class_of_two():
 
 
 @pytest.mark.parametrize(
-    "name", ["predict", "predict_proba", "decision_function", "score"]
+    "name",
+    ["predict", "predict_proba", "predict_log_proba", "decision_function", "score"],
 )
 def test_domains_make_no_difference_to_predictions(name):
     model = classifier("mmd").fit(ROWS, MASKED)
