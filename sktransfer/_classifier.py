@@ -16,6 +16,7 @@ from sktransfer._diagnosis import check_depth
 from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.training import (
+    Probabilities,
     cross_entropy,
     fit_multilabel_probe,
     fit_probe,
@@ -416,7 +417,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         return cross_entropy(scores, y)
 
     def _nonlinearity(self):
-        return torch.sigmoid if self._multilabel else partial(torch.softmax, dim=1)
+        return Probabilities(self._multilabel)
 
     def _last_step(self):
         """Return what turns scores into probabilities, as a module, and their name."""

@@ -1,6 +1,7 @@
 """Activations of a set of samples, as training asks for them."""
 
 from contextlib import closing
+from weakref import WeakSet
 
 from sktransfer.activations._pass import Pass, gather
 from sktransfer.utils import get_config
@@ -8,23 +9,44 @@ from sktransfer.utils import get_config
 __all__ = ["Activations", "load_activations"]
 
 
+_living: WeakSet["Activations"] = WeakSet()  # who share the budget of memory
+
+
 class Activations:
     """The rows of one target for some samples, in batches by index.
 
+    All that live at a time share the budget of memory, as the views of a fit and its
+    validation samples do. A row beyond it is brought again each time that it is asked
+    for, from disk or through the network.
+
     Parameters
     ----------
-    rows : list of ndarray or None
-        None where a row did not fit the budget of memory: it is brought again each
-        time that it is asked for, from disk or through the network.
     samples : Samples or VectorSamples
     a_pass : Pass
         Of one target.
+
+    Attributes
+    ----------
+    nbytes : int
+        Bytes that are held.
     """
 
-    def __init__(self, rows, samples, a_pass):
-        self._rows = rows
+    def __init__(self, samples, a_pass):
+        self._rows = [None] * len(samples)
         self._samples = samples
         self._pass = a_pass
+        self.nbytes = 0
+        _living.add(self)
+
+    def load(self):
+        """Bring all samples to the target, and hold what the budget allows."""
+        free = get_config()["memory_budget"] - sum(a.nbytes for a in [*_living])
+        with closing(self._pass.iterate(self._samples)) as passed:
+            for indices, (rows,) in passed:
+                for i, row in zip(indices, rows, strict=True):
+                    if self.nbytes + row.nbytes <= free:
+                        self._rows[i] = row
+                        self.nbytes += row.nbytes
 
     def __len__(self):
         return len(self._rows)
@@ -56,7 +78,7 @@ class Activations:
             yield self[range(first, min(first + size, len(self)))]
 
 
-def load_activations(backbone, target, samples, *, store, runtime, budget=None):
+def load_activations(backbone, target, samples, *, store, runtime):
     """Bring samples to a boundary and hold what memory allows.
 
     Parameters
@@ -66,9 +88,6 @@ def load_activations(backbone, target, samples, *, store, runtime, budget=None):
     samples : Samples or VectorSamples
     store : Store or None
     runtime : Runtime
-    budget : int, default=None
-        Bytes that may be held. By default those of ``memory_budget``, see
-        :func:`sktransfer.set_config`.
 
     Returns
     -------
@@ -77,13 +96,6 @@ def load_activations(backbone, target, samples, *, store, runtime, budget=None):
         See `Pass.report`.
     """
     a_pass = Pass(backbone, [target], store=store, runtime=runtime)
-    kept = [None] * len(samples)
-    free = get_config()["memory_budget"] if budget is None else budget
-    with closing(a_pass.iterate(samples)) as passed:
-        for indices, (rows,) in passed:
-            for i, row in zip(indices, rows, strict=True):
-                free -= row.nbytes
-                if free >= 0:
-                    kept[i] = row
-    report = a_pass.report()
-    return Activations(kept, samples, a_pass), report
+    activations = Activations(samples, a_pass)
+    activations.load()
+    return activations, a_pass.report()

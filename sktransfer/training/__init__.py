@@ -41,6 +41,7 @@ from sktransfer.training._online import (
     is_narrow,
 )
 from sktransfer.training._optimiser import parameter_groups
+from sktransfer.training._outputs import Probabilities
 from sktransfer.training._penalty import StartingPoint
 from sktransfer.training._probe import (
     fit_multilabel_probe,
@@ -85,6 +86,7 @@ __all__ = [
     "Network",
     "Objective",
     "Online",
+    "Probabilities",
     "Recipe",
     "RegressionLoss",
     "Saver",

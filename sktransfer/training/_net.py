@@ -264,6 +264,12 @@ class SuffixNet(NeuralNet):
         self.optimizer_.step()
         self.optimizer_.zero_grad()
 
+    def predict(self, X):
+        """Predict as scores of scikit-learn take it: labels, where there are some."""
+        predicted = super().predict(X)
+        decide = getattr(self.predict_nonlinearity, "decide", None)
+        return predicted if decide is None else decide(predicted)
+
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks; batches have targets alone, as skorch's scores take."""
         if method_name == "on_batch_end":
@@ -453,7 +459,7 @@ def train(
     net.n_batches = n_batches
     with keep_freed_memory(), _parts(recipe.batch_size, divides) as net.shards:
         _run(net, dataset, generator, recipe, saver)
-    net.shards = None
+    net.shards = net.train_split = None  # the net lives on, and would hold samples
     if objective is not None:
         objective.others = None  # the net lives on, and would hold them
     return net

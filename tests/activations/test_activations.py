@@ -3,6 +3,7 @@ import torch
 
 import sktransfer
 from sktransfer.activations import Target, load_activations
+from sktransfer.activations._activations import _living
 
 
 def _load(backbone, name, samples, store, runtime):
@@ -35,7 +36,20 @@ def test_what_memory_cannot_hold_is_brought_again(
     with sktransfer.config_context(memory_budget=5_000):
         activations, report = _load(backbone, "3", samples, store, runtime)
         assert not report[-1]["kept"]
-        torch.testing.assert_close(
-            activations[range(20)], held[range(20)], rtol=1e-2, atol=1e-3
-        )
+        assert torch.equal(activations[range(20)], held[range(20)])
     assert sum(n for (_, start, _), n in passes.items() if start == "input") > 20
+
+
+def test_all_that_live_share_the_budget(backbone, samples, store, runtime):
+    first, _ = _load(backbone, "3", samples, store, runtime)
+    others_hold = sum(a.nbytes for a in [*_living])
+    with sktransfer.config_context(memory_budget=others_hold + first.nbytes // 2):
+        second, _ = _load(backbone, "3", samples, store, runtime)
+        third, _ = _load(backbone, "3", samples, store, runtime)
+        assert first.nbytes // 4 < second.nbytes <= first.nbytes // 2
+        assert third.nbytes < first.nbytes // len(samples)
+        for activations in (second, third):
+            assert torch.equal(activations[range(20)], first[range(20)])
+        del second, activations
+        again, _ = _load(backbone, "3", samples, store, runtime)
+        assert again.nbytes > first.nbytes // 4

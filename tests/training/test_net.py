@@ -13,6 +13,7 @@ from sktransfer.training import (
     Data,
     Mix,
     Network,
+    Probabilities,
     Recipe,
     RegressionLoss,
     SuffixNet,
@@ -26,16 +27,13 @@ Y = torch.arange(60) % 3
 Z = torch.from_numpy(RNG.randn(60, 5) + Y.numpy()[:, None]).float()
 ONES = np.ones(60)
 CPU = torch.device("cpu")
+HERE = {"device": CPU, "seed": 0}
 
 
 def make_network(dropout=0.2):
     torch.manual_seed(0)
     suffix = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(dropout))
     return Network(suffix, nn.Identity(), nn.Linear(8, 3))
-
-
-def softmax(scores):
-    return torch.softmax(scores, 1)
 
 
 def fit(weight=ONES, network=None, data=None, *, loss=cross_entropy, **settings):
@@ -49,7 +47,7 @@ def fit(weight=ONES, network=None, data=None, *, loss=cross_entropy, **settings)
         loss=loss,
         recipe=Recipe(**recipe),
         device=CPU,
-        nonlinearity=softmax,
+        nonlinearity=Probabilities(),
         **{"seed": 0, **{k: v for k, v in settings.items() if k in given}},
     )
 
@@ -460,7 +458,7 @@ def test_interrupt_beside_early_stopping_of_skorch_comes_through():
 
 
 def share_right(net, X, y):
-    return float((net.predict(X).argmax(axis=1) == np.asarray(y)).mean())
+    return float((net.predict(X) == np.asarray(y)).mean())
 
 
 @pytest.mark.parametrize("batch_size", [16, 59, 7], ids=["rest", "one more", "many"])
@@ -469,7 +467,8 @@ def test_scores_of_skorch(batch_size):
     scores = {
         "train": EpochScoring(share_right, on_train=True, name="train"),
         "valid": EpochScoring(share_right, name="valid"),
-        "named": EpochScoring("neg_log_loss", on_train=True, name="named"),
+        "loss": EpochScoring("neg_log_loss", on_train=True, name="loss"),
+        "named": EpochScoring("accuracy", on_train=True, name="named"),
         "batch": BatchScoring(share_right, name="batch"),
         "again": EpochScoring(share_right, use_caching=False, name="again"),
         "train again": EpochScoring(
@@ -484,7 +483,7 @@ def test_scores_of_skorch(batch_size):
     )
     last = net.history[-1]
     assert all(0 <= last[name] <= 1 for name in ("train", "batch"))
-    assert last["named"] < 0
+    assert last["loss"] < 0 and last["named"] == last["train"]
     assert last["again"] == last["valid"] == share_right(net, Z[:21], Y[:21])
     assert last["train again"] == share_right(net, Z, Y)
 
@@ -553,7 +552,7 @@ def test_without_averages_the_weights_are_ones_own():
 def test_net_predicts_probabilities(restored):
     net = fit()
     if restored:
-        net = restore_net(net.module_, net.history.to_list(), softmax)
+        net = restore_net(net.module_, net.history.to_list(), Probabilities())
     with torch.inference_mode():
         expected = torch.softmax(net.module_.eval()(Z), 1).numpy()
     np.testing.assert_allclose(net.predict_proba(Z), expected, rtol=1e-6)
@@ -578,7 +577,7 @@ def test_chance_is_that_of_the_whole_epoch():
             Data(z, y, np.ones(24)),
             loss=lambda scores, y: ((scores - y) ** 2).mean(1),
             recipe=Recipe(max_epochs=3, lr=1e-4, weight_decay=0.0, batch_size=8),
-            device=torch.device("cpu"),
+            device=CPU,
             seed=seed,
         )
 
@@ -593,10 +592,5 @@ def test_training_that_ends_above_chance_warns():
     )
     with pytest.warns(UserWarning, match=message):
         train(
-            network,
-            Data(z, y, np.ones(24)),
-            loss=cross_entropy,
-            recipe=recipe,
-            device=torch.device("cpu"),
-            seed=0,
+            network, Data(z, y, np.ones(24)), loss=cross_entropy, recipe=recipe, **HERE
         )
