@@ -1,5 +1,9 @@
 """The promise of the whole: computed once, and never a different answer."""
 
+import gc
+from dataclasses import replace
+
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -11,7 +15,9 @@ from sklearn.pipeline import make_pipeline
 from torch.utils.data import Dataset
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor, config_context
-from sktransfer.activations import forward_passes, process_store
+from sktransfer.activations import _pass, forward_passes, process_store
+from sktransfer.activations._activations import _living
+from sktransfer.activations._price import choose
 from sktransfer.backbones import load_backbone
 
 DIGITS = load_digits(n_class=3)
@@ -20,9 +26,16 @@ DEPTHS = [6, 7, 8, "blocks.6", "all"]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stored():
+def _nothing_stored(monkeypatch):
+    """Begin with nothing, and keep whatever fits: the clock has no say here."""
     process_store().clear()
     forward_passes().clear()
+
+    def keep_all(measured, n_samples, budget):
+        free = [replace(price, keep_seconds=0.0) for price in measured]
+        return choose(free, n_samples, budget)
+
+    monkeypatch.setattr(_pass, "choose", keep_all)
 
 
 @pytest.fixture
@@ -84,7 +97,9 @@ def test_a_pipeline_and_a_classifier_share_what_they_compute(paths):
 def test_processes_and_later_runs_share_a_folder(paths, tmp_path):
     model = classifier(memory=tmp_path / "store")
     grid = {"freeze": [7, 8]}
-    GridSearchCV(model, grid, cv=2, n_jobs=2, refit=False).fit(paths, Y)
+    # Forked workers keep all that fits, too.
+    with joblib.parallel_config(backend="multiprocessing"):
+        GridSearchCV(model, grid, cv=2, n_jobs=2, refit=False).fit(paths, Y)
     assert from_input() == 0  # in this process
     model.fit(paths, Y).predict(paths)
     assert from_input() == 0
@@ -120,6 +135,57 @@ def test_processes_change_no_prediction(tmp_path):
     )
     np.testing.assert_array_equal(two, one)
     np.testing.assert_array_equal(shared, one)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_settings_reach_workers(backend):
+    def predict(n_jobs):
+        model = classifier(freeze="all", C=1.0)
+        return cross_val_predict(
+            model, X, Y, cv=2, n_jobs=n_jobs, method="predict_proba"
+        )
+
+    by_default = predict(1)
+    with config_context(activation_dtype="float16"):
+        expected = predict(1)
+        with joblib.parallel_config(backend=backend):
+            found = predict(2)
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, by_default)
+
+
+def test_the_number_of_threads_changes_no_prediction():
+    found, before = [], torch.get_num_threads()
+    for n_threads in (1, 2, 3):
+        process_store().clear()
+        torch.set_num_threads(n_threads)
+        model = classifier(freeze=6, max_epochs=1).fit(X, Y)
+        found.append(model.predict_proba(X))
+    torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
+@pytest.mark.parametrize("others", [[], [8], [4, 6], ["all", 5]], ids=str)
+def test_a_candidate_scores_as_it_does_alone(others):
+    grid = {"freeze": [*others, 7]}
+    search = GridSearchCV(classifier(), grid, cv=2, scoring="neg_log_loss")
+    results = search.fit(X, Y).cv_results_
+    scores = [results[f"split{k}_test_score"][len(others)] for k in (0, 1)]
+    alone = GridSearchCV(classifier(), {"freeze": [7]}, cv=2, scoring="neg_log_loss")
+    with config_context(memory_budget=0):
+        expected = alone.fit(X, Y).cv_results_
+    assert scores == [expected[f"split{k}_test_score"][0] for k in (0, 1)]
+
+
+def test_a_fit_lets_go_of_all_activations():
+    gc.collect()
+    before = len([*_living])
+    views = {"augment": "crop_flip", "n_views": 2}
+    model = classifier(freeze=8, max_epochs=1, early_stopping=True, **views)
+    model.fit(X, Y, X_val=X[:6], y_val=Y[:6])
+    gc.collect()
+    assert len([*_living]) == before
 
 
 def test_file_overwritten_in_place_is_noticed(paths):

@@ -1,7 +1,6 @@
 """Batches of prepared samples."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -19,24 +18,38 @@ from sktransfer.inputs import (
     iter_batches,
 )
 
+PATIENCE = 60  # seconds, for threads that wait for each other
 PREPROCESSING = ImagePreprocessing((8, 6), 10, "bilinear", (0.5,) * 3, (0.5,) * 3)
 
 
 class Counting:
-    """Samples that record which of them were read, and by how many threads."""
+    """Samples that record which of them were read, and by how many threads.
 
-    def __init__(self, samples, delay=0.0):
-        self.samples, self.delay = samples, delay
+    As many threads as are to `meet` wait for each other in their first reads.
+    """
+
+    def __init__(self, samples, meet=0):
+        self.samples, self.changed = samples, threading.Condition()
         self.read, self.threads = [], set()
+        self.barrier = threading.Barrier(meet, timeout=PATIENCE) if meet else None
 
     def __len__(self):
         return len(self.samples)
 
     def __getitem__(self, i):
-        self.threads.add(threading.get_ident())
-        self.read.append(i)
-        time.sleep(self.delay)
+        is_new = threading.get_ident() not in self.threads
+        with self.changed:
+            self.threads.add(threading.get_ident())
+            self.read.append(i)
+            self.changed.notify_all()
+        if is_new and self.barrier is not None:
+            self.barrier.wait()
         return self.samples[i]
+
+    def wait_for(self, n):
+        """Wait until so many samples were read."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.read) >= n, PATIENCE)
 
 
 def digits(n=50):
@@ -45,13 +58,6 @@ def digits(n=50):
 
 def loader_threads():
     return [t for t in threading.enumerate() if "sktransfer-inputs" in t.name]
-
-
-def wait_until_idle(samples):
-    before = -1
-    while before != len(samples.read):
-        before = len(samples.read)
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("n_threads", [None, 1, 3])
@@ -80,20 +86,21 @@ def test_reads_at_most_two_batches_ahead():
     batches = iter_batches(samples, PREPROCESSING, 5, n_threads=2)
     for used in range(1, 4):
         next(batches)
-        wait_until_idle(samples)
+        samples.wait_for(5 * (used + 2))
         assert sorted(samples.read) == list(range(5 * (used + 2)))
     batches.close()
+    assert len(samples.read) == 25
 
 
 def test_uses_no_more_threads_than_asked():
-    samples = Counting(digits(), delay=0.002)
+    samples = Counting(digits(), meet=3)
     list(iter_batches(samples, PREPROCESSING, 25, n_threads=3))
-    assert 2 <= len(samples.threads) <= 3
+    assert len(samples.threads) == 3
     assert threading.get_ident() not in samples.threads
 
 
 def test_close_ends_threads():
-    samples = Counting(digits(), delay=0.002)
+    samples = Counting(digits())
     batches = iter_batches(samples, PREPROCESSING, 4, n_threads=2)
     next(batches)
     assert loader_threads()
