@@ -1,13 +1,10 @@
 """What identifies a sample: sixteen bytes of its file, or of its pixels."""
 
 import hashlib
-import os
-import threading
-import time
 from dataclasses import dataclass
 
 from sktransfer.inputs._deep import is_deep, is_deep_by_head
-from sktransfer.utils import DIGEST_SIZE, digest
+from sktransfer.utils import DIGEST_SIZE, FileMemory, digest
 
 __all__ = [
     "Content",
@@ -17,14 +14,8 @@ __all__ = [
     "file_digest",
 ]
 
-# Some file systems count seconds, or even two of them: a file that is younger may be
-# written again without another stamp.
-_SETTLED_NS = 2 * 10**9
 # Without any of these, a JPEG, PNG, GIF, BMP or WebP file does not say how to turn it.
 _TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
-_lock = threading.Lock()
-# (Real path, whether it is turned upright): (stamp, content).
-_files: dict[tuple[str, bool], tuple[tuple, "Content"]] = {}
 
 
 @dataclass(frozen=True)
@@ -94,6 +85,13 @@ def _may_be_turned(data):
     return is_deep_by_head(data) is None or any(tag in data for tag in _TAGS)
 
 
+def _content_of_file(file, upright):
+    return content_of(file.read(), upright)
+
+
+_known = FileMemory(_content_of_file)
+
+
 def file_content(path, upright=True):
     """Return what the bytes of a file say, read again only if the file has changed.
 
@@ -106,21 +104,8 @@ def file_content(path, upright=True):
     Returns
     -------
     Content
-        It is remembered as long as the file keeps its size, times, inode and device,
-        if it was at least two seconds old and did not change while it was read.
     """
-    path = os.path.realpath(path)
-    stamp = _stamp(path)
-    with _lock:
-        known = _files.get((path, upright))
-    if known is not None and known[0] == stamp:
-        return known[1]
-    with open(path, "rb") as file:
-        content = content_of(file.read(), upright)
-    if _is_settled(stamp) and _stamp(path) == stamp:
-        with _lock:
-            _files[path, upright] = (stamp, content)
-    return content
+    return _known(path, upright)
 
 
 def file_digest(path):
@@ -136,13 +121,3 @@ def file_digest(path):
         16 of them.
     """
     return file_content(path).digest
-
-
-def _stamp(path):
-    status = os.stat(path)
-    times = status.st_mtime_ns, status.st_ctime_ns
-    return (status.st_size, *times, status.st_ino, status.st_dev)
-
-
-def _is_settled(stamp):
-    return time.time_ns() - max(stamp[1:3]) >= _SETTLED_NS

@@ -9,7 +9,7 @@ from sktransfer.utils._config import (
 )
 from sktransfer.utils._describe import Description, describe
 from sktransfer.utils._digest import DIGEST_SIZE, digest
-from sktransfer.utils._files import content_stamp
+from sktransfer.utils._files import FileMemory, content_stamp
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
@@ -43,6 +43,7 @@ from sktransfer.utils._warnings import TransferWarning
 __all__ = [
     "DIGEST_SIZE",
     "Description",
+    "FileMemory",
     "HasMethods",
     "Hidden",
     "Interval",

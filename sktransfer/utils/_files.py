@@ -1,21 +1,77 @@
-"""What tells the content of a file from another."""
+"""What is known of a file, for as long as the file stays as it is."""
 
 import hashlib
 import os
 import time
 
-__all__ = ["content_stamp"]
+__all__ = ["FileMemory", "content_stamp"]
 
-_YOUNG = 2 * 10**9  # ns; file systems exist that count times in whole seconds
-_known: dict[str, tuple[tuple, str]] = {}
+# Some file systems count seconds, or even two of them: a file that is younger may be
+# written again without another stamp.
+_SETTLED = 2 * 10**9  # ns
+
+
+class FileMemory:
+    """What a function makes of the content of files, computed again once they change.
+
+    It is computed again whenever the size, a time, the inode or the device of the file
+    has changed, and as long as the file is so young that it could have been written
+    again within the same tick of its file system.
+
+    Parameters
+    ----------
+    compute : callable
+        From a file that is open for reading bytes, and options.
+    """
+
+    def __init__(self, compute):
+        self._compute = compute
+        self._known = {}  # (real path, *options): (stamp, what was computed)
+
+    def __call__(self, path, *options):
+        """Return what the function makes of a file.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Symbolic links are followed.
+        *options : object
+            Hashable.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        """
+        path = os.path.realpath(path)
+        known = self._known.get((path, *options))
+        if known is not None and known[0] == _stamp(os.stat(path)):
+            return known[1]
+        with open(path, "rb") as file:
+            now = time.time_ns()  # before it is read: it may be written meanwhile
+            stamp = _stamp(os.fstat(file.fileno()))
+            found = self._compute(file, *options)
+            is_same = _stamp(os.fstat(file.fileno())) == stamp
+        # A file from the future, by another machine's clock, is young, too.
+        if is_same and now - max(stamp[1:3]) >= _SETTLED:
+            self._known[path, *options] = stamp, found
+        return found
+
+
+def _stamp(status):
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_size, *times, status.st_ino, status.st_dev
+
+
+_hash = FileMemory(lambda file: hashlib.file_digest(file, "sha256").hexdigest()[:32])
 
 
 def content_stamp(path):
     """Return a text that changes with the content of a file.
-
-    The content is hashed again whenever the size, a time, the inode or the device has
-    changed, and as long as the file is so young that it could have been written again
-    within the same tick of its file system.
 
     Parameters
     ----------
@@ -32,21 +88,4 @@ def content_stamp(path):
     OSError
         If the file cannot be read.
     """
-    path = os.path.realpath(path)
-    with open(path, "rb") as file:
-        stamp = _stamp(os.fstat(file.fileno()))
-        known = _known.get(path)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        now = time.time_ns()
-        found = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-        is_same = _stamp(os.fstat(file.fileno())) == stamp
-    # A file from the future, by another machine's clock, is young, too.
-    if is_same and now - max(stamp[2:4]) > _YOUNG:
-        _known[path] = stamp, found
-    return found
-
-
-def _stamp(status):
-    times = status.st_mtime_ns, status.st_ctime_ns
-    return status.st_size, status.st_ino, *times, status.st_dev
+    return _hash(path)

@@ -28,7 +28,7 @@ def path(tmp_path):
 def later(monkeypatch):
     """Let the clock of the module be an hour ahead, so that files are old."""
     now = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr(_digest.time, "time_ns", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: now)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_file_that_is_younger_than_two_seconds_is_read_again(
     path, reads, monkeypatch, age, n_reads
 ):
     written = max(os.stat(path).st_mtime_ns, os.stat(path).st_ctime_ns)
-    monkeypatch.setattr(_digest.time, "time_ns", lambda: written + int(age * 10**9))
+    monkeypatch.setattr(time, "time_ns", lambda: written + int(age * 10**9))
     file_content(path), file_content(path)
     assert len(reads) == n_reads
 
