@@ -326,5 +326,5 @@ def _warn_of(reasons, samples):
         f"{len(reasons)} of {len(samples)} samples cannot be read: their features are "
         f"NaN. {listed}{f'; and {more} more' if more else ''}.",
         UserWarning,
-        stacklevel=5,
+        stacklevel=6,
     )

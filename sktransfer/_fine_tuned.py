@@ -275,7 +275,7 @@ class FineTunedEstimator(BoundaryEstimator):
         with self._adapted(suffix):
             phases = self._phases(1 if is_part else self.max_epochs)
             data = samples, activations, y, weight, validation
-            self._run_phases(phases, suffix, *data)
+            self._run_phases(phases, suffix, *data, is_part)
 
     def _loss_on(self, network, views, y, weight):
         """Compute the mean loss of the probe on some views of samples (float)."""
@@ -316,7 +316,9 @@ class FineTunedEstimator(BoundaryEstimator):
             head_first=not self._starts_from_probe(),
         )
 
-    def _run_phases(self, phases, suffix, samples, activations, y, weight, validation):
+    def _run_phases(
+        self, phases, suffix, samples, activations, y, weight, validation, is_part
+    ):
         """Train from phase to phase; sets ``net_`` and ``history_``."""
         savers = self._savers(samples, y, weight, validation, len(phases))
         head, rows, recipe, before = None, [], self._recipe(), None
@@ -330,7 +332,7 @@ class FineTunedEstimator(BoundaryEstimator):
             if saver is not None:
                 saver.views = views
             if head is None:
-                self._begin(network, views, held, y, weight)
+                self._begin(network, views, held, y, weight, is_part)
                 head = network.head
                 before = look(self, network, held, y)
             data = Data(held if views is None else views, y, weight)
@@ -394,10 +396,11 @@ class FineTunedEstimator(BoundaryEstimator):
         """Whether the head alone is a convex problem that we solve; a hook."""
         return self.head == "linear"
 
-    def _begin(self, network, views, activations, y, weight):
+    def _begin(self, network, views, activations, y, weight, is_part):
         """Give the network a head to start from."""
         if self._starts_from_probe():
-            self._start_head(network, seen_by_probe(views, activations), y, weight)
+            seen = seen_by_probe(views, activations)
+            self._start_head(network, seen, y, weight, is_part)
             return
         network.head = make_head(
             self.head,
@@ -411,7 +414,7 @@ class FineTunedEstimator(BoundaryEstimator):
         """Solve the head on some views of the samples, which share their weights."""
         features, *data, groups = self._head_data(network, views, y, weight)
         solution, row = self._solve_head(features, *data, groups, is_part)
-        if is_part and is_narrow(solution):
+        if is_part and self._is_solved() and is_narrow(solution):
             self._online = (*begin_online(solution, features, *data, self._kind()),)
         head = head_from_linear(solution, self.dropout)
         network.head = head.to(self._runtime().device)

@@ -158,7 +158,6 @@ def interrupt_and_resume(model, X, y, after=3):
         {},
         {"head": "mlp"},
         {"head": torch.nn.LazyLinear(3)},
-        {"lr": "auto"},
         {"l2_sp": 0.1},
         {"lr_schedule": torch.optim.lr_scheduler.ConstantLR},
         {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 50},
@@ -373,9 +372,8 @@ def test_going_on_leaves_the_frozen_tensors_alone(settings):
     assert not torch.equal(after["2.weight"], before["2.weight"])
 
 
-@pytest.mark.parametrize("lr", [1e-2, "auto"])
-def test_adapters_go_on_from_what_they_learnt(lr):
-    model = tiny(freeze=1, adapter="lora", lr=lr, warm_start=True).fit(ROWS, Y)
+def test_adapters_go_on_from_what_they_learnt():
+    model = tiny(freeze=1, adapter="lora", lr=1e-2, warm_start=True).fit(ROWS, Y)
     losses = model.set_params(max_epochs=5).fit(ROWS, Y).history_["train_loss"]
     assert losses.iloc[-5:].max() < losses.iloc[0]
 
@@ -393,7 +391,7 @@ def test_going_on_draws_anew():
 
     class Order(Callback):
         def on_batch_end(self, net, batch, training, **kwargs):
-            orders.append(batch[1][0].tolist())
+            orders.append(batch[1].tolist())
 
     model = tiny(freeze=1, batch_size=8, callbacks=[Order()])
     for _ in range(3):
@@ -552,8 +550,9 @@ def test_network_of_images():
     source = lite(freeze=8).fit(X, Y)
     model = lite(backbone=source, freeze="all").set_params(image_size=None)
     model.fit(X, Y)
+    # Once all stages are frozen, each is rounded to 16 bits at its end.
     np.testing.assert_allclose(
-        model.transform(X[:4]), source.transform(X[:4]), rtol=1e-4, atol=1e-5
+        model.transform(X[:4]), source.transform(X[:4]), rtol=3e-3, atol=1e-3
     )
 
 

@@ -7,7 +7,9 @@ from sktransfer.backbones._state_dict import read_state_dict, title_of
 __all__ = ["load_checkpoint"]
 
 
-def load_checkpoint(module, weights, *, classifier=list, adapt=dict, advice=""):
+def load_checkpoint(
+    module, weights, *, classifier=list, adapt=dict, advice="", areas=(1, 1)
+):
     """Load a checkpoint into a network.
 
     Parameters
@@ -24,7 +26,10 @@ def load_checkpoint(module, weights, *, classifier=list, adapt=dict, advice=""):
         Makes a state dict for this network of one that does not fit, as by resampling
         position embeddings.
     advice : str, default=""
-        What to add to the message if position embeddings have another shape.
+        What to add to the message if position embeddings have another shape, or layers
+        are sized for images of another area.
+    areas : (int, int), default=(1, 1)
+        Of the images of the weights' own size, and of those that the network takes.
 
     Raises
     ------
@@ -41,7 +46,8 @@ def load_checkpoint(module, weights, *, classifier=list, adapt=dict, advice=""):
     if misfits := Misfits(expected, state, optional):
         state = _adapted(state, adapt)
         if Misfits(expected, state, optional):
-            advice = advice if misfits.of_positions else ""
+            is_of_size = misfits.of_positions or misfits.is_of_size(areas)
+            advice = advice if is_of_size else ""
             name = type(module).__name__
             raise ValueError(f"{title} does not fit {name}: {misfits} {advice}".strip())
     misfits = Misfits(expected, state)

@@ -1,6 +1,7 @@
 """A name, a path, a module or a callable becomes a backbone."""
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -222,6 +223,7 @@ def _load_given(backbone, weights, own):
         classifier=lambda: [*backbone.classifier_layers(), *_removed(backbone)],
         adapt=lambda state: adapter(state, network) if adapter else state,
         advice="" if same_size else f"Leave `image_size` out for {own.size}.",
+        areas=[math.prod(p.input_shape[1:]) for p in (own, backbone.preprocessing)],
     )
     in_memory = isinstance(weights, Mapping)
     backbone.weights = STATE_DICT if in_memory else os.fspath(weights)

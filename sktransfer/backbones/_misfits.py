@@ -50,6 +50,28 @@ class Misfits:
         """Whether position embeddings have another shape (bool)."""
         return any(part in k for k in self.shapes for part in _POSITIONS)
 
+    def is_of_size(self, areas):
+        """Say whether all that does not fit is sized for images of another area (bool).
+
+        Parameters
+        ----------
+        areas : (int, int)
+            Of the images of the checkpoint and of the network.
+        """
+        pairs = [
+            (a, b)
+            for name in self.shapes
+            for a, b in zip(
+                self.state[name].shape, self.expected[name].shape, strict=False
+            )
+            if a != b
+        ]
+        others = self.kinds or self.missing or self.extra
+        theirs, ours = areas
+        return (
+            bool(pairs) and not others and all(a * ours == b * theirs for a, b in pairs)
+        )
+
     def __str__(self):
         """Name the first of them, and both sides where names differ."""
         problems = [

@@ -100,7 +100,10 @@ def test_fingerprint_of_prefix_does_not_depend_on_the_suffix():
         other.module[3].weight[0, 0] += 1
     assert backbone.fingerprint != other.fingerprint
     prefixes = [fingerprint(b.split(1)[0]) for b in (backbone, other)]
-    assert prefixes[0] == prefixes[1] == backbone.prefix_fingerprint("stem")
+    assert prefixes[0] == prefixes[1]
+    whole = backbone.prefix_fingerprint("stem")
+    assert whole == other.prefix_fingerprint("stem")
+    assert whole.split() == [prefixes[0], backbone.probe_digest("stem")]
     suffixes = [fingerprint(b.split(1)[1]) for b in (backbone, other)]
     assert suffixes[0] != suffixes[1]
 

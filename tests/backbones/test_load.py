@@ -91,7 +91,7 @@ def assert_own_weights(backbone, other):
 
 def test_backbone_at_another_image_size():
     backbone = small()
-    known = backbone.prefix_fingerprint("0")
+    known = backbone.describe_prefix("0")
     other = load_backbone(backbone, image_size=[64, 48])
     assert other.preprocessing == GIVEN.with_size((64, 48))
     assert other.activation_shape("0") == (4, 31, 23)
@@ -99,7 +99,8 @@ def test_backbone_at_another_image_size():
     assert other.frozen_section("input", "0") is not backbone.frozen_section(
         "input", "0"
     )
-    assert other.prefix_fingerprint("0") == known
+    assert other.describe_prefix("0") == known
+    assert other.probe_digest("0") != backbone.probe_digest("0")
     assert backbone.preprocessing == GIVEN
     assert backbone.activation_shape("0") == (4, 15, 15)
 
