@@ -356,14 +356,15 @@ class BackboneEstimator(BaseEstimator):
         is_slim = get_config()["slim_pickles"] and self.__sklearn_is_fitted__()
         state = self._slim() if is_slim else self._whole()
         state = {k: v for k, v in state.items() if k != "_absent_device"}
-        return state | {"_settings": settings_to_send()}
+        sent = settings_to_send()
+        return state | {"_settings": sent} if sent else state
 
     def _restore(self, state):
         vars(self).update(state)
 
     def __setstate__(self, state):
         state = dict(state)
-        adopt_settings(state.pop("_settings"))
+        adopt_settings(state.pop("_settings", {}))
         self._restore(state)
         if not self.__sklearn_is_fitted__():
             return

@@ -508,8 +508,7 @@ class FineTunedEstimator(BoundaryEstimator):
             "backbone": self._pretrained.describe_prefix("output"),
             "preprocessing": self.preprocessing_,
             "range of values": self.value_range_,
-            "precision of frozen stages": self._precision,
-            "activation_dtype": self._activation_dtype,
+            "runtime": self._runtime().key,
         }
         data = describe_data(self._identity(samples), y.numpy(), weight)
         if validation is not None:

@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from sktransfer.backbones import Backbone
-from sktransfer.utils import content_stamp, describe
+from sktransfer.utils import content_stamp, describe, join_key
 
 __all__ = ["check_unchanged", "describe_network"]
 
@@ -95,7 +95,7 @@ def _content(value):
             return "file", content_stamp(value)
         return "absent", os.fspath(value)
     is_plain = value is None or isinstance(value, int | float | tuple)
-    return "plain" if is_plain else "object", describe(value).digest
+    return "plain" if is_plain else "object", join_key(describe(value), value)
 
 
 def _show(value):

@@ -3,6 +3,7 @@
 from sktransfer.activations._activations import Activations, load_activations
 from sktransfer.activations._alone import run_alone
 from sktransfer.activations._digest import digest, digest_samples
+from sktransfer.activations._fold import is_plain
 from sktransfer.activations._layout import Layout
 from sktransfer.activations._memory_store import process_store
 from sktransfer.activations._pass import Pass, Target, forward_passes, gather
@@ -31,6 +32,7 @@ __all__ = [
     "draw_views",
     "forward_passes",
     "gather",
+    "is_plain",
     "load_activations",
     "name_of",
     "open_store",

@@ -1,15 +1,26 @@
 """Activations of a set of samples, as training asks for them."""
 
+import threading
 from contextlib import closing
 from weakref import WeakSet
 
 from sktransfer.activations._pass import Pass, gather
+from sktransfer.compute import in_forked_child
 from sktransfer.utils import get_config
 
 __all__ = ["Activations", "load_activations"]
 
 
 _living: WeakSet["Activations"] = WeakSet()  # who share the budget of memory
+_lock = threading.Lock()
+
+
+def _renew():
+    global _lock
+    _lock = threading.Lock()
+
+
+in_forked_child(_renew)
 
 
 class Activations:
@@ -36,11 +47,14 @@ class Activations:
         self._samples = samples
         self._pass = a_pass
         self.nbytes = 0
-        _living.add(self)
+        with _lock:
+            _living.add(self)
 
     def load(self):
         """Bring all samples to the target, and hold what the budget allows."""
-        free = get_config()["memory_budget"] - sum(a.nbytes for a in [*_living])
+        with _lock:
+            held = sum(activations.nbytes for activations in _living)
+        free = get_config()["memory_budget"] - held
         with closing(self._pass.iterate(self._samples)) as passed:
             for indices, (rows,) in passed:
                 for i, row in zip(indices, rows, strict=True):

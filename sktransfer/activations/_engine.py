@@ -206,9 +206,18 @@ def _prepare(backbone, start, stop, runtime):
         else:
             network = use_channels_last(fold_batch_norm(section))
         network = halve(network) if precision == "bfloat16" else network
-        network = network.requires_grad_(False).eval()
-        backbone.prepared_sections[key] = network.to(runtime.device)
+        # What the section shares with the backbone must stay on its device.
+        network = _on_device(network, runtime.device).requires_grad_(False).eval()
+        backbone.prepared_sections[key] = network
     return backbone.prepared_sections[key]
+
+
+def _on_device(network, device):
+    """Return a network on a device; a copy if it has to be moved."""
+    tensors = [*network.parameters(), *network.buffers()]
+    if all(tensor.device == device for tensor in tensors):
+        return network
+    return copy.deepcopy(network).to(device)
 
 
 def _replica(network):

@@ -22,7 +22,7 @@ from sktransfer.inputs import (
     iter_batches,
     preprocessing_key,
 )
-from sktransfer.utils import describe, process_key
+from sktransfer.utils import describe, join_key
 
 __all__ = ["Pass", "Target", "forward_passes", "gather"]
 
@@ -110,6 +110,7 @@ class Pass:
         self._kept_from = {}
         self._spaces = {}
         self._forgotten = []
+        self._is_halved = False
         self._key = runtime.key
         self.n_stored = self.n_computed = 0
 
@@ -216,7 +217,7 @@ class Pass:
             _VERSION,
             preprocessing_key(preprocessing),
             backbone.prefix_fingerprint(boundary),
-            of_tap.digest if of_tap.is_complete else process_key(tap),
+            join_key(of_tap, tap),
             self._key,
         )
         return key, on_disk and backbone.describe_prefix(boundary).is_complete
@@ -242,7 +243,7 @@ class Pass:
                 if undecided:
                     kept = self._decide(done, seconds, len(batch), len(twins))
                     self._kept_from[start] = kept
-                if kept:
+                if kept and not self._is_halved:  # which would have another key
                     self._keep(keys, done, kept, start)
                 if bar is not None:
                     bar.update(len(batch))
@@ -338,7 +339,9 @@ class Pass:
             return shards.map(batch.split(size))
 
         runtime = self.runtime
-        parts, _ = halving(compute, runtime.batch_size, runtime.device)
+        parts, size = halving(compute, runtime.batch_size, runtime.device)
+        if size < runtime.batch_size:
+            self._is_halved = True
         return joined(parts)
 
     def _decide(self, done, seconds, size, n_samples):

@@ -1,6 +1,7 @@
 """Whether a backbone may be folded and computed in bfloat16: tried before it is."""
 
 import logging
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +16,8 @@ __all__ = ["choose_precision"]
 _logger = logging.getLogger("sktransfer")
 _TOLERANCES = {"folded": 1e-3, "bfloat16": 0.05}
 _N_IMAGES, _CELLS = 4, 12
+_MOST = 256
+_errors: dict[tuple, float] = {}
 
 
 def choose_precision(backbone, precision, device):
@@ -42,10 +45,7 @@ def choose_precision(backbone, precision, device):
     if resolved == "float32":
         return resolved
     for tried in [resolved, "folded"]:
-        key = device, tried
-        if key not in backbone.precision_errors:
-            backbone.precision_errors[key] = _try(backbone, device, tried)
-        error = backbone.precision_errors[key]
+        error = _remembered_error(backbone, device, tried)
         if error <= _TOLERANCES[tried]:
             return tried
         _logger.info(
@@ -54,7 +54,27 @@ def choose_precision(backbone, precision, device):
             tried,
             100 * error,
         )
+    warnings.warn(
+        f"The frozen stages of {backbone.name} are computed as they are: folding "
+        f"BatchNorm into convolutions would move their activations by "
+        f"{100 * error:.2g}%. Set `precision='float32'` to not try.",
+        stacklevel=2,
+    )
     return "float32"
+
+
+def _remembered_error(backbone, device, tried):
+    """Return the error of a precision, which is tried once for equal networks."""
+    known = backbone.precision_errors
+    if (device, tried) not in known:
+        last = backbone.stage_names[-1]
+        key = backbone.prefix_fingerprint(last), backbone.preprocessing.key(), device
+        if (*key, tried) not in _errors:
+            while len(_errors) >= _MOST:
+                _errors.pop(next(iter(_errors)), None)
+            _errors[*key, tried] = _try(backbone, device, tried)
+        known[device, tried] = _errors[*key, tried]
+    return known[device, tried]
 
 
 def _try(backbone, device, precision):

@@ -11,7 +11,7 @@ from sktransfer.activations._activations import load_activations
 from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._pass import Pass, gather
 from sktransfer.inputs import AugmentedSamples
-from sktransfer.utils import describe, process_key
+from sktransfer.utils import describe, join_key
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 
@@ -46,9 +46,7 @@ def name_of(augment):
 
     What cannot be described has a name that no other has, in this process or another.
     """
-    found = describe(augment)
-    is_known = found.is_complete
-    return found.digest if is_known else f"{found.digest} {process_key(augment)}"
+    return join_key(describe(augment), augment)
 
 
 def _name_of_views(samples, augment):

@@ -19,7 +19,6 @@ from sktransfer.backbones._anatomy import (
 from sktransfer.backbones._fingerprint import (
     describe_section,
     fingerprint_tensors,
-    join_key,
 )
 from sktransfer.backbones._probe import output_digests, probe
 from sktransfer.backbones._purity import tensors_in
@@ -28,7 +27,7 @@ from sktransfer.backbones._size import channels_error, check_patches
 from sktransfer.backbones._trace import CONSTANT, TraceError, trace_network
 from sktransfer.backbones._whole import Unpacked, Whole, place_of
 from sktransfer.compute import own_torch_state, seeded
-from sktransfer.utils import TensorDigests, near_matches, on_cpu
+from sktransfer.utils import TensorDigests, describe, join_key, near_matches, on_cpu
 
 __all__ = ["Backbone"]
 
@@ -117,6 +116,7 @@ class Backbone:
         self._origin = None
         self._frozen_sections = {}
         self._descriptions = {}
+        self._code = None
         vars(self).pop("_tensors", None)
         self._digests = None
         self.prepared_sections = {}
@@ -366,6 +366,19 @@ class Backbone:
             known = describe_section(section, self._weights, tensors=self._tensors)
             self._descriptions[boundary] = known
         return known
+
+    def is_outdated(self):
+        """Whether code that the network consists of was replaced since the last call.
+
+        What was made of that code then, such as sections, is no longer the network's.
+
+        Returns
+        -------
+        bool
+        """
+        found = describe(self._weights, tensors=self._tensors).digest
+        known, self._code = self._code, found
+        return known not in (None, found)
 
     @cached_property
     def _tensors(self):

@@ -5,9 +5,9 @@ from functools import reduce
 
 from torch import fx
 
-from sktransfer.utils import describe, process_key, update_with_tensor
+from sktransfer.utils import describe, join_key, update_with_tensor
 
-__all__ = ["describe_section", "fingerprint", "fingerprint_tensors", "join_key"]
+__all__ = ["describe_section", "fingerprint", "fingerprint_tensors"]
 
 
 def fingerprint(section):
@@ -24,27 +24,6 @@ def fingerprint(section):
         described, the same for this section alone.
     """
     return join_key(describe_section(section, section), section)
-
-
-def join_key(description, owner):
-    """Return a text that stands for a description, complete or not.
-
-    Parameters
-    ----------
-    description : Description
-    owner : object
-        The living object that was described.
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits. Of a description that is not complete, none that comes
-        again with another object or in another process.
-    """
-    if description.is_complete:
-        return description.digest
-    key = f"{description.digest} {process_key(owner)}"
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def describe_section(section, root, *, tensors=None):

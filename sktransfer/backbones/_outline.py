@@ -7,6 +7,8 @@ from types import BuiltinFunctionType, FunctionType
 import torch
 from torch import nn
 
+from sktransfer.utils import survey_class
+
 __all__ = ["outline"]
 
 _LIBRARIES = ("timm", "torch", "torchvision")
@@ -49,7 +51,7 @@ def _describe_layer(layer):
     own = vars(layer)
     hooks = any(own[name] for name in own if name.endswith("_hooks"))
     replaced = any(callable(getattr(type(layer), name, None)) for name in own)
-    if hooks or replaced:
+    if hooks or replaced or survey_class(type(layer)).foreign:
         raise _UnknownError
     settings = {k: v for k, v in sorted(own.items()) if k not in _STRUCTURE}
     return _name(type(layer)), _describe(settings)

@@ -23,6 +23,7 @@ from sktransfer.backbones._purity import (
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._trace import boundary_values, replays_differ
 from sktransfer.compute import fixed_threads
+from sktransfer.utils import describe
 
 __all__ = ["Findings", "output_digests", "probe"]
 
@@ -55,8 +56,8 @@ def probe(module, anatomies, shape):
     """Try whether sections compute what the module does, and whether that is pure.
 
     The module is called as its user calls it, on copies, so that nothing of it moves.
-    What was found out about a network of the libraries is remembered in this process
-    for others of its architecture.
+    What was found out is remembered in this process: about a network of the libraries
+    for others of its architecture, about any other for those that are equal to it.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def probe(module, anatomies, shape):
     -------
     Findings
     """
-    key = outline(module), tuple(shape)
+    key = outline(module) or _description(module), tuple(shape)
     if key[0] is None:
         return _probe(module, anatomies, shape)
     if key not in _remembered:
@@ -78,6 +79,12 @@ def probe(module, anatomies, shape):
             _remembered.pop(next(iter(_remembered), None), None)
         _remembered[key] = _probe(module, anatomies, shape)
     return _remembered[key]
+
+
+def _description(module):
+    """Describe a module with its weights (str), None where that is not possible."""
+    found = describe(module)
+    return found.digest if found.is_complete else None
 
 
 def _probe(module, anatomies, shape):

@@ -47,12 +47,15 @@ def shared_backbone(spec, *, weights, image_size, seed):
     with _lock:
         identity = _identity(weights)
         key = (spec, identity, size, seed if weights is None else None)
+        if key in _loaded and _loaded[key].is_outdated():
+            del _loaded[key]
         if key not in _loaded:
             backbone = load_backbone(
                 spec, weights=weights, image_size=image_size, random_state=seed
             )
             backbone.module.requires_grad_(False)
             backbone.stages  # noqa: B018  # traced before other threads see it
+            backbone.is_outdated()  # remembers what it is
             if _identity(weights) != identity:  # written while it was read
                 return backbone
             _loaded[key] = backbone

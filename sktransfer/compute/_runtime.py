@@ -39,8 +39,25 @@ class Runtime:
     @property
     def key(self):
         """Text of all that changes a result, be it by rounding alone (str)."""
-        parts = self.device.type, self.batch_size, self.precision, self.activation_dtype
+        parts = (
+            _kind(self.device),
+            self.batch_size,
+            self.precision,
+            self.activation_dtype,
+            torch.get_float32_matmul_precision(),
+            *(getattr(torch.backends, name).enabled for name in ("mkldnn", "cudnn")),
+        )
         return ", ".join(map(str, parts))
+
+
+def _kind(device):
+    """Say what kind of device it is (str): GPUs of another kind round otherwise."""
+    if device.type != "cuda":
+        return device.type
+    cudnn = torch.backends.cudnn
+    switches = cudnn.version(), cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    return f"{torch.cuda.get_device_name(device)} {switches} {matmul}"
 
 
 def synchronise(device):

@@ -4,7 +4,7 @@ import PIL
 
 from sktransfer.inputs._image import ImagePreprocessing
 from sktransfer.inputs._vector import VectorPreprocessing
-from sktransfer.utils import describe, process_key
+from sktransfer.utils import describe, join_key
 
 __all__ = ["is_describable_preprocessing", "preprocessing_key"]
 
@@ -28,11 +28,10 @@ def preprocessing_key(preprocessing):
         a text that no other object has, in this process or another.
     """
     if type(preprocessing) in _OWN and not _is_changed(preprocessing):
-        return f"{preprocessing.key()};pillow={PIL.__version__}"
-    found = describe(preprocessing)
-    if found.is_complete:
-        return f"described;{found.digest}"
-    return f"object;{found.digest};{process_key(preprocessing)}"
+        key = preprocessing.key()
+    else:
+        key = join_key(describe(preprocessing), preprocessing)
+    return f"{key};pillow={PIL.__version__}"
 
 
 def is_describable_preprocessing(preprocessing):

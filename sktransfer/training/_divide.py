@@ -2,6 +2,7 @@
 
 import torch
 
+from sktransfer.activations import is_plain
 from sktransfer.compute import seeded
 
 __all__ = ["PART_SIZE", "is_divisible"]
@@ -53,6 +54,6 @@ def is_divisible(network, z, multiply_adds):
 
 def _is_of_libraries(network):
     return all(
-        type(layer).__module__.partition(".")[0] in _LIBRARIES
+        type(layer).__module__.partition(".")[0] in _LIBRARIES and is_plain(layer)
         for layer in network.modules()
     )

@@ -13,7 +13,8 @@ from sktransfer.utils._files import FileMemory, content_stamp
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
-from sktransfer.utils._process_key import process_key
+from sktransfer.utils._process_key import join_key, process_key
+from sktransfer.utils._survey import survey_class
 from sktransfer.utils._tensor_bytes import TensorDigests, update_with_tensor
 from sktransfer.utils._text import near_matches
 from sktransfer.utils._validation import (
@@ -70,12 +71,14 @@ __all__ = [
     "digest",
     "get_config",
     "import_optional",
+    "join_key",
     "near_matches",
     "on_cpu",
     "process_key",
     "set_config",
     "settings_to_send",
     "spawn_seed",
+    "survey_class",
     "type_of_target",
     "update_with_tensor",
     "validate_data",

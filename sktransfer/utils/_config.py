@@ -30,6 +30,7 @@ _global = {
     "activation_dtype": "auto",
     "slim_pickles": False,
 }
+_changed: set = set()  # settings that this process has ever changed
 
 
 def get_config():
@@ -109,6 +110,7 @@ def set_config(
         "slim_pickles": slim_pickles,
     }
     changed = {name: value for name, value in given.items() if value is not None}
+    _changed.update(changed)
     _current().update(changed)
     if threading.current_thread() is threading.main_thread():
         _global.update(_current())
@@ -144,9 +146,10 @@ def settings_to_send():
     Returns
     -------
     dict
-        For :func:`adopt_settings`.
+        For :func:`adopt_settings`. Empty where no setting was ever changed, so that
+        equal estimators have equal pickles, and hashes, in every process.
     """
-    return {"pid": os.getpid(), "settings": get_config()}
+    return {"pid": os.getpid(), "settings": get_config()} if _changed else {}
 
 
 def adopt_settings(sent):
@@ -161,7 +164,8 @@ def adopt_settings(sent):
         From :func:`settings_to_send`.
     """
     is_worker = multiprocessing.current_process().name != "MainProcess"
-    if is_worker and sent["pid"] == os.getppid():
+    if is_worker and sent.get("pid") == os.getppid():
+        _changed.update(sent["settings"])
         _current().update(sent["settings"])
         _global.update(sent["settings"])
 

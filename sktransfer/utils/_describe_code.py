@@ -102,6 +102,8 @@ def _add_references(d, function):
     """Describe what code finds in its module and in those that it imports."""
     names = names_of(function.__code__)
     space, builtin = function.__globals__, function.__builtins__
+    for name in names.reads:
+        d.give_up(f"code that uses `{name}`")
     for name in names.globals:
         value = space.get(name, builtin.get(name, _MISSING))
         d.put(name)
@@ -192,6 +194,8 @@ def _add_method(d, method):
 
 def add_builtin(d, function):
     """Describe a function that is written in C by its name, and what it is bound to."""
+    if reason_against(function):
+        d.give_up(reason_against(function))
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__module__", None) or ""
     if isinstance(owner, types.ModuleType):

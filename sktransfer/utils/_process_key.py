@@ -1,9 +1,10 @@
 """Keys of living objects, for those that cannot be described."""
 
+import hashlib
 import uuid
 import weakref
 
-__all__ = ["process_key"]
+__all__ = ["join_key", "process_key"]
 
 _keys: dict[int, tuple[weakref.ref, str]] = {}
 
@@ -37,3 +38,24 @@ def _forget(number, reference):
     known = _keys.get(number)
     if known is not None and known[0] is reference:
         _keys.pop(number, None)
+
+
+def join_key(description, owner):
+    """Return a text that stands for a description, complete or not.
+
+    Parameters
+    ----------
+    description : Description
+    owner : object
+        The living object that was described.
+
+    Returns
+    -------
+    str
+        Hexadecimal, 32 digits. Of a description that is not complete, none that comes
+        again with another object or in another process.
+    """
+    if description.is_complete:
+        return description.digest
+    key = f"{description.digest} {process_key(owner)}"
+    return hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -9,6 +9,9 @@ import sys
 from functools import lru_cache
 from types import CodeType
 
+import numpy as np
+import torch
+
 __all__ = ["Names", "names_of", "reason_against", "resolve_imports"]
 
 # What code can call or read to depend on something that it does not name.
@@ -27,7 +30,15 @@ _DYNAMIC = {
     id(inspect.stack): "`inspect.stack`",
     id(os.environ): "`os.environ`",
     id(os.getenv): "`os.getenv`",
+    id(np.load): "`np.load`",
+    id(np.fromfile): "`np.fromfile`",
+    id(np.memmap): "`np.memmap`",
+    id(np.loadtxt): "`np.loadtxt`",
+    id(np.genfromtxt): "`np.genfromtxt`",
+    id(torch.load): "`torch.load`",
 }
+# The same, as attributes of anything.
+_READS = {"open", "read_bytes", "read_text"}
 _LOOKS = {
     "getattr",
     "vars",
@@ -51,6 +62,8 @@ class Names:
         Modules that are imported, each with its level of a relative import.
     looks_up : bool
         Whether attributes are looked up by names that may be computed.
+    reads : list of str
+        Attributes by which files are read.
     """
 
     def __init__(self, code):
@@ -59,6 +72,7 @@ class Names:
         for names in (self.globals, self.attributes, self.imports):
             names[:] = sorted({*names})
         self.looks_up = not _LOOKS.isdisjoint(self.attributes)
+        self.reads = sorted(_READS.intersection(self.attributes) - {*self.globals})
 
     def _read(self, code):
         before = [None, None]
@@ -114,7 +128,9 @@ def resolve_imports(function):
         If there is no such module.
     """
     package = function.__globals__.get("__package__")
-    return [
-        importlib.import_module(f"{'.' * level}{name}", package)
-        for name, level in names_of(function.__code__).imports
-    ]
+    imported = []
+    for name, level in names_of(function.__code__).imports:
+        imported.append(importlib.import_module(f"{'.' * level}{name}", package))
+        if "." in name and not level:  # `import a.b` binds a
+            imported.append(importlib.import_module(name.partition(".")[0]))
+    return imported

@@ -51,7 +51,8 @@ def test_float32_where_there_are_no_numbers(backbone):
         backbone.module[0][0].weight.fill_(float("nan"))
     assert precision_error(backbone, CPU, "bfloat16") == float("inf")
     assert precision_error(backbone, CPU, "folded") == float("inf")
-    assert choose_precision(backbone, "auto", CPU) == "float32"
+    with pytest.warns(UserWarning, match="computed as they are: folding .* by inf%"):
+        assert choose_precision(backbone, "auto", CPU) == "float32"
 
 
 class Holds(nn.Module):
@@ -65,15 +66,18 @@ class Holds(nn.Module):
         return x * self.kept[0].weight.sum()
 
 
-def test_unfolded_where_the_weight_is_read_out_of_sight(backbone, caplog):
+def test_unfolded_where_the_weight_is_read_out_of_sight(backbone):
     network = copy.deepcopy(backbone.module)
     network[0].append(Holds(network[0][0]))
     with torch.no_grad():
         network[0][1].running_var.fill_(4)
     hidden = load_backbone(network, preprocessing=backbone.preprocessing)
-    with caplog.at_level(logging.INFO, "sktransfer"):
+    message = (
+        r"^The frozen stages of Sequential are computed as they are: folding BatchNorm "
+        r"into convolutions would move their activations by \d.*%. Set `precision="
+    )
+    with pytest.warns(UserWarning, match=message):
         assert choose_precision(hidden, "auto", CPU) == "float32"
-    assert "is not computed in precision 'folded'" in caplog.text
 
 
 class ThroughNumpy(nn.Module):

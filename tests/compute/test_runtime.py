@@ -13,7 +13,7 @@ def test_the_key_leaves_out_what_changes_no_result():
 @pytest.mark.parametrize(
     "other",
     [
-        Runtime(torch.device("cuda"), 8),
+        Runtime(torch.device("mps"), 8),
         Runtime(CPU, 9),
         Runtime(CPU, 8, "bfloat16"),
         Runtime(CPU, 8, activation_dtype="float32"),
@@ -22,6 +22,17 @@ def test_the_key_leaves_out_what_changes_no_result():
 )
 def test_the_key_holds_what_changes_a_result(other):
     assert Runtime(CPU, 8).key != other.key
+
+
+def test_the_key_holds_switches_of_torch():
+    before = Runtime(CPU, 8).key
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert Runtime(CPU, 8).key != before
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    changed = Runtime(CPU, 8).key
+    torch.set_float32_matmul_precision(precision)
+    assert changed != before == Runtime(CPU, 8).key
 
 
 def test_synchronise_does_nothing_on_a_cpu():

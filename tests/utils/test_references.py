@@ -28,7 +28,7 @@ def test_names_are_those_of_nested_code_as_well():
 
 def test_imports_are_resolved(monkeypatch):
     found = resolve_imports(uses)
-    assert [module.__name__ for module in found] == ["json", os.path.__name__]
+    assert [module.__name__ for module in found] == ["json", os.path.__name__, "os"]
     scope = {"__package__": "json"}
     exec(
         "def relative():\n    from . import decoder\n    from .scanner import x", scope
