@@ -77,7 +77,7 @@ __all__ = ["FineTunedEstimator"]
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 # Parameters that a network is built by, and keeps when its training goes on.
-_SHAPE = ("weights", "image_size", "freeze", "pooling", "pool_size", "head")
+_SHAPE = "weights image_size value_range freeze pooling pool_size head".split()
 # Parameters that change no result, or that are told by what is made of them.
 _NOT_OF_RESULT = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
 

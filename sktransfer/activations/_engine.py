@@ -134,14 +134,13 @@ class Engine:
         """Yield boundaries, the batch there, and the seconds since the start."""
         runtime, states, seconds = self._runtime, {}, 0.0
         z = batch.to(runtime.device, non_blocking=True)
-        z = pad_rows(z, self.size) if self._is_pure else z
-        z = z if self._start == "input" else lay_out(z, runtime.precision)
-        states[self._start] = z
-        yield self._start, z, seconds
+        yield self._start, self._fill(z), seconds
+        began = self._clock()
+        if self._start == "input":
+            z = self._preprocessing.to_input(z)
+        states[self._start] = lay_out(self._fill(z), runtime.precision)
         for (first, last), network in zip(self._steps, self._networks, strict=True):
-            began, z = self._clock(), states[first]
-            if first == "input":
-                z = lay_out(self._preprocessing.to_input(z), runtime.precision)
+            z = states[first]
             z = _run(network, z, runtime, self._is_pure)
             z = as_stored(z, runtime.activation_dtype)
             states[last] = lay_out(z, runtime.precision)
@@ -149,6 +148,11 @@ class Engine:
                 synchronise(runtime.device)
             seconds += self._clock() - began
             yield last, states[last], seconds
+            began = self._clock()
+
+    def _fill(self, z):
+        """Fill a batch up with zeros, as networks were tried with."""
+        return pad_rows(z, self.size) if self._is_pure else z
 
     def _rows(self, boundary, z):
         """Cut a batch into rows; model inputs are kept as they are."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections import Counter
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from sktransfer.inputs import (
     iter_batches,
     preprocessing_key,
 )
-from sktransfer.utils import describe, join_key
+from sktransfer.utils import describe
 
 __all__ = ["Pass", "Target", "forward_passes", "gather"]
 
@@ -112,6 +113,7 @@ class Pass:
         self._forgotten = []
         self._is_halved = False
         self._key = runtime.key
+        self._own_key = uuid.uuid4().hex  # of what cannot be described: it may change
         self.n_stored = self.n_computed = 0
 
     def iterate(self, samples):
@@ -212,15 +214,20 @@ class Pass:
         """Return the key of a space, and whether it holds in other processes."""
         backbone, of_tap = self.backbone, describe(tap)
         preprocessing = backbone.preprocessing
-        on_disk = of_tap.is_complete and is_describable_preprocessing(preprocessing)
+        is_known = (
+            of_tap.is_complete
+            and backbone.describe_prefix(boundary).is_complete
+            and is_describable_preprocessing(preprocessing)
+        )
         key = digest(
             _VERSION,
             preprocessing_key(preprocessing),
             backbone.prefix_fingerprint(boundary),
-            join_key(of_tap, tap),
+            of_tap.digest,
             self._key,
+            "" if is_known else self._own_key,
         )
-        return key, on_disk and backbone.describe_prefix(boundary).is_complete
+        return key, is_known
 
     def _compute(self, samples, indices, digests, start):
         """Send samples on from a boundary and keep what pays; yields as `iterate`."""

@@ -11,7 +11,7 @@ from sktransfer.activations._activations import load_activations
 from sktransfer.activations._digest import digest, digest_samples
 from sktransfer.activations._pass import Pass, gather
 from sktransfer.inputs import AugmentedSamples
-from sktransfer.utils import describe, join_key
+from sktransfer.utils import describe
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 
@@ -44,9 +44,10 @@ def draw_views(samples, augment, name, seed, number):
 def name_of(augment):
     """Name an augmentation by all that is in it, its code included (str).
 
-    What cannot be described has a name that no other has, in this process or another.
+    What cannot be described has another name each time: it may have changed.
     """
-    return join_key(describe(augment), augment)
+    found = describe(augment)
+    return found.digest if found.is_complete else uuid.uuid4().hex
 
 
 def _name_of_views(samples, augment):

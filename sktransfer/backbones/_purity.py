@@ -3,13 +3,14 @@
 import copy
 import io
 import pickle
+import time
 import warnings
 from dataclasses import dataclass, is_dataclass
 
 import torch
 from torch import nn
 
-from sktransfer.compute import generator_states, seeded_everywhere
+from sktransfer.compute import drawn_since, generator_states, seeded_everywhere
 
 __all__ = [
     "Trial",
@@ -151,10 +152,10 @@ def call(network, x, *, with_gradients=False):
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # those of the network will come when it is run
-        before = generator_states()
+        before, began = generator_states(), time.perf_counter()
         output = network(x)
-        after = generator_states()
-    return output, [name for name in before if before[name] != after[name]]
+        drawn, _ = drawn_since(before, time.perf_counter() - began)
+    return output, drawn
 
 
 def tensors_in(value):
@@ -244,7 +245,7 @@ def find_impurity(module, trial):
         return "what it makes of a sample depends on the samples before it"
     in_company = _rows(trial.output, n, some)
     agree = all(_agree(alone, other) for other in (in_company, beside_zeros))
-    if not (agree or _agrees_in_float64(module, x, some)):
+    if not (agree or _agrees_in_float64(module, x, some, with_zeros)):
         return "what it makes of a sample depends on the other samples of the batch"
     for (name, a), b in zip(
         network.named_parameters(), module.parameters(), strict=True
@@ -254,12 +255,15 @@ def find_impurity(module, trial):
     return None
 
 
-def _agrees_in_float64(module, x, some):
+def _agrees_in_float64(module, x, some, with_zeros):
     """Say whether it is rounding alone by which samples differ in company."""
     network, x = copy.deepcopy(module).eval().double(), x.double()
     try:
         alone = tensors_in(call(network, x[some].clone())[0])
-        return _agree(alone, _rows(call(network, x.clone())[0], len(x), some))
+        in_company = _rows(call(network, x.clone())[0], len(x), some)
+        beside = call(network, with_zeros.double())[0]
+        beside_zeros = _rows(beside, len(with_zeros), slice(0, -1))
+        return all(_agree(alone, other) for other in (in_company, beside_zeros))
     except Exception:  # of layers that are made for float32
         return False
 

@@ -3,6 +3,7 @@
 import math
 import operator
 import threading
+import time
 import warnings
 from dataclasses import dataclass, field
 from functools import partialmethod
@@ -11,7 +12,7 @@ import torch
 import torchvision
 from torch import fx, nn
 
-from sktransfer.compute import generator_states
+from sktransfer.compute import drawn_since, generator_states
 
 __all__ = ["Call", "TraceError", "trace_graph"]
 
@@ -67,6 +68,7 @@ class _Tracer(fx.Tracer):
         self._thread = threading.get_ident()
         self._open = [self.calls[0]]
         self._count = 0
+        self._others_draw = set()
         self._modes = _modes()
 
     def create_args_for_root(self, root_fn, is_module, concrete_args=None):
@@ -104,10 +106,10 @@ class _Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         call = Call(self.path_of_module(m), self._count)
         self._open.append(call)
-        drawn_before = generator_states()
+        drawn_before, began = generator_states(), time.perf_counter()
         try:
             result = super().call_module(m, forward, args, kwargs)
-            _check_drawn(drawn_before)
+            self.check_drawn(drawn_before, time.perf_counter() - began)
         except Exception:
             # A leaf fails by what it is given: whoever gives it must stay whole.
             if not self.is_leaf_module(m, call.path):
@@ -120,6 +122,18 @@ class _Tracer(fx.Tracer):
             self._open[-1].children.append(call)
         return result
 
+    def check_drawn(self, before, seconds):
+        """Refuse to draw: numbers of a trace would stay the same for ever.
+
+        Where other threads draw, nothing can be said; networks are tried afterwards.
+        """
+        before = {k: v for k, v in before.items() if k not in self._others_draw}
+        drawn, others = drawn_since(before, seconds)
+        self._others_draw.update(others)
+        if drawn:
+            text = "part of it draws random numbers that are no function of x"
+            raise TraceError(text)
+
 
 def _modes():
     """Return what a graph does not record, and a `with` block may change."""
@@ -129,12 +143,6 @@ def _modes():
         torch.is_inference_mode_enabled(),
         *((torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds),
     )
-
-
-def _check_drawn(before):
-    """Numbers that are drawn while a network is traced would stay the same for ever."""
-    if generator_states() != before:
-        raise TraceError("part of it draws random numbers that are no function of x")
 
 
 def _timm_leaves():
@@ -166,11 +174,12 @@ def trace_graph(module, leaves):
     leaves = {*leaves}
     while True:
         tracer, drawn_before = _Tracer(leaves), generator_states()
+        began = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the tracer's, about its own proxies
                 graph = tracer.trace(module)
-            _check_drawn(drawn_before)
+            tracer.check_drawn(drawn_before, time.perf_counter() - began)
         except Exception as error:
             if not tracer.failed or len(leaves) >= _MAX_LEAVES:
                 raise TraceError(f"{type(error).__name__}: {error}") from error

@@ -3,6 +3,7 @@
 from sktransfer.compute._device import resolve_batch_size, resolve_device
 from sktransfer.compute._draws import (
     Draws,
+    drawn_since,
     generator_states,
     seeded,
     seeded_everywhere,
@@ -28,6 +29,7 @@ __all__ = [
     "Shards",
     "channels_last",
     "channels_second",
+    "drawn_since",
     "fixed_threads",
     "gains_by_bfloat16",
     "generator_states",

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 
 from sktransfer.compute._fork import in_forked_child
 
-__all__ = ["Draws", "generator_states", "seeded", "seeded_everywhere"]
+__all__ = ["Draws", "drawn_since", "generator_states", "seeded", "seeded_everywhere"]
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
+_WAIT = 0.01  # seconds, for other threads to draw
 _lock = threading.RLock()
 
 
@@ -137,3 +139,33 @@ def generator_states():
         "numpy.random": (keys.tobytes(), *rest),
         "random": random.getstate(),
     }
+
+
+def drawn_since(before, seconds):
+    """Say which global generators this thread has drawn from.
+
+    Their states are those of the whole process. So where one has moved, a wait as long
+    as the work was shows whether it is another thread that draws from it.
+
+    Parameters
+    ----------
+    before : dict
+        From :func:`generator_states`.
+    seconds : float
+        That have passed since.
+
+    Returns
+    -------
+    drawn : list of str
+        Names of libraries.
+    others : list of str
+        Those that another thread draws from: of these nothing can be said.
+    """
+    now = generator_states()
+    moved = [name for name in before if before[name] != now[name]]
+    if not moved:
+        return [], []
+    time.sleep(max(_WAIT, 3 * seconds))
+    later = generator_states()
+    others = [name for name in moved if now[name] != later[name]]
+    return [name for name in moved if name not in others], others

@@ -56,7 +56,7 @@ def get_config():
 def set_config(
     *, memory_budget=None, disk_budget=None, activation_dtype=None, slim_pickles=None
 ):
-    """Change settings, for this thread and for threads that start later.
+    """Change settings for this thread; the main thread's hold wherever none were set.
 
     They go along with estimators to the worker processes of joblib, as of
     ``n_jobs=2``.
@@ -111,9 +111,7 @@ def set_config(
     }
     changed = {name: value for name, value in given.items() if value is not None}
     _changed.update(changed)
-    _current().update(changed)
-    if threading.current_thread() is threading.main_thread():
-        _global.update(_current())
+    _own().update(changed)
 
 
 @contextmanager
@@ -166,11 +164,19 @@ def adopt_settings(sent):
     is_worker = multiprocessing.current_process().name != "MainProcess"
     if is_worker and sent.get("pid") == os.getppid():
         _changed.update(sent["settings"])
-        _current().update(sent["settings"])
+        _own().update(sent["settings"])
         _global.update(sent["settings"])
 
 
 def _current():
+    """Return the settings of this thread, or the main thread's if it has set none."""
+    return getattr(_local, "settings", _global)
+
+
+def _own():
+    """Return the settings that this thread changes; the main thread's are for all."""
+    if threading.current_thread() is threading.main_thread():
+        return _global
     if not hasattr(_local, "settings"):
         _local.settings = dict(_global)
     return _local.settings

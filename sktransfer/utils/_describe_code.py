@@ -102,7 +102,8 @@ def _add_references(d, function):
     """Describe what code finds in its module and in those that it imports."""
     names = names_of(function.__code__)
     space, builtin = function.__globals__, function.__builtins__
-    for name in names.reads:
+    # What a constructor read is in the attributes of the object.
+    for name in names.reads if function.__name__ != "__init__" else []:
         d.give_up(f"code that uses `{name}`")
     for name in names.globals:
         value = space.get(name, builtin.get(name, _MISSING))

@@ -5,6 +5,7 @@ import dis
 import importlib
 import inspect
 import os
+import re
 import sys
 from functools import lru_cache
 from types import CodeType
@@ -37,8 +38,14 @@ _DYNAMIC = {
     id(np.genfromtxt): "`np.genfromtxt`",
     id(torch.load): "`torch.load`",
 }
-# The same, as attributes of anything.
-_READS = {"open", "read_bytes", "read_text"}
+# Names by which libraries read what is no argument: files, clocks, the environment.
+_READS = re.compile(
+    r"(open|i?glob|iterdir|listdir|scandir|walk|l?stat|exists|is_file|is_dir|getsize"
+    r"|read|read_\w+|load|load_\w+|loadmat|from_?file|memmap|imread|urlopen|recv"
+    r"|time|time_ns|perf_counter|monotonic|now|today|urandom|getpid|getcwd"
+    r"|get_printoptions|getmodule|are_deterministic_algorithms_enabled)"
+)
+_LOADS_ITSELF = {"load_state_dict"}
 _LOOKS = {
     "getattr",
     "vars",
@@ -72,7 +79,8 @@ class Names:
         for names in (self.globals, self.attributes, self.imports):
             names[:] = sorted({*names})
         self.looks_up = not _LOOKS.isdisjoint(self.attributes)
-        self.reads = sorted(_READS.intersection(self.attributes) - {*self.globals})
+        reads = filter(_READS.fullmatch, {*self.attributes} - {*self.globals})
+        self.reads = sorted({*reads} - _LOADS_ITSELF)
 
     def _read(self, code):
         before = [None, None]

@@ -177,9 +177,9 @@ def test_what_cannot_be_described_is_never_taken_for_another():
         return lambda image: eval("image")
 
     augment = make()
-    assert name_of(augment) == name_of(augment) != name_of(make())
+    assert name_of(augment) != name_of(augment)
     listed = v2.Compose([FLIP, augment])
-    assert name_of(listed) == name_of(listed) != name_of(v2.Compose([FLIP, augment]))
+    assert name_of(listed) != name_of(listed)
 
 
 def test_views_that_their_seed_does_not_fix(

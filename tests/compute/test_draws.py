@@ -1,9 +1,12 @@
+import random
 import threading
+import time
 
+import numpy as np
 import pytest
 import torch
 
-from sktransfer.compute import Draws, seeded
+from sktransfer.compute import Draws, drawn_since, generator_states, seeded
 
 
 def from_global(seed, n=4):
@@ -101,3 +104,15 @@ def test_generator_of_a_device_is_put_in_and_back(monkeypatch):
             cuda.state += 1
         assert cuda.state == 7
     assert draws.states["cuda"] == 102
+
+
+def test_who_draws(monkeypatch):
+    before = generator_states()
+    torch.rand(1), np.random.rand()  # noqa: NPY002
+    assert drawn_since(before, 0.0) == (["torch", "numpy.random"], [])
+    assert drawn_since(generator_states(), 0.0) == ([], [])
+    # Another thread goes on drawing from Python's generator while this one waits.
+    before = generator_states()
+    torch.rand(1), random.random()
+    monkeypatch.setattr(time, "sleep", lambda seconds: random.random())
+    assert drawn_since(before, 0.0) == (["torch"], ["random"])

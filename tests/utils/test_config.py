@@ -1,11 +1,12 @@
 import os
+import queue
 import threading
 
 import joblib
 import pytest
 
 import sktransfer
-from sktransfer.utils import adopt_settings, settings_to_send
+from sktransfer.utils import _config, adopt_settings, settings_to_send
 
 
 def test_config_context_restores_what_was():
@@ -92,3 +93,31 @@ def test_settings_of_others_are_left_alone():
     for pid in (os.getpid(), os.getppid(), 1):
         adopt_settings({"pid": pid, "settings": {**before, "memory_budget": 5}})
         assert sktransfer.get_config() == before
+
+
+def test_nothing_is_sent_where_nothing_was_changed(monkeypatch):
+    monkeypatch.setattr(_config, "_changed", set())
+    assert settings_to_send() == {}
+    before = sktransfer.get_config()
+    adopt_settings({})
+    assert sktransfer.get_config() == before
+    monkeypatch.setattr(_config, "_changed", {"memory_budget"})
+    assert settings_to_send()["settings"] == before
+
+
+def test_a_thread_that_goes_on_sees_what_the_main_thread_changes():
+    """As the thread of a pool does, which pickles what is sent to its workers."""
+    asked, seen = queue.Queue(), queue.Queue()
+
+    def answer():
+        while asked.get():
+            seen.put(sktransfer.get_config()["memory_budget"])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    for budget in (11, 12):
+        with sktransfer.config_context(memory_budget=budget):
+            asked.put(True)
+            assert seen.get(timeout=60) == budget
+    asked.put(False)
+    thread.join()
