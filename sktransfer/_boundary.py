@@ -175,10 +175,10 @@ class BoundaryEstimator(
         shape = tuple(self._example(target).shape[1:])
         return Layout(shape, self.preprocessing_.input_shape)
 
-    def _example(self, target, n=3):
-        """Make up what a target gives of a few samples."""
+    def _example(self, target):
+        """Make up what a target gives of three samples."""
         shape = self.backbone_.activation_shape(target.boundary)
-        return target.tap(torch.randn(n, *shape, generator=torch.Generator()))
+        return target.tap(torch.randn(3, *shape, generator=torch.Generator()))
 
     def _activation_augment(self, target):
         """Return what activations at a target go through in training, or None."""

@@ -57,7 +57,8 @@ class PretrainedFeatureExtractor(
         Values of black and white in arrays, and in images of more than 8 bits. "auto"
         goes by the dtype, and by the values of all samples for floats.
     batch_size : int or "auto", default="auto"
-        How many samples go through the network at a time. It changes no result.
+        How many samples go through the network at a time. It changes results by
+        rounding alone.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one.
     memory : str, os.PathLike, joblib.Memory or None, default=None

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from sktransfer.activations import process_store
 from sktransfer.inputs import UnreadableSampleError
-from sktransfer.inputs._digest import file_digest
+from sktransfer.inputs._digest import file_content
 from tests._bad_input import (
     BAD,
     IMAGES,
@@ -116,7 +116,7 @@ def test_partial_fit_that_fails_leaves_what_was_there(backbone):
 @pytest.mark.parametrize("name", ["empty.png", "cut.png", "cut.jpg", "text.png"])
 def test_nothing_of_a_broken_file_is_stored(kind, name, backbone, folder, store):
     paths = paths_of(folder)
-    bad = file_digest(str(folder / name))
+    bad = file_content(str(folder / name)).digest
     with pytest.raises(UnreadableSampleError, match=name):
         first_use(MODELS[kind](backbone), [*paths[:3], str(folder / name), *paths[3:]])
     assert not store._rows
@@ -125,7 +125,7 @@ def test_nothing_of_a_broken_file_is_stored(kind, name, backbone, folder, store)
     with pytest.raises(UnreadableSampleError, match=name):
         model.transform([*paths, str(folder / name)])
     assert bad not in contents(store)
-    assert {file_digest(path) for path in paths} <= contents(store)
+    assert {file_content(path).digest for path in paths} <= contents(store)
 
 
 def test_nothing_of_a_broken_file_is_on_disk(backbone, folder, tmp_path):

@@ -415,7 +415,7 @@ def test_home_that_cannot_be_written_to(tmp_path):
     names = ["HOME", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "MPLCONFIGDIR"]
     shape, listed, said = run(HOMELESS, **dict.fromkeys(names, home))
     assert (shape, listed) == ("(24,)", "True")
-    assert "could not be had from https" in said and "NotADirectoryError" in said
+    assert "could not be downloaded from https" in said and "NotADirectoryError" in said
 
 
 # Threads

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import config_context
-from sktransfer.inputs._digest import file_digest
+from sktransfer.inputs._digest import file_content
 from tests._bad_input import (
     BAD,
     IMAGES,
@@ -116,7 +116,7 @@ def test_warn_with_any_batches(batch_size, budget, backbone, folder, store):
         np.testing.assert_allclose(
             np.delete(features, rows, axis=0), plain[order], rtol=1e-3, atol=1e-5
         )
-    known = {file_digest(path) for path in good}
+    known = {file_content(path).digest for path in good}
     assert contents(store) == (known if budget else set())
 
 

@@ -272,7 +272,8 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
-            Rows sum to one; of independent labels, each is a probability of its own.
+            Finite where a probability is too small for its own float64. If y is
+            multilabel, each is the logarithm of the probability of one label.
         """
         return super().predict_log_proba(X)
 

@@ -106,7 +106,7 @@ def _check_sha256(path, sha256):
         )
 
 
-def check_weights_file(name, path, sha256, way_out="Delete it to have it anew"):
+def check_weights_file(name, path, sha256, hint="Delete it to download it again"):
     """See that a file of weights that was here already is whole.
 
     Parameters
@@ -116,7 +116,7 @@ def check_weights_file(name, path, sha256, way_out="Delete it to have it anew"):
     path : str
     sha256 : str
         What the hexadecimal SHA-256 of the file must begin with; "" if it is not known.
-    way_out : str, default="Delete it to have it anew"
+    hint : str, default="Delete it to download it again"
         What to do.
 
     Raises
@@ -129,7 +129,7 @@ def check_weights_file(name, path, sha256, way_out="Delete it to have it anew"):
     except ValueError as error:
         raise ValueError(
             f"The file {path!r} does not hold the weights of {name!r}: {error}. "
-            f"{way_out}, or pass weights={path!r} to take it as it is."
+            f"{hint}, or pass weights={path!r} to take it as it is."
         ) from error
 
 
@@ -211,7 +211,7 @@ def explain_download(name, url, path=None):
             f"put that file at {path} or" if path else "fetch that file elsewhere and"
         )
         raise OSError(
-            f"The weights of {name!r} could not be had from {url} "
+            f"The weights of {name!r} could not be downloaded from {url} "
             f"({type(error).__name__}: {str(error).strip()[:300]}). Without a network, "
             f"{where} pass its path, as in weights='path/{os.path.basename(url)}'. "
             "backbone='efficientnet_lite0' needs no download: its weights are "

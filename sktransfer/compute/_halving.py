@@ -7,8 +7,8 @@ import torch
 __all__ = ["halving"]
 
 
-def halving(compute, size, device, way_out=""):
-    """Compute with so many samples at a time, or half of them as often as need be.
+def halving(compute, size, device, hint=""):
+    """Run `compute`, halving the batch size on out-of-memory errors.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ def halving(compute, size, device, way_out=""):
     size : int
         How many to try first.
     device : torch.device
-    way_out : str, default=""
+    hint : str, default=""
         What else to advise where the memory is too small for one sample.
 
     Returns
@@ -38,7 +38,7 @@ def halving(compute, size, device, way_out=""):
         except torch.OutOfMemoryError as error:
             if size == 1:
                 raise MemoryError(
-                    f"The memory of {device} is too small for one sample. {way_out}"
+                    f"The memory of {device} is too small for one sample. {hint}"
                     "Take a smaller `image_size` or backbone, or device='cpu'."
                 ) from error
         size //= 2  # outside of `except`, whose traceback holds what was computed

@@ -113,10 +113,10 @@ def _as_items(X):
         return [_as_item(item, row) for row, item in enumerate(X)]
     has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
     if not has_items or isinstance(X, (dict, set, frozenset)):
-        way_out = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
+        hint = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
         raise TypeError(
             f"X must be a collection with a length and an order: {KINDS}. Got "
-            f"{type(X).__name__}{way_out}."
+            f"{type(X).__name__}{hint}."
         )
     array = to_numpy(X)
     if array.ndim == 0:

@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from sktransfer.inputs._deep import is_deep, is_deep_by_head
 from sktransfer.utils import DIGEST_SIZE, FileMemory, digest
 
-__all__ = [
-    "Content",
-    "content_of",
-    "digest_image",
-    "file_content",
-    "file_digest",
-]
+__all__ = ["Content", "content_of", "digest_image", "file_content"]
 
 # Without any of these, a JPEG, PNG, GIF, BMP or WebP file does not say how to turn it.
 _TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
@@ -106,18 +100,3 @@ def file_content(path, upright=True):
     Content
     """
     return _known(path, upright)
-
-
-def file_digest(path):
-    """Hash the bytes of a file; see `file_content`.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    bytes
-        16 of them.
-    """
-    return file_content(path).digest

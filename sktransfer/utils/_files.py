@@ -3,12 +3,14 @@
 import hashlib
 import os
 import time
+from collections import OrderedDict
 
 __all__ = ["FileMemory", "content_stamp"]
 
 # Some file systems count seconds, or even two of them: a file that is younger may be
 # written again without another stamp.
 _SETTLED = 2 * 10**9  # ns
+_MOST = 100_000  # files
 
 
 class FileMemory:
@@ -16,7 +18,8 @@ class FileMemory:
 
     It is computed again whenever the size, a time, the inode or the device of the file
     has changed, and as long as the file is so young that it could have been written
-    again within the same tick of its file system.
+    again within the same tick of its file system. The files that were read longest ago
+    are forgotten where there are more than 100,000.
 
     Parameters
     ----------
@@ -26,7 +29,8 @@ class FileMemory:
 
     def __init__(self, compute):
         self._compute = compute
-        self._known = {}  # (real path, *options): (stamp, what was computed)
+        # (real path, *options): (stamp, what was computed); oldest first
+        self._known = OrderedDict()
 
     def __call__(self, path, *options):
         """Return what the function makes of a file.
@@ -58,8 +62,14 @@ class FileMemory:
             is_same = _stamp(os.fstat(file.fileno())) == stamp
         # A file from the future, by another machine's clock, is young, too.
         if is_same and now - max(stamp[1:3]) >= _SETTLED:
-            self._known[path, *options] = stamp, found
+            self._remember((path, *options), (stamp, found))
         return found
+
+    def _remember(self, key, value):
+        self._known.pop(key, None)  # to its place among the newest
+        self._known[key] = value
+        while len(self._known) > _MOST:
+            self._known.popitem(last=False)
 
 
 def _stamp(status):

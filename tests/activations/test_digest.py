@@ -9,7 +9,7 @@ from sktransfer.inputs import (
     UnreadableSampleError,
     as_samples,
 )
-from sktransfer.inputs._digest import file_digest
+from sktransfer.inputs._digest import file_content
 
 PREPROCESSING = ImagePreprocessing(
     size=(8, 8), resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)
@@ -29,7 +29,7 @@ def test_digest_samples_of_files_is_that_of_their_bytes(tmp_path):
     for path in paths:
         Image.new("RGB", (9, 9), "red").save(path)
     first, second = digest_samples(as_samples(paths, PREPROCESSING))
-    assert first == second == file_digest(paths[0])
+    assert first == second == file_content(paths[0]).digest
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
@@ -50,7 +50,7 @@ def test_digest_samples_that_cannot_be_read(tmp_path):
     ):
         digest_samples(samples)
     failed = {}
-    assert digest_samples(samples, failed) == [file_digest(str(good)), None]
+    assert digest_samples(samples, failed) == [file_content(str(good)).digest, None]
     assert [*failed] == [1] and "No such file" in failed[1]
 
 

@@ -52,7 +52,7 @@ def download_text():
     def pattern(name, url, why, path=None):
         where = f"put that file at {path} or" if path else "fetch .* elsewhere and"
         return (
-            f"^The weights of '{name}' could not be had from {url} \\({why}\\). "
+            f"^The weights of '{name}' could not be downloaded from {url} \\({why}\\). "
             f"Without a network, {where} pass its path, as in weights='path/"
             f"{url.rpartition('/')[2]}'. backbone='efficientnet_lite0' needs no "
             "download: its weights are installed with sktransfer.$"

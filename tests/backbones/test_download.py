@@ -24,7 +24,7 @@ def test_explain_download_says_what_to_put_where(path, download_text):
 
 
 def test_explain_download_cuts_long_texts():
-    with pytest.raises(OSError, match="had from") as error:
+    with pytest.raises(OSError, match="could not be downloaded from") as error:
         with explain_download("n", "u", "p"):
             raise ValueError("x" * 5000)
     assert len(str(error.value)) < 1000
@@ -126,7 +126,8 @@ def test_only_web_servers_are_asked(weights_server, hub, tmp_path, by_redirect):
     if by_redirect:
         weights_server.way, weights_server.location = "redirect", url
         url, name = f"{weights_server.address}/w.bin", "w.bin"
-    with pytest.raises(OSError, match=f"could not be had .*put that file at .*{name}"):
+    text = f"could not be downloaded from .*put that file at .*{name}"
+    with pytest.raises(OSError, match=text):
         fetch_weights("n", url)
     assert os.listdir(hub) == []
 

@@ -158,7 +158,7 @@ def test_pretrained_weights_that_cannot_be_resampled(mixer, downloads):
 
 
 def test_failed_download_of_another_size():
-    with pytest.raises(OSError, match="could not be had from"):
+    with pytest.raises(OSError, match="could not be downloaded from"):
         load_backbone("timm/test_vit", image_size=64)
 
 

@@ -191,7 +191,8 @@ def test_cached_file_that_is_damaged_says_what_to_do(served, tmp_path):
     path.write_bytes(path.read_bytes()[:-9] + b"otherwise")
     text = (
         f"^The file '{path}' does not hold the weights of 'timm/test_resnet.*': its "
-        "SHA-256 should be .* and is .*. Delete it to have it anew, or pass weights="
+        "SHA-256 should be .* and is .*. Delete it to download it again, or pass "
+        "weights="
     )
     with pytest.raises(ValueError, match=text):
         load_backbone("timm/test_resnet")

@@ -109,8 +109,8 @@ def test_cached_file_that_is_damaged_says_what_to_do(keep, resnet18):
         file.write(b"damaged")
     text = (
         f"^The file '{path}' does not hold the weights of 'torchvision/resnet18': its "
-        "SHA-256 should be [0-9a-f]{8} and is [0-9a-f]{8}. Delete it to have it anew, "
-        f"or pass weights='{path}' to take it as it is.$"
+        "SHA-256 should be [0-9a-f]{8} and is [0-9a-f]{8}. Delete it to download it "
+        f"again, or pass weights='{path}' to take it as it is.$"
     )
     with pytest.raises(ValueError, match=text):
         load_backbone("torchvision/resnet18")

@@ -12,7 +12,6 @@ from sktransfer.inputs._digest import (
     content_of,
     digest_image,
     file_content,
-    file_digest,
 )
 
 
@@ -60,7 +59,7 @@ def test_file_digest_is_that_of_the_bytes_wherever_they_lie(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"same")
     (tmp_path / "c").write_bytes(b"other")
-    a, b, c = (file_digest(tmp_path / name) for name in "abc")
+    a, b, c = (file_content(tmp_path / name).digest for name in "abc")
     assert a == b == content_of(b"same").digest != c
 
 
@@ -86,15 +85,15 @@ def test_old_modification_time_of_a_young_file_does_not_count(path, reads):
 
 
 def test_file_of_other_size_time_or_inode_is_read_again(path, later, reads):
-    first = file_digest(path)
+    first = file_content(path).digest
     times = os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns
     other = path.with_name("b")
     other.write_bytes(b"two")
     os.utime(other, ns=times)
     other.replace(path)
-    second = file_digest(path)
+    second = file_content(path).digest
     os.utime(path, ns=(0, 0))
-    assert file_digest(path) == second != first
+    assert file_content(path).digest == second != first
     assert reads == [b"one", b"two", b"two"]
 
 
@@ -104,10 +103,11 @@ def test_file_behind_a_link_is_known_by_its_own_path(tmp_path, later, reads):
         (tmp_path / name / "a").write_bytes(name.encode())
     link = tmp_path / "now"
     link.symlink_to(tmp_path / "v1")
-    first = file_digest(link / "a")
+    first = file_content(link / "a").digest
     link.unlink()
     link.symlink_to(tmp_path / "v2")
-    assert file_digest(link / "a") == file_digest(tmp_path / "v2" / "a") != first
+    second = file_content(link / "a").digest
+    assert second == file_content(tmp_path / "v2" / "a").digest != first
     assert reads == [b"v1", b"v2"]
 
 
@@ -118,8 +118,8 @@ def test_file_that_is_written_while_it_is_read_is_read_again(path, later, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(_digest, "content_of", write_meanwhile)
-        assert file_digest(path) == content_of(b"one").digest
-    assert file_digest(path) == content_of(b"longer").digest
+        assert file_content(path).digest == content_of(b"one").digest
+    assert file_content(path).digest == content_of(b"longer").digest
 
 
 def test_identity_of_a_deep_image_tells_the_range():

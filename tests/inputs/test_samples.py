@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from sktransfer.inputs import ImagePreprocessing, Samples, as_samples
-from sktransfer.inputs._digest import content_of, file_digest
+from sktransfer.inputs._digest import content_of, file_content
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
@@ -83,7 +83,7 @@ def test_digest_of_encoded_is_that_of_its_bytes(tmp_path):
     path.write_bytes(content)
     for same in (content, bytearray(content), memoryview(content), path):
         samples = samples_of([same])
-        assert samples.digest(0) == samples.read(0)[0] == file_digest(path)
+        assert samples.digest(0) == samples.read(0)[0] == file_content(path).digest
 
 
 def test_digest_tells_pixels_shape_and_range():

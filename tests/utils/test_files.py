@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sktransfer.utils import _files, content_stamp
+from sktransfer.utils import FileMemory, _files, content_stamp
 
 
 @pytest.fixture
@@ -41,6 +41,22 @@ def test_file_that_may_be_written_again_unseen_is_hashed_again(
     )
     assert content_stamp(path) == content_stamp(path)
     assert len(reads) == n_reads
+
+
+def test_files_read_longest_ago_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: 2**62)  # all files are old
+    monkeypatch.setattr(_files, "_MOST", 2)
+    reads = []
+    memory = FileMemory(lambda file: reads.append(file.read()))
+    for name in "abc":
+        write(tmp_path / name, name.encode())
+    for name in "abab":
+        memory(tmp_path / name)
+    assert reads == [b"a", b"b"]
+    write(tmp_path / "a", b"A", 10)
+    for name in "acab":
+        memory(tmp_path / name)
+    assert reads == [b"a", b"b", b"A", b"c", b"b"]
 
 
 def test_missing_file(path):
