@@ -52,6 +52,11 @@ def normalises_by_batch(network, x):
     return x / x.norm()
 
 
+def looks_for_constant_rows(network, x):
+    """As padding is."""
+    return x if (x.var(1) > 1e-6).all() else -x
+
+
 def remembers_the_first(network, x):
     if not network.calls:
         network.calls = 1
@@ -65,6 +70,7 @@ IMPURITIES = {
     draws: "it draws from the generator of torch",
     draws_from_its_own: "a forward pass changes its attribute 'random'",
     normalises_by_batch: "what it makes of a sample depends on the other samples of",
+    looks_for_constant_rows: "what it makes of a sample depends on the other samples",
     remembers_the_first: "what it makes of a sample depends on the samples before it",
 }
 
