@@ -205,7 +205,7 @@ def _add_proxy(d, value):
     add_pairs(d, dict(value))
 
 
-VALUES_BY_TYPE = {
+VALUES_BY_TYPE: dict = {
     type(None): _add_repr,
     type(...): _add_repr,
     type(NotImplemented): _add_repr,
