@@ -58,8 +58,8 @@ def set_config(
 ):
     """Change settings for this thread; the main thread's hold wherever none were set.
 
-    They go along with estimators to the worker processes of joblib, as of
-    ``n_jobs=2``.
+    They go along with estimators to the workers of joblib's own backends, as of
+    ``n_jobs=2``: loky, multiprocessing and threading.
 
     Parameters
     ----------
