@@ -183,7 +183,7 @@ class Pass:
 
         The boundary is None for samples that have to be read.
         """
-        for boundary in self.route.starts:
+        for boundary in self.route.starts if missing else ():
             space = self._space(boundary)
             here = space.contains(self.store, [digests[i] for i in missing])
             found = [i for i in missing if digests[i] in here]

@@ -121,3 +121,17 @@ def test_file_that_is_written_while_it_is_read_is_not_shared(tmp_path, monkeypat
     monkeypatch.setattr(_shared, "load_backbone", load_and_write)
     get(weights=str(path))
     assert len(_shared._loaded) == 0
+
+
+def test_network_whose_code_was_replaced_is_loaded_anew(monkeypatch):
+    before = get()
+    last = before.stage_names[-1]
+    key, kind = before.prefix_fingerprint(last), type(before.module.bn1)
+    forward = kind.forward
+    assert get() is before
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "forward", lambda self, x: -forward(self, x))
+        patched = get()
+        assert patched is not before and get() is patched
+        assert patched.prefix_fingerprint(last) != key
+    assert get() is not patched
