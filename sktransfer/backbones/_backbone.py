@@ -26,7 +26,7 @@ from sktransfer.backbones._purity import tensors_in
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._size import channels_error, check_patches
 from sktransfer.backbones._trace import CONSTANT, TraceError, trace_network
-from sktransfer.backbones._whole import Unpacked, Whole, place_of
+from sktransfer.backbones._whole import Unpacked, Whole, first_line, place_of
 from sktransfer.compute import own_torch_state, seeded
 from sktransfer.utils import TensorDigests, join_key, near_matches, on_cpu, survey_class
 
@@ -534,7 +534,7 @@ class Backbone:
         except TraceError as error:
             anatomies = self._as_one_stage()
             self._warn(
-                f"{self.name} cannot be traced by torch.fx ({_first_line(error)}), so "
+                f"{self.name} cannot be traced by torch.fx ({first_line(error)}), so "
                 "it is a single stage: `freeze` can be 'all' or 'none'."
             )
             return anatomies
@@ -550,7 +550,7 @@ class Backbone:
             shape = ", ".join(map(str, self.preprocessing.input_shape))
             raise ValueError(
                 f"{self.name} cannot be run on model inputs of shape (n, {shape}) "
-                f"({_first_line(error)}). "
+                f"({first_line(error)}). "
                 f"{_WAYS_OUT[self.preprocessing.kind]}"
             ) from error
         self.module = whole
@@ -595,7 +595,3 @@ class Backbone:
 
     def __repr__(self):
         return f"<Backbone {self.name}, {len(self.stages)} stages>"
-
-
-def _first_line(error):
-    return str(error).strip().splitlines()[0]

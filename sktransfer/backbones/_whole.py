@@ -5,7 +5,7 @@ from torch import nn
 
 from sktransfer.backbones._purity import tensors_in
 
-__all__ = ["Unpacked", "Whole", "place_of"]
+__all__ = ["Unpacked", "Whole", "first_line", "place_of"]
 
 
 class Whole(nn.Sequential):
@@ -54,3 +54,13 @@ def place_of(value):
         last = at[-1] - len(value) if at else -1
         return f"[{last}]{place_of(value[last])}" if at else "[-1]"
     return "" if isinstance(value, torch.Tensor) else ".name"
+
+
+def first_line(error):
+    """Return the first line of what an exception says (str).
+
+    Parameters
+    ----------
+    error : Exception
+    """
+    return str(error).strip().splitlines()[0]
