@@ -1,5 +1,6 @@
 """Where and how a pass is computed, in one object."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -39,25 +40,25 @@ class Runtime:
     @property
     def key(self):
         """Text of all that changes a result, be it by rounding alone (str)."""
-        parts = (
-            _kind(self.device),
-            self.batch_size,
-            self.precision,
-            self.activation_dtype,
+        parts = self.batch_size, self.precision, self.activation_dtype
+        return ", ".join(map(str, [*parts, *_switches(self.device)]))
+
+
+def _switches(device):
+    """List what of a device, and of torch's settings for it, decides how it rounds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of the old names of its settings
+        switches = [
+            device.type,
             torch.get_float32_matmul_precision(),
-            *(getattr(torch.backends, name).enabled for name in ("mkldnn", "cudnn")),
-        )
-        return ", ".join(map(str, parts))
-
-
-def _kind(device):
-    """Say what kind of device it is (str): GPUs of another kind round otherwise."""
-    if device.type != "cuda":
-        return device.type
-    cudnn = torch.backends.cudnn
-    switches = cudnn.version(), cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    return f"{torch.cuda.get_device_name(device)} {switches} {matmul}"
+            torch.backends.mkldnn.enabled,
+        ]
+        if device.type == "cuda":
+            cudnn = torch.backends.cudnn
+            switches += [torch.cuda.get_device_name(device), cudnn.version()]
+            switches += [cudnn.enabled, cudnn.benchmark, cudnn.deterministic]
+            switches += [cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+    return switches
 
 
 def synchronise(device):
