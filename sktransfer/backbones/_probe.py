@@ -118,7 +118,7 @@ def output_digests(module, trace, shape):
     network = copy.deepcopy(module).cpu().eval()
     with fixed_threads():
         run = partial(boundary_values, trace, network)
-        values = run_on_first(draw_inputs(2, shape), lambda x: call(run, x)[0])
+        values = run_on_first(draw_inputs(2, shape), lambda x: call(run, x))
     return {end: _digest(tensors_in(value)) for end, value in values.items()}
 
 
@@ -145,7 +145,7 @@ def _difference(module, anatomies, trial, is_pure):
             return "a value that is no tensor depends on more than the batch size"
         x = trial.x[:_N_TRAIN]
         whole = renewed(trial.network).train()
-        expected, _ = call(whole, x.clone(), with_gradients=True)
+        expected = call(whole, x.clone(), with_gradients=True)
         joined = _join(renewed(network).train(), anatomies, x, training=True)
         if not is_near(joined, tensors_in(expected), _TOLERANCE):
             return _say_by_how_much("train", joined, tensors_in(expected))
@@ -197,8 +197,7 @@ def _join(network, anatomies, x, training):
                 raise RuntimeError(f"what comes after {section.start!r} overwrites it")
         return z
 
-    output, _ = call(run, x.clone(), with_gradients=training)
-    return tensors_in(output)
+    return tensors_in(call(run, x.clone(), with_gradients=training))
 
 
 def _say(error):

@@ -5,6 +5,7 @@ import io
 import pickle
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 
 import torch
@@ -77,7 +78,7 @@ def run_once(module, n, shape):
 
     def run(x):
         network, given = copy.deepcopy(module).eval(), x.clone()
-        output, drawn = call(network, given)
+        output, drawn = watched_call(network, given)
         return Trial(network, x, output, drawn, not torch.equal(given, x))
 
     return run_on_first(draw_inputs(n, shape), run)
@@ -142,20 +143,39 @@ def call(network, x, *, with_gradients=False):
 
     Returns
     -------
+    object
+        What it returns.
+    """
+    with _own_seed(), torch.set_grad_enabled(with_gradients):
+        return network(x)
+
+
+def watched_call(network, x):
+    """Call a network under a seed of its own, and watch the global generators.
+
+    Parameters
+    ----------
+    network : callable
+    x : torch.Tensor of shape (n, ...)
+
+    Returns
+    -------
     output : object
     drawn : list of str
-        Names of the libraries whose global generators were drawn from.
+        Names of the libraries whose global generators it drew from.
     """
-    with (
-        seeded_everywhere(_SEED),
-        torch.set_grad_enabled(with_gradients),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")  # those of the network will come when it is run
+    with _own_seed(), torch.no_grad():
         before, began = generator_states(), time.perf_counter()
         output = network(x)
         drawn, _ = drawn_since(before, time.perf_counter() - began)
     return output, drawn
+
+
+@contextmanager
+def _own_seed():
+    with seeded_everywhere(_SEED), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the network will come when it is run
+        yield
 
 
 def tensors_in(value):
@@ -228,9 +248,9 @@ def find_impurity(module, trial):
     network, x, n = trial.network, trial.x, len(trial.x)
     buffers = _state(network, "_buffers")
     some = _smallest_batch(network, trial)
-    alone = tensors_in(call(network, x[some].clone())[0])
+    alone = tensors_in(call(network, x[some].clone()))
     state = _state(network)
-    again = tensors_in(call(network, x[some].clone())[0])
+    again = tensors_in(call(network, x[some].clone()))
     moved = _differing(state, _state(network)) or _differing(
         buffers, _state(network, "_buffers")
     )
@@ -239,8 +259,8 @@ def find_impurity(module, trial):
     if not is_near(again, alone, _TWICE):
         return "the same input gives something else a second time"
     with_zeros = torch.cat([x[some], torch.zeros_like(x[:1])])
-    beside_zeros = _rows(call(network, with_zeros)[0], len(with_zeros), slice(0, -1))
-    fresh = tensors_in(call(copy.deepcopy(module).eval(), x[some].clone())[0])
+    beside_zeros = _rows(call(network, with_zeros), len(with_zeros), slice(0, -1))
+    fresh = tensors_in(call(copy.deepcopy(module).eval(), x[some].clone()))
     if not is_near(fresh, alone, _COMPANY):
         return "what it makes of a sample depends on the samples before it"
     in_company = _rows(trial.output, n, some)
@@ -259,9 +279,9 @@ def _agrees_in_float64(module, x, some, with_zeros):
     """Say whether it is rounding alone by which samples differ in company."""
     network, x = copy.deepcopy(module).eval().double(), x.double()
     try:
-        alone = tensors_in(call(network, x[some].clone())[0])
-        in_company = _rows(call(network, x.clone())[0], len(x), some)
-        beside = call(network, with_zeros.double())[0]
+        alone = tensors_in(call(network, x[some].clone()))
+        in_company = _rows(call(network, x.clone()), len(x), some)
+        beside = call(network, with_zeros.double())
         beside_zeros = _rows(beside, len(with_zeros), slice(0, -1))
         return all(_agree(alone, other) for other in (in_company, beside_zeros))
     except Exception:  # of layers that are made for float32
@@ -274,7 +294,7 @@ def _smallest_batch(network, trial):
     expected = _rows(trial.output, len(trial.x), one)
     shapes = [None if t is None else t.shape for t in expected]
     try:
-        found = tensors_in(call(network, trial.x[one].clone())[0])
+        found = tensors_in(call(network, trial.x[one].clone()))
     except Exception:  # whatever a network raises
         return two
     same = len(found) == len(shapes) and all(

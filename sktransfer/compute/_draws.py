@@ -13,7 +13,7 @@ from sktransfer.compute._fork import in_forked_child
 __all__ = ["Draws", "drawn_since", "generator_states", "seeded", "seeded_everywhere"]
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
-_WAIT = 0.01  # seconds, for other threads to draw
+_WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw
 _lock = threading.RLock()
 
 
@@ -144,8 +144,8 @@ def generator_states():
 def drawn_since(before, seconds):
     """Say which global generators this thread has drawn from.
 
-    Their states are those of the whole process. So where one has moved, a wait as long
-    as the work was shows whether it is another thread that draws from it.
+    Their states are those of the whole process. So where one has moved, a wait shows
+    whether it is another thread that draws from it.
 
     Parameters
     ----------
@@ -165,7 +165,8 @@ def drawn_since(before, seconds):
     moved = [name for name in before if before[name] != now[name]]
     if not moved:
         return [], []
-    time.sleep(max(_WAIT, 3 * seconds))
+    least, most = _WAIT
+    time.sleep(min(max(least, seconds), most))
     later = generator_states()
     others = [name for name in moved if now[name] != later[name]]
     return [name for name in moved if name not in others], others
