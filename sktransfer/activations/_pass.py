@@ -229,9 +229,12 @@ class Pass:
         )
         return key, is_known
 
-    def _compute(self, samples, indices, digests, start):
-        """Send samples on from a boundary and keep what pays; yields as `iterate`."""
-        twins = _twins(indices, digests)
+    def _compute(self, samples, indices, digests, start, *, alone=False):
+        """Send samples on from a boundary and keep what pays; yields as `iterate`.
+
+        Equal samples go through the network once; with `alone`, each by itself.
+        """
+        twins = _twins(indices, None if alone else digests)
         engines = self._engines(start, len(twins))
         kept = self._kept_from.get(start)
         # Whatever stops this, the threads that read and compute are gone then.
@@ -257,7 +260,7 @@ class Pass:
         left += self._forgotten
         self._forgotten = []
         if left:
-            yield from self._compute(samples, left, digests, None)
+            yield from self._compute(samples, left, digests, None, alone=True)
 
     def _engines(self, start, n_samples):
         """Return what computes batches, for as many threads as there are to use."""
