@@ -8,26 +8,24 @@ from ipaddress import ip_address
 
 import pytest
 
-
-def pytest_configure(config):
-    """Set the environment that huggingface_hub, torch and matplotlib read."""
-    # Before anything is imported: huggingface_hub reads its variables at import.
-    config.sktransfer_caches = tempfile.mkdtemp(prefix="sktransfer-tests-")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_HOME"] = os.path.join(config.sktransfer_caches, "huggingface")
-    os.environ["TORCH_HOME"] = os.path.join(config.sktransfer_caches, "torch")
-    os.environ["MPLBACKEND"] = "agg"
-    # scikit-learn's check of array API input runs with this alone.
-    os.environ["SCIPY_ARRAY_API"] = "1"
-    # The networks of the tests are tiny: threads would wait for each other, and spin
-    # while they do wherever the cores are shared.
-    for library in ("OMP", "OPENBLAS", "MKL"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
+# Set before anything is imported, as by the conftest.py of a folder that is named on
+# the command line: huggingface_hub, torch and matplotlib read them at import.
+CACHES = tempfile.mkdtemp(prefix="sktransfer-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = os.path.join(CACHES, "huggingface")
+os.environ["TORCH_HOME"] = os.path.join(CACHES, "torch")
+os.environ["MPLBACKEND"] = "agg"
+# scikit-learn's check of array API input runs with this alone.
+os.environ["SCIPY_ARRAY_API"] = "1"
+# The networks of the tests are tiny: threads would wait for each other, and spin while
+# they do wherever the cores are shared.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
 def pytest_unconfigure(config):
     """Remove the caches of this run."""
-    shutil.rmtree(config.sktransfer_caches, ignore_errors=True)
+    shutil.rmtree(CACHES, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,7 @@ def cached(request):
     repository = timm.models.get_pretrained_cfg("test_resnet").hf_hub_id
     folder = f"models--{repository.replace('/', '--')}"
     root = os.path.join(constants.HF_HUB_CACHE, folder)
-    assert request.config.sktransfer_caches in root
+    assert os.path.dirname(os.environ["HF_HOME"]) in root
     snapshot = os.path.join(root, "snapshots", "0" * 40)
     os.makedirs(snapshot)
     os.makedirs(os.path.join(root, "refs"))
