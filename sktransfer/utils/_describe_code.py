@@ -8,7 +8,12 @@ import torch
 from sktransfer.utils._describe_values import add_operators, add_pairs
 from sktransfer.utils._libraries import is_library_function, is_own
 from sktransfer.utils._object_state import hooks_for_all_modules
-from sktransfer.utils._references import names_of, reason_against, resolve_imports
+from sktransfer.utils._references import (
+    names_of,
+    reads,
+    reason_against,
+    resolve_imports,
+)
 from sktransfer.utils._survey import functions_in, survey_class, survey_function
 
 __all__ = ["CODE_BY_KIND", "add_builtin", "add_class"]
@@ -112,6 +117,8 @@ def _add_references(d, function):
             d.put("missing")
         elif reason_against(value):
             d.give_up(f"code that uses {reason_against(value)}")
+        elif reads(value) and d.version(getattr(value, "__module__", None) or ""):
+            d.give_up(f"code that uses `{name}`")  # of a library
         elif value is torch.ops:
             add_operators(d, {*names.attributes})
         elif isinstance(value, types.ModuleType):

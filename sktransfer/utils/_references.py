@@ -13,7 +13,7 @@ from types import CodeType
 import numpy as np
 import torch
 
-__all__ = ["Names", "names_of", "reason_against", "resolve_imports"]
+__all__ = ["Names", "names_of", "reads", "reason_against", "resolve_imports"]
 
 # What code can call or read to depend on something that it does not name.
 _DYNAMIC = {
@@ -117,6 +117,18 @@ def reason_against(value):
         None if nothing speaks against it.
     """
     return _DYNAMIC.get(id(value))
+
+
+def reads(value):
+    """Say whether a function is called as those are that read files or clocks (bool).
+
+    Parameters
+    ----------
+    value : object
+    """
+    name = getattr(value, "__name__", None)
+    is_read = isinstance(name, str) and _READS.fullmatch(name) is not None
+    return callable(value) and is_read and name not in _LOADS_ITSELF
 
 
 def resolve_imports(function):

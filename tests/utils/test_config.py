@@ -63,12 +63,13 @@ def test_slim_pickles_is_a_bool():
 
 
 def _settings_after_adopting(sent):
+    before = sktransfer.get_config()
     adopt_settings(sent)
     seen = []
     thread = threading.Thread(target=lambda: seen.append(sktransfer.get_config()))
     thread.start()
     thread.join()
-    return sktransfer.get_config(), *seen
+    return before, sktransfer.get_config(), *seen
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
@@ -79,13 +80,13 @@ def test_a_worker_adopts_the_settings_of_its_parent(backend):
     with joblib.Parallel(n_jobs=2, backend=backend, batch_size=1) as parallel:
         run = joblib.delayed(_settings_after_adopting)
         for found in parallel(run(sent) for _ in range(4)):
-            assert found == (here, here)
+            assert found[1:] == (here, here)
         with sktransfer.config_context(memory_budget=9):
             later = settings_to_send()
         for found in parallel(run(later) for _ in range(4)):
-            assert found[0] == later["settings"]
-        for found in parallel(run(other) for _ in range(4)):
-            assert found[0] != here
+            assert found[1] == later["settings"]
+        for before, after, _ in parallel(run(other) for _ in range(4)):
+            assert after == before
 
 
 def test_settings_of_others_are_left_alone():

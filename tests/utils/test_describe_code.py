@@ -3,9 +3,11 @@ import os
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.io import read_image
 
 from sktransfer.utils import describe
 
@@ -30,6 +32,9 @@ def draws(x):
         (lambda x: globals()["TABLE"], "globals"),
         (lambda x: __import__("os"), "__import__"),
         (lambda x: open(x), "open"),
+        (lambda x: read_image(x), "read_image"),
+        (lambda x: pd.read_csv(x), "read_csv"),
+        (lambda x: x.read_text(), "read_text"),
         (lambda x: os.environ[x], "os.environ"),
         (lambda x: os.getenv(x), "os.getenv"),
         (reads_the_environment, "os.environ"),
