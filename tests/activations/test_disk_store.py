@@ -325,8 +325,15 @@ def _read_only(folder, filled):
 
     def read():
         if os.getuid() == 0:  # who may write anywhere
-            os.setgid(65534)
-            os.setuid(65534)
+            os.setegid(65534)
+            os.seteuid(65534)
+        try:
+            read_as_other()
+        finally:  # coverage writes its own file at exit
+            os.seteuid(os.getuid())
+            os.setegid(os.getgid())
+
+    def read_as_other():
         store = DiskStore(str(folder))
         _assert_same(store.get(rows), rows if filled else {})
         with _heard(1, "cannot be written .*Check the permissions of the folder, or"):
