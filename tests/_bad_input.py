@@ -44,8 +44,9 @@ def make_backbone():
     return load_backbone(nn.Sequential(*layers), preprocessing=PREPROCESSING)
 
 
-def make_vector_network():
-    return nn.Sequential(nn.LazyLinear(4), nn.ReLU())
+class VectorNetwork(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyLinear(4), nn.ReLU())
 
 
 def empty_store(monkeypatch):

@@ -43,22 +43,24 @@ from sktransfer.adaptation import DomainAdaptedClassifier, DomainAdaptedRegresso
 from sktransfer.advice import BackboneRanker, TransferAdvisor
 
 
-def make_vector_network():
-    return nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU())
+# Classes, not functions: their repr, which is part of the ids of the tests, is the same
+# in every process.
+class VectorNetwork(nn.Sequential):
+    def __init__(self, width=16):
+        super().__init__(
+            nn.LazyLinear(width), nn.ReLU(), nn.Linear(width, width // 2), nn.ReLU()
+        )
 
 
-def make_wide_network():
-    return nn.Sequential(nn.LazyLinear(128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU())
+class WideNetwork(VectorNetwork):
+    def __init__(self):
+        super().__init__(128)
 
 
-def make_image_network():
-    """Make a tiny network for images, the same each time."""
-    generator = torch.Generator().manual_seed(0)
-    layers = nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 2), nn.ReLU()
-    network = nn.Sequential(*layers)
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3, generator=generator)
-    network.pretrained_cfg = {
+class ImageNetwork(nn.Sequential):
+    """Tiny network for images, the same each time."""
+
+    pretrained_cfg = {
         "input_size": (3, 8, 20),
         "crop_mode": "squash",
         "crop_pct": 1.0,
@@ -66,22 +68,28 @@ def make_image_network():
         "mean": (0.5, 0.5, 0.5),
         "std": (0.1, 0.1, 0.1),
     }
-    return network
+
+    def __init__(self):
+        layers = nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 2), nn.ReLU()
+        super().__init__(*layers)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=generator)
 
 
 VECTOR_ESTIMATORS = [
-    PretrainedFeatureExtractor(make_vector_network),
-    FineTunedClassifier(make_vector_network, freeze="all"),
-    FineTunedClassifier(make_vector_network, freeze=1, max_epochs=2, lr=1e-2),
-    FineTunedRegressor(make_wide_network, freeze="all"),
-    FineTunedRegressor(make_wide_network, freeze=1, max_epochs=2),
-    DomainAdaptedClassifier(make_vector_network, method="none", freeze="all"),
+    PretrainedFeatureExtractor(VectorNetwork),
+    FineTunedClassifier(VectorNetwork, freeze="all"),
+    FineTunedClassifier(VectorNetwork, freeze=1, max_epochs=2, lr=1e-2),
+    FineTunedRegressor(WideNetwork, freeze="all"),
+    FineTunedRegressor(WideNetwork, freeze=1, max_epochs=2),
+    DomainAdaptedClassifier(VectorNetwork, method="none", freeze="all"),
     DomainAdaptedClassifier(
-        make_vector_network, method="none", freeze=1, max_epochs=2, lr=1e-2
+        VectorNetwork, method="none", freeze=1, max_epochs=2, lr=1e-2
     ),
-    DomainAdaptedRegressor(make_wide_network, method="none", freeze=1, max_epochs=2),
-    TransferAdvisor(make_vector_network),
-    BackboneRanker([make_vector_network]),
+    DomainAdaptedRegressor(WideNetwork, method="none", freeze=1, max_epochs=2),
+    TransferAdvisor(VectorNetwork),
+    BackboneRanker([VectorNetwork]),
 ]
 
 
@@ -157,7 +165,7 @@ WIDE_RANGE = {
     "check_n_features_in",
 }
 AS_IMAGES = {
-    "backbone": make_image_network,
+    "backbone": ImageNetwork,
     "image_shape": (1, 3),
     "value_range": (-16, 16),
     "pooling": "flatten",
@@ -170,7 +178,7 @@ IMAGE_ESTIMATORS = [
     DomainAdaptedRegressor(method="none", freeze="0", max_epochs=2, **AS_IMAGES),
     TransferAdvisor(**{k: v for k, v in AS_IMAGES.items() if k != "pooling"}),
     BackboneRanker(
-        [make_image_network], **{k: v for k, v in AS_IMAGES.items() if k != "backbone"}
+        [ImageNetwork], **{k: v for k, v in AS_IMAGES.items() if k != "backbone"}
     ),
 ]
 
@@ -195,12 +203,12 @@ WEIGHT = np.random.RandomState(0).uniform(0, 3, 60).round(1)
 
 def classifier(**settings):
     settings = {"freeze": 1, "max_epochs": 2, "lr": 1e-2, "random_state": 0, **settings}
-    return FineTunedClassifier(make_vector_network, **settings)
+    return FineTunedClassifier(VectorNetwork, **settings)
 
 
 def regressor():
     return FineTunedRegressor(
-        make_vector_network, freeze=1, max_epochs=2, lr=1e-2, random_state=0
+        VectorNetwork, freeze=1, max_epochs=2, lr=1e-2, random_state=0
     )
 
 
@@ -348,7 +356,7 @@ def table(tmp_path):
 
 
 def image_extractor():
-    return PretrainedFeatureExtractor(make_image_network, pooling="avgmax")
+    return PretrainedFeatureExtractor(ImageNetwork, pooling="avgmax")
 
 
 def test_column_transformer_with_paths(table):

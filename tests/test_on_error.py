@@ -15,11 +15,11 @@ from tests._bad_input import (
     BAD,
     IMAGES,
     NO_FILES,
+    VectorNetwork,
     contents,
     empty_store,
     extractor,
     make_backbone,
-    make_vector_network,
     paths_of,
     with_value,
     write_files,
@@ -154,7 +154,7 @@ def test_warn_reaches_an_imputer(backbone, folder):
 
 def test_warn_leaves_vectors_to_sklearn():
     X = np.random.RandomState(0).rand(8, 5)
-    model = extractor(make_vector_network, on_error="warn").fit(X)
+    model = extractor(VectorNetwork, on_error="warn").fit(X)
     assert model.unreadable_.empty
     with pytest.raises(ValueError, match="Input X contains NaN"):
         model.transform(np.full((2, 5), np.nan))
@@ -175,6 +175,6 @@ def test_on_error_of_another_name(backbone):
         extractor(backbone, on_error="no").fit(IMAGES)
 
 
-@parametrize_with_checks([extractor(make_vector_network, on_error="warn")])
+@parametrize_with_checks([extractor(VectorNetwork, on_error="warn")])
 def test_sklearn_contract(estimator, check):
     check(estimator)
