@@ -1,9 +1,10 @@
-"""A training goes on with the network that was asked for, or not at all."""
+"""The record of a training: for the model card, and for training that goes on."""
 
 import os
 import sys
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 import torchvision
@@ -11,13 +12,47 @@ import torchvision
 from sktransfer.backbones import Backbone
 from sktransfer.utils import content_stamp, describe, join_key
 
-__all__ = ["check_unchanged", "describe_network"]
+__all__ = ["check_unchanged", "describe_network", "epochs_table", "strategy_of"]
 
 _LIBRARIES = (torch, torchvision, timm)
 
 
+def strategy_of(recipe, *, n_frozen, has_stages, is_solved):
+    """Name what was trained (str).
+
+    Parameters
+    ----------
+    recipe : Recipe
+    n_frozen : int
+        Number of whole frozen stages.
+    has_stages : bool
+        Whether stages were trained, and not the head alone.
+    is_solved : bool
+        Whether the head is the solution of a convex problem.
+    """
+    if not has_stages:
+        return "linear probe" if is_solved else "head"
+    if recipe.adapter is not None:
+        return "adapters (lora)"
+    kind = "partial" if n_frozen else "full"
+    gradual = ", gradual unfreezing" if recipe.unfreeze_every else ""
+    return f"{kind} fine-tuning{gradual}"
+
+
+def epochs_table(rows):
+    """Return a table of epochs, numbered from 1 (DataFrame).
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of skorch's histories.
+    """
+    table = pd.DataFrame(rows).drop(columns="batches", errors="ignore")
+    return table.assign(epoch=range(1, len(table) + 1))
+
+
 def describe_network(parameters):
-    """Write down what shapes a network, so that a change is noticed later.
+    """Describe what a network is built by, so that a change is noticed later.
 
     Parameters
     ----------
@@ -28,14 +63,14 @@ def describe_network(parameters):
     Returns
     -------
     dict of str to dict
-        By name, what a message shows of it, its content, and the versions of the
-        libraries that it was described with.
+        By name: what a message shows, the content, and the versions of the libraries
+        that it was described with.
     """
     return {name: _describe(value) for name, value in parameters.items()}
 
 
 def check_unchanged(before, now, where, anew):
-    """Refuse to go on with another network than the one that is asked for.
+    """Raise an error if another network is asked for than the one that goes on.
 
     Parameters
     ----------

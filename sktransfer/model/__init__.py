@@ -1,0 +1,23 @@
+"""The fitted model in one immutable object: predictions, export, persistence."""
+
+from sktransfer.model._fitted import FittedModel, LoadedBackbone, make_pool
+from sktransfer.model._module import ExportedModule, StackedFeatures, UnitsOfY
+from sktransfer.model._onnx import check_path, write_onnx
+from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
+from sktransfer.model._slim import slim_state, whole_state
+
+__all__ = [
+    "ClassOutputs",
+    "ExportedModule",
+    "Features",
+    "FittedModel",
+    "LoadedBackbone",
+    "RegressionOutputs",
+    "StackedFeatures",
+    "UnitsOfY",
+    "check_path",
+    "make_pool",
+    "slim_state",
+    "whole_state",
+    "write_onnx",
+]
