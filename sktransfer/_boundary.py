@@ -6,28 +6,31 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from sktransfer._values import AtBoundary, Labelled
 from sktransfer.activations import (
     FixedViews,
     FreshViews,
     Layout,
     Pool,
     Target,
+    draw_views,
     load_activations,
+    name_of,
 )
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, use_channels_last
 from sktransfer.inputs import preset_augmentation
-from sktransfer.model import make_pool
+from sktransfer.model import FittedModel, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
     ActivationAugment,
-    Data,
+    Augmentation,
     Network,
     Pooling,
     Recipe,
@@ -37,11 +40,10 @@ from sktransfer.training import (
 )
 
 __all__ = [
-    "AtBoundary",
     "Boundary",
-    "Labelled",
     "choose_boundary",
     "cut",
+    "mean_scores",
     "random_views",
     "suffix_above",
 ]
@@ -89,57 +91,34 @@ def random_views(views: str | Callable, preprocessing) -> Callable:
     return views
 
 
-class Labelled(NamedTuple):
-    """Distinct samples, their encoded targets and their weights.
+def mean_scores(
+    model: FittedModel, samples, augment: Augmentation, **settings
+) -> np.ndarray:
+    """Compute the scores of samples, averaged over random views if `tta` says so.
 
-    Attributes
+    Parameters
     ----------
+    model : FittedModel
     samples : Samples or VectorSamples
-        With ``digests``.
-    y : ndarray of shape (n_samples, ...)
-    weight : ndarray of shape (n_samples,)
+    augment : Augmentation
+    **settings
+        Of :meth:`FittedModel.scores`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs), float64
     """
-
-    samples: Any
-    y: np.ndarray
-    weight: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Labelled:
-        """Return some of them."""
-        samples = self.samples.take(rows)
-        samples.digests = [self.samples.digests[row] for row in rows]
-        return Labelled(samples, self.y[rows], self.weight[rows])
-
-
-class AtBoundary(NamedTuple):
-    """Samples that were brought to a boundary, for a training.
-
-    Attributes
-    ----------
-    activations : Activations
-        Of the samples as they are.
-    views : FixedViews, FreshViews or None
-        Random views of them.
-    y : torch.Tensor of shape (n_samples, ...)
-    weight : ndarray of shape (n_samples,)
-    """
-
-    activations: Any
-    views: Any
-    y: torch.Tensor
-    weight: np.ndarray
-
-    @property
-    def data(self) -> Data:
-        """What epochs are trained on."""
-        seen = self.activations if self.views is None else self.views
-        return Data(seen, self.y, self.weight)
-
-    @property
-    def seen_by_probe(self) -> list:
-        """Fixed views where there are some; otherwise the samples as they are."""
-        is_fixed = isinstance(self.views, FixedViews)
-        return self.views.views if is_fixed else [self.activations]
+    scores = model.scores(samples, **settings)
+    if augment.tta is None:
+        return scores
+    if augment.views is None:
+        raise ValueError("`tta` needs `augment`, which draws the views.")
+    views = random_views(augment.views, model.preprocessing)
+    name = name_of(views)
+    for number in range(augment.tta):
+        drawn = draw_views(samples, views, name, 0, number)
+        scores += model.scores(drawn, **settings)
+    return scores / (1 + augment.tta)
 
 
 @dataclass(frozen=True)

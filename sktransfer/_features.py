@@ -10,10 +10,9 @@ import pandas as pd
 
 from sktransfer._base import BackboneEstimator, undone_on_error
 from sktransfer.activations import open_store
-from sktransfer.backbones import describe_training
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import find_unreadable
-from sktransfer.model import Features, FittedModel, LoadedBackbone, make_pool
+from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
 from sktransfer.utils import StrOptions, check_is_fitted, spawn_seed
 
@@ -177,9 +176,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         unreadable = None
         if self.on_error == "warn":
             unreadable = _list_unreadable(samples, loaded.preprocessing)
-        self.model_ = model_of_features(
-            loaded, stages, pooling, estimator=type(self).__name__
-        )
+        kind = type(self).__name__
+        self.model_ = pooled_model(loaded, stages, pooling, estimator=kind)
         self.stages_, self.unreadable_ = stages, unreadable
         self._derive()
         return self
@@ -219,39 +217,6 @@ class PretrainedFeatureExtractor(BackboneEstimator):
 
     def _caption(self):
         return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
-
-
-def model_of_features(
-    loaded: LoadedBackbone, stages: list[str], pooling: Pooling, *, estimator: str
-) -> FittedModel:
-    """Make a model of the pooled features of some stages.
-
-    Parameters
-    ----------
-    loaded : LoadedBackbone
-    stages : list of str
-        Names of boundaries, in the order of the features.
-    pooling : Pooling
-    estimator : str
-        Name of the class, for the model card.
-    """
-    backbone = loaded.backbone
-    ends = backbone.in_order(stages)
-    pools = {end: make_pool(backbone, end, pooling) for end in ends}
-    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
-    trained = describe_training(estimator=estimator, strategy="features", stages=stages)
-    return FittedModel(
-        backbone=backbone.fork(backbone.stage_names[-1]),
-        value_range=loaded.value_range,
-        source=loaded.source,
-        card={**loaded.card, "trained": trained},
-        precision=loaded.precision,
-        activation_dtype=loaded.activation_dtype,
-        taps=pools,
-        network=None,
-        outputs=Features(stages),
-        n_features=sum(widths[name] for name in stages),
-    )
 
 
 def _resolve_stages(given, backbone):

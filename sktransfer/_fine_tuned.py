@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,17 +19,17 @@ from sktransfer._base import (
     undone_on_error,
     unwrapped,
 )
-from sktransfer._boundary import Boundary, Labelled, choose_boundary, cut, random_views
+from sktransfer._boundary import Boundary, choose_boundary, cut, mean_scores
 from sktransfer._diagnosis import check_depth
 from sktransfer._record import (
     check_unchanged,
     describe_network,
+    describe_trained,
     epochs_table,
-    strategy_of,
 )
 from sktransfer._training import Trainer
-from sktransfer.activations import Pool, digest_samples, draw_views, name_of, open_store
-from sktransfer.backbones import describe_training
+from sktransfer._values import Labelled, Validation, in_order
+from sktransfer.activations import Pool, open_store
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import PRESETS
 from sktransfer.model import FittedModel, LoadedBackbone
@@ -43,7 +43,6 @@ from sktransfer.training import (
     TrainingRecipe,
     hold_out,
     lda_predictions,
-    merge_equal,
     restore_net,
 )
 from sktransfer.utils import (
@@ -51,10 +50,8 @@ from sktransfer.utils import (
     StrOptions,
     check_consistent_length,
     check_is_fitted,
-    check_sample_weight,
     spawn_seed,
     validate_data,
-    warn_caller,
 )
 
 __all__ = ["FineTunedEstimator"]
@@ -69,30 +66,6 @@ _GROUPS = {
     "early_stopping": EarlyStopping,
     "augment": Augmentation,
 }
-
-
-class Validation(NamedTuple):
-    """Validation samples as `fit` got them."""
-
-    X: Any
-    y: Any
-    sample_weight: Any
-
-    def check(self) -> Validation | None:
-        """Return itself, or None if nothing was given.
-
-        Raises
-        ------
-        ValueError
-            If there are labels or weights without samples.
-        """
-        if self.X is not None:
-            return self
-        given = {"y_val": self.y, "sample_weight_val": self.sample_weight}
-        for name, value in given.items():
-            if value is not None:
-                raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
-        return None
 
 
 class FineTunedEstimator(BackboneEstimator):
@@ -204,7 +177,7 @@ class FineTunedEstimator(BackboneEstimator):
         self._check_unchanged("in `adapt`", "`fit` again")
         seed = _later_seed(spawn_seed(self.random_state), len(self.history_))
         boundary, network = self._resume(self._recipe(adaptation), seed)
-        target = _in_order(self._read(X_target))
+        target = in_order(self._read(X_target))
         trainer = self._trainer(boundary, self.model_.outputs, adaptation, target)
         state = getattr(self, "adaptation_state_", None)
         trained = trainer.adapt(network, self.net_, state)
@@ -235,7 +208,7 @@ class FineTunedEstimator(BackboneEstimator):
         seed = spawn_seed(self.random_state)
         loaded, samples, y = self._read_Xy(X, y, seed, goes_on)
         outputs = loaded.outputs if goes_on else self._learn_outputs(y, classes)
-        data = self._distinct(samples, y, sample_weight, outputs)
+        data = Labelled.of(samples, y, sample_weight, outputs, self._weigh)
         target = self._read_target(loaded, X_target)
         recipe = self._recipe(method)
         if is_part:  # which holds nothing out
@@ -275,20 +248,6 @@ class FineTunedEstimator(BackboneEstimator):
         check_consistent_length(samples, y)
         return loaded, samples, y
 
-    def _distinct(self, samples, y, sample_weight, outputs):
-        """Merge equal samples, and leave those without weight out (Labelled)."""
-        codes = outputs.encode(y)
-        weight = check_sample_weight(
-            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
-        )
-        weight = self._weigh(y, weight, outputs)
-        digests = digest_samples(samples)
-        _warn_of_equal(digests)
-        rows, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
-        samples = samples.take(rows)
-        samples.digests = [digests[row] for row in rows]
-        return Labelled(samples, codes[rows], weight)
-
     def _weigh(self, y, sample_weight, outputs):
         """Return the weights of samples, by their targets."""
         return sample_weight
@@ -298,7 +257,7 @@ class FineTunedEstimator(BackboneEstimator):
         if X_target is None:
             return None
         X = self._check_X(X_target, reset=False)
-        return _in_order(loaded.read(X, image_shape=self.image_shape))
+        return in_order(loaded.read(X, image_shape=self.image_shape))
 
     def _hold_out(self, loaded, data, validation, trainer, seed):
         """Return the samples to train on, and those to validate on or None."""
@@ -311,8 +270,8 @@ class FineTunedEstimator(BackboneEstimator):
                     "`y_val` is needed with `X_val`, which is no Dataset with labels."
                 )
             check_consistent_length(held, y)
-            weight = validation.sample_weight
-            return data, self._distinct(held, y, weight, trainer.outputs)
+            given = held, y, validation.sample_weight
+            return data, Labelled.of(*given, trainer.outputs, self._weigh)
         recipe = trainer.recipe
         if not recipe.early_stopping or trainer.is_solved:  # which stops nowhere
             return data, None
@@ -422,7 +381,14 @@ class FineTunedEstimator(BackboneEstimator):
         self._set_or_delete(
             feature_drift_=trained.drift, adaptation_state_=trained.state
         )
-        card = self._describe_training(loaded, trainer, depth, n_samples, len(rows))
+        card = describe_trained(
+            loaded.card,
+            trainer,
+            estimator=type(self).__name__,
+            depth=depth,
+            n_samples=n_samples,
+            n_epochs=len(rows),
+        )
         given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
         given |= {"backbone": at.backbone, "card": card}
         self.model_ = FittedModel(
@@ -442,32 +408,6 @@ class FineTunedEstimator(BackboneEstimator):
             vars(self).pop(name, None)
             if value is not None:
                 setattr(self, name, value)
-
-    def _describe_training(self, loaded, trainer, depth, n_samples, n_epochs):
-        """Return the card with what was trained on top (dict)."""
-        at, before = trainer.boundary, loaded.card.get("trained") or {}
-        entries = {
-            "strategy": strategy_of(
-                at.recipe,
-                n_frozen=depth,
-                has_stages=at.has_stages,
-                is_solved=trainer.is_solved,
-            ),
-            "samples": before.get("samples", n_samples),
-            "outputs": trainer.outputs.n_outputs,
-            "freeze_depth": depth,
-            "boundary": at.name,
-            "epochs": n_epochs,
-        }
-        if trainer.outputs.classes is not None:
-            entries["classes"] = [str(c) for c in trainer.outputs.classes.tolist()]
-        later = before.get("samples_later", 0) + (n_samples if before else 0)
-        if later:
-            entries["samples_later"] = later
-        if trainer.adaptation is not None:
-            entries |= trainer.adaptation.describe()
-        trained = describe_training(estimator=type(self).__name__, **entries)
-        return {**loaded.card, "trained": trained}
 
     def _derive(self):
         super()._derive()
@@ -498,20 +438,9 @@ class FineTunedEstimator(BackboneEstimator):
     def _scores(self, X):
         """Compute the scores of the head (n_samples, n_outputs), float64."""
         check_is_fitted(self)
-        samples, model = self._read(X), self.model_
-        settings = {"runtime": self._runtime(model), "store": open_store(self.memory)}
-        scores = model.scores(samples, **settings)
-        augment = Augmentation.of(self.augment)
-        if augment.tta is None:
-            return scores
-        if augment.views is None:
-            raise ValueError("`tta` needs `augment`, which draws the views.")
-        views = random_views(augment.views, model.preprocessing)
-        name = name_of(views)
-        for number in range(augment.tta):
-            drawn = draw_views(samples, views, name, 0, number)
-            scores += model.scores(drawn, **settings)
-        return scores / (1 + augment.tta)
+        runtime, store = self._runtime(self.model_), open_store(self.memory)
+        samples, augment = self._read(X), Augmentation.of(self.augment)
+        return mean_scores(self.model_, samples, augment, runtime=runtime, store=store)
 
     def _labels(self, X, y):
         """Return what predictions are compared with: y, or the labels of X."""
@@ -548,21 +477,3 @@ def _later_seed(seed, n_epochs):
     if not n_epochs:
         return seed
     return int(np.random.SeedSequence([seed, n_epochs]).generate_state(1)[0] >> 1)
-
-
-def _in_order(samples):
-    """Return samples in the order of their contents, with ``digests``."""
-    digests = digest_samples(samples)
-    order = sorted(range(len(digests)), key=digests.__getitem__)
-    samples = samples.take(order)
-    samples.digests = [digests[i] for i in order]
-    return samples
-
-
-def _warn_of_equal(digests):
-    """Warn if all samples are equal."""
-    if len(digests) > 1 and len({*digests}) == 1:
-        warn_caller(
-            f"All {len(digests)} samples are equal: there is nothing to tell them "
-            "apart by. Look at `X[0]` and at how `X` was made."
-        )

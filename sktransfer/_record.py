@@ -9,32 +9,66 @@ import timm
 import torch
 import torchvision
 
-from sktransfer.backbones import Backbone
+from sktransfer.backbones import Backbone, describe_training
 from sktransfer.utils import content_stamp, describe, join_key
 
-__all__ = ["check_unchanged", "describe_network", "epochs_table", "strategy_of"]
+__all__ = [
+    "check_unchanged",
+    "describe_network",
+    "describe_trained",
+    "epochs_table",
+]
 
 _LIBRARIES = (torch, torchvision, timm)
 
 
-def strategy_of(recipe, *, n_frozen, has_stages, is_solved):
-    """Name what was trained (str).
+def describe_trained(card, trainer, *, estimator, depth, n_samples, n_epochs):
+    """Return the entries of a model card with what was trained.
 
     Parameters
     ----------
-    recipe : Recipe
-    n_frozen : int
+    card : dict
+        Of the backbone; of the fitted model if its training went on.
+    trainer : Trainer
+    estimator : str
+        Name of the class.
+    depth : int
         Number of whole frozen stages.
-    has_stages : bool
-        Whether stages were trained, and not the head alone.
-    is_solved : bool
-        Whether the head is the solution of a convex problem.
+    n_samples : int
+        Distinct samples of this training.
+    n_epochs : int
+        Of all trainings.
+
+    Returns
+    -------
+    dict
     """
-    if not has_stages:
-        return "linear probe" if is_solved else "head"
+    before, outputs = card["trained"] or {}, trainer.outputs
+    entries = {
+        "strategy": _strategy(trainer, depth),
+        "samples": before.get("samples", n_samples),
+        "outputs": outputs.n_outputs,
+        "freeze_depth": depth,
+        "boundary": trainer.boundary.name,
+        "epochs": n_epochs,
+    }
+    if outputs.classes is not None:
+        entries["classes"] = [str(label) for label in outputs.classes.tolist()]
+    if before:
+        entries["samples_later"] = before.get("samples_later", 0) + n_samples
+    if trainer.adaptation is not None:
+        entries |= trainer.adaptation.describe()
+    return {**card, "trained": describe_training(estimator=estimator, **entries)}
+
+
+def _strategy(trainer, depth):
+    """Name what was trained."""
+    recipe = trainer.recipe
+    if not trainer.boundary.has_stages:
+        return "linear probe" if trainer.is_solved else "head"
     if recipe.adapter is not None:
         return "adapters (lora)"
-    kind = "partial" if n_frozen else "full"
+    kind = "partial" if depth else "full"
     gradual = ", gradual unfreezing" if recipe.unfreeze_every else ""
     return f"{kind} fine-tuning{gradual}"
 

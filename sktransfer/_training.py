@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from sktransfer._adapting import Adaptation
-from sktransfer._boundary import Boundary, Labelled, suffix_above
+from sktransfer._boundary import Boundary, suffix_above
 from sktransfer._checkpoint import make_savers
 from sktransfer._diagnosis import (
     check_drift,
@@ -20,6 +20,7 @@ from sktransfer._diagnosis import (
     has_risen,
     look,
 )
+from sktransfer._values import Labelled, Trained
 from sktransfer.activations import Target
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
@@ -41,43 +42,7 @@ from sktransfer.training import (
     unfreezing_phases,
 )
 
-__all__ = ["Trained", "Trainer"]
-
-
-class Trained(NamedTuple):
-    """Result of a training.
-
-    Attributes
-    ----------
-    network : Network
-        Suffix, pool and head above the boundary.
-    net : SuffixNet
-    rows : list of dict
-        Of the history, one per epoch.
-    report : list of dict
-        What the pass through the frozen stages took from the store, computed and kept.
-    strength : float or None
-        Of the probe's penalty, if there was one.
-    drift : float or None
-        Of the features; None if it was not measured.
-    online : tuple or None
-        Summary of all samples so far, of a head that is solved part by part.
-    state : dict or None
-        What an adaptation method left.
-    n_trainable : int or None
-        Number of weights that were trained: of the stages or their adapters, and of
-        the head.
-    """
-
-    network: Network
-    net: SuffixNet
-    rows: list
-    report: list
-    strength: float | None = None
-    drift: float | None = None
-    online: tuple | None = None
-    state: dict | None = None
-    n_trainable: int | None = None
+__all__ = ["Trainer"]
 
 
 @dataclass(frozen=True)

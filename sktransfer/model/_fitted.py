@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from sktransfer.activations import Pass, Pool, Target, check_pooling, run_alone
-from sktransfer.backbones import Backbone, ModelCard
+from sktransfer.backbones import Backbone, ModelCard, describe_training
 from sktransfer.compute import (
     Runtime,
     fixed_threads,
@@ -36,7 +36,7 @@ from sktransfer.model._slim import slim_state, whole_state
 from sktransfer.training import Network, Pooling
 from sktransfer.utils import get_config, on_cpu, warn_caller
 
-__all__ = ["FittedModel", "LoadedBackbone", "make_pool"]
+__all__ = ["FittedModel", "LoadedBackbone", "make_pool", "pooled_model"]
 
 _NAMED = 5  # unreadable samples that a warning names
 
@@ -335,6 +335,39 @@ class FittedModel(LoadedBackbone):
         network = copy.copy(self.network)
         network._modules = {**network._modules, "head": head}
         return {**vars(self), "network": network}
+
+
+def pooled_model(
+    loaded: LoadedBackbone, stages: list[str], pooling: Pooling, *, estimator: str
+) -> FittedModel:
+    """Make a model of the pooled features of some stages.
+
+    Parameters
+    ----------
+    loaded : LoadedBackbone
+    stages : list of str
+        Names of boundaries, in the order of the features.
+    pooling : Pooling
+    estimator : str
+        Name of the class, for the model card.
+    """
+    backbone = loaded.backbone
+    ends = backbone.in_order(stages)
+    pools = {end: make_pool(backbone, end, pooling) for end in ends}
+    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
+    trained = describe_training(estimator=estimator, strategy="features", stages=stages)
+    return FittedModel(
+        backbone=backbone.fork(backbone.stage_names[-1]),
+        value_range=loaded.value_range,
+        source=loaded.source,
+        card={**loaded.card, "trained": trained},
+        precision=loaded.precision,
+        activation_dtype=loaded.activation_dtype,
+        taps=pools,
+        network=None,
+        outputs=Features(stages),
+        n_features=sum(widths[name] for name in stages),
+    )
 
 
 def _warn_of_unreadable(reasons: Mapping[int, str], samples) -> None:
