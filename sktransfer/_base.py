@@ -41,11 +41,11 @@ from sktransfer.model import (
     ExportedModule,
     FittedModel,
     LoadedBackbone,
-    check_path,
     slim_state,
 )
 from sktransfer.utils import (
     Interval,
+    ParameterGroup,
     StrOptions,
     add_group_params,
     adopt_settings,
@@ -156,7 +156,7 @@ class BackboneEstimator(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    _groups: ClassVar[dict[str, type]] = {}
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {}
     _derived: ClassVar[tuple] = ("backbone_", "preprocessing_")  # from `model_`
     on_error = "raise"  # who trains needs every sample
     _absent_device = None  # the `device` of a fit elsewhere that is not found here
@@ -391,7 +391,7 @@ class BackboneEstimator(
             If the network cannot be translated to ONNX.
         """
         check_is_fitted(self)
-        return self.model_.to_onnx(check_path(path), image_size=image_size)
+        return self.model_.to_onnx(path, image_size=image_size)
 
     @available_if(lambda self: self.__sklearn_is_fitted__())
     def _sk_visual_block_(self):

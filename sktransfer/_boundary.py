@@ -230,7 +230,7 @@ class Boundary:
 
     def network(self, target: Target, suffix: nn.Module, head=None) -> Network:
         """Join what is trained above a target, on the device."""
-        pool = nn.Identity()
+        pool: nn.Module = nn.Identity()
         if not isinstance(target.tap, Pool):
             pool = make_pool(self.backbone, self.end, self.recipe.pooling)
         augment = self._augment(target)
@@ -351,7 +351,8 @@ def cut(
     suffix : torch.nn.Module
         The stages above it, whose parameters require gradients.
     """
-    end, tap = end_of(backbone, recipe.pooling), nn.Identity()
+    end = end_of(backbone, recipe.pooling)
+    tap: nn.Module = nn.Identity()
     if backbone.n_stages_before(boundary) == len(backbone.stages):
         boundary, tap = end, make_pool(backbone, end, recipe.pooling)
     fork = backbone.fork(boundary)

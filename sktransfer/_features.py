@@ -14,7 +14,7 @@ from sktransfer.compute import own_torch_state
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
-from sktransfer.utils import StrOptions, check_is_fitted, spawn_seed
+from sktransfer.utils import ParameterGroup, StrOptions, check_is_fitted, spawn_seed
 
 __all__ = ["PretrainedFeatureExtractor"]
 
@@ -113,7 +113,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         "pooling": [StrOptions(_POOLINGS), Pooling],
         "on_error": [StrOptions({"raise", "warn"})],
     }
-    _groups: ClassVar[dict[str, type]] = {"pooling": Pooling}
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {"pooling": Pooling}
 
     def __init__(
         self,

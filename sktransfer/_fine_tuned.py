@@ -47,6 +47,7 @@ from sktransfer.training import (
 )
 from sktransfer.utils import (
     Interval,
+    ParameterGroup,
     StrOptions,
     check_consistent_length,
     check_is_fitted,
@@ -60,7 +61,7 @@ __all__ = ["FineTunedEstimator"]
 _SHAPE = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
 # Parameters that change no result, or that other settings of a checkpoint cover.
 _NOT_OF_RESULT = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
-_GROUPS = {
+_GROUPS: dict[str, type[ParameterGroup]] = {
     "pooling": Pooling,
     "training": TrainingRecipe,
     "early_stopping": EarlyStopping,
@@ -92,7 +93,7 @@ class FineTunedEstimator(BackboneEstimator):
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
     }
-    _groups: ClassVar[dict[str, type]] = _GROUPS
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = _GROUPS
     _derived: ClassVar[tuple] = (*BackboneEstimator._derived, "module_", "net_")
 
     @undone_on_error

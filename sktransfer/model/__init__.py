@@ -6,24 +6,17 @@ from sktransfer.model._fitted import (
     make_pool,
     pooled_model,
 )
-from sktransfer.model._module import ExportedModule, StackedFeatures, UnitsOfY
-from sktransfer.model._onnx import check_path, write_onnx
-from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
-from sktransfer.model._slim import slim_state, whole_state
+from sktransfer.model._module import ExportedModule
+from sktransfer.model._outputs import ClassOutputs, RegressionOutputs
+from sktransfer.model._slim import slim_state
 
 __all__ = [
     "ClassOutputs",
     "ExportedModule",
-    "Features",
     "FittedModel",
     "LoadedBackbone",
     "RegressionOutputs",
-    "StackedFeatures",
-    "UnitsOfY",
-    "check_path",
     "make_pool",
     "pooled_model",
     "slim_state",
-    "whole_state",
-    "write_onnx",
 ]

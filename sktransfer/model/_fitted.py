@@ -224,7 +224,7 @@ class FittedModel(LoadedBackbone):
         -------
         ndarray of shape (n_samples, n_outputs), float64
         """
-        if self.network is None:
+        if isinstance(self.outputs, Features):
             raise ValueError("A model of features alone has no head, and no scores.")
         runtime, width = runtime or self.runtime(), self.outputs.n_outputs
         return self._run(samples, self.network, width, runtime, store)
@@ -241,7 +241,7 @@ class FittedModel(LoadedBackbone):
 
         See :meth:`FineTunedClassifier.to_torch`.
         """
-        if self.network is None:
+        if isinstance(self.outputs, Features):
             parts = [self._stacked()]
         else:
             prefix, pool, network = self.module()

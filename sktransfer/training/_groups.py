@@ -172,7 +172,7 @@ callable, default="auto"
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "adapter": [StrOptions({"lora"}), LoRA, None],
     }
-    _groups: ClassVar[dict[str, type]] = {"adapter": LoRA}
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {"adapter": LoRA}
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """Groups of constructor parameters: cloneable objects that can be searched."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,7 +10,9 @@ from sklearn.base import BaseEstimator
 __all__ = ["ParameterGroup", "add_group_params", "as_groups", "validate_groups"]
 
 
-def add_group_params(params: Mapping, groups: Mapping[str, type]) -> dict[str, Any]:
+def add_group_params(
+    params: Mapping, groups: Mapping[str, type[ParameterGroup]]
+) -> dict[str, Any]:
     """Add the parameters of groups that are given by a shorthand, or not at all.
 
     Parameters
@@ -32,7 +36,9 @@ def add_group_params(params: Mapping, groups: Mapping[str, type]) -> dict[str, A
     return found
 
 
-def as_groups(estimator, params: Mapping, groups: Mapping[str, type]) -> dict[str, Any]:
+def as_groups(
+    estimator, params: Mapping, groups: Mapping[str, type[ParameterGroup]]
+) -> dict[str, Any]:
     """Put groups in the place of shorthands whose parameters are being set.
 
     Parameters
@@ -58,7 +64,7 @@ def as_groups(estimator, params: Mapping, groups: Mapping[str, type]) -> dict[st
     return found
 
 
-def validate_groups(estimator, groups: Mapping[str, type]) -> None:
+def validate_groups(estimator, groups: Mapping[str, type[ParameterGroup]]) -> None:
     """Check the parameters of the groups that an estimator was given."""
     for name, kind in groups.items():
         given = getattr(estimator, name)
@@ -70,7 +76,7 @@ class ParameterGroup(BaseEstimator):
     """Base of the groups of parameters: cloneable, searchable and validated."""
 
     _parameter_constraints: ClassVar[dict] = {}
-    _groups: ClassVar[dict[str, type]] = {}
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {}
     _shorthand: ClassVar[str | None] = None
 
     @classmethod
