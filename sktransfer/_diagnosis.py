@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sktransfer.activations import Pass, Pool, Target, gather
+from sktransfer.activations import Pass, Target, gather
 from sktransfer.compute import fixed_threads
 from sktransfer.model import make_pool
-from sktransfer.training import Pooling
+from sktransfer.training import Pooling, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
 __all__ = [
@@ -253,9 +253,7 @@ def has_risen(history, n_validation: int) -> bool:
     return is_known and losses[-1] > _RISEN * min(losses)
 
 
-def check_depth(
-    backbone, target: Target, samples, codes, *, freeze, predict, store, runtime
-) -> None:
+def check_depth(boundary, data, freeze) -> None:
     """Warn if a probe of an earlier stage is better than one at the boundary.
 
     It looks where `freeze` was given and is deep, and there are many samples; what goes
@@ -263,39 +261,34 @@ def check_depth(
 
     Parameters
     ----------
-    backbone : Backbone
-        As it was loaded.
-    target : Target
-        What the training takes, at the boundary.
-    samples : Samples or VectorSamples
-    codes : ndarray of shape (n_samples,)
-        Codes of classes.
+    boundary : Boundary
+    data : Labelled
+        With the codes of classes.
     freeze : object
         As the user gave it.
-    predict : callable
-        From features and codes to predictions of each sample by all others.
-    store : Store
-    runtime : Runtime
 
     Warns
     -----
     TransferWarning
     """
-    depth = backbone.n_stages_before(target.boundary)
+    backbone, target = boundary.origin, boundary.target
+    depth, n = backbone.n_stages_before(target.boundary), len(data.y)
     is_shallow = depth < max(3, len(backbone.stages) / 2)
-    if freeze == "auto" or len(samples) < _MANY or is_shallow:
+    if freeze == "auto" or n < _MANY or is_shallow:
         return
-    rows = np.unique(np.linspace(0, len(samples) - 1, _PROBED).astype(int))
-    codes = np.unique(codes[rows], return_inverse=True)[1]
+    rows = np.unique(np.linspace(0, n - 1, _PROBED).astype(int))
+    codes = np.unique(data.y[rows], return_inverse=True)[1]
     names = [backbone.stage_names[round(share * depth) - 1] for share in _EARLIER]
     average = Pooling("avg")
     earlier = [Target(n, make_pool(backbone, n, average)) for n in dict.fromkeys(names)]
-    a_pass = Pass(backbone, [*earlier, target], store=store, runtime=runtime)
-    *found, last = gather(a_pass, samples.take(rows))
-    if not isinstance(target.tap, Pool):
+    a_pass = Pass(
+        backbone, [*earlier, target], store=boundary.store, runtime=boundary.runtime
+    )
+    *found, last = gather(a_pass, data.samples.take(rows))
+    if boundary.has_stages:
         z = torch.from_numpy(np.stack(last)).float()
         last = make_pool(backbone, target.boundary, average)(z).numpy()
-    right = [predict(np.stack(F), codes) == codes for F in (*found, last)]
+    right = [lda_predictions(np.stack(F), codes) == codes for F in (*found, last)]
     names = [t.boundary for t in (*earlier, target)]
     _warn_of_depth(backbone, names, right, freeze)
 
