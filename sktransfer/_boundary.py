@@ -384,5 +384,6 @@ def cut(
         boundary, tap = end, make_pool(backbone, end, recipe.pooling)
     fork = backbone.fork(boundary)
     suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
-    fork.section("input", boundary).freeze()
+    if not isinstance(tap, Pool):  # otherwise nothing of the backbone is trained
+        fork.section("input", boundary).freeze()
     return Boundary(fork, boundary, tap, recipe, runtime, store, seed), suffix

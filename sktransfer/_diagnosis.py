@@ -13,6 +13,7 @@ from sktransfer.training import Pooling, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
 __all__ = [
+    "MANY",
     "Look",
     "check_depth",
     "check_drift",
@@ -35,7 +36,7 @@ _RISEN = 1.2  # times the lowest validation loss
 _GAP = 0.15  # between the accuracies of training and validation
 _VALIDATED = 30
 
-_MANY = 500  # samples from which on the depth is looked at
+MANY = 500  # samples from which on the depth is looked at
 _PROBED = 150
 _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
@@ -256,8 +257,8 @@ def has_risen(history, n_validation: int) -> bool:
 def check_depth(boundary, data, freeze) -> None:
     """Warn if a probe of an earlier stage is better than one at the boundary.
 
-    It looks where `freeze` was given and is deep, and there are many samples; what goes
-    through the frozen stages for it is stored for the fit.
+    It looks where `freeze` was given and is deep; what goes through the frozen stages
+    for it is stored for the fit. Fewer than ``MANY`` samples say too little.
 
     Parameters
     ----------
@@ -272,11 +273,10 @@ def check_depth(boundary, data, freeze) -> None:
     TransferWarning
     """
     backbone, target = boundary.origin, boundary.target
-    depth, n = backbone.n_stages_before(target.boundary), len(data.y)
-    is_shallow = depth < max(3, len(backbone.stages) / 2)
-    if freeze == "auto" or n < _MANY or is_shallow:
+    depth = backbone.n_stages_before(target.boundary)
+    if freeze == "auto" or depth < max(3, len(backbone.stages) / 2):
         return
-    rows = np.unique(np.linspace(0, n - 1, _PROBED).astype(int))
+    rows = np.unique(np.linspace(0, len(data.y) - 1, _PROBED).astype(int))
     codes = np.unique(data.y[rows], return_inverse=True)[1]
     names = [backbone.stage_names[round(share * depth) - 1] for share in _EARLIER]
     average = Pooling("avg")

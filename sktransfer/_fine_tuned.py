@@ -26,7 +26,7 @@ from sktransfer._boundary import (
     later_seed,
     mean_scores,
 )
-from sktransfer._diagnosis import check_depth
+from sktransfer._diagnosis import MANY, check_depth
 from sktransfer._record import (
     check_unchanged,
     describe_network,
@@ -211,7 +211,7 @@ class FineTunedEstimator(BackboneEstimator):
             trained = trainer.go_on(part, data, held, before, is_part=request.is_part)
         else:
             trainer = trainer.fitted_to(data, more_to_come=request.is_part)
-            if outputs.kind == "multiclass":
+            if outputs.kind == "multiclass" and len(data.y) >= MANY:
                 check_depth(boundary, data, self.freeze)
             trained = trainer.fit(part, data, held, is_part=request.is_part)
         return self._set_fitted(loaded, trainer, trained, len(data.y))
