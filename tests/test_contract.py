@@ -91,9 +91,8 @@ VECTOR_ESTIMATORS = {
 # Checks of constructors, parameters and tags, which are those of the class: one
 # estimator of each is checked.
 OF_THE_CLASS = [
-    "do_not_raise_errors_in_init_or_set_param",
+    "do_not_raise_errors_in_init_or_set_params",
     "estimator_cloneable",
-    "estimator_get_tags_default_keys",
     "estimator_repr",
     "estimator_tags_renamed",
     "estimators_unfitted",
