@@ -25,11 +25,15 @@ class SmallNetwork(nn.Sequential):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             super().__init__(*map(block, self.widths, self.widths[1:], self.strides))
+            coarse = 3 * torch.randn(64, 3, 4, 4)
+        # Statistics as after a training: what leaves the stages is of the order of 1.
+        with torch.no_grad():
+            self(nn.functional.interpolate(coarse, size=32, mode="bilinear"))
+        for stage in self:
+            stage[1].momentum = 0.1
         self.eval()
 
 
 def block(n_in, n_out, stride):
     convolution = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
-    norm = nn.BatchNorm2d(n_out)
-    nn.init.normal_(norm.bias, std=0.1)
-    return nn.Sequential(convolution, norm, nn.ReLU())
+    return nn.Sequential(convolution, nn.BatchNorm2d(n_out, momentum=1.0), nn.ReLU())
