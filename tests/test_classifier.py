@@ -52,15 +52,11 @@ def lite(**settings):
     return FineTunedClassifier(value_range=(0, 16), random_state=0, **settings)
 
 
-def small(**settings):
-    """Classify images with a small network, of nine stages."""
-    settings = {
-        "backbone": BACKBONE,
-        "max_epochs": 1,
-        "precision": "float32",
-        **settings,
-    }
-    return FineTunedClassifier(value_range=(0, 16), random_state=0, **settings)
+def small(backbone=BACKBONE, **settings):
+    """Classify images with a small network of nine stages."""
+    settings = {"max_epochs": 1, "precision": "float32", **settings}
+    settings = {"value_range": (0, 16), "random_state": 0, **settings}
+    return FineTunedClassifier(backbone, **settings)
 
 
 @pytest.fixture(autouse=True)
