@@ -361,10 +361,10 @@ def test_samples_that_are_all_alike(freeze):
 
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_first_part_of_one_class(freeze):
-    model = deep(freeze=freeze, lr=0.01, lr_schedule="constant")
+    model = deep(freeze=freeze, lr=0.03, lr_schedule="constant")
     model.partial_fit(ROWS[Y == 1], Y[Y == 1], classes=[0, 1, 2])
     assert {*model.predict(ROWS_NEW)} == {1}
-    for _ in range(60):
+    for _ in range(25):
         model.partial_fit(ROWS, Y)
     assert model.score(ROWS, Y) > 0.6
 

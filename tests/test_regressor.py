@@ -167,16 +167,15 @@ def test_targets_that_are_constant(freeze):
 
 @ALL_ALIKE
 @pytest.mark.parametrize(
-    ("loss", "statistic"),
+    ("freeze", "loss", "statistic"),
     [
-        ({"loss": "squared_error"}, np.mean),
-        ({"loss": "absolute_error"}, np.median),
-        ({"loss": "quantile", "quantile": 0.8}, lambda y: np.quantile(y, 0.8)),
-        ({"loss": "quantile", "quantile": 0.1}, lambda y: np.quantile(y, 0.1)),
+        (1, {"loss": "squared_error"}, np.mean),
+        ("all", {"loss": "absolute_error"}, np.median),
+        (1, {"loss": "quantile", "quantile": 0.8}, lambda y: np.quantile(y, 0.8)),
+        ("all", {"loss": "quantile", "quantile": 0.1}, lambda y: np.quantile(y, 0.1)),
     ],
     ids=["mean", "median", "80%", "10%"],
 )
-@pytest.mark.parametrize("freeze", ["all", 1])
 def test_loss_finds_its_statistic_without_features(freeze, loss, statistic):
     y = np.random.RandomState(0).gamma(2.0, size=201)
     settings = {"lr": 0.02, "weight_decay": 0.0, "max_epochs": 200, "batch_size": 201}
@@ -194,8 +193,8 @@ def test_huber_is_between_mean_and_median():
     assert np.median(y) + 0.05 < predicted < y.mean() - 0.05
 
 
-@pytest.mark.parametrize("quantile", [0.2, 0.8])
-def test_share_of_the_targets_below_a_quantile(quantile):
+def test_share_of_the_targets_below_a_quantile():
+    quantile = 0.8
     X, y = DIGITS.data[:300] / 16, DIGITS.data[:300].sum(axis=1)
     settings = {"max_epochs": 60, "freeze": 1}
     model = tiny(loss="quantile", quantile=quantile, **settings).fit(X, y)
@@ -273,7 +272,7 @@ def test_grid_search_over_losses():
 
 
 def test_images_in_cross_validation():
-    scores = cross_val_score(lite(freeze=8), X, Y, cv=3, error_score="raise")
+    scores = cross_val_score(lite(freeze=8), X, Y, cv=2, error_score="raise")
     assert scores.mean() > 0.5
 
 
@@ -282,9 +281,9 @@ def test_partial_fit_keeps_the_units():
     before = model.predict(ROWS_NEW)
     model.partial_fit(ROWS[:5], INK[:5] + 100)
     np.testing.assert_allclose(model.predict(ROWS_NEW), before, rtol=1e-5)
-    for lr in (0.05, 0.005):
+    for lr in (0.1, 0.01):
         model.set_params(lr=lr)
-        for _ in range(60):
+        for _ in range(25):
             model.partial_fit(ROWS, INK + 3)
     assert model.predict(ROWS).mean() == pytest.approx(INK.mean() + 3, abs=0.5)
 
