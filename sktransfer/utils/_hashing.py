@@ -1,30 +1,51 @@
-"""What is known of a file, for as long as the file stays as it is."""
+"""Hashes of texts and bytes, and of files for as long as they stay as they are."""
 
 import hashlib
 import os
 import time
 from collections import OrderedDict
 
-__all__ = ["FileMemory", "content_stamp"]
+__all__ = ["DIGEST_SIZE", "FileMemory", "content_stamp", "digest"]
 
+DIGEST_SIZE = 16  # bytes
 # Some file systems count seconds, or even two of them: a file that is younger may be
 # written again without another stamp.
 _SETTLED = 2 * 10**9  # ns
 _MOST = 100_000  # files
 
 
-class FileMemory:
-    """What a function makes of the content of files, computed again once they change.
+def digest(*parts):
+    """Hash texts and bytes; where one ends and the next begins counts.
 
-    It is computed again whenever the size, a time, the inode or the device of the file
-    has changed, and as long as the file is so young that it could have been written
-    again within the same tick of its file system. The files that were read longest ago
-    are forgotten where there are more than 100,000.
+    Parameters
+    ----------
+    *parts : str or bytes
+
+    Returns
+    -------
+    bytes
+        As many as `DIGEST_SIZE` says.
+    """
+    state = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(f"{len(data)}:".encode())
+        state.update(data)
+    return state.digest()
+
+
+class FileMemory:
+    """Cache of a function of the content of files.
+
+    The function is called again if the size, a time, the inode or the device of the
+    file has changed, and if the file is so young that it could have been written again
+    within the same tick of its file system. Of more than 100,000 files, those that were
+    read longest ago are forgotten.
 
     Parameters
     ----------
     compute : callable
-        From a file that is open for reading bytes, and options.
+        Called with a file that is open for reading bytes, and the options.
     """
 
     def __init__(self, compute):
@@ -33,18 +54,19 @@ class FileMemory:
         self._known = OrderedDict()
 
     def __call__(self, path, *options):
-        """Return what the function makes of a file.
+        """Return the function's result for a file.
 
         Parameters
         ----------
         path : str or os.PathLike
             Symbolic links are followed.
         *options : object
-            Hashable.
+            Further arguments of the function. Hashable.
 
         Returns
         -------
         object
+            Result of `compute`.
 
         Raises
         ------
@@ -81,7 +103,7 @@ _hash = FileMemory(lambda file: hashlib.file_digest(file, "sha256").hexdigest()[
 
 
 def content_stamp(path):
-    """Return a text that changes with the content of a file.
+    """Return the hash of the content of a file.
 
     Parameters
     ----------

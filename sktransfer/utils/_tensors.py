@@ -1,11 +1,14 @@
-"""The content of tensors, hashed."""
+"""Tensors: hashes of their content, and modules on the CPU for pickles."""
 
+import copy
 import hashlib
 import weakref
 
 import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
 
-__all__ = ["TensorDigests", "update_with_tensor"]
+__all__ = ["TensorDigests", "on_cpu", "tensor_digest", "update_with_tensor"]
 
 
 def update_with_tensor(state, tensor):
@@ -67,11 +70,23 @@ def _update_with_values(state, tensor):
         state.update(flat.view(torch.uint8).numpy())
 
 
-class TensorDigests:
-    """Hashes of tensors, each computed once as long as nothing is written to it.
+def tensor_digest(tensor):
+    """Return the hash of a tensor's content, see :func:`update_with_tensor` (bytes).
 
-    What is written to a tensor past torch's count of versions, as to its ``data``, is
-    not seen.
+    Parameters
+    ----------
+    tensor : torch.Tensor
+    """
+    state = hashlib.sha256()
+    update_with_tensor(state, tensor)
+    return state.digest()
+
+
+class TensorDigests:
+    """Hashes of tensors, each computed again only once its tensor is written to.
+
+    Writes that torch does not count as versions of a tensor, such as those to its
+    ``data``, are not noticed.
     """
 
     def __init__(self):
@@ -83,12 +98,11 @@ class TensorDigests:
         known = self._known.get(number)
         if known is not None and known[0]() is tensor and known[1] == stamp:
             return known[2]
-        state = hashlib.sha256()
-        update_with_tensor(state, tensor)
+        digest = tensor_digest(tensor)
         if stamp is not None:
             reference = weakref.ref(tensor, lambda ref: self._forget(number, ref))
-            self._known[number] = reference, stamp, state.digest()
-        return state.digest()
+            self._known[number] = reference, stamp, digest
+        return digest
 
     def _forget(self, number, reference):
         known = self._known.get(number)
@@ -101,3 +115,39 @@ def _stamp(tensor):
     if tensor.is_inference() or tensor.layout is not torch.strided:
         return None
     return tensor._version, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)
+
+
+def on_cpu(module):
+    """Return a module whose tensors are on the CPU, and leave the given one alone.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+        The given one if it is on the CPU; otherwise a copy, which shares with it the
+        tensors that are.
+    """
+    tensors = _tensors(module)
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return module
+    return copy.deepcopy(module, {id(tensor): _moved(tensor) for tensor in tensors})
+
+
+def _tensors(module):
+    """List parameters, buffers and what modules hold as plain attributes."""
+    attributes = [v for m in module.modules() for v in vars(m).values()]
+    plain = filter(torch.is_tensor, attributes)
+    found = [*module.parameters(), *module.buffers(), *plain]
+    return [tensor for tensor in found if not is_lazy(tensor)]
+
+
+def _moved(tensor):
+    if tensor.device.type == "cpu":
+        return tensor
+    values = tensor.detach().cpu()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values, tensor.requires_grad)
+    return values
