@@ -12,13 +12,13 @@ __all__ = ["TensorDigests", "on_cpu", "tensor_digest", "update_with_tensor"]
 
 
 def update_with_tensor(state, tensor):
-    """Hash the dtype, shape, layout and values of a tensor, on whatever device it is.
+    """Update a hash with the dtype, shape, layout and values of a tensor.
 
     Parameters
     ----------
     state : hashlib hash
     tensor : torch.Tensor
-        Sparse, quantised, nested, without data (``meta``) or an ordinary one.
+        Dense, sparse, quantised, nested or without data (``meta``), on any device.
     """
     tensor = tensor.detach()
     head = f"{tensor.dtype} {tensor.layout} {tensor.is_quantized} {tensor.is_nested}"
@@ -111,14 +111,14 @@ class TensorDigests:
 
 
 def _stamp(tensor):
-    """Return what changes when a tensor is written to; None if that is not known."""
+    """Return something that changes when a tensor is written to, or None (tuple)."""
     if tensor.is_inference() or tensor.layout is not torch.strided:
         return None
     return tensor._version, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)
 
 
 def on_cpu(module):
-    """Return a module whose tensors are on the CPU, and leave the given one alone.
+    """Return a module with all of its tensors on the CPU.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ def on_cpu(module):
     Returns
     -------
     torch.nn.Module
-        The given one if it is on the CPU; otherwise a copy, which shares with it the
-        tensors that are.
+        The given module if it is on the CPU. Otherwise a copy, which shares with the
+        given one the tensors that are on the CPU.
     """
     tensors = _tensors(module)
     if all(tensor.device.type == "cpu" for tensor in tensors):
