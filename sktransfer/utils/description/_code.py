@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import types
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,6 @@ _CODE = (
     types.MethodType,
     types.ModuleType,
     type,
-    type(torch.ops),
 )
 _PLAIN = (bool, int, float, complex, str, bytes, functools.partial)
 _MISSING = object()
@@ -203,8 +202,8 @@ def _(function: types.FunctionType):
         return ["compiled function", compiled]
     code, changes = function.__code__, torch_changes()
     if not is_library_function(function):
-        parts = code, *_attached(function), _References(function)
-        return ["function", *parts, *changes]
+        attached = _attached(function)
+        return ["function", code, *attached, _References(function), *changes]
     name = function.__globals__["__name__"]
     parts = [name, code.co_qualname, library_version(name), *changes]
     if not is_own(function):  # made inside another, or by a decorator
@@ -222,7 +221,7 @@ def _attached(function):
 class _References(NamedTuple):
     """What the code of a function refers to: a part of its own, as it may fail."""
 
-    function: types.FunctionType
+    function: Any  # types.FunctionType, which a class would bind
 
 
 @take_apart.register
@@ -231,7 +230,7 @@ def _(references: _References):
     names = names_of(function.__code__)
     # What a constructor read is in the attributes of the object.
     files = names.reads if function.__name__ != "__init__" else []
-    parts = [Unknown(f"code that uses `{name}`") for name in files]
+    parts: list = [Unknown(f"code that uses `{name}`") for name in files]
     for name in names.globals:
         builtin = function.__builtins__.get(name, _MISSING)
         value = function.__globals__.get(name, builtin)

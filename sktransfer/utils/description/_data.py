@@ -57,7 +57,7 @@ def tensor_parts(tensor, digests=None):
 
 @take_apart.register
 def _(array: np.ndarray):
-    parts = ["array", array.dtype.descr, array.shape]
+    parts: list = ["array", array.dtype.descr, array.shape]
     if type(array) is not np.ndarray:
         # The content of a memmap is all that it is; its attributes name the file.
         is_map = isinstance(array, np.memmap)
@@ -67,8 +67,8 @@ def _(array: np.ndarray):
     if array.dtype.hasobject:
         return [*parts, *array.reshape(-1).tolist()]
     data = np.ascontiguousarray(array).reshape(-1)
-    content = data.view(np.uint8) if array.size else b""
-    return [*parts, hashlib.sha256(content).digest()]
+    content = hashlib.sha256(data.view(np.uint8).data if array.size else b"")
+    return [*parts, content.digest()]
 
 
 @take_apart.register

@@ -11,7 +11,9 @@ import functools
 import operator
 import random
 import sys
+from collections.abc import Callable
 from types import MemberDescriptorType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +73,7 @@ _OF_GRAPHS = {"_graph", "_codegen", "meta", "_tracer_cls", "_tracer_extras"}
 _OUTSIDE_PYTHON = (ctypes.CDLL, ctypes._SimpleCData.__base__)
 _WITH_UFUNCS = ("numpy", "scipy.special")  # ufuncs don't say where they are
 # What an object of a subclass of a built-in type holds, as a plain value.
-_CONTENT = {
+_CONTENT: dict[type, Callable[[Any], Any]] = {
     collections.OrderedDict: lambda value: dict(collections.OrderedDict.items(value)),
     dict: dict.copy,
     list: lambda value: [*list.__iter__(value)],

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sktransfer.utils import FileMemory, _files, content_stamp
+from sktransfer.utils import FileMemory, _hashing, content_stamp, digest
 
 
 @pytest.fixture
@@ -35,17 +35,17 @@ def test_file_that_may_be_written_again_unseen_is_hashed_again(
     write(path, b"one")
     ctime, reads = os.stat(path).st_ctime_ns, []
     monkeypatch.setattr(time, "time_ns", lambda: ctime + age * 10**9)
-    real = _files.hashlib.file_digest
+    real = _hashing.hashlib.file_digest
     monkeypatch.setattr(
-        _files.hashlib, "file_digest", lambda *args: reads.append(args) or real(*args)
+        _hashing.hashlib, "file_digest", lambda *args: reads.append(args) or real(*args)
     )
     assert content_stamp(path) == content_stamp(path)
     assert len(reads) == n_reads
 
 
-def test_files_read_longest_ago_are_forgotten(tmp_path, monkeypatch):
+def test_hashing_read_longest_ago_are_forgotten(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 2**62)  # all files are old
-    monkeypatch.setattr(_files, "_MOST", 2)
+    monkeypatch.setattr(_hashing, "_MOST", 2)
     reads = []
     memory = FileMemory(lambda file: reads.append(file.read()))
     for name in "abc":
@@ -62,3 +62,9 @@ def test_files_read_longest_ago_are_forgotten(tmp_path, monkeypatch):
 def test_missing_file(path):
     with pytest.raises(FileNotFoundError):
         content_stamp(path)
+
+
+def test_digest_counts_where_parts_end():
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab", b"c") == digest(b"ab", "c")
+    assert len(digest("x")) == 16

@@ -1,6 +1,8 @@
+import array
 import collections
 import ctypes
 import logging
+import random
 import threading
 
 import numpy as np
@@ -9,6 +11,14 @@ import torch
 from torch import nn
 
 from sktransfer.utils import describe
+from sktransfer.utils.description._objects import (
+    Unknown,
+    has_python_state,
+    is_global_generator,
+    module_state,
+    name_of,
+    take_apart,
+)
 
 
 class Refuses:
@@ -121,3 +131,69 @@ def test_things_of_the_process_are_known_by_name_or_type():
     assert describe(logging.getLogger("a")) == describe(logging.getLogger("a"))
     assert describe(threading.Lock()) == describe(threading.Lock())
     assert describe(object()) == describe(object())
+
+
+class Slots:
+    __slots__ = ("a", "b")
+
+
+class MoreSlots(Slots):
+    __slots__ = ("__dict__", "__weakref__", "c")
+
+
+class Plain:
+    pass
+
+
+def test_object_consists_of_its_class_attributes_and_slots():
+    obj = MoreSlots()
+    obj.a, obj.c, obj.d = 1, 2, 3
+    assert take_apart(obj) == ["object", MoreSlots, [("a", 1), ("c", 2), ("d", 3)]]
+    assert take_apart(Plain()) == ["object", Plain, []]
+
+
+def test_names():
+    assert name_of(Plain) == "`Plain`"
+    assert name_of(Plain()) == f"an object of type {__name__}.Plain"
+
+
+@pytest.mark.parametrize("cls", [object, Plain, Slots, MoreSlots, nn.ReLU, Exception])
+def test_state_of_classes_in_python(cls):
+    assert has_python_state(cls) is (cls is not Exception)
+
+
+@pytest.mark.parametrize(
+    "cls", [array.array, collections.deque, np.ndarray, torch.Generator, dict, int]
+)
+def test_state_of_classes_in_c(cls):
+    assert not has_python_state(cls)
+
+
+def test_refusal_to_be_pickled():
+    *_, reason = take_apart(Refuses())
+    assert type(reason) is Unknown and "Refuses (TypeError: secret)" in reason
+
+
+def test_order_of_an_ordered_dict_counts():
+    first = collections.OrderedDict(a=1, b=2)
+    other = collections.OrderedDict(a=1, b=2)
+    assert describe(first) == describe(other)
+    other.move_to_end("a")
+    assert describe(first) != describe(other)
+
+
+def test_state_of_a_module():
+    layer = nn.BatchNorm1d(2).eval()
+    before = module_state(layer)
+    assert {*before} >= {"eps", "_parameters", "_buffers"}
+    assert not {"training", "_modules", "_forward_hooks"} & {*before}
+    first = layer.register_forward_hook(print)
+    first.remove()
+    layer.register_forward_hook(print, with_kwargs=True)
+    assert module_state(layer)["_forward_hooks"] == [(print, [True, False])]
+
+
+def test_generators_of_the_process():
+    for generator in (random._inst, np.random.mtrand._rand, torch.default_generator):
+        assert is_global_generator(generator)
+    assert not is_global_generator(random.Random(0))

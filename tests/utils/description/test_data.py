@@ -1,10 +1,13 @@
+import pathlib
 import weakref
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from sktransfer.utils import describe
+from sktransfer.utils.description._data import script_parts
 
 
 def distinct(*things):
@@ -103,8 +106,19 @@ def test_operators_of_others_are_known_by_name_only():
         assert not inside.is_complete
 
 
-def test_nesting_that_is_too_deep():
-    items = []
-    for _ in range(2000):
-        items = [items]
-    assert describe(items).reason == "objects that are nested too deeply"
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_parts_of_a_script_have_no_counts():
+    def make(by):
+        return torch.jit.trace(nn.Sequential(nn.LeakyReLU(by)), torch.ones(2))
+
+    first, same, other = (script_parts(make(by)) for by in (0.1, 0.1, 0.2))
+    assert first == same != other
+
+
+def test_paths_go_by_their_text_and_their_class():
+    class Own(pathlib.PurePosixPath):
+        def by(self):
+            return 2
+
+    paths = [pathlib.PurePosixPath("a"), pathlib.PurePosixPath("b"), Own("a")]
+    assert distinct(*paths, "a") == 4

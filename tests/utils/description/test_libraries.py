@@ -4,19 +4,25 @@ import functools
 import json
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import sktransfer
-from sktransfer.utils._libraries import (
+from sktransfer.utils.description._libraries import (
     is_library_file,
     is_library_function,
     is_own,
+    library_class_parts,
     library_version,
+    survey_class,
+    survey_function,
+    torch_changes,
 )
 
 
@@ -94,3 +100,80 @@ def test_generated_code_is_that_of_the_module_that_it_is_for():
 def test_classes_are_what_their_library_has_under_the_name(cls, expected):
     assert is_own(cls) is expected
     assert not is_own(type(cls.__name__, (), {"__module__": cls.__module__}))
+
+
+class Members:
+    @property
+    def a(self):
+        """Has a setter."""
+
+    @a.setter
+    def a(self, value):
+        """Set nothing."""
+
+    @staticmethod
+    def b():
+        """Do nothing."""
+
+    c = classmethod(lambda cls: None)
+    d = 3
+
+
+def test_functions_in_members_of_a_class_of_no_library_are_foreign():
+    found = survey_class(Members)
+    assert [name for name, _ in found.foreign] == ["a", "a", "b", "c"]
+    assert "d=3" in found.text.splitlines()
+
+
+def test_survey_holds_as_long_as_nothing_is_patched(monkeypatch):
+    found = survey_class(nn.ReLU)
+    assert found.holds() and survey_class(nn.ReLU) is found
+    assert found.foreign == () and "relu torch.nn.functional.relu" in found.text
+    patched = partial(F.leaky_relu, negative_slope=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "relu", patched)
+        assert not found.holds()
+        assert ("relu", patched) in survey_class(nn.ReLU).foreign
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.ReLU, "new", 3, raising=False)
+        assert survey_class(nn.ReLU).text != found.text
+    assert survey_class(nn.ReLU).text == found.text
+
+
+def test_calls_are_followed_some_functions_deep(monkeypatch):
+    before = survey_function(timm.layers.create_conv2d)
+    monkeypatch.setattr(F, "pad", torch.tanh)
+    layer = survey_class(timm.layers.Conv2dSame)
+    assert "pad " in layer.text or layer.foreign
+    assert survey_function(timm.layers.create_conv2d).text == before.text
+
+
+def forward(self, x):
+    return -x
+
+
+def test_code_that_was_replaced_inside_a_function_is_seen(monkeypatch):
+    found = survey_class(nn.ReLU)
+    monkeypatch.setattr(nn.ReLU.forward, "__code__", forward.__code__)
+    assert ("forward", nn.ReLU.forward) in survey_class(nn.ReLU).foreign
+    monkeypatch.undo()
+    assert survey_class(nn.ReLU) == found
+
+
+def test_class_that_a_library_does_not_have_under_its_name():
+    name, qualname, version, *_ = library_class_parts(nn.ReLU)
+    assert (name, qualname) == (nn.ReLU.__module__, "ReLU")
+    assert version == torch.__version__
+    assert library_class_parts(dict)[:2] == ["builtins", "dict"]
+    assert library_class_parts(Members) == []
+
+
+def test_what_was_put_into_torch_for_all_networks(monkeypatch):
+    assert torch_changes() == []
+    handle = nn.modules.module.register_module_forward_hook(print)
+    try:
+        assert torch_changes() == [("_global_forward_hooks", [print])]
+    finally:
+        handle.remove()
+    monkeypatch.setattr(torch.Tensor, "relu", forward)
+    assert torch_changes() == [("relu", forward)]
