@@ -148,7 +148,7 @@ def test_file_that_may_not_be_read(backbone, tmp_path, monkeypatch):
     def refuse(path, *args):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("sktransfer.utils._files.open", refuse, raising=False)
+    monkeypatch.setattr("sktransfer.utils._hashing.open", refuse, raising=False)
     message = SAMPLE.format(r"0 \('.*0\.png'\)", r"\[Errno 13\] Permission denied")
     with pytest.raises(UnreadableSampleError, match=message):
         classifier(backbone).fit(paths, LABELS)

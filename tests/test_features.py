@@ -149,7 +149,7 @@ def test_channels_last_of_swin():
 
 @pytest.mark.parametrize("gains", [False, True])
 def test_precision_auto_stays_near_float32(monkeypatch, gains):
-    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: gains)
+    monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: gains)
     exact = small(stage=[0, 3, -1]).fit_transform(DIGITS)
     fast = small(stage=[0, 3, -1], precision="auto").fit_transform(DIGITS)
     error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
@@ -157,9 +157,9 @@ def test_precision_auto_stays_near_float32(monkeypatch, gains):
 
 
 def test_fitted_where_bfloat16_gains_and_used_where_it_does_not(monkeypatch):
-    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: True)
+    monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: True)
     extractor = small(precision="auto").fit(DIGITS)
-    for module in (compute._precision, _base):
+    for module in (compute._runtime, _base):
         monkeypatch.setattr(module, "gains_by_bfloat16", lambda device: False)
     exact = small().fit_transform(DIGITS[:4])
     np.testing.assert_allclose(

@@ -5,7 +5,7 @@ import ctypes
 import functools
 import threading
 
-from sktransfer.compute._fork import in_forked_child
+from sktransfer.compute._threads import in_forked_child
 
 __all__ = ["keep_freed_memory"]
 
