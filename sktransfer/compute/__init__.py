@@ -15,12 +15,11 @@ from sktransfer.compute._layout import (
     channels_second,
     use_channels_last,
 )
-from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
 from sktransfer.compute._put_back import state_put_back
 from sktransfer.compute._runtime import Runtime, pad_rows, synchronise
 from sktransfer.compute._shards import Shards
-from sktransfer.compute._threads import fixed_threads
+from sktransfer.compute._threads import fixed_threads, one_blas_thread
 from sktransfer.compute._torch_state import own_torch_state
 
 __all__ = [
@@ -36,7 +35,7 @@ __all__ = [
     "halving",
     "held_at_forks",
     "in_forked_child",
-    "keep_freed_memory",
+    "one_blas_thread",
     "own_torch_state",
     "pad_rows",
     "resolve_batch_size",

@@ -6,13 +6,11 @@ import pytest
 
 from sktransfer.activations import _disk_store, process_store
 from sktransfer.backbones import _shared
-from sktransfer.compute import _draws, _memory, held_at_forks, in_forked_child
-from sktransfer.training import _blas
+from sktransfer.compute import _draws, _threads, held_at_forks, in_forked_child
 
 LOCKS = {
     "draws": lambda: _draws._lock,
-    "memory": lambda: _memory._lock,
-    "blas": lambda: _blas._lock,
+    "blas": lambda: _threads._lock,
     "shared backbones": lambda: _shared._lock,
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
