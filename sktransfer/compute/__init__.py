@@ -14,7 +14,6 @@ from sktransfer.compute._draws import (
     seeded,
     seeded_everywhere,
 )
-from sktransfer.compute._memory import keep_freed_memory
 from sktransfer.compute._runtime import (
     Runtime,
     gains_by_bfloat16,
@@ -28,6 +27,7 @@ from sktransfer.compute._threads import (
     fixed_threads,
     held_at_forks,
     in_forked_child,
+    one_blas_thread,
 )
 from sktransfer.compute._torch_state import own_torch_state, state_put_back
 
@@ -44,7 +44,7 @@ __all__ = [
     "halving",
     "held_at_forks",
     "in_forked_child",
-    "keep_freed_memory",
+    "one_blas_thread",
     "own_torch_state",
     "pad_rows",
     "resolve_batch_size",

@@ -2,17 +2,20 @@
 
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
 
 import torch
+from threadpoolctl import threadpool_limits
 
 __all__ = [
     "Shards",
     "fixed_threads",
     "held_at_forks",
     "in_forked_child",
+    "one_blas_thread",
     "one_thread_in_forks",
 ]
 
@@ -39,6 +42,19 @@ def fixed_threads():
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_blas_thread():
+    """Limit BLAS and LAPACK to one thread.
+
+    Products and factorisations are rounded differently with another number of threads,
+    and joblib's workers have fewer threads than the process that started them. The
+    limit holds for the whole process, so only one Python thread at a time can be in
+    this context.
+    """
+    with _lock, threadpool_limits(1, user_api="blas"):
+        yield
 
 
 class Shards:
@@ -152,3 +168,14 @@ def one_thread_in_forks():
     computation rather than at import, which must not change the user's processes.
     """
     in_forked_child(functools.partial(torch.set_num_threads, 1))
+
+
+_lock = threading.RLock()
+
+
+def _renew_lock():
+    global _lock
+    _lock = threading.RLock()
+
+
+in_forked_child(_renew_lock)

@@ -1,12 +1,13 @@
 """From activations to a trained suffix and head."""
 
+from sktransfer.training._adaptation import AdaptationContext, AdaptationMethod, Adapted
 from sktransfer.training._adapter import add_lora, merge_lora
 from sktransfer.training._augment import (
     ACTIVATION_AUGMENTATIONS,
     ActivationAugment,
+    Mix,
 )
-from sktransfer.training._average import WeightAverage
-from sktransfer.training._best import BestWeights
+from sktransfer.training._data import Data, hold_out, merge_equal, weigh_classes
 from sktransfer.training._discriminant import (
     class_means,
     in_span,
@@ -14,24 +15,32 @@ from sktransfer.training._discriminant import (
     shrunk_covariance,
     whiten,
 )
-from sktransfer.training._divide import is_divisible
-from sktransfer.training._freeze import resolve_freeze, stages_above
-from sktransfer.training._heads import (
-    HEADS,
-    CosineHead,
-    head_from_linear,
-    make_head,
+from sktransfer.training._freeze import (
+    LEVELS,
+    LITERATURE,
+    MEASURED,
+    choose_level,
+    resolve_freeze,
+    stages_above,
+    unfreezing_phases,
 )
-from sktransfer.training._holdout import hold_out
+from sktransfer.training._gradients import is_divisible
 from sktransfer.training._loss import (
+    CLASSIFICATION_LOSSES,
     LOSSES,
     RegressionLoss,
-    WeightedLoss,
     cross_entropy,
+    register_loss,
 )
-from sktransfer.training._mix import Mix
-from sktransfer.training._net import Data, SuffixNet, restore_net, train
-from sktransfer.training._network import Network
+from sktransfer.training._net import SuffixNet, restore_net
+from sktransfer.training._network import (
+    HEADS,
+    Network,
+    Probabilities,
+    head_from_linear,
+    make_head,
+    register_head,
+)
 from sktransfer.training._objective import Objective, Seen
 from sktransfer.training._online import (
     Online,
@@ -40,37 +49,22 @@ from sktransfer.training._online import (
     go_on_online,
     is_narrow,
 )
-from sktransfer.training._optimiser import parameter_groups
-from sktransfer.training._outputs import Probabilities
-from sktransfer.training._penalty import StartingPoint
 from sktransfer.training._probe import (
     fit_multilabel_probe,
     fit_probe,
-    fit_ridge,
-)
-from sktransfer.training._probe_search import (
-    middle_alpha,
     middle_C,
-    search_alpha,
     search_C,
     search_multilabel_C,
 )
-from sktransfer.training._put_back import put_back_on_error
 from sktransfer.training._recipe import Recipe
-from sktransfer.training._rules import (
-    LEVELS,
-    LITERATURE,
-    MEASURED,
-    Level,
-    choose_level,
-)
-from sktransfer.training._saver import Saver
-from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
-from sktransfer.training._unfreeze import unfreezing_phases
-from sktransfer.training._weights import merge_equal, weigh_classes
+from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
+from sktransfer.training._saver import Saver, put_back_on_error
+from sktransfer.training._schedule import LR_SCHEDULES
+from sktransfer.training._train import train
 
 __all__ = [
     "ACTIVATION_AUGMENTATIONS",
+    "CLASSIFICATION_LOSSES",
     "HEADS",
     "LEVELS",
     "LITERATURE",
@@ -78,10 +72,10 @@ __all__ = [
     "LR_SCHEDULES",
     "MEASURED",
     "ActivationAugment",
-    "BestWeights",
-    "CosineHead",
+    "AdaptationContext",
+    "AdaptationMethod",
+    "Adapted",
     "Data",
-    "Level",
     "Mix",
     "Network",
     "Objective",
@@ -91,10 +85,7 @@ __all__ = [
     "RegressionLoss",
     "Saver",
     "Seen",
-    "StartingPoint",
     "SuffixNet",
-    "WeightAverage",
-    "WeightedLoss",
     "add_lora",
     "assume_online",
     "begin_online",
@@ -116,11 +107,11 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
-    "parameter_groups",
     "put_back_on_error",
+    "register_head",
+    "register_loss",
     "resolve_freeze",
     "restore_net",
-    "schedule_callback",
     "search_C",
     "search_alpha",
     "search_multilabel_C",

@@ -4,17 +4,19 @@ import warnings
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sktransfer.activations import _disk_store, process_store
 from sktransfer.backbones import _shared
 from sktransfer.compute import (
     Shards,
     _draws,
+    _threads,
     fixed_threads,
     held_at_forks,
     in_forked_child,
+    one_blas_thread,
 )
-from sktransfer.training import _blas
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_the_first_error_is_raised_and_threads_end(n_workers):
 
 LOCKS = {
     "draws": lambda: _draws._lock,
-    "blas": lambda: _blas._lock,
+    "blas": lambda: _threads._lock,
     "shared backbones": lambda: _shared._lock,
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
@@ -180,3 +182,39 @@ def test_without_fork_nothing_is_registered(monkeypatch):
     monkeypatch.delattr(os, "register_at_fork")
     in_forked_child(lambda: None)
     held_at_forks(threading.RLock())
+
+
+def n_threads():
+    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    return {lib["num_threads"] for lib in blas}
+
+
+def test_blas_has_one_thread():
+    with threadpool_limits(2, user_api="blas"):
+        with one_blas_thread():
+            assert n_threads() == {1}
+        assert n_threads() == {2}
+
+
+def test_threads_put_the_setting_back_in_whatever_order_they_end():
+    begun, may_end = threading.Event(), threading.Event()
+
+    def first():
+        with one_blas_thread():
+            begun.set()
+            assert may_end.wait(10)
+
+    def second():
+        with one_blas_thread():
+            may_end.set()  # has no effect where the first is waited for
+
+    with threadpool_limits(2, user_api="blas"):
+        threads = [threading.Thread(target=first), threading.Thread(target=second)]
+        threads[0].start()
+        assert begun.wait(10)
+        threads[1].start()
+        assert not may_end.wait(0.2)
+        may_end.set()
+        for thread in threads:
+            thread.join()
+        assert n_threads() == {2}
