@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _gains(monkeypatch):
-    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: True)
+    monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: True)
 
 
 class Fragile(nn.Module):

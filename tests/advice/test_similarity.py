@@ -5,9 +5,9 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from skimage import data
 from sklearn.datasets import load_digits, load_sample_images
+from sktransfer._forgetting import photographs as crops
 from torch import nn
 
-from sktransfer._forgetting import photographs as crops
 from sktransfer.advice import domain_similarity
 from sktransfer.advice._similarity import intrinsic_dimension
 from sktransfer.backbones import load_backbone
