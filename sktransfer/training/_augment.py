@@ -49,7 +49,7 @@ class ActivationAugment(nn.Module):
         """
         if not self.training:
             return z
-        if not self.layout.has_places:
+        if not self.layout.is_spatial:
             return F.dropout(z, _DROP) if "drop" in self.kinds else z
         places = self.layout.to_map(z)  # (n, c, h, w)
         if {"flip", "shift", "crop"} & {*self.kinds}:

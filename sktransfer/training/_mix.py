@@ -74,7 +74,7 @@ class Mix:
         return torch.lerp(_before(z), z, share), share
 
     def _cut(self, z, share):
-        if not self.layout.has_places:
+        if not self.layout.is_spatial:
             return self._average(z, share)
         places = self.layout.to_map(z)  # (n, c, h, w)
         height, width = places.shape[2:]

@@ -5,17 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import Dataset
 
 import sktransfer
-from sktransfer.activations import Pass, Pool, Target, _engine, gather
+from sktransfer.activations import Pass, Pool, Target, _engine, digest_samples, gather
 from sktransfer.activations import _pass as _pass_module
-from sktransfer.activations._route import Route
+from sktransfer.activations._targets import Route
 from sktransfer.backbones import load_backbone
 from sktransfer.compute import Runtime
-from sktransfer.inputs import as_samples
+from sktransfer.inputs import (
+    UnreadableSampleError,
+    as_samples,
+)
+from sktransfer.inputs._digest import file_content
 from tests.activations.conftest import PREPROCESSING, small_network
 
-pytestmark = pytest.mark.usefixtures("computing_is_dear")
+pytestmark = pytest.mark.usefixtures("keeping_is_free")
 
 
 def _pass(backbone, names, store, runtime):
@@ -70,7 +76,7 @@ def _nothing_kept_before(boundary):
     """Let passes keep the activations at one boundary alone."""
 
     def choose_one(measured, n_samples, budget):
-        return [replace(price, kept=price.boundary == boundary) for price in measured]
+        return [replace(cost, kept=cost.boundary == boundary) for cost in measured]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_pass_module, "choose", choose_one)
@@ -103,7 +109,7 @@ def test_what_is_kept_changes_no_bit(backbone, samples, store, runtime, monkeypa
     rng = np.random.RandomState(0)
 
     def choose_anything(measured, n_samples, budget):
-        return [replace(price, kept=bool(rng.randint(2))) for price in measured]
+        return [replace(cost, kept=bool(rng.randint(2))) for cost in measured]
 
     monkeypatch.setattr(_pass_module, "choose", choose_anything)
     for _ in range(12):
@@ -217,9 +223,9 @@ def test_rows_that_do_not_fit_the_budget_are_computed_again(
         second = gather(again, samples)
     np.testing.assert_array_equal(first, second)
     assert _seen(passes, "input") == 40
-    (price,) = [p for p in again.prices if p.boundary == "3"]
-    assert not price.kept
-    assert "exceed the budget of 1,000" in price.reason
+    (cost,) = [c for c in again.costs if c.boundary == "3"]
+    assert not cost.kept
+    assert "exceed the budget of 1,000" in cost.reason
 
 
 def test_rows_forgotten_during_a_pass_are_brought_again(
@@ -296,3 +302,60 @@ def test_memory_for_less_than_a_sample(backbone, samples, store, runtime, monkey
         pytest.raises(MemoryError, match="too small for one sample. Take"),
     ):
         gather(_pass(backbone, ["3"], store, runtime), samples)
+
+
+def test_digest_samples_goes_by_content_not_by_container(tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    as_array = digest_samples(as_samples(images, PREPROCESSING))
+    shuffled = digest_samples(as_samples(images[[2, 0, 1]], PREPROCESSING))
+    assert shuffled == [as_array[2], as_array[0], as_array[1]]
+    assert len(set(as_array)) == 3
+
+
+def test_digest_samples_of_files_is_that_of_their_bytes(tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for path in paths:
+        Image.new("RGB", (9, 9), "red").save(path)
+    first, second = digest_samples(as_samples(paths, PREPROCESSING))
+    assert first == second == file_content(paths[0]).digest
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_digest_samples_of_flat_rows_differ_where_pixels_do(dtype):
+    rows = np.arange(128, dtype=dtype).reshape(2, 64)
+    samples = as_samples(rows, PREPROCESSING, image_shape=(8, 8), value_range=(0, 255))
+    assert len(set(digest_samples(samples))) == 2
+
+
+def test_digest_samples_that_cannot_be_read(tmp_path):
+    good, gone = tmp_path / "0.png", tmp_path / "1.png"
+    for path in (good, gone):
+        Image.new("RGB", (4, 3)).save(path)
+    samples = as_samples([good, gone], PREPROCESSING)
+    gone.unlink()
+    with pytest.raises(
+        UnreadableSampleError, match=r"sample 1 .*No such file or direct"
+    ):
+        digest_samples(samples)
+    failed = {}
+    assert digest_samples(samples, failed) == [file_content(str(good)).digest, None]
+    assert [*failed] == [1] and "No such file" in failed[1]
+
+
+class Reads(Dataset):
+    n_reads = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        return Image.new("RGB", (4, 3), (i, 0, 0)), i
+
+
+def test_digest_samples_reads_items_once_for_label_and_digest():
+    dataset = Reads()
+    samples = as_samples(dataset, PREPROCESSING)
+    assert samples.labels.tolist() == [0, 1, 2]
+    assert len({*digest_samples(samples)}) == 3
+    assert dataset.n_reads == 1 + 3  # the first tells the kind of all

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer.activations._rows import as_stored, storage_dtype, to_rows, to_tensor
+from sktransfer.activations._batches import as_stored, to_rows, to_tensor
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,9 @@ from sktransfer.activations._rows import as_stored, storage_dtype, to_rows, to_t
     ],
 )
 def test_dtype_of_maps_and_vectors(activation_dtype, of_maps, of_vectors):
-    assert storage_dtype((3, 4, 4), activation_dtype) == of_maps
-    assert storage_dtype((9, 4), activation_dtype) == of_maps
-    assert storage_dtype((9,), activation_dtype) == of_vectors
+    for shape, dtype in [((3, 4, 4), of_maps), ((9, 4), of_maps), ((9,), of_vectors)]:
+        (row,) = to_rows(torch.ones(1, *shape), activation_dtype)
+        assert row.dtype == dtype
 
 
 @pytest.mark.parametrize("activation_dtype", ["auto", "float16", "float32"])

@@ -1,8 +1,13 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from sktransfer.activations import Pool, check_pooling
+from sktransfer.activations import Layout, Pool, check_pooling
+from sktransfer.activations._targets import Route
+from sktransfer.backbones import load_backbone
+from tests.activations.conftest import PREPROCESSING, small_network
 
 SQUARE, WIDE, VECTOR = (3, 32, 32), (3, 32, 64), (10,)
 
@@ -114,3 +119,112 @@ def test_cls_needs_a_class_token(shape):
 def test_check_pooling_passes():
     check_pooling("cls", (17, 6), SQUARE, "blocks.3")
     check_pooling("avg", (6,), SQUARE, "blocks.3")
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_shape", "layout"),
+    [
+        ((7,), SQUARE, "vector"),
+        ((7,), VECTOR, "vector"),
+        ((5, 6), SQUARE, "tokens"),
+        ((5, 6), VECTOR, "tokens"),
+        ((5, 4, 4), SQUARE, "channels_first"),
+        ((4, 4, 5), SQUARE, "channels_last"),
+        ((4, 4, 4), SQUARE, "channels_first"),
+        ((8, 1, 1), SQUARE, "channels_first"),
+        ((1, 1, 8), SQUARE, "channels_last"),
+        ((6, 4, 8), WIDE, "channels_first"),
+        ((4, 8, 6), WIDE, "channels_last"),
+        ((5, 4, 4), VECTOR, "other"),
+        ((2, 3, 4, 5), SQUARE, "other"),
+    ],
+)
+def test_kind(shape, input_shape, layout):
+    assert Layout(shape, input_shape).kind == layout
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "input_shape", "n_extra", "grid"),
+    [
+        (196, (3, 224, 224), 0, (14, 14)),
+        (197, (3, 224, 224), 1, (14, 14)),
+        (201, (3, 224, 224), 5, (14, 14)),
+        (169, (3, 224, 192), 1, (14, 12)),
+        (12, VECTOR, 0, (1, 12)),
+    ],
+)
+def test_tokens_are_a_grid_and_some_more(n_tokens, input_shape, n_extra, grid):
+    layout = Layout((n_tokens, 8), input_shape)
+    assert (layout.n_extra, layout.grid) == (n_extra, grid)
+
+
+@pytest.mark.parametrize(
+    ("shape", "map_shape"),
+    [((5, 4, 4), (5, 4, 4)), ((4, 4, 5), (5, 4, 4)), ((17, 5), (5, 4, 4))],
+)
+def test_map_there_and_back(shape, map_shape):
+    layout = Layout(shape, SQUARE)
+    z = torch.randn(3, *shape)
+    places = layout.to_map(z)
+    assert layout.is_spatial and places.shape == (3, *map_shape)
+    assert torch.equal(layout.from_map(places, z), z)
+    changed = layout.from_map(places + 1, z)
+    kept = layout.n_extra * shape[-1] if layout.kind == "tokens" else 0
+    assert int((changed == z).sum()) == 3 * kept
+
+
+def test_places_of_tokens_are_row_by_row():
+    z = torch.arange(6.0).reshape(1, 6, 1)
+    places = Layout((6, 1), (3, 20, 30)).to_map(z)
+    assert places[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_shape"), [((7,), SQUARE), ((5, 4, 4), VECTOR)]
+)
+def test_vectors_have_no_places(shape, input_shape):
+    assert not Layout(shape, input_shape).is_spatial
+
+
+CHAIN = ["input", "0", "1", "2", "3"]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone(small_network(), preprocessing=PREPROCESSING)
+
+
+def test_stages_are_passed_one_by_one(backbone):
+    route = Route(backbone, ["3"])
+    assert route.chain == CHAIN
+    assert route.steps("input") == list(pairwise(CHAIN))
+    assert route.steps("2") == [("2", "3")]
+    assert route.steps("3") == []
+    assert route.starts == CHAIN[::-1]
+
+
+def test_only_what_is_needed_is_computed(backbone):
+    assert Route(backbone, ["1"]).chain == CHAIN[:3]
+    assert Route(backbone, ["input"]).steps("input") == []
+
+
+def test_all_that_is_wanted_follows_the_first_start(backbone):
+    route = Route(backbone, ["3", "1"])
+    assert route.wanted == ["1", "3"]
+    assert route.starts == ["1", "0", "input"]
+    assert route.steps("1") == [("1", "2"), ("2", "3")]
+
+
+def test_nothing_goes_on_from_inside_a_stage(backbone):
+    inside = "2.1"
+    assert inside in backbone.boundaries
+    route = Route(backbone, [inside, "3"])
+    assert route.starts == ["1", "0", "input"]
+    assert route.steps("1") == [("1", "2"), ("2", "3"), ("1", inside)]
+
+
+def test_a_boundary_after_the_last_stage_comes_from_its_end(backbone):
+    route = Route(backbone, ["features"])
+    assert route.steps("3") == [("3", "features")]
+    assert route.starts == ["features", *CHAIN[::-1]]
+    assert route.steps("features") == []
