@@ -221,3 +221,37 @@ def test_others_are_kept_where_they_save_time_beyond_those_before_them():
         _cost("later", 0.018, 10),
     ]
     assert [c.kept for c in choose(measured, 1, 1_000)] == [True, False, True]
+
+
+GROUPS = Space(b"groups", {"hidden": (4, 3), "mask": (4,)}, is_input=False)
+
+
+def _group(length=4, width=3, dtype=np.float16):
+    return {"hidden": np.zeros((length, width), dtype), "mask": np.ones(length, bool)}
+
+
+def test_groups_may_differ_in_length_alone(store):
+    rows = [_group(), _group(8), _group(dtype=np.float32)]
+    store.put(GROUPS.with_keys(DIGESTS, rows))
+    assert GROUPS.get(store, DIGESTS).keys() == {*DIGESTS}
+    wrong = [
+        _group(width=2),
+        _group(dtype=np.float64),
+        {"hidden": np.zeros((4, 3), np.float16)},
+        {**_group(), "more": np.zeros(3)},
+        {**_group(), "mask": np.ones((4, 1), bool)},
+        {**_group(), "mask": np.array(True)},
+        np.zeros((4, 3), np.float16),
+    ]
+    for row in wrong:
+        store.put(GROUPS.with_keys(DIGESTS[:1], [row]))
+        assert GROUPS.get(store, DIGESTS[:1]) == {}
+    store.put(MAPS.with_keys(DIGESTS[:1], [_group()]))
+    assert MAPS.get(store, DIGESTS) == {}
+
+
+def test_bytes_of_groups_count(store):
+    store.put({b"a": _group()})
+    assert store.memory.nbytes == 4 * 3 * 2 + 4
+    store.memory.renew()
+    assert store.memory.nbytes == 28

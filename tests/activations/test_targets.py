@@ -228,3 +228,34 @@ def test_a_boundary_after_the_last_stage_comes_from_its_end(backbone):
     assert route.steps("3") == [("3", "features")]
     assert route.starts == ["features", *CHAIN[::-1]]
     assert route.steps("features") == []
+
+
+SEQUENCE = {"hidden": (4, 5), "mask": (4,)}
+
+
+def test_sequences_are_pooled_over_their_real_positions():
+    z = random_activation((4, 5), n=3)
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], dtype=torch.bool)
+    state = {"mask": mask, "hidden": z}
+    average, largest = (
+        Pool(pooling, 3, SEQUENCE, VECTOR)(state) for pooling in ("avg", "max")
+    )
+    torch.testing.assert_close(
+        average[:2], torch.stack([z[0, :2].mean(0), z[1].mean(0)])
+    )
+    assert torch.equal(largest[:2], torch.stack([z[0, :2].amax(0), z[1].amax(0)]))
+    assert not average[2].any() and not largest[2].any()
+    both = Pool("avgmax", 1, SEQUENCE, VECTOR)
+    assert torch.equal(both(state), torch.cat([average, largest], 1))
+    assert both.n_features(SEQUENCE) == 10 and not both.layout.is_spatial
+    assert torch.equal(Pool("cls", 1, SEQUENCE, VECTOR)(state), z[:, 0])
+    whole = Pool("avg", 1, {"hidden": (4, 5)}, VECTOR)({"hidden": z})
+    torch.testing.assert_close(whole, z.mean(1))
+
+
+def test_sequences_cannot_be_flattened():
+    check_pooling("cls", SEQUENCE, VECTOR, "layer")
+    with pytest.raises(
+        ValueError, match="`pooling='flatten'` needs activations of one"
+    ):
+        check_pooling("flatten", SEQUENCE, VECTOR, "layer")
