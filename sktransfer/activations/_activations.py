@@ -83,16 +83,7 @@ class Activations:
         return self.to_batch(self.rows(indices))
 
     def rows(self, indices):
-        """Return the rows of some samples.
-
-        Parameters
-        ----------
-        indices : sequence of int
-
-        Returns
-        -------
-        list of ndarray or list of dict of str to ndarray
-        """
+        """Return the rows of some samples (list), which :meth:`to_batch` joins."""
         indices = [int(i) for i in indices]
         away = [i for i in indices if self._rows[i] is None]
         brought = {}

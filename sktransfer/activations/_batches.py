@@ -84,7 +84,8 @@ def as_stored(state, activation_dtype):
     """Round a batch of activations to the values that its rows are kept in.
 
     What is computed from the result is the same, bit for bit, as what is computed from
-    rows that were stored and read again.
+    rows that were stored and read again. Pixels, masks and ids, which are no floating
+    point numbers, stay as they are.
 
     Parameters
     ----------
@@ -94,9 +95,7 @@ def as_stored(state, activation_dtype):
 
     Returns
     -------
-    torch.Tensor of the same shape or dict of them
-        float32, on the same device. Pixels, masks and ids, which are no floating point
-        numbers, stay as they are.
+    torch.Tensor of the same shape, float32, or dict of them
     """
     return map_state(lambda z: _rounded(z, activation_dtype), state)
 

@@ -66,16 +66,9 @@ in_forked_child(_renew)
 
 
 def open_disk_store(folder):
-    """Return this process's store in a folder.
+    """Return this process's store in a folder (DiskStore).
 
-    Parameters
-    ----------
-    folder : str or os.PathLike
-        Created, for this user alone, at the first write.
-
-    Returns
-    -------
-    DiskStore
+    The folder is created, for this user alone, at the first write.
     """
     folder = os.path.abspath(os.fspath(folder))
     with _stores_lock:

@@ -56,8 +56,7 @@ class Computed:
     passing : dict of str to list of ndarray
         The rows of the activations at boundaries on the way that are to be kept.
     compute_seconds, keep_seconds : dict of str to float
-        By boundary: the time until the activation was computed, and the time to make
-        rows of it.
+        By boundary, until the activation was computed, and to make rows of it.
     """
 
     wanted: list

@@ -61,17 +61,10 @@ def fold_batch_norm(section):
 
 
 def count_uses(network):
-    """Count what reads the tensors of each layer of a network.
+    """Count what reads the tensors of each layer of a network (dict of layer to int).
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        If it is a ``torch.fx.GraphModule``, its graph may read tensors itself.
-
-    Returns
-    -------
-    dict of torch.nn.Module to int
-        1 where only the layer itself reads them, under one path.
+    It is 1 where only the layer itself reads them, under one path; the graph of a
+    ``torch.fx.GraphModule`` may read tensors as well.
     """
     readers = [
         [*layer._parameters.values(), *layer._buffers.values()]
@@ -101,12 +94,11 @@ def _place(tensor):
 
 
 def is_plain(layer):
-    """Whether a layer does what its class does, and nothing else (bool).
+    """Whether a layer has no hooks, and no methods replaced on the instance (bool).
 
     Parameters
     ----------
     layer : torch.nn.Module
-        It is not plain if it has hooks, or methods that were replaced on the instance.
     """
     own, kind = vars(layer), type(layer)
     hooks = [name for name in own if name.endswith("_hooks") and own[name]]
@@ -116,10 +108,7 @@ def is_plain(layer):
 def is_plain_convolution(layer):
     """Whether a layer is a convolution that uses its weight as it is (bool).
 
-    Parameters
-    ----------
-    layer : torch.nn.Module
-        Subclasses and hooks may change the weight first, so they do not count.
+    Subclasses and hooks may change the weight first, so they do not count.
     """
     from timm.layers import Conv2dSame
 
@@ -158,16 +147,8 @@ def _after(norm):
 def halve(network):
     """Put the weights of convolutions and linear layers into bfloat16, in place.
 
-    Layers that change their weights before use, or share them, stay in float32.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-
-    Returns
-    -------
-    torch.nn.Module
-        The same object. Run it under :class:`torch.autocast`.
+    Layers that change their weights before use, or share them, stay in float32. The
+    network, which is returned, is to be run under :class:`torch.autocast`.
     """
     for layer, uses in count_uses(network).items():
         if uses > 1:
@@ -190,13 +171,11 @@ def round_kernels(weight):
 
     Parameters
     ----------
-    weight : torch.Tensor of shape (c_out, c_in, ...)
-        float32.
+    weight : torch.Tensor of shape (c_out, c_in, ...), float32
 
     Returns
     -------
-    torch.Tensor of the same shape
-        float32, of values that bfloat16 holds exactly.
+    torch.Tensor of the same shape and dtype, of values that bfloat16 holds exactly
     """
     taps = weight.flatten(2)  # (c_out, c_in, t)
     largest_first = taps.abs().argsort(2, descending=True)

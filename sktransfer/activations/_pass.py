@@ -381,11 +381,6 @@ def digest_samples(samples, failed=None):
     -------
     list of bytes
         16 each; see :meth:`sktransfer.inputs.Samples.digest`.
-
-    Raises
-    ------
-    UnreadableSampleError
-        If a sample cannot be read.
     """
     if samples.digests is not None:
         return samples.digests

@@ -110,24 +110,14 @@ class FixedViews:
         return len(self.views[0])
 
     def __getitem__(self, indices):
-        """Return a batch, each sample in one of its views.
-
-        Parameters
-        ----------
-        indices : sequence of int
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-        """
+        """Return a batch, each sample in one of its views, as `Activations` do."""
         indices = np.asarray(indices)
         chosen = self._rng.integers(len(self.views), size=len(indices))
         rows = [None] * len(indices)
         for k in np.unique(chosen):
             (places,) = np.nonzero(chosen == k)
-            for place, row in zip(
-                places, self.views[k].rows(indices[places]), strict=True
-            ):
+            found = self.views[k].rows(indices[places])
+            for place, row in zip(places, found, strict=True):
                 rows[place] = row
         return self.views[0].to_batch(rows)
 
@@ -139,13 +129,8 @@ class FreshViews:
 
     Parameters
     ----------
-    backbone : Backbone
-    target : Target
-    samples : Samples
-    augment : callable
-        See :class:`~sktransfer.inputs.AugmentedSamples`.
-    seed : int
-    runtime : Runtime
+    backbone, target, samples, augment, seed, runtime
+        As in :class:`FixedViews`.
     """
 
     def __init__(self, backbone, target, samples, augment, seed, *, runtime):
@@ -167,16 +152,7 @@ class FreshViews:
         return len(self._samples)
 
     def __getitem__(self, indices):
-        """Return a batch of new views.
-
-        Parameters
-        ----------
-        indices : sequence of int
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-        """
+        """Return a batch of new views; see :meth:`Activations.__getitem__`."""
         taken = self._samples.take([int(i) for i in indices])
         views = draw_views(taken, self._augment, "", self._seed, self._n_drawn)
         self._n_drawn += 1
