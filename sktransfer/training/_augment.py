@@ -51,7 +51,7 @@ class ActivationAugment(nn.Module):
         """
         if not self.training:
             return z
-        if not self.layout.has_places:
+        if not self.layout.is_spatial:
             return F.dropout(z, _DROP) if "drop" in self.kinds else z
         maps = self.layout.to_map(z)  # (n, c, h, w)
         if {"flip", "shift", "crop"} & {*self.kinds}:
@@ -157,7 +157,7 @@ class Mix:
         return way(z, share)
 
     def _cut(self, z, share):
-        if not self.layout.has_places:
+        if not self.layout.is_spatial:
             return _average(z, share)
         maps = self.layout.to_map(z)  # (n, c, h, w)
         height, width = maps.shape[2:]
