@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import config_context
-from sktransfer.inputs._digest import file_content
+from sktransfer.inputs.images._files import file_content
 from tests._bad_input import (
     BAD,
     IMAGES,

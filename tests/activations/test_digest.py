@@ -9,7 +9,7 @@ from sktransfer.inputs import (
     UnreadableSampleError,
     as_samples,
 )
-from sktransfer.inputs._digest import file_content
+from sktransfer.inputs.images._files import file_content
 
 PREPROCESSING = ImagePreprocessing(
     size=(8, 8), resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1)

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from sktransfer.inputs import UnreadableSampleError
-from sktransfer.inputs._unreadable import Unreadable, explain
+from sktransfer.inputs._modality import Unreadable, explain
 
 
 @pytest.mark.parametrize(

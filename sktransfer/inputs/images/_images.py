@@ -1,23 +1,34 @@
-"""From an RGB image to the input of a model: resize, centre crop, normalise."""
+"""Images: how X is checked and read, and how an image becomes a model input."""
 
+import os
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
+import scipy.sparse
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import pil_modes_mapping
+from torchvision.transforms.v2.functional import center_crop, resize
 
-RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "nearest-exact": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-}
+from sktransfer.inputs._modality import register_modality
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._augment import preset_augmentation
+from sktransfer.inputs.images._items import Values, collect
+from sktransfer.inputs.images._pixels import (
+    check_image_shape,
+    check_value_range,
+    resolve_value_range,
+)
+from sktransfer.inputs.images._samples import Samples
+from sktransfer.utils import validate_data
 
+__all__ = ["ImagePreprocessing"]
+
+RESAMPLING = {mode.value: code for mode, code in pil_modes_mapping.items()}
+_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 # Above this many pixels a resized image is not built in full: the shorter side
 # of a 1 x 10000 image can only be brought to 256 px in 2 GB.
 MAX_RESIZED_PIXELS = 2**26
@@ -35,51 +46,14 @@ def _is_size(value):
     )
 
 
-def _resized_size(height, width, resize):
-    """Return the (h, w) that torchvision's ``Resize`` gives, with its rounding."""
-    if isinstance(resize, tuple):
-        return resize
-    long = int(resize * max(height, width) / min(height, width))
-    return (long, resize) if width <= height else (resize, long)
-
-
-def _centre_crop(image, height, width):
-    """Crop as torchvision's ``CenterCrop``: pad with black where too small."""
-    extra_w, extra_h = max(width - image.width, 0), max(height - image.height, 0)
-    if extra_w or extra_h:
-        left, top = extra_w // 2, extra_h // 2
-        image = ImageOps.expand(image, (left, top, extra_w - left, extra_h - top))
-    if image.size == (width, height):
-        return image
-    top = round((image.height - height) / 2)
-    left = round((image.width - width) / 2)
-    return image.crop((left, top, left + width, top + height))
-
-
-def _resize_and_crop(image, resized, size, resample):
-    """Resize only what the crop keeps, for shapes too long to resize in full.
-
-    Equal to the full way up to the rounding between Pillow's two passes, whose
-    order depends on the size of the result.
-    """
-    (h, w), (height, width) = resized, size
-    top, left = max(round((h - height) / 2), 0), max(round((w - width) / 2), 0)
-    kept_h, kept_w = min(h, height), min(w, width)
-    y, x = image.height / h, image.width / w  # source px per resized px
-    box = (left * x, top * y, (left + kept_w) * x, (top + kept_h) * y)
-    image = image.resize((kept_w, kept_h), resample, box=box)
-    return _centre_crop(image, height, width)
-
-
 @dataclass(frozen=True)
 class ImagePreprocessing:
     """How the weights of a network want their images.
 
-    An RGB image is resized, cropped at the centre, scaled to [0, 1] and
-    normalised per channel. Resizing and cropping give, pixel for pixel, what
-    torchvision's ``Resize`` and ``CenterCrop`` give on PIL images; only of an image
-    so long that it would be resized to more than 67 million pixels, the part
-    outside the crop is never made, which can change roundings.
+    An RGB image is resized and cropped at the centre by torchvision, as a PIL image,
+    scaled to [0, 1] and normalised per channel. Of an image so long that it would be
+    resized to more than 67 million pixels, only the part inside the crop is made, which
+    can change roundings.
 
     Parameters
     ----------
@@ -118,6 +92,13 @@ class ImagePreprocessing:
     std: tuple
 
     kind: ClassVar[str] = "image"
+    is_image: ClassVar[bool] = True
+    is_costly_to_read: ClassVar[bool] = True
+    tolerates_low_precision: ClassVar[bool] = True
+    shape_hint: ClassVar[str] = (
+        "If it takes one image size only, pass that as `image_size`, or make a network "
+        "for the size that you want."
+    )
 
     def __post_init__(self):
         """Check the parameters and give them their plain Python types."""
@@ -133,7 +114,7 @@ class ImagePreprocessing:
             )
         if self.interpolation not in RESAMPLING:
             raise ValueError(
-                f"`interpolation` must be one of {list(RESAMPLING)}. "
+                f"`interpolation` must be one of {[*RESAMPLING]}. "
                 f"Got {self.interpolation!r}."
             )
         for name in ("mean", "std"):
@@ -155,11 +136,16 @@ class ImagePreprocessing:
             object.__setattr__(self, name, value)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, int, int]:
         """Shape of one model input, (3, h, w)."""
         return (3, *self.size)
 
-    def key(self):
+    @property
+    def prepared_shape(self) -> tuple[int, int, int]:
+        """Shape of one prepared image, (h, w, 3)."""
+        return (*self.size, 3)
+
+    def key(self) -> str:
         """Return a stable text of everything that affects the output.
 
         Returns
@@ -173,7 +159,7 @@ class ImagePreprocessing:
             f"interpolation={self.interpolation};mean={self.mean};std={self.std}"
         )
 
-    def resized_size(self, height, width):
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size that an image is resized to, before the crop.
 
         Parameters
@@ -186,9 +172,13 @@ class ImagePreprocessing:
         size : tuple of int, (h, w)
             With torchvision's rounding.
         """
-        return _resized_size(height, width, self.resize)
+        if isinstance(self.resize, tuple):
+            return self.resize
+        short = self.resize
+        long = int(short * max(height, width) / min(height, width))
+        return (long, short) if width <= height else (short, long)
 
-    def with_size(self, image_size):
+    def with_size(self, image_size: int | tuple[int, int] | None) -> Self:
         """Return the same preprocessing for model inputs of another size.
 
         Parameters
@@ -225,7 +215,7 @@ class ImagePreprocessing:
             )
         return replace(self, size=(h, w), resize=resize)
 
-    def example(self, n=2):
+    def example(self, n: int = 2) -> torch.Tensor:
         """Return model inputs of the right shape, all zero.
 
         Parameters
@@ -240,7 +230,7 @@ class ImagePreprocessing:
         """
         return torch.zeros(n, *self.input_shape)
 
-    def prepare(self, image):
+    def prepare(self, image: Image.Image) -> np.ndarray:
         """Resize an image and crop it at the centre.
 
         Parameters
@@ -253,15 +243,26 @@ class ImagePreprocessing:
         pixels : uint8 ndarray of shape (h, w, 3)
             The pixels, in [0, 255]. Not writeable.
         """
-        resample = RESAMPLING[self.interpolation]
-        h, w = _resized_size(image.height, image.width, self.resize)
-        if h * w > MAX_RESIZED_PIXELS:
-            return np.asarray(_resize_and_crop(image, (h, w), self.size, resample))
-        if image.size != (w, h):
-            image = image.resize((w, h), resample)
-        return np.asarray(_centre_crop(image, *self.size))
+        size = self.resized_size(image.height, image.width)
+        if size[0] * size[1] > MAX_RESIZED_PIXELS:
+            image = self._resize_inside_crop(image, size)
+        else:
+            image = resize(image, list(size), RESAMPLING[self.interpolation])
+        return np.asarray(center_crop(image, list(self.size)))
 
-    def to_input(self, batch):
+    def _resize_inside_crop(self, image, size):
+        """Resize only what the crop keeps.
+
+        Equal to resizing all, up to the rounding between Pillow's two passes, whose
+        order depends on the size of the result.
+        """
+        kept = [*map(min, size, self.size)]
+        top, left = (round((s - k) / 2) for s, k in zip(size, kept, strict=True))
+        y, x = image.height / size[0], image.width / size[1]  # source px per resized px
+        box = (left * x, top * y, (left + kept[1]) * x, (top + kept[0]) * y)
+        return image.resize(kept[::-1], RESAMPLING[self.interpolation], box=box)
+
+    def to_input(self, batch: torch.Tensor) -> torch.Tensor:
         """Normalise prepared images, on the device where they are.
 
         Parameters
@@ -279,3 +280,87 @@ class ImagePreprocessing:
         shift = (-mean / std).float().view(3, 1, 1).to(batch.device)
         x = batch.permute(0, 3, 1, 2).float()  # (b, 3, h, w)
         return torch.addcmul(shift, x, scale)
+
+
+class Images:
+    """The modality of images."""
+
+    noun = "images"
+    options = ("image_size", "image_shape", "value_range")
+
+    def looks_like(self, X):
+        """Return whether X holds paths, pictures, or arrays of 3 or 4 axes (bool)."""
+        if not hasattr(X, "__getitem__") or scipy.sparse.issparse(X):
+            return False
+        if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
+            return True
+        if getattr(getattr(X, "dtype", None), "kind", None) in ("S", "U"):
+            return True
+        if getattr(X, "ndim", 1) == 2 and X.shape[1] == 1:  # a column of a table
+            X = np.asarray(X)[:, 0]
+        elif hasattr(X, "to_numpy"):
+            X = X.to_numpy()
+        first = X[0] if len(X) else None
+        if isinstance(first, tuple) and len(first) == 2:  # an image and its label
+            first = first[0]
+        is_picture = isinstance(first, str | bytes | os.PathLike | Image.Image)
+        return is_picture or getattr(first, "ndim", 0) > 1
+
+    def takes_network(self, module):
+        """Return whether a network has a 2-D convolution (bool)."""
+        # A layer of TorchScript is of no class of its own.
+        return any(
+            isinstance(layer, _CONVOLUTIONS)
+            or getattr(layer, "original_name", None) == "Conv2d"
+            for layer in module.modules()
+        )
+
+    def set_tags(self, tags, options):
+        """Allow arrays of three axes and paths, and rows if `image_shape` is given."""
+        tags.input_tags.two_d_array = options.get("image_shape") is not None
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+
+    def validate(self, estimator, X, *, reset):
+        """Return X, its number of columns and their names checked if it is a table."""
+        X = to_numpy(X) if isinstance(X, torch.Tensor) else X
+        if getattr(X, "ndim", None) == 2:
+            return validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X
+
+    def validate_with_y(self, estimator, X, y):
+        """Return X as of `validate`, and y, an array if it was a tensor."""
+        y = to_numpy(y) if isinstance(y, torch.Tensor) else y
+        return self.validate(estimator, X, reset=True), y
+
+    def read(
+        self,
+        X,
+        preprocessing,
+        *,
+        on_error="raise",
+        image_shape=None,
+        value_range="auto",
+    ):
+        """Return X as `Samples`; the parameters are those of `as_samples`."""
+        if isinstance(X, Samples):
+            return X
+        image_shape = check_image_shape(image_shape)
+        raw = collect(X, image_shape, on_error)
+        values = Values(raw.items, raw.indices, on_error)
+        is_given = check_value_range(value_range) is not None
+        return Samples(
+            raw,
+            image_shape=image_shape,
+            value_range=resolve_value_range(values, value_range),
+            decided_by=None if is_given else values.dtypes,
+        )
+
+    def augmentation(self, augment, preprocessing):
+        """Return the preset of a name, or the callable as it is."""
+        if isinstance(augment, str):
+            return preset_augmentation(augment, preprocessing)
+        return augment
+
+
+register_modality("image", Images())

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from sktransfer.inputs import (
     ImagePreprocessing,
     VectorPreprocessing,
-    _loader,
+    _batches,
     as_samples,
     find_unreadable,
     iter_batches,
@@ -199,16 +199,16 @@ def test_counts_invalid(value):
 
 
 def test_threads_are_those_of_torch(monkeypatch):
-    seen, pool = [], _loader.ThreadPoolExecutor
+    seen, pool = [], _batches.ThreadPoolExecutor
 
     def spy(n_threads, **settings):
         seen.append(n_threads)
         return pool(n_threads, **settings)
 
-    monkeypatch.setattr(_loader, "ThreadPoolExecutor", spy)
-    monkeypatch.setattr(_loader, "available_cpus", lambda: 16)
+    monkeypatch.setattr(_batches, "ThreadPoolExecutor", spy)
+    monkeypatch.setattr(_batches, "available_cpus", lambda: 16)
     for n_threads in (1, 4, 12):
-        monkeypatch.setattr(_loader.torch, "get_num_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(_batches.torch, "get_num_threads", lambda n=n_threads: n)
         list(iter_batches(digits(3), PREPROCESSING, 2))
     assert seen == [1, 4, 8]
 
@@ -222,7 +222,7 @@ def test_pinned_batches_hold_the_same(monkeypatch):
         return empty(*args, **settings)
 
     plain = list(iter_batches(digits(5), PREPROCESSING, 2))
-    monkeypatch.setattr(_loader.torch, "empty", spy)
+    monkeypatch.setattr(_batches.torch, "empty", spy)
     pinned = list(iter_batches(digits(5), PREPROCESSING, 2, pin_memory=True))
     assert asked == [True] * 3
     assert all(torch.equal(a, b) for a, b in zip(plain, pinned, strict=True))

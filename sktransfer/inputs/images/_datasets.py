@@ -13,8 +13,8 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDatas
 from torchvision import datasets
 from torchvision.datasets.folder import default_loader
 
-from sktransfer.inputs._arrays import to_numpy
-from sktransfer.inputs._unreadable import Unreadable, explain
+from sktransfer.inputs._modality import Unreadable, explain
+from sktransfer.inputs._reading import to_numpy
 
 __all__ = ["DatasetItems", "Raw", "read_dataset", "stack_labels"]
 
