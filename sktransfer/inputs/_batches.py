@@ -200,10 +200,10 @@ class _Reader:
             self.changed.add(i)
         return sample
 
-    def tell_changed(self, span):
+    def warn_of_change(self, span):
         first = min(self.changed.intersection(span), default=None)
         if first is not None:
-            self.samples.tell_changed(first)
+            self.samples.warn_of_change(first)
 
 
 def _iter_rows(samples, preprocessing, spans):
@@ -233,7 +233,7 @@ def _iter_spans(reader, spans, n_threads):
             span, futures = pending.popleft()
             pairs = [pair for future in futures for pair in future.result()]
             submit()
-            reader.tell_changed(span)
+            reader.warn_of_change(span)
             yield pairs
     finally:
         pool.shutdown(cancel_futures=True)

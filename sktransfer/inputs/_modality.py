@@ -83,7 +83,7 @@ class Modality(Protocol):
     - ``read(i)``, which returns the digest (bytes) and the sample from one reading;
     - ``digest(i)``, which identifies the sample by its content (bytes);
     - ``can_change(i)``, whether another reading may give something else, as of a file,
-      and ``tell_changed(i)``, which warns that it did;
+      and ``warn_of_change(i)``, which warns that it did;
     - ``take(indices)``, a part of the samples, and ``describe(i)``, words for messages;
     - ``labels``, an array or None, and ``digests``, a list of bytes or None, which
       ``take`` takes along;
@@ -135,8 +135,10 @@ class Modality(Protocol):
     def validate_with_y(self, estimator, X, y):
         """Return X and y, checked together as in ``fit``."""
 
-    def read(self, X, preprocessing, *, on_error="raise", **options):
+    def read(self, X, preprocessing, *, on_error="raise"):
         """Return X as samples that are read one at a time.
+
+        The parameters in ``options``, without "image_size", are passed by name, too.
 
         Parameters
         ----------
@@ -145,8 +147,6 @@ class Modality(Protocol):
         preprocessing : Preprocessing
         on_error : {"raise", "warn"}
             "warn" leaves samples that cannot be read to whoever reads them.
-        **options
-            The parameters in ``options``, without "image_size".
         """
 
     def augmentation(self, augment, preprocessing):
@@ -262,16 +262,7 @@ class Unreadable:
 
 
 def explain(error):
-    """Return the text of an exception, with its type where the text says too little.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    str
-    """
+    """Return the text of an exception, with its type if it says too little."""
     text = str(error)
     if text and isinstance(error, OSError | ValueError):
         return text

@@ -197,12 +197,7 @@ def preprocessing_key(preprocessing):
 
 
 def is_describable_preprocessing(preprocessing):
-    """Return whether the key of a preprocessing holds in another process (bool).
-
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-    """
+    """Return whether the key of a preprocessing holds in other processes (bool)."""
     return _is_own(preprocessing) or describe(preprocessing).is_complete
 
 

@@ -103,18 +103,10 @@ class AugmentedSamples:
         return self._view(self._samples[i], i, self._seeds[i])
 
     def read(self, i):
-        """Read sample `i` once, for what identifies its view and for the view.
+        """Read sample `i` once; return the digest of its view and the view.
 
-        Parameters
-        ----------
-        i : int
-
-        Returns
-        -------
-        digest : bytes
-            That of ``digests`` only if the sample is the one that it was drawn for.
-        image : PIL.Image.Image
-            In mode RGB.
+        The digest is that of ``digests`` only if the sample is the one that the seed of
+        its view was drawn for.
         """
         found, image = self._samples.read(i)
         is_same = self._drawn_for is not None and found == self._drawn_for[i]
@@ -125,9 +117,9 @@ class AugmentedSamples:
         """Return whether another reading of view `i` may give another one (bool)."""
         return self._samples.can_change(i)
 
-    def tell_changed(self, i):
+    def warn_of_change(self, i):
         """Warn, once, that sample `i` is not what it was before."""
-        self._samples.tell_changed(i)
+        self._samples.warn_of_change(i)
 
     def repeats(self):
         """Return whether each seed gives one view of the first sample (bool).

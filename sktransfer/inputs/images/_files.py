@@ -32,22 +32,10 @@ _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 @contextmanager
 def opened(data):
-    """Open an encoded image and read its pixels.
+    """Open an encoded image (bytes) and read its pixels.
 
-    Parameters
-    ----------
-    data : bytes
-
-    Yields
-    ------
-    image : PIL.ImageFile.ImageFile
-
-    Raises
-    ------
-    ValueError
-        If the image has more pixels than Pillow opens.
-    OSError
-        If it is truncated or no image.
+    Raises ValueError if the image has more pixels than Pillow opens, and OSError if it
+    is truncated or no image.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -170,15 +158,7 @@ def _mode_of(source):
 def deep_dtype(item):
     """Return the dtype of the values of a deep image, found by its header.
 
-    Parameters
-    ----------
-    item : str, bytes, PIL.Image.Image or anything else
-        Path, encoded image or image.
-
-    Returns
-    -------
-    numpy.dtype or None
-        None for what is no deep image.
+    `item` is a path, bytes or a PIL image. None is returned for anything else.
     """
     if isinstance(item, Image.Image):
         mode = item.mode
@@ -203,18 +183,9 @@ def _mode_of_file(path):
 
 
 def deep_values(image):
-    """Return the values of a deep image, and which of them are transparent.
+    """Return the values of a PIL image in a deep mode, and which are transparent.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        In a deep mode.
-
-    Returns
-    -------
-    values : ndarray of shape (h, w)
-        uint16, int32 or float32.
-    transparent : ndarray of bool of shape (h, w) or None
+    Both are arrays of shape (h, w); the second one is None if no value is transparent.
     """
     values = np.asarray(image)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -223,17 +194,10 @@ def deep_values(image):
 
 
 def visible_values(item):
-    """Return the values of a deep image that are not transparent.
+    """Return the values of a deep image that are not transparent (ndarray).
 
-    Parameters
-    ----------
-    item : str, bytes or PIL.Image.Image
-        Path, encoded image or image, which is read.
-
-    Returns
-    -------
-    ndarray or None
-        None if it is not deep.
+    `item` is a path, bytes or a PIL image, and is read. None is returned for an image
+    that is not deep.
     """
     if isinstance(item, Image.Image):
         return _visible(loaded(item))
@@ -292,18 +256,7 @@ class Content:
 
 
 def content_of(data, upright=True):
-    """Return what some encoded bytes say.
-
-    Parameters
-    ----------
-    data : bytes
-    upright : bool, default=True
-        Whether the orientation is applied.
-
-    Returns
-    -------
-    Content
-    """
+    """Return what encoded bytes say, if they are turned upright or not (Content)."""
     found = hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
     by_head = _is_deep_by_head(data)
     is_deep = by_head
@@ -321,16 +274,8 @@ _known = FileMemory(_content_of_file)
 
 
 def file_content(path, upright=True):
-    """Return what the bytes of a file say, read again only if the file has changed.
+    """Return what the bytes of a file say (Content).
 
-    Parameters
-    ----------
-    path : str
-    upright : bool, default=True
-        Whether the orientation is applied.
-
-    Returns
-    -------
-    Content
+    The file is read again only if it has changed.
     """
     return _known(path, upright)

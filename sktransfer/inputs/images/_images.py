@@ -102,6 +102,18 @@ class ImagePreprocessing:
 
     def __post_init__(self):
         """Check the parameters and give them their plain Python types."""
+        self._check()
+        exact = not isinstance(self.resize, Integral)
+        plain = {
+            "size": tuple(int(length) for length in self.size),
+            "resize": tuple(map(int, self.resize)) if exact else int(self.resize),
+            "mean": tuple(float(v) for v in self.mean),
+            "std": tuple(float(v) for v in self.std),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    def _check(self):
         if not _is_size(self.size):
             raise ValueError(
                 "`size` must be a pair (h, w) of positive ints, in px. "
@@ -125,15 +137,6 @@ class ImagePreprocessing:
                 )
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")
-        exact = not isinstance(self.resize, Integral)
-        plain = {
-            "size": tuple(int(length) for length in self.size),
-            "resize": tuple(map(int, self.resize)) if exact else int(self.resize),
-            "mean": tuple(float(v) for v in self.mean),
-            "std": tuple(float(v) for v in self.std),
-        }
-        for name, value in plain.items():
-            object.__setattr__(self, name, value)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -204,7 +207,8 @@ class ImagePreprocessing:
                 "`image_size` must be a positive int, a pair (h, w) of positive ints, "
                 f"in px, or None for the size of the weights. Got {image_size!r}."
             )
-        h, w = (image_size,) * 2 if _is_length(image_size) else image_size
+        is_pair = isinstance(image_size, tuple | list)
+        h, w = image_size if is_pair else (image_size, image_size)
         if isinstance(self.resize, int):
             # The longest side decides: a square image always fills the crop.
             resize = max(1, round(self.resize * max(h, w) / max(self.size)))

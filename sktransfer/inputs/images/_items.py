@@ -32,30 +32,11 @@ WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
 
 
 def collect(X, image_shape=None, on_error="raise"):
-    """Return the raw samples of X by index, each one checked as far as is cheap.
+    """Return the raw samples of X, each one checked as far as is cheap (Raw).
 
-    Parameters
-    ----------
-    X : array-like, sequence, data frame or torch.utils.data.Dataset
-        The samples.
-    image_shape : tuple of int or None, default=None
-        Shape of an array sample.
-    on_error : {"raise", "warn"}, default="raise"
-        "warn" leaves samples that cannot be read to who reads them.
-
-    Returns
-    -------
-    Raw
-        Items in a list are str (paths), bytes (encoded images), PIL images, arrays and,
-        in place of samples that cannot be read, `Unreadable`.
-
-    Raises
-    ------
-    TypeError
-        If X or a sample is of no kind that can be read.
-    ValueError
-        If X is empty, a file or a value is missing, or a shape is not that of an
-        image.
+    Items in a list are str (paths), bytes (encoded images), PIL images, arrays and, in
+    place of samples that cannot be read, `Unreadable`. With ``on_error="warn"`` it is
+    left to the reader of these to raise.
     """
     if isinstance(X, Dataset):
         raw = read_dataset(X)
@@ -99,6 +80,26 @@ def _labels_of(pairs):
 
 def _as_items(X):
     """Return X as a numeric ndarray or as a list of samples."""
+    _check_collection(X)
+    if isinstance(X, Sequence):
+        return [_as_item(item, row) for row, item in enumerate(X)]
+    array = to_numpy(X)
+    if array.ndim == 0:
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got a single value; pass a "
+            "list, `[X]`."
+        )
+    if array.dtype.kind not in "OSUT":
+        return array
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 1:
+        return [_as_item(item, row) for row, item in enumerate(array)]
+    return _as_numbers(array)
+
+
+def _check_collection(X):
+    """Raise if X is one sample, or has no length or order."""
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
         raise TypeError(
             f"X must be a collection of samples: {KINDS}. Got one "
@@ -114,8 +115,6 @@ def _as_items(X):
         raise TypeError(
             f"X must be dense. Got a sparse {type(X).__name__}; pass `X.toarray()`."
         )
-    if isinstance(X, Sequence):
-        return [_as_item(item, row) for row, item in enumerate(X)]
     has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
     if not has_items or isinstance(X, (dict, set, frozenset)):
         hint = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
@@ -123,19 +122,6 @@ def _as_items(X):
             f"X must be a collection with a length and an order: {KINDS}. Got "
             f"{type(X).__name__}{hint}."
         )
-    array = to_numpy(X)
-    if array.ndim == 0:
-        raise TypeError(
-            f"X must be a collection of samples: {KINDS}. Got a single value; pass a "
-            "list, `[X]`."
-        )
-    if array.dtype.kind not in "OSUT":
-        return array
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 1:
-        return [_as_item(item, row) for row, item in enumerate(array)]
-    return _as_numbers(array)
 
 
 def _as_numbers(array):

@@ -80,37 +80,17 @@ class Samples:
         return self._decoded(i, self._in_memory(i))
 
     def read(self, i):
-        """Read sample `i` once, and return its digest and its pixels.
-
-        Parameters
-        ----------
-        i : int
-
-        Returns
-        -------
-        digest : bytes
-            As of `digest`, but of what is read now.
-        image : PIL.Image.Image
-            In mode RGB.
-        """
+        """Read sample `i` once; return its digest (bytes) and its image (RGB, PIL)."""
         item = self._in_memory(i)
         image = self._decoded(i, item)
         return self._identify(item, image), image
 
     def digest(self, i):
-        """Return what identifies sample `i`.
+        """Return what identifies sample `i` (bytes).
 
-        Parameters
-        ----------
-        i : int
-
-        Returns
-        -------
-        bytes
-            A hash of the file or of the encoded image; for arrays, PIL images and
-            datasets, of the 8-bit RGB pixels. What is known already is not read again:
-            files that have not changed, and items of a dataset that were read for their
-            label.
+        A hash of the file or of the encoded image; for arrays, PIL images and datasets,
+        of the 8-bit RGB pixels. What is known already is not read again: files that
+        have not changed, and items of a dataset that were read for their label.
         """
         if isinstance(self._items, DatasetItems):
             return self._first_reading(i)[0]
@@ -131,13 +111,8 @@ class Samples:
         item = self._items[self._indices[i]]
         return isinstance(item, str) or _is_mapped(item)
 
-    def tell_changed(self, i):
-        """Warn, once for all parts of X, that sample `i` is not what it was before.
-
-        Parameters
-        ----------
-        i : int
-        """
+    def warn_of_change(self, i):
+        """Warn, once for all parts of X, that sample `i` is not what it was before."""
         if self._told:
             return
         self._told.append(i)
@@ -192,8 +167,8 @@ class Samples:
 
         Returns
         -------
-        samples : Samples
-            They keep their position in X for `describe`.
+        Samples
+            `describe` still gives their position in X.
         """
         indices = np.arange(len(self))[indices]
         taken = copy.copy(self)
@@ -212,18 +187,7 @@ class Samples:
         return _name_of(self._items, self._indices[i])
 
     def unreadable(self, i, error):
-        """Return the error that says why sample `i` cannot be read.
-
-        Parameters
-        ----------
-        i : int
-        error : Exception
-            What reading it raised.
-
-        Returns
-        -------
-        UnreadableSampleError
-        """
+        """Return the error for sample `i` that `error` was raised for."""
         return UnreadableSampleError(int(self._rows[i]), self.name(i), explain(error))
 
     def encoded(self, i):
@@ -354,24 +318,11 @@ def open_image(source, *, image_shape=None, value_range="auto"):
 
 
 def decode(source, range_of, *, image_shape=None, upright=True):
-    """Return the RGB image of a sample that is in memory.
+    """Return the RGB image of a sample that is in memory (PIL.Image.Image).
 
-    Parameters
-    ----------
-    source : bytes, PIL.Image.Image, ndarray or Tensor
-        See `open_image`.
-    range_of : callable
-        From an array, or the visible values of an image of more than 8 bits, to the
-        value range (low, high).
-    image_shape : tuple of int or None, default=None
-        Shape of an array sample.
-    upright : bool, default=True
-        Whether the EXIF orientation is applied to what is encoded.
-
-    Returns
-    -------
-    PIL.Image.Image
-        In mode RGB.
+    `range_of` returns the value range (low, high) of an array, or of the visible values
+    of an image of more than 8 bits. The others are as of `open_image`, where `upright`
+    is True.
     """
     if isinstance(source, (np.ndarray, torch.Tensor)):
         array = to_numpy(source) if isinstance(source, torch.Tensor) else source

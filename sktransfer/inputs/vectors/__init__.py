@@ -1,3 +1,3 @@
 """Vectors: rows of real numbers."""
 
-__all__: list[str] = []
+__all__ = ()

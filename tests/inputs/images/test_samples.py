@@ -144,8 +144,8 @@ def test_changed_samples_are_told_once(paths):
     samples = samples_of(paths)
     message = rf"^Sample 1 \('{re.escape(paths[1])}'\) changed while samples were read"
     with pytest.warns(UserWarning, match=message):
-        samples.tell_changed(1)
-    samples.take([0]).tell_changed(0)
+        samples.warn_of_change(1)
+    samples.take([0]).warn_of_change(0)
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "empty"])
