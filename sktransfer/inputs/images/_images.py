@@ -207,8 +207,9 @@ class ImagePreprocessing:
                 "`image_size` must be a positive int, a pair (h, w) of positive ints, "
                 f"in px, or None for the size of the weights. Got {image_size!r}."
             )
-        is_pair = isinstance(image_size, tuple | list)
-        h, w = image_size if is_pair else (image_size, image_size)
+        if not isinstance(image_size, tuple | list):
+            image_size = (image_size, image_size)
+        h, w = image_size
         if isinstance(self.resize, int):
             # The longest side decides: a square image always fills the crop.
             resize = max(1, round(self.resize * max(h, w) / max(self.size)))
