@@ -56,7 +56,7 @@ class Counting:
 
 
 def digits(n=50):
-    return as_samples(load_digits().images[:n], PREPROCESSING)
+    return as_samples(load_digits().images[:n], PREPROCESSING, value_range=(0, 16))
 
 
 def loader_threads():

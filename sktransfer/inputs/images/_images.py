@@ -353,12 +353,11 @@ class Images:
         image_shape = check_image_shape(image_shape)
         raw = collect(X, image_shape, on_error)
         values = Values(raw.items, raw.indices, on_error)
-        is_given = check_value_range(value_range) is not None
         return Samples(
             raw,
             image_shape=image_shape,
             value_range=resolve_value_range(values, value_range),
-            decided_by=None if is_given else values.dtypes,
+            is_given=check_value_range(value_range) is not None,
         )
 
     def augmentation(self, augment, preprocessing):

@@ -126,7 +126,8 @@ def _check_collection(X):
 
 def _as_numbers(array):
     try:
-        return array.astype(np.float64)
+        found = np.asarray(array.tolist())  # integers stay integers
+        return found if found.dtype.kind in "buif" else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
             "X must be one column of images, or all numbers. Got "
@@ -239,13 +240,15 @@ def _check_item(item, image_shape):
 
 
 class Values:
-    """A pass over all values that a range decides on, as often as it is asked for.
+    """The values that a value range applies to.
+
+    Those are the values of arrays, and of files and PIL images of one channel with more
+    than 8 bits.
 
     Parameters
     ----------
     items : ndarray of shape (n, ...), list or lazy sequence
-        The samples. Files and PIL images count if they are of one channel with more
-        than 8 bits.
+        The samples.
     indices : ndarray of int or None, default=None
         The items to look at, in this order; None for all.
     on_error : {"raise", "warn"}, default="raise"
@@ -257,8 +260,6 @@ class Values:
         In native byte order. In a lazy sequence, that of the first readable item stands
         for all.
     on_error : str
-    is_lazy : bool
-        Whether items are read whenever they are looked at.
 
     Raises
     ------
@@ -271,16 +272,17 @@ class Values:
     def __init__(self, items, indices=None, on_error="raise"):
         self._items = items
         self._indices = np.arange(len(items)) if indices is None else indices
+        self._rows = []
         self.on_error = on_error
-        self.is_lazy = not isinstance(items, (np.ndarray, list))
         self.dtypes = {_check_dtype(dtype) for dtype in self._find_dtypes()}
 
     def _find_dtypes(self):
         if isinstance(self._items, np.ndarray):
             return {self._items.dtype}
-        if self.is_lazy:
-            self._rows = range(len(self._indices))
-            return {_dtype_of(self._first_readable())} - {None}
+        if not isinstance(self._items, list):
+            dtype = _dtype_of(self._first_readable())
+            self._rows = [] if dtype is None else range(len(self._indices))
+            return {dtype} - {None}
         dtypes = [_dtype_of(self._items[i]) for i in self._indices]
         self._rows = [row for row, dtype in enumerate(dtypes) if dtype is not None]
         return {*dtypes} - {None}
@@ -295,7 +297,7 @@ class Values:
         return None
 
     def blocks(self):
-        """Yield (first row, values), values of shape (number of rows, ...).
+        """Yield (first row, values of shape (n rows, ...)) of what is in memory.
 
         Blocks of an array are small enough for temporary copies.
         """
@@ -303,14 +305,24 @@ class Values:
             step = max(1, BLOCK // max(1, self._items[0].size))
             for row in range(0, len(self._indices), step):
                 yield row, self._items[self._indices[row : row + step]]
-            return
+        elif isinstance(self._items, list):
+            yield from self._look_up(lambda item: not isinstance(item, (str, bytes)))
+
+    def read_blocks(self):
+        """Yield (row, values of shape (1, ...)) of what has to be read or decoded."""
+        if isinstance(self._items, list):
+            yield from self._look_up(lambda item: isinstance(item, (str, bytes)))
+        elif not isinstance(self._items, np.ndarray):
+            yield from self._look_up(lambda item: True)
+
+    def _look_up(self, is_wanted):
         for row in self._rows:
-            values = self._values_of(row)
+            item = self._items[self._indices[row]]
+            values = self._values_of(row, item) if is_wanted(item) else None
             if values is not None and values.size:
                 yield row, values[None]
 
-    def _values_of(self, row):
-        item = self._items[self._indices[row]]
+    def _values_of(self, row, item):
         if isinstance(item, np.ndarray):
             return item
         try:

@@ -11,35 +11,13 @@ CHANNELS_FIRST = (1, 3)
 _FEWEST = 100  # values below which the highest says little
 _ROUNDING = 4  # steps of a float that a few sums and products may be off by
 _NEARLY_WHOLE = 1e-5
-_WHITES = (1, 16, 255, 65535)
-_FINE = 255  # ranges up to this or more may be far too wide
-
-# Dtypes that say themselves how far their values reach.
-DTYPE_RANGES = {
-    np.dtype(bool): (0, 1),
-    np.dtype(np.uint8): (0, 255),
-    np.dtype(np.uint16): (0, 65535),
-}
+_FRACTION = 255  # floats that use less than this part of their range look dark
+_PART = 15  # integers that use less than this part: 12 bits of 16 do
+_WHITES = (255, 65535)  # what images of 8 and of 16 bits have
 
 
 def check_image_shape(image_shape):
-    """Return `image_shape` as a tuple of 2 or 3 ints, or None.
-
-    Parameters
-    ----------
-    image_shape : tuple of int or None
-        (h, w), (h, w, c) or (c, h, w), in px.
-
-    Returns
-    -------
-    image_shape : tuple of int or None
-        The same, as a tuple.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+    """Return `image_shape`, (h, w), (h, w, c) or (c, h, w), as a tuple, or None."""
     if image_shape is None:
         return None
     valid = (
@@ -58,25 +36,11 @@ def check_image_shape(image_shape):
 
 
 def channels_last(array, image_shape=None):
-    """View one sample as (h, w, c).
+    """View one sample as an ndarray of shape (h, w, c), with 1, 3 or 4 channels.
 
-    Parameters
-    ----------
-    array : ndarray of shape (h, w), (h, w, c), (c, h, w) or (d,)
-        One sample. Where both the first and the last axis can be the channels,
-        the last axis is.
-    image_shape : tuple of int or None, default=None
-        What a flat sample is reshaped to, and what any other has to agree with.
-
-    Returns
-    -------
-    pixels : ndarray of shape (h, w, c)
-        A view, with 1, 3 or 4 channels.
-
-    Raises
-    ------
-    ValueError
-        If the shape is not that of an image or does not agree with `image_shape`.
+    `array` has shape (h, w), (h, w, c), (c, h, w) or (d,). Where both the first and the
+    last axis can be the channels, the last axis is. A flat sample is reshaped to
+    `image_shape`; any other has to agree with it.
     """
     shape = array.shape
     if array.size == 0:
@@ -133,26 +97,10 @@ def _unflatten(row, image_shape):
 
 
 def array_to_image(array, image_shape, value_range):
-    """Return the RGB image of one array sample.
+    """Return the RGB image of one array sample (PIL.Image.Image).
 
-    Parameters
-    ----------
-    array : ndarray of shape (h, w), (h, w, c), (c, h, w) or (d,)
-        One sample.
-    image_shape : tuple of int or None
-        See `channels_last`.
-    value_range : tuple of float (low, high)
-        The values that stand for black and for full intensity.
-
-    Returns
-    -------
-    image : PIL.Image.Image
-        In mode RGB; an alpha channel is laid over white.
-
-    Raises
-    ------
-    ValueError
-        If shape or values are not those of an image.
+    See `channels_last` for `array` and `image_shape`. An alpha channel is laid over
+    white.
     """
     pixels = to_uint8(channels_last(array, image_shape), value_range)  # (h, w, c)
     if pixels.shape[2] == 1:
@@ -167,67 +115,8 @@ def over_white(image):
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def resolve_value_range(values, value_range="auto"):
-    """Decide which values stand for black and for full intensity.
-
-    Parameters
-    ----------
-    values : Values
-        Those of X. Where X is lazy, the first readable item stands for the kind of all:
-        they are read only if it has values whose dtype leaves the range open, and a
-        given range is left to `to_uint8` to check.
-    value_range : "auto", None or tuple of float (low, high), default="auto"
-        The range, which all values are checked against, or "auto" or None to
-        decide: 255 for uint8, 65535 for uint16, 1 for bool. For other dtypes it
-        is the smallest of 1, 16, 255 and 65535 that no value exceeds; between 1 and 16
-        only whole numbers are taken, since others look normalised already.
-
-    Returns
-    -------
-    value_range : tuple of float (low, high) or None
-        None where no item has values of its own and no range was given.
-
-    Raises
-    ------
-    ValueError
-        If `value_range` is no range, or a value is NaN, infinite, out of the
-        range or cannot be that of an image.
-
-    Warns
-    -----
-    UserWarning
-        If a range up to 16 or more is given, but all values are fractions up to 1; or
-        if no value exceeds a fifteenth of the range that was decided.
-    """
-    value_range = check_value_range(value_range)
-    if value_range is None:
-        return _infer(values) if values.dtypes else None
-    if not values.is_lazy:
-        for row, block in values.blocks():
-            _check_within(row, block, value_range, values.on_error)
-    if any(dtype.kind == "f" for dtype in values.dtypes):
-        _warn_if_dark(values, value_range)
-    return value_range
-
-
 def check_value_range(value_range):
-    """Return a tuple of two floats, or None for "auto".
-
-    Parameters
-    ----------
-    value_range : "auto", None or tuple of float (low, high)
-        The parameter as the user gave it.
-
-    Returns
-    -------
-    value_range : tuple of float (low, high) or None
-        The range, None where it is to be decided.
-
-    Raises
-    ------
-    ValueError
-        If it is not two finite numbers in rising order.
-    """
+    """Return the parameter `value_range` as a tuple (low, high), or None for "auto"."""
     if value_range is None or (isinstance(value_range, str) and value_range == "auto"):
         return None
     valid = (
@@ -245,25 +134,10 @@ def check_value_range(value_range):
 
 
 def to_uint8(pixels, value_range):
-    """Scale values to 0 to 255 and round them.
+    """Scale values of any shape and numeric dtype to 0 to 255 and round them.
 
-    Parameters
-    ----------
-    pixels : ndarray
-        Values within `value_range`, up to the rounding of floats, of any shape and
-        numeric dtype. Those of dtype bool are black and white whatever the range.
-    value_range : tuple of float (low, high)
-        The values that become 0 and 255.
-
-    Returns
-    -------
-    pixels : uint8 ndarray
-        ``round(255 * (pixels - low) / (high - low))``.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of the range.
+    They have to lie within `value_range`, up to the rounding of floats. Values of dtype
+    bool are black and white whatever the range.
     """
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
@@ -274,9 +148,12 @@ def to_uint8(pixels, value_range):
     if not np.isfinite(pixels[outside]).all():
         raise ValueError("Values must be finite. The image holds NaN or infinity.")
     if outside.any():
+        hint = f", such as {likely_range(pixels.max())}" if pixels.min() >= 0 else ""
         raise ValueError(
-            f"Values must be within `value_range`={value_range}. "
-            f"Got {_say(pixels[outside][0], value_range)}."
+            f"Values must be within `value_range`={value_range}. Got "
+            f"{_say(pixels[outside][0], value_range)} in an image with values from "
+            f"{pixels.min():g} to {pixels.max():g}; scale all images alike, or pass "
+            f"another `value_range`{hint}."
         )
     pixels = pixels.astype(np.float64).clip(low, high)
     return np.rint((pixels - low) * 255 / (high - low)).astype(np.uint8)
@@ -305,87 +182,143 @@ def _slack(dtype):
     return float(_ROUNDING * max(np.finfo(dtype).eps, np.finfo(np.float32).eps))
 
 
-def range_of_dtype(dtype, decided_by, value_range):
-    """Return the range of one sample where a range was decided for all of X.
+def range_of_dtype(dtype):
+    """Return the values that stand for black and full intensity in a dtype (tuple).
+
+    0 and 1 for bool and floats, 0 and 65535 for uint16, 0 and 255 for other integers.
+    """
+    if dtype.kind in "bf":
+        return (0, 1)
+    return (0, 65535) if dtype.newbyteorder("=") == np.uint16 else (0, 255)
+
+
+def resolve_value_range(values, value_range="auto"):
+    """Decide which values stand for black and for full intensity, and check them.
+
+    Values in memory are all checked here. Encoded images and items of datasets are
+    read only until one is not dark; `to_uint8` checks the others when they are used.
 
     Parameters
     ----------
-    dtype : numpy.dtype
-        Of the sample.
-    decided_by : set of numpy.dtype
-        Of the samples that were looked at: all, or the first item of a dataset.
-    value_range : tuple of float (low, high) or None
-        What was decided.
+    values : Values
+        Those of X.
+    value_range : "auto", None or tuple of float (low, high), default="auto"
+        The range, or "auto" or None to decide by the dtypes of the values; see
+        `range_of_dtype`. Values of dtype bool are black and white in any range.
 
     Returns
     -------
-    value_range : tuple of float (low, high)
+    tuple of float (low, high) or None
+        None if no item has values of its own and no range was given.
 
     Raises
     ------
     ValueError
-        If the sample is of another kind than those that were looked at.
+        If `value_range` is no range, the dtypes differ in theirs, or a value is NaN,
+        infinite or out of the range.
+
+    Warns
+    -----
+    UserWarning
+        If so small a part of the range is used that all images will be nearly black.
     """
-    dtype, others = dtype.newbyteorder("="), decided_by - {np.dtype(bool)}
-    own = DTYPE_RANGES.get(dtype)
-    if dtype.kind == "b" or (own and not others):
-        return own
-    if not others:
+    given = check_value_range(value_range)
+    if given is None and not values.dtypes:
+        return None
+    value_range = given or common_range(values.dtypes)
+    dark = _dark_below(values.dtypes, value_range, given is not None)
+    seen = _look_at(values, value_range, dark)
+    if seen.row is not None:
+        raise _out_of_range(seen, value_range, given is not None)
+    if dark and seen.high <= dark:
+        _warn_if_dark(seen, value_range, given is not None)
+    return value_range
+
+
+def common_range(dtypes):
+    """Return the range of dtypes that agree in theirs; bool agrees with all (tuple)."""
+    dtypes = {*dtypes} - {np.dtype(bool)}
+    ranges = {range_of_dtype(dtype) for dtype in dtypes} or {(0, 1)}
+    if len(ranges) > 1:
         raise ValueError(
-            "`value_range` cannot be decided where the first item of a dataset is an "
-            f"image of 8 bits and others are not. Got dtype {dtype}; pass "
+            "`value_range` cannot be decided for images of the dtypes "
+            f"{sorted(map(str, dtypes))} in one X. Convert them to one dtype, or pass "
             "`value_range=(low, high)`."
         )
-    if dtype in others or (own is None and others.isdisjoint(DTYPE_RANGES)):
-        return value_range
-    raise _mixed_dtypes({dtype, *others})
+    return ranges.pop()
 
 
-def _mixed_dtypes(dtypes):
-    return ValueError(
-        "`value_range` cannot be decided for arrays of the dtypes "
-        f"{sorted(map(str, dtypes))} in one X. Convert them to one dtype, or pass "
+def range_beside(dtype, value_range):
+    """Return the range of one sample beside others of a range, or of None (tuple)."""
+    own = range_of_dtype(dtype)
+    if dtype.kind == "b" or value_range in (None, own):
+        return own
+    raise ValueError(
+        f"`value_range` cannot be decided for an image of dtype {dtype}, which goes by "
+        f"{own}, beside others in {value_range}. Convert them to one dtype, or pass "
         "`value_range=(low, high)`."
     )
 
 
-def _infer(values):
-    dtypes = values.dtypes - {np.dtype(bool)}
-    if not dtypes:
-        return (0, 1)
-    if len(dtypes) == 1 and not dtypes.isdisjoint(DTYPE_RANGES):
-        (dtype,) = dtypes
-        value_range = DTYPE_RANGES[dtype]
-        _warn_if_unused(values, value_range, f"X has dtype {dtype}, whose white is")
-        return value_range
-    if not dtypes.isdisjoint(DTYPE_RANGES):
-        raise _mixed_dtypes(dtypes)
-    value_range = _range_of(*_extent(values), max(map(_slack, dtypes)))
-    if value_range[1] >= _FINE:
-        _warn_if_unused(values, value_range, "The white of X was taken to be")
-    return value_range
+def _dark_below(dtypes, value_range, is_given):
+    """Return the value that no image exceeds if all are dark; None if dark is fine."""
+    low, white = value_range
+    has_floats = any(dtype.kind == "f" for dtype in dtypes)
+    if is_given:  # fractions where whole numbers are expected
+        return 1.0 if has_floats and low == 0 and white >= _PART else None
+    has_bool_only = dtypes <= {np.dtype(bool)}
+    return None if has_bool_only else white / (_FRACTION if has_floats else _PART)
 
 
-def _extent(values):
-    """Return the lowest and the highest value, and whether all are whole."""
-    low, high, whole = np.inf, -np.inf, True
-    for block in _finite_blocks(values, values.on_error):
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        whole = whole and _is_whole(block)
-    return low, high, whole
+class _Seen:
+    """What was found in values: their extent, and the first that is out of range."""
+
+    def __init__(self):
+        self.low, self.high, self.size, self.is_whole = np.inf, -np.inf, 0, True
+        self.row = self.value = self.dtype = None  # of the first out of range
+
+    def add(self, row, block, value_range):
+        self.low = min(self.low, float(block.min()))
+        self.high = max(self.high, float(block.max()))
+        self.size += block.size
+        self.is_whole = self.is_whole and _is_whole(block)
+        if self.row is None and not _always_within(block.dtype, value_range):
+            outside = _is_outside(block, value_range)
+            if outside.any():
+                self.row, self.dtype = row + _first_row(outside), block.dtype
+                self.value = block[outside][0]
 
 
-def _finite_blocks(values, on_error="warn"):
-    """Yield blocks without the samples that hold NaN or infinity, and without bool."""
-    for row, block in values.blocks():
-        if block.dtype == bool:
-            continue
-        if on_error == "raise":
-            _check_finite(row, block)
-        elif block.dtype.kind == "f":
-            block = block[np.isfinite(block.reshape(len(block), -1)).all(axis=1)]
-        if len(block):
-            yield block
+def _look_at(values, value_range, dark):
+    """Look at values in memory, and at others until one is not dark (_Seen)."""
+    seen = _Seen()
+    always = all(_always_within(dtype, value_range) for dtype in values.dtypes)
+    for row, block in _finite(values.blocks(), values.on_error):
+        if always and (not dark or seen.high > dark):
+            break
+        seen.add(row, block, value_range)
+    if dark and seen.high <= dark:
+        for row, block in _finite(values.read_blocks(), values.on_error):
+            seen.add(row, block, value_range)
+            if seen.high > dark:
+                break
+    return seen
+
+
+def _finite(blocks, on_error):
+    """Yield blocks without those of bool, and without samples that are not finite."""
+    for row, block in blocks:
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
+            if on_error == "raise":
+                raise ValueError(
+                    "X must not hold NaN or infinity. Got one in sample "
+                    f"{row + int(np.argmin(finite))}; drop the sample or fill the "
+                    "value in."
+                )
+            block = block[finite]
+        if len(block) and block.dtype != bool:
+            yield row, block
 
 
 def _is_whole(block):
@@ -394,98 +327,63 @@ def _is_whole(block):
     return bool((np.abs(block - np.rint(block)) <= _NEARLY_WHOLE).all())
 
 
-def _range_of(low, high, whole, slack):
-    found = f"Got values from {_say(low, (0,))} to {_say(high, _WHITES)}"
-    limits = [limit for limit in _WHITES if high <= limit * (1 + slack)]
-    limit = limits[0] if limits else np.inf
-    is_negative = low < (-slack * limit if limits else 0)
-    if is_negative or (limit == 16 and not whole):
-        raise ValueError(
-            "The values of X look normalised already: where `value_range` is 'auto', "
-            "images must not be negative, and be in [0, 1], whole numbers up to 16, or "
-            f"exceed 16. {found}. Undo the normalisation (the backbone's own is "
-            "applied), or pass `value_range=(low, high)`, the values that stand for "
-            "black and full intensity."
+def _out_of_range(seen, value_range, is_given):
+    """Return the error for values that lie outside of a range (ValueError)."""
+    if is_given:
+        return ValueError(
+            f"Values must be within `value_range`={value_range}. Got "
+            f"{_say(seen.value, value_range)} in sample {seen.row}; scale all images "
+            "alike, or pass another `value_range`."
         )
-    if not limits:
-        raise ValueError(
-            f"The values of X must not exceed 65535. {found}; pass "
+    found = (
+        f"Got values from {_say(seen.low, (0,))} to {_say(seen.high, value_range)}, "
+        f"the first outside in sample {seen.row}"
+    )
+    rule = f"within {value_range} for dtype {seen.dtype}, where `value_range` is 'auto'"
+    if seen.low < 0 or (not seen.is_whole and seen.high < _WHITES[0] / _PART):
+        return ValueError(
+            f"The values of X look normalised already: they must be {rule}. {found}. "
+            "Undo the normalisation (the backbone's own is applied), or pass "
             "`value_range=(low, high)`, the values that stand for black and full "
             "intensity."
         )
-    return (0, limit)
-
-
-def _check_finite(row, block):
-    if np.isfinite(block.min()) and np.isfinite(block.max()):
-        return
-    bad = row + _first_row(~np.isfinite(block))
-    raise ValueError(
-        f"X must not hold NaN or infinity. Got one in sample {bad}; drop the sample "
-        "or fill the value in."
+    return ValueError(
+        f"The values of X must be {rule}. {found}; pass "
+        f"`value_range={likely_range(seen.high)}`, or the values that stand for black "
+        "and full intensity."
     )
 
 
-def _check_within(row, block, value_range, on_error):
-    if _always_within(block.dtype, value_range):
-        return
-    if on_error == "raise":
-        _check_finite(row, block)
-    outside = _is_outside(block, value_range) & np.isfinite(block)
-    if not outside.any():
-        return
-    raise ValueError(
-        f"Values must be within `value_range`={value_range}. Got "
-        f"{_say(block[outside][0], value_range)} in sample "
-        f"{row + _first_row(outside)}; scale all images alike, or pass another "
-        "`value_range`."
-    )
+def likely_range(high):
+    """Return the range that values up to `high` probably have (tuple)."""
+    for white in _WHITES:
+        if white / _PART < high <= white:
+            return (0, white)
+    return (0, int(np.ceil(high)))
 
 
-def _warn_if_dark(values, value_range):
-    """Tell images in [0, 1] from images in `value_range`: they would be black."""
-    if value_range[0] != 0 or value_range[1] < 16:
-        return
-    low, high, whole = np.inf, -np.inf, True
-    for block in _finite_blocks(values):
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if high > 1:
-            return
-        whole = whole and _is_whole(block)
-    if whole:
-        return
-    warnings.warn(
-        f"`value_range` is {value_range}, but the values of X lie between {low:g} and "
-        f"{high:g}: all images will be nearly black. Scale them like those of `fit`, "
-        "or pass `value_range=(0, 1)`.",
-        stacklevel=4,
-    )
-
-
-def _warn_if_unused(values, value_range, what):
-    """Tell images that use a fifteenth of a range, or less."""
-    _, white = value_range
-    lowest, highest, n_values = white, 0, 0
-    for block in _finite_blocks(values):
-        lowest = min(lowest, float(block.min()))
-        highest = max(highest, float(block.max()))
-        n_values += block.size
-        if highest > white / 15:  # 12 bits of 16, and 16 of 255, are less
-            return
-    if highest > lowest and n_values >= _FEWEST:
+def _warn_if_dark(seen, value_range, is_given):
+    if is_given and not seen.is_whole:
         warnings.warn(
-            f"{what} {white}, and no value above {highest:g}: all images will be "
-            f"nearly black. Pass `value_range=(0, {highest:g})`, or the values of "
-            "black and white.",
-            stacklevel=5,
+            f"`value_range` is {value_range}, but the values of X lie between "
+            f"{seen.low:g} and {seen.high:g}: all images will be nearly black. Scale "
+            "them like those of `fit`, or pass `value_range=(0, 1)`.",
+            stacklevel=4,
+        )
+    if not is_given and seen.high > max(seen.low, 0) and seen.size >= _FEWEST:
+        warnings.warn(
+            f"The values of X go by their dtype from 0 to {value_range[1]}, and no "
+            f"value is above {seen.high:g}: all images will be nearly black. Pass "
+            f"`value_range=(0, {seen.high:g})`, or the values of black and white.",
+            stacklevel=4,
         )
 
 
 def _always_within(dtype, value_range):
-    if dtype.kind == "b":
-        return True
-    low, high = DTYPE_RANGES.get(dtype.newbyteorder("="), (-np.inf, np.inf))
-    return value_range[0] <= low and high <= value_range[1]
+    if dtype.kind not in "bu":
+        return False
+    highest = 1 if dtype.kind == "b" else np.iinfo(dtype).max
+    return dtype.kind == "b" or (value_range[0] <= 0 and highest <= value_range[1])
 
 
 def _first_row(mask):

@@ -19,7 +19,7 @@ from sktransfer.inputs.images._items import Values
 from sktransfer.inputs.images._pixels import (
     array_to_image,
     check_value_range,
-    range_of_dtype,
+    range_beside,
     resolve_value_range,
 )
 from sktransfer.utils import digest
@@ -41,8 +41,8 @@ class Samples:
     value_range : tuple of float (low, high) or None, default=None
         The values that stand for black and full intensity where samples have values of
         their own.
-    decided_by : set of numpy.dtype or None, default=None
-        The dtypes of the values that decided the range; None if it was given.
+    is_given : bool, default=False
+        Whether the range is that of all samples, whatever their dtypes.
 
     Attributes
     ----------
@@ -53,14 +53,14 @@ class Samples:
         and `iter_batches` warns of a sample that has another digest when it is read.
     """
 
-    def __init__(self, raw, *, image_shape=None, value_range=None, decided_by=None):
+    def __init__(self, raw, *, image_shape=None, value_range=None, is_given=False):
         self._raw = raw
         self._items = raw.items
         n_items = len(raw.items)
         self._indices = np.arange(n_items) if raw.indices is None else raw.indices
         self._image_shape = image_shape
         self.value_range = value_range
-        self._decided_by = decided_by
+        self._is_given = is_given
         self._rows = np.arange(len(self._indices))
         self._told = []  # shared by all parts: a fit warns once
         self.digests = None
@@ -229,10 +229,10 @@ class Samples:
             raise self.unreadable(i, error) from error
 
     def _range_of(self, values):
-        """Return the value range of one sample, the same for all."""
-        if self._decided_by is None:
+        """Return the value range of one sample; that of its dtype has to fit all."""
+        if self._is_given:
             return self.value_range
-        return range_of_dtype(values.dtype, self._decided_by, self.value_range)
+        return range_beside(values.dtype, self.value_range)
 
     def _identify(self, item, image):
         if isinstance(item, bytes):
