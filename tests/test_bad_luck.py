@@ -32,7 +32,7 @@ from sktransfer.backbones import load_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = load_digits(n_class=3)
-IMAGES, ROWS, Y = DIGITS.images[:24], DIGITS.data[:24] / 16, DIGITS.target[:24]
+IMAGES, ROWS, Y = DIGITS.images[:24] / 16, DIGITS.data[:24] / 16, DIGITS.target[:24]
 _PATIENCE = 300  # seconds, to tell a hang from a busy machine
 
 

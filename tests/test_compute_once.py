@@ -21,7 +21,7 @@ from sktransfer.activations._price import choose
 from sktransfer.backbones import load_backbone
 
 DIGITS = load_digits(n_class=3)
-X, Y = DIGITS.images[:36], DIGITS.target[:36]
+X, Y = DIGITS.images[:36] / 16, DIGITS.target[:36]
 DEPTHS = [6, 7, 8, "blocks.6", "all"]
 
 
@@ -43,7 +43,7 @@ def paths(tmp_path):
     """Write the digits to files."""
     found = []
     for i, image in enumerate(X):
-        pixels = Image.fromarray((image * 15).astype(np.uint8))
+        pixels = Image.fromarray((image * 240).astype(np.uint8))
         found.append(str(tmp_path / f"{i}.png"))
         pixels.resize((40, 40)).save(found[-1])
     return np.array(found)

@@ -71,7 +71,7 @@ def test_photographs_are_near_and_others_far_in_order():
     images = {
         "photographs": photographs(),
         "drawings": drawings(),
-        "digits": load_digits().images[:N],
+        "digits": load_digits().images[:N] / 16,
         "textures": textures(),
         "noise": noise(),
     }
