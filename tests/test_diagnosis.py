@@ -20,7 +20,7 @@ from sktransfer.training import cross_entropy
 from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
-X, Y = DIGITS.images, DIGITS.target
+X, Y = DIGITS.images / 16, DIGITS.target
 
 
 def say(quality):

@@ -9,7 +9,7 @@ from sktransfer import FineTunedClassifier, config_context
 from sktransfer._forgetting import photographs
 from sktransfer.backbones import load_backbone
 
-X, Y = load_digits().images[:60], load_digits().target[:60]
+X, Y = load_digits().images[:60] / 16, load_digits().target[:60]
 
 
 def fitted(**settings):

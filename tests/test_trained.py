@@ -17,7 +17,7 @@ from sktransfer._trained import strategy_of
 )
 def test_model_card_names_the_strategy(settings, strategy):
     X, y = load_digits(n_class=2, return_X_y=True)
-    X, y = X.reshape(-1, 8, 8)[:8], y[:8]
+    X, y = X.reshape(-1, 8, 8)[:8] / 16, y[:8]
     settings |= {"lr": 1e-5, "max_epochs": 2, "random_state": 0}
     model = FineTunedClassifier(image_size=32, **settings).fit(X, y)
     assert model.model_card_.trained["strategy"] == strategy == strategy_of(model)
@@ -25,7 +25,7 @@ def test_model_card_names_the_strategy(settings, strategy):
 
 def test_partial_fit_counts_epochs():
     X, y = load_digits(n_class=2, return_X_y=True)
-    X, y = X.reshape(-1, 8, 8)[:8], y[:8]
+    X, y = X.reshape(-1, 8, 8)[:8] / 16, y[:8]
     model = FineTunedRegressor(freeze=8, image_size=32, lr=1e-5, random_state=0)
     model.partial_fit(X, y).partial_fit(X[:4], y[:4])
     trained = model.model_card_.trained

@@ -25,7 +25,7 @@ from sktransfer.advice import (
 )
 from sktransfer.backbones import list_backbones
 
-X, y = load_digits().images, load_digits().target
+X, y = load_digits().images / 16, load_digits().target
 X_train, X_held_out, y_train, y_held_out = train_test_split(
     X, y, train_size=150, test_size=200, stratify=y, random_state=0
 )

@@ -110,7 +110,7 @@ random_state, verbose
     >>> from sktransfer.advice import TransferAdvisor
     >>> digits = load_digits()
     >>> advisor = TransferAdvisor(image_size=64, random_state=0)
-    >>> advisor = advisor.fit(digits.images[:200], digits.target[:200])
+    >>> advisor = advisor.fit(digits.images[:200] / 16, digits.target[:200])
     >>> advisor.strategy_, advisor.freeze_depth_
     ('freeze early stages', 3)
     >>> advisor.recommended_

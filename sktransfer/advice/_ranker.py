@@ -96,7 +96,7 @@ class BackboneRanker(BaseEstimator):
     >>> from sktransfer.advice import BackboneRanker
     >>> digits = load_digits()
     >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=64)
-    >>> ranker.fit(digits.images[:100], digits.target[:100]).best_stage_
+    >>> ranker.fit(digits.images[:100] / 16, digits.target[:100]).best_stage_
     'blocks.4'
     """
 

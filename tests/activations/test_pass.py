@@ -29,7 +29,7 @@ from sktransfer.inputs import (
     UnreadableSampleError,
     as_samples,
 )
-from sktransfer.inputs._digest import file_content
+from sktransfer.inputs.images._files import file_content
 from tests.activations._sequences import (
     SequenceBackbone,
     Sequences,

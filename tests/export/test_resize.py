@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from sktransfer.export import _resize
-from sktransfer.inputs._image import RESAMPLING
+from sktransfer.inputs.images._images import RESAMPLING
 
 ALL = (slice(None), slice(None))
 SIZES = [  # (h, w) before and after

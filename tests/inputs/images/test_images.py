@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torchvision import transforms
 
-import sktransfer.inputs._image as image_module
+import sktransfer.inputs.images._images as image_module
 from sktransfer.inputs import ImagePreprocessing
 
 MODES = transforms.InterpolationMode

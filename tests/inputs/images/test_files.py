@@ -1,18 +1,86 @@
-"""What identifies files and pixels."""
+"""Images of one channel and more than 8 bits."""
 
 import io
 import os
 import time
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from sktransfer.inputs import _digest
-from sktransfer.inputs._digest import (
+from sktransfer.inputs.images import _files
+from sktransfer.inputs.images._files import (
     content_of,
-    digest_image,
+    deep_dtype,
+    deep_values,
     file_content,
+    visible_values,
 )
+
+
+def encoded(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "format", "dtype"),
+    [
+        ("I;16", "PNG", np.uint16),
+        ("I;16", "TIFF", np.uint16),
+        ("I;16B", "TIFF", np.uint16),
+        ("I;16", "JPEG2000", np.uint16),
+        ("I", "TIFF", np.int32),
+        ("I", "PPM", np.int32),
+        ("F", "TIFF", np.float32),
+        ("L", "PNG", None),
+        ("RGB", "JPEG", None),
+        ("RGB", "WEBP", None),
+        ("P", "GIF", None),
+        ("L", "BMP", None),
+        ("L", "TIFF", None),
+        ("L", "PPM", None),
+    ],
+)
+def test_deep_dtype_by_the_header(mode, format, dtype, tmp_path):
+    image = Image.new(mode, (3, 2), 300 if dtype else 3)
+    content = encoded(image, format)
+    path = tmp_path / "a.jpg"  # whatever its name says
+    path.write_bytes(content)
+    with Image.open(path) as opened:
+        for source in (image, content, str(path), opened):
+            assert deep_dtype(source) == dtype
+    assert content_of(content).is_deep == (dtype is not None)
+    values = visible_values(content)
+    if dtype is None:
+        assert values is None
+    else:
+        assert values.dtype == dtype and (values == 300).all()
+
+
+def test_common_formats_are_known_by_their_first_bytes(monkeypatch, tmp_path):
+    monkeypatch.setattr(_files.Image, "open", None)
+    for format in ("PNG", "JPEG", "GIF", "BMP", "WEBP"):
+        content = encoded(Image.new("L", (3, 2)), format)
+        (tmp_path / format).write_bytes(content)
+        assert deep_dtype(content) is deep_dtype(str(tmp_path / format)) is None
+
+
+def test_what_is_no_image_is_not_deep(tmp_path):
+    for item in (b"", b"text", str(tmp_path / "gone"), None, 3):
+        assert deep_dtype(item) is None
+    assert not content_of(b"").is_deep and not content_of(b"text").is_deep
+
+
+def test_transparent_values_are_not_visible():
+    values = np.array([[1, 300, 2]], np.uint16)
+    content = encoded(Image.fromarray(values), "PNG", transparency=300)
+    assert visible_values(content).tolist() == [1, 2]
+    with Image.open(io.BytesIO(content)) as image:
+        found, transparent = deep_values(image)
+    np.testing.assert_array_equal(found, values)
+    assert transparent.tolist() == [[False, True, False]]
 
 
 @pytest.fixture
@@ -39,20 +107,8 @@ def reads(monkeypatch):
         reads.append(data)
         return content_of(data, upright)
 
-    monkeypatch.setattr(_digest, "content_of", spy)
+    monkeypatch.setattr(_files, "content_of", spy)
     return reads
-
-
-def encoded(image, format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def test_digest_image_counts_its_shape():
-    assert digest_image(Image.new("RGB", (2, 3))) != digest_image(
-        Image.new("RGB", (3, 2))
-    )
 
 
 def test_file_digest_is_that_of_the_bytes_wherever_they_lie(tmp_path):
@@ -117,7 +173,7 @@ def test_file_that_is_written_while_it_is_read_is_read_again(path, later, monkey
         return content_of(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_digest, "content_of", write_meanwhile)
+        patch.setattr(_files, "content_of", write_meanwhile)
         assert file_content(path).digest == content_of(b"one").digest
     assert file_content(path).digest == content_of(b"longer").digest
 

@@ -155,7 +155,7 @@ def test_view_of_another_sample_has_another_digest(tmp_path):
     found, view = views.read(0)
     assert found != b"view" and view.getpixel((0, 0)) == (0, 0, 255)
     with pytest.warns(UserWarning, match="changed while samples were read"):
-        views.tell_changed(0)
+        views.warn_of_change(0)
 
 
 @pytest.mark.parametrize("kind", ["image", "array", "tensor"])

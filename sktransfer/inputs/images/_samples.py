@@ -1,91 +1,36 @@
-"""Samples of any kind behind one indexable, lazy interface."""
+"""Images behind one indexable interface, decoded one at a time when asked for."""
 
 import copy
+import io
+import os
 import warnings
 from contextlib import contextmanager
+from mmap import mmap
 
 import numpy as np
+import torch
 from PIL import Image
 
-from sktransfer.inputs._arrays import check_image_shape, is_mapped
-from sktransfer.inputs._containers import collect
-from sktransfer.inputs._datasets import DatasetItems, stack_labels
-from sktransfer.inputs._decode import decode
-from sktransfer.inputs._digest import content_of, digest_image, file_content
-from sktransfer.inputs._unreadable import Unreadable, UnreadableSampleError, explain
-from sktransfer.inputs._value_range import (
+from sktransfer.inputs._modality import Unreadable, UnreadableSampleError, explain
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._datasets import DatasetItems, stack_labels
+from sktransfer.inputs.images._files import content_of, file_content, picture_to_rgb
+from sktransfer.inputs.images._items import Values
+from sktransfer.inputs.images._pixels import (
+    array_to_image,
     check_value_range,
-    range_of_dtype,
+    range_beside,
     resolve_value_range,
 )
-from sktransfer.inputs._values import Values
-from sktransfer.inputs._vector import VectorSamples
+from sktransfer.utils import digest
 
-
-def as_samples(
-    X, preprocessing, *, image_shape=None, value_range="auto", on_error="raise"
-):
-    """Return X as samples that are read one by one, when they are asked for.
-
-    Parameters
-    ----------
-    X : array-like, sequence, data frame or torch.utils.data.Dataset
-        For images: file paths (str or os.PathLike), PIL images, encoded images
-        (bytes) or arrays, in a list, in any mix, in an array, a Series or a
-        one-column data frame; an array or tensor of shape (n, h, w),
-        (n, h, w, c), (n, c, h, w) or, with `image_shape`, (n, d); or a map-style
-        dataset with items ``image`` or ``(image, label)``. For vectors: numbers
-        of shape (n, d).
-    preprocessing : ImagePreprocessing or VectorPreprocessing
-        Says by its ``kind`` what a sample is.
-    image_shape : tuple of int or None, default=None
-        Shape of one array sample, in px: (h, w), (h, w, c) or (c, h, w). Flat
-        rows need it. Where both ends can be the channels, the last one is.
-    value_range : "auto", None or tuple of float (low, high), default="auto"
-        The values that stand for black and for full intensity in arrays, and in files
-        and PIL images of one channel with more than 8 bits. "auto" and None decide over
-        all of X: by the dtype for uint8, uint16 and bool, else by the values. bool is
-        black and white whatever the range.
-    on_error : {"raise", "warn"}, default="raise"
-        What becomes of image samples that cannot be read: "raise" raises for those
-        that can be told without reading them; with "warn" all of them raise when they
-        are read. What is no sample at all, such as a number among paths, is an error
-        in any case.
-
-    Returns
-    -------
-    samples : Samples or VectorSamples
-        With the range that was decided as ``value_range``.
-
-    Raises
-    ------
-    TypeError
-        If X or one of its samples is of no kind that can be read.
-    ValueError
-        If X is empty, a file or value is missing, or a shape or a value is not that of
-        an image.
-    """
-    if isinstance(X, (Samples, VectorSamples)):
-        return X
-    if preprocessing.kind == "vector":
-        return VectorSamples(X, preprocessing.n_features)
-    image_shape = check_image_shape(image_shape)
-    raw = collect(X, image_shape, on_error)
-    values = Values(raw.items, raw.indices, on_error)
-    is_given = check_value_range(value_range) is not None
-    return Samples(
-        raw,
-        image_shape=image_shape,
-        value_range=resolve_value_range(values, value_range),
-        decided_by=None if is_given else values.dtypes,
-    )
+__all__ = ["Samples", "open_image"]
 
 
 class Samples:
     """Image samples, read one at a time.
 
-    Made by `as_samples`. Holds references to the raw samples, so it is cheap to
-    take parts of.
+    Made by `as_samples`. Holds references to the raw samples, so parts are cheap.
 
     Parameters
     ----------
@@ -96,26 +41,26 @@ class Samples:
     value_range : tuple of float (low, high) or None, default=None
         The values that stand for black and full intensity where samples have values of
         their own.
-    decided_by : set of numpy.dtype or None, default=None
-        Of the values that the range was decided by; None if it was given.
+    is_given : bool, default=False
+        Whether the range is that of all samples, whatever their dtypes.
 
     Attributes
     ----------
     value_range : tuple of float (low, high) or None
         None where no sample was found to have values of its own.
     digests : list of bytes or None
-        What identifies each sample, for who has computed it; `take` takes them along.
-        `iter_batches` tells where a sample is no longer the one of its digest.
+        What identifies each sample, once somebody has set it; `take` takes them along,
+        and `iter_batches` warns of a sample that has another digest when it is read.
     """
 
-    def __init__(self, raw, *, image_shape=None, value_range=None, decided_by=None):
+    def __init__(self, raw, *, image_shape=None, value_range=None, is_given=False):
         self._raw = raw
         self._items = raw.items
         n_items = len(raw.items)
         self._indices = np.arange(n_items) if raw.indices is None else raw.indices
         self._image_shape = image_shape
         self.value_range = value_range
-        self._decided_by = decided_by
+        self._is_given = is_given
         self._rows = np.arange(len(self._indices))
         self._told = []  # shared by all parts: a fit warns once
         self.digests = None
@@ -135,49 +80,17 @@ class Samples:
         return self._decoded(i, self._in_memory(i))
 
     def read(self, i):
-        """Read sample `i` once, for what identifies it and for its pixels.
-
-        Parameters
-        ----------
-        i : int
-            Position of the sample.
-
-        Returns
-        -------
-        digest : bytes
-            As of `digest`, but of what is read now.
-        image : PIL.Image.Image
-            In mode RGB.
-
-        Raises
-        ------
-        UnreadableSampleError
-            If it cannot be read.
-        """
+        """Read sample `i` once; return its digest (bytes) and its image (RGB, PIL)."""
         item = self._in_memory(i)
         image = self._decoded(i, item)
         return self._identify(item, image), image
 
     def digest(self, i):
-        """Return what identifies sample `i`.
+        """Return what identifies sample `i` (bytes).
 
-        Parameters
-        ----------
-        i : int
-            Position of the sample.
-
-        Returns
-        -------
-        bytes
-            A hash of the file or of the encoded image; for arrays, PIL images and
-            datasets, of the 8-bit RGB pixels. What is known already is not read again:
-            files that have not changed, and items of a dataset that were read for their
-            label.
-
-        Raises
-        ------
-        UnreadableSampleError
-            If it cannot be read.
+        A hash of the file or of the encoded image; for arrays, PIL images and datasets,
+        of the 8-bit RGB pixels. What is known already is not read again: files that
+        have not changed, and items of a dataset that were read for their label.
         """
         if isinstance(self._items, DatasetItems):
             return self._first_reading(i)[0]
@@ -190,26 +103,16 @@ class Samples:
             raise self.unreadable(i, error) from error
 
     def can_change(self, i):
-        """Say whether sample `i` may be another one when it is read again (bool)."""
+        """Return whether another reading of sample `i` may differ (bool)."""
         if isinstance(self._items, np.ndarray):
-            return is_mapped(self._items)
+            return _is_mapped(self._items)
         if isinstance(self._items, DatasetItems):
             return True
         item = self._items[self._indices[i]]
-        return isinstance(item, str) or is_mapped(item)
+        return isinstance(item, str) or _is_mapped(item)
 
-    def tell_changed(self, i):
-        """Warn, once for all parts of X, that sample `i` is not what it was before.
-
-        Parameters
-        ----------
-        i : int
-            Position of the sample.
-
-        Warns
-        -----
-        UserWarning
-        """
+    def warn_of_change(self, i):
+        """Warn, once for all parts of X, that sample `i` is not what it was before."""
         if self._told:
             return
         self._told.append(i)
@@ -233,15 +136,13 @@ class Samples:
     def labels(self):
         """Labels that came with X, an ndarray of shape (n_samples,), or None.
 
-        Those of a dataset are those of its items. They are all read, unless it is of a
-        type that is known to hold its labels as a list.
+        Those of a dataset are those of its items, which are all read, unless the
+        dataset is of a type that is known to hold its labels as a list.
 
         Raises
         ------
         ValueError
             If the dataset joins others whose labels mean different classes.
-        UnreadableSampleError
-            If an item cannot be read.
         """
         if self._raw.labels is not None:
             return self._raw.labels(self._indices)
@@ -266,8 +167,8 @@ class Samples:
 
         Returns
         -------
-        samples : Samples
-            They keep their position in X for `describe`.
+        Samples
+            `describe` still gives their position in X.
         """
         indices = np.arange(len(self))[indices]
         taken = copy.copy(self)
@@ -282,23 +183,11 @@ class Samples:
         return UnreadableSampleError(self._rows[i], self.name(i), "").where
 
     def name(self, i):
-        """Return the path of sample `i`, None where it has none or does not tell."""
+        """Return the path of sample `i`, None if it has none or it is not known."""
         return _name_of(self._items, self._indices[i])
 
     def unreadable(self, i, error):
-        """Return the error that says why sample `i` cannot be read.
-
-        Parameters
-        ----------
-        i : int
-            Position of the sample.
-        error : Exception
-            What reading it raised.
-
-        Returns
-        -------
-        error : UnreadableSampleError
-        """
+        """Return the error for sample `i` that `error` was raised for."""
         return UnreadableSampleError(int(self._rows[i]), self.name(i), explain(error))
 
     def encoded(self, i):
@@ -331,7 +220,7 @@ class Samples:
 
     @contextmanager
     def _named(self, i):
-        """Name the sample in whatever goes wrong while it is read."""
+        """Name the sample in errors that are raised while it is read."""
         try:
             yield
         except (MemoryError, UnreadableSampleError):
@@ -340,13 +229,15 @@ class Samples:
             raise self.unreadable(i, error) from error
 
     def _range_of(self, values):
-        """Return the value range of one sample, the same for all."""
-        if self._decided_by is None:
+        """Return the value range of one sample; that of its dtype has to fit all."""
+        if self._is_given:
             return self.value_range
-        return range_of_dtype(values.dtype, self._decided_by, self.value_range)
+        return range_beside(values.dtype, self.value_range)
 
     def _identify(self, item, image):
-        return self._of(item) if isinstance(item, bytes) else digest_image(image)
+        if isinstance(item, bytes):
+            return self._of(item)
+        return digest(b"RGB %d x %d:" % image.size + image.tobytes())
 
     def _of(self, data):
         return content_of(data, self._raw.upright).identify(self.value_range)
@@ -362,6 +253,13 @@ class Samples:
         return readings[index]
 
 
+def _is_mapped(values):
+    """Return whether an array lies in a file, which others may write to (bool)."""
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return isinstance(values, mmap)
+
+
 def _name_of(items, index):
     if isinstance(items, np.ndarray):
         return None
@@ -372,3 +270,68 @@ def _name_of(items, index):
     if isinstance(items[index], Image.Image):
         return getattr(items[index], "filename", None)
     return items[index] if isinstance(items[index], str) else None
+
+
+def open_image(source, *, image_shape=None, value_range="auto"):
+    """Return the RGB image that a sample stands for.
+
+    Parameters
+    ----------
+    source : str, os.PathLike, bytes, PIL.Image.Image, ndarray or Tensor
+        Path of an image file, its encoded content, or an image. Of an animation
+        the first frame is taken.
+    image_shape : tuple of int or None, default=None
+        Shape of an array sample: (h, w), (h, w, c) or (c, h, w).
+    value_range : "auto" or tuple of float (low, high), default="auto"
+        Values that stand for black and for full intensity in an array, and in a file
+        or PIL image of one channel with more than 8 bits.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        In mode RGB. The EXIF orientation of files, and of PIL images that are still
+        the opened file, is applied; transparency is laid over white.
+
+    Raises
+    ------
+    TypeError
+        If `source` is nothing of the above.
+    ValueError
+        If the values or the shape cannot be those of an image, or the image has more
+        pixels than Pillow opens.
+    OSError
+        If a file is missing, truncated or not an image.
+    """
+    given = check_value_range(value_range)
+    if isinstance(source, io.BytesIO):
+        source = source.getvalue()
+    elif isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    if isinstance(source, str):
+        with open(source, "rb") as file:
+            source = file.read()
+
+    def range_of(values):
+        return given or resolve_value_range(Values([values]))
+
+    return decode(source, range_of, image_shape=image_shape)
+
+
+def decode(source, range_of, *, image_shape=None, upright=True):
+    """Return the RGB image of a sample that is in memory (PIL.Image.Image).
+
+    `range_of` returns the value range (low, high) of an array, or of the visible values
+    of an image of more than 8 bits. The others are as of `open_image`, where `upright`
+    is True.
+    """
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        array = to_numpy(source) if isinstance(source, torch.Tensor) else source
+        return array_to_image(array, image_shape, range_of(array))
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, (bytes, Image.Image)):
+        return picture_to_rgb(source, range_of, upright)
+    raise TypeError(
+        "An image must be a path, the bytes of an image file, a PIL image, an array "
+        f"or a tensor. Got {source!r} ({type(source).__name__})."
+    )

@@ -1,6 +1,7 @@
 """Batches of prepared samples."""
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from torch.utils.data import Dataset
 
 from sktransfer.inputs import (
     ImagePreprocessing,
+    UnreadableSampleError,
     VectorPreprocessing,
-    _loader,
+    _batches,
     as_samples,
     find_unreadable,
     iter_batches,
+    iter_indexed_batches,
 )
 
 PATIENCE = 60  # seconds, for threads that wait for each other
@@ -53,7 +56,7 @@ class Counting:
 
 
 def digits(n=50):
-    return as_samples(load_digits().images[:n], PREPROCESSING)
+    return as_samples(load_digits().images[:n], PREPROCESSING, value_range=(0, 16))
 
 
 def loader_threads():
@@ -199,16 +202,16 @@ def test_counts_invalid(value):
 
 
 def test_threads_are_those_of_torch(monkeypatch):
-    seen, pool = [], _loader.ThreadPoolExecutor
+    seen, pool = [], _batches.ThreadPoolExecutor
 
     def spy(n_threads, **settings):
         seen.append(n_threads)
         return pool(n_threads, **settings)
 
-    monkeypatch.setattr(_loader, "ThreadPoolExecutor", spy)
-    monkeypatch.setattr(_loader, "available_cpus", lambda: 16)
+    monkeypatch.setattr(_batches, "ThreadPoolExecutor", spy)
+    monkeypatch.setattr(_batches, "available_cpus", lambda: 16)
     for n_threads in (1, 4, 12):
-        monkeypatch.setattr(_loader.torch, "get_num_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(_batches.torch, "get_num_threads", lambda n=n_threads: n)
         list(iter_batches(digits(3), PREPROCESSING, 2))
     assert seen == [1, 4, 8]
 
@@ -222,7 +225,7 @@ def test_pinned_batches_hold_the_same(monkeypatch):
         return empty(*args, **settings)
 
     plain = list(iter_batches(digits(5), PREPROCESSING, 2))
-    monkeypatch.setattr(_loader.torch, "empty", spy)
+    monkeypatch.setattr(_batches.torch, "empty", spy)
     pinned = list(iter_batches(digits(5), PREPROCESSING, 2, pin_memory=True))
     assert asked == [True] * 3
     assert all(torch.equal(a, b) for a, b in zip(plain, pinned, strict=True))
@@ -287,3 +290,70 @@ def test_what_cannot_change_is_not_hashed_again(monkeypatch):
     expected = [b"other"] * 5
     list(iter_batches(samples, PREPROCESSING, 2, expected=expected, changed=changed))
     assert changed == set()
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A preprocessing of texts: character codes, padded to a multiple of four."""
+
+    kind = "text"
+
+    def prepare(self, text):
+        n = -4 * (-len(text) // 4)
+        codes, mask = np.zeros(n, np.int64), np.arange(n) < len(text)
+        codes[: len(text)] = [*text.encode()]
+        return {"codes": codes, "mask": mask}
+
+
+class Texts(list):
+    """Texts as samples; what is empty cannot be read."""
+
+    def __getitem__(self, i):
+        text = super().__getitem__(i)
+        if not text:
+            raise UnreadableSampleError(i, None, "it is empty")
+        return text
+
+
+def test_samples_of_several_shapes_come_with_their_positions():
+    rng = np.random.default_rng(0)
+    texts = Texts("x" * n for n in rng.integers(1, 13, 50))
+    seen = []
+    for positions, batch in iter_indexed_batches(texts, Tokens(), 4):
+        assert {*batch} == {"codes", "mask"} and 1 <= len(positions) <= 4
+        assert batch["codes"].dtype == torch.int64 and batch["mask"].dtype == torch.bool
+        for i, codes, mask in zip(positions, *batch.values(), strict=True):
+            alone = Tokens().prepare(texts[i])
+            np.testing.assert_array_equal(codes, alone["codes"])
+            np.testing.assert_array_equal(mask, alone["mask"])
+        seen += positions
+    assert sorted(seen) == list(range(50)) and seen != sorted(seen)
+    assert not loader_threads()
+
+
+def test_few_samples_wait_for_others_of_their_shape():
+    texts = Texts("x" * (1 + 4 * min(i, 40 - i)) for i in range(40))
+    batches = [p for p, _ in iter_indexed_batches(texts, Tokens(), 2)]
+    assert sorted(i for positions in batches for i in positions) == list(range(40))
+    seen = set()
+    for positions in batches:
+        waiting = {i for i in range(positions[-1]) if i not in seen}
+        assert len(waiting - {*positions}) <= 4 * 2 + 2
+        seen |= {*positions}
+
+
+def test_samples_of_one_shape_come_as_they_are_read():
+    texts = Texts(["abc", "", "abcd", "", "", "a"])
+    failed = {}
+    batches = [*iter_indexed_batches(texts, Tokens(), 2, failed=failed)]
+    assert [positions for positions, _ in batches] == [[0], [2], [5]]
+    assert sorted(failed) == [1, 3, 4]
+
+
+def test_positions_of_vectors_and_images():
+    preprocessing = VectorPreprocessing(2)
+    rows = as_samples(np.eye(2), preprocessing)
+    ((positions, batch),) = iter_indexed_batches(rows, preprocessing, 9)
+    assert [*positions] == [0, 1] and batch.tolist() == [[1, 0], [0, 1]]
+    positions = [p for p, _ in iter_indexed_batches(digits(5), PREPROCESSING, 2)]
+    assert positions == [[0, 1], [2, 3], [4]]

@@ -15,7 +15,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST, DatasetFolder, FakeData, ImageFolder
 
 from sktransfer.inputs import ImagePreprocessing, as_samples
-from sktransfer.inputs._datasets import DatasetItems
+from sktransfer.inputs.images._datasets import DatasetItems
 from sktransfer.utils import digest
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)

@@ -67,7 +67,7 @@ class AugmentedSamples:
         (3, h, w), such as the transforms of torchvision. What it draws from torch's
         global generator is fixed by the seed; the generator itself is left alone.
     seeds : sequence of int
-        One a view, in [0, 2**63).
+        One per view, in [0, 2**63).
     digests : list of bytes, default=None
         What identifies each view.
     drawn_for : list of bytes, default=None
@@ -103,18 +103,10 @@ class AugmentedSamples:
         return self._view(self._samples[i], i, self._seeds[i])
 
     def read(self, i):
-        """Read sample `i` once, for what identifies its view and for the view.
+        """Read sample `i` once; return the digest of its view and the view.
 
-        Parameters
-        ----------
-        i : int
-
-        Returns
-        -------
-        digest : bytes
-            That of ``digests`` only if the sample is the one that it was drawn for.
-        image : PIL.Image.Image
-            In mode RGB.
+        The digest is that of ``digests`` only if the sample is the one that the seed of
+        its view was drawn for.
         """
         found, image = self._samples.read(i)
         is_same = self._drawn_for is not None and found == self._drawn_for[i]
@@ -122,15 +114,15 @@ class AugmentedSamples:
         return known, self._view(image, i, self._seeds[i])
 
     def can_change(self, i):
-        """Say whether view `i` may be another one when it is read again (bool)."""
+        """Return whether another reading of view `i` may give another one (bool)."""
         return self._samples.can_change(i)
 
-    def tell_changed(self, i):
+    def warn_of_change(self, i):
         """Warn, once, that sample `i` is not what it was before."""
-        self._samples.tell_changed(i)
+        self._samples.warn_of_change(i)
 
     def repeats(self):
-        """Say whether each seed gives the same view of the first sample twice (bool).
+        """Return whether each seed gives one view of the first sample (bool).
 
         It does not where the augmentation draws from another generator than torch's.
         """
@@ -146,7 +138,7 @@ class AugmentedSamples:
         try:
             with seeded(seed):
                 view = self._augment(image)
-        except NotFittedError:  # which no sample is to blame for
+        except NotFittedError:  # no sample is to blame for it
             raise
         except Exception as error:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What X may be: arrays, lists, data frames and datasets as indexable items."""
+"""What X may be: arrays, lists, data frames and datasets as items, and their values."""
 
 import os
 from collections.abc import Sequence
@@ -8,49 +8,35 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from sktransfer.inputs._arrays import channels_last, to_numpy
-from sktransfer.inputs._datasets import (
+from sktransfer.inputs._modality import Unreadable, UnreadableSampleError, explain
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Raw,
     read_dataset,
     stack_labels,
 )
-from sktransfer.inputs._unreadable import Unreadable
+from sktransfer.inputs.images._files import deep_dtype, visible_values
+from sktransfer.inputs.images._pixels import channels_last
+
+__all__ = ["Values", "collect"]
 
 KINDS = (
     "a list of paths, of PIL images, of arrays or of encoded images, an array or "
     "tensor, a column of a data frame, or a map-style dataset"
 )
 
+BLOCK = 2**20  # values that the pass over an array looks at in one go
 # What is a whole image by itself, so that a pair with it is (image, label).
 WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
 
 
 def collect(X, image_shape=None, on_error="raise"):
-    """Return the raw samples of X by index, each one checked as far as is cheap.
+    """Return the raw samples of X, each one checked as far as is cheap (Raw).
 
-    Parameters
-    ----------
-    X : array-like, sequence, data frame or torch.utils.data.Dataset
-        The samples.
-    image_shape : tuple of int or None, default=None
-        Shape of an array sample.
-    on_error : {"raise", "warn"}, default="raise"
-        "warn" leaves samples that cannot be read to who reads them.
-
-    Returns
-    -------
-    Raw
-        Items in a list are str (paths), bytes (encoded images), PIL images, arrays and,
-        in place of samples that cannot be read, `Unreadable`.
-
-    Raises
-    ------
-    TypeError
-        If X or a sample is of no kind that can be read.
-    ValueError
-        If X is empty, a file or a value is missing, or a shape is not that of an
-        image.
+    Items in a list are str (paths), bytes (encoded images), PIL images, arrays and, in
+    place of samples that cannot be read, `Unreadable`. With ``on_error="warn"`` it is
+    left to the reader of these to raise.
     """
     if isinstance(X, Dataset):
         raw = read_dataset(X)
@@ -94,30 +80,9 @@ def _labels_of(pairs):
 
 def _as_items(X):
     """Return X as a numeric ndarray or as a list of samples."""
-    if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
-        raise TypeError(
-            f"X must be a collection of samples: {KINDS}. Got one "
-            f"{type(X).__name__}; pass a list, `[X]`, or for a folder "
-            "`torchvision.datasets.ImageFolder(X)`."
-        )
-    if isinstance(X, DataLoader):
-        raise TypeError(
-            f"X must be a collection of samples: {KINDS}. Got a {type(X).__name__}; "
-            "pass its dataset, `X.dataset`. Batches are made by `batch_size`."
-        )
-    if hasattr(X, "tocsr"):
-        raise TypeError(
-            f"X must be dense. Got a sparse {type(X).__name__}; pass `X.toarray()`."
-        )
+    _check_collection(X)
     if isinstance(X, Sequence):
         return [_as_item(item, row) for row, item in enumerate(X)]
-    has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
-    if not has_items or isinstance(X, (dict, set, frozenset)):
-        hint = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
-        raise TypeError(
-            f"X must be a collection with a length and an order: {KINDS}. Got "
-            f"{type(X).__name__}{hint}."
-        )
     array = to_numpy(X)
     if array.ndim == 0:
         raise TypeError(
@@ -133,9 +98,36 @@ def _as_items(X):
     return _as_numbers(array)
 
 
+def _check_collection(X):
+    """Raise if X is one sample, or has no length or order."""
+    if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got one "
+            f"{type(X).__name__}; pass a list, `[X]`, or for a folder "
+            "`torchvision.datasets.ImageFolder(X)`."
+        )
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got a {type(X).__name__}; "
+            "pass its dataset, `X.dataset`. Batches are made by `batch_size`."
+        )
+    if hasattr(X, "tocsr"):
+        raise TypeError(
+            f"X must be dense. Got a sparse {type(X).__name__}; pass `X.toarray()`."
+        )
+    has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
+    if not has_items or isinstance(X, (dict, set, frozenset)):
+        hint = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
+        raise TypeError(
+            f"X must be a collection with a length and an order: {KINDS}. Got "
+            f"{type(X).__name__}{hint}."
+        )
+
+
 def _as_numbers(array):
     try:
-        return array.astype(np.float64)
+        found = np.asarray(array.tolist())  # integers stay integers
+        return found if found.dtype.kind in "buif" else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
             "X must be one column of images, or all numbers. Got "
@@ -245,3 +237,122 @@ def _check_item(item, image_shape):
     else:
         reason = f"the file does not exist; relative paths start at {os.getcwd()!r}"
     return Unreadable(reason, item)
+
+
+class Values:
+    """The values that a value range applies to.
+
+    Those are the values of arrays, and of files and PIL images of one channel with more
+    than 8 bits.
+
+    Parameters
+    ----------
+    items : ndarray of shape (n, ...), list or lazy sequence
+        The samples.
+    indices : ndarray of int or None, default=None
+        The items to look at, in this order; None for all.
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" passes over items that cannot be read.
+
+    Attributes
+    ----------
+    dtypes : set of numpy.dtype
+        In native byte order. In a lazy sequence, that of the first readable item stands
+        for all.
+    on_error : str
+
+    Raises
+    ------
+    ValueError
+        If an array is complex, or an item cannot be read.
+    TypeError
+        If an array is not numeric.
+    """
+
+    def __init__(self, items, indices=None, on_error="raise"):
+        self._items = items
+        self._indices = np.arange(len(items)) if indices is None else indices
+        self._rows = []
+        self.on_error = on_error
+        self.dtypes = {_check_dtype(dtype) for dtype in self._find_dtypes()}
+
+    def _find_dtypes(self):
+        if isinstance(self._items, np.ndarray):
+            return {self._items.dtype}
+        if not isinstance(self._items, list):
+            dtype = _dtype_of(self._first_readable())
+            self._rows = [] if dtype is None else range(len(self._indices))
+            return {dtype} - {None}
+        dtypes = [_dtype_of(self._items[i]) for i in self._indices]
+        self._rows = [row for row, dtype in enumerate(dtypes) if dtype is not None]
+        return {*dtypes} - {None}
+
+    def _first_readable(self):
+        for row, index in enumerate(self._indices):
+            item = self._items[index]
+            if not isinstance(item, Unreadable):
+                return item
+            if self.on_error == "raise":
+                raise item.error(row)
+        return None
+
+    def blocks(self):
+        """Yield (first row, values of shape (n rows, ...)) of what is in memory.
+
+        Blocks of an array are small enough for temporary copies.
+        """
+        if isinstance(self._items, np.ndarray):
+            step = max(1, BLOCK // max(1, self._items[0].size))
+            for row in range(0, len(self._indices), step):
+                yield row, self._items[self._indices[row : row + step]]
+        elif isinstance(self._items, list):
+            yield from self._look_up(lambda item: not isinstance(item, (str, bytes)))
+
+    def read_blocks(self):
+        """Yield (row, values of shape (1, ...)) of what has to be read or decoded."""
+        if isinstance(self._items, list):
+            yield from self._look_up(lambda item: isinstance(item, (str, bytes)))
+        elif not isinstance(self._items, np.ndarray):
+            yield from self._look_up(lambda item: True)
+
+    def _look_up(self, is_wanted):
+        for row in self._rows:
+            item = self._items[self._indices[row]]
+            values = self._values_of(row, item) if is_wanted(item) else None
+            if values is not None and values.size:
+                yield row, values[None]
+
+    def _values_of(self, row, item):
+        if isinstance(item, np.ndarray):
+            return item
+        try:
+            if isinstance(item, Unreadable):
+                raise item.error(row)
+            is_readable = isinstance(item, (str, bytes, Image.Image))
+            return visible_values(item) if is_readable else None
+        except MemoryError:
+            raise
+        except Exception as error:
+            if self.on_error == "warn":
+                return None
+            if isinstance(error, UnreadableSampleError):
+                raise
+            name = item if isinstance(item, str) else getattr(item, "filename", None)
+            raise UnreadableSampleError(row, name, explain(error)) from error
+
+
+def _dtype_of(item):
+    return item.dtype if isinstance(item, np.ndarray) else deep_dtype(item)
+
+
+def _check_dtype(dtype):
+    if dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: got dtype {dtype}. Pass `X.real`, or "
+            "`abs(X)`."
+        )
+    if dtype.kind not in "buif":
+        raise TypeError(
+            f"Arrays of images must be real numbers or bool. Got dtype {dtype}."
+        )
+    return dtype.newbyteorder("=")

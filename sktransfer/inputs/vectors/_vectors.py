@@ -1,23 +1,26 @@
-"""Rows of numbers as samples, for networks that take vectors."""
+"""Vectors: how rows of real numbers are checked, read and prepared."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 
-from sktransfer.inputs._arrays import to_numpy
-from sktransfer.utils import digest
+from sktransfer.inputs._modality import register_modality
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.utils import digest, validate_data
+
+__all__ = ["VectorPreprocessing", "VectorSamples"]
 
 
 @dataclass(frozen=True)
 class VectorPreprocessing:
-    """Rows of numbers, which reach the network as they are, in float32.
+    """Vectors, which reach the network as they are, in float32.
 
     Parameters
     ----------
     n_features : int
-        Number of values in a row.
+        Length of a vector.
 
     Examples
     --------
@@ -29,23 +32,35 @@ class VectorPreprocessing:
     n_features: int
 
     kind: ClassVar[str] = "vector"
+    is_image: ClassVar[bool] = False
+    is_costly_to_read: ClassVar[bool] = False
+    tolerates_low_precision: ClassVar[bool] = False
+    shape_hint: ClassVar[str] = (
+        "Its first layer must take rows of that many numbers in float32, which is as "
+        "many as `n_features`, or X, says."
+    )
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int]:
         """Shape of one model input, (d,)."""
         return (self.n_features,)
 
-    def key(self):
+    @property
+    def prepared_shape(self) -> tuple[int]:
+        """Shape of one prepared sample, (d,)."""
+        return self.input_shape
+
+    def key(self) -> str:
         """Return a stable text of everything that affects the output."""
         return f"vector-v1;n_features={self.n_features}"
 
-    def with_size(self, image_size):
+    def with_size(self, image_size: None) -> Self:
         """Return itself: vectors have no image size.
 
         Parameters
         ----------
         image_size : None
-            Only there to agree with images.
+            Vectors take no other value.
 
         Returns
         -------
@@ -64,7 +79,7 @@ class VectorPreprocessing:
             f"Got {image_size!r}; leave it out."
         )
 
-    def example(self, n=2):
+    def example(self, n: int = 2) -> torch.Tensor:
         """Return model inputs of the right shape, all zero.
 
         Parameters
@@ -85,12 +100,11 @@ class VectorPreprocessing:
         Parameters
         ----------
         row : array-like of shape (d,) or (b, d)
-            Numbers.
 
         Returns
         -------
-        row : float32 ndarray of the same shape
-            The same numbers.
+        float32 ndarray of the same shape
+            The same values.
         """
         return np.asarray(row, dtype=np.float32)
 
@@ -116,16 +130,16 @@ class VectorSamples:
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Numbers, which the estimator has validated.
+        Real numbers, which the estimator has validated.
     n_features : int
-        Number of values in a row.
+        Length of a row.
     indices : ndarray of int of shape (n,) or None, default=None
         Which of the rows, in order; None for all.
 
     Attributes
     ----------
     labels, value_range : None
-        Only images have them.
+        Vectors have neither.
     digests : list of bytes or None
         As in `Samples`.
 
@@ -182,14 +196,65 @@ class VectorSamples:
             taken.digests = [self.digests[i] for i in indices]
         return taken
 
+    def can_change(self, i):
+        """Return whether another reading of row `i` may give another one: False."""
+        return False
+
     def describe(self, i):
         """Return the words for sample `i` in messages, as "sample 3"."""
         return f"sample {self._indices[i]}"
 
     def read(self, i):
-        """Return what identifies row `i` (bytes), and the row."""
+        """Return the digest of row `i`, and the row."""
         return self.digest(i), self[i]
 
     def digest(self, i):
-        """Return what identifies row `i`: a hash of its values in float32 (bytes)."""
+        """Return a hash of the values of row `i` in float32 (bytes)."""
         return digest(b"vector:" + self[i].tobytes())
+
+
+class Vectors:
+    """The modality of vectors. Anything that no other modality claims is one."""
+
+    noun = "vectors"
+    options = ()
+
+    def looks_like(self, X):
+        """Return False: a table may also hold other modalities."""
+        return False
+
+    def takes_network(self, module):
+        """Return False: layers that take vectors occur in any network."""
+        return False
+
+    def set_tags(self, tags, options):
+        """Leave the tags as they are: scikit-learn's defaults are for tables."""
+
+    def validate(self, estimator, X, *, reset):
+        """Return X as an array of shape (n, d), float32."""
+        return validate_data(estimator, _plain(X), reset=reset, dtype=np.float32)
+
+    def validate_with_y(self, estimator, X, y):
+        """Return X as an array of shape (n, d), float32, and y as an array."""
+        X, y = _plain(X), _plain(y)
+        return validate_data(estimator, X, y, dtype=np.float32, multi_output=True)
+
+    def read(self, X, preprocessing, *, on_error="raise"):
+        """Return X as samples; `on_error` has no effect, as any row can be read."""
+        if isinstance(X, VectorSamples):
+            return X
+        return VectorSamples(X, preprocessing.n_features)
+
+    def augmentation(self, augment, preprocessing):
+        """Raise: vectors cannot be augmented before the network."""
+        raise ValueError(
+            "`augment` must be None for a backbone that takes vectors. Got "
+            f"{augment!r}; `augment_activations` is for any backbone."
+        )
+
+
+def _plain(values):
+    return to_numpy(values) if isinstance(values, torch.Tensor) else values
+
+
+register_modality("vector", Vectors())

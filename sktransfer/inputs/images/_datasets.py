@@ -13,8 +13,8 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDatas
 from torchvision import datasets
 from torchvision.datasets.folder import default_loader
 
-from sktransfer.inputs._arrays import to_numpy
-from sktransfer.inputs._unreadable import Unreadable, explain
+from sktransfer.inputs._modality import Unreadable, explain
+from sktransfer.inputs._reading import to_numpy
 
 __all__ = ["DatasetItems", "Raw", "read_dataset", "stack_labels"]
 
@@ -70,7 +70,7 @@ class DatasetItems:
     Attributes
     ----------
     first_readings : dict of int to tuple (digest, label)
-        By the index of an item, for who has read it.
+        By the index of an item that was read for its label.
     """
 
     def __init__(self, dataset):
@@ -118,7 +118,7 @@ class DatasetItems:
         return item
 
     def name(self, index):
-        """Return the path of an item where the dataset tells it, else None."""
+        """Return the path of an item if the dataset lists it, else None."""
         samples = getattr(self.dataset, "samples", None)
         if not isinstance(samples, list) or len(samples) != len(self.dataset):
             return None
@@ -126,7 +126,7 @@ class DatasetItems:
         return path if isinstance(path, str) else None
 
     def check_labels(self):
-        """Refuse labels that do not mean the same in all parts; see `read_dataset`."""
+        """Raise if labels do not mean the same in all parts."""
         _check_class_names(self.dataset)
 
 
@@ -147,23 +147,10 @@ def stack_labels(labels):
 
 
 def read_dataset(dataset):
-    """Return the samples of a dataset, in the cheapest form that it has.
+    """Return the samples of a map-style dataset in its cheapest form (Raw).
 
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-        Map-style. A ``Subset`` is looked into, a ``TensorDataset`` gives its
-        tensor, an ``ImageFolder`` without transforms, and a ``ConcatDataset`` of such,
-        give their paths.
-
-    Returns
-    -------
-    Raw
-
-    Raises
-    ------
-    TypeError
-        If the dataset has no length or its items are no (image, label).
+    A ``Subset`` is looked into, a ``TensorDataset`` gives its tensor, and an
+    ``ImageFolder`` without transforms, or a ``ConcatDataset`` of such, gives its paths.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise TypeError(
@@ -243,7 +230,7 @@ def _read_parts(dataset):
 
 
 def _check_class_names(dataset):
-    """Refuse parts of a dataset that give one number to classes of several names."""
+    """Raise if parts of a dataset use one label for classes of several names."""
     if not isinstance(dataset, ConcatDataset):
         return
     names = {}
