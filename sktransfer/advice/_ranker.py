@@ -11,7 +11,7 @@ from sktransfer._base import as_array, undone_on_error
 from sktransfer.advice._probes import knn_score, lda_score, n_leep
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._scores import h_score, leep, logme
-from sktransfer.backbones import Backbone, stated_licence
+from sktransfer.backbones import Backbone, stated_license
 from sktransfer.utils import (
     Interval,
     StrOptions,
@@ -32,7 +32,7 @@ _SCORERS = {
     "knn": knn_score,
 }
 _OF_NUMBERS = ("knn", "logme")  # that are defined for regression
-_COLUMNS = "backbone stage score seconds parameters multiply_adds licence".split()
+_COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 
 
 class BackboneRanker(BaseEstimator):
@@ -76,7 +76,7 @@ default="auto"
     scores_ : pandas.DataFrame
         One row a backbone and stage: ``backbone``, ``stage``, ``score``, ``seconds``
         (reading, the network up to there, and the score), ``parameters`` and
-        ``multiply_adds`` (up to there; the latter for one sample) and ``licence`` of
+        ``multiply_adds`` (up to there; the latter for one sample) and ``license`` of
         the weights.
     ranking_ : list of str
         Names of the backbones by their best stages, the best first.
@@ -250,7 +250,7 @@ default="auto"
                 "seconds": seconds + passing * n / whole,
                 "parameters": sum(p.numel() for p in prefix.parameters()),
                 "multiply_adds": n,
-                "licence": stated_licence(backbone.licence),
+                "license": stated_license(backbone.license),
             }
             table.append(row)
         return table

@@ -6,7 +6,7 @@ from sktransfer.backbones._card import (
     card_of,
     describe_training,
     model_card,
-    stated_licence,
+    stated_license,
 )
 from sktransfer.backbones._catalogue import describe_backbone, list_backbones
 from sktransfer.backbones._fingerprint import fingerprint
@@ -30,5 +30,5 @@ __all__ = [
     "load_backbone",
     "model_card",
     "shared_backbone",
-    "stated_licence",
+    "stated_license",
 ]

@@ -62,8 +62,8 @@ class Backbone:
         Where it came from: ``"shipped"``, ``"torchvision"``, ``"timm"`` or None.
     weights : str, default=None
         What the weights are called. None for random weights.
-    licence : str, default=None
-        Licence of the weights where the provider states one.
+    license : str, default=None
+        License of the weights where the provider states one.
     classifier : sequence of str, default=None
         Paths of the network's own classifying layers. By default the last layers
         with weights if they are named as usual (``fc``, ``classifier``, ``head``, …).
@@ -99,7 +99,7 @@ class Backbone:
         name=None,
         provider=None,
         weights=None,
-        licence=None,
+        license=None,
         classifier=None,
     ):
         self.module = module
@@ -107,7 +107,7 @@ class Backbone:
         self.name = type(module).__name__ if name is None else name
         self.provider = provider
         self.weights = weights
-        self.licence = licence
+        self.license = license
         self.classifier = classifier
         self._impurity = None
         self._forget()

@@ -23,7 +23,7 @@ __all__ = [
     "card_of",
     "describe_training",
     "model_card",
-    "stated_licence",
+    "stated_license",
 ]
 
 NOT_STATED = "not stated"
@@ -35,15 +35,15 @@ _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 _PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
 
 
-def stated_licence(licence):
-    """Return a licence as it is stated, or "not stated" (str).
+def stated_license(license):
+    """Return a license as it is stated, or "not stated" (str).
 
     Parameters
     ----------
-    licence : str or None
+    license : str or None
         As a provider gives it; timm also says "unknown".
     """
-    return licence if licence and licence != "unknown" else NOT_STATED
+    return license if license and license != "unknown" else NOT_STATED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ModelCard:
         What they are called; "random" if there are none.
     training_data : str
         What the weights were trained on, as their source or their name says.
-    licence : str
+    license : str
         Of the weights, as their source states it, or "not stated".
     citation : str
     preprocessing : dict
@@ -85,7 +85,7 @@ class ModelCard:
     architecture: str
     weights: str
     training_data: str
-    licence: str
+    license: str
     citation: str
     preprocessing: dict
     parameters: int
@@ -178,19 +178,19 @@ def model_card(backbone):
 
     See Also
     --------
-    list_backbones : Filters by licence.
+    list_backbones : Filters by license.
 
     Notes
     -----
-    Licences and data are those that the providers state: the metadata of torchvision's
-    and timm's weights, and the packages of the shipped ones. No licence of a file is a
+    Licenses and data are those that the providers state: the metadata of torchvision's
+    and timm's weights, and the packages of the shipped ones. No license of a file is a
     statement on the images that it was trained on.
 
     Examples
     --------
     >>> from sktransfer.advice import model_card
     >>> card = model_card("efficientnet_lite0")
-    >>> card.licence, card.training_data, card.parameters
+    >>> card.license, card.training_data, card.parameters
     ('apache-2.0', 'ImageNet-1k', 4652008)
     """
     if hasattr(backbone, "backbone_"):
@@ -208,7 +208,7 @@ def model_card(backbone):
         architecture=_architecture(backbone),
         weights="random" if is_random else _name_of_weights(backbone.weights),
         training_data="none" if is_random else _training_data(backbone),
-        licence="none" if is_random else stated_licence(_licence(backbone)),
+        license="none" if is_random else stated_license(_license(backbone)),
         citation=paper_of(backbone.name) or NOT_STATED,
         preprocessing=_plain(vars(backbone.preprocessing)),
         parameters=backbone.n_parameters,
@@ -301,5 +301,5 @@ def _training_data(backbone):
     return training_data_of(backbone.weights) or NOT_STATED
 
 
-def _licence(backbone):
-    return None if _is_given(backbone.weights) else backbone.licence
+def _license(backbone):
+    return None if _is_given(backbone.weights) else backbone.license

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sktransfer.backbones._anatomy import OUTPUT
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._card import stated_licence
+from sktransfer.backbones._card import stated_license
 from sktransfer.backbones._load import load_backbone
 from sktransfer.backbones._parameters import n_parameters
 from sktransfer.backbones._shipped import SHIPPED, input_size, is_installed
@@ -96,7 +96,7 @@ def _n_parameters(section):
     return sum(p.numel() for p in section.parameters())
 
 
-def list_backbones(filter=None, provider=None, licence=None):
+def list_backbones(filter=None, provider=None, license=None):
     """List the backbones that can be named.
 
     Parameters
@@ -105,8 +105,8 @@ def list_backbones(filter=None, provider=None, licence=None):
         Shell-style pattern for the name, as in ``"*resnet*"``.
     provider : {"shipped", "torchvision", "timm"}, default=None
         By default all.
-    licence : str or list of str, default=None
-        Shell-style patterns for the licence of the weights, in any case, as in
+    license : str or list of str, default=None
+        Shell-style patterns for the license of the weights, in any case, as in
         ``["apache-*", "mit"]``. ``"not stated"`` are those that nobody states one for.
 
     Returns
@@ -115,7 +115,7 @@ def list_backbones(filter=None, provider=None, licence=None):
         One row a set of weights (or an architecture without any), with ``name`` (as
         :func:`load_backbone` takes it), ``provider``, ``parameters``, ``input_size``
         in pixels, ``weights`` (what they are called; missing if there are none),
-        ``licence`` of the weights as the provider states it, or ``"not stated"``, and
+        ``license`` of the weights as the provider states it, or ``"not stated"``, and
         ``available``: whether they are on this machine.
 
     Raises
@@ -132,7 +132,7 @@ def list_backbones(filter=None, provider=None, licence=None):
     >>> from sktransfer.backbones import list_backbones
     >>> list_backbones(provider="shipped")["name"].tolist()
     ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
-    >>> list_backbones("resnet18", licence="bsd-*")["weights"].tolist()
+    >>> list_backbones("resnet18", license="bsd-*")["weights"].tolist()
     []
     """
     if provider not in (None, *_PROVIDERS):
@@ -146,11 +146,11 @@ def list_backbones(filter=None, provider=None, licence=None):
     }
     wanted = _PROVIDERS if provider is None else (provider,)
     rows = [row for p in wanted for row in listings[p](filter or "*")]
-    columns = "name provider parameters input_size weights licence available".split()
+    columns = "name provider parameters input_size weights license available".split()
     table = pd.DataFrame(rows, columns=columns)
-    if licence is not None:
-        patterns = [licence] if isinstance(licence, str) else list(licence)
-        table = table[[_is_licence(found, patterns) for found in table["licence"]]]
+    if license is not None:
+        patterns = [license] if isinstance(license, str) else list(license)
+        table = table[[_is_license(found, patterns) for found in table["license"]]]
         table = table.reset_index(drop=True)
     return table.astype({"parameters": "Int64", "input_size": "Int64"})
 
@@ -160,7 +160,7 @@ def _matches(name, pattern):
     return fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)
 
 
-def _is_licence(found, patterns):
+def _is_license(found, patterns):
     return any(fnmatch.fnmatch(found.lower(), p.lower()) for p in patterns)
 
 
@@ -184,7 +184,7 @@ def _torchvision_rows(pattern):
                 weights.meta["num_params"],
                 weights.transforms().crop_size[0],
                 weights.name,
-                stated_licence(weights.meta.get("license")),
+                stated_license(weights.meta.get("license")),
                 os.path.isfile(cached_file(weights)),
             )
 
@@ -207,6 +207,6 @@ def _timm_rows(pattern):
             n_parameters(f"timm/{architecture}"),
             config.input_size[-1] if config else None,
             tag or None,
-            stated_licence(config.license if config else None),
+            stated_license(config.license if config else None),
             is_cached(name),
         )

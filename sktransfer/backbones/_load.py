@@ -227,7 +227,7 @@ def _load_given(backbone, weights, own):
     )
     in_memory = isinstance(weights, Mapping)
     backbone.weights = STATE_DICT if in_memory else os.fspath(weights)
-    backbone.licence = None  # which is not that of these weights
+    backbone.license = None  # which is not that of these weights
 
 
 def _removed(backbone):

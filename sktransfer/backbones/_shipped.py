@@ -100,7 +100,7 @@ def load_shipped(name, *, weights, image_size, make):
         name=name,
         provider="shipped",
         weights=None if weights is None else "ImageNet-1k",
-        licence="apache-2.0",
+        license="apache-2.0",
         classifier=["classifier"],
     )
 

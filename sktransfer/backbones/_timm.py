@@ -70,7 +70,7 @@ def load_timm(name, *, weights, image_size, make):
         name=f"timm/{full_name}",
         provider="timm",
         weights=None if weights is None else config.get("tag") or "default",
-        licence=config.get("license"),
+        license=config.get("license"),
         classifier=_as_list(config.get("classifier")),
     )
 

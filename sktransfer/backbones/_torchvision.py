@@ -21,7 +21,7 @@ __all__ = [
     "weights_of",
 ]
 
-_LICENCE_KEY = "license"
+_LICENSE_KEY = "license"
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
@@ -80,7 +80,7 @@ def load_torchvision(name, *, weights, image_size, make):
         name=f"torchvision/{name}",
         provider="torchvision",
         weights=None if weights is None else found.name,
-        licence=found.meta.get(_LICENCE_KEY),
+        license=found.meta.get(_LICENSE_KEY),
     )
 
 

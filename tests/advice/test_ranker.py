@@ -15,7 +15,7 @@ from sktransfer.advice import (
 )
 from sktransfer.backbones import load_backbone
 
-COLUMNS = "backbone stage score seconds parameters multiply_adds licence".split()
+COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 
 
 def test_scores_are_those_of_the_features(make_small, digits):
@@ -68,7 +68,7 @@ def test_costs_of_the_stages(make_small, digits):
     assert table["multiply_adds"].iloc[0] == backbone.multiply_adds(
         "input", backbone.stage_names[0]
     )
-    assert {*table["licence"]} == {"not stated"}
+    assert {*table["license"]} == {"not stated"}
 
 
 def test_stages_come_from_one_pass(make_small, digits):

@@ -232,7 +232,7 @@ def test_state_dict_is_loaded_as_its_file_is(state, tmp_path):
         load_checkpoint(module, weights)
         assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
     backbone = load_backbone(network(), weights=state)
-    assert backbone.weights == "a state dict" and backbone.licence is None
+    assert backbone.weights == "a state dict" and backbone.license is None
     backbone.module.a.weight.data.zero_()
     assert state["a.weight"].any()
     state["a.weight"] = torch.zeros(6, 5)

@@ -50,7 +50,7 @@ def test_module_is_copied_and_left_as_it_is():
 def test_attributes_of_a_module():
     backbone = load_backbone(mlp())
     assert backbone.name == "Sequential"
-    assert (backbone.provider, backbone.weights, backbone.licence) == (None,) * 3
+    assert (backbone.provider, backbone.weights, backbone.license) == (None,) * 3
     assert backbone.preprocessing == VectorPreprocessing(5)
 
 

@@ -32,7 +32,7 @@ def test_attributes(lite0):
     assert lite0.name == "efficientnet_lite0"
     assert lite0.provider == "shipped"
     assert lite0.weights == "ImageNet-1k"
-    assert lite0.licence == "apache-2.0"
+    assert lite0.license == "apache-2.0"
     assert lite0.n_parameters == 4_652_008
     assert lite0.classifier == ["classifier"]
     assert not lite0.module.training

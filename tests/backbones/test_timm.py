@@ -42,7 +42,7 @@ def test_weights_come_from_the_cache(cached):
             assert torch.equal(tensor, cached.state_dict()[name]), name
         assert backbone.weights == "r160_in1k"
         assert backbone.provider == "timm"
-        assert backbone.licence == "apache-2.0"
+        assert backbone.license == "apache-2.0"
     assert not backbone.module.training
 
 

@@ -186,9 +186,9 @@ def test_preprocessing_is_that_of_the_weights():
     assert backbone.name == "torchvision/efficientnet_b0"
 
 
-def test_licence_of_weights_that_state_one():
+def test_license_of_weights_that_state_one():
     backbone = load_backbone("torchvision/resnet18", weights=None)
-    assert backbone.licence is None
+    assert backbone.license is None
 
 
 def test_list_torchvision():
