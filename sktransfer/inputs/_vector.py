@@ -29,6 +29,10 @@ class VectorPreprocessing:
     n_features: int
 
     kind: ClassVar[str] = "vector"
+    hint_for_shape: ClassVar[str] = (
+        "Its first layer must take rows of that many numbers in float32, which is as "
+        "many as `n_features`, or X, says."
+    )
 
     @property
     def input_shape(self):

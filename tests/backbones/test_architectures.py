@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchvision.models import get_model
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._module import IMAGENET
+from sktransfer.backbones._images import IMAGENET
 
 # size None: the architecture takes no other one.
 TORCHVISION = {

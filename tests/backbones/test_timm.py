@@ -3,6 +3,7 @@ import os
 import pickle
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import huggingface_hub
 import pytest
@@ -11,8 +12,14 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from sktransfer.backbones import _download, load_backbone
-from sktransfer.backbones._timm import _address, is_cached, list_timm
+from sktransfer.backbones import _timm, load_backbone
+from sktransfer.backbones._timm import (
+    TimmProvider,
+    _address,
+    _count_parameters,
+    n_parameters,
+    timm_preprocessing,
+)
 from sktransfer.inputs import ImagePreprocessing
 
 
@@ -35,7 +42,7 @@ def cached(request):
 
 
 def test_weights_come_from_the_cache(cached):
-    assert is_cached("test_resnet") and is_cached("test_resnet.r160_in1k")
+    assert is_available("test_resnet") and is_available("test_resnet.r160_in1k")
     for options in ({}, {"weights": "r160_in1k"}):
         backbone = load_backbone("timm/test_resnet", **options)
         for name, tensor in backbone.module.state_dict().items():
@@ -46,13 +53,18 @@ def test_weights_come_from_the_cache(cached):
     assert not backbone.module.training
 
 
+def is_available(name):
+    (row,) = TimmProvider().describe(name)
+    return row["available"]
+
+
 ADDRESS = (
     "https://huggingface.co/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
 )
 
 
 def test_failed_download_names_the_file(download_text):
-    assert not is_cached("test_resnet")
+    assert not is_available("test_resnet")
     text = download_text("timm/test_resnet", ADDRESS, "OfflineModeIsEnabled: .*")
     with pytest.raises(OSError, match=text):
         load_backbone("timm/test_resnet")
@@ -84,10 +96,15 @@ def served(weights_server, monkeypatch, tmp_path):
 
     These are what it serves.
     """
-    template = f"{weights_server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    options = {"endpoint": weights_server.address, "cache_dir": tmp_path / "hub"}
+    for name in ("hf_hub_download", "hf_hub_url", "try_to_load_from_cache"):
+        function, known = getattr(huggingface_hub, name), dict(options)
+        if name == "hf_hub_url":
+            del known["cache_dir"]
+        if name == "try_to_load_from_cache":
+            del known["endpoint"]
+        monkeypatch.setattr(_timm, name, partial(function, **known))
     module = timm.create_model("test_resnet")
     save_file(module.state_dict(), tmp_path / "model.safetensors")
     weights_server.content = (tmp_path / "model.safetensors").read_bytes()
@@ -234,7 +251,7 @@ def test_weights_that_are_not_on_hugging_face(
     module = timm.create_model("test_resnet")
     torch.save(module.state_dict(), tmp_path / "state")
     name = elsewhere((tmp_path / "state").read_bytes())
-    assert not is_cached("test_resnet")
+    assert not is_available("test_resnet")
     weights_server.way = "stalls"
     text = f"TimeoutError: .*put that file at {hub}/{name}"
     with monkeypatch.context() as short:
@@ -246,7 +263,7 @@ def test_weights_that_are_not_on_hugging_face(
     state = load_backbone("timm/test_resnet").module.state_dict()
     for key, tensor in module.state_dict().items():
         assert torch.equal(state[key], tensor), key
-    assert os.listdir(hub) == [name] and is_cached("test_resnet")
+    assert os.listdir(hub) == [name] and is_available("test_resnet")
 
 
 def test_download_that_would_run_code_is_refused(elsewhere, tmp_path):
@@ -316,9 +333,7 @@ def test_preprocessing_that_squashes():
         if timm.models.get_pretrained_cfg(name).crop_mode == "squash"
     ]
     config = timm.models.get_pretrained_cfg(squashed[0])
-    from sktransfer.backbones._timm import _preprocessing
-
-    preprocessing = _preprocessing(config.to_dict())
+    preprocessing = timm_preprocessing(config.to_dict())
     assert isinstance(preprocessing.resize, tuple)
 
 
@@ -328,9 +343,31 @@ def test_classifiers_of_a_distilled_network():
     assert backbone.stage_names[-1] == "blocks.11"
 
 
-def test_list_timm():
-    architectures, pretrained = list_timm()
-    assert "resnet26" in architectures
-    assert "resnet26.bt_in1k" in pretrained
-    assert not is_cached("botnet50ts_256")
+def test_names_are_those_of_weights_or_of_architectures_without_any():
+    names = TimmProvider().names()
+    assert "resnet26.bt_in1k" in names and "resnet26" not in names
+    assert TimmProvider().provides("resnet26")
+    assert "botnet50ts_256" in names
+    assert not is_available("botnet50ts_256")
     assert huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet26", "vit_tiny_patch16_224", "tf_efficientnet_lite0"]
+)
+def test_table_agrees_with_the_network(name):
+    assert f"timm/{name}" in _timm._table()
+    module = timm.create_model(name)
+    counted = sum(p.numel() for p in module.parameters())
+    assert n_parameters(name) == _count_parameters(name) == counted
+
+
+def test_architecture_that_is_not_in_the_table_is_counted(monkeypatch):
+    monkeypatch.setattr(_timm, "_table", dict)
+    assert n_parameters("test_resnet") == 469_688
+
+
+def test_table_has_nearly_all_architectures():
+    known = _timm._table()
+    names = timm.list_models()
+    assert sum(f"timm/{name}" in known for name in names) / len(names) > 0.9

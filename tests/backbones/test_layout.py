@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.backbones._whole import Unpacked, Whole, place_of
+from sktransfer.backbones._layout import _place_of, _Unpacked, _Whole
 
 Z = torch.zeros(1, 2)
 
@@ -30,10 +30,10 @@ class Returning(nn.Module):
     ],
 )
 def test_place_of_a_tensor(value, place):
-    assert place_of(value) == place
+    assert _place_of(value) == place
 
 
 def test_the_one_tensor_is_unpacked():
-    network = Unpacked(Returning({"out": [Z], "loss": None}))
+    network = _Unpacked(Returning({"out": [Z], "loss": None}))
     assert network(Z) is Z
-    assert Whole(nn.Identity())(Z) is Z
+    assert _Whole(nn.Identity())(Z) is Z

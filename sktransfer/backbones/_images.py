@@ -1,12 +1,42 @@
-"""What to say when a network cannot take the images that it would be given."""
+"""Networks for images: what marks one, and which images it cannot take."""
 
 import re
 
 from torch import nn
 
-__all__ = ["ImageError", "channels_error", "check_patches", "size_error"]
+from sktransfer.inputs import ImagePreprocessing
 
+__all__ = [
+    "IMAGENET",
+    "ImageError",
+    "channels_error",
+    "check_patches",
+    "is_image_network",
+    "size_error",
+]
+
+IMAGENET = ImagePreprocessing(
+    size=(224, 224),
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
 _CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
+_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
+
+
+def is_image_network(module):
+    """Say whether a network looks at images: whether it has a 2-D convolution."""
+    return any(map(_is_convolution, module.modules()))
+
+
+def _is_convolution(layer):
+    # A layer of TorchScript is of no class of its own.
+    return (
+        isinstance(layer, _CONVOLUTIONS)
+        or getattr(layer, "original_name", None) == "Conv2d"
+    )
 
 
 class ImageError(ValueError):
