@@ -12,7 +12,7 @@ from importlib.resources import files
 import timm
 import torch
 from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._download import (
@@ -71,13 +71,14 @@ class TimmProvider(BackboneProvider):
         for entry in ("file", "state_dict"):  # of this machine
             config.pop(entry, None)
         classifier = config.get("classifier") or None
+        is_one = isinstance(classifier, str)
         return Backbone(
             module,
             preprocessing=timm_preprocessing(config),
             name=name,
             weights=None if weights is None else config.get("tag") or "default",
             license=config.get("license"),
-            classifier=[classifier] if isinstance(classifier, str) else classifier,
+            classifier=[classifier] if is_one else classifier and list(classifier),
         )
 
     def describe(self, name):
@@ -156,9 +157,9 @@ def _download_from_hub(config):
     first, *others = _files_of(config)
     try:
         return hf_hub_download(config.hf_hub_id, first)
-    except EntryNotFoundError:
-        if not others:
-            raise
+    except EntryNotFoundError as error:
+        if isinstance(error, LocalEntryNotFoundError) or not others:
+            raise  # without a connection, there is no use in asking for another file
         return hf_hub_download(config.hf_hub_id, others[0])
 
 
@@ -172,6 +173,7 @@ def _cached_file(config):
 
 
 def _address(config):
+    """Return where weights on Hugging Face are downloaded from (str)."""
     return hf_hub_url(config.hf_hub_id, _files_of(config)[0])
 
 

@@ -36,7 +36,7 @@ def test_describe_backbone_of_resnet18(resnet18):
         ("torchvision/resnet18", 1.814e9),
         ("efficientnet_lite0", 0.385e9),
         ("torchvision/mobilenet_v3_small", 0.057e9),
-        ("torchvision/vit_b_32", 4.41e9),
+        pytest.param("torchvision/vit_b_32", 4.41e9, marks=pytest.mark.slow),
     ],
 )
 def test_multiply_adds_are_the_published_ones(spec, published):

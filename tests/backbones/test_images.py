@@ -165,8 +165,17 @@ def test_failed_download_of_another_size():
     ("name", "size", "why"),
     [
         ("nest_tiny", (64, 96), "AssertionError: Model only handles square inputs"),
-        ("halonet_h1", (100, 100), "AssertionError"),
-        ("efficientformer_l1", (160, 160), "RuntimeError: The size of tensor a .*"),
+        pytest.param(
+            *("halonet_h1", (100, 100), "AssertionError"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *(
+                "efficientformer_l1",
+                (160, 160),
+                "RuntimeError: The size of tensor a .*",
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_image_size_that_a_network_cannot_take(name, size, why):

@@ -1,4 +1,3 @@
-import logging
 import os
 import re
 from dataclasses import replace
@@ -8,59 +7,11 @@ import torch
 from torch import nn
 
 from sktransfer.backbones import _load, load_backbone, shared_backbone
-from sktransfer.backbones._load import resolve_name
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 GIVEN = ImagePreprocessing(
     size=(32, 32), resize=40, interpolation="box", mean=(0.0,) * 3, std=(1.0,) * 3
 )
-
-
-@pytest.mark.parametrize(
-    ("spec", "provider", "name"),
-    [
-        ("efficientnet_lite0", "shipped", "efficientnet_lite0"),
-        ("resnet18", "torchvision", "resnet18"),
-        ("convnext_atto", "timm", "convnext_atto"),
-        ("resnet26.bt_in1k", "timm", "resnet26.bt_in1k"),
-    ],
-)
-def test_resolve_name_takes_the_first_provider_and_logs_it(
-    spec, provider, name, caplog
-):
-    with caplog.at_level(logging.INFO, logger="sktransfer"):
-        assert resolve_name(spec) == (provider, name)
-    assert caplog.messages == [f"backbone {spec!r} is taken from {provider}"]
-
-
-@pytest.mark.parametrize(
-    "spec", ["timm/resnet18", "torchvision/resnet18", "timm/efficientnet_lite0"]
-)
-def test_resolve_name_with_provider_logs_nothing(spec, caplog):
-    with caplog.at_level(logging.INFO, logger="sktransfer"):
-        assert "/".join(resolve_name(spec)) == spec
-    assert caplog.messages == []
-
-
-@pytest.mark.parametrize(
-    ("spec", "near"),
-    [
-        ("resnet_18", " Did you mean .*'resnet18'"),
-        ("torchvision/resnet81", " Did you mean 'resnet18'"),
-        ("timm/efficientnet_light0", " Did you mean .*'efficientnet_lite0'"),
-        ("huggingface/resnet18", " Did you mean 'resnet18'"),
-        ("torchvision/convnext_atto", " Did you mean 'convnext_atto'"),
-        ("qqqqqqqq", "$"),
-        ("", "$"),
-    ],
-)
-def test_resolve_name_unknown(spec, near):
-    text = (
-        f"There is no backbone '{spec}' among the shipped ones, torchvision's and "
-        "timm's; `sktransfer.backbones.list_backbones\\(\\)` lists them."
-    )
-    with pytest.raises(ValueError, match=text + near):
-        load_backbone(spec)
 
 
 @pytest.mark.parametrize("spec", [3, None, ["resnet18"]])

@@ -37,6 +37,20 @@ def test_weights_come_from_the_cache(hub, keep, resnet18):
             assert torch.equal(tensor, state[name]), name
 
 
+def test_auxiliary_classifiers_and_old_names_of_densenet_are_understood():
+    tensor = torch.zeros(1)
+    state = {
+        "AuxLogits.fc.bias": tensor,
+        "aux2.fc.bias": tensor,
+        "features.denseblock1.denselayer1.norm.1.weight": tensor,
+        "features.norm0.weight": tensor,
+    }
+    expected = ["denseblock1.denselayer1.norm1.weight", "norm0.weight"]
+    found = TorchvisionProvider().adapt(state, torch.nn.Module())
+    assert [*found] == [f"features.{name}" for name in expected]
+
+
+@pytest.mark.slow
 def test_weights_of_inception_come_without_the_auxiliary_classifier(keep):
     module = models.inception_v3(weights=None, aux_logits=True, init_weights=False)
     path = keep(models.Inception_V3_Weights.DEFAULT, module.state_dict())
@@ -56,7 +70,7 @@ def serve(server, known_as, resnet18, way):
 
 
 def test_weights_are_downloaded_once(hub, weights_server, known_as, resnet18):
-    url, path = serve(weights_server, known_as, resnet18, "404")
+    _, path = serve(weights_server, known_as, resnet18, "404")
     with pytest.raises(OSError, match=f"HTTPError: .*404.*put that file at {path}"):
         load_backbone("torchvision/resnet18", image_size=64)
     assert os.listdir(hub) == []
@@ -167,6 +181,7 @@ def test_provider_lists_the_weights_of_classification_models():
     assert rows[0]["parameters"] == 25_557_032 and rows[0]["input_size"] == 224
 
 
+@pytest.mark.slow
 def test_old_names_of_densenet_are_understood(keep):
     module = models.densenet121(weights=None)
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])\.")
@@ -180,6 +195,7 @@ def test_old_names_of_densenet_are_understood(keep):
             assert torch.equal(tensor, weights[name]), name
 
 
+@pytest.mark.slow
 def test_transformer_is_made_for_the_size_of_its_weights(keep):
     weights = models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1
     module = models.vit_b_16(weights=None, image_size=384)
