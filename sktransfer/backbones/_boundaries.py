@@ -38,17 +38,8 @@ def _needed(inputs, ends, known=()):
 def find_boundaries(nodes, inputs, effects, overwritten, runs):
     """Find where exactly one tensor is live that the rest of a graph depends on.
 
-    Parameters
-    ----------
-    nodes, inputs, effects, overwritten
-        As in :class:`Trace`.
-    runs : (Recorder, Recorder)
-        Of two samples and of three.
-
-    Returns
-    -------
-    dict of int to (Node, dict)
-        As ``Trace.live``.
+    The arguments are those of a Trace, and the Recorders of a run on two samples and
+    one on three. Returns a dict as ``Trace.live``.
     """
     index = {node: i for i, node in enumerate(nodes)}
     relevant = _dependent(inputs) & _needed(inputs, [nodes[-1], *effects])
@@ -136,19 +127,11 @@ def evaluate(expression, z):
 
 
 def section_graph(trace, start, stop):
-    """Return the graph from one boundary to another.
+    """Return the graph (torch.fx.Graph) from one boundary to another.
 
-    Parameters
-    ----------
-    trace : Trace
-    start, stop : int or None
-        Keys of ``trace.live``; -1 is the input, None the output.
-
-    Returns
-    -------
-    torch.fx.Graph
-        From one placeholder to one output. Values that don't depend on the input are
-        computed where they are needed.
+    ``start`` and ``stop`` are keys of ``trace.live``, or None for the output. The graph
+    has one placeholder and one output; values that don't depend on the input are
+    computed where they are needed.
     """
     graph, env = fx.Graph(), {}
     z = graph.placeholder("x")
@@ -171,19 +154,7 @@ def section_graph(trace, start, stop):
 
 
 def graphs_between(anatomies, start, stop):
-    """Return the graphs from one boundary to another.
-
-    Parameters
-    ----------
-    anatomies : dict of bool to Anatomy
-        In train mode (True) and eval mode (False).
-    start, stop : str
-        Names of boundaries.
-
-    Returns
-    -------
-    dict of bool to torch.fx.Graph
-    """
+    """Return the graphs from one boundary to another, by name, in each mode (dict)."""
     return {
         mode: section_graph(anatomy.trace, anatomy.ends[start], anatomy.ends[stop])
         for mode, anatomy in anatomies.items()

@@ -54,13 +54,7 @@ _DATA = {
 
 
 def stated_license(license):
-    """Return a license as it is stated, or "not stated" (str).
-
-    Parameters
-    ----------
-    license : str or None
-        As a provider gives it; timm also says "unknown".
-    """
+    """Return a license as a provider states it, or "not stated" (str)."""
     return license if license and license != "unknown" else NOT_STATED
 
 
@@ -258,29 +252,14 @@ def _entries_of_origin(backbone):
 
 
 def card_of(backbone):
-    """Return the card of a backbone whose weights will not change, made once.
-
-    Parameters
-    ----------
-    backbone : Backbone
-
-    Returns
-    -------
-    ModelCard
-    """
+    """Return the card of a backbone whose weights will not change, made once."""
     if backbone.card is None:
         backbone.card = model_card(backbone)
     return backbone.card
 
 
 def describe_training(**entries):
-    """Return what was trained, and the date and versions of it (dict).
-
-    Parameters
-    ----------
-    **entries
-        Numbers, strings and lists of these.
-    """
+    """Return entries of what was trained, with the date and versions of it (dict)."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     versions = {name: version(name) for name in _PACKAGES}
     return {**_plain(entries), "date": now, "versions": versions}

@@ -114,12 +114,9 @@ class Misfits:
         return any(part in k for k in self.shapes for part in _POSITIONS)
 
     def is_of_size(self, areas):
-        """Say whether all that does not fit is sized for images of another area (bool).
+        """Whether all that does not fit is sized for images of another area (bool).
 
-        Parameters
-        ----------
-        areas : (int, int)
-            Of the images of the checkpoint and of the network.
+        The areas are those of the checkpoint's images and of the network's.
         """
         pairs = [
             (a, b)
@@ -184,21 +181,10 @@ def _can_cast(found, due):
 
 
 def check_finite(expected, state, title):
-    """See that weights are numbers.
+    """Raise a ValueError if a weight is NaN or infinite where the network's is not.
 
-    Parameters
-    ----------
-    expected, state : dict of str to torch.Tensor
-        State dicts of the network as it is, whose masks may hold infinity, and of what
-        is to be loaded.
-    title : str
-        What to call the checkpoint.
-
-    Raises
-    ------
-    ValueError
-        If a value is NaN or infinite where the network's is not, also if it becomes so
-        in the network's dtype.
+    That is also if it becomes so in the network's dtype. ``expected`` is the state dict
+    of the network as it is, whose masks may hold infinity.
     """
     for name, tensor in state.items():
         due = expected[name]

@@ -40,22 +40,9 @@ def sha256_in_name(name):
 
 
 def check_weights_file(name, path, sha256, hint="Delete it to download it again"):
-    """Check that a file of weights is the one that it should be.
+    """Raise a ValueError if a file of weights does not have its SHA-256.
 
-    Parameters
-    ----------
-    name : str
-        Of the backbone.
-    path : str
-    sha256 : str
-        What the hexadecimal SHA-256 of the file must begin with; "" if it is not known.
-    hint : str, default="Delete it to download it again"
-        What to do.
-
-    Raises
-    ------
-    ValueError
-        If it is another file.
+    ``sha256`` is the beginning of it in hexadecimal digits, or "" if it is not known.
     """
     if not sha256:
         return
@@ -76,25 +63,10 @@ def hub_file(url):
 
 
 def fetch_weights(name, url):
-    """Return a file of weights in torch.hub's folder, downloaded if it is not there.
+    """Return a file in torch.hub's folder (str), downloaded if it is not there.
 
-    Parameters
-    ----------
-    name : str
-        Of the backbone.
-    url : str
-
-    Returns
-    -------
-    str
-        Path of the file, whose SHA-256 is the one in its name if that has one.
-
-    Raises
-    ------
-    OSError
-        If it cannot be downloaded.
-    ValueError
-        If there is another file in its place.
+    Its SHA-256 is the one in its name if that has one: otherwise a ValueError is
+    raised. If it cannot be downloaded, an OSError says what to put where.
     """
     path = hub_file(url)
     sha256 = sha256_in_name(path)
@@ -126,21 +98,9 @@ def _download(url, path, sha256):
 
 @contextmanager
 def explain_download(name, url, path=None):
-    """Turn any failure of a download into one that says what to put where.
+    """Turn any failure of a download into an OSError that says what to put where.
 
-    Parameters
-    ----------
-    name : str
-        Of the backbone.
-    url : str
-        What was asked for.
-    path : str, default=None
-        Where the file is looked for, if it can be put there by hand.
-
-    Raises
-    ------
-    OSError
-        In place of whatever was raised.
+    ``path`` is where the file is looked for, if it can be put there by hand.
     """
     try:
         yield

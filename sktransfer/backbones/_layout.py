@@ -199,29 +199,11 @@ class Layout:
 def find_layout(module, name, preprocessing, classifier=None, known_impurity=None):
     """Find the boundaries of a network, and try it.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    name : str
-        What messages call it.
-    preprocessing : object
-        Its ``example(n)`` are n model inputs.
-    classifier : sequence of str, default=None
-        Paths of the network's own classifying layers.
-    known_impurity : str, default=None
-        Of an impurity that was warned of before, no warning is given again.
-
-    Returns
-    -------
-    Layout
-
-    Raises
-    ------
-    TypeError
-        If the network, or a stage that it declares, returns something else than it
-        must.
-    ValueError
-        If it cannot be run, or its stages do not compute together what it does.
+    Model inputs are those of ``preprocessing.example(n)``, and ``classifier`` are paths
+    of the network's own classifying layers. Of an impurity that is known, no warning is
+    given again. Returns a Layout. Raises a TypeError if the network, or a stage that it
+    declares, returns something else than it must; and a ValueError if it cannot be run,
+    or its stages do not compute together what it does.
     """
     finder = _Finder(name, preprocessing, classifier)
     module, anatomies = finder.lay_out(module)
@@ -335,17 +317,7 @@ class _Finder:
 
 
 def no_tensor_text(name, trace):
-    """Return the message for a network that returns no tensor, of which it is a trace.
-
-    Parameters
-    ----------
-    name : str
-    trace : Trace
-
-    Returns
-    -------
-    str
-    """
+    """Return the message for a network whose trace returns no tensor (str)."""
     value = trace.returned
     kind = type(value).__name__.removeprefix("immutable_")  # torch.fx's dict
     return (

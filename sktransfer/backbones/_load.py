@@ -261,20 +261,10 @@ in_forked_child(_renew)
 
 
 def shared_backbone(spec, *, weights, image_size, seed):
-    """Return a backbone that others in this process may use, too.
+    """Return a backbone by name that others in this process may use, too.
 
-    Parameters
-    ----------
-    spec : str
-    weights : str, os.PathLike, mapping or None
-    image_size : int, (int, int) or None
-    seed : int
-        Of random weights.
-
-    Returns
-    -------
-    Backbone
-        Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be.
+    Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be. See
+    `load_backbone` for the parameters.
     """
     size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
     with _lock:

@@ -17,35 +17,11 @@ __all__ = ["load_module"]
 def load_module(spec, *, image_size, n_features, preprocessing, kind=None, make):
     """Make a backbone of a module or of a callable that returns one.
 
-    Parameters
-    ----------
-    spec : torch.nn.Module or callable
-        A module is copied, and so is what a callable returns, as that may be in use
-        elsewhere.
-    image_size : int, (int, int) or None
-        Of the images that give lazy layers their width.
-    n_features : int or None
-        Length of the vectors that it takes.
-    preprocessing : ImagePreprocessing, VectorPreprocessing or None
-        By default timm's configuration of the module if it has one; ImageNet's usual
-        one, with a warning, if it has convolutions; none for vectors.
-    kind : {"image", "vector"}, default=None
-        What it takes; by default as its layers say.
-    make : callable
-        Calls a function that makes a module under a local seed.
-
-    Returns
-    -------
-    Backbone
-
-    Raises
-    ------
-    TypeError
-        If the callable returns something else, or a network holds TorchScript or
-        quantised layers.
-    ValueError
-        If the length of the vectors is not known, a module cannot be copied, or a
-        callable returns again and again one that cannot.
+    A module is copied, and so is what a callable returns, as that may be in use
+    elsewhere. The preprocessing is by default timm's configuration of the module if it
+    has one; ImageNet's usual one, with a warning, if it takes images; none for vectors.
+    ``make`` calls a function that makes a module under a local seed; see
+    `load_backbone` for the other parameters and what is raised.
     """
     if isinstance(spec, nn.Module):
         _check_weights(spec)

@@ -67,21 +67,10 @@ class Findings:
 def probe(module, anatomies, example):
     """Try whether sections compute what the module does, and whether that is pure.
 
-    The module is called as its user calls it, on copies, so that nothing of it moves.
-    What was found out is remembered in this process: about a network of the libraries
-    for others of its architecture, about any other for those that are equal to it.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    anatomies : dict of bool to Anatomy
-        Of the module in train mode (True) and eval mode (False).
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        Five model inputs, see :func:`draw_inputs`.
-
-    Returns
-    -------
-    Findings
+    The module is called on copies, so that nothing of it changes; the example holds
+    five model inputs. What was found is remembered in this process: about a network of
+    the libraries for others of its architecture, about any other for those that are
+    equal to it. Returns Findings.
     """
     key = outline(module) or _description(module), repr(shape_of_sample(example))
     if key[0] is None:
@@ -113,19 +102,7 @@ def _probe(module, anatomies, example):
 def output_digests(module, trace, example):
     """Hash what a network makes of two model inputs at every boundary.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    trace : Trace
-        Of the module in eval mode.
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        Two model inputs, see :func:`draw_inputs`.
-
-    Returns
-    -------
-    dict of (int or None) to str
-        By the keys of ``trace.live``, and None for the output.
+    Returns a dict by the keys of ``trace.live``, and None for the output.
     """
     network = copy.deepcopy(module).cpu().eval()
     with fixed_threads():
@@ -239,20 +216,11 @@ def _say(error):
 
 
 def outline(module):
-    """Describe layers, their settings and the shapes of their tensors.
+    """Describe layers, their settings and the shapes of their tensors (str or None).
 
     Networks of one outline compute alike, but for their weights: what was found out
-    about one holds for the other.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    str or None
-        Hexadecimal, 32 digits. None for a network with code that is no library's, such
-        as that of a layer, a hook or a method that is replaced on an instance.
+    about one holds for the other. None for a network with code that is no library's,
+    such as that of a layer, a hook or a method that is replaced on an instance.
     """
     try:
         parts = [

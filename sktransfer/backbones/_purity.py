@@ -56,23 +56,9 @@ class Trial:
 
 
 def run_once(module, example):
-    """Run a copy of a network on model inputs that it takes.
+    """Run a copy of a network on the first of `draw_inputs` that it takes (Trial).
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        Model inputs, see :func:`draw_inputs`.
-
-    Returns
-    -------
-    Trial
-
-    Raises
-    ------
-    Exception
-        Whatever the network raises on the last of `draw_inputs`.
+    Raises whatever the network raises on the last of them.
     """
 
     def run(x):
@@ -113,22 +99,7 @@ def draw_inputs(example):
 
 
 def run_on_first(candidates, run):
-    """Return what a function makes of the first inputs for which it does not raise.
-
-    Parameters
-    ----------
-    candidates : iterable
-    run : callable
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    Exception
-        What it raised on the last ones.
-    """
+    """Return what a function makes of the first candidate that it does not raise on."""
     for x in candidates:
         try:
             return run(x)
@@ -138,37 +109,16 @@ def run_on_first(candidates, run):
 
 
 def call(network, x, *, with_gradients=False):
-    """Call a network under a seed of its own.
-
-    Parameters
-    ----------
-    network : callable
-    x : torch.Tensor, dict or NamedTuple of torch.Tensor
-    with_gradients : bool, default=False
-        Whether gradients are recorded.
-
-    Returns
-    -------
-    object
-        What it returns.
-    """
+    """Call a network under a seed of its own and return its output."""
     with _own_seed(), torch.set_grad_enabled(with_gradients):
         return network(x)
 
 
 def watched_call(network, x):
-    """Call a network under a seed of its own, and watch the global generators.
+    """Call a network under a seed of its own.
 
-    Parameters
-    ----------
-    network : callable
-    x : torch.Tensor, dict or NamedTuple of torch.Tensor
-
-    Returns
-    -------
-    output : object
-    drawn : list of str
-        Names of the libraries whose global generators it drew from.
+    Returns its output, and the names of the libraries whose global generators it drew
+    from (list).
     """
     with _own_seed(), torch.no_grad():
         before, began = generator_states(), time.perf_counter()
@@ -185,17 +135,7 @@ def _own_seed():
 
 
 def is_near(actual, expected, tolerance):
-    """Say whether tensors are equal, up to a fraction of their largest value.
-
-    Parameters
-    ----------
-    actual, expected : list of torch.Tensor
-    tolerance : float
-
-    Returns
-    -------
-    bool
-    """
+    """Whether lists of tensors are equal, up to a fraction of their largest value."""
     if [t.shape for t in actual] != [t.shape for t in expected]:
         return False
     return all(
@@ -211,20 +151,11 @@ def _is_near(a, b, tolerance):
 
 
 def find_impurity(module, trial):
-    """Find out why the output for a sample is no function of that sample.
+    """Return why the output for a sample is no function of it (str), or None.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    trial : Trial
-        Of this module, on at least five model inputs.
-
-    Returns
-    -------
-    str or None
-        None if it is one: it draws nothing, keeps nothing, and neither the other
-        samples of a batch nor those before it change what becomes of a sample.
+    It is one if the network draws nothing, keeps nothing, and neither the other samples
+    of a batch nor those before it change what becomes of a sample. The trial is one of
+    this module, on at least five model inputs; the module is not changed.
     """
     if trial.drawn:
         return f"it draws from the generator of {' and of '.join(trial.drawn)}"

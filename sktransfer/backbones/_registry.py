@@ -235,23 +235,10 @@ def full_name(provider, name):
 
 
 def resolve_name(spec):
-    """Find the provider of a name.
+    """Return the provider and the name there (str, str) of a name with or without both.
 
-    Parameters
-    ----------
-    spec : str
-        With or without the provider in front.
-
-    Returns
-    -------
-    provider, name : str
-
-    Raises
-    ------
-    TypeError
-        If it is no string.
-    ValueError
-        If nobody provides it; near matches are named.
+    Raises a TypeError if it is no string, and a ValueError that names near matches if
+    nobody provides it.
     """
     if not isinstance(spec, str):
         raise TypeError(

@@ -262,20 +262,10 @@ def fingerprint(section):
 
 
 def describe_section(section, root, *, tensors=None):
-    """Describe what a section computes in eval mode.
+    """Describe what a section computes in eval mode (Description).
 
-    Parameters
-    ----------
-    section : Section
-    root : torch.nn.Module
-        Holds the layers and tensors of the section under their names.
-    tensors : TensorDigests, default=None
-        Hashes of tensors that are known.
-
-    Returns
-    -------
-    Description
-        The names of layers don't count.
+    ``root`` holds the layers and tensors of the section under their names, and
+    ``tensors`` the hashes that are known. The names of layers don't count.
     """
     numbers, steps = {}, []
     for node in section.graph.nodes:
@@ -307,18 +297,10 @@ def _plain(value, numbers):
 
 
 def fingerprint_tensors(tensors):
-    """Hash tensors and their names, whatever computes with them.
+    """Hash tensors and their names (str), whatever computes with them.
 
-    Parameters
-    ----------
-    tensors : dict of str to torch.Tensor
-        A state dict.
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits. The same in every process, on any device and with any
-        versions of the libraries.
+    It is the same in every process, on any device and with any versions of the
+    libraries.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

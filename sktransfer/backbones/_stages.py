@@ -259,20 +259,9 @@ class Anatomy:
 
 
 def declared_anatomy(trace, names, has_final):
-    """Return the anatomy of a network that declares its stages.
+    """Return the Anatomy of a network that declares its stages.
 
-    Parameters
-    ----------
-    trace : Trace
-        Of :func:`trace_declared`.
-    names : list of str
-        Of the stages.
-    has_final : bool
-        Whether something comes between the last stage and the output.
-
-    Returns
-    -------
-    Anatomy
+    ``has_final`` says whether something comes between the last stage and the output.
     """
     listed = {name: i for i, name in enumerate(names, 1)}
     stages = [Stage(name, (), end) for name, end in listed.items()]
@@ -285,19 +274,9 @@ def declared_anatomy(trace, names, has_final):
 def find_anatomies(traces, module, classifier):
     """Find the boundaries on the eval graph that exist on the train graph, too.
 
-    Parameters
-    ----------
-    traces : dict of bool to Trace
-        Of the network in train mode (True) and eval mode (False).
-    module : torch.nn.Module
-    classifier : sequence of str or None
-        Paths of its classifying layers; by default they are found by their names.
-
-    Returns
-    -------
-    dict of bool to Anatomy
-        A network that returns several tensors has its features at the last boundary,
-        and no stage if there is none or if that would drop more than poolers and heads.
+    Takes the traces, and returns the anatomies, by mode: True in train mode. A network
+    that returns several tensors has its features at the last boundary, and no stage if
+    there is none or if that would drop more than poolers and heads.
     """
     eval_, train = traces[False], traces[True]
     twin = _twin_boundaries(eval_, train)

@@ -28,12 +28,7 @@ _AS_WELL = 0.9  # of the best set's names, from which another fits as well
 
 
 def title_of(weights):
-    """Return what messages call a checkpoint (str).
-
-    Parameters
-    ----------
-    weights : str, os.PathLike or mapping
-    """
+    """Return what messages call a checkpoint: a file or a mapping (str)."""
     if isinstance(weights, Mapping):
         return "The state dict in `weights`"
     return f"The checkpoint {os.fspath(weights)!r}"
@@ -161,31 +156,10 @@ def without_prefix(state, expected, title):
     """Return the tensors of a network by the names that it has.
 
     Most of its names must be in the checkpoint, behind one prefix that wrappers and
-    training scripts added. What has another prefix is left out.
-
-    Parameters
-    ----------
-    state : dict of str to torch.Tensor
-    expected : dict of str to torch.Tensor
-        State dict of the network.
-    title : str
-        What to call the checkpoint.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        As it was if the names are others.
-
-    Raises
-    ------
-    ValueError
-        If several sets of different weights fit as well and no name tells them apart.
-
-    Warns
-    -----
-    UserWarning
-        If the weights and averages of them, or a teacher's, both fit: the former are
-        taken.
+    training scripts added; what has another prefix is left out. If the names are
+    others, the state dict is returned as it was. Of trained weights and averages of
+    them, or a teacher's, the former are taken, with a warning; if no name separates
+    several sets that fit as well, a ValueError is raised.
     """
     state = _unwrapped(state, expected)
     sets = _sets(state, expected)

@@ -63,18 +63,7 @@ def is_state(value, n):
 
 
 def map_tensors(function, state):
-    """Apply a function to every tensor of a state.
-
-    Parameters
-    ----------
-    function : callable
-    state : torch.Tensor, dict or NamedTuple of torch.Tensor
-
-    Returns
-    -------
-    torch.Tensor, dict or NamedTuple
-        A state of the same kind.
-    """
+    """Apply a function to every tensor of a state; return a state of the same kind."""
     named = _named(state)
     if named is None:
         return function(state)

@@ -157,23 +157,10 @@ def _timm_leaves():
 
 
 def trace_graph(module, leaves):
-    """Trace, keeping a submodule whole if its forward cannot be traced.
+    """Trace a network; return its graph and the Call of its root.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    leaves : iterable of str
-        Paths of submodules to keep whole anyway.
-
-    Returns
-    -------
-    graph : torch.fx.Graph
-    root : Call
-
-    Raises
-    ------
-    TraceError
-        If the network's own ``forward`` cannot be traced.
+    A submodule whose forward cannot be traced stays whole, and so do those whose paths
+    are in `leaves`. Raises a TraceError if the network's own forward cannot be traced.
     """
     leaves = {*leaves}
     while True:
@@ -237,26 +224,12 @@ class Recorder(fx.Interpreter):
 
 
 def record(module, graph, example, *, count):
-    """Run a graph on the meta device, which costs nothing, or else on the CPU.
+    """Run a graph on two samples and on three; return the two Recorders.
 
-    On the CPU, a tensor of floating point is drawn first, so that what depends on
-    values differs between the runs; a network that looks values up, as indices, takes
-    the example alone.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    graph : torch.fx.Graph
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        A batch of at least three model inputs.
-    count : bool
-        Whether multiply-adds are counted.
-
-    Returns
-    -------
-    list of Recorder
-        Of a run on two samples and of one on three.
+    It runs on the meta device, which costs nothing, or else on the CPU. There a tensor
+    of floating point is drawn first, so that what depends on values differs between the
+    runs; a network that looks values up, as indices, takes the example alone, which
+    holds at least three model inputs.
     """
     given = [map_tensors(itemgetter(slice(n)), example) for n in (2, 3)]
     attempts = [("meta", given), ("cpu", given)]
@@ -275,17 +248,7 @@ def record(module, graph, example, *, count):
 
 
 def run_graph(module, graph, x, *, count=False):
-    """Run a graph and return the Recorder that saw it.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    graph : torch.fx.Graph
-    x : torch.Tensor, dict or NamedTuple of torch.Tensor
-        Model inputs.
-    count : bool, default=False
-        Whether multiply-adds are counted.
-    """
+    """Run a graph on model inputs; return the Recorder that saw it."""
     recorder = Recorder(module, graph, count=count)
     recorder.record(x)
     return recorder

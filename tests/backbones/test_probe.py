@@ -1,6 +1,4 @@
 import copy
-import subprocess
-import sys
 from types import MethodType
 
 import pytest
@@ -87,26 +85,6 @@ def test_size_used_across_a_boundary_that_no_multiple_of_the_batch_is():
     text = "a single stage, .*: a value that is no tensor depends on more than the batc"
     with pytest.warns(UserWarning, match=text):
         assert backbone_of(halved_batch).stage_names == ["network"]
-
-
-DIGEST = """
-import torch
-from torch import nn
-from sktransfer.backbones import load_backbone
-torch.manual_seed(0)
-layers = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)
-backbone = load_backbone(nn.Sequential(*layers))
-print(*map(backbone.probe_digest, ["input", *backbone.boundaries, "output"]))
-"""
-
-
-def test_digest_in_another_process(capsys):
-    command = [sys.executable, "-c", DIGEST]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    with torch.random.fork_rng():
-        exec(DIGEST, {})
-    assert done.stdout == capsys.readouterr().out
-    assert len(set(done.stdout.split())) == 5
 
 
 def test_digest_of_a_prefix_changes_with_it_alone():
