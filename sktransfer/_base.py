@@ -244,7 +244,7 @@ class BackboneEstimator(BaseEstimator):
 
     @property
     def model_card_(self):
-        """Where the backbone comes from, its licence, and what was trained on top."""
+        """Where the backbone comes from, its license, and what was trained on top."""
         check_is_fitted(self)
         return ModelCard(**self._card)
 

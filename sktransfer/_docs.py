@@ -144,7 +144,7 @@ ATTRIBUTES = """\
     value_range_ : tuple or None
         The value range that was found in X.
     model_card_ : ModelCard
-        Where the backbone comes from, its licence, and what was trained on top.
+        Where the backbone comes from, its license, and what was trained on top.
     feature_drift_ : float
         How far training moved the features of a few samples, from 0 to 1: one less
         their linear centred kernel alignment. Of the first training, gone once another

@@ -219,7 +219,7 @@ def test_model_card_of_a_fitted_estimator():
     X, y = X.reshape(-1, 8, 8)[:20] / 16, y[:20]
     model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y)
     card = model.model_card_
-    assert (card.licence, card.name) == ("apache-2.0", "efficientnet_lite0")
+    assert (card.license, card.name) == ("apache-2.0", "efficientnet_lite0")
     trained = card.trained
     assert trained["strategy"] == "linear probe"
     assert (trained["samples"], trained["classes"]) == (20, ["0", "1"])

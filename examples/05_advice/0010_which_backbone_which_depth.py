@@ -34,11 +34,11 @@ X_train, X_held_out, y_train, y_held_out = train_test_split(
 # What may be used
 # ----------------
 #
-# Backbones whose weights are on this machine, under a licence that we accept.
+# Backbones whose weights are on this machine, under a license that we accept.
 
-table = list_backbones(provider="shipped", licence="apache-2.0")
+table = list_backbones(provider="shipped", license="apache-2.0")
 names = table.loc[table["available"], "name"].tolist()
-print(table[["name", "parameters", "licence", "available"]].to_string(index=False))
+print(table[["name", "parameters", "license", "available"]].to_string(index=False))
 
 # %%
 # How near the images are

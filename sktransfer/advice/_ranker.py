@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sktransfer._base import as_array, undone_on_error
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
-from sktransfer.backbones import Backbone, stated_licence
+from sktransfer.backbones import Backbone, stated_license
 from sktransfer.utils import (
     Interval,
     StrOptions,
@@ -302,7 +302,7 @@ def costs_of(backbone, stages):
         row = {
             "parameters": sum(p.numel() for p in prefix.parameters()),
             "multiply_adds": n,
-            "license": stated_licence(backbone.licence),
+            "license": stated_license(backbone.licence),
         }
         costs.append((n / whole, row))
     return costs

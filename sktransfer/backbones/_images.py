@@ -1,12 +1,42 @@
-"""What to say when a network cannot take the images that it would be given."""
+"""Networks for images: what marks one, and which images it cannot take."""
 
 import re
 
 from torch import nn
 
-__all__ = ["ImageError", "channels_error", "check_patches", "size_error"]
+from sktransfer.inputs import ImagePreprocessing
 
+__all__ = [
+    "IMAGENET",
+    "ImageError",
+    "channels_error",
+    "check_patches",
+    "is_image_network",
+    "size_error",
+]
+
+IMAGENET = ImagePreprocessing(
+    size=(224, 224),
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
 _CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
+_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
+
+
+def is_image_network(module):
+    """Say whether a network looks at images: whether it has a 2-D convolution."""
+    return any(map(_is_convolution, module.modules()))
+
+
+def _is_convolution(layer):
+    # A layer of TorchScript is of no class of its own.
+    return (
+        isinstance(layer, _CONVOLUTIONS)
+        or getattr(layer, "original_name", None) == "Conv2d"
+    )
 
 
 class ImageError(ValueError):
@@ -14,19 +44,9 @@ class ImageError(ValueError):
 
 
 def channels_error(name, error):
-    """Return the error for a network that takes no RGB images.
+    """Return the ImageError for a network that takes no RGB images.
 
-    Parameters
-    ----------
-    name : str
-        Of the backbone.
-    error : Exception
-        What it raised on RGB images.
-
-    Returns
-    -------
-    ImageError or None
-        None if that was for another reason.
+    None if it raised `error` for another reason.
     """
     found = _CHANNELS.search(str(error))
     if found is None or found[1] == "3":
@@ -40,21 +60,10 @@ def channels_error(name, error):
 
 
 def check_patches(name, trace, module):
-    """See that no patches of the first layer leave a part of the image unseen.
+    """Raise an ImageError if patches of the first layer leave a part of images unseen.
 
-    Parameters
-    ----------
-    name : str
-        Of the backbone.
-    trace : Trace
-    module : torch.nn.Module
-        The network that was traced.
-
-    Raises
-    ------
-    ImageError
-        If a convolution whose stride is its kernel cuts the input into patches, and
-        height or width are no multiple of them.
+    That is if a convolution whose stride is its kernel cuts the input into patches, and
+    height or width are no multiple of them.
     """
     shapes = dict(
         zip(trace.nodes, map(trace.shapes.get, range(len(trace.nodes))), strict=True)
@@ -94,22 +103,10 @@ def _patches_error(name, size, sides):
 
 
 def size_error(name, size, own, reason):
-    """Return the error for an image size that a network cannot take.
+    """Return the ImageError for an image size that a network cannot take.
 
-    Parameters
-    ----------
-    name : str
-        Of the backbone.
-    size : (int, int)
-        Height and width that were asked for.
-    own : (int, int)
-        Height and width that its weights were made for.
-    reason : Exception or str
-        Why not.
-
-    Returns
-    -------
-    ImageError
+    ``size`` is that which was asked for, ``own`` that of the weights, and ``reason`` an
+    exception or its text.
     """
     if isinstance(reason, Exception):
         reason = f"{type(reason).__name__}: {reason}"

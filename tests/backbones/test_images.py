@@ -5,13 +5,13 @@ import re
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 from torchvision.models import get_model
 
 from sktransfer.backbones import _timm, load_backbone
-from sktransfer.backbones._module import IMAGENET
-from sktransfer.backbones._size import size_error
+from sktransfer.backbones._images import IMAGENET, size_error
 from sktransfer.backbones._torchvision import _make
 
 
@@ -32,14 +32,13 @@ def test_size_error_names_the_type_of_an_exception_and_cuts_its_text():
 
 
 @pytest.fixture
-def downloads(monkeypatch):
-    """Return a function that lets timm download a state dict."""
+def downloads(monkeypatch, tmp_path):
+    """Return a function that makes a state dict the weights of timm on this machine."""
 
     def give(state):
-        for loader in ("hf", "url"):
-            name = f"timm.models._builder.load_state_dict_from_{loader}"
-            monkeypatch.setattr(name, lambda *args, **options: dict(state))
-        monkeypatch.setattr(_timm, "is_cached", lambda name: True)
+        save_file(state, tmp_path / "w.safetensors")
+        path = str(tmp_path / "w.safetensors")
+        monkeypatch.setattr(_timm, "_weights_file", lambda name, config: path)
 
     return give
 
@@ -166,8 +165,17 @@ def test_failed_download_of_another_size():
     ("name", "size", "why"),
     [
         ("nest_tiny", (64, 96), "AssertionError: Model only handles square inputs"),
-        ("halonet_h1", (100, 100), "AssertionError"),
-        ("efficientformer_l1", (160, 160), "RuntimeError: The size of tensor a .*"),
+        pytest.param(
+            *("halonet_h1", (100, 100), "AssertionError"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *(
+                "efficientformer_l1",
+                (160, 160),
+                "RuntimeError: The size of tensor a .*",
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_image_size_that_a_network_cannot_take(name, size, why):
