@@ -302,7 +302,7 @@ def costs_of(backbone, stages):
         row = {
             "parameters": sum(p.numel() for p in prefix.parameters()),
             "multiply_adds": n,
-            "license": stated_license(backbone.licence),
+            "license": stated_license(backbone.license),
         }
         costs.append((n / whole, row))
     return costs
