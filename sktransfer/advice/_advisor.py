@@ -344,7 +344,7 @@ def _balance(y):
 
 def _image_sizes(samples, preprocessing):
     """Return the median height and width of some samples; None unless images."""
-    if preprocessing.kind != "image":
+    if not preprocessing.is_image:
         return None
     sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
     return tuple(int(side) for side in np.median(sizes, axis=0))

@@ -5,24 +5,12 @@ behind one lazy interface, `iter_batches` reads and prepares samples in batches,
 preprocessing, which comes with the weights, makes model inputs of the batches.
 """
 
-from sktransfer.inputs._batches import (
-    find_unreadable,
-    iter_batches,
-)
-from sktransfer.inputs._batches import (
-    iter_indexed_batches as iter_indexed_batches,
-)
+from sktransfer.inputs._batches import find_unreadable, iter_batches
 from sktransfer.inputs._modality import (
-    Modality as Modality,
-)
-from sktransfer.inputs._modality import (
-    Preprocessing as Preprocessing,
-)
-from sktransfer.inputs._modality import (
+    Modality,
+    Preprocessing,
     UnreadableSampleError,
-)
-from sktransfer.inputs._modality import (
-    register_modality as register_modality,
+    register_modality,
 )
 from sktransfer.inputs._reading import (
     as_samples,

@@ -12,51 +12,14 @@ import torch
 
 from sktransfer.inputs._modality import UnreadableSampleError
 
-__all__ = ["find_unreadable", "iter_batches", "iter_indexed_batches"]
+__all__ = ["find_unreadable", "iter_batches"]
 
 _AHEAD = 2  # batches that are read while the consumer works on one
 _WAITING = 4  # batches' worth of samples that may wait for others of their shape
 _SURVEYED = 32  # samples per batch of `find_unreadable`
 
 
-def iter_batches(samples, preprocessing, batch_size, **settings):
-    """Yield the samples in order, prepared and in batches.
-
-    For preprocessings whose samples are all of one shape. Others have their order
-    changed, so take `iter_indexed_batches` for them.
-
-    Parameters
-    ----------
-    samples : Samples or VectorSamples
-        What `as_samples` returns.
-    preprocessing : Preprocessing
-        Prepares the samples.
-    batch_size : int
-        Number of samples per batch; the last batch may be smaller.
-    **settings
-        ``n_threads``, ``pin_memory``, ``failed``, ``expected`` and ``changed``, as of
-        `iter_indexed_batches`.
-
-    Yields
-    ------
-    batch : uint8 Tensor of shape (b, h, w, 3) or float32 Tensor of shape (b, d)
-        On the CPU, for ``preprocessing.to_input``.
-
-    See Also
-    --------
-    iter_indexed_batches : Yields the positions of the samples, too.
-    """
-    batches = iter_indexed_batches(samples, preprocessing, batch_size, **settings)
-    return _without_positions(batches)
-
-
-def _without_positions(batches):
-    with closing(batches):
-        for _, batch in batches:
-            yield batch
-
-
-def iter_indexed_batches(
+def iter_batches(
     samples,
     preprocessing,
     batch_size,
@@ -91,8 +54,7 @@ def iter_indexed_batches(
         it computes; not those of samples with ``rows``.
     failed : dict or None, default=None
         Without it, samples that cannot be read are errors. With it they are left out,
-        and it receives the reasons, by position. A batch of which nothing is left is
-        empty.
+        and it receives the reasons, by position.
     expected : list of bytes or None, default=None
         The digest of each sample when it was read before; by default
         ``samples.digests``.
@@ -151,7 +113,7 @@ def find_unreadable(samples, preprocessing):
         The reasons, by the position of the sample, in order.
     """
     failed = {}
-    batches = iter_indexed_batches(samples, preprocessing, _SURVEYED, failed=failed)
+    batches = iter_batches(samples, preprocessing, _SURVEYED, failed=failed)
     for _ in batches:
         pass
     return dict(sorted(failed.items()))
@@ -246,7 +208,8 @@ def _iter_groups(read, batch_size):
         for pairs in read:
             shapes = [_shape_of(prepared) for _, prepared in pairs]
             if not waiting and len({*shapes}) < 2:
-                yield pairs
+                if pairs:
+                    yield pairs
                 continue
             for shape, pair in zip(shapes, pairs, strict=True):
                 waiting.setdefault(shape, []).append(pair)
@@ -280,8 +243,6 @@ def _iter_stacked(groups, pin_memory):
 
 
 def _stacked(prepared, pin_memory):
-    if not prepared:
-        return torch.empty(0, dtype=torch.uint8)
     first = prepared[0]
     if isinstance(first, Mapping):
         return {

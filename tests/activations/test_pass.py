@@ -382,7 +382,6 @@ def test_digest_samples_reads_items_once_for_label_and_digest():
 def sequences(monkeypatch):
     """Sequences of two padded lengths, the shorter and the longer ones mixed."""
     monkeypatch.setattr(_batches, "iter_batches", iter_batches)
-    monkeypatch.setattr(_batches, "_with_places", lambda batches, *_: batches)
     rng = np.random.RandomState(0)
     return Sequences([rng.randint(50, size=n).tolist() for n in (3, 7, 2, 5, 4, 8, 3)])
 
