@@ -215,10 +215,10 @@ def test_unknown_backbone():
 
 def test_model_card_of_a_fitted_estimator():
     X, y = load_digits(n_class=2, return_X_y=True)
-    X, y = X.reshape(-1, 8, 8)[:20], y[:20]
+    X, y = X.reshape(-1, 8, 8)[:20] / 16, y[:20]
     model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y)
     card = model.model_card_
-    assert (card.licence, card.name) == ("apache-2.0", "efficientnet_lite0")
+    assert (card.license, card.name) == ("apache-2.0", "efficientnet_lite0")
     trained = card.trained
     assert trained["strategy"] == "linear probe"
     assert (trained["samples"], trained["classes"]) == (20, ["0", "1"])
@@ -230,7 +230,7 @@ def test_model_card_of_a_fitted_estimator():
 
 
 def test_model_card_of_features():
-    X = load_digits().images[:2]
+    X = load_digits().images[:2] / 16
     extractor = PretrainedFeatureExtractor(image_size=32, stage=[0, 3]).fit(X)
     trained = extractor.model_card_.trained
     assert trained["strategy"] == "features"

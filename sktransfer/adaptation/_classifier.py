@@ -112,7 +112,8 @@ class DomainAdaptedClassifier(DomainAdaptedEstimator, FineTunedClassifier):
     >>> X[60:] = 16 - X[60:]  # black on white
     >>> domain = np.repeat([1, -2], [60, len(X) - 60])
     >>> model = DomainAdaptedClassifier(
-    ...     method="mcc", freeze="all", image_shape=(8, 8), image_size=64
+    ...     method="mcc", freeze="all", image_shape=(8, 8), value_range=(0, 16),
+    ...     image_size=64,
     ... )
     >>> model = model.fit(X[:120], y[:120], sample_domain=domain[:120])
     >>> model.predict(X[120:]).shape

@@ -128,7 +128,8 @@ class TargetStyle(v2.Transform):
                 target  target_std  source  source_std  difference
     brightness     0.1         0.0     0.3         0.0        -8.4
     >>> model = FineTunedClassifier(
-    ...     image_shape=(8, 8), image_size=32, freeze="all", augment=style, n_views=2
+    ...     image_shape=(8, 8), value_range=(0, 16), image_size=32, freeze="all",
+    ...     augment=style, n_views=2,
     ... )
     >>> model.fit(X[:60], y[:60]).classes_
     array([0, 1])

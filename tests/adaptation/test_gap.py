@@ -9,8 +9,8 @@ from sktransfer import PretrainedFeatureExtractor
 from sktransfer.activations import forward_passes, process_store
 from sktransfer.adaptation import domain_gap, mmd_test, proxy_a_distance
 
-DIGITS = load_digits().data
-SOURCE, SAME, INVERTED = DIGITS[:120], DIGITS[200:320], 16 - DIGITS[200:320]
+DIGITS = load_digits().data / 16
+SOURCE, SAME, INVERTED = DIGITS[:120], DIGITS[200:320], 1 - DIGITS[200:320]
 
 
 def extractor(**settings):
