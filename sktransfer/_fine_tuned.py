@@ -373,7 +373,10 @@ class FineTunedEstimator(BackboneEstimator):
 
     def _derive(self):
         super()._derive()
-        self.module_ = self.model_.module().to(self._runtime(self.model_).device)
+        module = getattr(self, "module_", None)
+        if module is None or module.network is not self.model_.network:
+            module = self.model_.module()
+        self.module_ = module.to(self._runtime(self.model_).device).eval()
 
     def _describe_network(self):
         """Describe the parameters that shape the network (dict)."""

@@ -307,7 +307,7 @@ def tight(room, **settings):
         "batch_size": 12,
     }
     settings = {**defaults, "max_epochs": 3, "random_state": 0, **settings}
-    return FineTunedClassifier(network, **settings)
+    return FineTunedClassifier(network).set_params(**settings)
 
 
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
@@ -442,7 +442,7 @@ def test_home_that_cannot_be_written_to(tmp_path):
 
 
 CONCURRENT = {
-    "training__dropout": tiny(training__dropout=0.3, batch_size=4, max_epochs=6),
+    "dropout": tiny(training__dropout=0.3, batch_size=4, max_epochs=6),
     "mixing": tiny(augment__mixup=0.4, batch_size=4, training__ema=0.9),
     "random head": tiny(head="mlp", training__head_init="random", batch_size=4),
     "probe": tiny(freeze="all"),

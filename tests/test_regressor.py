@@ -379,7 +379,7 @@ def test_loss_of_ones_own():
     model = tiny(freeze=1, loss=squared_error).fit(ROWS, BOTH)
     expected = tiny(freeze=1).fit(ROWS, BOTH).predict(ROWS_NEW)
     np.testing.assert_allclose(model.predict(ROWS_NEW), expected, rtol=1e-5)
-    message = r"`loss` must return .* of shape \(32,\). Got shape \(\); reduce over the"
+    message = r"`loss` must return .* of shape \(36,\). Got shape \(\); reduce over the"
     with pytest.raises(ValueError, match=message):
         tiny(freeze=1, loss=lambda scores, y: (scores - y).mean()).fit(ROWS, BOTH)
     with pytest.raises(ValueError, match="`training__label_smoothing` must be 0 for a"):
