@@ -33,7 +33,7 @@ _RULES = {"measured": MEASURED, "literature": LITERATURE}
 _N_SIMILARITY = 32  # samples that the similarity is computed from
 _N_SIZES = 16  # samples whose image sizes are looked at
 _SHARED = (
-    "image_size image_shape value_range device memory precision random_state verbose"
+    "image_size image_shape value_range device memory random_state verbose"
 ).split()
 
 
@@ -67,7 +67,7 @@ class TransferAdvisor(BaseEstimator):
         Of the estimates, and of the recommended estimator.
     max_samples : int, default=500
         Maximum number of samples for the probes.
-    weights, image_size, image_shape, value_range, device, memory, precision, \
+    weights, image_size, image_shape, value_range, device, memory, \
 random_state, verbose
         As in :class:`sktransfer.FineTunedClassifier`.
 
@@ -143,7 +143,6 @@ random_state, verbose
         value_range="auto",
         device="auto",
         memory=None,
-        precision="auto",
         random_state=None,
         verbose=0,
     ):
@@ -160,7 +159,6 @@ random_state, verbose
         self.value_range = value_range
         self.device = device
         self.memory = memory
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -186,7 +184,7 @@ random_state, verbose
         """
         self._validate_params()
         reader = self._reader().read(X)
-        reader.tell_columns(self)
+        reader.copy_columns(self)
         backbone, samples = reader.backbone_, reader.samples_
         y, regression = read_targets(samples, y, self.task)
         device, seed = resolve_device(self.device), spawn_seed(self.random_state)

@@ -55,7 +55,7 @@ class BackboneRanker(BaseEstimator):
         and classification otherwise.
     max_samples : int or None, default=2000
         Maximum number of samples; more are subsampled, stratified by class.
-    image_size, image_shape, value_range, batch_size, device, memory, precision
+    image_size, image_shape, value_range, batch_size, device, memory
         As in :class:`sktransfer.PretrainedFeatureExtractor`, for all backbones.
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of samples.
@@ -125,7 +125,6 @@ class BackboneRanker(BaseEstimator):
         batch_size="auto",
         device="auto",
         memory=None,
-        precision="auto",
         random_state=None,
         verbose=0,
     ):
@@ -141,7 +140,6 @@ class BackboneRanker(BaseEstimator):
         self.batch_size = batch_size
         self.device = device
         self.memory = memory
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -210,7 +208,7 @@ class BackboneRanker(BaseEstimator):
         """Return the rows of a backbone (list of dict); none without a classifier."""
         began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
-        reader.tell_columns(self)
+        reader.copy_columns(self)
         y, regression = read_targets(reader.samples_, y, self.task)
         if y.ndim > 1 and not regression:  # multilabel: scored as numbers, 0 or 1
             y, regression = y.astype(np.float64), True
@@ -245,7 +243,7 @@ class BackboneRanker(BaseEstimator):
 
     def _reading(self):
         names = (
-            "image_size image_shape value_range batch_size device memory precision "
+            "image_size image_shape value_range batch_size device memory "
             "random_state verbose"
         )
         return {name: getattr(self, name) for name in names.split()}

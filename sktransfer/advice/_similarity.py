@@ -87,7 +87,7 @@ def domain_similarity(
         Seeds the choice.
     **options
         `weights`, `image_size`, `image_shape`, `value_range`, `batch_size`, `device`,
-        `memory` and `precision` as in :class:`sktransfer.PretrainedFeatureExtractor`.
+        and `memory` as in :class:`sktransfer.PretrainedFeatureExtractor`.
 
     Returns
     -------

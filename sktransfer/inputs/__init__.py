@@ -7,6 +7,7 @@ preprocessing, which comes with the weights, makes model inputs of the batches.
 
 from sktransfer.inputs._batches import find_unreadable, iter_batches
 from sktransfer.inputs._modality import (
+    MODALITIES,
     Modality,
     Preprocessing,
     UnreadableSampleError,
@@ -15,11 +16,9 @@ from sktransfer.inputs._modality import (
 from sktransfer.inputs._reading import (
     as_samples,
     is_describable_preprocessing,
+    modality_of,
     preprocessing_key,
     to_numpy,
-)
-from sktransfer.inputs._reading import (
-    modality_of as modality_of,
 )
 from sktransfer.inputs.images._augment import (
     PRESETS,
@@ -31,9 +30,12 @@ from sktransfer.inputs.images._samples import Samples, open_image
 from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
 
 __all__ = [
+    "MODALITIES",
     "PRESETS",
     "AugmentedSamples",
     "ImagePreprocessing",
+    "Modality",
+    "Preprocessing",
     "Samples",
     "UnreadableSampleError",
     "VectorPreprocessing",
@@ -42,8 +44,10 @@ __all__ = [
     "find_unreadable",
     "is_describable_preprocessing",
     "iter_batches",
+    "modality_of",
     "open_image",
     "preprocessing_key",
     "preset_augmentation",
+    "register_modality",
     "to_numpy",
 ]

@@ -25,11 +25,20 @@ from sktransfer.training._freeze import (
     unfreezing_phases,
 )
 from sktransfer.training._gradients import is_divisible
+from sktransfer.training._groups import (
+    Augmentation,
+    EarlyStopping,
+    LoRA,
+    Pooling,
+    TrainingRecipe,
+)
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
+    CheckedLoss,
     RegressionLoss,
     cross_entropy,
+    find_loss,
     register_loss,
 )
 from sktransfer.training._net import SuffixNet, restore_net
@@ -60,6 +69,13 @@ from sktransfer.training._recipe import Recipe
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, put_back_on_error
 from sktransfer.training._schedule import LR_SCHEDULES
+from sktransfer.training._solved_head import (
+    HeadData,
+    Probe,
+    Solution,
+    head_data,
+    last_layer,
+)
 from sktransfer.training._train import train
 
 __all__ = [
@@ -75,32 +91,44 @@ __all__ = [
     "AdaptationContext",
     "AdaptationMethod",
     "Adapted",
+    "Augmentation",
+    "CheckedLoss",
     "Data",
+    "EarlyStopping",
+    "HeadData",
+    "LoRA",
     "Mix",
     "Network",
     "Objective",
     "Online",
+    "Pooling",
     "Probabilities",
+    "Probe",
     "Recipe",
     "RegressionLoss",
     "Saver",
     "Seen",
+    "Solution",
     "SuffixNet",
+    "TrainingRecipe",
     "add_lora",
     "assume_online",
     "begin_online",
     "choose_level",
     "class_means",
     "cross_entropy",
+    "find_loss",
     "fit_multilabel_probe",
     "fit_probe",
     "fit_ridge",
     "go_on_online",
+    "head_data",
     "head_from_linear",
     "hold_out",
     "in_span",
     "is_divisible",
     "is_narrow",
+    "last_layer",
     "lda_predictions",
     "make_head",
     "merge_equal",

@@ -1,18 +1,22 @@
 """Losses: per sample, their weighted mean, and a penalty on leaving the start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer.utils import near_matches
+
 __all__ = [
     "CLASSIFICATION_LOSSES",
     "LOSSES",
+    "CheckedLoss",
     "RegressionLoss",
     "StartingPoint",
     "WeightedLoss",
     "cross_entropy",
+    "find_loss",
     "register_loss",
 ]
 
@@ -141,6 +145,71 @@ registered name or callable
         if self.kind == "quantile":
             return _pinball(scores, y, self.quantile)
         return (self.kind if callable(self.kind) else LOSSES[self.kind])(scores, y)
+
+
+def find_loss(loss: str | PerSampleLoss, known: Mapping[str, PerSampleLoss]):
+    """Return the loss of a registered name, or a checked callable.
+
+    Parameters
+    ----------
+    loss : str or callable
+    known : dict of str to callable
+        The registered losses of the task.
+
+    Raises
+    ------
+    ValueError
+        If there is no such loss.
+    """
+    if callable(loss):
+        return CheckedLoss(loss)
+    if loss not in known:
+        raise ValueError(
+            f"`loss` must be one of {[*known]} or a callable. Got {loss!r}."
+            f"{near_matches(loss, known)}"
+        )
+    return known[loss]
+
+
+class CheckedLoss:
+    """Loss of the user's, checked to give one number per sample.
+
+    Parameters
+    ----------
+    function : callable
+        From scores of shape (n, k) and targets to losses of shape (n,).
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, scores, y):
+        """Compute the losses.
+
+        Parameters
+        ----------
+        scores : torch.Tensor of shape (n, k)
+        y : torch.Tensor of shape (n, ...)
+
+        Returns
+        -------
+        torch.Tensor of shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If the function returns something else.
+        """
+        losses = self.function(scores, y)
+        if not isinstance(losses, torch.Tensor) or losses.shape != scores.shape[:1]:
+            got = getattr(losses, "shape", None)
+            got = type(losses).__name__ if got is None else f"shape {tuple(got)}"
+            raise ValueError(
+                "`loss` must return a tensor with the loss of each sample, of shape "
+                f"({len(scores)},). Got {got}; reduce over the outputs, not over the "
+                "samples, as with `reduction='none'`."
+            )
+        return losses
 
 
 class WeightedLoss(nn.Module):

@@ -11,13 +11,24 @@ from sktransfer.utils._config import (
     set_config,
     settings_to_send,
 )
+from sktransfer.utils._groups import (
+    ParameterGroup,
+    add_group_params,
+    as_groups,
+    validate_groups,
+)
 from sktransfer.utils._hashing import (
     DIGEST_SIZE,
     FileMemory,
     content_stamp,
     digest,
 )
-from sktransfer.utils._messages import TransferWarning, import_optional, near_matches
+from sktransfer.utils._messages import (
+    TransferWarning,
+    import_optional,
+    near_matches,
+    warn_caller,
+)
 from sktransfer.utils._tensors import TensorDigests, on_cpu, update_with_tensor
 from sktransfer.utils._validation import (
     HasMethods,
@@ -59,11 +70,14 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "Options",
+    "ParameterGroup",
     "StrOptions",
     "TensorDigests",
     "TransferWarning",
     "VisualBlock",
+    "add_group_params",
     "adopt_settings",
+    "as_groups",
     "captioned_block",
     "check_array",
     "check_classification_targets",
@@ -91,5 +105,7 @@ __all__ = [
     "type_of_target",
     "update_with_tensor",
     "validate_data",
+    "validate_groups",
     "validate_params",
+    "warn_caller",
 ]

@@ -1,11 +1,19 @@
 """What users read: suggestions in errors, missing packages, warnings of a fit."""
 
+import contextlib
+import functools
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
-__all__ = ["TransferWarning", "import_optional", "near_matches"]
+__all__ = ["TransferWarning", "import_optional", "near_matches", "warn_caller"]
+
+_PACKAGE = str(Path(__file__).parents[1])
+_DECORATORS = {contextlib.__file__, functools.__file__}
 
 
 class TransferWarning(UserWarning):
@@ -13,6 +21,24 @@ class TransferWarning(UserWarning):
 
     ``warnings.simplefilter("ignore", TransferWarning)`` silences all of them.
     """
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn in the name of the line that called the package.
+
+    Parameters
+    ----------
+    message : str
+    category : type, default=UserWarning
+    """
+    frame, level = sys._getframe(1), 3
+    while frame.f_back is not None and _is_ours(frame.f_back.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(path):
+    return path.startswith(_PACKAGE) or path in _DECORATORS
 
 
 def near_matches(word: str, candidates: Iterable[str], n: int = 3) -> str:

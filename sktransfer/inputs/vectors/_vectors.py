@@ -249,7 +249,7 @@ class Vectors:
         """Raise: vectors cannot be augmented before the network."""
         raise ValueError(
             "`augment` must be None for a backbone that takes vectors. Got "
-            f"{augment!r}; `augment_activations` is for any backbone."
+            f"{augment!r}; `augment__activations` is for any backbone."
         )
 
 

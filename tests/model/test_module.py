@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sktransfer.backbones import load_backbone
-from sktransfer.export import ExportedModule, StackedFeatures, UnitsOfY
 from sktransfer.inputs import VectorPreprocessing
+from sktransfer.model._module import ExportedModule, StackedFeatures, UnitsOfY
 
 
 def make_network():
