@@ -11,7 +11,7 @@ from sktransfer.adaptation._adversary import (
 )
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
 from sktransfer.adaptation._coral import coral_loss, covariance
-from sktransfer.adaptation._fourier import mix_amplitudes
+from sktransfer.adaptation._style_steps import mix_amplitudes
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.adaptation._gap_display import GapDisplay
 from sktransfer.adaptation._image_statistics import image_statistics
