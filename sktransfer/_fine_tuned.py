@@ -141,6 +141,8 @@ class FineTunedEstimator(BoundaryEstimator):
         X_val=None,
         y_val=None,
         sample_weight_val=None,
+        X_target=None,
+        adaptation=None,
     ):
         """Train the stages above the boundary and a head.
 
@@ -156,6 +158,12 @@ class FineTunedEstimator(BoundaryEstimator):
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
             Samples for the validation loss in ``history_``, and for early stopping
             instead of a share of X.
+        X_target : array-like of n_samples, default=None
+            Samples of a target domain, without labels. This and `adaptation` are the
+            interface for meta-estimators such as
+            :class:`~sktransfer.adaptation.DomainAdaptedClassifier`.
+        adaptation : AdaptationMethod, default=None
+            How to adapt to the target domain.
 
         Returns
         -------
@@ -181,6 +189,26 @@ class FineTunedEstimator(BoundaryEstimator):
         self._assemble(prefix)
         self._add_to_card(**describe_fit(self, samples))
         return self
+
+    def adapt(self, X_target, adaptation):
+        """Adapt the fitted network to a target domain, without the source.
+
+        This is the interface for meta-estimators such as
+        :class:`~sktransfer.adaptation.DomainAdaptedClassifier`.
+
+        Parameters
+        ----------
+        X_target : array-like of n_samples
+            Samples of the target domain, as X in :meth:`fit`.
+        adaptation : AdaptationMethod
+            One that does not need the source. Its `after_training` is called with the
+            state that it returned in `fit`.
+
+        Returns
+        -------
+        self : FineTunedClassifier or FineTunedRegressor
+        """
+        raise NotImplementedError
 
     def _fit_part(self, X, y, sample_weight):
         """Begin a training that goes on with `partial_fit`."""

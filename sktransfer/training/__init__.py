@@ -1,5 +1,10 @@
 """From activations to a trained suffix and head."""
 
+from sktransfer.training._adaptation import (
+    AdaptationContext,
+    AdaptationMethod,
+    Adapted,
+)
 from sktransfer.training._adapter import add_lora, merge_lora
 from sktransfer.training._augment import (
     ACTIVATION_AUGMENTATIONS,
@@ -78,6 +83,9 @@ __all__ = [
     "LR_SCHEDULES",
     "MEASURED",
     "ActivationAugment",
+    "AdaptationContext",
+    "AdaptationMethod",
+    "Adapted",
     "BestWeights",
     "CosineHead",
     "Data",
