@@ -144,6 +144,8 @@ class TargetStyle(v2.Transform):
     array([0, 1])
     """
 
+    for_source_only = True  # target images have the style of the target already
+
     def __init__(
         self,
         strength: float = 1.0,
