@@ -124,10 +124,10 @@ def _covariance(features):
 
 def mmd_loss(source, target):
     """Biased estimate of the squared discrepancy, in [0, 2); features (n, d)."""
-    return joint_mmd_loss([source], [target], (None,))
+    return joint_mmd_loss([source], [target])
 
 
-def joint_mmd_loss(source, target, bandwidths):
+def joint_mmd_loss(source, target, bandwidths=None):
     """Compute the squared discrepancy of the joint distributions of several layers.
 
     The kernel of a sample is the product of the kernels of its layers.
@@ -137,7 +137,7 @@ def joint_mmd_loss(source, target, bandwidths):
     source : sequence of torch.Tensor of shape (n, d_i)
         Layers, such as features and probabilities.
     target : sequence of torch.Tensor of shape (m, d_i)
-    bandwidths : sequence of float or None
+    bandwidths : sequence of float or None, default=None
         The bandwidth of a single kernel ``exp(-d² / bandwidth)`` per layer. None stands
         for five kernels whose widths follow the median distance. Probabilities need a
         fixed bandwidth: most confident predictions differ by rounding alone, and the
@@ -149,6 +149,7 @@ def joint_mmd_loss(source, target, bandwidths):
         In [0, 2).
     """
     layers = [torch.cat(pair) for pair in zip(source, target, strict=True)]
+    bandwidths = [None] * len(layers) if bandwidths is None else bandwidths
     pairs = zip(layers, bandwidths, strict=True)
     kernel = torch.stack([gaussian_kernels(*pair) for pair in pairs]).prod(0)
     n = len(source[0])

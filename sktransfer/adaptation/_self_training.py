@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from sktransfer.adaptation._adversarial import adversarial_ramp
 from sktransfer.training import AdaptationMethod
 
-__all__ = ["MCC", "PseudoLabels", "class_confusion_loss", "entropy"]
+__all__ = [
+    "MCC",
+    "PseudoLabels",
+    "class_confusion_loss",
+    "entropy",
+    "pseudo_label_loss",
+]
 
 
 class MCC(AdaptationMethod):
@@ -46,7 +52,7 @@ def _confusion(own, others, progress, temperature):
     return class_confusion_loss(others.scores, temperature)
 
 
-def class_confusion_loss(scores, temperature):
+def class_confusion_loss(scores, temperature=2.5):
     """Return the class confusion of logits of shape (n, k), in [0, 1)."""
     scores = scores / temperature
     weights = 1 + torch.exp(-entropy(scores)).detach()
@@ -101,8 +107,12 @@ class PseudoLabels(AdaptationMethod):
 
 
 def _pseudo_labels(own, others, progress, confidence):
-    scores = others.scores  # (n, k)
+    loss = pseudo_label_loss(others.scores, confidence)
+    return adversarial_ramp(progress) * loss
+
+
+def pseudo_label_loss(scores, confidence):
+    """Sum the cross-entropies with confident predictions, over n; logits (n, k)."""
     best, labels = torch.softmax(scores.detach(), 1).max(1)  # (n,), (n,)
     losses = F.cross_entropy(scores, labels, reduction="none")
-    loss = torch.where(best >= confidence, losses, 0.0).mean()
-    return adversarial_ramp(progress) * loss
+    return torch.where(best >= confidence, losses, 0.0).mean()
