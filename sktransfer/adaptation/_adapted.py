@@ -10,11 +10,11 @@ from sklearn.utils.metaestimators import available_if
 
 from sktransfer._base import looks_like_images
 from sktransfer.activations import digest_samples
-from sktransfer.adaptation._domains import Domains, name_rows, split_domains
+from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.inputs import as_samples
-from sktransfer.training import AdaptationMethod
+from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
 
 __all__ = ["ROUTED", "DomainAdaptedEstimator", "inner_has"]
@@ -123,13 +123,14 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         self._check_method(method)
         y = _labels_of(X) if y is None else y
         domains = split_domains(X, y, sample_weight, sample_domain, self._find_masked)
-        _check_target(method, self.method, domains)
         self._check_validation(X_val, y_val, domains.y)
         estimator = clone(self._inner_estimator())
         style = self._fit_style(estimator, method, X, domains)
         if style is not None:
-            n_views = estimator.n_views or _N_VIEWS
-            estimator.set_params(augment=style, n_views=n_views)
+            augmentation = Augmentation.of(estimator.augment)
+            n_views = augmentation.n_views or _N_VIEWS
+            augmentation = augmentation.set_params(views=style, n_views=n_views)
+            estimator.set_params(augment=augmentation)
         estimator.fit(
             domains.X,
             domains.y,
@@ -196,16 +197,20 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         """Return the style that source images are moved to, or None without one."""
         if self.style is False or (self.style == "auto" and not method.needs_source):
             return None
-        is_image = _takes_images(estimator, X)
-        if self.style == "auto" and not (is_image and estimator.augment is None):
+        given, is_image = (
+            Augmentation.of(estimator.augment),
+            _takes_images(estimator, X),
+        )
+        has_target = domains.X_target is not None
+        if self.style == "auto" and not (is_image and has_target and not given.views):
             return None
-        for is_wrong, need in (
-            (not is_image, "samples that are images"),
-            (domains.X_target is None, "target samples in `fit`"),
-            (estimator.augment is not None, "an estimator without an `augment`"),
-            (estimator.tta is not None, "an estimator without `tta`"),
+        for is_met, need in (
+            (is_image, "samples that are images"),
+            (has_target, "target samples in `fit`"),
+            (given.views is None, "an `estimator` whose `augment` draws no views"),
+            (given.tta is None, "an `estimator` without `tta`"),
         ):
-            if is_wrong:
+            if not is_met:
                 raise ValueError(
                     f"`style={self.style!r}` moves source images towards the target, "
                     f"which needs {need}. Set `style=False` otherwise."
@@ -304,14 +309,6 @@ def _labels_of(X):
     if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
         return None
     return as_samples(X, _IMAGES).labels
-
-
-def _check_target(method, given, domains: Domains):
-    if method.needs_source and domains.X_target is None and domains.y is not None:
-        raise ValueError(
-            f"`method={given!r}` needs target samples in `fit`. Got none: give "
-            "`sample_domain` with negative numbers for them, or mask their labels."
-        )
 
 
 def _takes_images(estimator, X):

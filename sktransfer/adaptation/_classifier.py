@@ -94,6 +94,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
 
     _default = FineTunedClassifier
     _find_masked = staticmethod(masked_classes)
+    score = DomainAdaptedEstimator.score  # not that of the mixin
     __metadata_request__predict_proba = ROUTED
     __metadata_request__predict_log_proba = ROUTED
     __metadata_request__decision_function = ROUTED

@@ -161,7 +161,8 @@ def _refuse_masked_sources(y, is_target, find_masked):
     values = np.array(_as_objects(y))
     # Which target labels are missing says whether -1 is a mask; no more is looked at.
     known = is_target & ~_whole_rows(pd.isna(values))
-    values[known] = values[np.flatnonzero(~is_target)[0]]
+    if known.any():
+        values[known] = values[np.flatnonzero(~is_target)[0]]
     rows = np.flatnonzero(find_masked(values) & ~is_target)
     if len(rows):
         raise ValueError(

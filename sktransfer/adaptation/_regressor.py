@@ -46,6 +46,8 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
     _default = FineTunedRegressor
     _find_masked = staticmethod(lambda y, y_source=None: masked_targets(y))
 
+    score = DomainAdaptedEstimator.score  # not that of the mixin
+
     def __init__(self, estimator=None, method="mmd", *, style="auto"):
         self.estimator = estimator
         self.method = method

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from torch import nn
 
+from sktransfer import FineTunedClassifier, FineTunedRegressor
 from sktransfer.adaptation import DomainAdaptedClassifier, DomainAdaptedRegressor
 
 DIGITS = load_digits(n_class=3)
@@ -34,12 +35,18 @@ def _settings(settings):
     return {**common, "random_state": 0, **settings}
 
 
-def classifier(method, **settings):
+def classifier(method, backbone=make_network, **settings):
     """Classify rows with a network of two stages."""
-    network = settings.pop("backbone", make_network)
-    return DomainAdaptedClassifier(network, method=method, **_settings(settings))
+    inner = FineTunedClassifier(backbone, **_settings(settings))
+    return DomainAdaptedClassifier(inner, method)
 
 
 def regressor(method, **settings):
     """Regress on rows with a network of two stages."""
-    return DomainAdaptedRegressor(make_network, method=method, **_settings(settings))
+    inner = FineTunedRegressor(make_network, **_settings(settings))
+    return DomainAdaptedRegressor(inner, method)
+
+
+def outputs(model):
+    """Return what a model predicts for new samples of the target."""
+    return getattr(model, "predict_proba", model.predict)(NEW)

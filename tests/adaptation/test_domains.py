@@ -207,7 +207,7 @@ ROWS = np.arange(12).reshape(4, 3)
 def test_rows_of_any_type(X, rows):
     found = take_rows(X, np.array(rows, dtype=int))
     assert type(found) is type(X)
-    dense = found.toarray() if hasattr(found, "toarray") else np.array(found)
+    dense = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
     np.testing.assert_array_equal(dense.reshape(-1, 3), ROWS[rows])
 
 
