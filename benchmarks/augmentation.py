@@ -10,15 +10,15 @@ import numpy as np
 from common import image_files, parser, print_table
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from sktransfer import FineTunedClassifier
+from sktransfer import Augmentation, FineTunedClassifier
 from sktransfer.activations import process_store
 
 WAYS = {
-    "none": {},
-    "fresh": {"augment": "crop_flip"},
-    "n_views=4": {"augment": "crop_flip", "n_views": 4},
-    "n_views=8": {"augment": "crop_flip", "n_views": 8},
-    "activations": {"augment_activations": True},
+    "none": None,
+    "fresh": "crop_flip",
+    "n_views=4": Augmentation("crop_flip", n_views=4),
+    "n_views=8": Augmentation("crop_flip", n_views=8),
+    "activations": Augmentation(activations=True),
 }
 
 
@@ -28,7 +28,7 @@ def main():
     paths, y = image_files(options.folder, options.n_images)
     splits = StratifiedShuffleSplit(options.splits, test_size=0.5, random_state=0)
     rows = []
-    for name, settings in WAYS.items():
+    for name, augment in WAYS.items():
         seconds, accuracy = [], []
         for train, test in splits.split(paths, y):
             process_store().clear()
@@ -36,7 +36,7 @@ def main():
                 freeze=options.freeze,
                 max_epochs=options.epochs,
                 random_state=0,
-                **settings,
+                augment=augment,
             )
             began = time.perf_counter()
             model.fit(paths[train], y[train])

@@ -20,7 +20,7 @@ from skorch.callbacks import GradientNormClipping, LRScheduler
 from skorch.helper import SliceDataset
 from torch import nn
 
-from sktransfer import FineTunedClassifier
+from sktransfer import FineTunedClassifier, TrainingRecipe
 from sktransfer.activations import forward_passes
 from sktransfer.backbones import load_backbone
 from sktransfer.training._optimiser import parameter_groups, warmup_cosine
@@ -88,12 +88,13 @@ def search_plain(paths, y, depths, cv, epochs, seed):
 
 
 def search_ours(paths, y, depths, cv, epochs, seed):
+    recipe = TrainingRecipe(
+        head_init="random", backbone_lr_ratio=RATIO, weight_decay=DECAY
+    )
     model = FineTunedClassifier(
-        head_init="random",
+        training=recipe,
         max_epochs=epochs,
         lr=LR,
-        backbone_lr_ratio=RATIO,
-        weight_decay=DECAY,
         batch_size=BATCH,
         random_state=seed,
     )

@@ -1,4 +1,4 @@
-"""What `precision="auto"` moves: pooled features, and a linear probe's accuracy.
+"""What the setting `precision="auto"` moves: features, and a linear probe's accuracy.
 
 Cross-validated logistic regression on features in float32 and in "auto".
 """
@@ -13,7 +13,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import PretrainedFeatureExtractor
+from sktransfer import PretrainedFeatureExtractor, config_context
 from sktransfer.activations import process_store
 
 STAGES = ["blocks.2", "blocks.4", "conv_head"]
@@ -35,10 +35,9 @@ def main():
             features, seconds = {}, {}
             for precision in ("float32", "auto"):
                 process_store().clear()
-                extractor = PretrainedFeatureExtractor(
-                    stage=stage, image_size=size, precision=precision
-                )
-                extractor.fit_transform(X[:32])
+                extractor = PretrainedFeatureExtractor(stage=stage, image_size=size)
+                with config_context(precision=precision):
+                    extractor.fit_transform(X[:32])
                 began = time.perf_counter()
                 features[precision] = extractor.transform(X)
                 seconds[precision] = time.perf_counter() - began

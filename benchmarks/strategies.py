@@ -21,11 +21,15 @@ WAYS = {
     "default": {},
     "probe": {"freeze": "all", "C": "auto"},
     "partial": {"freeze": 2 / 3},
-    "full, random head": {"freeze": "none", "head_init": "random"},
+    "full, random head": {"freeze": "none", "training__head_init": "random"},
     "full, probe first": {"freeze": "none"},
-    "gradual": {"freeze": "none", "unfreeze_every": 1},
-    "LoRA": {"freeze": "none", "adapter": "lora"},
-    "random weights": {"weights": None, "freeze": "none", "batch_norm": "train"},
+    "gradual": {"freeze": "none", "training__unfreeze_every": 1},
+    "LoRA": {"freeze": "none", "training__adapter": "lora"},
+    "random weights": {
+        "weights": None,
+        "freeze": "none",
+        "training__batch_norm": "train",
+    },
 }
 
 
@@ -102,9 +106,8 @@ def run(name, per_class, seed, image_size, X, y, X_held, y_held):
         if settings is None:
             predict = raw_pixels(X, y)
         else:
-            model = FineTunedClassifier(
-                image_size=image_size, random_state=seed, **settings
-            )
+            model = FineTunedClassifier(image_size=image_size, random_state=seed)
+            model.set_params(**settings)
             predict = model.fit(X, y).predict
         seconds = time.perf_counter() - began
         accuracy = np.mean(predict(X_held) == y_held)

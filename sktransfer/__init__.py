@@ -3,12 +3,24 @@
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer._regressor import FineTunedRegressor
+from sktransfer.training import (
+    Augmentation,
+    EarlyStopping,
+    LoRA,
+    Pooling,
+    TrainingRecipe,
+)
 from sktransfer.utils import config_context, get_config, set_config
 
 __all__ = [
+    "Augmentation",
+    "EarlyStopping",
     "FineTunedClassifier",
     "FineTunedRegressor",
+    "LoRA",
+    "Pooling",
     "PretrainedFeatureExtractor",
+    "TrainingRecipe",
     "__version__",
     "config_context",
     "get_config",

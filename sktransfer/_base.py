@@ -1,4 +1,6 @@
-"""What the estimators share: from constructor parameters to samples and a backbone."""
+"""The base of the estimators: reading samples, features, export and persistence."""
+
+from __future__ import annotations
 
 import copy
 import functools
@@ -6,12 +8,19 @@ import os
 import warnings
 from collections.abc import Mapping
 from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from PIL import Image
-from sklearn.base import BaseEstimator
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
@@ -22,31 +31,32 @@ from sktransfer.backbones import (
     Backbone,
     ModelCard,
     card_of,
-    describe_training,
     is_image_network,
     load_backbone,
     shared_backbone,
 )
-from sktransfer.compute import (
-    Runtime,
-    gains_by_bfloat16,
-    own_torch_state,
-    resolve_batch_size,
-    resolve_device,
-)
-from sktransfer.export import ExportedModule, check_path, write_onnx
+from sktransfer.compute import own_torch_state, resolve_device
 from sktransfer.inputs import as_samples, to_numpy
+from sktransfer.model import (
+    ExportedModule,
+    FittedModel,
+    LoadedBackbone,
+    slim_state,
+)
 from sktransfer.utils import (
     Interval,
+    ParameterGroup,
     StrOptions,
+    add_group_params,
     adopt_settings,
+    as_groups,
     captioned_block,
     check_is_fitted,
     get_config,
     on_cpu,
     settings_to_send,
-    spawn_seed,
     validate_data,
+    validate_groups,
 )
 
 __all__ = ["BackboneEstimator", "as_array", "undone_on_error"]
@@ -58,19 +68,9 @@ def as_array(values):
 
 
 def undone_on_error(fit):
-    """Let a method that fails leave the attributes of the estimator as they were.
+    """Restore the attributes of the estimator if the decorated method raises.
 
-    What the user has set torch to does not reach it, see `own_torch_state`.
-
-    Parameters
-    ----------
-    fit : callable
-        A method that sets attributes.
-
-    Returns
-    -------
-    callable
-        The same method, but for that.
+    The method runs with torch's settings at their defaults, see `own_torch_state`.
     """
 
     @functools.wraps(fit)
@@ -107,10 +107,41 @@ def looks_like_images(X):
     )
 
 
-class BackboneEstimator(BaseEstimator):
-    """Base of the estimators that look at samples through a backbone."""
+def unwrapped(backbone):
+    """Return a backbone; of a fitted estimator, the network that it trained."""
+    if isinstance(backbone, FrozenEstimator):
+        backbone = backbone.estimator
+    if not isinstance(backbone, BackboneEstimator):
+        return backbone
+    if not hasattr(backbone, "backbone_"):
+        raise NotFittedError(
+            f"`backbone` is a {type(backbone).__name__} that is not fitted. Fit it "
+            "first; where it is cloned, as in a search, wrap it in "
+            "sklearn.frozen.FrozenEstimator."
+        )
+    return backbone.backbone_
 
-    _parameter_constraints = {
+
+def takes_images(backbone, image_shape, X=None):
+    """Say whether samples are images: as the backbone says, or else as X looks."""
+    if isinstance(backbone, Backbone):
+        return backbone.preprocessing.kind == "image"
+    if isinstance(backbone, nn.Module) and is_image_network(backbone):
+        return True
+    if isinstance(backbone, str) or image_shape is not None:
+        return True
+    return X is not None and looks_like_images(X)
+
+
+class BackboneEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Base of the estimators that look at samples through a backbone.
+
+    A subclass fits a `FittedModel`, ``model_``, on which everything here goes by.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
         "backbone": "no_validation",
         "weights": "no_validation",
         "image_size": [Interval(Integral, 8, None, closed="left"), tuple, list, None],
@@ -122,84 +153,118 @@ class BackboneEstimator(BaseEstimator):
         ],
         "device": [str, torch.device],
         "memory": "no_validation",
-        "precision": [StrOptions({"auto", "float32"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {}
+    _derived: ClassVar[tuple] = ("backbone_", "preprocessing_")  # from `model_`
     on_error = "raise"  # who trains needs every sample
     _absent_device = None  # the `device` of a fit elsewhere that is not found here
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        if self._takes_images():
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        if takes_images(unwrapped(self.backbone), self.image_shape):
             tags.input_tags.two_d_array = self.image_shape is not None
             tags.input_tags.three_d_array = True
             tags.input_tags.string = True
         return tags
 
-    def _takes_images(self, X=None):
-        """Whether samples are images: as the backbone says, or else as X looks."""
-        given = self._given_backbone()
-        if isinstance(given, Backbone):
-            return given.preprocessing.kind == "image"
-        if isinstance(given, nn.Module) and is_image_network(given):
-            return True
-        if isinstance(given, str) or self.image_shape is not None:
-            return True
-        return X is not None and looks_like_images(X)
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, including those of groups that are left at None.
 
-    def _given_backbone(self):
-        """Return `backbone`; of a fitted estimator, the network that it trained."""
-        given = self.backbone
-        given = given.estimator if isinstance(given, FrozenEstimator) else given
-        if not isinstance(given, BackboneEstimator):
-            return given
-        if not hasattr(given, "backbone_"):
-            raise NotFittedError(
-                f"`backbone` is a {type(given).__name__} that is not fitted. Fit it "
-                "first; where it is cloned, as in a search, wrap it in "
-                "sklearn.frozen.FrozenEstimator."
-            )
-        return given.backbone_
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the parameters of groups, as ``training__weight_decay``.
+
+        Returns
+        -------
+        dict
+        """
+        params = super().get_params(deep=deep)
+        return add_group_params(params, self._groups) if deep else params
+
+    def set_params(self, **params):
+        """Set parameters, also those of groups, as ``training__weight_decay``.
+
+        Parameters
+        ----------
+        **params : dict
+            A group that is None or given by a shorthand becomes an object.
+
+        Returns
+        -------
+        self : object
+        """
+        return super().set_params(**as_groups(self, params, self._groups))
+
+    def _validate_params(self):
+        super()._validate_params()
+        validate_groups(self, self._groups)
+
+    # Reading
 
     def _check_X(self, X, *, reset):
         """Let scikit-learn check X where it is a table."""
         X = as_array(X)
-        if not self._takes_images(X):
+        if not takes_images(unwrapped(self.backbone), self.image_shape, X):
             return validate_data(self, X, reset=reset, dtype=np.float32)
         if getattr(X, "ndim", None) == 2:
             return validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
-    def _load_backbone(self, X):
+    def _load(self, X, seed):
+        """Load the backbone, and read X, checked, with it.
+
+        Returns
+        -------
+        loaded : LoadedBackbone
+        samples : Samples or VectorSamples
+        """
+        backbone, settings = self._load_backbone(X, seed), get_config()
+        device = resolve_device(self.device)
+        precision = choose_precision(backbone, settings["precision"], device)
+        samples = as_samples(
+            X,
+            backbone.preprocessing,
+            image_shape=self.image_shape,
+            value_range=self.value_range,
+            on_error=self.on_error,
+        )
+        loaded = LoadedBackbone(
+            backbone=backbone,
+            value_range=getattr(samples, "value_range", None),
+            source=self._source(),
+            card=card_of(backbone).to_dict(),
+            precision=precision,
+            activation_dtype=settings["activation_dtype"],
+        )
+        return loaded, samples
+
+    def _load_backbone(self, X, seed):
         """Load the backbone; the parameter is never changed."""
-        seed, given = spawn_seed(self.random_state), self._given_backbone()
+        given = unwrapped(self.backbone)
+        settings = {"weights": self.weights, "image_size": self.image_size}
         if isinstance(given, Backbone):
-            backbone = load_backbone(
-                given, weights=self.weights, image_size=self.image_size
-            )
-            return copy.deepcopy(backbone)
+            return copy.deepcopy(load_backbone(given, **settings))
         if isinstance(given, str):
-            return shared_backbone(
-                given,
-                weights=self.weights,
-                image_size=self.image_size,
-                seed=seed,
-            )
-        is_image = self._takes_images(X)
+            return shared_backbone(given, **settings, seed=seed)
+        is_image = takes_images(given, self.image_shape, X)
         return load_backbone(
             given,
-            weights=self.weights,
-            image_size=self.image_size,
+            **settings,
             n_features=None if is_image else X.shape[1],
             kind="image" if is_image else "vector",
             random_state=seed,
         )
 
-    def _by_name(self):
+    def _source(self):
         """Return what the same backbone is loaded by; None if that is an object."""
         weights, size = self.weights, self.image_size
-        if not isinstance(self._given_backbone(), str) or isinstance(weights, Mapping):
+        if not isinstance(unwrapped(self.backbone), str):
+            return None
+        if isinstance(weights, Mapping):
             return None
         one_side = size is None or isinstance(size, Integral)
         return {
@@ -208,56 +273,72 @@ class BackboneEstimator(BaseEstimator):
             "image_size": size if one_side else [*map(int, size)],
         }
 
-    def _read(self, X, value_range):
-        """From X, checked, to samples."""
-        return as_samples(
-            X,
-            self.backbone_.preprocessing,
-            image_shape=self.image_shape,
-            value_range=value_range,
-            on_error=self.on_error,
-        )
-
-    def _start(self, X):
-        """Begin a fit: sets ``backbone_``, ``preprocessing_`` and ``value_range_``."""
-        self.backbone_ = self._load_backbone(X)
-        self._card = card_of(self.backbone_).to_dict()
-        self.preprocessing_ = self.backbone_.preprocessing
-        self._source = self._by_name()
-        device = resolve_device(self.device)
-        self._precision = choose_precision(self.backbone_, self.precision, device)
-        self._activation_dtype = get_config()["activation_dtype"]
-        samples = self._read(X, self.value_range)
-        self.value_range_ = getattr(samples, "value_range", None)
-        return samples
-
-    def _samples(self, X):
-        """Read X with what was fitted."""
-        value_range = self.value_range_
+    def _read(self, X):
+        """Read X as the fitted model does."""
         X = self._check_X(X, reset=False)
-        return self._read(X, self.value_range if value_range is None else value_range)
+        return self.model_.read(X, image_shape=self.image_shape, on_error=self.on_error)
 
-    def _add_to_card(self, **entries):
-        """Write into the card what was trained on top of the backbone."""
-        described = describe_training(estimator=type(self).__name__, **entries)
-        self._card = {**self._card, "trained": described}
+    def _runtime(self, loaded, batch_size="auto"):
+        """Return where and how samples go through the frozen stages."""
+        device = "cpu" if self.device == self._absent_device else self.device
+        return loaded.runtime(device, batch_size, self.verbose)
+
+    # What was fitted
+
+    def _derive(self) -> None:
+        """Set the attributes that are parts of the fitted model."""
+        self.backbone_ = self.model_.backbone
+        self.preprocessing_ = self.model_.preprocessing
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "model_")
 
     @property
-    def model_card_(self):
-        """Where the backbone comes from, its licence, and what was trained on top."""
-        check_is_fitted(self)
-        return ModelCard(**self._card)
+    def _n_features_out(self):
+        return self.model_.n_features
 
-    def to_torch(self):
-        """Return what was fitted as one module of PyTorch, which stands alone.
+    @own_torch_state()
+    def transform(self, X) -> np.ndarray:
+        """Compute the features that the head sees.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32
+        """
+        check_is_fitted(self)
+        samples = self._read(X)
+        return self.model_.features(
+            samples, runtime=self._runtime(self.model_), store=open_store(self.memory)
+        )
+
+    @property
+    def value_range_(self):
+        """Values of black and of full intensity in X, or None (tuple of float)."""
+        check_is_fitted(self)
+        return self.model_.value_range
+
+    @property
+    def model_card_(self) -> ModelCard:
+        """Where the backbone comes from, its license, and what was trained on top."""
+        check_is_fitted(self)
+        return self.model_.model_card
+
+    def to_torch(self) -> ExportedModule:
+        """Return the fitted model as one module of PyTorch, which stands alone.
 
         It takes raw RGB images, a uint8 tensor of shape (n, h, w, 3) with any h and w,
-        or rows, a float32 tensor of shape (n, d). It gives what `predict_proba` does,
+        or rows, a float32 tensor of shape (n, d). It returns what `predict_proba` does,
         what `predict` does of a regressor, or the features of a transformer.
 
         All is in float32, so results differ by rounding from those of an estimator
         that computes frozen stages in bfloat16 or stores activations in 16 bits;
-        ``precision="float32"`` and ``activation_dtype="float32"`` rule that out.
+        fitting with ``sktransfer.set_config(precision="float32",
+        activation_dtype="float32")`` rules that out.
 
         Returns
         -------
@@ -275,21 +356,13 @@ class BackboneEstimator(BaseEstimator):
         to_onnx : Writes it to a file.
         """
         check_is_fitted(self)
-        parts, output = self._parts()
-        return ExportedModule(
-            self.preprocessing_,
-            parts,
-            output,
-            classes=getattr(self, "classes_", None),
-            value_range=self.value_range_,
-            card=self.model_card_.to_json(),
-        )
+        return self.model_.to_torch()
 
-    def to_onnx(self, path, *, image_size=None):
-        """Write what :meth:`to_torch` gives to an ONNX file.
+    def to_onnx(self, path: str | os.PathLike, *, image_size=None) -> Path:
+        """Write what :meth:`to_torch` returns to an ONNX file.
 
-        onnxruntime computes a few made-up samples from the file before it takes the
-        place of one that may have been there.
+        The file takes the place of an existing one after onnxruntime has computed a few
+        made-up samples from it.
 
         Parameters
         ----------
@@ -318,49 +391,47 @@ class BackboneEstimator(BaseEstimator):
             If the network cannot be translated to ONNX.
         """
         check_is_fitted(self)
-        path = check_path(path)
-        return write_onnx(self.to_torch(), path, image_size=image_size)
-
-    def _store(self):
-        return open_store(self.memory)
-
-    def _runtime(self, batch_size="auto"):
-        """Where and how samples go through the frozen prefix."""
-        is_absent = self.device == self._absent_device
-        device = resolve_device("cpu" if is_absent else self.device)
-        sample_bytes = self.backbone_.largest_activation_bytes
-        precision = self._precision
-        if precision == "bfloat16" and not gains_by_bfloat16(device):
-            precision = "folded"  # fitted on another machine
-        return Runtime(
-            device=device,
-            batch_size=resolve_batch_size(batch_size, device, sample_bytes),
-            precision=precision,
-            activation_dtype=self._activation_dtype,
-            verbose=self.verbose,
-        )
+        return self.model_.to_onnx(path, image_size=image_size)
 
     @available_if(lambda self: self.__sklearn_is_fitted__())
     def _sk_visual_block_(self):
         """Say in scikit-learn's diagrams what is frozen, once that is known."""
         return captioned_block(self, self._caption())
 
+    # Persistence
+
     def _whole(self):
         """Return all that a copy needs (dict)."""
-        state = {k: v for k, v in vars(self).items() if k != "_pretrained"}
+        state = {k: v for k, v in vars(self).items() if k not in self._derived}
         given = {k: state[k] for k in self.get_params(deep=False)}
         modules = {k: v for k, v in given.items() if isinstance(v, nn.Module)}
         return state | {k: on_cpu(module) for k, module in modules.items()}
 
+    def _slim(self):
+        """Return what a copy needs that finds the frozen weights elsewhere (dict)."""
+        state = self._whole()
+        tables = [k for k, v in state.items() if isinstance(v, pd.DataFrame)]
+        state |= {k: state[k].to_dict("list") for k in tables}
+        return state | {"model_": slim_state(self.model_), "_tables": tables}
+
     def __getstate__(self):
         is_slim = get_config()["slim_pickles"] and self.__sklearn_is_fitted__()
         state = self._slim() if is_slim else self._whole()
-        state = {k: v for k, v in state.items() if k != "_absent_device"}
+        state.pop("_absent_device", None)
         sent = settings_to_send()
         return state | {"_settings": sent} if sent else state
 
     def _restore(self, state):
+        tables = state.pop("_tables", ())
         vars(self).update(state)
+        for name in tables:
+            setattr(self, name, pd.DataFrame(state[name]))
+        model = state.get("model_")
+        if isinstance(model, dict):
+            self.model_ = object.__new__(FittedModel)
+            self.model_.__setstate__(model)
+        if model is not None:
+            self._derive()
 
     def __setstate__(self, state):
         state = dict(state)

@@ -1,277 +1,361 @@
-"""What the estimators share that have a suffix and a head above a boundary."""
+"""A backbone that is cut at a boundary: what is trained above it, and on what."""
 
-import copy
-from contextlib import closing
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from torch import nn
 
-from sktransfer._base import BackboneEstimator
-from sktransfer._persistence import slim_state, whole_state
+from sktransfer._values import AtBoundary, Labelled
 from sktransfer.activations import (
     FixedViews,
     FreshViews,
     Layout,
-    Pass,
     Pool,
     Target,
-    check_pooling,
     draw_views,
+    load_activations,
     name_of,
-    run_alone,
 )
-from sktransfer.compute import (
-    fixed_threads,
-    halving,
-    own_torch_state,
-    pad_rows,
-    use_channels_last,
-)
+from sktransfer.backbones import Backbone
+from sktransfer.compute import Runtime, use_channels_last
 from sktransfer.inputs import preset_augmentation
+from sktransfer.model import FittedModel, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
     ActivationAugment,
+    Augmentation,
     Network,
+    Pooling,
+    Recipe,
+    add_lora,
+    merge_lora,
     resolve_freeze,
-    restore_net,
 )
-from sktransfer.utils import check_is_fitted, on_cpu, spawn_seed
 
-__all__ = ["BoundaryEstimator"]
+__all__ = [
+    "Boundary",
+    "choose_boundary",
+    "cut",
+    "mean_scores",
+    "random_views",
+    "suffix_above",
+]
 
 
-class BoundaryEstimator(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BackboneEstimator
-):
-    """Base of the estimators that cut a backbone in two, and predict from there.
+def end_of(backbone: Backbone, pooling: Pooling) -> str:
+    """Return the boundary that the head sits on."""
+    own = sum(n > 1 for n in backbone.activation_shape("features")) == 1
+    if own and pooling.kind == "auto" and pooling.grid == 1:
+        return "features"
+    return backbone.stage_names[-1]
 
-    Training is up to the subclass, which sets ``module_`` and ``net_``.
+
+def suffix_above(backbone: Backbone, boundary: str, recipe: Recipe) -> nn.Module:
+    """Return the stages between a boundary and the head."""
+    end = end_of(backbone, recipe.pooling)
+    if boundary == end:
+        return nn.Identity()
+    suffix = backbone.section(boundary, end)
+    suffix.fixed_statistics = recipe.batch_norm == "eval"
+    suffix.fixed_shared = True
+    return suffix
+
+
+def random_views(views: str | Callable, preprocessing) -> Callable:
+    """Return the augmentation that `views` names.
+
+    Parameters
+    ----------
+    views : str or callable
+    preprocessing : ImagePreprocessing or VectorPreprocessing
+
+    Raises
+    ------
+    ValueError
+        If the samples are vectors.
+    """
+    if preprocessing.kind == "vector":
+        raise ValueError(
+            "`augment` must be None for a backbone that takes vectors. Got "
+            f"{views!r}; `augment__activations` is for any backbone."
+        )
+    if isinstance(views, str):
+        return preset_augmentation(views, preprocessing)
+    return views
+
+
+def mean_scores(
+    model: FittedModel, samples, augment: Augmentation, **settings
+) -> np.ndarray:
+    """Compute the scores of samples, averaged over random views if `tta` says so.
+
+    Parameters
+    ----------
+    model : FittedModel
+    samples : Samples or VectorSamples
+    augment : Augmentation
+    **settings
+        Of :meth:`FittedModel.scores`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs), float64
+    """
+    scores = model.scores(samples, **settings)
+    if augment.tta is None:
+        return scores
+    if augment.views is None:
+        raise ValueError("`tta` needs `augment`, which draws the views.")
+    views = random_views(augment.views, model.preprocessing)
+    name = name_of(views)
+    for number in range(augment.tta):
+        drawn = draw_views(samples, views, name, 0, number)
+        scores += model.scores(drawn, **settings)
+    return scores / (1 + augment.tta)
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A boundary of a backbone, and how samples are brought there for a training.
+
+    Attributes
+    ----------
+    backbone : Backbone
+        A fork, whose stages up to the boundary are frozen.
+    name : str
+    tap : torch.nn.Module
+        From the activations at the boundary to what is trained on: a pool if only the
+        head is trained, otherwise an identity.
+    recipe : Recipe
+    runtime : Runtime
+    store : Store
+    seed : int
+        Of random views and adapters.
     """
 
-    _n_epochs_before = 0  # of this training, when it went on
+    backbone: Backbone
+    name: str
+    tap: nn.Module
+    recipe: Recipe
+    runtime: Runtime
+    store: Any
+    seed: int
 
-    @own_torch_state()
-    def transform(self, X):
-        """Compute the features that the head sees.
+    @property
+    def origin(self) -> Backbone:
+        """The backbone that the frozen stages are those of."""
+        return self.backbone.owner(self.name)
+
+    @property
+    def target(self) -> Target:
+        """What the training takes of the frozen stages."""
+        return Target(self.name, self.tap)
+
+    @property
+    def end(self) -> str:
+        """The boundary that the head sits on."""
+        return end_of(self.backbone, self.recipe.pooling)
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether stages are trained, and not the head alone."""
+        return not isinstance(self.tap, Pool)
+
+    def load(self, samples, target: Target):
+        """Bring samples to a target, through the weights as they came.
 
         Parameters
         ----------
-        X : array-like of n_samples
-            As in :meth:`fit`.
+        samples : Samples or VectorSamples
+        target : Target
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features), float32
+        activations : Activations
+        report : list of dict
+            What the pass took from the store, computed and kept.
         """
-        check_is_fitted(self)
-        samples, describe = self._samples(X), self.module_.network.describe
-        features = self._run(samples, describe, self._n_features_out)
-        return features.astype(np.float32)
+        return load_activations(
+            self.origin, target, samples, store=self.store, runtime=self.runtime
+        )
 
-    def _split(self, n_samples):
-        """Cut the backbone at the boundary; what lies before it is frozen.
+    def bring(
+        self, data: Labelled, y: torch.Tensor, target: Target, *, as_they_are=False
+    ) -> tuple[AtBoundary, list]:
+        """Bring samples to a target, and random views of them.
 
-        Sets the target, which is what the prefix must give: pooled if only the head is
-        left.
+        Parameters
+        ----------
+        data : Labelled
+        y : torch.Tensor of shape (n_samples, ...)
+            Their targets as training takes them.
+        target : Target
+        as_they_are : bool, default=False
+            Whether to leave random views out, as for validation.
+
+        Returns
+        -------
+        found : AtBoundary
+        report : list of dict
+            See :meth:`load`.
         """
-        backbone = self._pretrained = self.backbone_
-        self.boundary_ = self._choose_boundary(n_samples)
-        self.freeze_depth_ = backbone.n_stages_before(self.boundary_)
-        end = self._end()
-        if self.freeze_depth_ == len(backbone.stages):
-            self.boundary_ = end
-        only_head = self.boundary_ == end
-        self._target = Target(
-            self.boundary_, self._pool() if only_head else nn.Identity()
-        )
-        self.backbone_ = backbone.fork(self.boundary_)
-        suffix = self._suffix(self.boundary_).requires_grad_(True)
-        return self.backbone_.section("input", self.boundary_).freeze(), suffix
+        activations, report = self.load(data.samples, target)
+        views = None if as_they_are else self.views(data.samples, target)
+        return AtBoundary(activations, views, y, data.weight), report
 
-    def _choose_boundary(self, n_samples):
-        """Find the boundary that `freeze` asks for, by name."""
-        return resolve_freeze(self.freeze, self.backbone_, n_samples)
+    def views(self, samples, target: Target):
+        """Return random views of samples to train on, None if there are none.
 
-    def _suffix(self, boundary):
-        """Return what is trained above a boundary."""
-        end = self._end()
-        if boundary == end:
-            return nn.Identity()
-        suffix = self.backbone_.section(boundary, end)
-        suffix.fixed_statistics = self.batch_norm == "eval"
-        suffix.fixed_shared = True
-        return suffix
-
-    def _end(self):
-        """Boundary that the head sits on."""
-        backbone = self.backbone_
-        own = sum(n > 1 for n in backbone.activation_shape("features")) == 1
-        if own and self.pooling == "auto" and self.pool_size == 1:
-            return "features"
-        return backbone.stage_names[-1]
-
-    def _pool(self):
-        backbone, end = self.backbone_, self._end()
-        pooling = "avg" if self.pooling == "auto" else self.pooling
-        shape, sample = backbone.activation_shape(end), self.preprocessing_.input_shape
-        check_pooling(pooling, shape, sample, end)
-        return Pool(pooling, self.pool_size, shape, sample)
-
-    def _network(self, target, suffix, head=None):
-        """Join what is trained above a target, on the device."""
-        pooled = isinstance(target.tap, Pool)
-        network = Network(
-            suffix,
-            nn.Identity() if pooled else self._pool(),
-            head,
-            augment=self._activation_augment(target),
-        )
-        return use_channels_last(network).to(self._runtime().device)
-
-    def _count_features(self, network):
-        shape = self.backbone_.activation_shape(self.boundary_)
-        z = torch.zeros(1, *shape, device=self._runtime().device)
-        with torch.inference_mode():
-            return network.eval().describe(self._target.tap(z)).shape[1]
-
-    def _seed(self):
-        """Draw a seed; a training that goes on draws others than it did before."""
-        seed, done = spawn_seed(self.random_state), self._n_epochs_before
-        if not done:
-            return seed
-        return int(np.random.SeedSequence([seed, done]).generate_state(1)[0] >> 1)
-
-    def _views(self, samples, target):
-        """Return random views of the samples to train on, None if there are none."""
-        augment, n_views = self._chosen_views()
-        if augment is None:
+        Returns
+        -------
+        FixedViews, FreshViews or None
+        """
+        recipe = self.recipe
+        if recipe.views is None:
             return None
-        seed, runtime = self._seed(), self._runtime()
-        source = self._pretrained, target, samples, self._augmentation()
-        if n_views is None:
-            return FreshViews(*source, seed, runtime=runtime)
-        return FixedViews(*source, n_views, seed, store=self._store(), runtime=runtime)
+        augment = random_views(recipe.views, self.origin.preprocessing)
+        source = self.origin, target, samples, augment
+        if recipe.n_views is None:
+            return FreshViews(*source, self.seed, runtime=self.runtime)
+        return FixedViews(
+            *source, recipe.n_views, self.seed, store=self.store, runtime=self.runtime
+        )
 
-    def _chosen_views(self):
-        """Return `augment` and `n_views`; a hook for what "auto" is."""
-        return self.augment, self.n_views
+    def network(self, target: Target, suffix: nn.Module, head=None) -> Network:
+        """Join what is trained above a target, on the device."""
+        pool: nn.Module = nn.Identity()
+        if not isinstance(target.tap, Pool):
+            pool = make_pool(self.backbone, self.end, self.recipe.pooling)
+        augment = self._augment(target)
+        network = Network(suffix, pool, head, augment=augment)
+        return use_channels_last(network).to(self.runtime.device)
 
-    def _augmentation(self):
-        """Return the callable that `augment` names."""
-        preprocessing, (augment, _) = self.preprocessing_, self._chosen_views()
-        if preprocessing.kind == "vector":
-            raise ValueError(
-                "`augment` must be None for a backbone that takes vectors. Got "
-                f"{augment!r}; `augment_activations` is for any backbone."
-            )
-        if isinstance(augment, str):
-            return preset_augmentation(augment, preprocessing)
-        return augment
+    def n_features(self, network: Network) -> int:
+        """Count the features that the head of a network sees."""
+        shape = self.backbone.activation_shape(self.name)
+        z = torch.zeros(1, *shape, device=self.runtime.device)
+        with torch.inference_mode():
+            return network.eval().describe(self.tap(z)).shape[1]
 
-    def _layout(self, target):
-        shape = tuple(self._example(target).shape[1:])
-        return Layout(shape, self.preprocessing_.input_shape)
+    def layout(self, target: Target) -> Layout:
+        """Return where the positions in the activations of a target are."""
+        shape = tuple(self.example(target).shape[1:])
+        return Layout(shape, self.backbone.preprocessing.input_shape)
 
-    def _example(self, target):
-        """Make up what a target gives of three samples."""
-        shape = self.backbone_.activation_shape(target.boundary)
+    def example(self, target: Target) -> torch.Tensor:
+        """Return random activations of three samples at a target."""
+        shape = self.backbone.activation_shape(target.boundary)
         return target.tap(torch.randn(3, *shape, generator=torch.Generator()))
 
-    def _activation_augment(self, target):
+    @contextlib.contextmanager
+    def adapter(self, suffix: nn.Module) -> Iterator[None]:
+        """Train adapters instead of the stages, if the recipe says so."""
+        adapter = self.recipe.adapter
+        if adapter is None or not self.has_stages:
+            yield
+            return
+        trained = [p for p in suffix.parameters() if p.requires_grad]
+        add_lora(suffix, rank=adapter.rank, alpha=adapter.alpha, seed=self.seed)
+        try:
+            yield
+        finally:
+            merge_lora(suffix)
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def _augment(self, target):
         """Return what activations at a target go through in training, or None."""
-        chosen = self.augment_activations
+        chosen = self.recipe.activations
         is_bool = isinstance(chosen, bool | np.bool_)
         kinds = ACTIVATION_AUGMENTATIONS if is_bool else chosen
         unknown = {*kinds} - {*ACTIVATION_AUGMENTATIONS}
         if unknown:
             raise ValueError(
-                "`augment_activations` must be a bool or hold some of "
+                "`augment__activations` must be a bool or hold some of "
                 f"{list(ACTIVATION_AUGMENTATIONS)}. Got {sorted(unknown)[0]!r}."
             )
         if not chosen or isinstance(target.tap, Pool):
             return None
-        return ActivationAugment(kinds, self._layout(target))
+        return ActivationAugment(kinds, self.layout(target))
 
-    def _run(self, samples, function, width):
-        """Apply a function of the trained network to samples (float64 array)."""
-        runtime, results = self._runtime(), np.empty((len(samples), width))
-        self.module_.network.to(runtime.device).eval()
-        a_pass = Pass(
-            self.backbone_, [self._target], store=self._store(), runtime=runtime
+
+def choose_boundary(
+    backbone: Backbone, freeze, n_samples: int, recipe: Recipe, method=None
+) -> str:
+    """Find the boundary that `freeze` asks for.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    freeze : int, float or str
+    n_samples : int
+        What "auto" goes by. It leaves stages to a method that needs some.
+    recipe : Recipe
+    method : AdaptationMethod, default=None
+
+    Raises
+    ------
+    ValueError
+        If there is no such boundary, or the method changes stages and there are none
+        above it.
+    """
+    boundary = resolve_freeze(freeze, backbone, n_samples)
+    if method is None or not method.needs_stages:
+        return boundary
+    n_frozen, n_stages = backbone.n_stages_before(boundary), len(backbone.stages)
+    if freeze == "auto":
+        most = min(n_frozen, n_stages - 1)
+        some = (backbone.boundary(n) for n in range(most, 0, -1))
+        above = partial(suffix_above, backbone, recipe=recipe)
+        return next((n for n in some if method.can_adapt(above(n))), "input")
+    if n_frozen == n_stages:
+        raise ValueError(
+            f"`method={method.name!r}` changes the stages that are trained. Got "
+            f"`freeze={freeze!r}`, which leaves none: freeze fewer, or put an "
+            "adaptation of features behind a PretrainedFeatureExtractor."
         )
-        size, device = runtime.batch_size, runtime.device
-
-        def compute(rows, size):
-            parts = []
-            for first in range(0, len(rows), size):
-                z = a_pass.as_input(rows[first : first + size]).to(device)
-                with torch.inference_mode(), fixed_threads():
-                    if self.backbone_.impurity:
-                        found = run_alone(function, z, self.module_.network)
-                    else:
-                        found = function(pad_rows(z, size))[: len(z)]
-                parts.append(found.cpu().numpy())
-            return np.concatenate(parts)
-
-        with closing(a_pass.iterate(samples)) as passed:
-            for indices, (rows,) in passed:
-                found, size = halving(partial(compute, rows), size, device)
-                results[indices] = found
-        return results
-
-    @own_torch_state()
-    def _scores(self, X):
-        """Scores of the head, of shape (n_samples, n_outputs), float64."""
-        check_is_fitted(self)
-        samples, network = self._samples(X), self.module_.network
-        scores = self._run(samples, network, self._n_outputs)
-        if self.tta is None:
-            return scores
-        if self._chosen_views()[0] is None:
-            raise ValueError("`tta` needs `augment`, which draws the views.")
-        augment = self._augmentation()
-        name = name_of(augment)
-        for number in range(self.tta):
-            views = draw_views(samples, augment, name, 0, number)
-            scores += self._run(views, network, self._n_outputs)
-        return scores / (1 + self.tta)
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "module_")
-
-    def _caption(self):
-        return f"{self.freeze_depth_} of {len(self.backbone_.stages)} stages frozen" + (
-            f" (up to {self.boundary_})" if self.boundary_ != "input" else ""
-        )
-
-    def _whole(self):
-        state = super()._whole()
-        if "net_" in state:
-            # The net's own pickle would hold a second copy of the backbone.
-            state["net_"] = state["net_"].history.to_list()
-            network = self.module_.network
-            network = _with_child(network, "head", on_cpu(network.head))
-            state["module_"] = _with_child(self.module_, "network", network)
-        return state
-
-    def _slim(self):
-        last = getattr(self.module_.network.suffix, "stop", self.boundary_)
-        return slim_state(self, self._whole(), self.boundary_, last)
-
-    def _restore(self, state):
-        state = whole_state(state)
-        history = state.pop("net_", None)
-        super()._restore(state)
-        if history is not None:
-            network = self.module_.network
-            self.net_ = restore_net(network, history, self._nonlinearity())
+    return boundary
 
 
-def _with_child(module, name, child):
-    """Return a module with another child; all others are shared."""
-    twin = copy.copy(module)
-    twin._modules = {**module._modules, name: child}
-    return twin
+def cut(
+    backbone: Backbone,
+    boundary: str,
+    recipe: Recipe,
+    *,
+    runtime: Runtime,
+    store,
+    seed: int,
+) -> tuple[Boundary, nn.Module]:
+    """Cut a backbone at a boundary; what lies before it is frozen.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        As it was loaded; not changed.
+    boundary : str
+    recipe : Recipe
+    runtime : Runtime
+    store : Store
+    seed : int
+
+    Returns
+    -------
+    boundary : Boundary
+    suffix : torch.nn.Module
+        The stages above it, whose parameters require gradients.
+    """
+    end = end_of(backbone, recipe.pooling)
+    tap: nn.Module = nn.Identity()
+    if backbone.n_stages_before(boundary) == len(backbone.stages):
+        boundary, tap = end, make_pool(backbone, end, recipe.pooling)
+    fork = backbone.fork(boundary)
+    suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
+    fork.section("input", boundary).freeze()
+    return Boundary(fork, boundary, tap, recipe, runtime, store, seed), suffix

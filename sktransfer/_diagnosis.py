@@ -1,6 +1,6 @@
-"""What figures of a fit show to be wrong with it; silent where they don't."""
+"""Diagnostics after `fit`: overfitting, feature drift, and freezing too much."""
 
-import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,9 @@ import torch
 
 from sktransfer.activations import Pass, Pool, Target, gather
 from sktransfer.compute import fixed_threads
-from sktransfer.utils import TransferWarning
+from sktransfer.model import make_pool
+from sktransfer.training import Pooling
+from sktransfer.utils import TransferWarning, warn_caller
 
 __all__ = [
     "Look",
@@ -17,6 +19,7 @@ __all__ = [
     "check_overfitting",
     "check_start",
     "drift",
+    "has_risen",
     "look",
 ]
 
@@ -28,7 +31,7 @@ _WORSE = 0.15  # loss of accuracy that shows it
 _NOISE = 0.05  # of a quality; of fewer than 30 samples, one and a half of them
 _LOSS_NOISE = 0.03  # of a loss
 
-_RISEN = 1.2  # times the lowest loss of the validation
+_RISEN = 1.2  # times the lowest validation loss
 _GAP = 0.15  # between the accuracies of training and validation
 _VALIDATED = 30
 
@@ -38,14 +41,15 @@ _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
 
 class Look(NamedTuple):
-    """What a network makes of a few samples.
+    """Features and quality of a network on a few samples.
 
     Attributes
     ----------
     features : ndarray of shape (n, d)
         What the head sees.
     quality : float
-        Accuracy; of numbers, the share of the loss of the best constant that is gone.
+        Accuracy; of a regression, the share of the loss of the best constant that is
+        gone.
     loss : float
         Mean loss of the samples, as the training minimises it.
     """
@@ -55,36 +59,46 @@ class Look(NamedTuple):
     loss: float
 
 
-def look(estimator, network, activations, y, most=_LOOKED_AT):
-    """Look at what a network makes of a few samples, evenly spaced.
+def look(
+    network,
+    activations,
+    y: torch.Tensor,
+    *,
+    loss: Callable,
+    quality: Callable,
+    batch_size: int,
+    most: int = _LOOKED_AT,
+) -> Look:
+    """Look at a few samples, evenly spaced, through a network.
 
     Parameters
     ----------
-    estimator : FineTunedEstimator
     network : Network
         With a head.
     activations : Activations
-    y : torch.Tensor
+    y : torch.Tensor of shape (n_samples, ...)
+    loss : callable
+        From scores and targets to the loss of each sample.
+    quality : callable
+        From scores, targets and the loss function to a number.
+    batch_size : int
+        Samples per forward pass.
     most : int, default=64
-
-    Returns
-    -------
-    Look
     """
     n = len(y)
     rows = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
-    modes = network.head.training
-    features = network.features(activations[rows], estimator._runtime().batch_size)
+    training = network.head.training
+    features = network.features(activations[rows], batch_size)
     device = next((p.device for p in network.head.parameters()), features.device)
     with torch.no_grad(), fixed_threads():
         scores = network.head.eval()(features.to(device)).cpu()
-    network.head.train(modes)
-    loss = float(estimator._loss()(scores, y[rows]).mean())
-    return Look(features.numpy(), estimator._quality(scores, y[rows]), loss)
+    network.head.train(training)
+    mean_loss = float(loss(scores, y[rows]).mean())
+    return Look(features.numpy(), quality(scores, y[rows], loss), mean_loss)
 
 
-def drift(before, after):
-    """Return how far features have gone, whatever their basis (float).
+def drift(before: np.ndarray, after: np.ndarray) -> float:
+    """Measure how far features have moved, whatever their basis.
 
     Parameters
     ----------
@@ -116,8 +130,8 @@ def _centred(F):
     return np.where(np.abs(away).max() > 1e-6 * np.abs(F).max(), away, 0.0)
 
 
-def check_drift(before, after, moved, lr, say):
-    """Warn where training has undone the features that it began with.
+def check_drift(before: Look, after: Look, moved: float, lr: float, say) -> None:
+    """Warn if the training has undone the features that it began with.
 
     Parameters
     ----------
@@ -135,14 +149,13 @@ def check_drift(before, after, moved, lr, say):
     """
     if not _is_undone(before, after, moved):
         return
-    warnings.warn(
+    warn_caller(
         f"The training undid the pretrained features: {say(before.quality)} on "
         f"{len(before.features)} training samples with the probe that it began with, "
         f"{say(after.quality)} now, and the features have moved by {moved:.2f} of 1. "
-        f"Take a lower `lr` (it is {lr:g}) or `backbone_lr_ratio`, or freeze more with "
-        "`freeze`.",
+        f"Take a lower `lr` (it is {lr:g}) or `training__backbone_lr_ratio`, or freeze "
+        "more with `freeze`.",
         TransferWarning,
-        stacklevel=7,
     )
 
 
@@ -151,12 +164,13 @@ def _is_undone(before, after, moved):
     return len(before.features) >= _FEWEST and moved >= _UNLIKE and lost >= _WORSE
 
 
-def check_start(estimator, before, after, moved, n_epochs):
-    """Warn where training has ended below the probe that it began with.
+def check_start(
+    before: Look, after: Look, moved: float, n_epochs: int, recipe, say
+) -> None:
+    """Warn if the training has ended below the probe that it began with.
 
     Parameters
     ----------
-    estimator : FineTunedEstimator
     before, after : Look
         Of the same training samples; before with the head of the probe.
     moved : float
@@ -164,6 +178,10 @@ def check_start(estimator, before, after, moved, n_epochs):
     n_epochs : int
         Epochs of the training. After one that others shall follow, as of `partial_fit`,
         it is too early to say.
+    recipe : Recipe
+        Settings of the whole training.
+    say : callable
+        From a quality to words.
 
     Warns
     -----
@@ -171,131 +189,128 @@ def check_start(estimator, before, after, moved, n_epochs):
         If the quality is lower by more than 0.05, or one and a half samples if they are
         few; or if the loss is higher by more than 0.03 where it alone is minimised.
     """
-    n, say = len(before.features), estimator._say
-    goes_on = n_epochs == 1 < estimator.max_epochs and not estimator.early_stopping
-    if goes_on or _is_undone(before, after, moved) or not estimator._is_plain():
+    n = len(before.features)
+    goes_on = n_epochs == 1 < recipe.max_epochs and not recipe.early_stopping
+    if goes_on or _is_undone(before, after, moved):
         return
     is_worse = before.quality - after.quality > max(_NOISE, 1.5 / n)
-    has_risen = after.loss - before.loss > _LOSS_NOISE and _minimises_loss(estimator)
+    has_risen = after.loss - before.loss > _LOSS_NOISE and _minimises_loss(recipe)
     if not is_worse and not has_risen:
         return
-    warnings.warn(
+    warn_caller(
         f"The training ended below the linear probe that it began with: "
         f"{say(before.quality)} on {n} training samples and a loss of "
         f"{before.loss:.2g} before, {say(after.quality)} and {after.loss:.2g} now. "
-        f"Raise `max_epochs` (it is {estimator.max_epochs}), take a lower `lr` (it is "
-        f"{estimator.lr:g}), or keep the probe with `freeze='all'`.",
+        f"Raise `max_epochs` (it is {recipe.max_epochs}), take a lower `lr` (it is "
+        f"{recipe.lr:g}), or keep the probe with `freeze='all'`.",
         TransferWarning,
-        stacklevel=7,
     )
 
 
-def _minimises_loss(estimator):
+def _minimises_loss(recipe):
     """Whether the loss of the samples as they are is all that is minimised."""
-    changes = "augment_activations", "dropout", "l2_sp", "mixup", "cutmix"
-    is_changed = any(getattr(estimator, name) for name in changes)
-    return estimator._chosen_views()[0] is None and not is_changed
+    names = "views", "activations", "dropout", "l2_sp", "mixup", "cutmix"
+    return not any(getattr(recipe, name) for name in names)
 
 
-def check_overfitting(estimator, network, trained, validation, history):
-    """Warn where the validation loss has risen and its accuracy is far below.
+def check_overfitting(
+    on_training: Look, on_validation: Look, n_validation: int, history, say
+) -> None:
+    """Warn if the validation loss has risen and its accuracy is far below.
 
     Parameters
     ----------
-    estimator : FineTunedEstimator
-    network : Network
-        Trained.
-    trained, validation : (Activations, torch.Tensor)
-        Activations and targets.
+    on_training, on_validation : Look
+        Of the trained network.
+    n_validation : int
+        Number of validation samples.
     history : list of dict
+    say : callable
+        From a quality to words.
 
     Warns
     -----
     TransferWarning
     """
-    losses = [row.get("valid_loss", np.nan) for row in history]
-    n = len(validation[1])
-    if n < _VALIDATED or len(losses) < 2 or not losses[-1] > _RISEN * min(losses):
+    gap = on_training.quality - on_validation.quality
+    if gap < _GAP + 1 / np.sqrt(min(n_validation, 256)):
         return
-    on_training, on_others = (
-        look(estimator, network, *data, most=256).quality
-        for data in (trained, validation)
-    )
-    if on_training - on_others < _GAP + 1 / np.sqrt(min(n, 256)):
-        return
-    say = estimator._say
-    warnings.warn(
-        f"The training overfits: {say(on_training)} on training samples, "
-        f"{say(on_others)} on {n} of validation, whose loss has risen from "
-        f"{min(losses):.3g} to {losses[-1]:.3g}. Set `early_stopping=True`, freeze "
-        "more with `freeze`, set `augment`, or raise `dropout`, `weight_decay` or "
-        "`l2_sp`.",
+    losses = [row["valid_loss"] for row in history]
+    warn_caller(
+        f"The training overfits: {say(on_training.quality)} on training samples, "
+        f"{say(on_validation.quality)} on {n_validation} of validation, whose loss has "
+        f"risen from {min(losses):.3g} to {losses[-1]:.3g}. Set `early_stopping=True`, "
+        "freeze more with `freeze`, set `augment`, or raise `dropout`, `weight_decay` "
+        "or `l2_sp` of `training`.",
         TransferWarning,
-        stacklevel=7,
     )
 
 
-def check_depth(estimator, samples, y, predict):
-    """Warn where a probe of an earlier stage is better than one at the boundary.
+def has_risen(history, n_validation: int) -> bool:
+    """Whether the validation loss has risen, on enough samples to say so."""
+    losses = [row.get("valid_loss", np.nan) for row in history]
+    is_known = n_validation >= _VALIDATED and len(losses) > 1
+    return is_known and losses[-1] > _RISEN * min(losses)
 
-    Only where `freeze` was given and is deep, and there are many samples; what goes
+
+def check_depth(
+    backbone, target: Target, samples, codes, *, freeze, predict, store, runtime
+) -> None:
+    """Warn if a probe of an earlier stage is better than one at the boundary.
+
+    It looks where `freeze` was given and is deep, and there are many samples; what goes
     through the frozen stages for it is stored for the fit.
 
     Parameters
     ----------
-    estimator : FineTunedEstimator
-        Whose backbone is cut.
+    backbone : Backbone
+        As it was loaded.
+    target : Target
+        What the training takes, at the boundary.
     samples : Samples or VectorSamples
-    y : ndarray of shape (n_samples,)
+    codes : ndarray of shape (n_samples,)
         Codes of classes.
+    freeze : object
+        As the user gave it.
     predict : callable
         From features and codes to predictions of each sample by all others.
+    store : Store
+    runtime : Runtime
 
     Warns
     -----
     TransferWarning
     """
-    backbone, depth = estimator._pretrained, estimator.freeze_depth_
-    shallow = depth < max(3, len(backbone.stages) / 2)
-    if estimator.freeze == "auto" or len(samples) < _MANY or shallow:
+    depth = backbone.n_stages_before(target.boundary)
+    is_shallow = depth < max(3, len(backbone.stages) / 2)
+    if freeze == "auto" or len(samples) < _MANY or is_shallow:
         return
     rows = np.unique(np.linspace(0, len(samples) - 1, _PROBED).astype(int))
-    codes = np.unique(y[rows], return_inverse=True)[1]
+    codes = np.unique(codes[rows], return_inverse=True)[1]
     names = [backbone.stage_names[round(share * depth) - 1] for share in _EARLIER]
-    pools = {name: _pool(estimator, name) for name in (*names, estimator.boundary_)}
-    targets = [Target(name, pools[name]) for name in dict.fromkeys(names)]
-    a_pass = Pass(
-        backbone,
-        [*targets, estimator._target],
-        store=estimator._store(),
-        runtime=estimator._runtime(),
-    )
-    *earlier, last = gather(a_pass, samples.take(rows))
-    if not isinstance(estimator._target.tap, Pool):
+    average = Pooling("avg")
+    earlier = [Target(n, make_pool(backbone, n, average)) for n in dict.fromkeys(names)]
+    a_pass = Pass(backbone, [*earlier, target], store=store, runtime=runtime)
+    *found, last = gather(a_pass, samples.take(rows))
+    if not isinstance(target.tap, Pool):
         z = torch.from_numpy(np.stack(last)).float()
-        last = pools[estimator.boundary_](z).numpy()
-    right = [predict(np.stack(F), codes) == codes for F in (*earlier, last)]
-    _warn_of_depth(backbone, targets, right, estimator)
+        last = make_pool(backbone, target.boundary, average)(z).numpy()
+    right = [predict(np.stack(F), codes) == codes for F in (*found, last)]
+    names = [t.boundary for t in (*earlier, target)]
+    _warn_of_depth(backbone, names, right, freeze)
 
 
-def _pool(estimator, name):
-    backbone = estimator._pretrained
-    shape = backbone.activation_shape(name)
-    return Pool("avg", 1, shape, estimator.preprocessing_.input_shape)
-
-
-def _warn_of_depth(backbone, targets, right, estimator):
+def _warn_of_depth(backbone, names, right, freeze):
     *earlier, last = right
     best = int(np.argmax([r.mean() for r in earlier]))
     gap = earlier[best].astype(float) - last
     if gap.mean() < max(0.05, 3 * gap.std() / np.sqrt(len(gap))):
         return
-    stage = targets[best].boundary
-    warnings.warn(
-        f"`freeze={estimator.freeze!r}` keeps more than is good: of {len(last)} "
-        f"samples, probes tell {earlier[best].mean():.0%} right after {stage!r} and "
-        f"{last.mean():.0%} after {estimator.boundary_!r}. Freeze less, as "
+    stage = names[best]
+    warn_caller(
+        f"`freeze={freeze!r}` keeps more than is good: of {len(last)} samples, probes "
+        f"tell {earlier[best].mean():.0%} right after {stage!r} and {last.mean():.0%} "
+        f"after {names[-1]!r}. Freeze less, as "
         f"`freeze={backbone.n_stages_before(stage)}`, or leave it at 'auto'.",
         TransferWarning,
-        stacklevel=7,
     )

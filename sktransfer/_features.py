@@ -1,35 +1,33 @@
 """Features of a pretrained network, as a transformer."""
 
-import warnings
-from itertools import pairwise
+from __future__ import annotations
+
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sktransfer._base import BackboneEstimator, undone_on_error
-from sktransfer._persistence import slim_state, whole_state
-from sktransfer.activations import Pass, Pool, Target, check_pooling
+from sktransfer.activations import open_store
 from sktransfer.compute import own_torch_state
-from sktransfer.export import StackedFeatures
 from sktransfer.inputs import find_unreadable
-from sktransfer.utils import Interval, StrOptions, check_is_fitted
+from sktransfer.model import pooled_model
+from sktransfer.training import Pooling
+from sktransfer.utils import ParameterGroup, StrOptions, check_is_fitted, spawn_seed
 
 __all__ = ["PretrainedFeatureExtractor"]
 
-_NAMED = 5  # unreadable samples that a warning names
+_POOLINGS = {"avg", "max", "avgmax", "cls", "flatten"}
 
 
-class PretrainedFeatureExtractor(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BackboneEstimator
-):
-    """Features that a pretrained network computes, at any depth.
+class PretrainedFeatureExtractor(BackboneEstimator):
+    """Transformer that computes features with a pretrained network, at any depth.
 
     Nothing is learned from X: the samples go through the first stages of the backbone,
-    and what comes out is pooled to one vector a sample. How deep to go (`stage`) and
-    how finely to pool (`pool_size`) are hyperparameters: the last stage is the most
-    specialised in what the network was trained on.
+    and their activations are pooled to one vector per sample. How deep to go (`stage`)
+    and how finely to pool (`pooling__grid`) are hyperparameters: the last stage is the
+    most specialised in what the network was trained on.
 
     Parameters
     ----------
@@ -42,13 +40,9 @@ class PretrainedFeatureExtractor(
     stage : int, str or list of these, default=-1
         After which stage to take the features: its position (0 is the first, -1 the
         last), or the name of a stage or block. Features of several are concatenated.
-    pooling : {"avg", "max", "avgmax", "cls", "flatten"}, default="avg"
-        Over height and width, or over tokens. "avgmax" concatenates both; "cls" takes
-        the class token of a vision transformer; "flatten" does not pool.
-    pool_size : int, default=1
-        Keeps a grid of ``pool_size`` x ``pool_size`` pooled cells, so that the features
-        know where in the image something is. A sequence of tokens that is no grid is
-        divided lengthwise.
+    pooling : {"avg", "max", "avgmax", "cls", "flatten"} or Pooling, default="avg"
+        Over height and width, or over tokens. See :class:`Pooling`, which also has a
+        grid of cells.
     image_size : int or (int, int), default=None
         Height and width of the model input in pixels. By default the weights' own.
     image_shape : tuple, default=None
@@ -57,17 +51,12 @@ class PretrainedFeatureExtractor(
         Values of black and white in arrays, and in images of more than 8 bits. "auto"
         goes by the dtype, and by the values of all samples for floats.
     batch_size : int or "auto", default="auto"
-        How many samples go through the network at a time. It changes results by
-        rounding alone.
+        Samples per forward pass. It changes results by rounding alone.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.
-    precision : {"auto", "float32"}, default="auto"
-        What frozen stages are computed in. "float32" is the network as it is; "auto"
-        folds BatchNorm into convolutions and takes bfloat16 where the hardware gains by
-        it and the features stay within 5%; see the user guide.
     on_error : {"raise", "warn"}, default="raise"
         What to do about images that cannot be read: missing or broken files, missing
         paths, arrays that hold NaN. "raise" names the first one in an error. With
@@ -80,6 +69,8 @@ class PretrainedFeatureExtractor(
 
     Attributes
     ----------
+    model_ : FittedModel
+        All that features depend on, in one immutable object.
     backbone_ : Backbone
         The network in stages.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing
@@ -109,19 +100,20 @@ class PretrainedFeatureExtractor(
     Examples
     --------
     >>> from sklearn.datasets import load_sample_images
-    >>> from sktransfer import PretrainedFeatureExtractor
-    >>> extractor = PretrainedFeatureExtractor(stage="blocks.4", pool_size=2)
+    >>> from sktransfer import Pooling, PretrainedFeatureExtractor
+    >>> pooling = Pooling("avg", grid=2)
+    >>> extractor = PretrainedFeatureExtractor(stage="blocks.4", pooling=pooling)
     >>> extractor.fit_transform(load_sample_images().images).shape
     (2, 448)
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict] = {
         **BackboneEstimator._parameter_constraints,
         "stage": [Integral, str, list, tuple],
-        "pooling": [StrOptions({"avg", "max", "avgmax", "cls", "flatten"})],
-        "pool_size": [Interval(Integral, 1, None, closed="left")],
+        "pooling": [StrOptions(_POOLINGS), Pooling],
         "on_error": [StrOptions({"raise", "warn"})],
     }
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {"pooling": Pooling}
 
     def __init__(
         self,
@@ -130,14 +122,12 @@ class PretrainedFeatureExtractor(
         weights="default",
         stage=-1,
         pooling="avg",
-        pool_size=1,
         image_size=None,
         image_shape=None,
         value_range="auto",
         batch_size="auto",
         device="auto",
         memory=None,
-        precision="auto",
         on_error="raise",
         random_state=None,
         verbose=0,
@@ -146,22 +136,15 @@ class PretrainedFeatureExtractor(
         self.weights = weights
         self.stage = stage
         self.pooling = pooling
-        self.pool_size = pool_size
         self.image_size = image_size
         self.image_shape = image_shape
         self.value_range = value_range
         self.batch_size = batch_size
         self.device = device
         self.memory = memory
-        self.precision = precision
         self.on_error = on_error
         self.random_state = random_state
         self.verbose = verbose
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
 
     @undone_on_error
     def fit(self, X, y=None):
@@ -187,17 +170,20 @@ class PretrainedFeatureExtractor(
         """
         self._validate_params()
         X = self._check_X(X, reset=True)
-        samples = self._start(X)
-        self.stages_ = [self._resolve_stage(s) for s in self._listed_stages()]
-        self._pools()
-        self._add_to_card(strategy="features", stages=self.stages_)
-        self.backbone_ = self.backbone_.fork(self.backbone_.stage_names[-1])
-        warn = self.on_error == "warn"
-        self.unreadable_ = self._list_unreadable(samples) if warn else None
+        loaded, samples = self._load(X, spawn_seed(self.random_state))
+        stages = _resolve_stages(self.stage, loaded.backbone)
+        pooling = Pooling.of(self.pooling)
+        unreadable = None
+        if self.on_error == "warn":
+            unreadable = _list_unreadable(samples, loaded.preprocessing)
+        kind = type(self).__name__
+        self.model_ = pooled_model(loaded, stages, pooling, estimator=kind)
+        self.stages_, self.unreadable_ = stages, unreadable
+        self._derive()
         return self
 
     @own_torch_state()
-    def transform(self, X):
+    def transform(self, X) -> np.ndarray:
         """Compute the features.
 
         Parameters
@@ -222,110 +208,47 @@ class PretrainedFeatureExtractor(
             first ones which and why.
         """
         check_is_fitted(self)
-        return self._features_of(self._samples(X))
-
-    def _features_of(self, samples):
-        pools = self._pools()
-        a_pass = Pass(
-            self.backbone_,
-            [Target(name, pools[name]) for name in pools],
-            store=self._store(),
-            runtime=self._runtime(self.batch_size),
+        return self.model_.features(
+            self._read(X),
+            runtime=self._runtime(self.model_, self.batch_size),
+            store=open_store(self.memory),
             on_error=self.on_error,
         )
-        shape = len(samples), self._n_features_out
-        features = np.full(shape, np.nan, dtype=np.float32)
-        for indices, rows in a_pass.iterate(samples):
-            by_name = dict(zip(pools, rows, strict=True))
-            features[indices] = np.hstack([np.stack(by_name[n]) for n in self.stages_])
-        if a_pass.unreadable:
-            _warn_of(a_pass.unreadable, samples)
-        return features
-
-    def _list_unreadable(self, samples):
-        reasons = find_unreadable(samples, self.preprocessing_)
-        if len(reasons) == len(samples):
-            raise ValueError(
-                f"At least one sample of X must be readable. Got {len(samples)} that "
-                f"are not. The reason for the first, {samples.describe(0)}: "
-                f"{reasons[0]}"
-            )
-        rows = [(row, samples.name(row), reasons[row]) for row in reasons]
-        return pd.DataFrame(rows, columns=["row", "name", "reason"], dtype=object)
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "stages_")
 
     def _caption(self):
         return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
 
-    def _slim(self):
-        backbone = self.backbone_
-        used = backbone.in_order([*self.stages_, backbone.stage_names[-1]])[-1]
-        return slim_state(self, self._whole(), used, used)
 
-    def _restore(self, state):
-        super()._restore(whole_state(state))
+def _resolve_stages(given, backbone):
+    """Return the names of the boundaries that `stage` asks for (list of str)."""
+    stages = list(given) if isinstance(given, list | tuple) else [given]
+    if not stages:
+        raise ValueError("`stage` must name at least one stage. Got an empty list.")
+    return [_resolve_stage(stage, backbone) for stage in stages]
 
-    @property
-    def _n_features_out(self):
-        pools = self._pools()
-        return sum(
-            pools[name].n_features(self.backbone_.activation_shape(name))
-            for name in self.stages_
+
+def _resolve_stage(stage, backbone):
+    names = backbone.stage_names
+    if isinstance(stage, str) and stage != "input":
+        if stage in backbone.boundaries:
+            return stage
+        return backbone.boundary(stage)
+    if not isinstance(stage, Integral) or not -len(names) <= stage < len(names):
+        raise ValueError(
+            f"`stage` must be an int in [{-len(names)}, {len(names) - 1}], or a "
+            f"stage or block of {backbone.name}: {names}. Got {stage!r}."
         )
+    return names[stage]
 
-    def _parts(self):
-        """Return what comes after the preprocessing, and what it gives."""
-        pools, backbone = self._pools(), self.backbone_
-        ends = backbone.in_order(pools)
-        ways = pairwise(["input", *ends])
-        features = StackedFeatures(
-            [backbone.frozen_section(*way) for way in ways],
-            [pools[end] for end in ends],
-            [ends.index(name) for name in self.stages_],
+
+def _list_unreadable(samples, preprocessing):
+    """Return a table of the samples that cannot be read."""
+    reasons = find_unreadable(samples, preprocessing)
+    if len(reasons) == len(samples):
+        raise ValueError(
+            f"At least one sample of X must be readable. Got {len(samples)} that "
+            f"are not. The reason for the first, {samples.describe(0)}: "
+            f"{reasons[0]}"
         )
-        return [features], "features"
-
-    def _listed_stages(self):
-        is_many = isinstance(self.stage, list | tuple)
-        stages = list(self.stage) if is_many else [self.stage]
-        if not stages:
-            raise ValueError("`stage` must name at least one stage. Got an empty list.")
-        return stages
-
-    def _resolve_stage(self, stage):
-        names = self.backbone_.stage_names
-        if isinstance(stage, str) and stage != "input":
-            if stage in self.backbone_.boundaries:
-                return stage
-            return self.backbone_.boundary(stage)
-        if not isinstance(stage, Integral) or not -len(names) <= stage < len(names):
-            raise ValueError(
-                f"`stage` must be an int in [{-len(names)}, {len(names) - 1}], or a "
-                f"stage or block of {self.backbone_.name}: {names}. Got {stage!r}."
-            )
-        return names[stage]
-
-    def _pools(self):
-        pools, sample = {}, self.preprocessing_.input_shape
-        for name in self.stages_:
-            shape = self.backbone_.activation_shape(name)
-            check_pooling(self.pooling, shape, sample, name)
-            pools[name] = Pool(self.pooling, self.pool_size, shape, sample)
-        return pools
-
-
-def _warn_of(reasons, samples):
-    """Warn once of samples that could not be read."""
-    first = sorted(reasons)[:_NAMED]
-    listed = "; ".join(
-        f"{samples.describe(i)}: {reasons[i].rstrip('.')}" for i in first
-    )
-    more = len(reasons) - len(first)
-    warnings.warn(
-        f"{len(reasons)} of {len(samples)} samples cannot be read: their features are "
-        f"NaN. {listed}{f'; and {more} more' if more else ''}.",
-        UserWarning,
-        stacklevel=6,
-    )
+    rows = [(row, samples.name(row), reasons[row]) for row in reasons]
+    return pd.DataFrame(rows, columns=["row", "name", "reason"], dtype=object)

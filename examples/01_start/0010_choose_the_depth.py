@@ -97,9 +97,9 @@ raw = choose(
 # Features from every depth
 # -------------------------
 #
-# `stage` says after which stage of the network to take the features, and `pool_size`
-# how finely to pool them: 1 averages over the whole image, 3 keeps a grid of 3 × 3
-# cells and with it where things are. The last stage with `pool_size=1` is what is
+# `stage` says after which stage of the network to take the features, and the `grid` of
+# `pooling` how finely to pool them: 1 averages over the whole image, 3 keeps a grid of
+# 3 × 3 cells and with it where things are. The last stage with one cell is what is
 # usually taken.
 #
 # The same network with random weights gets the same search. It shows what the
@@ -110,7 +110,7 @@ pretrained = PretrainedFeatureExtractor("efficientnet_lite0", image_size=image_s
 untrained = PretrainedFeatureExtractor(
     "efficientnet_lite0", weights=None, image_size=image_size, random_state=0
 )
-grid = {"features__stage": stages, "features__pool_size": [1, 3]}
+grid = {"features__stage": stages, "features__pooling__grid": [1, 3]}
 
 last = choose("Last stage", classify(pretrained), {"features__stage": [stages[-1]]})
 features = choose("Features", classify(pretrained), grid)
@@ -198,8 +198,8 @@ plt = import_optional("matplotlib.pyplot", feature="The figure", extra="plot")
 
 figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
 results = pd.DataFrame(features.cv_results_)
-for pool_size, line in results.groupby("param_features__pool_size"):
-    label = f"features, pool_size={pool_size}"
+for cells, line in results.groupby("param_features__pooling__grid"):
+    label = f"features, {cells} × {cells} cells"
     ax.plot(line["param_features__stage"], line["mean_test_score"], "o-", label=label)
 
 results = pd.DataFrame(tuned.cv_results_)

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from sktransfer import FineTunedClassifier
+from sktransfer import Augmentation, FineTunedClassifier
 from sktransfer.activations import forward_passes
 
 digits = load_digits()
@@ -61,18 +61,18 @@ print(deeper.pass_report_[columns].to_string(index=False))
 # ------------
 #
 # A view of an image that was never seen has to go through the frozen stages: with
-# `augment` alone in every epoch. Fixed views are kept as well, and
-# `augment_activations` needs nothing new at all.
+# `augment="crop"` in every epoch. Fixed views are kept as well, and augmented
+# activations need nothing new at all.
 
 ways = {
-    "augment": {"augment": "crop"},
-    "augment, n_views": {"augment": "crop", "n_views": 2},
-    "augment_activations": {"augment_activations": ["shift", "crop", "drop"]},
+    "fresh views": "crop",
+    "fixed views": Augmentation("crop", n_views=2),
+    "activations": Augmentation(activations=["shift", "crop", "drop"]),
 }
 computed = {}
-for name, settings in ways.items():
+for name, augment in ways.items():
     forward_passes().clear()
-    classifier.set_params(freeze=7, **{"augment": None, "n_views": None, **settings})
+    classifier.set_params(freeze=7, augment=augment)
     classifier.fit(X, y)
     computed[name] = sum(
         n for (_, start, _), n in forward_passes().items() if start == "input"

@@ -32,9 +32,9 @@ ways = {
     "probe": {"freeze": "all"},
     "last stages": {"freeze": 2 / 3},
     "most stages": {"freeze": 1 / 3},
-    "one stage after the other": {"freeze": 1 / 3, "unfreeze_every": 1},
-    "lower stages slower": {"freeze": 1 / 3, "layer_decay": 0.7},
-    "random head": {"freeze": 1 / 3, "head_init": "random"},
+    "one stage after the other": {"freeze": 1 / 3, "training__unfreeze_every": 1},
+    "lower stages slower": {"freeze": 1 / 3, "training__layer_decay": 0.7},
+    "random head": {"freeze": 1 / 3, "training__head_init": "random"},
 }
 
 # %%
@@ -44,9 +44,8 @@ ways = {
 rows, histories = [], {}
 warnings.filterwarnings("ignore", message="`max_epochs=")
 for name, settings in ways.items():
-    model = FineTunedClassifier(
-        image_size=64, max_epochs=10, random_state=0, **settings
-    )
+    model = FineTunedClassifier(image_size=64, max_epochs=10, random_state=0)
+    model.set_params(**settings)
     began = time.perf_counter()
     model.fit(X_train, y_train, X_val=X_test, y_val=y_test)
     rows.append(

@@ -31,7 +31,7 @@ __all__ = ["TransferAdvisor"]
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
 _LOOKED_AT = 32  # samples for the similarity
 _SHARED = (
-    "image_size image_shape value_range device memory precision random_state verbose"
+    "image_size image_shape value_range device memory random_state verbose"
 ).split()
 
 
@@ -65,7 +65,7 @@ class TransferAdvisor(BaseEstimator):
         Of the estimates, and of what is recommended.
     max_samples : int, default=500
         For the probes.
-    weights, image_size, image_shape, value_range, device, memory, precision, \
+    weights, image_size, image_shape, value_range, device, memory, \
 random_state, verbose
         As in :class:`sktransfer.FineTunedClassifier`.
 
@@ -141,7 +141,6 @@ random_state, verbose
         value_range="auto",
         device="auto",
         memory=None,
-        precision="auto",
         random_state=None,
         verbose=0,
     ):
@@ -158,7 +157,6 @@ random_state, verbose
         self.value_range = value_range
         self.device = device
         self.memory = memory
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -184,7 +182,7 @@ random_state, verbose
         """
         self._validate_params()
         reader = self._reader().read(X)
-        reader.tell_columns(self)
+        reader.copy_columns(self)
         y, regression = read_targets(reader, y, self.task)
         self._regression = regression
         seed, n = spawn_seed(self.random_state), len(y)
@@ -211,7 +209,7 @@ random_state, verbose
         return StageReader(self.backbone, **settings)
 
     def _figures(self, reader, X, y):
-        device = reader._runtime().device
+        device = reader.device_
         figures = {
             "samples": len(y),
             "similarity": float(self.similarity_),

@@ -68,7 +68,7 @@ def measure(reader, boundaries):
     -------
     dict of str to Cost
     """
-    backbone, device = reader.backbone_, reader._runtime().device
+    backbone, device = reader.backbone_, reader.device_
     rows = np.arange(min(_BATCH, len(reader.samples_)))
     (batch,) = iter_batches(
         reader.samples_.take(rows), backbone.preprocessing, len(rows)

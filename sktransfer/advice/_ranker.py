@@ -64,7 +64,7 @@ default="auto"
         regression, and anything else for labels.
     max_samples : int or None, default=2000
         More samples than these are thinned out, class by class.
-    image_size, image_shape, value_range, batch_size, device, memory, precision
+    image_size, image_shape, value_range, batch_size, device, memory
         As in :class:`sktransfer.PretrainedFeatureExtractor`, for all backbones.
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of samples.
@@ -134,7 +134,6 @@ default="auto"
         batch_size="auto",
         device="auto",
         memory=None,
-        precision="auto",
         random_state=None,
         verbose=0,
     ):
@@ -150,7 +149,6 @@ default="auto"
         self.batch_size = batch_size
         self.device = device
         self.memory = memory
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -220,7 +218,7 @@ default="auto"
         """Return the rows of a backbone (list of dict); none without a classifier."""
         began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
-        reader.tell_columns(self)
+        reader.copy_columns(self)
         y, regression = read_targets(reader, y, self.task)
         if y.ndim > 1 and not regression:  # independent labels: 0 or 1 each
             y, regression = y.astype(np.float64), True
@@ -257,7 +255,7 @@ default="auto"
 
     def _reading(self):
         names = (
-            "image_size image_shape value_range batch_size device memory precision "
+            "image_size image_shape value_range batch_size device memory "
             "random_state verbose"
         )
         return {name: getattr(self, name) for name in names.split()}

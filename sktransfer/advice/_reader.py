@@ -1,23 +1,25 @@
-"""Features of some stages, and what the pretrained classifier says, in one pass."""
+"""Features of some stages, and scores of the pretrained classifier, in one pass."""
 
 import numpy as np
 from scipy.special import softmax
 from torch import nn
 
 from sktransfer._base import BackboneEstimator
-from sktransfer.activations import Pass, Pool, Target, gather
-from sktransfer.utils import check_random_state
+from sktransfer.activations import Pass, Target, gather, open_store
+from sktransfer.model import make_pool
+from sktransfer.training import Pooling
+from sktransfer.utils import check_random_state, spawn_seed
 
 __all__ = ["StageReader", "choose_samples"]
 
 
 class StageReader(BackboneEstimator):
-    """Reads samples through a backbone, as the estimators do, to look at every stage.
+    """Reader of samples at any stage of a backbone, as the estimators read them.
 
     Parameters
     ----------
     backbone, weights, image_size, image_shape, value_range, batch_size, device, \
-memory, precision, random_state, verbose
+memory, random_state, verbose
         As in :class:`sktransfer.PretrainedFeatureExtractor`.
     """
 
@@ -32,7 +34,6 @@ memory, precision, random_state, verbose
         batch_size="auto",
         device="auto",
         memory=None,
-        precision="auto",
         random_state=None,
         verbose=0,
     ):
@@ -44,7 +45,6 @@ memory, precision, random_state, verbose
         self.batch_size = batch_size
         self.device = device
         self.memory = memory
-        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -64,11 +64,19 @@ memory, precision, random_state, verbose
             With ``samples_``.
         """
         self._validate_params()
-        self.samples_ = self._start(self._check_X(X, reset=True))
+        X = self._check_X(X, reset=True)
+        self.loaded_, self.samples_ = self._load(X, spawn_seed(self.random_state))
+        self.backbone_ = self.loaded_.backbone
+        self.preprocessing_ = self.loaded_.preprocessing
         return self
 
-    def tell_columns(self, estimator):
-        """Set what scikit-learn wants to know of the columns of X, if it is a table."""
+    @property
+    def device_(self):
+        """Device that samples go through the backbone on (torch.device)."""
+        return self._runtime(self.loaded_).device
+
+    def copy_columns(self, estimator):
+        """Set what scikit-learn keeps of the columns of X, if it is a table."""
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 setattr(estimator, name, getattr(self, name))
@@ -79,11 +87,11 @@ memory, precision, random_state, verbose
         Parameters
         ----------
         stages : list of str
-            Names of boundaries; ``"output"`` is what the whole network gives.
+            Names of boundaries; ``"output"`` is the output of the whole network.
         rows : array-like of int, default=None
             By default all samples.
         pooling : str, default="avg"
-            See :class:`sktransfer.PretrainedFeatureExtractor`.
+            See :class:`sktransfer.Pooling`.
 
         Returns
         -------
@@ -94,8 +102,8 @@ memory, precision, random_state, verbose
         a_pass = Pass(
             self.backbone_,
             targets,
-            store=self._store(),
-            runtime=self._runtime(self.batch_size),
+            store=open_store(self.memory),
+            runtime=self._runtime(self.loaded_, self.batch_size),
         )
         found = gather(a_pass, samples)
         return {name: np.stack(f) for name, f in zip(stages, found, strict=True)}
@@ -103,8 +111,7 @@ memory, precision, random_state, verbose
     def _tap(self, name, pooling):
         if name == "output":
             return nn.Flatten()
-        shape = self.backbone_.activation_shape(name)
-        return Pool(pooling, 1, shape, self.preprocessing_.input_shape)
+        return make_pool(self.backbone_, name, Pooling(pooling))
 
     def has_classifier(self):
         """Whether the weights came with a classifier of classes of their own (bool)."""
@@ -127,8 +134,8 @@ def choose_samples(n_samples, most, y=None, random_state=None):
     most : int or None
         How many at most; None for all.
     y : ndarray of shape (n_samples,) or (n_samples, n_labels), default=None
-        Labels; each class keeps two samples at least where it has them. Independent
-        labels are not looked at.
+        Labels; each class keeps two samples at least where it has them. Multilabel
+        targets are not looked at.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -152,7 +159,7 @@ def choose_samples(n_samples, most, y=None, random_state=None):
 
 
 def probabilities(outputs):
-    """Return what a classifier's scores say, as probabilities (n, n_classes).
+    """Return the probabilities of a classifier's scores (n, n_classes).
 
     Parameters
     ----------

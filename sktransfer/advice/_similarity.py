@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp, xlogy
+from sklearn.datasets import load_sample_images
 from torch import nn
 
-from sktransfer._forgetting import photographs
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.inputs import iter_batches
 
@@ -94,7 +94,7 @@ def domain_similarity(
         Seeds that choice.
     **options
         `weights`, `image_size`, `image_shape`, `value_range`, `batch_size`, `device`,
-        `memory` and `precision` as in :class:`sktransfer.PretrainedFeatureExtractor`.
+        and `memory` as in :class:`sktransfer.PretrainedFeatureExtractor`.
 
     Returns
     -------
@@ -179,6 +179,29 @@ def _judge(reader, divergences, entropy, table):
     return float(np.exp(-apart / _NORM_SCALE)), "feature norms"
 
 
+def photographs(n=32, side=224):
+    """Return crops of scikit-learn's two photographs, always the same.
+
+    Parameters
+    ----------
+    n : int, default=32
+    side : int, default=224
+        In pixels.
+
+    Returns
+    -------
+    uint8 ndarray of shape (n, side, side, 3)
+    """
+    images = load_sample_images().images
+    rng, found = np.random.RandomState(0), []
+    for k in range(n):
+        image = images[k % len(images)]
+        top = rng.randint(image.shape[0] - side)
+        left = rng.randint(image.shape[1] - side)
+        found.append(image[top : top + side, left : left + side])
+    return np.stack(found)
+
+
 def _photographs(reader):
     """Return a reader of crops of scikit-learn's photographs for the same backbone."""
     settings = {**reader.get_params(deep=False), "backbone": reader.backbone_}
@@ -202,7 +225,7 @@ def _look(reader, rows):
     moments = {path: _Moments() for of_stage in layers.values() for path in of_stage}
     for path, moment in moments.items():
         modules[path].register_forward_pre_hook(moment)
-    device = reader._runtime().device
+    device = reader.device_
     module.to(device)
     outputs = []
     samples, preprocessing = reader.samples_.take(rows), backbone.preprocessing

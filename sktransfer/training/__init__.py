@@ -21,6 +21,13 @@ from sktransfer.training._discriminant import (
 )
 from sktransfer.training._divide import is_divisible
 from sktransfer.training._freeze import resolve_freeze, stages_above
+from sktransfer.training._groups import (
+    Augmentation,
+    EarlyStopping,
+    LoRA,
+    Pooling,
+    TrainingRecipe,
+)
 from sktransfer.training._heads import (
     HEADS,
     CosineHead,
@@ -30,6 +37,7 @@ from sktransfer.training._heads import (
 from sktransfer.training._holdout import hold_out
 from sktransfer.training._loss import (
     LOSSES,
+    CheckedLoss,
     RegressionLoss,
     WeightedLoss,
     cross_entropy,
@@ -71,6 +79,13 @@ from sktransfer.training._rules import (
 )
 from sktransfer.training._saver import Saver
 from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
+from sktransfer.training._solved_head import (
+    HeadData,
+    Probe,
+    Solution,
+    head_data,
+    last_layer,
+)
 from sktransfer.training._unfreeze import unfreezing_phases
 from sktransfer.training._weights import merge_equal, weigh_classes
 
@@ -86,21 +101,30 @@ __all__ = [
     "AdaptationContext",
     "AdaptationMethod",
     "Adapted",
+    "Augmentation",
     "BestWeights",
+    "CheckedLoss",
     "CosineHead",
     "Data",
+    "EarlyStopping",
+    "HeadData",
     "Level",
+    "LoRA",
     "Mix",
     "Network",
     "Objective",
     "Online",
+    "Pooling",
     "Probabilities",
+    "Probe",
     "Recipe",
     "RegressionLoss",
     "Saver",
     "Seen",
+    "Solution",
     "StartingPoint",
     "SuffixNet",
+    "TrainingRecipe",
     "WeightAverage",
     "WeightedLoss",
     "add_lora",
@@ -113,11 +137,13 @@ __all__ = [
     "fit_probe",
     "fit_ridge",
     "go_on_online",
+    "head_data",
     "head_from_linear",
     "hold_out",
     "in_span",
     "is_divisible",
     "is_narrow",
+    "last_layer",
     "lda_predictions",
     "make_head",
     "merge_equal",

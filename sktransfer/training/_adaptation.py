@@ -243,7 +243,7 @@ class AdaptationMethod(BaseEstimator):
         Parameters
         ----------
         context : AdaptationContext
-            Its network has no head yet.
+            Its network has no head yet, and there are no activations.
         """
 
     def after_training(self, context: AdaptationContext) -> Adapted | None:

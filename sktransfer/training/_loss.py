@@ -4,7 +4,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["LOSSES", "RegressionLoss", "WeightedLoss", "cross_entropy"]
+__all__ = [
+    "LOSSES",
+    "CheckedLoss",
+    "RegressionLoss",
+    "WeightedLoss",
+    "cross_entropy",
+]
 
 LOSSES = ("squared_error", "absolute_error", "huber", "quantile")
 
@@ -80,6 +86,47 @@ class RegressionLoss:
 
     def _quantile(self, residual):
         return torch.maximum(self.quantile * residual, (self.quantile - 1) * residual)
+
+
+class CheckedLoss:
+    """A loss of the user's, checked to give one number per sample.
+
+    Parameters
+    ----------
+    function : callable
+        From scores of shape (n, k) and targets to losses of shape (n,).
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, scores, y):
+        """Compute the losses.
+
+        Parameters
+        ----------
+        scores : torch.Tensor of shape (n, k)
+        y : torch.Tensor of shape (n, ...)
+
+        Returns
+        -------
+        torch.Tensor of shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If the function returns something else.
+        """
+        losses = self.function(scores, y)
+        if not isinstance(losses, torch.Tensor) or losses.shape != scores.shape[:1]:
+            got = getattr(losses, "shape", None)
+            got = type(losses).__name__ if got is None else f"shape {tuple(got)}"
+            raise ValueError(
+                "`loss` must return a tensor with the loss of each sample, of shape "
+                f"({len(scores)},). Got {got}; reduce over the outputs, not over the "
+                "samples, as with `reduction='none'`."
+            )
+        return losses
 
 
 class WeightedLoss(nn.Module):

@@ -10,6 +10,12 @@ from sktransfer.utils._config import (
 from sktransfer.utils._describe import Description, describe
 from sktransfer.utils._digest import DIGEST_SIZE, digest
 from sktransfer.utils._files import FileMemory, content_stamp
+from sktransfer.utils._groups import (
+    ParameterGroup,
+    add_group_params,
+    as_groups,
+    validate_groups,
+)
 from sktransfer.utils._html import captioned_block
 from sktransfer.utils._optional import import_optional
 from sktransfer.utils._portable import on_cpu
@@ -39,7 +45,7 @@ from sktransfer.utils._validation import (
     validate_data,
     validate_params,
 )
-from sktransfer.utils._warnings import TransferWarning
+from sktransfer.utils._warnings import TransferWarning, warn_caller
 
 __all__ = [
     "DIGEST_SIZE",
@@ -50,11 +56,14 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "Options",
+    "ParameterGroup",
     "StrOptions",
     "TensorDigests",
     "TransferWarning",
     "VisualBlock",
+    "add_group_params",
     "adopt_settings",
+    "as_groups",
     "captioned_block",
     "check_array",
     "check_classification_targets",
@@ -82,5 +91,7 @@ __all__ = [
     "type_of_target",
     "update_with_tensor",
     "validate_data",
+    "validate_groups",
     "validate_params",
+    "warn_caller",
 ]

@@ -1,23 +1,92 @@
-"""A training goes on with the network that was asked for, or not at all."""
+"""The record of a training: for the model card, and for training that goes on."""
 
 import os
 import sys
 
 import numpy as np
+import pandas as pd
 import timm
 import torch
 import torchvision
 
-from sktransfer.backbones import Backbone
+from sktransfer.backbones import Backbone, describe_training
 from sktransfer.utils import content_stamp, describe, join_key
 
-__all__ = ["check_unchanged", "describe_network"]
+__all__ = [
+    "check_unchanged",
+    "describe_network",
+    "describe_trained",
+    "epochs_table",
+]
 
 _LIBRARIES = (torch, torchvision, timm)
 
 
+def describe_trained(card, trainer, *, estimator, depth, n_samples, n_epochs):
+    """Return the entries of a model card with what was trained.
+
+    Parameters
+    ----------
+    card : dict
+        Of the backbone; of the fitted model if its training went on.
+    trainer : Trainer
+    estimator : str
+        Name of the class.
+    depth : int
+        Number of whole frozen stages.
+    n_samples : int
+        Distinct samples of this training.
+    n_epochs : int
+        Of all trainings.
+
+    Returns
+    -------
+    dict
+    """
+    before, outputs = card["trained"] or {}, trainer.outputs
+    entries = {
+        "strategy": _strategy(trainer, depth),
+        "samples": before.get("samples", n_samples),
+        "outputs": outputs.n_outputs,
+        "freeze_depth": depth,
+        "boundary": trainer.boundary.name,
+        "epochs": n_epochs,
+    }
+    if outputs.classes is not None:
+        entries["classes"] = [str(label) for label in outputs.classes.tolist()]
+    if before:
+        entries["samples_later"] = before.get("samples_later", 0) + n_samples
+    if trainer.adaptation is not None:
+        entries |= trainer.adaptation.describe()
+    return {**card, "trained": describe_training(estimator=estimator, **entries)}
+
+
+def _strategy(trainer, depth):
+    """Name what was trained."""
+    recipe = trainer.recipe
+    if not trainer.boundary.has_stages:
+        return "linear probe" if trainer.is_solved else "head"
+    if recipe.adapter is not None:
+        return "adapters (lora)"
+    kind = "partial" if depth else "full"
+    gradual = ", gradual unfreezing" if recipe.unfreeze_every else ""
+    return f"{kind} fine-tuning{gradual}"
+
+
+def epochs_table(rows):
+    """Return a table of epochs, numbered from 1 (DataFrame).
+
+    Parameters
+    ----------
+    rows : list of dict
+        Of skorch's histories.
+    """
+    table = pd.DataFrame(rows).drop(columns="batches", errors="ignore")
+    return table.assign(epoch=range(1, len(table) + 1))
+
+
 def describe_network(parameters):
-    """Write down what shapes a network, so that a change is noticed later.
+    """Describe what a network is built by, so that a change is noticed later.
 
     Parameters
     ----------
@@ -28,14 +97,14 @@ def describe_network(parameters):
     Returns
     -------
     dict of str to dict
-        By name, what a message shows of it, its content, and the versions of the
-        libraries that it was described with.
+        By name: what a message shows, the content, and the versions of the libraries
+        that it was described with.
     """
     return {name: _describe(value) for name, value in parameters.items()}
 
 
 def check_unchanged(before, now, where, anew):
-    """Refuse to go on with another network than the one that is asked for.
+    """Raise an error if another network is asked for than the one that goes on.
 
     Parameters
     ----------

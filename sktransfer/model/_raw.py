@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.export._resize import resize
+from sktransfer.model._resize import resize
 
 __all__ = ["RawImages", "RawRows", "raw_input"]
 

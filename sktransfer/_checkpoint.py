@@ -1,6 +1,6 @@
-"""The name of a fit among those that keep their state in one folder."""
+"""The files that the states of trainings are kept in, named by what they train."""
 
-import warnings
+from pathlib import Path
 
 import numpy
 import PIL
@@ -11,11 +11,44 @@ import torch
 import torchvision
 
 from sktransfer.activations import digest
-from sktransfer.utils import Description, describe
+from sktransfer.training import Saver
+from sktransfer.utils import Description, describe, warn_caller
 
-__all__ = ["checkpoint_name", "describe_data"]
+__all__ = ["checkpoint_name", "describe_data", "make_savers"]
 
 _LIBRARIES = [PIL, numpy, skorch, sklearn, timm, torch, torchvision]
+
+
+def make_savers(folder, settings, data, validation, digests, n_phases):
+    """Return what keeps the state of each phase of a training.
+
+    Parameters
+    ----------
+    folder : str, os.PathLike or None
+    settings : dict
+        See :func:`checkpoint_name`.
+    data : Labelled
+        Samples that are trained on.
+    validation : Labelled or None
+    digests : list of bytes
+        Hashes of what else is trained on.
+    n_phases : int
+
+    Returns
+    -------
+    list of Saver or None
+        None for each phase if there is no folder, or the training has no name.
+    """
+    name = None
+    if folder is not None:
+        content = describe_data([*data.samples.digests, *digests], *data[1:])
+        if validation is not None:
+            held, *others = validation
+            content += [b"validation", *describe_data(held.digests, *others)]
+        name = checkpoint_name(settings, content)
+    if name is None:
+        return [None] * n_phases
+    return [Saver(Path(folder) / f"{name}-{i}.pt") for i in range(n_phases)]
 
 
 def checkpoint_name(settings, data):
@@ -39,13 +72,11 @@ def checkpoint_name(settings, data):
     unknown = {k: d.reason for k, d in described.items() if not d.is_complete}
     if unknown:
         reasons = "; ".join(f"`{name}`: {reason}" for name, reason in unknown.items())
-        warnings.warn(
+        warn_caller(
             "`checkpoint` needs settings that can be compared when the fit is called "
             f"again, but some cannot be described ({reasons}). So no state is kept, "
             "and a killed fit starts anew. Pass objects without open files, whose code "
-            "finds what it uses by name, or set `checkpoint=None`.",
-            UserWarning,
-            stacklevel=2,
+            "finds what it uses by name, or set `checkpoint=None`."
         )
         return None
     words = [w for name, d in sorted(described.items()) for w in (name, d.digest)]
@@ -53,7 +84,7 @@ def checkpoint_name(settings, data):
 
 
 def describe_data(digests, y, weight):
-    """Tell samples, targets and weights from others.
+    """Identify samples, targets and weights.
 
     Parameters
     ----------

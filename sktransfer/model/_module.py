@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from sktransfer.backbones import Section
-from sktransfer.export._raw import raw_input
+from sktransfer.model._raw import raw_input
 
 __all__ = ["ExportedModule", "StackedFeatures", "UnitsOfY"]
 

@@ -1,41 +1,34 @@
-"""What is kept of a fitted estimator without its frozen weights, as plain values.
+"""A fitted model without its frozen weights, as plain values.
 
-The backbone is loaded again by its name, and its frozen weights compared with those of
-the fit. What is kept holds numbers, strings, arrays, lists and dicts only, so that not
-only pickle can write it.
+The backbone is loaded again by its name, and its frozen weights are compared with those
+of the fit. What is kept holds only numbers, strings, arrays, lists and dicts, so that
+other formats than pickle can store it.
 """
 
-from collections import OrderedDict
+import dataclasses
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from sktransfer.activations import Layout, Pool, Target
+from sktransfer.activations import Layout, Pool
 from sktransfer.backbones import load_backbone, shared_backbone
 from sktransfer.compute import use_channels_last
+from sktransfer.model._outputs import outputs_from_dict
 from sktransfer.training import HEADS, ActivationAugment, Network, make_head
 
 __all__ = ["slim_state", "whole_state"]
 
 _WHOLE = "sktransfer.config_context(slim_pickles=False)"
-_MADE_AGAIN = ("backbone_", "preprocessing_", "module_", "_target")
+_AS_THEY_ARE = ("value_range", "card", "precision", "activation_dtype", "n_features")
 
 
-def slim_state(estimator, state, frozen, last):
-    """Take the frozen weights out of a state.
+def slim_state(model):
+    """Return a fitted model without its frozen weights.
 
     Parameters
     ----------
-    estimator : BackboneEstimator
-        Fitted.
-    state : dict
-        What a whole pickle of it holds.
-    frozen : str
-        The boundary that its weights are frozen up to.
-    last : str
-        The boundary behind the last weights that it uses.
+    model : FittedModel
 
     Returns
     -------
@@ -49,18 +42,23 @@ def slim_state(estimator, state, frozen, last):
     ValueError
         If the backbone was not given by name, or the head is a module of the user's.
     """
-    kept = {"backbone": _keep_backbone(estimator, frozen, last)}
-    if "module_" in state:
-        kept["network"] = _keep_network(estimator)
-        state = {**state, "net_": _epochs(state["net_"])}
-    state = {k: v for k, v in state.items() if k not in _MADE_AGAIN}
-    tables = {k: v for k, v in state.items() if isinstance(v, pd.DataFrame)}
-    kept["tables"] = {name: table.to_dict("list") for name, table in tables.items()}
-    return {**{k: v for k, v in state.items() if k not in tables}, "_kept": kept}
+    backbone, frozen = model.backbone, model.boundary
+    last = frozen
+    if model.network is None:
+        frozen = last = backbone.in_order([frozen, backbone.stage_names[-1]])[-1]
+    else:
+        last = getattr(model.network.suffix, "stop", frozen)
+    return {
+        **{name: getattr(model, name) for name in _AS_THEY_ARE},
+        "backbone": _keep_backbone(model, frozen, last),
+        "taps": {name: _keep_pool(tap) for name, tap in model.taps.items()},
+        "network": None if model.network is None else _keep_network(model),
+        "outputs": _attributes(model.outputs),
+    }
 
 
 def whole_state(state):
-    """Put the frozen weights back into a state.
+    """Put the frozen weights back into the state of a fitted model.
 
     Parameters
     ----------
@@ -70,37 +68,43 @@ def whole_state(state):
     Returns
     -------
     dict
+        The attributes of a FittedModel.
 
     Raises
     ------
     OSError, ValueError
         If the backbone cannot be loaded, or has other frozen weights than in the fit.
     """
-    state = dict(state)
-    kept = state.pop("_kept", None)
-    if kept is None:
+    kept = state["backbone"]
+    if not isinstance(kept, dict):
         return state
-    frozen, last = kept["backbone"]["frozen"], kept["backbone"]["last"]
-    backbone = _recall_backbone(kept["backbone"])
-    state |= {"backbone_": backbone, "preprocessing_": backbone.preprocessing}
-    if "network" in kept:
-        made = _recall_network(kept["network"], backbone, frozen, last)
-        state["_target"], state["module_"] = made
-    return state | {name: pd.DataFrame(t) for name, t in kept["tables"].items()}
+    frozen, last = kept["frozen"], kept["last"]
+    backbone, network = _recall_backbone(kept), None
+    taps = {n: _recall_pool(p, backbone, n) for n, p in state["taps"].items()}
+    if state["network"] is not None:
+        network = _recall_network(state["network"], backbone, frozen, last)
+    names = ("backbone", "weights", "image_size")
+    return state | {
+        "backbone": backbone,
+        "source": {name: kept[name] for name in names},
+        "taps": taps,
+        "network": network,
+        "outputs": outputs_from_dict(state["outputs"]),
+    }
 
 
-def _epochs(history):
-    """Return the rows of a history without what each batch did."""
-    return [{k: v for k, v in row.items() if k != "batches"} for row in history]
+def _attributes(outputs):
+    names = [field.name for field in dataclasses.fields(outputs)]
+    return {name: getattr(outputs, name) for name in names}
 
 
-def _keep_backbone(estimator, frozen, last):
-    source, backbone = estimator._source, estimator.backbone_
+def _keep_backbone(model, frozen, last):
+    source, backbone = model.source, model.backbone
     if source is None:
         raise ValueError(
             "A pickle with `slim_pickles=True` must be of a "
-            f"{type(estimator).__name__} whose `backbone` was given by name, and its "
-            f"`weights` by name or path, since it is loaded again by these. Got "
+            f"{model.card['trained']['estimator']} whose `backbone` was given by name, "
+            "and its `weights` by name or path, since it is loaded again by these. Got "
             f"{backbone.name}, which came as an object or with a state dict. "
             f"Pickle it whole with `{_WHOLE}`."
         )
@@ -147,48 +151,57 @@ def _recall_backbone(kept):
     return backbone
 
 
-def _keep_network(estimator):
-    network, tap = estimator.module_.network, estimator._target.tap
-    pool = tap if isinstance(tap, Pool) else network.pool
+def _keep_pool(tap):
+    """Return the settings of a pool; None of an identity."""
+    return [tap.pooling, tap.pool_size] if isinstance(tap, Pool) else None
+
+
+def _recall_pool(kept, backbone, boundary):
+    if kept is None:
+        return nn.Identity()
+    shape = backbone.activation_shape(boundary)
+    return Pool(*kept, shape, backbone.preprocessing.input_shape)
+
+
+def _keep_network(model):
+    network = model.network
     kinds = getattr(network.augment, "kinds", None)
+    head = _describe_head(network.head, model.n_features, model.outputs.n_outputs)
     return {
-        "pool": [pool.pooling, pool.pool_size],
+        "pool": _keep_pool(network.pool),
         "augment": None if kinds is None else list(kinds),
         "fixed_statistics": getattr(network.suffix, "fixed_statistics", False),
         "fixed": [n for n, p in network.named_parameters() if not p.requires_grad],
-        "head": _describe_head(network.head, estimator),
+        "head": head,
         "head_weights": _to_arrays(network.head),
     }
 
 
 def _recall_network(kept, backbone, frozen, last):
-    """Return the target, and prefix, pool and network in one module."""
-    shape, sample = backbone.activation_shape(last), backbone.preprocessing.input_shape
-    pool, nothing = Pool(*kept["pool"], shape, sample), nn.Identity()
-    target = Target(frozen, pool if frozen == last else nothing)
     head = make_head(**kept["head"], seed=0)
     _from_arrays(head, kept["head_weights"])
-    network = Network(nothing, nothing, head)
+    suffix, augment = nn.Identity(), None
     if frozen != last:
-        layout = Layout(backbone.activation_shape(frozen), sample)
-        network = Network(backbone.section(frozen, last), pool, head)
-        network.suffix.fixed_statistics = kept["fixed_statistics"]
-        network.suffix.fixed_shared = True
-        if kept["augment"] is not None:
-            network.augment = ActivationAugment(kept["augment"], layout)
-    for name, parameter in use_channels_last(network).named_parameters():
+        suffix = backbone.section(frozen, last)
+        suffix.fixed_statistics = kept["fixed_statistics"]
+        suffix.fixed_shared = True
+    if kept["augment"] is not None:
+        input_shape = backbone.preprocessing.input_shape
+        layout = Layout(backbone.activation_shape(frozen), input_shape)
+        augment = ActivationAugment(kept["augment"], layout)
+    pool = _recall_pool(kept["pool"], backbone, last)
+    network = use_channels_last(Network(suffix, pool, head, augment))
+    for name, parameter in network.named_parameters():
         parameter.requires_grad_(name not in kept["fixed"])
-    prefix = backbone.section("input", frozen).freeze()
-    parts = {"prefix": prefix, "pool": target.tap, "network": network}
-    return target, nn.Sequential(OrderedDict(parts)).eval()
+    return network.eval()
 
 
-def _describe_head(head, estimator):
+def _describe_head(head, n_features, n_outputs):
     """Return the arguments of `make_head` that make such a head (dict)."""
     first = next(head.children(), None)
     settings = {
-        "n_features": estimator._n_features_out,
-        "n_outputs": estimator._n_outputs,
+        "n_features": n_features,
+        "n_outputs": n_outputs,
         "dropout": first.p if isinstance(first, nn.Dropout) else 0.0,
     }
     for name in HEADS:

@@ -1,0 +1,383 @@
+"""The fitted model: a frozen prefix, what was trained above it, and its outputs."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sktransfer.activations import Pass, Pool, Target, check_pooling, run_alone
+from sktransfer.backbones import Backbone, ModelCard, describe_training
+from sktransfer.compute import (
+    Runtime,
+    fixed_threads,
+    gains_by_bfloat16,
+    halving,
+    pad_rows,
+    resolve_batch_size,
+    resolve_device,
+)
+from sktransfer.inputs import as_samples
+from sktransfer.model._module import ExportedModule, StackedFeatures
+from sktransfer.model._onnx import check_path, write_onnx
+from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
+from sktransfer.model._slim import slim_state, whole_state
+from sktransfer.training import Network, Pooling
+from sktransfer.utils import get_config, on_cpu, warn_caller
+
+__all__ = ["FittedModel", "LoadedBackbone", "make_pool", "pooled_model"]
+
+_NAMED = 5  # unreadable samples that a warning names
+
+
+def make_pool(backbone: Backbone, boundary: str, pooling: Pooling) -> Pool:
+    """Make the module that pools the activations at a boundary.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    boundary : str
+    pooling : Pooling
+
+    Raises
+    ------
+    ValueError
+        If the activations cannot be pooled so.
+    """
+    kind = "avg" if pooling.kind == "auto" else pooling.kind
+    shape = backbone.activation_shape(boundary)
+    input_shape = backbone.preprocessing.input_shape
+    check_pooling(kind, shape, input_shape, boundary)
+    return Pool(kind, pooling.grid, shape, input_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedBackbone:
+    """A backbone, and how samples are read and sent through its frozen stages.
+
+    Attributes
+    ----------
+    backbone : Backbone
+    value_range : tuple of float (low, high) or None
+        Values of black and of full intensity in the arrays of the fit.
+    source : dict or None
+        ``backbone``, ``weights`` and ``image_size`` that the backbone is loaded by;
+        None if it was given as an object.
+    card : dict
+        The entries of its :class:`~sktransfer.backbones.ModelCard`.
+    precision : {"float32", "folded", "bfloat16"}
+        What frozen stages were computed in.
+    activation_dtype : {"auto", "float16", "float32"}
+        What activations were rounded to, see :func:`sktransfer.set_config`.
+    """
+
+    backbone: Backbone
+    value_range: tuple | None
+    source: dict | None
+    card: dict
+    precision: str
+    activation_dtype: str
+
+    @property
+    def preprocessing(self):
+        """What turns samples into the model inputs that the weights expect."""
+        return self.backbone.preprocessing
+
+    def read(self, X: Any, *, image_shape=None, on_error: str = "raise"):
+        """Return X as samples, with the value range of the fit.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+        image_shape : tuple of int, default=None
+            Shape of one image if X holds flat rows.
+        on_error : {"raise", "warn"}, default="raise"
+            What becomes of images that cannot be read.
+
+        Returns
+        -------
+        Samples or VectorSamples
+        """
+        return as_samples(
+            X,
+            self.preprocessing,
+            image_shape=image_shape,
+            value_range="auto" if self.value_range is None else self.value_range,
+            on_error=on_error,
+        )
+
+    def runtime(self, device="auto", batch_size="auto", verbose: int = 0) -> Runtime:
+        """Return where and how samples go through the frozen stages.
+
+        Parameters
+        ----------
+        device : str or torch.device, default="auto"
+        batch_size : int or "auto", default="auto"
+            Samples per forward pass.
+        verbose : int, default=0
+            Whether to show a progress bar.
+        """
+        device = resolve_device(device)
+        precision = self.precision
+        if precision == "bfloat16" and not gains_by_bfloat16(device):
+            precision = "folded"  # fitted on another machine
+        sample_bytes = self.backbone.largest_activation_bytes
+        return Runtime(
+            device=device,
+            batch_size=resolve_batch_size(batch_size, device, sample_bytes),
+            precision=precision,
+            activation_dtype=self.activation_dtype,
+            verbose=verbose,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel(LoadedBackbone):
+    """What an estimator fitted, from raw samples to features and scores.
+
+    It is immutable: training makes another one. It says all that a prediction depends
+    on; where it is computed is up to the caller.
+
+    Attributes
+    ----------
+    taps : dict of str to torch.nn.Module
+        What is read of the frozen stages: boundaries, in order of execution, and what
+        pools the activations there. A model with a network has one, its boundary.
+    network : Network or None
+        Suffix, pool and head, which were trained on the activations at the boundary.
+        None for features alone.
+    outputs : ClassOutputs, RegressionOutputs or Features
+        What the outputs stand for.
+    n_features : int
+        Number of features per sample.
+    """
+
+    taps: Mapping[str, nn.Module]
+    network: Network | None
+    outputs: ClassOutputs | RegressionOutputs | Features
+    n_features: int
+
+    @property
+    def boundary(self) -> str:
+        """Name of the stage or block up to which the backbone is frozen."""
+        return [*self.taps][-1]
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """Labels of the columns of the scores, None without classes."""
+        return self.outputs.classes
+
+    @property
+    def model_card(self) -> ModelCard:
+        """Where the backbone comes from, and what was trained on top of it."""
+        return ModelCard(**self.card)
+
+    def features(
+        self, samples, *, runtime: Runtime | None = None, store=None, on_error="raise"
+    ) -> np.ndarray:
+        """Compute the features that the head sees, or that are pooled.
+
+        Parameters
+        ----------
+        samples : Samples or VectorSamples
+            From :meth:`read`.
+        runtime : Runtime, default=None
+            From :meth:`runtime`.
+        store : Store, default=None
+            Where activations are looked up and kept.
+        on_error : {"raise", "warn"}, default="raise"
+            "warn" gives rows of NaN for images that cannot be read, and warns.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32
+        """
+        runtime = runtime or self.runtime()
+        if self.network is None:
+            return self._pooled(samples, runtime, store, on_error)
+        describe = self.network.describe
+        features = self._run(samples, describe, self.n_features, runtime, store)
+        return features.astype(np.float32)
+
+    def scores(
+        self, samples, *, runtime: Runtime | None = None, store=None
+    ) -> np.ndarray:
+        """Compute the scores of the head.
+
+        Parameters
+        ----------
+        samples, runtime, store
+            As in :meth:`features`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs), float64
+        """
+        if isinstance(self.outputs, Features):
+            raise ValueError("A model of features alone has no head, and no scores.")
+        runtime, width = runtime or self.runtime(), self.outputs.n_outputs
+        return self._run(samples, self.network, width, runtime, store)
+
+    def module(self) -> nn.Sequential:
+        """Return the module from model inputs to scores, which shares the weights."""
+        (boundary, pool), *_ = self.taps.items()
+        prefix = self.backbone.section("input", boundary).freeze()
+        parts = {"prefix": prefix, "pool": pool, "network": self.network}
+        return nn.Sequential(OrderedDict(parts)).eval()
+
+    def to_torch(self) -> ExportedModule:
+        """Return one module of PyTorch that stands alone, from raw samples to outputs.
+
+        See :meth:`FineTunedClassifier.to_torch`.
+        """
+        if isinstance(self.outputs, Features):
+            parts = [self._stacked()]
+        else:
+            prefix, pool, network = self.module()
+            last = self.outputs.last_layer()
+            parts = [prefix, pool, network.suffix, network.pool, network.head, last]
+        return ExportedModule(
+            self.preprocessing,
+            parts,
+            self.outputs.name,
+            classes=self.classes,
+            value_range=self.value_range,
+            card=self.model_card.to_json(),
+        )
+
+    def to_onnx(self, path: str | os.PathLike, *, image_size=None) -> Path:
+        """Write what :meth:`to_torch` returns to an ONNX file.
+
+        See :meth:`FineTunedClassifier.to_onnx`.
+        """
+        path = check_path(path)
+        return write_onnx(self.to_torch(), path, image_size=image_size)
+
+    def _stacked(self):
+        """Return the module from model inputs to pooled features."""
+        backbone, ends = self.backbone, [*self.taps]
+        return StackedFeatures(
+            [backbone.frozen_section(*way) for way in pairwise(["input", *ends])],
+            [*self.taps.values()],
+            [ends.index(name) for name in self.outputs.stages],
+        )
+
+    def _pass(self, runtime, store, on_error="raise"):
+        targets = [Target(name, tap) for name, tap in self.taps.items()]
+        return Pass(
+            self.backbone, targets, store=store, runtime=runtime, on_error=on_error
+        )
+
+    def _pooled(self, samples, runtime, store, on_error):
+        """Compute pooled activations of all taps, side by side."""
+        a_pass = self._pass(runtime, store, on_error)
+        shape = len(samples), self.n_features
+        features = np.full(shape, np.nan, dtype=np.float32)
+        for indices, rows in a_pass.iterate(samples):
+            found = dict(zip(self.taps, rows, strict=True))
+            columns = [np.stack(found[name]) for name in self.outputs.stages]
+            features[indices] = np.hstack(columns)
+        if a_pass.unreadable:
+            _warn_of_unreadable(a_pass.unreadable, samples)
+        return features
+
+    def _run(self, samples, function, width, runtime, store):
+        """Apply a function of the trained network to samples (float64 array)."""
+        self.network.to(runtime.device).eval()
+        a_pass, size = self._pass(runtime, store), runtime.batch_size
+        results = np.empty((len(samples), width))
+        with closing(a_pass.iterate(samples)) as passed:
+            for indices, (rows,) in passed:
+                compute = partial(self._compute, function, a_pass, rows, runtime.device)
+                results[indices], size = halving(compute, size, runtime.device)
+        return results
+
+    def _compute(self, function, a_pass, rows, device, size):
+        parts = []
+        for first in range(0, len(rows), size):
+            z = a_pass.as_input(rows[first : first + size]).to(device)
+            with torch.inference_mode(), fixed_threads():
+                if self.backbone.impurity:
+                    found = run_alone(function, z, self.network)
+                else:
+                    found = function(pad_rows(z, size))[: len(z)]
+            parts.append(found.cpu().numpy())
+        return np.concatenate(parts)
+
+    def __getstate__(self) -> dict:
+        """Return what pickles hold: all, or with `slim_pickles` no frozen weights."""
+        return slim_state(self) if get_config()["slim_pickles"] else self._whole()
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(whole_state(state))
+
+    def __deepcopy__(self, memo: dict) -> FittedModel:
+        """Copy everything, whatever pickles leave out."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        vars(twin).update(copy.deepcopy(self._whole(), memo))
+        return twin
+
+    def _whole(self):
+        if self.network is None:
+            return dict(vars(self))
+        head = on_cpu(self.network.head)
+        network = copy.copy(self.network)
+        network._modules = {**network._modules, "head": head}
+        return {**vars(self), "network": network}
+
+
+def pooled_model(
+    loaded: LoadedBackbone, stages: list[str], pooling: Pooling, *, estimator: str
+) -> FittedModel:
+    """Make a model of the pooled features of some stages.
+
+    Parameters
+    ----------
+    loaded : LoadedBackbone
+    stages : list of str
+        Names of boundaries, in the order of the features.
+    pooling : Pooling
+    estimator : str
+        Name of the class, for the model card.
+    """
+    backbone = loaded.backbone
+    ends = backbone.in_order(stages)
+    pools = {end: make_pool(backbone, end, pooling) for end in ends}
+    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
+    trained = describe_training(estimator=estimator, strategy="features", stages=stages)
+    return FittedModel(
+        backbone=backbone.fork(backbone.stage_names[-1]),
+        value_range=loaded.value_range,
+        source=loaded.source,
+        card={**loaded.card, "trained": trained},
+        precision=loaded.precision,
+        activation_dtype=loaded.activation_dtype,
+        taps=pools,
+        network=None,
+        outputs=Features(stages),
+        n_features=sum(widths[name] for name in stages),
+    )
+
+
+def _warn_of_unreadable(reasons: Mapping[int, str], samples) -> None:
+    """Warn once of samples that could not be read."""
+    first = sorted(reasons)[:_NAMED]
+    listed = "; ".join(
+        f"{samples.describe(i)}: {reasons[i].rstrip('.')}" for i in first
+    )
+    more = len(reasons) - len(first)
+    warn_caller(
+        f"{len(reasons)} of {len(samples)} samples cannot be read: their features are "
+        f"NaN. {listed}{f'; and {more} more' if more else ''}."
+    )

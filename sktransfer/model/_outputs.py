@@ -1,0 +1,317 @@
+"""What the scores of a network stand for: classes, labels or regression targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from sktransfer.model._module import UnitsOfY
+from sktransfer.training import Probabilities
+from sktransfer.utils import (
+    check_array,
+    check_classification_targets,
+    column_or_1d,
+    type_of_target,
+    warn_caller,
+)
+
+__all__ = ["ClassOutputs", "Features", "RegressionOutputs", "outputs_from_dict"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """Outputs of a model without a head: pooled activations.
+
+    Attributes
+    ----------
+    stages : list of str
+        Names of the boundaries whose features stand side by side, in this order.
+    """
+
+    stages: list
+    name = "features"
+    classes = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassOutputs:
+    """Scores of classes that exclude each other, or of labels that do not.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        In order; for multilabel targets, the positions of their columns.
+    is_multilabel : bool
+        Whether each output is a label of its own.
+    """
+
+    classes: np.ndarray
+    is_multilabel: bool = False
+    name = "probabilities"
+
+    @classmethod
+    def learn(cls, y: Any, classes: Any = None) -> ClassOutputs:
+        """Find the classes of targets.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        classes : array-like of shape (n_classes,), default=None
+            All that will ever come; by default those of y.
+        """
+        _check_labels(y)
+        if type_of_target(y).startswith("multilabel"):
+            return cls(np.arange(_dense(y).shape[1]), is_multilabel=True)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        return cls(np.unique(y if classes is None else classes))
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of scores per sample."""
+        return len(self.classes)
+
+    @property
+    def kind(self) -> str:
+        """Kind of the problem, "multiclass" or "multilabel"."""
+        return "multilabel" if self.is_multilabel else "multiclass"
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return int64 codes of classes, or 0 and 1 in float32 for each label.
+
+        Raises
+        ------
+        ValueError
+            If y holds other labels than `classes`, or none.
+        """
+        _check_labels(y)
+        if self.is_multilabel:
+            return _dense(y, self.n_outputs)
+        y = column_or_1d(y)
+        unknown = np.setdiff1d(y, self.classes)
+        if len(unknown):
+            raise ValueError(
+                f"`y` holds labels that are not among the classes: "
+                f"{unknown[:5].tolist()}. The classes are "
+                f"{self.classes[:10].tolist()}."
+            )
+        return np.searchsorted(self.classes, y).astype(np.int64)
+
+    def fitted_to(
+        self, codes: np.ndarray, sample_weight: np.ndarray, *, more_to_come: bool
+    ) -> ClassOutputs:
+        """Check that there is something to learn.
+
+        Parameters
+        ----------
+        codes : ndarray
+            Of the samples that are trained on.
+        sample_weight : ndarray of shape (n_samples,)
+        more_to_come : bool
+            Whether samples of other classes may come later.
+        """
+        _check_not_empty(codes)
+        if more_to_come and self.n_outputs > 1:
+            return self
+        if not self.is_multilabel and len(np.unique(codes)) < 2:
+            raise ValueError(
+                "`y` must have at least two classes among the samples that have "
+                f"weight. Got one class: {self.classes.tolist()[codes[0]]!r}."
+            )
+        return self
+
+    def to_tensor(self, codes: np.ndarray) -> torch.Tensor:
+        """Return codes as training takes them."""
+        return torch.from_numpy(codes)
+
+    def strata(self, codes: np.ndarray) -> np.ndarray:
+        """Return the group of each sample that held-out samples are drawn from."""
+        return np.zeros(len(codes), dtype=int) if self.is_multilabel else codes
+
+    def nonlinearity(self) -> Callable:
+        """Return the function from scores to what a net predicts."""
+        return Probabilities(self.is_multilabel)
+
+    def last_layer(self) -> nn.Module:
+        """Return the layer from scores to the output of an exported module."""
+        return nn.Sigmoid() if self.is_multilabel else nn.Softmax(1)
+
+    def quality(self, scores: torch.Tensor, y: torch.Tensor, loss: Callable) -> float:
+        """Return the accuracy of scores."""
+        if self.is_multilabel:
+            return float(((scores > 0) == (y > 0)).float().mean())
+        return float((scores.argmax(dim=1) == y).float().mean())
+
+    def describe_quality(self, quality: float) -> str:
+        """Return a quality in words."""
+        return f"{quality:.0%} right"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RegressionOutputs:
+    """Standardised predictions of regression targets.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Number of targets.
+    is_flat : bool
+        Whether there is one target, and no axis for it.
+    mean, scale : ndarray of shape (n_outputs,) or None
+        Of the targets of the first training; None before it.
+    """
+
+    n_outputs: int
+    is_flat: bool
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    name = "predictions"
+    kind = "regression"
+    classes = None
+    is_multilabel = False
+
+    @classmethod
+    def learn(cls, y: Any) -> RegressionOutputs:
+        """Count the targets."""
+        y = check_array(
+            y, dtype=np.float64, ensure_2d=False, input_name="y", ensure_min_samples=1
+        )
+        return cls(1 if y.ndim == 1 else y.shape[1], y.ndim == 1)
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return the targets, float64 of shape (n_samples, n_outputs)."""
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        n_outputs = 1 if y.ndim == 1 else y.shape[1]
+        if n_outputs != self.n_outputs:
+            raise ValueError(
+                f"`y` must have {self.n_outputs} target(s), as in the first `fit`. "
+                f"Got {n_outputs}."
+            )
+        return np.ascontiguousarray(y.reshape(len(y), -1))
+
+    def fitted_to(
+        self, codes: np.ndarray, sample_weight: np.ndarray, *, more_to_come: bool
+    ) -> RegressionOutputs:
+        """Learn the mean and the scale of the targets."""
+        _check_not_empty(codes)
+        mean = np.average(codes, axis=0, weights=sample_weight)
+        variance = np.average((codes - mean) ** 2, axis=0, weights=sample_weight)
+        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+        if more_to_come and not variance.any():
+            warn_caller(
+                "All targets of the first call of `partial_fit` are equal, so the unit "
+                "of later ones stays 1. Begin with samples whose targets differ."
+            )
+        return dataclasses.replace(self, mean=mean, scale=scale)
+
+    def to_tensor(self, codes: np.ndarray) -> torch.Tensor:
+        """Return standardised targets."""
+        return torch.from_numpy((codes - self.mean) / self.scale).float()
+
+    def strata(self, codes: np.ndarray) -> np.ndarray:
+        """Return the group of each sample that held-out samples are drawn from."""
+        return np.zeros(len(codes), dtype=int)
+
+    def nonlinearity(self) -> Callable:
+        """Return the function from scores to what a net predicts."""
+        return nn.Identity()
+
+    def last_layer(self) -> nn.Module:
+        """Return the layer from scores to the output of an exported module."""
+        return UnitsOfY(self.scale, self.mean, self.is_flat)
+
+    def to_units(self, scores: np.ndarray) -> np.ndarray:
+        """Return predictions in the units of the targets, float64."""
+        predicted = scores * self.scale + self.mean
+        return predicted[:, 0] if self.is_flat else predicted
+
+    def quality(self, scores: torch.Tensor, y: torch.Tensor, loss: Callable) -> float:
+        """Return the share of the loss of the best constants that is gone."""
+        n, least = len(y), torch.zeros(())
+        for column in y.T:  # the mean or one of the targets is the best constant
+            constants = torch.cat([column.mean()[None], column])
+            pairs = (
+                constants.repeat_interleave(n)[:, None],
+                column.repeat(n + 1)[:, None],
+            )
+            least = least + loss(*pairs).reshape(n + 1, n).mean(dim=1).min()
+        least = least / y.shape[1]
+        return float(1 - loss(scores, y).mean() / least) if least > 0 else 0.0
+
+    def describe_quality(self, quality: float) -> str:
+        """Return a quality in words."""
+        return f"{quality:.2f} of the loss explained"
+
+
+def outputs_from_dict(values: dict) -> Features | ClassOutputs | RegressionOutputs:
+    """Make outputs from the plain values of their attributes."""
+    kinds = (Features, ClassOutputs, RegressionOutputs)
+    for kind in kinds:
+        if {field.name for field in dataclasses.fields(kind)} == values.keys():
+            return kind(**values)
+    raise ValueError(f"No outputs have the attributes {sorted(values)}.")
+
+
+def _check_not_empty(codes):
+    if not len(codes):
+        raise ValueError("All samples have weight zero: there is nothing to fit.")
+
+
+def _check_labels(y):
+    """Refuse labels that are missing, or of kinds that have no common order."""
+    if hasattr(y, "toarray"):
+        return
+    is_array = hasattr(y, "__array__")
+    labels = np.asarray(y) if is_array else pd.Series(list(y), dtype=object).to_numpy()
+    has_rows = any(np.ndim(row) for row in labels[:1].tolist())
+    if labels.dtype.kind not in "fO" or has_rows:
+        return  # rows of labels hold 0 and 1, or are refused later
+    missing = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isna(labels)
+    rows = np.flatnonzero(missing.reshape(len(labels), -1).any(axis=1))
+    if len(rows):
+        raise ValueError(
+            "Input y contains NaN or infinity, where labels must be. Got "
+            f"{labels[rows].tolist()[0]!r} for sample {rows[0]}; drop the sample or "
+            "fill its label in."
+        )
+    _check_sortable(labels)
+
+
+def _check_sortable(labels):
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in labels.flat})
+        if len(kinds) == 1:
+            raise TypeError(
+                f"`y` must hold labels that can be sorted. Got {kinds[0]}, which "
+                "cannot; make them strings or numbers, as by `[str(label) for label in "
+                "y]`."
+            ) from error
+        raise TypeError(
+            f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; make them "
+            "one, as by `[str(label) for label in y]`."
+        ) from error
+
+
+def _dense(y, n_labels=None):
+    """Return multilabel targets, 0 and 1 in float32, of shape (n, k)."""
+    y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+    if n_labels is not None and (y.ndim != 2 or y.shape[1] != n_labels):
+        raise ValueError(
+            f"`y` must have a column for each of the {n_labels} labels. Got shape "
+            f"{y.shape}."
+        )
+    y = y.astype(np.float32)
+    if not np.isin(y, [0, 1]).all():
+        raise ValueError(
+            "`y` with several labels per sample must hold 0 and 1 only. Got "
+            f"{np.unique(y)[:5].tolist()}."
+        )
+    return y
