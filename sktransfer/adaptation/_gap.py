@@ -8,9 +8,10 @@ import pandas as pd
 from sklearn.base import clone
 
 from sktransfer._features import PretrainedFeatureExtractor
-from sktransfer.activations import Pool
 from sktransfer.adaptation._domains import take_rows
 from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
+from sktransfer.model import make_pool
+from sktransfer.training import Pooling
 from sktransfer.utils import spawn_seed
 
 __all__ = ["domain_gap"]
@@ -109,20 +110,21 @@ def _some(X, n_most, rng):
 def _at_all_stages(extractor, X):
     """Return a fitted extractor of all stages, with the weights of the given one."""
     twin = clone(extractor).set_output(transform="default")
-    fitted = extractor if extractor.__sklearn_is_fitted__() else twin.fit(X)
-    if fitted.value_range_ is not None:
-        twin.set_params(value_range=fitted.value_range_)
-    names = list(fitted.backbone_.stage_names)
-    twin.set_params(backbone=fitted.backbone_, weights="default", stage=names)
-    return twin.fit(X)
+    fitted = extractor if hasattr(extractor, "model_") else twin.fit(X)
+    backbone, value_range = fitted.model_.backbone, fitted.model_.value_range
+    if value_range is not None:
+        twin.set_params(value_range=value_range)
+    names = list(backbone.stage_names)
+    return twin.set_params(backbone=backbone, weights="default", stage=names).fit(X)
 
 
 def _widths(extractor):
     """Return the number of features per stage."""
-    shapes = [extractor.backbone_.activation_shape(name) for name in extractor.stages_]
-    settings = extractor.pooling, extractor.pool_size
-    sample = extractor.preprocessing_.input_shape
-    return [Pool(*settings, shape, sample).n_features(shape) for shape in shapes]
+    backbone, pooling = extractor.model_.backbone, Pooling.of(extractor.pooling)
+    return [
+        make_pool(backbone, name, pooling).n_features(backbone.activation_shape(name))
+        for name in extractor.stages_
+    ]
 
 
 def _compare(Z_source, Z_target, n_permutations, rng):

@@ -129,7 +129,7 @@ class TargetStyle(v2.Transform):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sktransfer import FineTunedClassifier
+    >>> from sktransfer import Augmentation, FineTunedClassifier
     >>> from sktransfer.adaptation import TargetStyle
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> dark = 0.3 * X[180:]
@@ -138,7 +138,10 @@ class TargetStyle(v2.Transform):
                 target  target_std  source  source_std  difference
     brightness     0.1         0.0     0.3         0.0        -8.4
     >>> model = FineTunedClassifier(
-    ...     image_shape=(8, 8), image_size=32, freeze="all", augment=style, n_views=2
+    ...     image_shape=(8, 8),
+    ...     image_size=32,
+    ...     freeze="all",
+    ...     augment=Augmentation(style, n_views=2),
     ... )
     >>> model.fit(X[:60], y[:60]).classes_
     array([0, 1])

@@ -6,7 +6,7 @@ from sklearn import config_context
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sktransfer import PretrainedFeatureExtractor
+from sktransfer import Pooling, PretrainedFeatureExtractor
 from sktransfer.activations import forward_passes, process_store
 from sktransfer.adaptation import domain_gap, mmd_test, proxy_a_distance
 
@@ -41,7 +41,7 @@ def test_inverted_digits_are_farther_than_digits_at_each_stage(gaps):
 
 def test_there_is_a_row_per_stage(gaps):
     model = extractor(stage=0).fit(SOURCE)
-    names = model.backbone_.stage_names
+    names = model.model_.backbone.stage_names
     assert gaps[0].index.tolist() == names and gaps[0].index.name == "stage"
     columns = ["n_features", "a_distance", "mmd2", "p_value"]
     assert gaps[0].columns.tolist() == columns
@@ -55,7 +55,11 @@ def test_there_is_a_row_per_stage(gaps):
 
 def test_all_stages_of_images_take_one_pass_and_the_extractor_stays():
     process_store().clear()
-    settings = {"image_shape": (8, 8), "image_size": 32, "pool_size": 2}
+    settings = {
+        "image_shape": (8, 8),
+        "image_size": 32,
+        "pooling": Pooling("avg", grid=2),
+    }
     model = PretrainedFeatureExtractor(stage=0, **settings).fit(SOURCE)
     forward_passes().clear()
     compare = {"n_permutations": 9, "max_samples": 12, "random_state": 0}
@@ -63,7 +67,7 @@ def test_all_stages_of_images_take_one_pass_and_the_extractor_stays():
     passes = forward_passes().items()
     assert sum(n for (_, start, _), n in passes if start == "input") == 12 + 10
     assert model.stage == 0 and len(model.stages_) == 1
-    shapes = map(model.backbone_.activation_shape, fitted.index)
+    shapes = map(model.model_.backbone.activation_shape, fitted.index)
     assert fitted["n_features"].tolist() == [4 * channels for channels, *_ in shapes]
     forward_passes().clear()
     again = PretrainedFeatureExtractor(**settings).set_output(transform="pandas")

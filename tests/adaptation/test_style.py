@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sktransfer import FineTunedClassifier
+from sktransfer import Augmentation, FineTunedClassifier
 from sktransfer.activations import forward_passes, name_of, process_store
 from sktransfer.adaptation import TargetStyle
 from tests.adaptation._photographs import CROPS, blurred, noisy, whole
@@ -350,7 +350,7 @@ def test_training_towards_the_target_helps_there(digits):
     X, y, target, new, y_new = digits
     model = FineTunedClassifier(freeze=5, image_size=64, max_epochs=3, random_state=0)
     plain = model.fit(X, y).score(new, y_new)
-    model.set_params(augment=TargetStyle().fit(target), n_views=2)
+    model.set_params(augment=Augmentation(TargetStyle().fit(target), n_views=2))
     assert model.fit(X, y).score(new, y_new) > 0.5 > plain + 0.1
 
 
@@ -358,21 +358,20 @@ def test_views_are_kept_for_clones_and_for_styles_fitted_alike(digits):
     X, y, target, new, _ = digits
     process_store().clear()
     style, again = (TargetStyle().fit(target[:20]) for _ in range(2))
-    model = FineTunedClassifier(freeze="all", image_size=32, random_state=0, n_views=2)
-    model.set_params(augment=style)
+    model = FineTunedClassifier(freeze="all", image_size=32, random_state=0)
+    model.set_params(augment=Augmentation(style, n_views=2))
     first = model.fit(X[:20], y[:20]).predict_proba(new[:5])
     forward_passes().clear()
-    twin = clone(model.set_params(augment=again)).fit(X[:20], y[:20])
+    twin = clone(model.set_params(augment__views=again)).fit(X[:20], y[:20])
     np.testing.assert_allclose(twin.predict_proba(new[:5]), first, atol=1e-6)
     assert sum(forward_passes().values()) == 0
-    assert repr(model.augment) in repr(model)
+    assert repr(again) in repr(model)
 
 
 @pytest.mark.parametrize("n_views", [None, 1])
 def test_unfitted_styles_are_refused(n_views, digits):
     X, y, *_ = digits
-    augment = v2.Compose([TargetStyle()])
+    augment = Augmentation(v2.Compose([TargetStyle()]), n_views=n_views)
     model = FineTunedClassifier(freeze=5, image_size=32, augment=augment)
-    model.set_params(n_views=n_views)
     with pytest.raises(NotFittedError, match="^This TargetStyle is not fitted. Call"):
         model.fit(X[:20], y[:20])
