@@ -273,10 +273,10 @@ class BackboneEstimator(
             "image_size": size if one_side else [*map(int, size)],
         }
 
-    def _read(self, X):
-        """Read X as the fitted model does."""
+    def _read(self, X, loaded):
+        """Read X after the first time (Samples or VectorSamples)."""
         X = self._check_X(X, reset=False)
-        return self.model_.read(X, image_shape=self.image_shape, on_error=self.on_error)
+        return loaded.read(X, image_shape=self.image_shape, on_error=self.on_error)
 
     def _runtime(self, loaded, batch_size="auto"):
         """Return where and how samples go through the frozen stages."""
@@ -311,7 +311,7 @@ class BackboneEstimator(
         ndarray of shape (n_samples, n_features), float32
         """
         check_is_fitted(self)
-        samples = self._read(X)
+        samples = self._read(X, self.model_)
         return self.model_.features(
             samples, runtime=self._runtime(self.model_), store=open_store(self.memory)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from sktransfer.activations import (
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, use_channels_last
 from sktransfer.inputs import preset_augmentation
-from sktransfer.model import FittedModel, make_pool
+from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
     ActivationAugment,
@@ -43,6 +43,7 @@ __all__ = [
     "Boundary",
     "choose_boundary",
     "cut",
+    "later_seed",
     "mean_scores",
     "random_views",
     "suffix_above",
@@ -66,6 +67,13 @@ def suffix_above(backbone: Backbone, boundary: str, recipe: Recipe) -> nn.Module
     suffix.fixed_statistics = recipe.batch_norm == "eval"
     suffix.fixed_shared = True
     return suffix
+
+
+def later_seed(seed: int, n_epochs: int) -> int:
+    """Return the seed of a training that goes on after some epochs."""
+    if not n_epochs:
+        return seed
+    return int(np.random.SeedSequence([seed, n_epochs]).generate_state(1)[0] >> 1)
 
 
 def random_views(views: str | Callable, preprocessing) -> Callable:
@@ -237,12 +245,31 @@ class Boundary:
         network = Network(suffix, pool, head, augment=augment)
         return use_channels_last(network).to(self.runtime.device)
 
-    def n_features(self, network: Network) -> int:
-        """Count the features that the head of a network sees."""
+    def model(
+        self, loaded: LoadedBackbone, outputs, network: Network, card: dict
+    ) -> FittedModel:
+        """Return the model of a trained network above the boundary.
+
+        Parameters
+        ----------
+        loaded : LoadedBackbone
+        outputs : ClassOutputs or RegressionOutputs
+        network : Network
+        card : dict
+            What its model card says.
+        """
         shape = self.backbone.activation_shape(self.name)
         z = torch.zeros(1, *shape, device=self.runtime.device)
         with torch.inference_mode():
-            return network.eval().describe(self.tap(z)).shape[1]
+            n_features = network.eval().describe(self.tap(z)).shape[1]
+        given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
+        return FittedModel(
+            **(given | {"backbone": self.backbone, "card": card}),
+            taps={self.name: self.tap},
+            network=network,
+            outputs=outputs,
+            n_features=n_features,
+        )
 
     def layout(self, target: Target) -> Layout:
         """Return where the positions in the activations of a target are."""
@@ -357,5 +384,6 @@ def cut(
         boundary, tap = end, make_pool(backbone, end, recipe.pooling)
     fork = backbone.fork(boundary)
     suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
-    fork.section("input", boundary).freeze()
+    if not isinstance(tap, Pool):  # otherwise nothing of the backbone is trained
+        fork.section("input", boundary).freeze()
     return Boundary(fork, boundary, tap, recipe, runtime, store, seed), suffix

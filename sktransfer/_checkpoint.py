@@ -19,19 +19,19 @@ __all__ = ["checkpoint_name", "describe_data", "make_savers"]
 _LIBRARIES = [PIL, numpy, skorch, sklearn, timm, torch, torchvision]
 
 
-def make_savers(folder, settings, data, validation, digests, n_phases):
+def make_savers(folder, settings, boundary, data, validation, adaptation, n_phases):
     """Return what keeps the state of each phase of a training.
 
     Parameters
     ----------
     folder : str, os.PathLike or None
     settings : dict
-        See :func:`checkpoint_name`.
+        Parameters of the estimator, and its class.
+    boundary : Boundary
     data : Labelled
         Samples that are trained on.
     validation : Labelled or None
-    digests : list of bytes
-        Hashes of what else is trained on.
+    adaptation : Adaptation or None
     n_phases : int
 
     Returns
@@ -39,13 +39,24 @@ def make_savers(folder, settings, data, validation, digests, n_phases):
     list of Saver or None
         None for each phase if there is no folder, or the training has no name.
     """
-    name = None
-    if folder is not None:
-        content = describe_data([*data.samples.digests, *digests], *data[1:])
-        if validation is not None:
-            held, *others = validation
-            content += [b"validation", *describe_data(held.digests, *others)]
-        name = checkpoint_name(settings, content)
+    if folder is None:
+        return [None] * n_phases
+    origin, content = boundary.origin, [*data.samples.digests]
+    settings = {
+        **settings,
+        **boundary.recipe.to_dict(),
+        "backbone": origin.describe_prefix("output"),
+        "preprocessing": origin.preprocessing,
+        "runtime": boundary.runtime.key,
+    }
+    if adaptation is not None:
+        settings["adaptation"] = adaptation.method
+        content += adaptation.digests
+    content = describe_data(content, data.y, data.weight)
+    if validation is not None:
+        held, *others = validation
+        content += [b"validation", *describe_data(held.digests, *others)]
+    name = checkpoint_name(settings, content)
     if name is None:
         return [None] * n_phases
     return [Saver(Path(folder) / f"{name}-{i}.pt") for i in range(n_phases)]

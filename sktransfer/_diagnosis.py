@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sktransfer.activations import Pass, Pool, Target, gather
+from sktransfer.activations import Pass, Target, gather
 from sktransfer.compute import fixed_threads
 from sktransfer.model import make_pool
-from sktransfer.training import Pooling
+from sktransfer.training import Pooling, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
 __all__ = [
+    "MANY",
     "Look",
     "check_depth",
     "check_drift",
@@ -35,7 +36,7 @@ _RISEN = 1.2  # times the lowest validation loss
 _GAP = 0.15  # between the accuracies of training and validation
 _VALIDATED = 30
 
-_MANY = 500  # samples from which on the depth is looked at
+MANY = 500  # samples from which on the depth is looked at
 _PROBED = 150
 _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
@@ -253,49 +254,41 @@ def has_risen(history, n_validation: int) -> bool:
     return is_known and losses[-1] > _RISEN * min(losses)
 
 
-def check_depth(
-    backbone, target: Target, samples, codes, *, freeze, predict, store, runtime
-) -> None:
+def check_depth(boundary, data, freeze) -> None:
     """Warn if a probe of an earlier stage is better than one at the boundary.
 
-    It looks where `freeze` was given and is deep, and there are many samples; what goes
-    through the frozen stages for it is stored for the fit.
+    It looks where `freeze` was given and is deep; what goes through the frozen stages
+    for it is stored for the fit. Fewer than ``MANY`` samples say too little.
 
     Parameters
     ----------
-    backbone : Backbone
-        As it was loaded.
-    target : Target
-        What the training takes, at the boundary.
-    samples : Samples or VectorSamples
-    codes : ndarray of shape (n_samples,)
-        Codes of classes.
+    boundary : Boundary
+    data : Labelled
+        With the codes of classes.
     freeze : object
         As the user gave it.
-    predict : callable
-        From features and codes to predictions of each sample by all others.
-    store : Store
-    runtime : Runtime
 
     Warns
     -----
     TransferWarning
     """
+    backbone, target = boundary.origin, boundary.target
     depth = backbone.n_stages_before(target.boundary)
-    is_shallow = depth < max(3, len(backbone.stages) / 2)
-    if freeze == "auto" or len(samples) < _MANY or is_shallow:
+    if freeze == "auto" or depth < max(3, len(backbone.stages) / 2):
         return
-    rows = np.unique(np.linspace(0, len(samples) - 1, _PROBED).astype(int))
-    codes = np.unique(codes[rows], return_inverse=True)[1]
+    rows = np.unique(np.linspace(0, len(data.y) - 1, _PROBED).astype(int))
+    codes = np.unique(data.y[rows], return_inverse=True)[1]
     names = [backbone.stage_names[round(share * depth) - 1] for share in _EARLIER]
     average = Pooling("avg")
     earlier = [Target(n, make_pool(backbone, n, average)) for n in dict.fromkeys(names)]
-    a_pass = Pass(backbone, [*earlier, target], store=store, runtime=runtime)
-    *found, last = gather(a_pass, samples.take(rows))
-    if not isinstance(target.tap, Pool):
+    a_pass = Pass(
+        backbone, [*earlier, target], store=boundary.store, runtime=boundary.runtime
+    )
+    *found, last = gather(a_pass, data.samples.take(rows))
+    if boundary.has_stages:
         z = torch.from_numpy(np.stack(last)).float()
         last = make_pool(backbone, target.boundary, average)(z).numpy()
-    right = [predict(np.stack(F), codes) == codes for F in (*found, last)]
+    right = [lda_predictions(np.stack(F), codes) == codes for F in (*found, last)]
     names = [t.boundary for t in (*earlier, target)]
     _warn_of_depth(backbone, names, right, freeze)
 

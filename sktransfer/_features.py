@@ -209,7 +209,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         """
         check_is_fitted(self)
         return self.model_.features(
-            self._read(X),
+            self._read(X, self.model_),
             runtime=self._runtime(self.model_, self.batch_size),
             store=open_store(self.memory),
             on_error=self.on_error,

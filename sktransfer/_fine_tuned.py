@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar
@@ -19,8 +19,14 @@ from sktransfer._base import (
     undone_on_error,
     unwrapped,
 )
-from sktransfer._boundary import Boundary, choose_boundary, cut, mean_scores
-from sktransfer._diagnosis import check_depth
+from sktransfer._boundary import (
+    Boundary,
+    choose_boundary,
+    cut,
+    later_seed,
+    mean_scores,
+)
+from sktransfer._diagnosis import MANY, check_depth
 from sktransfer._record import (
     check_unchanged,
     describe_network,
@@ -28,11 +34,10 @@ from sktransfer._record import (
     epochs_table,
 )
 from sktransfer._training import Trainer
-from sktransfer._values import Labelled, Validation, in_order
+from sktransfer._values import Before, Labelled, Request, Validation, in_order
 from sktransfer.activations import Pool, open_store
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import PRESETS
-from sktransfer.model import FittedModel, LoadedBackbone
 from sktransfer.training import (
     HEADS,
     AdaptationMethod,
@@ -42,7 +47,6 @@ from sktransfer.training import (
     Recipe,
     TrainingRecipe,
     hold_out,
-    lda_predictions,
     restore_net,
 )
 from sktransfer.utils import (
@@ -144,15 +148,8 @@ class FineTunedEstimator(BackboneEstimator):
         goes_on = self.warm_start and self._can_go_on(adaptation)
         if goes_on:
             self._check_unchanged("with `warm_start=True`", "set `warm_start=False`")
-        return self._learn(
-            X,
-            y,
-            sample_weight,
-            validation,
-            goes_on=goes_on,
-            X_target=X_target,
-            method=adaptation,
-        )
+        request = Request(goes_on, False, None, validation, X_target, adaptation)
+        return self._learn(X, y, sample_weight, request)
 
     @undone_on_error
     def adapt(self, X_target, adaptation: AdaptationMethod):
@@ -176,9 +173,9 @@ class FineTunedEstimator(BackboneEstimator):
         check_is_fitted(self)
         self._validate_params()
         self._check_unchanged("in `adapt`", "`fit` again")
-        seed = _later_seed(spawn_seed(self.random_state), len(self.history_))
-        boundary, network = self._resume(self._recipe(adaptation), seed)
-        target = in_order(self._read(X_target))
+        recipe, seed = self._recipe(adaptation), spawn_seed(self.random_state)
+        boundary, network = self._resume(recipe, seed)
+        target = in_order(self._read(X_target, self.model_))
         trainer = self._trainer(boundary, self.model_.outputs, adaptation, target)
         state = getattr(self, "adaptation_state_", None)
         trained = trainer.adapt(network, self.net_, state)
@@ -189,52 +186,43 @@ class FineTunedEstimator(BackboneEstimator):
         goes_on = hasattr(self, "model_")
         if goes_on:
             self._check_unchanged("in `partial_fit`", "use `sklearn.base.clone`")
-        settings = {"goes_on": goes_on, "is_part": True, "classes": classes}
-        return self._learn(X, y, sample_weight, **settings)
+        request = Request(goes_on, is_part=True, classes=classes)
+        return self._learn(X, y, sample_weight, request)
 
-    def _learn(
-        self,
-        X,
-        y,
-        sample_weight,
-        validation=None,
-        *,
-        goes_on=False,
-        is_part=False,
-        classes=None,
-        X_target=None,
-        method=None,
-    ):
-        """Train, anew or on from what is fitted: `fit` and `partial_fit` are this."""
+    def _learn(self, X, y, sample_weight, request):
+        """Train, anew or on from what is fitted: all that is trained is trained here.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in :meth:`fit`.
+        request : Request
+        """
         seed = spawn_seed(self.random_state)
-        loaded, samples, y = self._read_Xy(X, y, seed, goes_on)
-        outputs = loaded.outputs if goes_on else self._learn_outputs(y, classes)
+        loaded, samples, y = self._read_Xy(X, y, seed, request)
+        outputs = self._outputs(loaded, y, request)
         data = Labelled.of(samples, y, sample_weight, outputs, self._weigh)
-        target = self._read_target(loaded, X_target)
-        recipe = self._recipe(method)
-        if is_part:  # which holds nothing out
-            recipe = replace(recipe, early_stopping=False)
-        if goes_on:
-            boundary, part = self._resume(recipe, _later_seed(seed, len(self.history_)))
+        boundary, part = self._cut(loaded, len(data.y), seed, request)
+        target = self._read_target(loaded, request.X_target)
+        trainer = self._trainer(boundary, outputs, request.method, target)
+        data, held = self._hold_out(loaded, data, trainer, seed, request)
+        if request.goes_on:
+            before = self._before()
+            trained = trainer.go_on(part, data, held, before, is_part=request.is_part)
         else:
-            boundary, part = self._cut(loaded, recipe, len(data.y), seed, method)
-        trainer = self._trainer(boundary, outputs, method, target)
-        data, held = self._hold_out(loaded, data, validation, trainer, seed)
-        if goes_on:
-            trained = trainer.go_on(part, data, held, **self._before(), is_part=is_part)
-        else:
-            trainer = trainer.fitted_to(data, more_to_come=is_part)
-            self._check_depth(trainer, data)
-            trained = trainer.fit(part, data, held, is_part=is_part)
+            trainer = trainer.fitted_to(data, more_to_come=request.is_part)
+            if outputs.kind == "multiclass" and len(data.y) >= MANY:
+                check_depth(boundary, data, self.freeze)
+            trained = trainer.fit(part, data, held, is_part=request.is_part)
         return self._set_fitted(loaded, trainer, trained, len(data.y))
 
     # Samples and targets
 
-    def _read_Xy(self, X, y, seed, goes_on):
+    def _read_Xy(self, X, y, seed, request):
         """Validate and read (LoadedBackbone, Samples, and y or the labels of X)."""
         X, y = as_array(X), as_array(y)
-        if goes_on:
-            loaded, samples = self.model_, self._read(X)
+        if request.goes_on:
+            loaded, samples = self.model_, self._read(X, self.model_)
         elif takes_images(unwrapped(self.backbone), self.image_shape, X):
             loaded, samples = self._load(self._check_X(X, reset=True), seed)
         else:
@@ -249,55 +237,69 @@ class FineTunedEstimator(BackboneEstimator):
         check_consistent_length(samples, y)
         return loaded, samples, y
 
+    def _outputs(self, loaded, y, request):
+        """Return what is predicted, which a training that goes on does not change."""
+        if request.goes_on:
+            return loaded.outputs
+        return self._learn_outputs(y, request.classes)
+
     def _weigh(self, y, sample_weight, outputs):
         """Return the weights of samples, by their targets."""
         return sample_weight
 
     def _read_target(self, loaded, X_target):
         """Read samples of the target domain; None without any."""
-        if X_target is None:
-            return None
-        X = self._check_X(X_target, reset=False)
-        return in_order(loaded.read(X, image_shape=self.image_shape))
+        return None if X_target is None else in_order(self._read(X_target, loaded))
 
-    def _hold_out(self, loaded, data, validation, trainer, seed):
+    def _hold_out(self, loaded, data, trainer, seed, request):
         """Return the samples to train on, and those to validate on or None."""
-        if validation is not None:
-            X = self._check_X(validation.X, reset=False)
-            held = loaded.read(X, image_shape=self.image_shape)
-            y = held.labels if validation.y is None else as_array(validation.y)
-            if y is None:
-                raise ValueError(
-                    "`y_val` is needed with `X_val`, which is no Dataset with labels."
-                )
-            check_consistent_length(held, y)
-            given = held, y, validation.sample_weight
-            return data, Labelled.of(*given, trainer.outputs, self._weigh)
+        if request.validation is not None:
+            return data, self._read_validation(loaded, trainer, *request.validation)
         recipe = trainer.recipe
         if not recipe.early_stopping or trainer.is_solved:  # which stops nowhere
             return data, None
         strata = trainer.outputs.strata(data.y)
-        held = hold_out(strata, recipe.validation_fraction, seed)
-        return data.take(np.setdiff1d(np.arange(len(data.y)), held)), data.take(held)
+        return data.split(hold_out(strata, recipe.validation_fraction, seed))
+
+    def _read_validation(self, loaded, trainer, X, y, sample_weight):
+        """Read validation samples (Labelled)."""
+        samples = self._read(X, loaded)
+        y = samples.labels if y is None else as_array(y)
+        if y is None:
+            raise ValueError(
+                "`y_val` is needed with `X_val`, which is no Dataset with labels."
+            )
+        check_consistent_length(samples, y)
+        return Labelled.of(samples, y, sample_weight, trainer.outputs, self._weigh)
 
     # The training
 
     def _recipe(self, method=None):
-        params = self.get_params(deep=False)
-        return Recipe.from_params(params, getattr(method, "lr_schedule", "cosine"))
+        schedule = "cosine" if method is None else method.lr_schedule
+        return Recipe.from_params(self.get_params(deep=False), schedule)
 
-    def _cut(self, loaded, recipe, n_samples, seed, method):
-        """Cut the backbone where `freeze` says (Boundary, and the stages above)."""
-        backbone = loaded.backbone
-        name = choose_boundary(backbone, self.freeze, n_samples, recipe, method)
-        runtime, store = self._runtime(loaded), open_store(self.memory)
-        return cut(backbone, name, recipe, runtime=runtime, store=store, seed=seed)
+    def _cut(self, loaded, n_samples, seed, request):
+        """Return the boundary, and the stages or the network above it."""
+        recipe = self._recipe(request.method)
+        if request.is_part:  # which holds nothing out
+            recipe = replace(recipe, early_stopping=False)
+        if request.goes_on:
+            return self._resume(recipe, seed)
+        names = loaded.backbone, self.freeze, n_samples, recipe, request.method
+        return cut(
+            loaded.backbone,
+            choose_boundary(*names),
+            recipe,
+            runtime=self._runtime(loaded),
+            store=open_store(self.memory),
+            seed=seed,
+        )
 
     def _resume(self, recipe, seed):
         """Return the boundary of the fitted model, and its network."""
         model, store = self.model_, open_store(self.memory)
         ((name, tap),) = model.taps.items()
-        runtime = self._runtime(model)
+        runtime, seed = self._runtime(model), later_seed(seed, len(self.history_))
         at = Boundary(model.backbone, name, tap, recipe, runtime, store, seed)
         return at, model.network
 
@@ -315,29 +317,18 @@ class FineTunedEstimator(BackboneEstimator):
             adaptation=adaptation,
             callbacks=callbacks,
             checkpoint=self.checkpoint,
-            settings={} if self.checkpoint is None else self._settings(boundary),
+            settings={"estimator": type(self), **self._settings()},
         )
 
-    def _settings(self, boundary):
-        """Return what the name of a state in `checkpoint` depends on (dict)."""
-        given, origin = self.get_params(deep=False), boundary.origin
-        names = given.keys() - _NOT_OF_RESULT - self._groups.keys()
-        return {
-            **{name: given[name] for name in names},
-            **boundary.recipe.to_dict(),
-            "estimator": type(self),
-            "backbone": origin.describe_prefix("output"),
-            "preprocessing": origin.preprocessing,
-            "runtime": boundary.runtime.key,
-        }
+    def _settings(self):
+        """Return the parameters that a result depends on, but for groups (dict)."""
+        params = self.get_params(deep=False)
+        names = params.keys() - _NOT_OF_RESULT - self._groups.keys()
+        return {name: params[name] for name in names}
 
     def _before(self):
-        """Return what a training that goes on takes over (dict)."""
-        return {
-            "strength": self._strength(),
-            "online": self._online,
-            "n_before": self.model_.card["trained"]["samples"],
-        }
+        n_samples = self.model_.card["trained"]["samples"]
+        return Before(self._strength(), self._online, n_samples)
 
     def _can_go_on(self, method):
         """Whether there is a network to train on; a solved head is solved anew."""
@@ -347,22 +338,6 @@ class FineTunedEstimator(BackboneEstimator):
         is_plain = method is None or not method.needs_source
         is_solved = is_plain and self._probe(self.model_.outputs).is_final
         return has_stages or not is_solved
-
-    def _check_depth(self, trainer, data):
-        """Warn if an earlier stage is better than the boundary."""
-        if trainer.outputs.kind != "multiclass":
-            return
-        at = trainer.boundary
-        check_depth(
-            at.origin,
-            at.target,
-            data.samples,
-            data.y,
-            freeze=self.freeze,
-            predict=lda_predictions,
-            store=at.store,
-            runtime=at.runtime,
-        )
 
     # What was fitted
 
@@ -390,15 +365,7 @@ class FineTunedEstimator(BackboneEstimator):
             n_samples=n_samples,
             n_epochs=len(rows),
         )
-        given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
-        given |= {"backbone": at.backbone, "card": card}
-        self.model_ = FittedModel(
-            **given,
-            taps={at.name: at.tap},
-            network=trained.network,
-            outputs=trainer.outputs,
-            n_features=at.n_features(trained.network),
-        )
+        self.model_ = at.model(loaded, trainer.outputs, trained.network, card)
         self._derive()
         self.net_ = trained.net
         return self
@@ -417,11 +384,7 @@ class FineTunedEstimator(BackboneEstimator):
     def _describe_network(self):
         """Describe the parameters that shape the network (dict)."""
         shape = {name: getattr(self, name) for name in _SHAPE}
-        pooling = Pooling.of(self.pooling)
-        if pooling.grid == 1:
-            shape["pooling"] = pooling.kind
-        else:
-            shape["pooling"] = pooling.kind, pooling.grid
+        shape["pooling"] = Pooling.of(self.pooling).in_short()
         return describe_network({"backbone": unwrapped(self.backbone), **shape})
 
     def _check_unchanged(self, where, restart):
@@ -440,13 +403,13 @@ class FineTunedEstimator(BackboneEstimator):
         """Compute the scores of the head (n_samples, n_outputs), float64."""
         check_is_fitted(self)
         runtime, store = self._runtime(self.model_), open_store(self.memory)
-        samples, augment = self._read(X), Augmentation.of(self.augment)
+        samples, augment = self._read(X, self.model_), Augmentation.of(self.augment)
         return mean_scores(self.model_, samples, augment, runtime=runtime, store=store)
 
     def _labels(self, X, y):
         """Return what predictions are compared with: y, or the labels of X."""
         check_is_fitted(self)
-        y = self._read(X).labels if y is None else y
+        y = self._read(X, self.model_).labels if y is None else y
         if y is None:
             raise ValueError("`y` is needed to score, as X is no Dataset with labels.")
         return y
@@ -471,10 +434,3 @@ class FineTunedEstimator(BackboneEstimator):
         if rows is not None:
             nonlinearity = self.model_.outputs.nonlinearity()
             self.net_ = restore_net(self.model_.network, rows, nonlinearity)
-
-
-def _later_seed(seed, n_epochs):
-    """Return the seed of a training that goes on after so many epochs (int)."""
-    if not n_epochs:
-        return seed
-    return int(np.random.SeedSequence([seed, n_epochs]).generate_state(1)[0] >> 1)

@@ -20,7 +20,7 @@ from sktransfer._diagnosis import (
     has_risen,
     look,
 )
-from sktransfer._values import Labelled, Trained
+from sktransfer._values import Before, Labelled, Trained
 from sktransfer.activations import Target
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
@@ -128,11 +128,9 @@ class Trainer:
         self,
         network: Network,
         data: Labelled,
-        validation: Labelled | None = None,
+        validation: Labelled | None,
+        before: Before,
         *,
-        strength: float | None,
-        online: tuple | None,
-        n_before: int,
         is_part: bool = False,
     ) -> Trained:
         """Train a network on, which is left as it was if that fails.
@@ -142,13 +140,8 @@ class Trainer:
         network : Network
             Trained in place.
         data : Labelled
-        validation : Labelled, default=None
-        strength : float or None
-            Of the penalty of the probe before.
-        online : tuple or None
-            Summary of the samples before.
-        n_before : int
-            Number of samples of `fit`.
+        validation : Labelled or None
+        before : Before
         is_part : bool, default=False
             Whether this is one epoch of `partial_fit`.
         """
@@ -157,7 +150,6 @@ class Trainer:
         n_epochs = 1 if is_part else self.recipe.max_epochs
         with put_back_on_error(network):
             if self.is_solved and is_narrow(last_layer(network)):
-                before = {"strength": strength, "online": online, "n_before": n_before}
                 return self._solve_on(network, training, before, report)
             objective, more = self._objective(network, target)
             with self.boundary.adapter(network.suffix):
@@ -210,11 +202,13 @@ class Trainer:
     def _solve_on(self, network, training, before, report):
         """Solve the head on more samples (Trained)."""
         data = self._head_data(network, training)
-        online, n_iter = self.probe.solve_on(last_layer(network), data, **before)
+        online, n_iter = self.probe.solve_on(
+            last_layer(network), data, **before._asdict()
+        )
         loss = self.probe.mean_loss(network, data)
         row = {"epoch": 1, "train_loss": loss, "n_iter": n_iter}
         net = self._net(network, [row])
-        return Trained(network, net, [row], report, before["strength"], online=online)
+        return Trained(network, net, [row], report, before.strength, online=online)
 
     def _start_head(self, network, training, is_part):
         """Solve the head and put it into the network (Solution, HeadData)."""
@@ -338,9 +332,14 @@ class Trainer:
 
     def _savers(self, data, validation, n_phases):
         """Return what keeps the state of each phase, None without a checkpoint."""
-        digests = [] if self.adaptation is None else self.adaptation.digests
         return make_savers(
-            self.checkpoint, self.settings, data, validation, digests, n_phases
+            self.checkpoint,
+            self.settings,
+            self.boundary,
+            data,
+            validation,
+            self.adaptation,
+            n_phases,
         )
 
     # Diagnosis

@@ -12,7 +12,15 @@ from sktransfer.activations import FixedViews, digest_samples
 from sktransfer.training import Data, Network, SuffixNet, merge_equal
 from sktransfer.utils import check_sample_weight, warn_caller
 
-__all__ = ["AtBoundary", "Labelled", "Trained", "Validation", "in_order"]
+__all__ = [
+    "AtBoundary",
+    "Before",
+    "Labelled",
+    "Request",
+    "Trained",
+    "Validation",
+    "in_order",
+]
 
 
 class Validation(NamedTuple):
@@ -37,6 +45,50 @@ class Validation(NamedTuple):
             if value is not None:
                 raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
         return None
+
+
+class Request(NamedTuple):
+    """What is asked of a training, besides the samples.
+
+    Attributes
+    ----------
+    goes_on : bool
+        Whether the training of the fitted network goes on.
+    is_part : bool
+        Whether it is a call of `partial_fit`, which others may follow.
+    classes : array-like or None
+        All classes that will ever come, if `partial_fit` got them.
+    validation : Validation or None
+    X_target : array-like or None
+        Samples of a target domain.
+    method : AdaptationMethod or None
+        How to adapt to it.
+    """
+
+    goes_on: bool
+    is_part: bool
+    classes: Any = None
+    validation: Validation | None = None
+    X_target: Any = None
+    method: Any = None
+
+
+class Before(NamedTuple):
+    """What a training that goes on takes over from the one before.
+
+    Attributes
+    ----------
+    strength : float or None
+        Of the penalty of the probe, if there was one.
+    online : tuple or None
+        Summary of the samples before, of a head that is solved part by part.
+    n_before : int
+        Number of samples of the first training.
+    """
+
+    strength: float | None
+    online: tuple | None
+    n_before: int
 
 
 class Labelled(NamedTuple):
@@ -79,8 +131,13 @@ class Labelled(NamedTuple):
         samples.digests = [digests[row] for row in rows]
         return cls(samples, codes[rows], weight)
 
+    def split(self, held: np.ndarray) -> tuple[Labelled, Labelled]:
+        """Return the samples that are not held out, and those that are."""
+        rest = np.setdiff1d(np.arange(len(self.y)), held)
+        return self.take(rest), self.take(held)
+
     def take(self, rows: np.ndarray) -> Labelled:
-        """Return some of them."""
+        """Return some of the samples."""
         samples = self.samples.take(rows)
         samples.digests = [self.samples.digests[row] for row in rows]
         return Labelled(samples, self.y[rows], self.weight[rows])

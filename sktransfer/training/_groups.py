@@ -52,6 +52,10 @@ class Pooling(ParameterGroup):
         self.kind = kind
         self.grid = grid
 
+    def in_short(self) -> str | tuple[str, int]:
+        """Return the kind, and the grid if there is more than one cell."""
+        return self.kind if self.grid == 1 else (self.kind, self.grid)
+
 
 class LoRA(ParameterGroup):
     """Low-rank adapters that are trained instead of the weights of layers.

@@ -1,23 +1,48 @@
-import dataclasses
+from torch import nn
 
-import pytest
-
-from sktransfer import FineTunedClassifier, FineTunedRegressor
+from sktransfer import Augmentation, FineTunedClassifier, LoRA, Pooling, TrainingRecipe
 from sktransfer.training import Recipe
 
 
-@pytest.mark.parametrize("estimator", [FineTunedClassifier(), FineTunedRegressor()])
-def test_settings_are_parameters_of_the_estimators_with_their_defaults(estimator):
-    settings = dataclasses.asdict(Recipe())
-    parameters = estimator.get_params()
-    assert settings.keys() <= parameters.keys()
-    assert settings.pop("batch_size") == 32 and parameters["batch_size"] == "auto"
-    for name, value in settings.items():
-        assert parameters[name] == value, name
+def resolve(**params):
+    model = FineTunedClassifier(**params)
+    return Recipe.from_params(model.get_params(deep=False))
 
 
-def test_recipe_cannot_be_changed_but_replaced():
-    recipe = Recipe(lr=0.1)
-    with pytest.raises(dataclasses.FrozenInstanceError, match="lr"):
-        recipe.lr = 0.2
-    assert dataclasses.replace(recipe, max_epochs=3) == Recipe(lr=0.1, max_epochs=3)
+def test_defaults_of_the_estimator_are_those_of_the_recipe():
+    expected, found = vars(Recipe()), vars(resolve())
+    for name, value in found.items():
+        if name != "pooling":
+            assert value == expected[name], name
+    assert found["pooling"].get_params() == Pooling().get_params()
+
+
+def test_settings_of_groups_and_shorthands():
+    recipe = resolve(
+        batch_size=7,
+        pooling="max",
+        augment=Augmentation("crop", n_views=2, mixup=0.1),
+        early_stopping=True,
+        training=TrainingRecipe(ema=0.9, adapter=LoRA(rank=2)),
+    )
+    assert (recipe.batch_size, recipe.ema, recipe.adapter.rank) == (7, 0.9, 2)
+    assert (recipe.views, recipe.n_views, recipe.mixes) == ("crop", 2, True)
+    assert recipe.early_stopping and recipe.n_iter_no_change == 5
+    assert recipe.pooling.kind == "max"
+    settings = recipe.to_dict()
+    assert settings["adapter"] == {"alpha": 16.0, "rank": 2}
+    assert settings["pooling"] == {"grid": 1, "kind": "max"}
+
+
+def test_schedule_is_left_to_the_method_of_adaptation():
+    params = FineTunedClassifier().get_params(deep=False)
+    assert Recipe.from_params(params, "annealed").lr_schedule == "annealed"
+    given = params | {"training": TrainingRecipe(lr_schedule="constant")}
+    assert Recipe.from_params(given, "annealed").lr_schedule == "constant"
+
+
+def test_only_linear_heads_start_from_the_probe():
+    assert resolve().starts_from_probe
+    assert not resolve(head="mlp").starts_from_probe
+    assert not resolve(head=nn.Linear(2, 2)).starts_from_probe
+    assert not resolve(training=TrainingRecipe(head_init="random")).starts_from_probe
