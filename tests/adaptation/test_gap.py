@@ -53,13 +53,21 @@ def test_there_is_a_row_per_stage(gaps):
         assert row["a_distance"] == pytest.approx(proxy_a_distance(*Z), abs=0.2)
 
 
+def make_image_network():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU()
+    network = nn.Sequential(*layers)
+    network.pretrained_cfg = {
+        **{"input_size": (3, 16, 16), "crop_mode": "squash", "crop_pct": 1.0},
+        **{"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"},
+    }
+    return network
+
+
 def test_all_stages_of_images_take_one_pass_and_the_extractor_stays():
     process_store().clear()
-    settings = {
-        "image_shape": (8, 8),
-        "image_size": 32,
-        "pooling": Pooling("avg", grid=2),
-    }
+    settings = {"image_shape": (8, 8), "image_size": 16, "value_range": (0, 1)}
+    settings |= {"backbone": make_image_network(), "pooling": Pooling("avg", grid=2)}
     model = PretrainedFeatureExtractor(stage=0, **settings).fit(SOURCE)
     forward_passes().clear()
     compare = {"n_permutations": 9, "max_samples": 12, "random_state": 0}
@@ -100,7 +108,9 @@ def test_only_some_samples_are_compared(gaps):
 def test_samples_that_cannot_be_read():
     images = [np.full((8, 8, 3), value, dtype=np.uint8) for value in (0, 50, 99)]
     broken = [*images, np.full((8, 8, 3), np.nan)]
-    model = PretrainedFeatureExtractor(image_size=32, on_error="warn")
+    model = PretrainedFeatureExtractor(
+        make_image_network(), image_size=16, on_error="warn"
+    )
     message = r"`Z_target` must be finite\. Got NaN or infinity in 1 of 4 rows, the f"
     with pytest.warns(UserWarning, match="1 of 4 samples cannot be read"):
         with pytest.raises(ValueError, match=message):

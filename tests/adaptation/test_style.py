@@ -70,7 +70,7 @@ def test_strength_is_the_share_of_the_way():
     bright = np.mean(SOURCE) / 255
     goal = STYLE.statistics_.loc["brightness", "target"]
     for strength in (0.0, 0.5, 1.0):
-        images = drawn(TargetStyle(strength).fit(TARGET))
+        images = drawn(TargetStyle(strength, shift="lighting").fit(TARGET))
         expected = bright + strength * (goal - bright)
         assert np.mean(images) / 255 == pytest.approx(expected, abs=0.03)
 
@@ -79,7 +79,10 @@ def test_equal_domains_leave_images_nearly_as_they_are():
     style = TargetStyle().fit(SOURCE, X_source=SOURCE)
     for found, image in zip(drawn(style), SOURCE, strict=True):
         assert abs(np.float32(found) - image).mean() < 2
-    mixed = [*SOURCE, *(noisy(whole(128 + 0.2 * (c - 128.0)), 14) for c in OTHERS[:4])]
+    mixed = [
+        *SOURCE[:4],
+        *(noisy(whole(128 + 0.2 * (c - 128.0)), 14) for c in OTHERS[:2]),
+    ]
     mixed += [crop[:48, :48] for crop in OTHERS]
     style = TargetStyle().fit(mixed, X_source=mixed)
     for found, image in zip(drawn(style, mixed), mixed, strict=True):
@@ -142,9 +145,10 @@ def test_what_is_shown_is_not_taken_for_noise_or_blur():
 
 def test_nothing_changes_without_strength_or_luck():
     for style in (TargetStyle(0), TargetStyle(p=0)):
-        for found, image in zip(drawn(style.fit(TARGET)), SOURCE, strict=True):
+        for found, image in zip(drawn(style.fit(TARGET[:2])), SOURCE, strict=True):
             np.testing.assert_array_equal(found, image)
-    half = drawn(TargetStyle(p=0.5).fit(TARGET), [SOURCE[0]] * 40)
+    half = TargetStyle(p=0.5, shift="lighting").fit(TARGET[:2])
+    half = drawn(half, [SOURCE[0]] * 40)
     kept = sum(np.array_equal(found, SOURCE[0]) for found in half)
     assert 10 < kept < 30
 
@@ -172,7 +176,7 @@ def test_an_image_in_its_own_style_is_itself():
         (found,) = drawn(style, [image])
         assert abs(found.astype(int) - image).max() <= 2
         (found,) = drawn(TargetStyle(shift="histogram").fit([image]), [image])
-        assert abs(found.astype(int) - image).mean() < 5
+        assert abs(found.astype(int) - image).mean() < 8
         (found,) = drawn(TargetStyle(shift="cameras").fit([image]), [image])
         assert abs(found.astype(int) - image).mean() < 3
     assert TargetStyle(shift=shifts).fit(SOURCE)._steps[0] == "resolution"
@@ -238,25 +242,27 @@ def test_images_of_any_mode_and_size(p):
 
 
 def test_the_name_is_stable_and_holds_what_was_measured():
-    twins = STYLE, copy.deepcopy(STYLE), pickle.loads(pickle.dumps(STYLE))
-    again = TargetStyle().fit(TARGET, X_source=SOURCE)
+    target, source = TARGET[:3], SOURCE[:2]
+    style = TargetStyle().fit(target, X_source=source)
+    twins = style, copy.deepcopy(style), pickle.loads(pickle.dumps(style))
+    again = TargetStyle().fit(target, X_source=source)
     for twin in (*twins, again):
-        assert name_of(twin) == name_of(STYLE)
-        assert (twin.key(), repr(twin)) == (STYLE.key(), repr(STYLE))
+        assert name_of(twin) == name_of(style)
+        assert (twin.key(), repr(twin)) == (style.key(), repr(style))
     others = [
-        TargetStyle().fit(TARGET),
-        TargetStyle().fit(TARGET, X_source=SOURCE[:-1]),
-        TargetStyle().fit(TARGET[:-1]),
-        TargetStyle(0.5).fit(TARGET),
-        TargetStyle(shift="cameras").fit(TARGET),
-        TargetStyle(p=0.5).fit(TARGET),
-        TargetStyle(shift=["measured", "styles"]).fit(TARGET),
-        TargetStyle(shift=["measured", "styles"], beta=0.2).fit(TARGET),
+        TargetStyle().fit(target),
+        TargetStyle().fit(target, X_source=source[:-1]),
+        TargetStyle().fit(target[:-1]),
+        TargetStyle(0.5).fit(target),
+        TargetStyle(shift="cameras").fit(target),
+        TargetStyle(p=0.5).fit(target),
+        TargetStyle(shift=["measured", "styles"]).fit(target),
+        TargetStyle(shift=["measured", "styles"], beta=0.2).fit(target),
     ]
-    assert len({style.key() for style in (STYLE, *others)}) == 9
-    assert len({name_of(style) for style in (STYLE, *others)}) == 9
-    assert name_of(v2.Compose([STYLE])) == name_of(v2.Compose([again]))
-    assert STYLE.key().startswith("target-style-v5;strength=1.0;p=1.0;steps=resolution")
+    assert len({one.key() for one in (style, *others)}) == 9
+    assert len({name_of(one) for one in (style, *others)}) == 9
+    assert name_of(v2.Compose([style])) == name_of(v2.Compose([again]))
+    assert style.key().startswith("target-style-v5;strength=1.0;p=1.0;steps=resolution")
 
 
 def test_repr_of_unfitted():
@@ -327,7 +333,7 @@ def test_unknown_shift(shift):
 
 # In the training of an estimator, with the shipped weights
 
-SIDE, N = 32, 150
+SIDE, N = 32, 100
 
 
 def enlarged(row):
@@ -348,7 +354,7 @@ def digits():
 
 def test_training_towards_the_target_helps_there(digits):
     X, y, target, new, y_new = digits
-    model = FineTunedClassifier(freeze=5, image_size=64, max_epochs=3, random_state=0)
+    model = FineTunedClassifier(freeze=5, image_size=48, max_epochs=2, random_state=0)
     plain = model.fit(X, y).score(new, y_new)
     model.set_params(augment=Augmentation(TargetStyle().fit(target), n_views=2))
     assert model.fit(X, y).score(new, y_new) > 0.5 > plain + 0.1
