@@ -3,7 +3,11 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 SPHINXOPTS ?=
+# Options of pytest after those of `make test`, as in `PYTESTOPTS="-n 4"`: the last holds.
 PYTESTOPTS ?=
+# Two processes, each of which takes whole files: the files that conftest.py puts first
+# begin first. More processes than two need 1 GB of memory each.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Threads that wait sleep instead of spinning: cores may be shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -14,9 +18,9 @@ help:
 	@echo "make demo       run the first example: a table and a figure"
 	@echo "make test       run the tests and doctests"
 	@echo "make test-slow  run the tests marked slow"
-	@echo "make test-lowest  run the tests on the lowest versions, in .venv-lowest"
+	@echo "make test-lowest  test what calls other libraries on their lowest versions"
 	@echo "make docs       build the documentation into docs/_build/html"
-	@echo "make lint       check format, lint and types"
+	@echo "make lint       check format, lint, imports and types"
 	@echo "make benchmarks print the tables that the figures in docs/ come from"
 	@echo "make clean      remove what these commands wrote (.venv stays)"
 
@@ -37,15 +41,23 @@ demo: $(call installed,test)
 	$(PYTHON) examples/01_start/0010_choose_the_depth.py
 
 test: $(call installed,test)
-	$(PYTHON) -m pytest $(PYTESTOPTS)
+	$(PYTHON) -m pytest $(PARALLEL) $(PYTESTOPTS)
 
 test-slow: $(call installed,test)
-	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest -m slow $(PYTESTOPTS)
+
+# Old versions break what calls other libraries: the contract and the estimators, networks
+# of timm and torchvision, what reads files and arrays, and what is pickled and exported.
+# The rest is arithmetic of our own, which `make test` has tested.
+LOWEST := $(addprefix tests/,backbones export inputs training test_contract.py \
+	test_base.py test_classifier.py test_compute_once.py test_export.py test_features.py \
+	test_fine_tuned.py test_lowest.py test_multilabel.py test_persistence.py \
+	test_regressor.py test_same_answer.py)
 
 # Old versions warn about each other, say things in other words (no doctests), and have
 # wheels for old Pythons only.
 test-lowest: .venv-lowest/.installed
-	.venv-lowest/bin/python -m pytest -W default tests
+	.venv-lowest/bin/python -m pytest -W default $(PARALLEL) $(PYTESTOPTS) $(LOWEST)
 
 .venv-lowest/.installed: pyproject.toml .ci/lowest.txt
 	python3.11 -m venv .venv-lowest
@@ -65,6 +77,7 @@ benchmarks: $(call installed,test)
 lint: $(call installed,lint)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(dir $(PYTHON))lint-imports --no-cache
 	$(PYTHON) -m mypy
 
 clean:

@@ -23,6 +23,21 @@ for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
 
+# Files that take longest. Processes take whole files in this order, so that none of
+# them is left with a long one at the end.
+LONGEST = [
+    "tests/test_contract.py",
+    "tests/test_bad_luck.py",
+    "tests/test_persistence.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+
+
 def pytest_unconfigure(config):
     """Remove the caches of this run."""
     shutil.rmtree(CACHES, ignore_errors=True)

@@ -23,7 +23,7 @@ from torch import nn
 from sktransfer import FineTunedClassifier, TrainingRecipe
 from sktransfer.activations import forward_passes
 from sktransfer.backbones import load_backbone
-from sktransfer.training._optimiser import parameter_groups, warmup_cosine
+from sktransfer.training._schedule import parameter_groups, warmup_cosine
 
 DEPTHS = [5, 6, 7, 8, 9]
 LR, RATIO, DECAY, BATCH = 1e-3, 0.5, 0.01, 32

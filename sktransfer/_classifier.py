@@ -17,11 +17,12 @@ from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.model import ClassOutputs
 from sktransfer.training import (
-    CheckedLoss,
+    CLASSIFICATION_LOSSES,
     Probe,
     Solution,
     TrainingRecipe,
     cross_entropy,
+    find_loss,
     fit_multilabel_probe,
     fit_probe,
     middle_C,
@@ -52,7 +53,8 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         cross-validation on the features.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn.
-    loss : "cross_entropy" or callable, default="cross_entropy"
+    loss : "cross_entropy", another registered name or callable, \
+default="cross_entropy"
         What is minimised. A callable takes scores of shape (n, n_classes) and targets,
         int64 codes of shape (n,) or, for multilabel targets, 0 and 1 of shape
         (n, n_labels), as tensors, and returns the losses of the samples, of shape (n,).
@@ -92,7 +94,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         **FineTunedEstimator._parameter_constraints,
         "C": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
-        "loss": [StrOptions({"cross_entropy"}), callable],
+        "loss": [str, callable],
     }
 
     def __init__(
@@ -309,14 +311,14 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
 
     def _loss(self):
         smoothing = TrainingRecipe.of(self.training).label_smoothing
-        if not callable(self.loss):
+        if self.loss == "cross_entropy":
             return partial(cross_entropy, label_smoothing=smoothing)
         if smoothing:
             raise ValueError(
-                "`training__label_smoothing` must be 0 where `loss` is a callable. Got "
-                f"{smoothing!r}; smooth the targets in the loss."
+                "`training__label_smoothing` must be 0 with another `loss` than "
+                f"'cross_entropy'. Got {smoothing!r}; smooth the targets in the loss."
             )
-        return CheckedLoss(self.loss)
+        return find_loss(self.loss, CLASSIFICATION_LOSSES)
 
     def _probe(self, outputs):
         # Two opposite rows of weights have half the squares of their difference.
@@ -326,7 +328,7 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
             penalty=lambda C: (2 if are_opposite else 1) / C,
             loss=cross_entropy,
             kind=outputs.kind,
-            is_final=self.head == "linear" and not callable(self.loss),
+            is_final=self.head == "linear" and self.loss == "cross_entropy",
         )
 
 

@@ -39,7 +39,6 @@ from sktransfer.activations import Pool, open_store
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
-    HEADS,
     AdaptationMethod,
     Augmentation,
     EarlyStopping,
@@ -83,7 +82,7 @@ class FineTunedEstimator(BackboneEstimator):
     _parameter_constraints: ClassVar[dict] = {
         **BackboneEstimator._parameter_constraints,
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
-        "head": [StrOptions({*HEADS}), nn.Module],
+        "head": [str, nn.Module],
         "pooling": [
             StrOptions({"auto", "avg", "max", "avgmax", "cls", "flatten"}),
             Pooling,

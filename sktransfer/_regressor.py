@@ -14,11 +14,11 @@ from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.model import RegressionOutputs
 from sktransfer.training import (
     LOSSES,
-    CheckedLoss,
     Probe,
     RegressionLoss,
     Solution,
     TrainingRecipe,
+    find_loss,
     fit_ridge,
     middle_alpha,
     search_alpha,
@@ -43,7 +43,8 @@ class FineTunedRegressor(MultiOutputMixin, RegressorMixin, FineTunedEstimator):
         Strength of the L2 penalty of the ridge regression that the head starts from,
         as in :class:`sklearn.linear_model.Ridge`; "auto" chooses it by
         leave-one-out cross-validation on the features.
-    loss : {"squared_error", "absolute_error", "huber", "quantile"} or callable, \
+    loss : {"squared_error", "absolute_error", "huber", "quantile"}, another \
+registered name or callable, \
 default="squared_error"
         "huber" is squared up to one standard deviation of the targets and absolute
         beyond; "quantile" is the pinball loss. A callable takes scores and standardised
@@ -77,7 +78,7 @@ default="squared_error"
     _parameter_constraints: ClassVar[dict] = {
         **FineTunedEstimator._parameter_constraints,
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "loss": [StrOptions({*LOSSES}), callable],
+        "loss": [str, callable],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
@@ -204,9 +205,9 @@ default="squared_error"
                 "`training__label_smoothing` must be 0 for a regressor. Got "
                 f"{smoothing!r}."
             )
-        if callable(self.loss):
-            return CheckedLoss(self.loss)
-        return RegressionLoss(self.loss, self.quantile)
+        if self.loss == "quantile":
+            return RegressionLoss(self.loss, self.quantile)
+        return find_loss(self.loss, LOSSES)
 
     def _probe(self, outputs):
         return Probe(

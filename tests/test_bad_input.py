@@ -55,39 +55,31 @@ def fitted(backbone):
 
 
 @pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("kind", MODELS)
-def test_fit_refuses_and_can_be_repeated(kind, name, backbone, folder, fitted):
+def test_fit_refuses_and_leaves_nothing_fitted(name, backbone, folder, fitted):
     make, error, message = BAD[name]
-    model = MODELS[kind](backbone)
-    with pytest.raises(error, match=message) as info:
-        first_use(model, make(folder))
-    assert type(info.value) is error
+    for kind in MODELS:
+        model = MODELS[kind](backbone)
+        parameters = {**vars(model)}
+        with pytest.raises(error, match=message) as info:
+            first_use(model, make(folder))
+        assert type(info.value) is error
+        if kind != "extractor":  # which looks at samples when it transforms
+            assert vars(model) == parameters
+            with pytest.raises(NotFittedError, match="instance is not fitted yet"):
+                model.predict(IMAGES)
     assert_same(answers(model.fit(IMAGES, LABELS)), fitted[kind][1])
 
 
 @pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("kind", MODELS)
-def test_use_refuses_and_changes_nothing(kind, name, folder, fitted):
+def test_use_refuses_and_changes_nothing(name, folder, fitted):
     make, error, message = BAD[name]
-    model, expected = fitted[kind]
-    attributes = {**vars(model)}
-    for use in (name for name in USES if hasattr(model, name)):
-        with pytest.raises(error, match=message):
-            getattr(model, use)(make(folder))
-    assert vars(model) == attributes
-    assert_same(answers(model), expected)
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_first_fit_that_fails_leaves_nothing_fitted(name, backbone, folder):
-    make, error, _ = BAD[name]
-    model = classifier(backbone)
-    parameters = {**vars(model)}
-    with pytest.raises(error):
-        first_use(model, make(folder))
-    assert vars(model) == parameters
-    with pytest.raises(NotFittedError, match="FineTunedClassifier instance is not"):
-        model.predict(IMAGES)
+    for model, expected in fitted.values():
+        attributes = {**vars(model)}
+        for use in (name for name in USES if hasattr(model, name)):
+            with pytest.raises(error, match=message):
+                getattr(model, use)(make(folder))
+        assert vars(model) == attributes
+        assert_same(answers(model), expected)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -113,7 +105,7 @@ def test_partial_fit_that_fails_leaves_what_was_there(backbone):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("name", ["empty.png", "cut.png", "cut.jpg", "text.png"])
+@pytest.mark.parametrize("name", ["empty.png", "cut.jpg"])
 def test_nothing_of_a_broken_file_is_stored(kind, name, backbone, folder, store):
     paths = paths_of(folder)
     bad = file_content(str(folder / name)).digest
@@ -156,7 +148,7 @@ def test_file_that_may_not_be_read(backbone, tmp_path, monkeypatch):
     def refuse(path, *args):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("sktransfer.utils._files.open", refuse, raising=False)
+    monkeypatch.setattr("sktransfer.utils._hashing.open", refuse, raising=False)
     message = SAMPLE.format(r"0 \('.*0\.png'\)", r"\[Errno 13\] Permission denied")
     with pytest.raises(UnreadableSampleError, match=message):
         classifier(backbone).fit(paths, LABELS)

@@ -18,7 +18,7 @@ from sktransfer import (
     config_context,
 )
 from sktransfer._base import looks_like_images
-from sktransfer.backbones import ModelCard, load_backbone, model_card
+from sktransfer.backbones import load_backbone, model_card
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3), dtype=np.uint8)
@@ -127,13 +127,13 @@ def test_flat_rows_of_images_have_a_width(image_backbone):
         extractor.transform(flat[:, :10])
 
 
-@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2)])
-@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, list])
-def test_images_of_any_kind_are_the_same(image_backbone, axes, kind):
+def test_images_of_any_kind_are_the_same(image_backbone):
     extractor = PretrainedFeatureExtractor(image_backbone).fit(IMAGES)
     expected = extractor.transform([Image.fromarray(image) for image in IMAGES])
-    features = extractor.transform(kind(IMAGES.transpose(axes)))
-    np.testing.assert_array_equal(features, expected)
+    for axes in ((0, 1, 2, 3), (0, 3, 1, 2)):
+        for kind in (np.asarray, torch.tensor, list):
+            features = extractor.transform(kind(IMAGES.transpose(axes)))
+            np.testing.assert_array_equal(features, expected)
 
 
 def test_value_range_of_fit_holds_for_transform(image_backbone):
@@ -214,9 +214,7 @@ def test_unknown_backbone():
         PretrainedFeatureExtractor(3).fit(IMAGES)
 
 
-def test_model_card_of_a_fitted_estimator(tmp_path):
-    import onnx
-
+def test_model_card_of_a_fitted_estimator():
     X, y = load_digits(n_class=2, return_X_y=True)
     X, y = X.reshape(-1, 8, 8)[:20], y[:20]
     model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y)
@@ -230,9 +228,6 @@ def test_model_card_of_a_fitted_estimator(tmp_path):
     assert pickle.loads(pickle.dumps(model)).model_card_ == card
     with config_context(slim_pickles=True):
         assert pickle.loads(pickle.dumps(model)).model_card_ == card
-    path = model.to_onnx(tmp_path / "model.onnx")
-    held = {p.key: p.value for p in onnx.load(path).metadata_props}
-    assert ModelCard.from_json(held["model_card"]) == card
 
 
 def test_model_card_of_features():

@@ -72,7 +72,7 @@ def test_views_need_an_augmentation(backbone):
 @pytest.mark.parametrize("settings", [{"head": "mlp"}, {"pool_size": 2, "head": "mlp"}])
 def test_cutmix_of_pooled_features_averages(backbone, settings):
     model = fit(backbone, freeze="all", cutmix=1.0, **settings)
-    assert not model._layout(model._target).has_places
+    assert not model._layout(model._target).is_spatial
     assert np.isfinite(model.predict_proba(X)).all()
 
 

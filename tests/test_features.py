@@ -58,14 +58,10 @@ def _exact():
 @pytest.mark.parametrize(
     ("stage", "names"),
     [
-        (0, ["stem"]),
-        (-1, ["conv_head"]),
-        (np.int64(3), ["blocks.2"]),
         (-9, ["stem"]),
-        ("blocks.4", ["blocks.4"]),
+        (np.int64(3), ["blocks.2"]),
         ("blocks.4.1", ["blocks.4.1"]),
         (["blocks.4", "stem", -1], ["blocks.4", "stem", "conv_head"]),
-        ((0, 1), ["stem", "blocks.0"]),
     ],
 )
 def test_stages_agree_with_the_network(lite, stage, names):
@@ -77,8 +73,9 @@ def test_stages_agree_with_the_network(lite, stage, names):
     np.testing.assert_allclose(features, torch.hstack(parts), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("pool_size", [1, 3])
-@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "flatten"])
+@pytest.mark.parametrize(
+    ("pooling", "pool_size"), [("avg", 1), ("max", 3), ("avgmax", 3), ("flatten", 1)]
+)
 def test_pooling_agrees_with_torch(lite, pooling, pool_size):
     z = activation(lite, "blocks.2", DIGITS[:4])  # (n, c, h, w)
     average = F.adaptive_avg_pool2d(z, pool_size).flatten(1)
@@ -97,12 +94,14 @@ def test_pooling_agrees_with_torch(lite, pooling, pool_size):
 
 @pytest.fixture(scope="module")
 def vit():
-    return load_backbone("timm/vit_tiny_patch16_224", weights=None, random_state=0)
+    return load_backbone(
+        "timm/test_vit", weights=None, image_size=160, random_state=0
+    )  # 10 x 10 patches
 
 
 @pytest.mark.parametrize("pooling", ["cls", "avg", "max"])
 def test_tokens_of_a_vision_transformer(vit, pooling):
-    z = activation(vit, "blocks.0", DIGITS[:2])  # (n, 197, c)
+    z = activation(vit, "blocks.0", DIGITS[:2])  # (n, 101, c)
     pooled = {"cls": z[:, 0], "avg": z[:, 1:].mean(1), "max": z[:, 1:].amax(1)}
     extractor = PretrainedFeatureExtractor(
         vit,
@@ -117,7 +116,7 @@ def test_tokens_of_a_vision_transformer(vit, pooling):
 
 def test_tokens_keep_their_place_in_a_grid(vit):
     z = activation(vit, "blocks.0", DIGITS[:2])[:, 1:]
-    as_map = z.reshape(2, 14, 14, -1).permute(0, 3, 1, 2)  # (n, c, h, w)
+    as_map = z.reshape(2, 10, 10, -1).permute(0, 3, 1, 2)  # (n, c, h, w)
     expected = F.adaptive_avg_pool2d(as_map, 3).flatten(1)
     extractor = PretrainedFeatureExtractor(
         vit,
@@ -150,7 +149,7 @@ def test_channels_last_of_swin():
 
 @pytest.mark.parametrize("gains", [False, True])
 def test_precision_auto_stays_near_float32(monkeypatch, gains):
-    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: gains)
+    monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: gains)
     exact = small(stage=[0, 3, -1]).fit_transform(DIGITS)
     fast = small(stage=[0, 3, -1], precision="auto").fit_transform(DIGITS)
     error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
@@ -158,9 +157,9 @@ def test_precision_auto_stays_near_float32(monkeypatch, gains):
 
 
 def test_fitted_where_bfloat16_gains_and_used_where_it_does_not(monkeypatch):
-    monkeypatch.setattr(compute._precision, "gains_by_bfloat16", lambda device: True)
+    monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: True)
     extractor = small(precision="auto").fit(DIGITS)
-    for module in (compute._precision, _base):
+    for module in (compute._runtime, _base):
         monkeypatch.setattr(module, "gains_by_bfloat16", lambda device: False)
     exact = small().fit_transform(DIGITS[:4])
     np.testing.assert_allclose(
@@ -178,10 +177,9 @@ def test_vectors_agree_with_the_network():
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [5, 24])
-def test_batch_size_changes_nothing(batch_size):
+def test_batch_size_changes_nothing():
     expected = small(stage=[2, -1]).fit_transform(DIGITS)
-    extractor = small(stage=[2, -1], batch_size=batch_size)
+    extractor = small(stage=[2, -1], batch_size=5)
     features = extractor.fit_transform(DIGITS)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
@@ -235,11 +233,10 @@ def test_clone_pickle_and_joblib():
         assert copy.stages_ == ["stem", "blocks.2"]
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_grid_search_over_stage_in_a_pipeline(n_jobs):
+def test_grid_search_over_stage_in_a_pipeline():
     pipeline = make_pipeline(small(), LogisticRegression(max_iter=1000))
     grid = {"pretrainedfeatureextractor__stage": ["stem", "blocks.4", -1]}
-    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, error_score="raise")
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise")
     search.fit(DIGITS, LABELS)
     assert search.best_score_ >= 0.9
     assert len({*search.cv_results_["mean_test_score"]}) > 1

@@ -10,8 +10,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+from sktransfer import config_context
 from sktransfer.activations import forward_passes, process_store
-from tests.test_classifier import ROWS, ROWS_NEW, X_NEW, Y_NEW, X, Y, lite, tiny
+from tests.test_classifier import ROWS, ROWS_NEW, X_NEW, Y_NEW, X, Y, lite, small, tiny
 
 
 def make_deep_network():
@@ -50,17 +51,24 @@ STRATEGIES = {
     "one cycle": {"lr_schedule": "one_cycle"},
     "statistics": {"batch_norm": "train"},
 }
-SETTINGS = pytest.mark.parametrize(
-    "settings", STRATEGIES.values(), ids=STRATEGIES.keys()
-)
 
 
-@SETTINGS
-def test_frozen_tensors_stay_and_fits_repeat(settings):
+@pytest.fixture(scope="module")
+def frozen():
+    """Pretrained weights of the network."""
+    with config_context(activation_dtype="float32"):
+        return deep(freeze="all").fit(ROWS, Y).backbone_.module.state_dict()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_frozen_tensors_stay_and_fits_repeat(strategy, frozen):
+    settings, before = STRATEGIES[strategy], frozen
     first, again = (deep(**settings).fit(ROWS, Y) for _ in range(2))
     proba = first.predict_proba(ROWS_NEW)
     np.testing.assert_array_equal(proba, again.predict_proba(ROWS_NEW))
-    before = deep(freeze="all").fit(ROWS, Y).backbone_.module.state_dict()
+    if strategy not in ("partial", "one cycle"):
+        plain = deep(max_epochs=settings.get("max_epochs", 2)).fit(ROWS, Y)
+        assert abs(plain.predict_proba(ROWS_NEW) - proba).max() > 1e-6
     after = first.backbone_.module.state_dict()
     prefix = first.backbone_.section("input", first.boundary_)
     frozen = {*prefix.state_dict()}
@@ -73,24 +81,13 @@ def test_frozen_tensors_stay_and_fits_repeat(settings):
         assert not any("running" in name for name in changed)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in STRATEGIES if name not in ("partial", "one cycle")]
-)
-def test_strategy_differs_from_the_plain_one(name):
-    settings = STRATEGIES[name]
-    plain = deep(max_epochs=settings.get("max_epochs", 2)).fit(ROWS, Y)
-    other = deep(**settings).fit(ROWS, Y)
-    difference = plain.predict_proba(ROWS_NEW) - other.predict_proba(ROWS_NEW)
-    assert abs(difference).max() > 1e-6
-
-
 def test_gradual_unfreezing_sees_each_image_once():
     process_store().clear()
     forward_passes().clear()
-    model = lite(freeze=5, unfreeze_every=1, max_epochs=5).fit(X, Y)
+    model = small(freeze=5, unfreeze_every=1, max_epochs=5).fit(X, Y)
     passed = sum(n for (_, start, _), n in forward_passes().items() if start == "input")
     assert passed == len(X)
-    plain = lite(freeze=5, max_epochs=1).fit(X, Y)
+    plain = small(freeze=5, max_epochs=1).fit(X, Y)
     assert model.boundary_ == plain.boundary_
     assert model.n_trainable_parameters_ == plain.n_trainable_parameters_
     assert [*model.module_.state_dict()] == [*plain.module_.state_dict()]
@@ -190,7 +187,7 @@ def test_transformer_in_a_pipeline():
 
 
 def test_test_time_augmentation_averages_scores():
-    model = lite(freeze="all", augment="crop").fit(X, Y)
+    model = small(freeze="all", augment="crop").fit(X, Y)
     plain = model.decision_function(X_NEW[:9])
     one, again = (
         model.set_params(tta=1).decision_function(X_NEW[:9]) for _ in range(2)
@@ -258,10 +255,7 @@ def test_schedule_of_torch():
     "grid",
     [
         {"unfreeze_every": [None, 1]},
-        {"adapter": [None, "lora"]},
-        {"layer_decay": [1.0, 0.3], "head": ["linear", "mlp"]},
-        {"mixup": [0.0, 1.0], "ema": [None, 0.9], "l2_sp": [0.0, 1.0]},
-        {"lr_schedule": ["cosine", "one_cycle", "constant"]},
+        {"adapter": [None, "lora"], "head": ["linear", "mlp"]},
     ],
     ids=lambda grid: next(iter(grid)),
 )
@@ -367,10 +361,10 @@ def test_samples_that_are_all_alike(freeze):
 
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_first_part_of_one_class(freeze):
-    model = deep(freeze=freeze, lr=0.01, lr_schedule="constant")
+    model = deep(freeze=freeze, lr=0.03, lr_schedule="constant")
     model.partial_fit(ROWS[Y == 1], Y[Y == 1], classes=[0, 1, 2])
     assert {*model.predict(ROWS_NEW)} == {1}
-    for _ in range(60):
+    for _ in range(25):
         model.partial_fit(ROWS, Y)
     assert model.score(ROWS, Y) > 0.6
 

@@ -3,10 +3,10 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sktransfer._forgetting import photographs
 from torch import nn
 
 from sktransfer import FineTunedClassifier, config_context
-from sktransfer._forgetting import photographs
 from sktransfer.backbones import load_backbone
 
 X, Y = load_digits().images[:60], load_digits().target[:60]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from sktransfer._given import check_given, take, warn_of_equal
+
 from sktransfer.activations import digest_samples
 from sktransfer.inputs import VectorPreprocessing, as_samples
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sktransfer._going_on import check_unchanged, describe_network
 from torch import nn
 
-from sktransfer._going_on import check_unchanged, describe_network
 from sktransfer.backbones import load_backbone
 
 

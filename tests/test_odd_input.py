@@ -12,6 +12,7 @@ from tests._bad_input import (
     IMAGES,
     LABELS,
     MODELS,
+    VectorNetwork,
     answers,
     assert_close,
     assert_same,
@@ -20,7 +21,6 @@ from tests._bad_input import (
     encoded,
     extractor,
     make_backbone,
-    make_vector_network,
     paths_of,
     regressor,
     write_files,
@@ -184,7 +184,7 @@ def test_gray_at_use_and_colour_at_fit(backbone):
 )
 def test_vectors(make, error, message):
     X = np.random.RandomState(0).rand(8, 5).astype(np.float32)
-    for model in (extractor(make_vector_network), classifier(make_vector_network)):
+    for model in (extractor(VectorNetwork), classifier(VectorNetwork)):
         expected = answers(model.fit(X, LABELS), X)
         with pytest.raises(error, match=message):
             model.transform(make(X))

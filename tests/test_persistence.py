@@ -33,6 +33,7 @@ from tests.test_classifier import DIGITS, ROWS, ROWS_NEW, Y, make_network, tiny
 IMAGES, LABELS = DIGITS.images[:18], DIGITS.target[:18]
 NEW = DIGITS.images[36:42]
 SIZE = {"image_size": 32, "value_range": (0, 16), "random_state": 0}
+RESNET = "timm/test_resnet"  # small; its weights are random here
 BY_NAME = {
     "features": PretrainedFeatureExtractor(stage=["stem", 3], **SIZE),
     "head": FineTunedClassifier(freeze="all", C=1.0, **SIZE),
@@ -54,7 +55,6 @@ COPIERS = {
     "joblib": lambda model: joblib.load(io.BytesIO(dumped(model))),
 }
 slim = pytest.mark.usefixtures("slim_pickles")
-EACH_BY_NAME = pytest.mark.parametrize("name", [*BY_NAME])
 EACH_OF_A_MODULE = pytest.mark.parametrize("name", [*OF_A_MODULE])
 
 
@@ -101,40 +101,40 @@ def fitted():
 
 @EACH_OF_A_MODULE
 @pytest.mark.parametrize("copier", [*COPIERS])
-@pytest.mark.parametrize("used", [False, True])
-def test_copies_answer_the_same_and_leave_the_model_alone(name, copier, used):
+def test_copies_answer_the_same_and_leave_the_model_alone(name, copier):
     model = clone(OF_A_MODULE[name]).fit(ROWS, Y)
-    twin = clone(OF_A_MODULE[name]).fit(ROWS, Y)
-    if used:
-        answer(model, ROWS_NEW)
-    before = {**vars(model)}
-    again = COPIERS[copier](model)
-    assert all(vars(model)[k] is v for k, v in before.items())
-    assert vars(model).keys() == before.keys() == vars(again).keys()
-    expected = answer(twin, ROWS_NEW)
+    expected = answer(clone(OF_A_MODULE[name]).fit(ROWS, Y), ROWS_NEW)
+    for _ in range(2):  # of a model that was not used, and of one that was
+        before = {**vars(model)}
+        again = COPIERS[copier](model)
+        assert all(vars(model)[k] is v for k, v in before.items())
+        assert vars(model).keys() == before.keys() == vars(again).keys()
+        np.testing.assert_array_equal(answer(again, ROWS_NEW), expected)
+        np.testing.assert_array_equal(answer(model, ROWS_NEW), expected)
+        shared = {p.data_ptr() for p in model.backbone_.module.parameters()}
+        copied = {p.data_ptr() for p in again.backbone_.module.parameters()}
+        assert shared.isdisjoint(copied)
+    if hasattr(model, "net_"):
+        assert again.net_.module_ is again.module_.network
+        pd.testing.assert_frame_equal(again.history_, model.history_)
+    again.fit(ROWS, Y)
     np.testing.assert_array_equal(answer(again, ROWS_NEW), expected)
-    np.testing.assert_array_equal(answer(model, ROWS_NEW), expected)
-    shared = {p.data_ptr() for p in model.backbone_.module.parameters()}
-    assert shared.isdisjoint(p.data_ptr() for p in again.backbone_.module.parameters())
 
 
 @EACH_OF_A_MODULE
-@pytest.mark.parametrize("copier", [*COPIERS, "clone"])
-def test_copies_of_what_is_not_fitted(name, copier):
+def test_copies_of_what_is_not_fitted(name):
     model = OF_A_MODULE[name]
-    again = {**COPIERS, "clone": clone}[copier](model)
-    assert repr(again.get_params()) == repr(model.get_params())
-    with pytest.raises(NotFittedError, match="is not fitted yet"):
-        answer(again, ROWS)
-    again.fit(ROWS, Y)
-    np.testing.assert_array_equal(
-        answer(again, ROWS_NEW), answer(clone(model).fit(ROWS, Y), ROWS_NEW)
-    )
+    expected = answer(clone(model).fit(ROWS, Y), ROWS_NEW)
+    for copier in [*COPIERS.values(), clone]:
+        again = copier(model)
+        assert repr(again.get_params()) == repr(model.get_params())
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            answer(again, ROWS)
+        np.testing.assert_array_equal(answer(again.fit(ROWS, Y), ROWS_NEW), expected)
 
 
-@pytest.mark.parametrize("name", ["features", "suffix"])
-def test_whole_pickle_holds_each_weight_once(name, fitted):
-    model = fitted(name)
+def test_whole_pickle_holds_each_weight_once(fitted):
+    model = fitted("suffix")
     n_bytes = 4 * model.backbone_.n_parameters
     data = pickle.dumps(model)
     assert n_bytes < len(data) < 1.05 * n_bytes
@@ -145,10 +145,10 @@ def test_whole_pickle_holds_each_weight_once(name, fitted):
 
 
 def test_pickling_an_extractor_does_not_copy_its_network():
-    model = clone(BY_NAME["features"]).fit(IMAGES)
-    twin = pickle.loads(pickle.dumps(model))
+    model = PretrainedFeatureExtractor(RESNET, weights=None, stage=[0, 3], **SIZE)
+    twin = pickle.loads(pickle.dumps(model.fit(IMAGES)))
     assert model.backbone_._module is None
-    assert twin.backbone_.fingerprint == model.backbone_.owner("stem").fingerprint
+    assert twin.backbone_.fingerprint == model.backbone_.owner("conv1").fingerprint
 
 
 def test_what_a_failed_training_leaves_is_not_pickled():
@@ -171,8 +171,10 @@ def test_pickle_of_a_search(slim_pickles):
 
 
 @slim
-@EACH_BY_NAME
-@pytest.mark.parametrize("copier", ["pickle", "joblib"])
+@pytest.mark.parametrize(
+    ("name", "copier"),
+    [(name, "pickle") for name in BY_NAME] + [("suffix", "joblib")],
+)
 def test_slim_copies_answer_the_same(name, copier, fitted):
     model, before = fitted(name), weights_of(fitted(name))
     expected = answer(model, NEW)
@@ -212,21 +214,18 @@ def test_slim_copies_keep_tables_and_flags(name, fitted):
 
 
 SETTINGS = {
-    "mlp": {"head": "mlp", "dropout": 0.2},
+    "mlp": {"head": "mlp", "dropout": 0.2, "pooling": "max", "pool_size": 2},
     "cosine": {"head": "cosine", "freeze": "all"},
-    "lora": {"adapter": "lora"},
-    "statistics": {"batch_norm": "train"},
-    "augment": {"augment_activations": True, "mixup": 0.2},
-    "pool": {"pooling": "max", "pool_size": 2},
-    "names": {"freeze": "conv_head", "image_size": (32, 40)},
+    "lora": {"adapter": "lora", "augment_activations": True, "mixup": 0.2},
+    "names": {"freeze": "layer3", "image_size": (32, 40), "batch_norm": "train"},
 }
 
 
 @slim
 @pytest.mark.parametrize("name", [*SETTINGS])
 def test_slim_copy_goes_on_training_as_the_model_would(name):
-    settings = {"freeze": 8, "max_epochs": 1, **SIZE, **SETTINGS[name]}
-    model = FineTunedClassifier(**settings).fit(IMAGES, LABELS)
+    settings = {"freeze": 4, "max_epochs": 1, **SIZE, **SETTINGS[name]}
+    model = FineTunedClassifier(RESNET, weights=None, **settings).fit(IMAGES, LABELS)
     again = pickle.loads(pickle.dumps(model))
     model.set_params(lr=1e-3).partial_fit(IMAGES, LABELS)
     again.set_params(lr=1e-3).partial_fit(IMAGES, LABELS)
@@ -234,10 +233,9 @@ def test_slim_copy_goes_on_training_as_the_model_would(name):
 
 
 @slim
-@pytest.mark.parametrize("estimator", [FineTunedClassifier, PretrainedFeatureExtractor])
-def test_random_weights_are_kept(estimator):
+def test_random_weights_are_kept():
     settings = {**SIZE, "random_state": 3, "weights": None}
-    model = estimator("torchvision/squeezenet1_1", **settings).fit(IMAGES, LABELS)
+    model = PretrainedFeatureExtractor(RESNET, **settings).fit(IMAGES)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(answer(again, NEW), answer(model, NEW))
     assert again.backbone_.stage_names == model.backbone_.stage_names
@@ -247,23 +245,24 @@ def test_random_weights_are_kept(estimator):
 def checkpoint(tmp_path):
     """Return the path of other weights for the shipped architecture."""
     path = tmp_path / "weights.pt"
-    backbone = load_backbone("efficientnet_lite0", weights=None, random_state=1)
+    backbone = load_backbone(RESNET, weights=None, random_state=1)
     torch.save(backbone.module.state_dict(), path)
     return path
 
 
 @slim
 def test_checkpoint_is_read_again_and_compared(checkpoint):
-    model = FineTunedClassifier(weights=checkpoint, freeze="all", C=1.0, **SIZE)
+    settings = {"weights": checkpoint, "freeze": "all", "C": 1.0, **SIZE}
+    model = FineTunedClassifier(RESNET, **settings)
     data = pickle.dumps(model.fit(IMAGES, LABELS))
     assert len(data) < 30_000
     np.testing.assert_array_equal(answer(pickle.loads(data), NEW), answer(model, NEW))
     state = torch.load(checkpoint, weights_only=True)
-    state["conv_stem.weight"][0, 0, 0, 0] += 1
+    state["conv1.0.weight"][0, 0, 0, 0] += 1
     torch.save(state, checkpoint)
     expected = model.backbone_.weights_fingerprint("features")
     text = (
-        f"The frozen weights of 'efficientnet_lite0' with weights='{checkpoint}', up "
+        f"The frozen weights of '{RESNET}' with weights='{checkpoint}', up "
         "to 'features', are not those that the estimator was fitted with: expected "
         f"the fingerprint {expected}, got [0-9a-f]{{32}}. Install the version or put "
         "back the file that they came from, or pickle again where they are, with "
@@ -274,7 +273,7 @@ def test_checkpoint_is_read_again_and_compared(checkpoint):
     checkpoint.unlink()
     text = (
         r"This pickle holds no frozen weights \(`slim_pickles=True`\), and "
-        f"'efficientnet_lite0' with weights='{checkpoint}' cannot be loaded here: "
+        f"'{RESNET}' with weights='{checkpoint}' cannot be loaded here: "
         "There is no checkpoint file .* Make these weights available, or pickle again"
     )
     with pytest.raises(OSError, match=text):
@@ -283,11 +282,12 @@ def test_checkpoint_is_read_again_and_compared(checkpoint):
 
 @slim
 def test_weights_above_the_boundary_may_differ(checkpoint):
-    model = FineTunedClassifier(weights=checkpoint, freeze=8, max_epochs=1, **SIZE)
+    settings = {"weights": checkpoint, "freeze": 4, "max_epochs": 1, **SIZE}
+    model = FineTunedClassifier(RESNET, **settings)
     data = pickle.dumps(model.fit(IMAGES, LABELS))
     expected = answer(model, NEW)
     state = torch.load(checkpoint, weights_only=True)
-    state["conv_head.weight"] += 1
+    state["layer4.0.conv1.weight"] += 1
     torch.save(state, checkpoint)
     np.testing.assert_array_equal(answer(pickle.loads(data), NEW), expected)
 
@@ -464,7 +464,7 @@ TRUSTED = {
 
 
 @slim
-@EACH_BY_NAME
+@pytest.mark.parametrize("name", ["features", "head", "suffix", "regression"])
 def test_skops(name, fitted):
     model = fitted(name)
     data = skops.io.dumps(model)

@@ -124,30 +124,18 @@ def test_frozen_tensors_are_the_pretrained_ones():
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
-@pytest.mark.parametrize(
-    ("y", "shape"),
-    [
-        (INK, (100,)),
-        (INK.tolist(), (100,)),
-        (pd.Series(INK), (100,)),
-        (INK[:, None], (100, 1)),
-        (BOTH, (100, 2)),
-        (pd.DataFrame(BOTH), (100, 2)),
-        (INK.astype(int), (100,)),
-        (INK.astype(np.float32), (100,)),
-    ],
-    ids=["1d", "list", "series", "column", "two", "frame", "int", "float32"],
-)
-def test_predictions_have_the_shape_of_y(freeze, y, shape):
-    predicted = tiny(freeze=freeze).fit(ROWS, y).predict(ROWS_NEW)
-    assert predicted.shape == shape and predicted.dtype == np.float64
+def test_predictions_have_the_shape_of_y(freeze):
+    def predict(y):
+        return tiny(freeze=freeze).fit(ROWS, y).predict(ROWS_NEW)
 
-
-@pytest.mark.parametrize("freeze", ["all", 1])
-def test_column_is_predicted_as_the_vector(freeze):
-    vector = tiny(freeze=freeze).fit(ROWS, INK).predict(ROWS_NEW)
-    column = tiny(freeze=freeze).fit(ROWS, INK[:, None]).predict(ROWS_NEW)
-    np.testing.assert_array_equal(vector, column[:, 0])
+    vector, both = predict(INK), predict(BOTH)
+    assert vector.shape == (100,) and both.shape == (100, 2)
+    assert vector.dtype == both.dtype == predict(INK.astype(np.float32)).dtype == float
+    for y in (INK.tolist(), pd.Series(INK)):
+        np.testing.assert_array_equal(predict(y), vector)
+    np.testing.assert_array_equal(predict(INK[:, None]), vector[:, None])
+    np.testing.assert_array_equal(predict(pd.DataFrame(BOTH)), both)
+    assert predict(INK.astype(int)).dtype == float
 
 
 @pytest.mark.parametrize(
@@ -179,16 +167,15 @@ def test_targets_that_are_constant(freeze):
 
 @ALL_ALIKE
 @pytest.mark.parametrize(
-    ("loss", "statistic"),
+    ("freeze", "loss", "statistic"),
     [
-        ({"loss": "squared_error"}, np.mean),
-        ({"loss": "absolute_error"}, np.median),
-        ({"loss": "quantile", "quantile": 0.8}, lambda y: np.quantile(y, 0.8)),
-        ({"loss": "quantile", "quantile": 0.1}, lambda y: np.quantile(y, 0.1)),
+        (1, {"loss": "squared_error"}, np.mean),
+        ("all", {"loss": "absolute_error"}, np.median),
+        (1, {"loss": "quantile", "quantile": 0.8}, lambda y: np.quantile(y, 0.8)),
+        ("all", {"loss": "quantile", "quantile": 0.1}, lambda y: np.quantile(y, 0.1)),
     ],
     ids=["mean", "median", "80%", "10%"],
 )
-@pytest.mark.parametrize("freeze", ["all", 1])
 def test_loss_finds_its_statistic_without_features(freeze, loss, statistic):
     y = np.random.RandomState(0).gamma(2.0, size=201)
     settings = {"lr": 0.02, "weight_decay": 0.0, "max_epochs": 200, "batch_size": 201}
@@ -206,8 +193,8 @@ def test_huber_is_between_mean_and_median():
     assert np.median(y) + 0.05 < predicted < y.mean() - 0.05
 
 
-@pytest.mark.parametrize("quantile", [0.2, 0.8])
-def test_share_of_the_targets_below_a_quantile(quantile):
+def test_share_of_the_targets_below_a_quantile():
+    quantile = 0.8
     X, y = DIGITS.data[:300] / 16, DIGITS.data[:300].sum(axis=1)
     settings = {"max_epochs": 60, "freeze": 1}
     model = tiny(loss="quantile", quantile=quantile, **settings).fit(X, y)
@@ -285,7 +272,7 @@ def test_grid_search_over_losses():
 
 
 def test_images_in_cross_validation():
-    scores = cross_val_score(lite(freeze=8), X, Y, cv=3, error_score="raise")
+    scores = cross_val_score(lite(freeze=8), X, Y, cv=2, error_score="raise")
     assert scores.mean() > 0.5
 
 
@@ -294,9 +281,9 @@ def test_partial_fit_keeps_the_units():
     before = model.predict(ROWS_NEW)
     model.partial_fit(ROWS[:5], INK[:5] + 100)
     np.testing.assert_allclose(model.predict(ROWS_NEW), before, rtol=1e-5)
-    for lr in (0.05, 0.005):
+    for lr in (0.1, 0.01):
         model.set_params(lr=lr)
-        for _ in range(60):
+        for _ in range(25):
             model.partial_fit(ROWS, INK + 3)
     assert model.predict(ROWS).mean() == pytest.approx(INK.mean() + 3, abs=0.5)
 
@@ -327,9 +314,10 @@ def test_validation_loss_is_of_the_same_units():
 # Errors
 
 
-@pytest.mark.parametrize("model", [lite(), tiny()], ids=["images", "rows"])
-def test_y_that_cannot_be_learned(model):
-    data = X if model.backbone == "efficientnet_lite0" else ROWS
+@pytest.mark.parametrize(
+    ("model", "data"), [(lite(), X), (tiny(), ROWS)], ids=["images", "rows"]
+)
+def test_y_that_cannot_be_learned(model, data):
     with pytest.raises(ValueError, match="Input y contains NaN"):
         clone(model).fit(data, np.where(INK > 15, np.nan, INK))
     with pytest.raises(ValueError, match="Input y contains infinity"):

@@ -1,8 +1,8 @@
 import pytest
 from sklearn.datasets import load_digits
+from sktransfer._trained import strategy_of
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor
-from sktransfer._trained import strategy_of
 
 
 @pytest.mark.parametrize(

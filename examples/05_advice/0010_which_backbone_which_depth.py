@@ -27,7 +27,7 @@ from sktransfer.backbones import list_backbones
 
 X, y = load_digits().images, load_digits().target
 X_train, X_held_out, y_train, y_held_out = train_test_split(
-    X, y, train_size=150, test_size=500, stratify=y, random_state=0
+    X, y, train_size=150, test_size=200, stratify=y, random_state=0
 )
 
 # %%

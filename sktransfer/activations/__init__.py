@@ -1,21 +1,22 @@
 """From samples through a frozen prefix to activations, each computed once."""
 
-from sktransfer.activations._activations import Activations, load_activations
-from sktransfer.activations._alone import run_alone
-from sktransfer.activations._digest import digest, digest_samples
+from sktransfer.activations._activations import (
+    Activations,
+    gather,
+    load_activations,
+)
+from sktransfer.activations._engine import choose_precision, run_alone
 from sktransfer.activations._fold import is_plain
-from sktransfer.activations._layout import Layout
-from sktransfer.activations._memory_store import process_store
-from sktransfer.activations._pass import Pass, Target, forward_passes, gather
-from sktransfer.activations._pooling import Pool, check_pooling
-from sktransfer.activations._precision import choose_precision
-from sktransfer.activations._store import open_store
+from sktransfer.activations._pass import Pass, digest_samples, forward_passes
+from sktransfer.activations._store import open_store, process_store
+from sktransfer.activations._targets import Layout, Pool, Target, check_pooling
 from sktransfer.activations._views import (
     FixedViews,
     FreshViews,
     draw_views,
     name_of,
 )
+from sktransfer.utils import digest
 
 __all__ = [
     "Activations",

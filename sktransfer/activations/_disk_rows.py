@@ -1,11 +1,15 @@
-"""Rows of a store as SQL on one connection: read, written, deleted, within a budget."""
+"""Rows of a store in SQL, on one connection: read, written, deleted within a budget."""
 
+import json
+import math
 import sqlite3
 import time
 import zlib
 from contextlib import suppress
 
 import numpy as np
+
+from sktransfer.activations._batches import n_bytes
 
 __all__ = [
     "decode",
@@ -45,34 +49,23 @@ _SCHEMA = (
 
 
 def lay_out(connection):
-    """Choose, of a file that holds nothing yet, the pages."""
+    """Choose the size of the pages of a file that is still empty."""
     if _pragma(connection, "page_count") == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
 
 
 def make_tables(connection):
-    """Make the tables that are not there."""
+    """Create the tables, unless they exist."""
     for statement in _SCHEMA:
         connection.execute(statement)
 
 
 def select_rows(connection, query, keys):
-    """Run a query for some keys.
+    """Run a query with ``{}`` for the list of keys.
 
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-    query : str
-        With ``{}`` in the place of the list of keys.
-    keys : collection of bytes
-
-    Returns
-    -------
-    rows : list of tuple
-        Those that can be read.
-    error : Exception or None
-        The first one that a damaged place in the file raised.
+    Returns the rows that can be read (list of tuple), and the first exception that
+    damage of the file raised, or None.
     """
     keys, rows, first_error = list(keys), [], None
     for i in range(0, len(keys), _CHUNK):
@@ -80,8 +73,8 @@ def select_rows(connection, query, keys):
         marks = ",".join("?" * len(chunk))
         try:
             rows += connection.execute(query.format(marks), chunk).fetchall()
-        except sqlite3.OperationalError as error:  # of the moment, not of the file
-            if str(error).startswith("no such table"):  # a file just made
+        except sqlite3.OperationalError as error:  # transient, and no damage
+            if str(error).startswith("no such table"):  # of a new file
                 return [], None
             raise
         except Exception as error:
@@ -99,11 +92,10 @@ def _select_each(connection, query, keys):
 
 
 def insert_rows(connection, rows):
-    """Write arrays (dict of bytes to ndarray) that are not there yet."""
+    """Write rows (dict of bytes to row) that are not there yet."""
     now = time.time()
     for key, row in rows.items():
-        data, dtype = np.ascontiguousarray(row).tobytes(), row.dtype.str
-        shape = ",".join(map(str, row.shape))
+        dtype, shape, data = _encode(row)
         checksum = _checksum(key, dtype.encode(), shape.encode(), data)
         cursor = connection.execute(
             "INSERT OR IGNORE INTO entries (key, used, dtype, shape, checksum) "
@@ -121,26 +113,50 @@ def insert_rows(connection, rows):
             )
 
 
+def _encode(row):
+    """Return the dtype and the shape of a row as text, and its bytes."""
+    if not isinstance(row, dict):
+        shape = ",".join(map(str, row.shape))
+        return row.dtype.str, shape, np.ascontiguousarray(row).tobytes()
+    parts = {name: _encode(array) for name, array in row.items()}
+    dtypes = {name: dtype for name, (dtype, _, _) in parts.items()}
+    shapes = {name: shape for name, (_, shape, _) in parts.items()}
+    data = b"".join(data for _, _, data in parts.values())
+    return json.dumps(dtypes), json.dumps(shapes), data
+
+
 def _checksum(key, dtype, shape, data):
     # With the key: a damaged index may lead from one to the row of another.
     return zlib.crc32(data, zlib.crc32(dtype + b" " + shape, zlib.crc32(key)))
 
 
 def decode(key, dtype, shape, checksum, data):
-    """Return the array of a row, or None if anything about it is wrong.
-
-    Parameters
-    ----------
-    key, dtype, shape, data : bytes
-    checksum : int
-    """
+    """Return the array or the group of arrays of a row; None if anything is wrong."""
     try:
         if _checksum(key, dtype, shape, data) != checksum:
             return None
-        lengths = [int(n) for n in shape.split(b",")] if shape else []
-        return np.frombuffer(data, dtype=np.dtype(dtype.decode())).reshape(lengths)
+        if not dtype.startswith(b"{"):
+            return _array(data, dtype.decode(), shape.decode())
+        row, shapes = {}, json.loads(shape)
+        for name, of_array in json.loads(dtype).items():
+            n = _size(of_array, shapes[name])
+            row[name] = _array(data[:n], of_array, shapes[name])
+            data = data[n:]
+        return row
     except Exception:  # a damaged file may hold anything
         return None
+
+
+def _array(data, dtype, shape):
+    return np.frombuffer(data, np.dtype(dtype)).reshape(_lengths(shape))
+
+
+def _size(dtype, shape):
+    return np.dtype(dtype).itemsize * math.prod(_lengths(shape))
+
+
+def _lengths(shape):
+    return [int(n) for n in shape.split(",")] if shape else []
 
 
 def delete_rows(connection, keys):
@@ -154,7 +170,7 @@ def delete_rows(connection, keys):
 
 
 def touch_rows(connection, keys):
-    """Note that some keys are in use."""
+    """Record that some keys are in use."""
     now = time.time()
     connection.executemany(
         "UPDATE entries SET used = ? WHERE key = ?", [(now, key) for key in keys]
@@ -162,7 +178,7 @@ def touch_rows(connection, keys):
 
 
 def used_bytes(connection):
-    """Bytes of the file that hold something (int)."""
+    """Count the bytes of the pages that are in use (int)."""
     pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
     return pages * _PAGE
 
@@ -172,21 +188,18 @@ def _pragma(connection, name):
 
 
 def room_for(rows):
-    """Bytes that a file needs, at most, to hold these rows alone (int)."""
+    """Count the bytes that a file of these rows alone has at most (int)."""
     return _EMPTY + _incoming(rows)
 
 
 def _incoming(rows):
-    return sum(row.nbytes + 2 * _PAGE for row in rows.values())
+    return sum(n_bytes(row) + 2 * _PAGE for row in rows.values())
 
 
 def make_room(connection, rows, budget):
-    """Delete what was used longest ago, if rows do not fit into the budget.
+    """Delete the least recently used rows, if new ones do not fit into the budget.
 
-    Raises
-    ------
-    sqlite3.DatabaseError
-        If the file is damaged, so that deleting makes no room.
+    Raises sqlite3.DatabaseError if the file is damaged, so that deleting makes no room.
     """
     room = budget - _incoming(rows)
     if used_bytes(connection) <= room:
@@ -199,7 +212,7 @@ def make_room(connection, rows, budget):
 
 
 def _evict(connection, target):
-    """Delete some rows used longest ago; return whether there were any."""
+    """Delete some of the least recently used rows; return whether there were any."""
     query = "SELECT id FROM entries ORDER BY used, id LIMIT ?"
     oldest = connection.execute(query, (_EVICTED,)).fetchall()
     before = connection.total_changes
@@ -212,14 +225,14 @@ def _evict(connection, target):
 
 
 def exceeds(connection, budget):
-    """Whether the file is larger than the budget, as after that was lowered."""
+    """Whether the file is larger than the budget, which may have been lowered."""
     return _pragma(connection, "page_count") * _PAGE > budget
 
 
 def shrink(connection, budget):
-    """Give some pages that hold nothing back to the file system.
+    """Return some unused pages to the file system.
 
-    Returns whether the file is still larger than the budget and can be smaller.
+    Returns whether the file is still larger than the budget and can be made smaller.
     """
     connection.execute(f"PRAGMA incremental_vacuum({_RELEASED})").fetchall()
     return exceeds(connection, budget) and _pragma(connection, "freelist_count") > 0

@@ -1,11 +1,12 @@
 """Activations in a folder, for other processes and later runs.
 
-SQLite keeps them: transactions that survive a kill at any moment, many processes, and
-errors instead of crashes where a file is damaged. Every row carries a checksum.
+They are kept by SQLite, whose transactions survive a kill at any moment, which many
+processes can use, and which raises errors where a file is damaged. Every row carries a
+checksum.
 
-Its journal is the one that rolls back: a write-ahead log grows beside the file without
-bound, and cannot be read in a folder that cannot be written. Nothing waits for the
-disk: a kill leaves the file whole, and what a power failure damages, checksums find.
+The journal is a rollback journal: a write-ahead log grows beside the file without
+bound, and is not readable in a read-only folder. Writes are not synchronised with the
+disk: a kill leaves the file whole, and checksums find what a power failure damages.
 """
 
 import os
@@ -39,24 +40,24 @@ __all__ = ["DiskStore", "open_disk_store"]
 _FILE = "activations-2.sqlite"  # another layout gets another number
 _WAIT = 60.0  # seconds for other processes' writes
 _WAIT_AGAIN = 0.1  # seconds, after an error
-_TOUCH = 60.0  # seconds; more often need not be known what is in use
+_TOUCH = 60.0  # seconds between updates of the time when a row was last used
 _PRAGMAS = (
     "journal_mode = TRUNCATE",
     "synchronous = OFF",
     "cell_size_check = ON",
     "trusted_schema = OFF",
 )
-_MOST = 8  # stores that are kept open
+_MOST_OPEN = 8  # stores
 _stores: OrderedDict[str, "DiskStore"] = OrderedDict()
 _stores_lock = threading.Lock()
-# One at a time: SQLite counts the locks on a file by process, and a process that is
-# forked meanwhile would inherit that count without the locks.
+# One thread at a time: SQLite counts the locks on a file per process, and a process
+# that is forked meanwhile would inherit that count without the locks.
 _in_use = threading.RLock()
 held_at_forks(_in_use)
 
 
 def _renew():
-    """Forget, in a forked process, what belongs to the one it was forked from."""
+    """Replace, in a forked process, the lock that a thread of its parent may hold."""
     global _stores_lock
     _stores_lock = threading.Lock()
 
@@ -65,36 +66,30 @@ in_forked_child(_renew)
 
 
 def open_disk_store(folder):
-    """Return this process's store in a folder.
+    """Return this process's store in a folder (DiskStore).
 
-    Parameters
-    ----------
-    folder : str or os.PathLike
-        Made, for this user alone, when something is written and it does not exist.
-
-    Returns
-    -------
-    DiskStore
+    The folder is created, for this user alone, at the first write.
     """
     folder = os.path.abspath(os.fspath(folder))
     with _stores_lock:
         if folder not in _stores:
             _stores[folder] = DiskStore(folder)
         _stores.move_to_end(folder)
-        if len(_stores) > _MOST:
+        if len(_stores) > _MOST_OPEN:
             _stores.popitem(last=False)
         return _stores[folder]
 
 
 class DiskStore:
-    """A store of arrays by key in one SQLite file.
+    """A store of rows by key in one SQLite file.
 
-    Nothing that happens to the file makes a fit fail. What fails is left out, with one
-    warning that says why, and tried again the next time; a damaged file is no longer
-    written to. A row that does not match its checksum counts as missing.
+    A row is an array, or a dict of names to arrays. Nothing that happens to the file
+    makes a fit fail. An operation that fails is left out, with one warning that says
+    why, and tried again the next time; a damaged file is no longer written to. A row
+    that does not match its checksum counts as missing.
 
-    Its files, the journal among them, take no more than ``disk_budget``; while several
-    processes write, up to twice the rows that one of them puts at once in addition.
+    The file and its journal take no more than ``disk_budget``; while several processes
+    write, additionally up to twice the rows that one of them puts at once.
 
     Parameters
     ----------
@@ -105,8 +100,8 @@ class DiskStore:
         self.folder = folder
         self.path = os.path.join(folder, _FILE)
         self._connection = None
-        self._opened = None  # by which process, and which file
-        self._damaged = None  # which version of the file
+        self._opened = None  # process and file of the connection
+        self._damaged = None  # version of the file that was found damaged
         self._failing = self._has_warned = False
 
     def contains(self, keys):
@@ -115,7 +110,7 @@ class DiskStore:
         return {key for (key,) in self._select(query, keys)} & {*keys}
 
     def get(self, keys):
-        """Return the arrays that are here and whole (dict of bytes to ndarray)."""
+        """Return the rows that are here and whole (dict of bytes to row)."""
         query = (
             "SELECT key, used, dtype, shape, checksum, bytes FROM entries "
             "JOIN data USING (id) WHERE key IN ({})"
@@ -129,18 +124,18 @@ class DiskStore:
             found[key] = row
             if not isinstance(used, float) or now - used > _TOUCH:
                 stale.append(key)
-        # Where nothing can be written, reading goes on without a word.
+        # Where nothing can be written, reading goes on without a warning.
         self.delete(damaged)
         if stale:
             self._try(lambda c: touch_rows(c, stale), writes=True, warn=False)
         return found
 
     def put(self, rows):
-        """Keep arrays (dict of bytes to ndarray), all or none of them."""
+        """Keep rows (dict of bytes to row), all or none of them."""
         budget = get_config()["disk_budget"]
         if not rows or room_for(rows) > budget:
             return
-        # By itself: a page that has been free before needs no place in the journal.
+        # In its own transaction: pages that were free before are not journalled.
         self._try(lambda c: make_room(c, rows, budget), writes=True)
         too_large = self._try(lambda c: _write(c, rows, budget), writes=True)
         while too_large:
@@ -153,7 +148,7 @@ class DiskStore:
 
     @property
     def nbytes(self):
-        """Bytes that the rows take in the file (int)."""
+        """Number of bytes that the rows take in the file (int)."""
         return self._try(used_bytes, default=0)
 
     def _select(self, query, keys):
@@ -162,17 +157,17 @@ class DiskStore:
         )
         if error is not None:
             self._damaged = _version(self.path)
-            self._tell(error, writes=False)
+            self._warn(error, writes=False)
         return [row for row in rows if isinstance(row[0], bytes)]
 
     def _try(self, action, default=None, writes=False, warn=True):
-        """Do something with the file; without the file, return the default."""
+        """Run an action on the file; return the default if it fails."""
         try:
             with _in_use:
                 return self._act(action, default, writes)
         except Exception as error:  # of SQLite, or of what it read in a damaged file
             if warn:
-                self._tell(error, writes)
+                self._warn(error, writes)
             return default
 
     def _act(self, action, default, writes):
@@ -210,10 +205,10 @@ class DiskStore:
 
     def _close(self):
         if self._connection is not None:
-            self._connection.close()  # and what has not been committed is undone
+            self._connection.close()  # which rolls back what has not been committed
         self._connection = None
 
-    def _tell(self, error, writes):
+    def _warn(self, error, writes):
         if self._has_warned:
             return
         self._has_warned = True
@@ -226,7 +221,7 @@ class DiskStore:
 
 
 def _write(connection, rows, budget):
-    """Put rows; return whether the file is larger than the budget all the same."""
+    """Write rows; return whether the file is still larger than the budget."""
     make_room(connection, rows, budget)
     insert_rows(connection, rows)
     return exceeds(connection, budget)
@@ -237,7 +232,7 @@ def _call(connection, action):
 
 
 def _transact(connection, action):
-    """Do something as a whole or, if it raises and the connection is closed, not."""
+    """Run an action in a transaction; one that raises is undone by closing."""
     lay_out(connection)
     connection.execute("BEGIN IMMEDIATE")
     make_tables(connection)
@@ -247,13 +242,13 @@ def _transact(connection, action):
 
 
 def _identity(path):
-    """Tell a file that is open from another in its place; None if there is none."""
+    """Identify the file at a path, whatever it holds; None if there is none."""
     version = _version(path)
     return version and version[:2]
 
 
 def _version(path):
-    """Tell a file from what it was before, or from another with its inode."""
+    """Identify the contents of a file as well, by its size and modification time."""
     try:
         status = os.stat(path)
     except OSError:
@@ -262,7 +257,7 @@ def _version(path):
 
 
 def _is_damage(error):
-    """Whether an error is of the file; else it is of the moment, or of permissions."""
+    """Whether an error shows damage; others are transient, or of permissions."""
     passing = sqlite3.OperationalError | OSError | MemoryError
     return isinstance(error, Exception) and not isinstance(error, passing)
 
@@ -270,7 +265,7 @@ def _is_damage(error):
 def _advice(error):
     text = str(error)
     if _is_damage(error):
-        return "The file is damaged: delete it, and it will be made anew."
+        return "The file is damaged: delete it, and it will be created again."
     if "locked" in text:
         return "Another process holds the file. It is tried again with every batch."
     if "full" in text or "disk I/O" in text:
@@ -282,11 +277,11 @@ def _advice(error):
 
 
 def _make_file(folder, path):
-    """Make an empty file that only its owner may read, if there is none."""
+    """Create an empty file that only its owner may read, unless it exists."""
     if os.path.exists(path):
         return
     os.makedirs(os.path.dirname(folder), exist_ok=True)
-    with suppress(FileExistsError):  # of the user, or of another process since
+    with suppress(FileExistsError):  # the user's, or just made by another process
         os.mkdir(folder)
         os.chmod(folder, 0o700)  # whatever the umask
     with suppress(FileExistsError):
@@ -303,7 +298,7 @@ def _open(path, wait):
         check_same_thread=False,  # `_in_use` lets one use it at a time
     )
     try:
-        connection.text_factory = bytes  # a damaged text may be no UTF-8
+        connection.text_factory = bytes  # damaged text need not be UTF-8
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:

@@ -1,53 +1,53 @@
-"""Run the sections of a backbone, frozen, as fast as their results allow."""
+"""Run the frozen sections of a backbone, as fast as their results allow."""
 
 import copy
+import logging
 import time
-from dataclasses import dataclass
-from itertools import chain
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, pairwise
 
 import torch
 from torch import fx
 
-from sktransfer.activations._alone import run_alone
-from sktransfer.activations._fold import fold_batch_norm
-from sktransfer.activations._halve import halve
-from sktransfer.activations._rows import as_stored, to_rows
+from sktransfer.activations._batches import (
+    as_stored,
+    concatenate,
+    map_state,
+    n_samples,
+    split,
+    to_rows,
+)
+from sktransfer.activations._fold import fold_batch_norm, halve
+from sktransfer.activations._targets import Pool, hidden_of
+from sktransfer.backbones import Section
 from sktransfer.compute import (
+    Runtime,
     channels_last,
     channels_second,
     fixed_threads,
     pad_rows,
+    resolve_precision,
+    seeded_everywhere,
+    state_put_back,
     synchronise,
     use_channels_last,
 )
 
-__all__ = ["Computed", "Engine", "joined", "lay_out", "run_section"]
+__all__ = ["Computed", "Engine", "choose_precision", "joined", "run_alone"]
 
-
-def run_section(backbone, start, stop, z, runtime):
-    """Compute the activations at one boundary from those at another.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    start, stop : str
-        Names of boundaries.
-    z : torch.Tensor of shape (n, ...)
-        Activations at ``start``, on the device.
-    runtime : Runtime
-
-    Returns
-    -------
-    torch.Tensor of shape (n, ...)
-    """
-    network = _prepare(backbone, start, stop, runtime)
-    with fixed_threads():
-        return _run(network, lay_out(z, runtime.precision), runtime)
+_logger = logging.getLogger("sktransfer")
+_SEED = 0  # of every sample that a network with random draws computes
+_TOLERANCES = {"folded": 1e-3, "bfloat16": 0.05}
+_N_IMAGES, _CELLS = 4, 12  # of the images that a precision is tried on
+_MOST_ERRORS = 256
+_errors: dict[tuple, float] = {}
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What became of a batch.
+    """Result of a batch.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Computed:
     passing : dict of str to list of ndarray
         The rows of the activations at boundaries on the way that are to be kept.
     compute_seconds, keep_seconds : dict of str to float
-        By boundary, until the activation was there, and to make rows of it.
+        By boundary, until the activation was computed, and to make rows of it.
     """
 
     wanted: list
@@ -66,7 +66,7 @@ class Computed:
 
 
 class Engine:
-    """Computes the steps of a pass on a batch, in one thread.
+    """Computes the sections of a pass on a batch, in one thread.
 
     Parameters
     ----------
@@ -76,20 +76,11 @@ class Engine:
     steps : list of (str, str)
         Names of the boundaries that each section lies between, in order of execution.
     taps : list of (str, torch.nn.Module)
-        Boundaries, and what is wanted of the activations there.
+        Boundaries, and what is computed from the activations there for the caller.
     runtime : Runtime
-
-    Attributes
-    ----------
-    size : int
-        Samples that batches are filled up to.
-    kept : set of str or None
-        Boundaries of which rows are made; None makes those of all and takes the time.
     """
 
     def __init__(self, backbone, start, steps, taps, runtime):
-        self.size = runtime.batch_size
-        self.kept = set()
         self._preprocessing = backbone.preprocessing
         self._start = start
         self._steps = steps
@@ -97,76 +88,73 @@ class Engine:
         self._runtime = runtime
         self._networks = [_prepare(backbone, *step, runtime) for step in steps]
         self._is_pure = backbone.impurity is None
+        self._lay_out = partial(map_state, _layout_of(runtime.precision))
         # A thread's own time, where it computes alone: others may keep it waiting.
         on_cpu = runtime.device.type == "cpu"
         self._clock = time.thread_time if on_cpu else time.perf_counter
 
     def replica(self):
-        """Return an engine for another thread: its layers are its own (Engine)."""
+        """Return an engine for another thread, with layers of its own (Engine)."""
         twin = copy.copy(self)
         twin._networks = [_replica(network) for network in self._networks]
         return twin
 
-    def __call__(self, batch):
-        """Compute the steps, each from what the ones before it gave, rounded.
+    def __call__(self, job):
+        """Compute the sections, each from the rounded result of the one before it.
 
         Parameters
         ----------
-        batch : torch.Tensor of shape (n, ...)
-            At the start, with n up to `size`.
+        job : tuple
+            The batch at the start, a tensor of shape (n, ...) or a dict of such; the
+            number of samples, at least n, that it is filled up to; and the set of
+            boundaries of which rows are made. None makes those of all boundaries and
+            measures the time.
 
         Returns
         -------
         Computed
         """
-        n, seconds, kept_in = len(batch), {}, {}
-        states, passing = {}, {}
-        for boundary, z, seconds[boundary] in self._states(batch):
+        batch, size, kept = job
+        n, states, passing, seconds, kept_in = n_samples(batch), {}, {}, {}, {}
+        for boundary, z, seconds[boundary] in self._states(batch, size, kept is None):
             states[boundary] = z
-            if self.kept is None or boundary in self.kept:
+            if kept is None or boundary in kept:
                 began = self._clock()
-                passing[boundary] = self._rows(boundary, z[:n])
+                passing[boundary] = self._rows(boundary, z, n)
                 kept_in[boundary] = self._clock() - began
-        wanted = [self._rows(b, tap(states[b])[:n]) for b, tap in self._taps]
+        wanted = [self._rows(b, tap(states[b]), n) for b, tap in self._taps]
         return Computed(wanted, passing, seconds, kept_in)
 
-    def _states(self, batch):
+    def _states(self, batch, size, is_timed):
         """Yield boundaries, the batch there, and the seconds since the start."""
-        runtime, states, seconds = self._runtime, {}, 0.0
-        z = batch.to(runtime.device, non_blocking=True)
-        yield self._start, self._fill(z), seconds
+        runtime, seconds = self._runtime, 0.0
+        z = map_state(lambda z: z.to(runtime.device, non_blocking=True), batch)
+        yield self._start, self._filled(z, size), seconds
         began = self._clock()
         if self._start == "input":
             z = self._preprocessing.to_input(z)
-        states[self._start] = lay_out(self._fill(z), runtime.precision)
+        states = {self._start: self._lay_out(self._filled(z, size))}
         for (first, last), network in zip(self._steps, self._networks, strict=True):
-            z = states[first]
-            z = _run(network, z, runtime, self._is_pure)
-            z = as_stored(z, runtime.activation_dtype)
-            states[last] = lay_out(z, runtime.precision)
-            if self.kept is None:
+            z = _run(network, states[first], runtime, self._is_pure)
+            states[last] = self._lay_out(as_stored(z, runtime.activation_dtype))
+            if is_timed:
                 synchronise(runtime.device)
             seconds += self._clock() - began
             yield last, states[last], seconds
             began = self._clock()
 
-    def _fill(self, z):
-        """Fill a batch up with zeros, as networks were tried with."""
-        return pad_rows(z, self.size) if self._is_pure else z
+    def _filled(self, z, size):
+        """Fill a batch up with zeros to the size that all batches have."""
+        return map_state(lambda z: pad_rows(z, size), z) if self._is_pure else z
 
-    def _rows(self, boundary, z):
-        """Cut a batch into rows; model inputs are kept as they are."""
+    def _rows(self, boundary, z, n):
+        """Cut a batch into n rows; model inputs are not rounded."""
         dtype = "float32" if boundary == "input" else self._runtime.activation_dtype
-        return to_rows(z, dtype)
+        return to_rows(z, dtype, n)
 
 
 def joined(parts):
-    """Join what became of the parts of a batch (Computed).
-
-    Parameters
-    ----------
-    parts : list of Computed
-    """
+    """Join the results of the parts of a batch (Computed)."""
     first, *_ = parts
     return Computed(
         [list(chain(*rows)) for rows in zip(*(p.wanted for p in parts), strict=True)],
@@ -176,41 +164,21 @@ def joined(parts):
     )
 
 
-def _run(network, z, runtime, is_pure=True):
-    is_half = runtime.precision == "bfloat16"
-    autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=is_half)
-    with torch.inference_mode(), autocast:
-        return network(z) if is_pure else run_alone(network, z, network)
-
-
-def lay_out(z, precision):
-    """Give maps one layout, wherever they come from: others round differently.
-
-    Parameters
-    ----------
-    z : torch.Tensor of shape (n, ...)
-    precision : {"float32", "folded", "bfloat16"}
-        See :func:`sktransfer.compute.resolve_precision`.
-
-    Returns
-    -------
-    torch.Tensor of the same values
-    """
-    return channels_second(z) if precision == "float32" else channels_last(z)
-
-
 def _prepare(backbone, start, stop, runtime):
-    """Return the section as it runs; the backbone remembers it."""
+    """Return the network that computes a section; the backbone remembers it."""
     backbone, precision = backbone.owner(stop), runtime.precision
-    section = backbone.frozen_section(start, stop)
     key = (start, stop, runtime.device, precision)
     if key not in backbone.prepared_sections:
+        section = backbone.frozen_section(start, stop)
         if precision == "float32":
-            network = _replica(fx.GraphModule(section, section.graph))
+            graph = getattr(section, "graph", None)
+            network = _replica(
+                section if graph is None else fx.GraphModule(section, graph)
+            )
         else:
             network = use_channels_last(fold_batch_norm(section))
         network = halve(network) if precision == "bfloat16" else network
-        # What the section shares with the backbone must stay on its device.
+        # Parameters that the section shares with the backbone stay on their device.
         network = _on_device(network, runtime.device).requires_grad_(False).eval()
         backbone.prepared_sections[key] = network
     return backbone.prepared_sections[key]
@@ -228,3 +196,163 @@ def _replica(network):
     """Copy the layers of a network, and none of its tensors."""
     tensors = [*network.parameters(), *network.buffers()]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+
+
+def _layout_of(precision):
+    """Return what gives all maps one memory layout: others round differently."""
+    return channels_second if precision == "float32" else channels_last
+
+
+def _run(network, z, runtime, is_pure=True):
+    is_half = runtime.precision == "bfloat16"
+    autocast = torch.autocast(runtime.device.type, torch.bfloat16, enabled=is_half)
+    with torch.inference_mode(), autocast:
+        return network(z) if is_pure else run_alone(network, z, network)
+
+
+def run_alone(function, z, network):
+    """Run a network whose output for a sample depends on more than that sample.
+
+    Samples go through it one at a time, each as if it were the first: draws from the
+    global generators are fixed by one seed for every sample, and the generators, as
+    well as all buffers and attributes that a forward pass changes, are restored.
+
+    Parameters
+    ----------
+    function : callable
+        From a batch of one sample to a tensor of shape (1, ...): the network or a
+        method of it.
+    z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
+        Activations that the network takes, on its device.
+    network : torch.nn.Module
+        Whose state is restored.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, ...)
+    """
+    # Code of a section can change the network that it is a part of.
+    parts = [m for m in network.modules() if isinstance(m, Section)]
+    wholes = [m for part in parts for m in part.whole.modules()]
+    modules = [*network.modules(), *wholes]
+    results = []
+    for row in split(z, 1):
+        row = map_state(torch.clone, row)
+        device = (
+            next(iter(row.values())).device if isinstance(row, dict) else row.device
+        )
+        with seeded_everywhere(_SEED, device), state_put_back(modules):
+            results.append(function(row))
+    return concatenate(results)
+
+
+def choose_precision(backbone, precision, device):
+    """Choose the precision of the frozen stages of a backbone.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        As it was loaded; remembers the answer.
+    precision : {"auto", "float32"}
+    device : torch.device
+
+    Returns
+    -------
+    {"float32", "folded", "bfloat16"}
+        See :func:`sktransfer.compute.resolve_precision`. With "auto", a precision is
+        tried on generated images: "folded" where the activations of every stage stay
+        within 0.1% of those of the network as it is (relative L2 norm); "bfloat16"
+        where the device gains by it and their spatial averages stay within 5%. Other
+        samples, and networks whose samples go one at a time, take "float32".
+    """
+    if not _can_be_tried(backbone.preprocessing) or backbone.impurity:
+        return "float32"
+    resolved = resolve_precision(precision, device)
+    if resolved == "float32":
+        return resolved
+    for tried in [resolved, "folded"]:
+        error = _remembered_error(backbone, device, tried)
+        if error <= _TOLERANCES[tried]:
+            return tried
+        _logger.info(
+            "%s is not computed in precision %r, which moves its features by %.2g%%",
+            backbone.name,
+            tried,
+            100 * error,
+        )
+    warnings.warn(
+        f"The frozen stages of {backbone.name} are computed as they are: folding "
+        f"BatchNorm into convolutions would move their activations by "
+        f"{100 * error:.2g}%. Set `precision='float32'` to not try.",
+        stacklevel=2,
+    )
+    return "float32"
+
+
+def _can_be_tried(preprocessing):
+    """Whether there are generated samples to try a precision on (bool)."""
+    return preprocessing.kind == "image"
+
+
+def _remembered_error(backbone, device, tried):
+    """Return the error of a precision, which is measured once for equal networks."""
+    known = backbone.precision_errors
+    if (device, tried) not in known:
+        last = backbone.stage_names[-1]
+        key = backbone.prefix_fingerprint(last), backbone.preprocessing.key(), device
+        if (*key, tried) not in _errors:
+            while len(_errors) >= _MOST_ERRORS:
+                _errors.pop(next(iter(_errors)), None)
+            _errors[*key, tried] = _try(backbone, device, tried)
+        known[device, tried] = _errors[*key, tried]
+    return known[device, tried]
+
+
+def _try(backbone, device, precision):
+    try:
+        return precision_error(backbone, device, precision)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError):  # of layers that take no bfloat16
+        return float("inf")
+
+
+def precision_error(backbone, device, precision):
+    """Measure by how much a precision moves the activations of the worst stage.
+
+    Returns the relative L2 norm (float) of the difference of activations or, in
+    bfloat16, of their spatial averages; infinity where one is NaN.
+    """
+    exact = Runtime(device=device, batch_size=_N_IMAGES, precision="float32")
+    fast = replace(exact, precision=precision)
+    z = z_fast = _images(backbone.preprocessing.input_shape).to(device)
+    errors = []
+    for start, stop in pairwise(["input", *backbone.stage_names]):
+        z = run_section(backbone, start, stop, z, exact)
+        z_fast = run_section(backbone, start, stop, z_fast, fast)
+        pool = hidden_of
+        if precision == "bfloat16":
+            shape = backbone.activation_shape(stop)
+            pool = Pool("avg", 1, shape, backbone.preprocessing.input_shape)
+        seen, seen_fast = (pool(map_state(torch.Tensor.float, s)) for s in (z, z_fast))
+        scale = seen.norm().clamp_min(torch.finfo(torch.float32).tiny)
+        errors.append(float((seen - seen_fast).norm() / scale))
+    return max(errors) if all(e == e for e in errors) else float("inf")
+
+
+def run_section(backbone, start, stop, z, runtime):
+    """Compute activations at a boundary from those at another, on their device."""
+    network = _prepare(backbone, start, stop, runtime)
+    with fixed_threads():
+        z = map_state(_layout_of(runtime.precision), z)
+        return _run(network, z, runtime)
+
+
+def _images(shape):
+    """Make images of random shapes, as smooth and as contrasted as photographs."""
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(_N_IMAGES, channels, _CELLS, _CELLS, generator=generator)
+    return torch.nn.functional.interpolate(
+        coarse, size=(height, width), mode="bicubic", align_corners=False
+    )

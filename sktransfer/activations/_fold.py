@@ -1,4 +1,4 @@
-"""Fold BatchNorm into the convolutions before it, in a section that is frozen."""
+"""Faster copies of frozen sections: BatchNorm folded, weights in bfloat16."""
 
 import copy
 from collections import Counter
@@ -7,14 +7,21 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["count_uses", "fold_batch_norm", "is_plain", "is_plain_convolution"]
+__all__ = [
+    "count_uses",
+    "fold_batch_norm",
+    "halve",
+    "is_plain",
+    "is_plain_convolution",
+    "round_kernels",
+]
 
 
 def fold_batch_norm(section):
     """Copy a section, with each BatchNorm folded into the convolution before it.
 
-    Not where something else reads a weight of the two: a second call, a layer that
-    shares it, or a function of the forward pass.
+    A pair is left as it is where something else reads a weight of the two: a second
+    call, a layer that shares it, or a function of the forward pass.
 
     Parameters
     ----------
@@ -23,9 +30,12 @@ def fold_batch_norm(section):
 
     Returns
     -------
-    torch.fx.GraphModule
-        Computes the same up to rounding, and shares no tensor with the section.
+    torch.nn.Module
+        Computes the same up to rounding, and shares no tensor with the section. Of a
+        section without a graph, which was not traced, it is a plain copy.
     """
+    if getattr(section, "graph", None) is None:
+        return copy.deepcopy(section).eval()
     network = copy.deepcopy(fx.GraphModule(section, section.graph)).eval()
     layers = dict(network.named_modules())
     calls = Counter(n.target for n in network.graph.nodes if n.op == "call_module")
@@ -51,17 +61,10 @@ def fold_batch_norm(section):
 
 
 def count_uses(network):
-    """Count what reads the tensors of each layer of a network.
+    """Count what reads the tensors of each layer of a network (dict of layer to int).
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        If it is a ``torch.fx.GraphModule``, its graph may read tensors itself.
-
-    Returns
-    -------
-    dict of torch.nn.Module to int
-        1 where it is the layer alone, under one path.
+    It is 1 where only the layer itself reads them, under one path; the graph of a
+    ``torch.fx.GraphModule`` may read tensors as well.
     """
     readers = [
         [*layer._parameters.values(), *layer._buffers.values()]
@@ -91,12 +94,11 @@ def _place(tensor):
 
 
 def is_plain(layer):
-    """Say whether a layer does what its class does, and nothing else (bool).
+    """Whether a layer has no hooks, and no methods replaced on the instance (bool).
 
     Parameters
     ----------
     layer : torch.nn.Module
-        Hooks, and methods that are replaced on the instance, may do something more.
     """
     own, kind = vars(layer), type(layer)
     hooks = [name for name in own if name.endswith("_hooks") and own[name]]
@@ -104,12 +106,9 @@ def is_plain(layer):
 
 
 def is_plain_convolution(layer):
-    """Say whether a layer is a convolution that uses its weight as it is (bool).
+    """Whether a layer is a convolution that uses its weight as it is (bool).
 
-    Parameters
-    ----------
-    layer : torch.nn.Module
-        Subclasses and hooks may do something to the weight first, so they are none.
+    Subclasses and hooks may change the weight first, so they do not count.
     """
     from timm.layers import Conv2dSame
 
@@ -118,7 +117,7 @@ def is_plain_convolution(layer):
 
 
 def _is_fixed(layer):
-    """Whether the layer is a BatchNorm, and something pointwise, that always is."""
+    """Whether a layer is a BatchNorm with running statistics, perhaps activated."""
     from timm.layers import BatchNormAct2d
 
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)
@@ -138,8 +137,52 @@ def _fold(convolution, norm):
 
 
 def _after(norm):
-    """Return what timm's BatchNorm does after the norm, None if nothing."""
+    """Return the pointwise layers inside timm's BatchNorm; None if there are none."""
     if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         return None
     parts = [p for p in (norm.drop, norm.act) if not isinstance(p, nn.Identity)]
     return nn.Sequential(*parts) if parts else None
+
+
+def halve(network):
+    """Put the weights of convolutions and linear layers into bfloat16, in place.
+
+    Layers that change their weights before use, or share them, stay in float32. The
+    network, which is returned, is to be run under :class:`torch.autocast`.
+    """
+    for layer, uses in count_uses(network).items():
+        if uses > 1:
+            continue
+        if is_plain_convolution(layer):
+            layer.weight = nn.Parameter(round_kernels(layer.weight.detach()), False)
+            layer.to(torch.bfloat16)
+        elif type(layer) is nn.Linear and is_plain(layer):
+            layer.to(torch.bfloat16)
+    return network
+
+
+def round_kernels(weight):
+    """Round kernels to bfloat16 so that the sum of each hardly changes.
+
+    Neighbouring pixels are much alike, so that kernels which detect differences cancel
+    almost all of their input, and the error of rounding each tap by itself is large
+    beside the result. Here each tap, from the largest to the smallest, takes over the
+    rounding error of the one before it.
+
+    Parameters
+    ----------
+    weight : torch.Tensor of shape (c_out, c_in, ...), float32
+
+    Returns
+    -------
+    torch.Tensor of the same shape and dtype, of values that bfloat16 holds exactly
+    """
+    taps = weight.flatten(2)  # (c_out, c_in, t)
+    largest_first = taps.abs().argsort(2, descending=True)
+    rounded, lost = torch.empty_like(taps), torch.zeros_like(taps[..., 0])
+    for tap in largest_first.split(1, dim=2):
+        wanted = taps.gather(2, tap)[..., 0] + lost
+        near = wanted.bfloat16().float()
+        rounded.scatter_(2, tap, near[..., None])
+        lost = wanted - near
+    return rounded.view_as(weight)

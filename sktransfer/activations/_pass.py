@@ -3,32 +3,38 @@
 import logging
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from sktransfer.activations._digest import digest, digest_samples
+from sktransfer.activations._batches import (
+    n_bytes,
+    read_batches,
+    recall_batches,
+    shape_after,
+    shape_of,
+    split,
+    to_tensor,
+)
 from sktransfer.activations._engine import Engine, joined
-from sktransfer.activations._price import Price, choose
-from sktransfer.activations._route import Route
-from sktransfer.activations._rows import to_tensor
-from sktransfer.activations._space import Space
+from sktransfer.activations._store import Cost, Space, choose
+from sktransfer.activations._targets import Route
 from sktransfer.compute import Shards, halving
 from sktransfer.inputs import (
+    UnreadableSampleError,
     is_describable_preprocessing,
-    iter_batches,
     preprocessing_key,
 )
-from sktransfer.utils import describe
+from sktransfer.utils import describe, digest
 
-__all__ = ["Pass", "Target", "forward_passes", "gather"]
+__all__ = ["Pass", "digest_samples", "forward_passes"]
 
 _logger = logging.getLogger("sktransfer")
-# A sample goes through fewer multiply-adds than these in the time of a look-up.
+# Below this number of multiply-adds, a sample is computed faster than it is looked up.
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
 _MOST_THREADS = 16  # each holds the activations of a batch
@@ -44,51 +50,35 @@ def forward_passes():
     -------
     collections.Counter
         Of ``(name of the backbone, start, stop)``. It is the live object: ``clear()``
-        starts anew.
+        resets it.
     """
     return _counts
-
-
-@dataclass(frozen=True)
-class Target:
-    """An activation that is wanted.
-
-    Attributes
-    ----------
-    boundary : str
-        Where.
-    tap : torch.nn.Module
-        From the activation there to what is wanted of it, such as a `Pool`.
-    """
-
-    boundary: str
-    tap: nn.Module = field(default_factory=nn.Identity)
 
 
 class Pass:
     """Brings samples to targets.
 
     A sample that is stored at all targets is taken from there. One that is stored at
-    the end of a stage before them goes on from the last such; any other is read and
-    starts at the input. What appears on the way is kept where that pays.
+    the end of a stage before them goes on from the last such stage; any other is read
+    and starts at the input. Activations on the way are kept where that pays.
 
-    What is kept, by whom and where decides what a pass costs, and never what it gives:
-    every pass stops at the end of every stage (:class:`Route`), rounds what it finds
-    there to what would be stored, and goes on from that.
+    What is kept, by whom and where decides what a pass costs, and never its result:
+    every pass stops at the end of every stage (:class:`Route`), rounds the activations
+    there to the values that would be stored, and goes on from these.
 
     Parameters
     ----------
     backbone : Backbone
     targets : list of Target
     store : Store or None
-        None computes everything anew and keeps nothing.
+        None computes everything, and keeps nothing.
     runtime : Runtime
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out samples that cannot be read.
 
     Attributes
     ----------
-    prices : list of Price
+    costs : list of Cost
         What the last computation measured and decided.
     unreadable : dict of int to str or None
         Which samples were left out, and why; None with "raise".
@@ -101,20 +91,15 @@ class Pass:
         self.targets = targets
         self.runtime = runtime
         self.route = Route(backbone, [t.boundary for t in targets])
-        wanted = self.route.wanted
-        cheap = backbone.multiply_adds("input", wanted[-1]) < _TRIVIAL
-        is_vector = backbone.preprocessing.kind == "vector"
-        is_worth_it = backbone.impurity is None and not (is_vector and cheap)
-        self.store = store if is_worth_it else None
-        self.prices = []
+        self.store = store if _pays_to_store(backbone, self.route.wanted[-1]) else None
+        self.costs = []
         self.unreadable = None if on_error == "raise" else {}
+        self.n_stored = self.n_computed = 0
+        self._size = runtime.batch_size  # halved where memory is short
         self._kept_from = {}
         self._spaces = {}
-        self._forgotten = []
-        self._is_halved = False
         self._key = runtime.key
-        self._own_key = uuid.uuid4().hex  # of what cannot be described: it may change
-        self.n_stored = self.n_computed = 0
+        self._own_key = uuid.uuid4().hex  # of code that cannot be described
 
     def iterate(self, samples):
         """Bring samples to the targets.
@@ -126,29 +111,31 @@ class Pass:
         Yields
         ------
         indices : list of int
-            Every index comes once, in any order, but those in ``unreadable``.
-        rows : list of list of ndarray
-            For each target, the row of each of these samples.
+            Every index comes once, in any order, except those in ``unreadable``.
+        rows : list of list of (ndarray or dict of str to ndarray)
+            For each target, the rows of these samples, which are of one shape.
         """
         if self.store is None:
-            yield from self._compute(samples, range(len(samples)), None, None)
+            groups = [(None, [i]) for i in range(len(samples))]
+            yield from self._compute(samples, groups, None)
             return
         digests = digest_samples(samples, self.unreadable)
         missing = yield from self._take_stored(digests)
-        for start, indices in self._group_by_start(digests, missing):
-            yield from self._compute(samples, indices, digests, start)
+        for start, groups in self._group_by_start(missing):
+            yield from self._compute(samples, groups, start)
 
     def as_input(self, rows):
         """Join rows of the first target to what the stages after it take.
 
         Parameters
         ----------
-        rows : list of ndarray
+        rows : list of ndarray or list of dict of str to ndarray
+            Zeros fill up those that are shorter than others.
 
         Returns
         -------
-        torch.Tensor of shape (n, ...)
-            float32, on the CPU.
+        torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
+            On the CPU; floating point numbers are in float32.
         """
         batch = to_tensor(rows)
         if self.targets[0].boundary == "input":
@@ -156,64 +143,177 @@ class Pass:
         return batch
 
     def report(self):
-        """Return what the pass did and decided (list of dict, one a boundary)."""
+        """Describe what the pass did and decided (list of dict, one per boundary)."""
         counts = {"n_stored": self.n_stored, "n_computed": self.n_computed}
-        return [{**vars(price), **counts} for price in self.prices] or [
+        return [{**vars(cost), **counts} for cost in self.costs] or [
             {"boundary": name, **counts} for name in self.route.wanted
         ]
 
     def _take_stored(self, digests):
-        """Yield what is stored at all targets; return the indices of the others."""
+        """Yield what is stored at all targets; return the others by digest (dict)."""
         spaces = [self._space(t.boundary, t.tap) for t in self.targets]
-        missing = []
+        missing = defaultdict(list)
         readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
         for first in range(0, len(readable), _LOOKUP):
             chunk = readable[first : first + _LOOKUP]
-            wanted = [digests[i] for i in chunk]
-            found = [space.get(self.store, wanted) for space in spaces]
-            whole = [i for i in chunk if all(digests[i] in rows for rows in found)]
-            if whole:
-                self.n_stored += len(whole)
-                yield whole, [[rows[digests[i]] for i in whole] for rows in found]
-            missing += sorted({*chunk} - {*whole})
+            found = [s.get(self.store, [digests[i] for i in chunk]) for s in spaces]
+            whole = defaultdict(list)  # by shape
+            for i in chunk:
+                if all(digests[i] in rows for rows in found):
+                    shapes = tuple(shape_of(rows[digests[i]]) for rows in found)
+                    whole[shapes].append(i)
+                else:
+                    missing[digests[i]].append(i)
+            for indices in whole.values():
+                self.n_stored += len(indices)
+                yield indices, [[rows[digests[i]] for i in indices] for rows in found]
         return missing
 
-    def _group_by_start(self, digests, missing):
-        """Yield (boundary, indices): the last boundary where samples are stored.
+    def _group_by_start(self, missing):
+        """Yield (boundary, groups): the last boundary where equal samples are stored.
 
         The boundary is None for samples that have to be read.
         """
         for boundary in self.route.starts if missing else ():
-            space = self._space(boundary)
-            here = space.contains(self.store, [digests[i] for i in missing])
-            found = [i for i in missing if digests[i] in here]
-            missing = [i for i in missing if digests[i] not in here]
-            if found:
-                yield boundary, found
+            here = self._space(boundary).contains(self.store, missing)
+            if here:
+                found = [key for key in missing if key in here]
+                yield boundary, [(key, missing.pop(key)) for key in found]
         if missing:
-            yield None, missing
+            yield None, [*missing.items()]
+
+    def _compute(self, samples, groups, start):
+        """Send samples on from a boundary, and keep what pays; yields as `iterate`.
+
+        Groups are pairs of a digest and the indices of the samples that have it, of
+        which one is computed.
+        """
+        engines = self._engines(start, len(groups))
+        bar = tqdm(total=len(groups), unit="sample") if self.runtime.verbose else None
+        left = []  # groups of one sample, which have to be read after all
+        batches = self._batches(samples, groups, start, len(engines), left)
+        # Whatever stops this, the threads that read and compute end with it.
+        with Shards(engines) as shards, bar or nullcontext(), closing(batches):
+            for (batch, state), seconds in _timed(batches):
+                is_decided = self.store is None or start in self._kept_from
+                kept = self._passing(start) if is_decided else None
+                done = self._forward(shards, state, kept)
+                self._count(start, len(batch))
+                yield _expand(batch, done.wanted)
+                if not is_decided:
+                    self._kept_from[start] = self._decide(done, seconds, len(groups))
+                self._keep([key for key, _ in batch], done, start)
+                if bar is not None:
+                    bar.update(len(batch))
+        if left:
+            yield from self._compute(samples, left, None)
+
+    def _engines(self, start, n_samples):
+        """Return what computes batches, one for each thread to use."""
+        runtime, start = self.runtime, "input" if start is None else start
+        taps = [(target.boundary, target.tap) for target in self.targets]
+        steps = self.route.steps(start)
+        engine = Engine(self.backbone, start, steps, taps, runtime)
+        if runtime.device.type != "cpu" or self.backbone.impurity:
+            return [engine]
+        n_batches = -(-n_samples // self._size)
+        n_threads = min(torch.get_num_threads(), _MOST_THREADS, n_batches)
+        return [engine, *(engine.replica() for _ in range(n_threads - 1))]
+
+    def _batches(self, samples, groups, start, n_threads, left):
+        """Yield batches from the store, or of samples read if the start is None."""
+        size = n_threads * self._size
+        if start is not None:
+            fetch = partial(self._space(start).get, self.store)
+            yield from recall_batches(fetch, groups, size, left)
+            return
+        failed = None if self.unreadable is None else {}
+        is_pinned = self.runtime.device.type == "cuda"
+        how = {"failed": failed, "pin_memory": is_pinned}
+        prepare = self.backbone.preprocessing
+        yield from read_batches(samples, prepare, groups, size, left, **how)
+        for k, reason in (failed or {}).items():
+            self.unreadable |= dict.fromkeys(groups[k][1], reason)
+
+    def _forward(self, shards, state, kept):
+        """Compute a batch (Computed), and make rows at boundaries that are kept.
+
+        Where the memory of the device is too small for a batch, it is halved, and so
+        are those after it.
+        """
+
+        def compute(size):
+            return shards.map([(part, size, kept) for part in split(state, size)])
+
+        parts, self._size = halving(compute, self._size, self.runtime.device)
+        return joined(parts)
+
+    def _count(self, start, n):
+        """Count samples that went through the network."""
+        self.n_computed += n
+        for step in self.route.steps("input" if start is None else start):
+            _counts[self.backbone.name, *step] += n
+
+    def _decide(self, done, seconds, n_samples):
+        """Choose what is kept, by what the first batch took (set of boundaries)."""
+        rows = {**done.passing}
+        for target, of_target in zip(self.targets, done.wanted, strict=True):
+            rows[target.boundary] = of_target
+        size = len(done.wanted[0])
+        measured = [
+            Cost(
+                boundary=boundary,
+                asked=boundary in self.route.wanted,
+                bytes_per_sample=sum(map(n_bytes, rows[boundary])) // size,
+                compute_seconds=(seconds + reached) / size,
+                keep_seconds=done.keep_seconds[boundary] / size,
+            )
+            for boundary, reached in done.compute_seconds.items()
+        ]
+        self.costs = choose(measured, n_samples, self.store.budget)
+        for cost in self.costs:
+            _logger.info(
+                "%s at %r: %s (%d bytes per sample, %.2g s to compute, %.2g s to keep)",
+                self.backbone.name,
+                cost.boundary,
+                cost.reason,
+                cost.bytes_per_sample,
+                cost.compute_seconds,
+                cost.keep_seconds,
+            )
+        return {cost.boundary for cost in self.costs if cost.kept}
+
+    def _keep(self, keys, done, start):
+        """Put a batch into the store."""
+        kept = self._kept_from.get(start)
+        if not kept or self._size < self.runtime.batch_size:  # which has another key
+            return
+        found = [
+            (self._space(target.boundary, target.tap), rows)
+            for target, rows in zip(self.targets, done.wanted, strict=True)
+            if target.boundary in kept
+        ]
+        found += [(self._space(b), done.passing[b]) for b in self._passing(start)]
+        for on_disk in (True, False):
+            new = {}
+            for space, rows in found:
+                new |= space.with_keys(keys, rows) if space.on_disk == on_disk else {}
+            self.store.put(new, on_disk=on_disk)
+
+    def _passing(self, start):
+        """Return the boundaries on the way that are kept (set of str)."""
+        return self._kept_from.get(start, set()) - {*self.route.wanted} - {start}
 
     def _space(self, boundary, tap=None):
-        """Return what the rows at a boundary are known by, beside the sample."""
+        """Return the space of a target, by default of the activations themselves."""
         if (boundary, tap) not in self._spaces:
-            made = self._make_space(boundary, nn.Identity() if tap is None else tap)
-            self._spaces[boundary, tap] = made
+            self._spaces[boundary, tap] = self._make_space(boundary, tap)
         return self._spaces[boundary, tap]
 
     def _make_space(self, boundary, tap):
-        backbone, is_input = self.backbone, boundary == "input"
-        key, on_disk = self._describe(boundary, tap)
-        if is_input:
-            shape = _prepared_shape(backbone.preprocessing)
-        else:
-            shape = backbone.activation_shape(boundary)
-        shape = tuple(tap(torch.zeros(1, *shape)).shape[1:])
-        return Space(key, shape, is_input, on_disk)
-
-    def _describe(self, boundary, tap):
-        """Return the key of a space, and whether it holds in other processes."""
-        backbone, of_tap = self.backbone, describe(tap)
-        preprocessing = backbone.preprocessing
+        backbone, preprocessing = self.backbone, self.backbone.preprocessing
+        is_input = boundary == "input"
+        of_tap = describe(nn.Identity() if tap is None else tap)
         is_known = (
             of_tap.is_complete
             and backbone.describe_prefix(boundary).is_complete
@@ -227,238 +327,70 @@ class Pass:
             self._key,
             "" if is_known else self._own_key,
         )
-        return key, is_known
-
-    def _compute(self, samples, indices, digests, start, *, alone=False):
-        """Send samples on from a boundary and keep what pays; yields as `iterate`.
-
-        Equal samples go through the network once; with `alone`, each by itself.
-        """
-        twins = _twins(indices, None if alone else digests)
-        engines = self._engines(start, len(twins))
-        kept = self._kept_from.get(start)
-        # Whatever stops this, the threads that read and compute are gone then.
-        under_way = closing(self._batches(samples, twins, digests, start, len(engines)))
-        bar = _bar(len(twins), self.runtime.verbose)
-        left = []
-        with Shards(engines) as shards, bar as bar, under_way as ready:
-            for groups, keys, batch, seconds in ready:
-                undecided = digests is not None and kept is None
-                passing = None if undecided else self._passing(kept, start)
-                done = self._forward(shards, engines, batch, passing)
-                self._count(start, len(batch))
-                if digests is not None:
-                    groups = _without_twins(groups, keys, left)
-                yield _expand(groups, done.wanted)
-                if undecided:
-                    kept = self._decide(done, seconds, len(batch), len(twins))
-                    self._kept_from[start] = kept
-                if kept and not self._is_halved:  # which would have another key
-                    self._keep(keys, done, kept, start)
-                if bar is not None:
-                    bar.update(len(batch))
-        left += self._forgotten
-        self._forgotten = []
-        if left:
-            yield from self._compute(samples, left, digests, None, alone=True)
-
-    def _engines(self, start, n_samples):
-        """Return what computes batches, for as many threads as there are to use."""
-        runtime, start = self.runtime, "input" if start is None else start
-        taps = [(target.boundary, target.tap) for target in self.targets]
-        steps = self.route.steps(start)
-        engine = Engine(self.backbone, start, steps, taps, runtime)
-        if runtime.device.type != "cpu" or self.backbone.impurity:
-            return [engine]
-        n_batches = -(-n_samples // runtime.batch_size)
-        n_threads = min(torch.get_num_threads(), _MOST_THREADS, n_batches)
-        return [engine, *(engine.replica() for _ in range(n_threads - 1))]
-
-    def _count(self, start, n):
-        """Count samples that went through the network."""
-        self.n_computed += n
-        for step in self.route.steps("input" if start is None else start):
-            _counts[self.backbone.name, *step] += n
-
-    def _batches(self, samples, twins, digests, start, n_threads):
-        """Yield groups of twins, their keys, their batch, and the seconds it took.
-
-        The key of a sample that is no longer what was hashed is None.
-        """
-        size, clock = n_threads * self.runtime.batch_size, time.perf_counter()
-        if start is None:
-            batches = self._read(samples, twins, digests, size)
+        if is_input:
+            shape = _prepared_shape(preprocessing)
         else:
-            batches = self._recall(twins, digests, start, size)
-        with closing(batches):
-            for groups, keys, batch in batches:
-                yield groups, keys, batch, time.perf_counter() - clock
-                clock = time.perf_counter()
-
-    def _recall(self, twins, digests, start, size):
-        """Yield groups of twins, their keys, and their batch, from the store."""
-        space = self._space(start)
-        for first in range(0, len(twins), size):
-            groups = twins[first : first + size]
-            found = space.get(self.store, [digests[group[0]] for group in groups])
-            gone = [group for group in groups if digests[group[0]] not in found]
-            groups = [group for group in groups if digests[group[0]] in found]
-            if gone:  # forgotten since it was looked up
-                self._forgotten += [i for group in gone for i in group]
-            keys = [digests[group[0]] for group in groups]
-            if groups:
-                yield groups, keys, to_tensor([found[key] for key in keys])
-
-    def _read(self, samples, twins, digests, size):
-        """Yield groups of twins, their keys, and their batch, as far as they can be."""
-        failed, changed = None if self.unreadable is None else {}, set()
-        expected = digests and [digests[group[0]] for group in twins]
-        batches = iter_batches(
-            samples.take([group[0] for group in twins]),
-            self.backbone.preprocessing,
-            size,
-            pin_memory=self.runtime.device.type == "cuda",
-            failed=failed,
-            expected=expected,
-            changed=changed,
-        )
-        with closing(batches):
-            for number, batch in enumerate(batches):
-                groups, keys = [], []
-                for k, group in enumerate(twins[number * size :][:size], number * size):
-                    if k in (failed or ()):
-                        self.unreadable |= dict.fromkeys(group, failed[k])
-                        continue
-                    is_known = expected and k not in changed
-                    groups.append(group)
-                    keys.append(expected[k] if is_known else None)
-                if groups:
-                    yield groups, keys, batch
-
-    def _forward(self, shards, engines, batch, passing):
-        """Compute a batch (Computed).
-
-        Where the memory of the device is too small for a batch, it goes in halves, and
-        so do those after it.
-        """
-
-        def compute(size):
-            self.runtime = replace(self.runtime, batch_size=size)
-            for engine in engines:
-                engine.size, engine.kept = size, passing
-            return shards.map(batch.split(size))
-
-        runtime = self.runtime
-        parts, size = halving(compute, runtime.batch_size, runtime.device)
-        if size < runtime.batch_size:
-            self._is_halved = True
-        return joined(parts)
-
-    def _decide(self, done, seconds, size, n_samples):
-        """Choose what is kept, by what the first batch took (set of boundaries)."""
-        asked = set(self.route.wanted)
-        rows = {**done.passing}
-        for target, of_target in zip(self.targets, done.wanted, strict=True):
-            rows[target.boundary] = of_target
-        measured = [
-            Price(
-                boundary=boundary,
-                asked=boundary in asked,
-                bytes_per_sample=rows[boundary][0].nbytes,
-                compute_seconds=(seconds + reached) / size,
-                keep_seconds=done.keep_seconds[boundary] / size,
-            )
-            for boundary, reached in done.compute_seconds.items()
-        ]
-        self.prices = choose(measured, n_samples, self.store.budget)
-        for price in self.prices:
-            _logger.info(
-                "%s at %r: %s (%d bytes a sample, %.2g s to compute, %.2g s to keep)",
-                self.backbone.name,
-                price.boundary,
-                price.reason,
-                price.bytes_per_sample,
-                price.compute_seconds,
-                price.keep_seconds,
-            )
-        return {price.boundary for price in self.prices if price.kept}
-
-    def _keep(self, digests, done, kept, start):
-        """Put a batch into the store."""
-        new = {True: {}, False: {}}
-        for target, rows in zip(self.targets, done.wanted, strict=True):
-            if target.boundary in kept:
-                space = self._space(target.boundary, target.tap)
-                new[space.on_disk] |= space.with_keys(digests, rows)
-        for boundary in self._passing(kept, start):
-            space, rows = self._space(boundary), done.passing[boundary]
-            new[space.on_disk] |= space.with_keys(digests, rows)
-        for on_disk, rows in new.items():
-            self.store.put(rows, on_disk=on_disk)
-
-    def _passing(self, kept, start):
-        """Return the boundaries on the way that are kept (set of str)."""
-        return (kept or set()) - {*self.route.wanted} - {start}
+            shape = backbone.activation_shape(boundary)
+        if tap is not None:
+            shape = shape_after(tap, shape)
+        return Space(key, shape, is_input, on_disk=is_known)
 
 
-def _bar(n, verbose):
-    # tqdm starts a thread even for bars that it does not show.
-    return tqdm(total=n, unit="sample") if verbose else nullcontext()
+def _pays_to_store(backbone, boundary):
+    """Whether looking up activations can be faster than computing them (bool)."""
+    is_costly_to_read = backbone.preprocessing.kind != "vector"
+    is_trivial = backbone.multiply_adds("input", boundary) < _TRIVIAL
+    return backbone.impurity is None and (is_costly_to_read or not is_trivial)
 
 
 def _prepared_shape(preprocessing):
-    """Shape of one sample in front of `to_input` (tuple)."""
+    """Shape of one sample as it is read, before `to_input` (tuple)."""
     shape = preprocessing.input_shape
     return shape if preprocessing.kind == "vector" else (*shape[1:], shape[0])
 
 
-def gather(a_pass, samples):
-    """Run a pass and put its rows in order.
-
-    Parameters
-    ----------
-    a_pass : Pass
-    samples : Samples or VectorSamples
-
-    Returns
-    -------
-    list of list of ndarray
-        For each target, one row a sample.
-    """
-    results = [[None] * len(samples) for _ in a_pass.targets]
-    with closing(a_pass.iterate(samples)) as passed:
-        for indices, rows in passed:
-            for result, of_target in zip(results, rows, strict=True):
-                for i, row in zip(indices, of_target, strict=True):
-                    result[i] = row
-    return results
-
-
-def _twins(indices, digests):
-    """Group indices of samples that are alike; without digests each is alone."""
-    if digests is None:
-        return [[i] for i in indices]
-    groups = {}
-    for i in indices:
-        groups.setdefault(digests[i], []).append(i)
-    return list(groups.values())
-
-
-def _without_twins(groups, keys, left):
-    """Leave out, of samples that have changed, those that were like them before."""
-    for group, key in zip(groups, keys, strict=True):
-        left += group[1:] if key is None else []
-    return [
-        group[:1] if key is None else group
-        for group, key in zip(groups, keys, strict=True)
-    ]
+def _timed(batches):
+    """Yield batches, and the seconds that each took to come."""
+    began = time.perf_counter()
+    for batch in batches:
+        yield batch, time.perf_counter() - began
+        began = time.perf_counter()
 
 
 def _expand(groups, rows):
-    """Give each sample of a group the row of its first one."""
-    indices = [i for group in groups for i in group]
-    sizes = [len(group) for group in groups]
+    """Repeat, for each target, the row of a group for all samples of the group."""
+    indices = [i for _, of_group in groups for i in of_group]
+    sizes = [len(of_group) for _, of_group in groups]
     return indices, [
         [row for row, n in zip(of_target, sizes, strict=True) for _ in range(n)]
         for of_target in rows
     ]
+
+
+def digest_samples(samples, failed=None):
+    """Hash every sample by its content.
+
+    Parameters
+    ----------
+    samples : Samples or VectorSamples
+    failed : dict or None, default=None
+        It gets the reasons why samples cannot be read, by their position, and their
+        digests are None. By default such samples are errors.
+
+    Returns
+    -------
+    list of bytes
+        16 each; see :meth:`sktransfer.inputs.Samples.digest`.
+    """
+    if samples.digests is not None:
+        return samples.digests
+    digests = []
+    for i in range(len(samples)):
+        try:
+            digests.append(samples.digest(i))
+        except UnreadableSampleError as error:
+            if failed is None:
+                raise
+            failed[i] = error.reason
+            digests.append(None)
+    return digests

@@ -1,21 +1,19 @@
-"""Activations of random views: a few fixed ones a sample, or a new one each time."""
+"""Activations of random views: a few fixed ones per sample, or a new one each time."""
 
 import ast
 import uuid
 import warnings
 
 import numpy as np
-import torch
 
-from sktransfer.activations._activations import load_activations
-from sktransfer.activations._digest import digest, digest_samples
-from sktransfer.activations._pass import Pass, gather
+from sktransfer.activations._activations import gather, load_activations
+from sktransfer.activations._pass import Pass, digest_samples
 from sktransfer.inputs import AugmentedSamples
-from sktransfer.utils import describe
+from sktransfer.utils import describe, digest
 
 __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 
-_TRIED = 8  # seeds
+_SEEDS_TRIED = 8
 
 
 def draw_views(samples, augment, name, seed, number):
@@ -42,17 +40,17 @@ def draw_views(samples, augment, name, seed, number):
 
 
 def name_of(augment):
-    """Name an augmentation by all that is in it, its code included (str).
+    """Name an augmentation by everything that it consists of, including code (str).
 
-    What cannot be described has another name each time: it may have changed.
+    One that cannot be described gets another name each time, as it may have changed.
     """
     found = describe(augment)
     return found.digest if found.is_complete else uuid.uuid4().hex
 
 
 def _name_of_views(samples, augment):
-    """Name an augmentation; anew if the seed of a view does not fix it."""
-    if AugmentedSamples(samples, augment, range(_TRIED)).repeats():
+    """Name an augmentation; each time anew if a seed does not fix its views."""
+    if AugmentedSamples(samples, augment, range(_SEEDS_TRIED)).repeats():
         return name_of(augment)
     warnings.warn(
         "`augment` gives another view when it is called again with the same seed: it "
@@ -65,9 +63,9 @@ def _name_of_views(samples, augment):
 
 
 class FixedViews:
-    """Some fixed views of each sample, of which each look takes one at random.
+    """A few fixed views of each sample, of which each batch takes one at random.
 
-    They are stored as any other activation.
+    They are stored as any other activations.
 
     Parameters
     ----------
@@ -80,72 +78,59 @@ class FixedViews:
     seed : int
     store : Store or None
     runtime : Runtime
+
+    Attributes
+    ----------
+    views : list of Activations
+        Each of all samples.
     """
 
     def __init__(
         self, backbone, target, samples, augment, n_views, seed, *, store, runtime
     ):
         name = _name_of_views(samples, augment)
-        self._views = [
-            load_activations(
-                backbone,
-                target,
-                draw_views(samples, augment, name, seed, number),
-                store=store,
-                runtime=runtime,
-            )[0]
-            for number in range(n_views)
-        ]
+        self.views = []
+        for number in range(n_views):
+            view = draw_views(samples, augment, name, seed, number)
+            loaded, _ = load_activations(
+                backbone, target, view, store=store, runtime=runtime
+            )
+            self.views.append(loaded)
         self._rng = np.random.default_rng(seed)
 
-    @property
-    def views(self):
-        """List of Activations, of all samples each."""
-        return self._views
-
     def state_dict(self):
-        """Return what the next draws depend on (dict)."""
+        """Return the state of the generator (dict)."""
         return {"rng": repr(self._rng.bit_generator.state)}
 
     def load_state_dict(self, state):
-        """Draw on from a state."""
+        """Go on drawing from a state."""
         self._rng.bit_generator.state = ast.literal_eval(state["rng"])
 
     def __len__(self):
-        return len(self._views[0])
+        return len(self.views[0])
 
     def __getitem__(self, indices):
-        """Return a batch, each sample in one of its views.
-
-        Parameters
-        ----------
-        indices : sequence of int
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...)
-        """
+        """Return a batch, each sample in one of its views, as `Activations` do."""
         indices = np.asarray(indices)
-        chosen = self._rng.integers(len(self._views), size=len(indices))
-        parts = [self._views[k][indices[chosen == k]] for k in np.unique(chosen)]
-        order = np.argsort(chosen, kind="stable")  # as the parts are, one by one
-        return torch.cat(parts)[np.argsort(order)]
+        chosen = self._rng.integers(len(self.views), size=len(indices))
+        rows = [None] * len(indices)
+        for k in np.unique(chosen):
+            (places,) = np.nonzero(chosen == k)
+            found = self.views[k].rows(indices[places])
+            for place, row in zip(places, found, strict=True):
+                rows[place] = row
+        return self.views[0].to_batch(rows)
 
 
 class FreshViews:
     """A new view of a sample whenever it is asked for, through the whole prefix.
 
-    Nothing is stored, as nothing comes back. No gradient is computed.
+    Nothing is stored, as no view occurs twice. No gradient is computed.
 
     Parameters
     ----------
-    backbone : Backbone
-    target : Target
-    samples : Samples
-    augment : callable
-        See :class:`~sktransfer.inputs.AugmentedSamples`.
-    seed : int
-    runtime : Runtime
+    backbone, target, samples, augment, seed, runtime
+        As in :class:`FixedViews`.
     """
 
     def __init__(self, backbone, target, samples, augment, seed, *, runtime):
@@ -156,27 +141,18 @@ class FreshViews:
         self._n_drawn = 0
 
     def state_dict(self):
-        """Return what the next draws depend on (dict)."""
+        """Return the number of draws (dict)."""
         return {"n_drawn": self._n_drawn}
 
     def load_state_dict(self, state):
-        """Draw on from a state."""
+        """Go on drawing from a state."""
         self._n_drawn = state["n_drawn"]
 
     def __len__(self):
         return len(self._samples)
 
     def __getitem__(self, indices):
-        """Return a batch of new views.
-
-        Parameters
-        ----------
-        indices : sequence of int
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...)
-        """
+        """Return a batch of new views; see :meth:`Activations.__getitem__`."""
         taken = self._samples.take([int(i) for i in indices])
         views = draw_views(taken, self._augment, "", self._seed, self._n_drawn)
         self._n_drawn += 1

@@ -1,9 +1,10 @@
-"""Advice before training: which backbone, how deep to freeze, which strategy."""
+"""Advice before training: which backbone, how many stages to freeze, which strategy."""
 
 from sktransfer.advice._advisor import TransferAdvisor
 from sktransfer.advice._display import RankingDisplay
 from sktransfer.advice._probes import knn_score, lda_score, n_leep
 from sktransfer.advice._ranker import BackboneRanker
+from sktransfer.advice._registry import list_scores, register_score
 from sktransfer.advice._scores import h_score, leep, logme
 from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
 from sktransfer.backbones import model_card
@@ -20,7 +21,9 @@ __all__ = [
     "knn_score",
     "lda_score",
     "leep",
+    "list_scores",
     "logme",
     "model_card",
     "n_leep",
+    "register_score",
 ]

@@ -1,4 +1,4 @@
-"""Which strategy to take with a backbone, before anything is trained."""
+"""Recommendation of a training strategy, before anything is trained."""
 
 from html import escape
 from numbers import Integral, Real
@@ -17,6 +17,7 @@ from sktransfer.advice._ranker import read_targets
 from sktransfer.advice._reader import StageReader, choose_samples
 from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
+from sktransfer.compute import resolve_device
 from sktransfer.training import (
     LEVELS,
     LITERATURE,
@@ -29,20 +30,21 @@ from sktransfer.utils import Interval, StrOptions, spawn_seed
 __all__ = ["TransferAdvisor"]
 
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
-_LOOKED_AT = 32  # samples for the similarity
+_N_SIMILARITY = 32  # samples that the similarity is computed from
+_N_SIZES = 16  # samples whose image sizes are looked at
 _SHARED = (
     "image_size image_shape value_range device memory random_state verbose"
 ).split()
 
 
 class TransferAdvisor(BaseEstimator):
-    """Say which strategy to take with a backbone, before anything is trained.
+    """Recommend how to train with a backbone, before anything is trained.
 
-    It looks at how many samples and classes there are and how even these are, at how
-    near the samples are to what the network was trained on, at probes of every stage,
-    and at the time and memory that each strategy takes, by a measured forward and
-    backward pass. ``freeze="auto"`` of the estimators goes by the same rules, but knows
-    the number of samples only.
+    The recommendation is based on the number of samples and of classes and their
+    balance, the similarity of the samples to those that the network was trained on,
+    probes of every stage, and the time and memory of each strategy, which are estimated
+    from measured forward and backward passes. ``freeze="auto"`` of the estimators
+    follows the same rules, from the number of samples alone.
 
     Parameters
     ----------
@@ -50,21 +52,21 @@ class TransferAdvisor(BaseEstimator):
         As in :func:`sktransfer.backbones.load_backbone`.
     budget : float or None, default=None
         Seconds that a fit may take, by the estimate. Strategies beyond it are not
-        taken; if all are, features are extracted.
+        recommended; if all are, features are extracted.
     scoring : {"probe"} or None, default="probe"
-        "probe" compares how well the samples are told apart at each stage, on
-        `max_samples` of them; None goes by the similarity of the domain instead,
-        which is known of networks with BatchNorm.
+        "probe" compares the scores of a probe at each stage, on `max_samples` of the
+        samples; None uses the similarity of the domain instead, which is known for
+        networks with BatchNorm.
     rules : {"measured", "literature"}, default="measured"
-        What the number of samples means. "literature" freezes more: below 500 samples
-        everything, to 2,000 early and middle stages, to 10,000 early ones.
+        What follows from the number of samples. "literature" freezes more: below 500
+        samples everything, to 2,000 early and middle stages, to 10,000 early ones.
     task : {"auto", "classification", "regression"}, default="auto"
-        "auto" takes numbers with fractions, and several columns of whole numbers, for
-        regression, and anything else for labels.
+        "auto" means regression if y is continuous or has several columns of integers,
+        and classification otherwise.
     max_epochs : int, default=10
-        Of the estimates, and of what is recommended.
+        Of the estimates, and of the recommended estimator.
     max_samples : int, default=500
-        For the probes.
+        Maximum number of samples for the probes.
     weights, image_size, image_shape, value_range, device, memory, \
 random_state, verbose
         As in :class:`sktransfer.FineTunedClassifier`.
@@ -72,18 +74,18 @@ random_state, verbose
     Attributes
     ----------
     strategy_ : str
-        What to do, as named in ``report_``.
+        Name of the recommended strategy, as in ``report_``.
     freeze_depth_ : int
-        How many stages to freeze.
+        Number of stages to freeze.
     recommended_ : FineTunedClassifier or FineTunedRegressor
-        Configured so, not fitted.
+        With these settings, not fitted.
     report_ : pandas.DataFrame
-        One row a strategy: ``strategy``, ``freeze`` (stages), ``rule``, ``seconds`` and
-        ``megabytes`` (of a training step) by estimate, ``taken``, and ``why`` or why
-        not.
+        One row per strategy: ``strategy``, ``freeze`` (stages), ``rule``, ``seconds``
+        and ``megabytes`` (of a training step) by estimate, ``taken``, and ``why`` it
+        was taken or not.
     figures_ : dict
-        What it went by: samples, classes, their balance, image sizes, similarity,
-        device and its free memory.
+        What the recommendation is based on: samples, classes, their balance, image
+        sizes, similarity, device and its free memory.
     probes_ : pandas.DataFrame or None
         Score of each stage.
     similarity_ : DomainSimilarity
@@ -92,8 +94,8 @@ random_state, verbose
 
     See Also
     --------
-    BackboneRanker : Which backbone.
-    domain_similarity : How near samples are to what a network was trained on.
+    BackboneRanker : Compares backbones.
+    domain_similarity : Similarity of samples to those of a network's training.
 
     References
     ----------
@@ -162,7 +164,7 @@ random_state, verbose
 
     @undone_on_error
     def fit(self, X, y=None):
-        """Look at the samples and decide.
+        """Recommend a strategy for some samples.
 
         Parameters
         ----------
@@ -183,17 +185,23 @@ random_state, verbose
         self._validate_params()
         reader = self._reader().read(X)
         reader.copy_columns(self)
-        y, regression = read_targets(reader, y, self.task)
-        self._regression = regression
-        seed, n = spawn_seed(self.random_state), len(y)
-        looked_at = choose_samples(n, _LOOKED_AT, None, seed)
-        self.similarity_ = similarity_of(reader, looked_at)
-        self.figures_ = self._figures(reader, X, y)
-        probed = choose_samples(n, self.max_samples, None if regression else y, seed)
-        self.probes_ = probes = None
-        if self.scoring == "probe":
-            probes = self._probe(reader, y, probed)
-        self._decide(reader, n, probes)
+        backbone, samples = reader.backbone_, reader.samples_
+        y, regression = read_targets(samples, y, self.task)
+        device, seed = resolve_device(self.device), spawn_seed(self.random_state)
+        similarity = self._similarity(reader, device, seed)
+        figures = _figures(samples, backbone.preprocessing, device, similarity)
+        figures |= {} if regression or y.ndim > 1 else _balance(y)
+        probes, evidence = self._probe(reader, y, regression, seed)
+        levels, depths = _levels_of(len(backbone.stages))
+        boundaries = [backbone.boundary(depth) for depth in depths]
+        costs = measure(backbone, samples, boundaries, device)
+        costs = [costs[name] for name in boundaries]
+        wanted, why = self._wanted(depths, figures, similarity, evidence)
+        self.report_ = self._report(levels, depths, costs, figures, wanted, why)
+        taken = self.report_[self.report_["taken"]].iloc[0]
+        self.similarity_, self.figures_, self.probes_ = similarity, figures, probes
+        self.strategy_, self.freeze_depth_ = taken["strategy"], int(taken["freeze"])
+        self.recommended_ = self._estimator(regression, len(backbone.stages))
         return self
 
     def __sklearn_tags__(self):
@@ -205,113 +213,91 @@ random_state, verbose
         return hasattr(self, "report_")
 
     def _reader(self):
-        settings = {name: getattr(self, name) for name in ("weights", *_SHARED)}
-        return StageReader(self.backbone, **settings)
+        return StageReader(self.backbone, **self._shared())
 
-    def _figures(self, reader, X, y):
-        device = reader.device_
-        figures = {
-            "samples": len(y),
-            "similarity": float(self.similarity_),
-            "image_sizes": _image_sizes(reader, X),
-            "device": str(device),
-            "free_memory": free_memory(device),
-        }
-        if self._regression or y.ndim > 1:
-            return figures
-        shares = np.unique(y, return_counts=True)[1] / len(y)
-        # 1 where classes are equally large; near 0 where nearly all samples are one's.
-        balance = entr(shares).sum() / np.log(max(len(shares), 2))
-        counts = {"classes": len(shares), "balance": float(balance)}
-        return figures | counts | {"smallest_class": round(shares.min() * len(y))}
+    def _shared(self):
+        return {name: getattr(self, name) for name in ("weights", *_SHARED)}
 
-    def _probe(self, reader, y, rows):
-        """Score each stage; returns the last, the best, and the error of their gap."""
-        names, y = reader.backbone_.stage_names, y[rows]
-        features = reader.features(names, rows)
-        if self._regression or y.ndim > 1:
-            Y = y.astype(np.float64)
-            varied = Y.reshape(len(Y), -1).std(axis=0).all()
-            scores = [
-                knn_score(features[n], Y, regression=True) if varied else 0.0
-                for n in names
-            ]
-            self.probes_ = pd.DataFrame({"stage": names, "score": scores})
-            return scores[-1], max(scores), 1 / np.sqrt(len(y))
-        codes = encode(y)
-        right = np.stack([lda_predictions(features[n], codes) == codes for n in names])
-        scores = right.mean(axis=1)
-        self.probes_ = pd.DataFrame({"stage": names, "score": scores})
-        best = scores.argmax()
-        gap = right[best].astype(float) - right[-1]
-        error = max(gap.std(), 0.1) / np.sqrt(len(y))
-        return float(scores[-1]), float(scores[best]), float(error)
+    def _estimator(self, regression, n_stages):
+        """Return the recommended estimator, not fitted."""
+        kind = FineTunedRegressor if regression else FineTunedClassifier
+        freeze = "all" if self.freeze_depth_ == n_stages else self.freeze_depth_
+        settings = {"freeze": freeze, "max_epochs": self.max_epochs, **self._shared()}
+        return kind(self.backbone, **settings)
 
-    def _decide(self, reader, n, probes):
-        """Choose a level that can be afforded; sets what is fitted."""
-        backbone, balance = reader.backbone_, self.figures_.get("balance", 1.0)
-        n_stages = len(backbone.stages)
-        levels, depths = _levels_of(n_stages)
-        costs = measure(reader, [backbone.boundary(depth) for depth in depths])
-        costs = [costs[backbone.boundary(depth)] for depth in depths]
-        # Samples of one class tell little of the others.
-        counted = max(2, round(n * balance))
-        level, why = choose_level(
-            counted,
-            similarity=self._known_similarity(),
-            probes=probes,
-            rules=_RULES[self.rules],
+    def _similarity(self, reader, device, seed):
+        """Measure the similarity of some samples (DomainSimilarity)."""
+        rows = choose_samples(len(reader.samples_), _N_SIMILARITY, None, seed)
+        return similarity_of(
+            reader.backbone_,
+            reader.samples_.take(rows),
+            reader.features(reader.backbone_.stage_names, rows),
+            has_classifier=reader.has_classifier(),
+            device=device,
         )
-        wanted = depths.index(round(LEVELS[level].share * n_stages))
-        if counted != n:
-            uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
-            why = why.replace(f"{counted:,} samples", uneven, 1)
-        seconds = [cost.seconds(n, self.max_epochs) for cost in costs]
-        refused = [self._refusal(*pair) for pair in zip(costs, seconds, strict=True)]
+
+    def _probe(self, reader, y, regression, seed):
+        """Score each stage.
+
+        Returns the scores (DataFrame), and the evidence for `choose_level`: the score
+        of the last stage, the best one, and the standard error of their difference.
+        """
+        if self.scoring is None:
+            return None, None
+        labels = None if regression else y
+        rows = choose_samples(len(y), self.max_samples, labels, seed)
+        names = reader.backbone_.stage_names
+        features, y = reader.features(names, rows), y[rows]
+        score = _score_targets if regression or y.ndim > 1 else _score_labels
+        scores, error = score([features[name] for name in names], y)
+        table = pd.DataFrame({"stage": names, "score": scores})
+        return table, (float(scores[-1]), float(max(scores)), error)
+
+    def _report(self, levels, depths, costs, figures, wanted, why):
+        """Choose the strategy that can be afforded (DataFrame, as ``report_``)."""
+        seconds = [cost.seconds(figures["samples"], self.max_epochs) for cost in costs]
+        refused = [
+            _refusal(*pair, self.budget, figures["free_memory"])
+            for pair in zip(costs, seconds, strict=True)
+        ]
         affordable = [i for i in range(wanted, len(levels)) if not refused[i]]
         taken = affordable[0] if affordable else len(levels) - 1
         if taken != wanted:
             why = f"{refused[wanted]}; without that, {levels[wanted].name}: {why}"
         if refused[taken]:
             why = f"{refused[taken]}, but nothing takes less; {why}"
-        rows = [
+        return pd.DataFrame(
             {
-                "strategy": level.name,
-                "freeze": depths[i],
-                "rule": _rule(LEVELS.index(level), _RULES[self.rules]),
-                "seconds": seconds[i],
-                "megabytes": costs[i].memory / 1e6,
-                "taken": i == taken,
-                "why": why if i == taken else refused[i] or _not_taken(i, taken),
+                "strategy": [level.name for level in levels],
+                "freeze": depths,
+                "rule": [_rule(level, _RULES[self.rules]) for level in levels],
+                "seconds": seconds,
+                "megabytes": [cost.memory / 1e6 for cost in costs],
+                "taken": [i == taken for i in range(len(levels))],
+                "why": [
+                    why if i == taken else refused[i] or _not_taken(i, taken)
+                    for i in range(len(levels))
+                ],
             }
-            for i, level in enumerate(levels)
-        ]
-        self.report_ = pd.DataFrame(rows)
-        self.strategy_, self.freeze_depth_ = levels[taken].name, depths[taken]
-        self.recommended_ = self._recommend(depths[taken], n_stages)
-
-    def _known_similarity(self):
-        """Return the similarity that the rules are made for; None of another kind."""
-        found = self.similarity_
-        return found.similarity if found.source == "batch norm" else None
-
-    def _refusal(self, cost, seconds):
-        """Say why a strategy cannot be afforded; empty if it can."""
-        if self.budget is not None and seconds > self.budget:
-            return f"{seconds:.3g} s exceed the budget of {self.budget:g} s"
-        free = self.figures_["free_memory"]
-        if free is not None and cost.memory > free:
-            return f"{cost.memory:,} bytes exceed the {free:,} that are free"
-        return ""
-
-    def _recommend(self, depth, n_stages):
-        """Return the estimator for a depth, not fitted."""
-        kind = FineTunedRegressor if self._regression else FineTunedClassifier
-        settings = {name: getattr(self, name) for name in ("weights", *_SHARED)}
-        freeze = "all" if depth == n_stages else depth
-        return kind(
-            self.backbone, freeze=freeze, max_epochs=self.max_epochs, **settings
         )
+
+    def _wanted(self, depths, figures, similarity, evidence):
+        """Return the place of the depth that the rules choose, and why."""
+        n, known = figures["samples"], None
+        if similarity.source == "batch norm":  # others are of another scale
+            known = similarity.similarity
+        # Few samples of a class give little information, whatever the others have.
+        counted = max(2, round(n * figures.get("balance", 1.0)))
+        level, why = choose_level(
+            counted,
+            similarity=known,
+            probes=evidence,
+            rules=_RULES[self.rules],
+        )
+        if counted != n:
+            uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
+            why = why.replace(f"{counted:,} samples", uneven, 1)
+        return depths.index(round(LEVELS[level].share * depths[-1])), why
 
     def _repr_html_(self):
         """Return the advice as HTML; before `fit`, what scikit-learn shows."""
@@ -328,21 +314,67 @@ random_state, verbose
         )
 
 
-def _image_sizes(reader, X):
-    """Return the median height and width of some samples; None of rows."""
-    if reader.preprocessing_.kind != "image":
+def _figures(samples, preprocessing, device, similarity):
+    """Collect what a recommendation is based on (dict)."""
+    return {
+        "samples": len(samples),
+        "similarity": float(similarity),
+        "image_sizes": _image_sizes(samples, preprocessing),
+        "device": str(device),
+        "free_memory": free_memory(device),
+    }
+
+
+def _balance(y):
+    """Describe how even classes are (dict).
+
+    The balance is the entropy of their shares relative to the maximum: 1 where classes
+    are equally large, and near 0 where nearly all samples are of one class.
+    """
+    shares = np.unique(y, return_counts=True)[1] / len(y)
+    balance = entr(shares).sum() / np.log(max(len(shares), 2))
+    return {
+        "classes": len(shares),
+        "balance": float(balance),
+        "smallest_class": round(shares.min() * len(y)),
+    }
+
+
+def _image_sizes(samples, preprocessing):
+    """Return the median height and width of some samples; None unless images."""
+    if preprocessing.kind != "image":
         return None
-    if getattr(reader, "image_shape", None) is not None:
-        return tuple(reader.image_shape[:2])
-    if getattr(X, "ndim", 0) >= 3:
-        shape = tuple(X.shape[1:])
-        is_first = len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] > 4
-        return shape[1:] if is_first else shape[:2]
-    if not isinstance(X, list | np.ndarray):
-        return None
-    samples = reader.samples_
-    sizes = [samples[i].size[::-1] for i in range(min(len(samples), 16))]
+    sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
     return tuple(int(side) for side in np.median(sizes, axis=0))
+
+
+def _score_targets(features, y):
+    """Score each stage for regression targets, by nearest neighbours.
+
+    Returns the scores, and the standard error of their differences.
+    """
+    Y = y.astype(np.float64)
+    varied = Y.reshape(len(Y), -1).std(axis=0).all()
+    scores = [knn_score(F, Y, regression=True) if varied else 0.0 for F in features]
+    return scores, 1 / np.sqrt(len(y))
+
+
+def _score_labels(features, y):
+    """Score each stage for labels, by a linear discriminant; returns as above."""
+    codes = encode(y)
+    right = np.stack([lda_predictions(F, codes) == codes for F in features])
+    scores = right.mean(axis=1)
+    gap = right[scores.argmax()].astype(float) - right[-1]
+    return scores, float(max(gap.std(), 0.1) / np.sqrt(len(y)))
+
+
+def _refusal(cost, seconds, budget, free_memory):
+    """Say why a strategy cannot be afforded; empty if it can."""
+    if budget is not None and seconds > budget:
+        return f"{seconds:.3g} s exceed the budget of {budget:g} s"
+    if free_memory is not None and cost.memory > free_memory:
+        return f"{cost.memory:,} bytes exceed the {free_memory:,} that are free"
+    return ""
 
 
 def _levels_of(n_stages):
@@ -355,11 +387,11 @@ def _levels_of(n_stages):
 
 def _rule(level, rules):
     """Say for how many samples a level is."""
-    sizes = [0, *(size for size, _ in rules)]
-    for low, (high, of_rule) in zip(sizes, rules, strict=False):
-        if of_rule == level:
+    place, last = LEVELS.index(level), rules[-1][0]
+    for low, (high, of_rule) in zip([0, *(n for n, _ in rules)], rules, strict=False):
+        if of_rule == place:
             return f"{low:,} to {high:,} samples" if low else f"under {high:,} samples"
-    return f"from {sizes[-1]:,} samples" if level == 0 else "a similar domain"
+    return f"from {last:,} samples" if place == 0 else "a similar domain"
 
 
 def _not_taken(level, taken):

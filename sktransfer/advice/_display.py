@@ -1,4 +1,4 @@
-"""Draw the scores of a ranking."""
+"""Plot of the scores of a ranking."""
 
 from sktransfer.utils import check_is_fitted, import_optional
 
@@ -6,25 +6,25 @@ __all__ = ["RankingDisplay"]
 
 
 class RankingDisplay:
-    """Scores of backbones, stage by stage.
+    """Plot of the scores of backbones over the cost of each stage.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        As ``scores_`` of a :class:`BackboneRanker`.
+        ``scores_`` of a :class:`BackboneRanker`.
     score_name : str, default="score"
-        What the score is called.
+        Label of the axis of scores.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
-        One a backbone.
+        One per backbone.
 
     See Also
     --------
-    RankingDisplay.from_estimator : Makes one of a fitted ranker.
+    RankingDisplay.from_estimator : Plots the scores of a fitted ranker.
 
     Examples
     --------
@@ -44,16 +44,16 @@ class RankingDisplay:
 
     @classmethod
     def from_estimator(cls, ranker, *, ax=None, **kwargs):
-        """Draw the scores of a fitted ranker.
+        """Plot the scores of a fitted ranker.
 
         Parameters
         ----------
         ranker : BackboneRanker
             Fitted.
         ax : matplotlib Axes, default=None
-            By default one of a new figure.
+            By default those of a new figure.
         **kwargs
-            Of the lines, see :meth:`matplotlib.axes.Axes.plot`.
+            Passed to :meth:`matplotlib.axes.Axes.plot`.
 
         Returns
         -------
@@ -72,14 +72,14 @@ class RankingDisplay:
         return cls(ranker.scores_, score_name=name or "score").plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
-        """Draw.
+        """Plot the scores.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            By default one of a new figure.
+            By default those of a new figure.
         **kwargs
-            Of the lines.
+            Passed to :meth:`matplotlib.axes.Axes.plot`.
 
         Returns
         -------
@@ -102,7 +102,7 @@ class RankingDisplay:
             self.lines_ += ax.plot(
                 table["multiply_adds"] / 1e6, table["score"], **settings
             )
-        ax.set(xlabel="million multiply-adds a sample", ylabel=self.score_name)
+        ax.set(xlabel="million multiply-adds per sample", ylabel=self.score_name)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self

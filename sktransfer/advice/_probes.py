@@ -1,12 +1,14 @@
-"""How well simple models over features of a frozen network predict unseen samples."""
+"""Scores by simple models on the features of a frozen network."""
 
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from sktransfer.advice._registry import register_score
 from sktransfer.advice._scores import (
     check_features,
     encode,
@@ -20,24 +22,23 @@ __all__ = ["knn_score", "lda_score", "n_leep"]
 
 _ENERGY = 0.8  # share of the variance that N-LEEP keeps
 _PER_CLASS = 5  # components of N-LEEP for each class
-_AT_A_TIME = 1024  # rows of similarities
-_TIE = 1e-3  # what similarity counts beside a vote
+_CHUNK = 1024  # rows of similarities
+_TIE = 1e-3  # weight of similarity beside that of a vote
 
 
-def lda_score(features, y):
-    """Compute the accuracy of linear discriminant analysis on samples left out.
+def lda_score(features: ArrayLike, y: ArrayLike) -> float:
+    """Compute the leave-one-out accuracy of linear discriminant analysis.
 
-    Classes are thought of as Gaussians with one covariance, shrunk as Ledoit and Wolf
-    do, and their shares of the samples as priors. Each sample is predicted by all
-    others.
+    Classes are modelled as Gaussians with one covariance, with Ledoit-Wolf shrinkage,
+    and their shares of the samples as priors. Each sample is predicted from all others.
 
-    Translations, orthogonal maps and scalings of the features leave it as it is.
+    Translations, orthogonal maps and scalings of the features do not change it.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,)
-        Labels. The only sample of a class counts as predicted wrong.
+        Labels. The only sample of a class counts as predicted wrongly.
 
     Returns
     -------
@@ -51,9 +52,8 @@ def lda_score(features, y):
 
     Notes
     -----
-    What leaving a sample out does to the means and to the inverse covariance is known
-    in closed form, so one decomposition serves all. The shrinkage stays that of all
-    samples.
+    The means and the inverse covariance without a sample have a closed form, so that
+    one decomposition is enough. The shrinkage is that of all samples.
 
     References
     ----------
@@ -72,28 +72,34 @@ def lda_score(features, y):
     return float((lda_predictions(F, codes) == codes).mean())
 
 
-def knn_score(features, y, *, n_neighbors=5, regression=False):
+def knn_score(
+    features: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_neighbors: int = 5,
+    regression: bool = False,
+) -> float:
     """Compute how well the nearest other samples predict a sample.
 
-    Near is what has a small angle. Classes are voted for; ties go to the class with the
-    nearer neighbours. Numbers are averaged.
+    Distances are cosine distances. Neighbours vote for classes; ties go to the class
+    with the nearer neighbours. Regression targets are averaged.
 
-    Orthogonal maps of the features, and scalings of single samples, leave it as it is.
+    Orthogonal maps of the features, and scalings of single samples, do not change it.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Labels, or numbers with `regression`.
+        Labels, or regression targets with `regression`.
     n_neighbors : int, default=5
-        At most all other samples.
+        All other samples, if there are fewer.
     regression : bool, default=False
-        Whether y holds numbers.
+        Whether y holds regression targets.
 
     Returns
     -------
     float
-        Share of correct predictions; of numbers, R², averaged over columns.
+        Share of correct predictions; R², averaged over columns, with `regression`.
 
     Raises
     ------
@@ -123,8 +129,8 @@ def knn_score(features, y, *, n_neighbors=5, regression=False):
 def _neighbours(F, k):
     """Return the most similar other samples of each, and how similar they are."""
     found = []
-    for first in range(0, len(F), _AT_A_TIME):
-        near = F[first : first + _AT_A_TIME] @ F.T
+    for first in range(0, len(F), _CHUNK):
+        near = F[first : first + _CHUNK] @ F.T
         rows = np.arange(len(near))
         near[rows, first + rows] = -np.inf
         chosen = np.argpartition(-near, k - 1, axis=1)[:, :k]
@@ -132,14 +138,19 @@ def _neighbours(F, k):
     return map(np.concatenate, zip(*found, strict=True))
 
 
-def n_leep(features, y, *, random_state=0):
-    """Compute N-LEEP: LEEP with clusters of the features for source classes.
+def n_leep(
+    features: ArrayLike,
+    y: ArrayLike,
+    *,
+    random_state: int | np.random.RandomState | None = 0,
+) -> float:
+    """Compute N-LEEP: LEEP with clusters of the features in place of source classes.
 
-    The principal components with four fifths of the variance, at unit mean variance,
-    are modelled as a mixture of Gaussians with five components a class, whose
-    probabilities go into :func:`leep`.
+    The principal components with 80% of the variance, scaled to a mean variance of one,
+    are modelled as a mixture of Gaussians with five components per class, whose
+    probabilities are scored by :func:`leep`.
 
-    Orthogonal maps and scalings of the features leave it as it is, up to rounding.
+    Orthogonal maps and scalings of the features do not change it, up to rounding.
 
     Parameters
     ----------
@@ -147,7 +158,7 @@ def n_leep(features, y, *, random_state=0):
     y : array-like of shape (n_samples,)
         Labels.
     random_state : int, RandomState instance or None, default=0
-        Seeds the start of the mixture.
+        Seeds the initialisation of the mixture.
 
     Returns
     -------
@@ -183,3 +194,8 @@ def n_leep(features, y, *, random_state=0):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return leep(mixture.fit(F).predict_proba(F), y)
+
+
+register_score("lda", lda_score)
+register_score("knn", knn_score, regression=True)
+register_score("n_leep", n_leep)

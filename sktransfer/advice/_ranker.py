@@ -1,4 +1,4 @@
-"""Which backbone, and which of its stages, suits a task: scores without training."""
+"""Ranking of backbones, and of their stages, for a task without training."""
 
 import time
 from numbers import Integral
@@ -8,9 +8,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from sktransfer._base import as_array, undone_on_error
-from sktransfer.advice._probes import knn_score, lda_score, n_leep
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
-from sktransfer.advice._scores import h_score, leep, logme
+from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_licence
 from sktransfer.utils import (
     Interval,
@@ -23,75 +22,67 @@ from sktransfer.utils import (
 
 __all__ = ["BackboneRanker", "is_regression", "read_targets"]
 
-_SCORERS = {
-    "logme": logme,
-    "h_score": h_score,
-    "leep": leep,
-    "n_leep": n_leep,
-    "lda": lda_score,
-    "knn": knn_score,
-}
-_OF_NUMBERS = ("knn", "logme")  # that are defined for regression
-_COLUMNS = "backbone stage score seconds parameters multiply_adds licence".split()
+_COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 
 
 class BackboneRanker(BaseEstimator):
     """Rank pretrained networks, and their stages, for a task without training any.
 
-    Samples go once through each network; a score says how well the features of each
-    stage suit the targets. The user guide says how well each score predicts the
-    accuracy after training, and what it takes.
+    Samples go once through each network, and a score rates how well the features of
+    each stage suit the targets. The user guide compares how well the scores predict the
+    accuracy after training.
 
     Parameters
     ----------
     backbones : list of str, torch.nn.Module or Backbone
         As in :func:`sktransfer.backbones.load_backbone`.
-    scorer : {"auto", "lda", "knn", "logme", "n_leep", "h_score", "leep"} or callable, \
-default="auto"
-        The functions :func:`lda_score`, :func:`knn_score`, and so on; "auto" is "lda"
-        for labels and "knn" for numbers and independent labels, for which there are
-        "knn" and "logme". "leep" scores the output of the pretrained classifier, and no
-        stage; it leaves out backbones without one. A callable goes from features
-        (n_samples, n_features) and targets to a number, the more the better.
+    scorer : str or callable, default="auto"
+        A built-in score or one of :func:`register_score`, by name, or a callable of
+        features (n_samples, n_features) and targets that returns a float, of which
+        higher is better. Built-in are "lda" (:func:`lda_score`), "knn", "logme",
+        "n_leep", "h_score" and "leep"; "auto" is "lda" for labels and "knn" for
+        regression targets and multilabel y, which only "knn" and "logme" apply to.
+        "leep" scores the output of the pretrained classifier, and no stages; backbones
+        without a classifier are left out.
     stages : "all", "last" or list of int or str, default="all"
-        Which stages are scored: by position (0 is the first, -1 the last) or name,
+        Stages that are scored, by position (0 is the first, -1 the last) or by name,
         which each backbone must have.
     pooling : {"avg", "max", "avgmax", "cls", "flatten"}, default="avg"
         From activations to features, as in
         :class:`sktransfer.PretrainedFeatureExtractor`.
     task : {"auto", "classification", "regression"}, default="auto"
-        "auto" takes numbers with fractions, and several columns of whole numbers, for
-        regression, and anything else for labels.
+        "auto" means regression if y is continuous or has several columns of integers,
+        and classification otherwise.
     max_samples : int or None, default=2000
-        More samples than these are thinned out, class by class.
+        Maximum number of samples; more are subsampled, stratified by class.
     image_size, image_shape, value_range, batch_size, device, memory
         As in :class:`sktransfer.PretrainedFeatureExtractor`, for all backbones.
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of samples.
     verbose : int, default=0
-        Shows a progress bar for each backbone.
+        Whether to show a progress bar for each backbone.
 
     Attributes
     ----------
     scores_ : pandas.DataFrame
-        One row a backbone and stage: ``backbone``, ``stage``, ``score``, ``seconds``
-        (reading, the network up to there, and the score), ``parameters`` and
-        ``multiply_adds`` (up to there; the latter for one sample) and ``licence`` of
+        One row per backbone and stage: ``backbone``, ``stage``, ``score``, ``seconds``
+        (to read the samples, compute the stage and score it), ``parameters`` and
+        ``multiply_adds`` (up to the stage; the latter per sample) and ``license`` of
         the weights.
     ranking_ : list of str
-        Names of the backbones by their best stages, the best first.
+        Names of the backbones, ordered by their best stages, the best first.
     best_backbone_ : str, torch.nn.Module or Backbone
         As it was given.
     best_stage_ : str
         Of the best backbone.
     best_score_ : float
     scorer_ : str or callable
-        What "auto" was.
+        The score that was used, where `scorer` is "auto".
 
     See Also
     --------
-    RankingDisplay : Draws the scores.
-    TransferAdvisor : Which strategy to take with one backbone.
+    RankingDisplay : Plots the scores.
+    TransferAdvisor : Recommends how to train one backbone.
 
     References
     ----------
@@ -111,7 +102,7 @@ default="auto"
 
     _parameter_constraints = {
         "backbones": [list, tuple],
-        "scorer": [StrOptions({"auto", *_SCORERS}), callable],
+        "scorer": [str, callable],
         "stages": [StrOptions({"all", "last"}), list, tuple],
         "pooling": [StrOptions({"avg", "max", "avgmax", "cls", "flatten"})],
         "task": [StrOptions({"auto", "classification", "regression"})],
@@ -170,21 +161,20 @@ default="auto"
         Raises
         ------
         ValueError
-            If there are no backbones, one has no such stage, or the score is not
-            defined for the targets.
+            If there are no backbones, one has no such stage, or the score does not
+            apply to the targets.
         """
         self._validate_params()
         names, seed = self._check_backbones(), spawn_seed(self.random_state)
-        tables = [
-            self._score_backbone(given, name, X, y, seed)
-            for given, name in zip(self.backbones, names, strict=True)
-        ]
-        if not any(tables):
+        rows = []
+        for given, name in zip(self.backbones, names, strict=True):
+            rows += self._score_backbone(given, name, X, y, seed)
+        if not rows:
             raise ValueError(
-                "`scorer='leep'` needs a backbone with the classifier that it was "
-                f"pretrained with. Got {names}; take scorer='n_leep', which needs none."
+                f"`scorer={self.scorer!r}` needs a backbone with the classifier that it"
+                f" was pretrained with. Got {names}; take scorer='n_leep', which needs "
+                "none."
             )
-        rows = [row for table in tables for row in table]
         self.scores_ = pd.DataFrame(rows, columns=_COLUMNS)
         best = self.scores_.groupby("backbone", sort=False)["score"].max()
         self.ranking_ = best.sort_values(ascending=False, kind="stable").index.tolist()
@@ -219,39 +209,37 @@ default="auto"
         began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
         reader.copy_columns(self)
-        y, regression = read_targets(reader, y, self.task)
-        if y.ndim > 1 and not regression:  # independent labels: 0 or 1 each
+        y, regression = read_targets(reader.samples_, y, self.task)
+        if y.ndim > 1 and not regression:  # multilabel: scored as numbers, 0 or 1
             y, regression = y.astype(np.float64), True
+        score = find_score(self.scorer, regression)
+        self.scorer_ = self.scorer if self.scorer != "auto" else score.name
         labels = None if regression else y
-        rows = choose_samples(len(y), self.max_samples, labels, seed)
-        self.scorer_ = self.scorer
-        if isinstance(self.scorer, str) and self.scorer == "auto":
-            self.scorer_ = "knn" if regression else "lda"
-        score, stages = self._scoring(reader, regression)
-        if not stages:
+        chosen = choose_samples(len(y), self.max_samples, labels, seed)
+        features = self._features(reader, score, chosen)
+        if not features:
             return []
-        features = reader.features(stages, rows, self.pooling)
         passing = time.perf_counter() - began
-        table, backbone = [], reader.backbone_
-        last = backbone.in_order(stages)[-1]
-        whole = max(1, backbone.multiply_adds("input", last))
-        for stage in stages:
-            began = time.perf_counter()
-            found = float(score(features[stage], y[rows]))
-            seconds = time.perf_counter() - began
-            n = int(backbone.multiply_adds("input", stage))
-            prefix = backbone.section("input", stage)
-            row = {
+        costs = costs_of(reader.backbone_, features)
+        return [
+            {
                 "backbone": name,
                 "stage": stage,
-                "score": found,
-                "seconds": seconds + passing * n / whole,
-                "parameters": sum(p.numel() for p in prefix.parameters()),
-                "multiply_adds": n,
-                "licence": stated_licence(backbone.licence),
+                **_timed_score(score, F, y[chosen], regression, passing * share),
+                **cost,
             }
-            table.append(row)
-        return table
+            for (stage, F), (share, cost) in zip(features.items(), costs, strict=True)
+        ]
+
+    def _features(self, reader, score, rows):
+        """Return what is scored, by the name of its boundary (dict of ndarray)."""
+        if score.of == "features":
+            stages = self._stages(reader.backbone_)
+            return reader.features(stages, rows, self.pooling)
+        if not reader.has_classifier():
+            return {}
+        outputs = reader.features(["output"], rows)
+        return {"output": probabilities(outputs["output"])}
 
     def _reading(self):
         names = (
@@ -260,29 +248,12 @@ default="auto"
         )
         return {name: getattr(self, name) for name in names.split()}
 
-    def _scoring(self, reader, regression):
-        """Return the score, and the boundaries that it is made for."""
-        if self.scorer_ == "leep" and not regression:
-            stages = ["output"] if reader.has_classifier() else []
-            return lambda outputs, y: leep(probabilities(outputs), y), stages
-        stages = self._stages(reader.backbone_)
-        if callable(self.scorer_):
-            return self.scorer_, stages
-        score = _SCORERS[self.scorer_]
-        if not regression:
-            return score, stages
-        if self.scorer_ not in _OF_NUMBERS:
-            raise ValueError(
-                f"`scorer` must be one of {[*_OF_NUMBERS]} or a callable for numbers "
-                f"to predict and independent labels. Got {self.scorer_!r}; labels that "
-                "exclude each other go in one column, with task='classification'."
-            )
-        return lambda features, y: score(features, y, regression=True), stages
-
     def _stages(self, backbone):
         names = backbone.stage_names
         if isinstance(self.stages, str):
             return names if self.stages == "all" else names[-1:]
+        if not len(self.stages):
+            raise ValueError("`stages` must hold at least one stage. Got none.")
         return [_resolve(stage, backbone) for stage in self.stages]
 
 
@@ -305,15 +276,51 @@ def _resolve(stage, backbone):
     )
 
 
-def read_targets(reader, y, task="auto"):
-    """Return targets as an array, and whether they are numbers to predict.
+def costs_of(backbone, stages):
+    """Return the costs of computing stages.
 
     Parameters
     ----------
-    reader : StageReader
-        That has read X.
+    backbone : Backbone
+    stages : collection of str
+        Names of boundaries.
+
+    Returns
+    -------
+    list of (float, dict)
+        Per stage, its share of the multiply-adds up to the last one, and the columns of
+        ``scores_`` about it.
+    """
+    last = backbone.in_order(stages)[-1]
+    whole = max(1, backbone.multiply_adds("input", last))
+    costs = []
+    for stage in stages:
+        n = int(backbone.multiply_adds("input", stage))
+        prefix = backbone.section("input", stage)
+        row = {
+            "parameters": sum(p.numel() for p in prefix.parameters()),
+            "multiply_adds": n,
+            "license": stated_licence(backbone.licence),
+        }
+        costs.append((n / whole, row))
+    return costs
+
+
+def _timed_score(score, features, y, regression, seconds):
+    """Return the score, and the seconds with those that came before (dict)."""
+    began = time.perf_counter()
+    found = score(features, y, regression)
+    return {"score": found, "seconds": seconds + time.perf_counter() - began}
+
+
+def read_targets(samples, y, task="auto"):
+    """Return targets as an array, and whether they are regression targets.
+
+    Parameters
+    ----------
+    samples : Samples or VectorSamples
     y : array-like or None
-        None for the labels of a Dataset.
+        None for the labels of the samples.
     task : {"auto", "classification", "regression"}, default="auto"
 
     Returns
@@ -324,15 +331,15 @@ def read_targets(reader, y, task="auto"):
     Raises
     ------
     ValueError
-        If there are no targets, or other than samples.
+        If there are no targets, or not as many as samples.
     """
-    y = reader.samples_.labels if y is None else as_array(y)
+    y = samples.labels if y is None else as_array(y)
     if y is None:
         raise ValueError(
-            f"`y` is needed to fit {type(reader).__name__}: X is no Dataset with "
-            "labels. Got None."
+            "`y` is needed to fit: X has no labels. Got None; pass y, or a Dataset "
+            "with labels."
         )
-    check_consistent_length(reader.samples_, y)
+    check_consistent_length(samples, y)
     y = np.asarray(y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if task == "auto":
@@ -341,7 +348,7 @@ def read_targets(reader, y, task="auto"):
 
 
 def is_regression(y):
-    """Say whether targets look like numbers to predict (bool)."""
+    """Whether targets look like regression targets (bool)."""
     kind = type_of_target(y)
     several = kind == "multiclass-multioutput" and np.asarray(y).dtype.kind in "iufb"
     return kind.startswith("continuous") or several

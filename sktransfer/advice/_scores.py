@@ -1,11 +1,13 @@
-"""How well features of a frozen network suit a task, without training it.
+"""Scores of features by closed formulas: evidence, variance and likelihood.
 
-Each score is a function of features and targets, in float64; more is better.
+Each is a function of features and targets, in float64; higher is better.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.linalg import svd
 
+from sktransfer.advice._registry import register_score
 from sktransfer.training import class_means, in_span, shrunk_covariance, whiten
 from sktransfer.utils import check_array, check_consistent_length, column_or_1d
 
@@ -19,28 +21,29 @@ __all__ = [
     "standardised",
 ]
 
+
 _LEAST = 1e-12  # share of a target's energy below which nothing is left of it
 # Half widths, in decades, and steps of the searches for the best ratio.
 _ZOOMS = ((12.0, 97), (0.25, 21), (0.025, 21), (0.0025, 11))
 
 
-def logme(features, y, *, regression=False):
+def logme(features: ArrayLike, y: ArrayLike, *, regression: bool = False) -> float:
     r"""Compute the logarithm of maximum evidence, LogME.
 
-    Targets are thought of as a linear function of the features, whose weights have a
+    Targets are modelled as a linear function of the features, whose weights have a
     Gaussian prior, with Gaussian noise. The score is the logarithm of the density of
-    the targets by this model, a sample, with both variances at their best; averaged
+    the targets under this model, per sample, maximised over both variances; averaged
     over the classes, one against the rest, or over the columns of y.
 
-    Orthogonal maps and scalings of the features leave it as it is.
+    Orthogonal maps and scalings of the features do not change it.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Labels; with `regression` numbers, which are standardised.
+        Labels; with `regression`, regression targets, which are standardised.
     regression : bool, default=False
-        Whether y holds numbers.
+        Whether y holds regression targets.
 
     Returns
     -------
@@ -53,9 +56,9 @@ def logme(features, y, *, regression=False):
 
     Notes
     -----
-    Of :math:`y \sim N(0, F F^T / \alpha + I / \beta)` it is the exact maximum: for a
-    given :math:`\alpha / \beta` the best :math:`\beta` is known, so that a search in
-    one dimension is left, where the authors iterate [1]_.
+    The maximum of the density of :math:`y \sim N(0, F F^T / \alpha + I / \beta)` is
+    exact: for a given :math:`\alpha / \beta` the best :math:`\beta` has a closed form,
+    which leaves a search in one dimension, where the authors iterate [1]_.
 
     References
     ----------
@@ -81,7 +84,7 @@ def logme(features, y, *, regression=False):
 
 
 def _best_evidence(eigenvalues, explained, left, n):
-    """Return the greatest log evidence a sample of each target (n_outputs,)."""
+    """Return the greatest log evidence per sample of each target (n_outputs,)."""
     columns = np.arange(explained.shape[1])
     scale = max(eigenvalues.max(), np.finfo(float).tiny)
     centres = np.zeros(len(columns))
@@ -99,22 +102,22 @@ def _best_evidence(eigenvalues, explained, left, n):
 
 
 def _evidence(eigenvalues, explained, left, n, ratio):
-    """Return the log evidence a sample, by the ratio alpha / beta of each target."""
+    """Return the log evidence per sample, by the ratio alpha / beta of each target."""
     as_noise = ratio / (ratio + eigenvalues[:, None])  # (k, n_outputs)
     noise = (left + (explained * as_noise).sum(axis=0)) / n
     fit = np.log(2 * np.pi * noise) + 1
     return (np.log(as_noise).sum(axis=0) / n - fit) / 2
 
 
-def h_score(features, y):
+def h_score(features: ArrayLike, y: ArrayLike) -> float:
     r"""Compute the shrunken H-score.
 
-    The share of the features' variance that lies between the classes, in the metric of
-    the features' covariance, which is shrunk as Ledoit and Wolf do. In [0, n_features);
-    without shrinkage at most the number of classes less one.
+    The variance of the features that lies between the classes, in the metric of the
+    features' covariance with Ledoit-Wolf shrinkage. It is in [0, n_features); without
+    shrinkage it is at most the number of classes minus one.
 
-    Translations, orthogonal maps and scalings of the features leave it as it is. It
-    grows with the number of features, so that it compares networks of like widths.
+    Translations, orthogonal maps and scalings of the features do not change it. It
+    grows with the number of features, so that it compares networks of similar widths.
 
     Parameters
     ----------
@@ -126,7 +129,7 @@ def h_score(features, y):
     -------
     float
         :math:`tr(\Sigma_\alpha^{-1} (1 - \alpha) \Sigma_z)`, with :math:`\alpha` the
-        shrinkage and :math:`\Sigma_z` the covariance of the means of classes.
+        shrinkage and :math:`\Sigma_z` the covariance of the class means.
 
     Raises
     ------
@@ -159,16 +162,16 @@ def h_score(features, y):
     return float((1 - shrinkage) * counts @ between / len(F))
 
 
-def leep(probabilities, y):
+def leep(probabilities: ArrayLike, y: ArrayLike) -> float:
     """Compute the log expected empirical prediction, LEEP.
 
-    How well the labels follow from what a classifier of other classes says: its
-    probabilities, and the joint distribution of its classes and the labels.
+    The log-likelihood of the labels given the class probabilities of a classifier of
+    other classes, and the joint distribution of its classes and the labels.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_source_classes)
-        Of the source classes. Rows sum to one.
+        Of the classes of that classifier. Rows sum to one.
     y : array-like of shape (n_samples,)
         Labels.
 
@@ -180,7 +183,7 @@ def leep(probabilities, y):
     Raises
     ------
     ValueError
-        If shapes do not fit, there is one class only, or rows are no probabilities.
+        If shapes do not fit, there is one class only, or rows are not probabilities.
 
     References
     ----------
@@ -209,7 +212,7 @@ def leep(probabilities, y):
 
 
 def check_features(features, y):
-    """Return features as a float64 array, of as many samples as there are targets.
+    """Return features as a float64 array, with one sample per target.
 
     Parameters
     ----------
@@ -273,3 +276,8 @@ def standardised(y):
             f"{int(np.argmin(deviation))} with one value only; leave it out."
         )
     return Y / deviation
+
+
+register_score("logme", logme, regression=True)
+register_score("h_score", h_score)
+register_score("leep", leep, of="probabilities")

@@ -1,7 +1,6 @@
-"""How far samples lie from what a network was trained on, without labels."""
+"""Similarity of samples to those that a network was trained on, without labels."""
 
 import copy
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,11 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp, xlogy
-from sklearn.datasets import load_sample_images
 from torch import nn
 
+from sktransfer.advice._costs import model_inputs
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
-from sktransfer.inputs import iter_batches
+from sktransfer.compute import resolve_device
 
 __all__ = [
     "DomainSimilarity",
@@ -23,35 +22,34 @@ __all__ = [
 ]
 
 _BATCH = 16
-# The divergence at which the similarity is 1/e. Of EfficientNet-Lite0's layers,
-# photographs had a divergence of 0.04 to 0.06, drawings 0.12 to 0.16, digits 0.4, noise
-# 0.7: see the user guide.
+# The divergence at which the similarity is 1/e. That of photographs is 0.04 to 0.06 in
+# EfficientNet-Lite0, of drawings 0.12 to 0.16, of digits 0.4 and of noise 0.7: see the
+# user guide.
 _SCALE = 0.2
-_NORM_SCALE = 0.5  # the same, of the logarithm of ratios of norms
-_FLOOR = 1e-12  # of variances: channels that never vary
+_FLOOR = 1e-12  # of the variances of channels that never vary
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
 class DomainSimilarity:
-    """How near samples are to what a network was trained on.
+    """Similarity of samples to those that a network was trained on.
 
     Parameters
     ----------
     similarity : float
-        From 1, as near as the images of its training, to 0; NaN where nothing says.
-    source : {"batch norm", "classifier", "feature norms", "none"}
-        What the similarity goes by.
+        From 1, as similar as the training samples, to 0; NaN if it is unknown.
+    source : {"batch norm", "classifier", "none"}
+        What the similarity is computed from.
     stages : pandas.DataFrame
-        One row a stage: ``stage``, ``divergence`` from the statistics of BatchNorm (NaN
-        without), ``feature_norm`` (mean norm of the pooled features), and
+        One row per stage: ``stage``, ``divergence`` from the statistics of BatchNorm
+        (NaN without), ``feature_norm`` (mean norm of the pooled features), and
         ``intrinsic_dimension`` of these.
     entropy : float
-        Of the pretrained classifier's probabilities, as a share of the greatest; NaN
-        without one.
+        Mean entropy of the pretrained classifier's probabilities, as a share of the
+        maximum; NaN without a classifier.
     energy : float
-        Mean of the logarithm of the summed exponentials of its scores; the higher, the
-        surer.
+        Mean log-sum-exp of the classifier's scores; higher values mean that it is more
+        confident.
     """
 
     similarity: float
@@ -66,20 +64,15 @@ class DomainSimilarity:
 
 
 def domain_similarity(
-    backbone,
-    X,
-    *,
-    max_samples=64,
-    random_state=0,
-    **options,
-):
-    r"""Say how near samples are to what a network was trained on, without labels.
+    backbone, X, *, max_samples=64, random_state=0, **options
+) -> DomainSimilarity:
+    r"""Measure how similar samples are to those that a network was trained on.
 
-    BatchNorm layers remember mean and variance of each channel in training. With those
-    of the samples, they give a divergence between two Gaussians; the similarity is
-    :math:`e^{-d / 0.2}`, with d the median over channels, averaged over layers. Where
-    there is no BatchNorm, it goes by the entropy of the pretrained classifier, and
-    without one by how far the norms of features are from those of photographs.
+    No labels are needed. BatchNorm layers hold the mean and variance of each channel in
+    training; those and the moments of the samples have a divergence between two
+    Gaussians, and the similarity is :math:`e^{-d / 0.2}`, with d the median over
+    channels, averaged over layers. Without BatchNorm, it is one minus the entropy of
+    the pretrained classifier; without both, it is unknown.
 
     Parameters
     ----------
@@ -88,10 +81,10 @@ def domain_similarity(
     X : array-like of n_samples
         As in :class:`sktransfer.PretrainedFeatureExtractor`.
     max_samples : int or None, default=64
-        So many are chosen at random. Variances of less than ten samples or so come out
-        too small, and the similarity with them.
+        Number of samples, chosen at random. Of fewer than about ten samples, variances
+        and the similarity are underestimated.
     random_state : int, RandomState instance or None, default=0
-        Seeds that choice.
+        Seeds the choice.
     **options
         `weights`, `image_size`, `image_shape`, `value_range`, `batch_size`, `device`,
         and `memory` as in :class:`sktransfer.PretrainedFeatureExtractor`.
@@ -107,7 +100,7 @@ def domain_similarity(
 
     See Also
     --------
-    TransferAdvisor : Freezes by it.
+    TransferAdvisor : Advises on freezing, among other things by the similarity.
 
     References
     ----------
@@ -130,27 +123,40 @@ def domain_similarity(
     """
     reader = StageReader(backbone, random_state=random_state, **options).read(X)
     n = len(reader.samples_)
-    return similarity_of(reader, choose_samples(n, max_samples, None, random_state))
+    rows = choose_samples(n, max_samples, None, random_state)
+    return similarity_of(
+        reader.backbone_,
+        reader.samples_.take(rows),
+        reader.features(reader.backbone_.stage_names, rows),
+        has_classifier=reader.has_classifier(),
+        device=resolve_device(options.get("device", "auto")),
+    )
 
 
-def similarity_of(reader, rows):
-    """Return how near some samples of a reader are (DomainSimilarity).
+def similarity_of(backbone, samples, features, *, has_classifier, device):
+    """Measure how similar samples are to those of a network's training.
 
     Parameters
     ----------
-    reader : StageReader
-        That has read X.
-    rows : ndarray of int
+    backbone : Backbone
+    samples : Samples or VectorSamples
+    features : dict of str to ndarray of shape (n_samples, d)
+        Pooled features of each stage.
+    has_classifier : bool
+        Whether the output of the network are scores of pretrained classes.
+    device : torch.device
+
+    Returns
+    -------
+    DomainSimilarity
     """
-    divergences, outputs = _look(reader, rows)
-    names = reader.backbone_.stage_names
-    features = reader.features(names, rows)
+    divergences, outputs = _look(backbone, samples, has_classifier, device)
     table = pd.DataFrame(
         {
-            "stage": names,
-            "divergence": [_mean(divergences[name]) for name in names],
-            "feature_norm": [_norm(features[name]) for name in names],
-            "intrinsic_dimension": [intrinsic_dimension(features[n]) for n in names],
+            "stage": [*features],
+            "divergence": [_mean(divergences[name]) for name in features],
+            "feature_norm": [_norm(F) for F in features.values()],
+            "intrinsic_dimension": [intrinsic_dimension(F) for F in features.values()],
         }
     )
     entropy = energy = np.nan
@@ -160,82 +166,38 @@ def similarity_of(reader, rows):
         entropy = float(each.mean() / np.log(theta.shape[1]))
         energy = float(logsumexp(outputs.astype(np.float64), axis=1).mean())
     every = [d for of_stage in divergences.values() for d in of_stage]
-    similarity, source = _judge(reader, every, entropy, table)
+    similarity, source = np.nan, "none"
+    if every:
+        similarity, source = float(np.exp(-np.mean(every) / _SCALE)), "batch norm"
+    elif outputs is not None:
+        similarity, source = 1 - entropy, "classifier"
     return DomainSimilarity(similarity, source, table, entropy, energy)
 
 
-def _judge(reader, divergences, entropy, table):
-    """Return the similarity, and what it goes by."""
-    if divergences:
-        return float(np.exp(-np.mean(divergences) / _SCALE)), "batch norm"
-    if np.isfinite(entropy):
-        return 1 - entropy, "classifier"
-    if reader.preprocessing_.kind != "image":
-        return np.nan, "none"
-    known = _photographs(reader).features(list(table["stage"]))
-    norms = np.array([_norm(features) for features in known.values()])
-    ratios = table["feature_norm"].to_numpy() / np.maximum(norms, _FLOOR)
-    apart = np.abs(np.log(np.maximum(ratios, _FLOOR))).mean()
-    return float(np.exp(-apart / _NORM_SCALE)), "feature norms"
-
-
-def photographs(n=32, side=224):
-    """Return crops of scikit-learn's two photographs, always the same.
-
-    Parameters
-    ----------
-    n : int, default=32
-    side : int, default=224
-        In pixels.
-
-    Returns
-    -------
-    uint8 ndarray of shape (n, side, side, 3)
-    """
-    images = load_sample_images().images
-    rng, found = np.random.RandomState(0), []
-    for k in range(n):
-        image = images[k % len(images)]
-        top = rng.randint(image.shape[0] - side)
-        left = rng.randint(image.shape[1] - side)
-        found.append(image[top : top + side, left : left + side])
-    return np.stack(found)
-
-
-def _photographs(reader):
-    """Return a reader of crops of scikit-learn's photographs for the same backbone."""
-    settings = {**reader.get_params(deep=False), "backbone": reader.backbone_}
-    settings |= {"weights": "default", "image_shape": None, "value_range": "auto"}
-    return type(reader)(**settings).read(photographs())
-
-
-def _look(reader, rows):
+def _look(backbone, samples, has_classifier, device):
     """Send samples through a copy of the network.
 
     Returns the divergences of the BatchNorm layers of each stage, and the scores of
     the pretrained classifier (n, n_classes) or None.
     """
-    backbone, has_classifier = reader.backbone_, reader.has_classifier()
     layers = _batch_norms(backbone)
-    found = {name: [] for name in layers}
     if not has_classifier and not any(layers.values()):
-        return found, None
-    module = copy.deepcopy(backbone.module).eval()
+        return layers, None
+    module = copy.deepcopy(backbone.module).eval().to(device)
     modules = dict(module.named_modules())
     moments = {path: _Moments() for of_stage in layers.values() for path in of_stage}
     for path, moment in moments.items():
         modules[path].register_forward_pre_hook(moment)
-    device = reader.device_
-    module.to(device)
     outputs = []
-    samples, preprocessing = reader.samples_.take(rows), backbone.preprocessing
-    with closing(iter_batches(samples, preprocessing, _BATCH)) as batches:
-        for batch in batches:
-            with torch.inference_mode():
-                out = module(preprocessing.to_input(batch.to(device)))
-            outputs.append(out.float().cpu().numpy() if has_classifier else None)
-    for name, paths in layers.items():
-        found[name] = [moments[path].divergence(modules[path]) for path in paths]
+    for x in model_inputs(samples, backbone.preprocessing, _BATCH, device):
+        with torch.inference_mode():
+            out = module(x)
+        if has_classifier:
+            outputs.append(out.float().cpu().numpy())
+    found = {
+        name: [moments[path].divergence(modules[path]) for path in paths]
+        for name, paths in layers.items()
+    }
     return found, np.concatenate(outputs) if has_classifier else None
 
 
@@ -254,7 +216,7 @@ def _batch_norms(backbone):
 
 
 class _Moments:
-    """A hook that sums up what goes into a layer, channel by channel."""
+    """A hook that sums the inputs of a layer and their squares, per channel."""
 
     def __init__(self):
         self.n, self.total, self.squares = 0, 0.0, 0.0
@@ -266,7 +228,7 @@ class _Moments:
         self.squares = self.squares + z.square().sum(dim=1)
 
     def divergence(self, layer):
-        """Return the median divergence of channels from what a layer remembers."""
+        """Return the median over channels of the divergence from a layer."""
         mean = self.total / self.n
         variance = (self.squares / self.n - mean.square()).clamp_min(_FLOOR)
         known = layer.running_var.double().clamp_min(_FLOOR)
@@ -284,7 +246,7 @@ def _norm(features):
 
 
 def intrinsic_dimension(features):
-    """Estimate on how many dimensions points lie, by their two nearest neighbours.
+    """Estimate the intrinsic dimension of points by their two nearest neighbours.
 
     Parameters
     ----------

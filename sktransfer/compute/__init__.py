@@ -1,6 +1,12 @@
-"""Where and how to compute: device, precision, batch size."""
+"""Where and how to compute: device, precision, batches, threads, random streams."""
 
-from sktransfer.compute._device import resolve_batch_size, resolve_device
+from sktransfer.compute._batches import (
+    channels_last,
+    channels_second,
+    halving,
+    pad_rows,
+    use_channels_last,
+)
 from sktransfer.compute._draws import (
     Draws,
     drawn_since,
@@ -8,20 +14,22 @@ from sktransfer.compute._draws import (
     seeded,
     seeded_everywhere,
 )
-from sktransfer.compute._fork import held_at_forks, in_forked_child
-from sktransfer.compute._halving import halving
-from sktransfer.compute._layout import (
-    channels_last,
-    channels_second,
-    use_channels_last,
+from sktransfer.compute._runtime import (
+    Runtime,
+    gains_by_bfloat16,
+    resolve_batch_size,
+    resolve_device,
+    resolve_precision,
+    synchronise,
 )
-from sktransfer.compute._memory import keep_freed_memory
-from sktransfer.compute._precision import gains_by_bfloat16, resolve_precision
-from sktransfer.compute._put_back import state_put_back
-from sktransfer.compute._runtime import Runtime, pad_rows, synchronise
-from sktransfer.compute._shards import Shards
-from sktransfer.compute._threads import fixed_threads
-from sktransfer.compute._torch_state import own_torch_state
+from sktransfer.compute._threads import (
+    Shards,
+    fixed_threads,
+    held_at_forks,
+    in_forked_child,
+    one_blas_thread,
+)
+from sktransfer.compute._torch_state import own_torch_state, state_put_back
 
 __all__ = [
     "Draws",
@@ -36,7 +44,7 @@ __all__ = [
     "halving",
     "held_at_forks",
     "in_forked_child",
-    "keep_freed_memory",
+    "one_blas_thread",
     "own_torch_state",
     "pad_rows",
     "resolve_batch_size",

@@ -1,4 +1,4 @@
-"""Random draws of one's own from generators, which all threads share."""
+"""Local random streams for code that draws from the process's generators."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from sktransfer.compute._fork import in_forked_child
+from sktransfer.compute._threads import in_forked_child
 
 __all__ = ["Draws", "drawn_since", "generator_states", "seeded", "seeded_everywhere"]
 
@@ -26,23 +26,25 @@ in_forked_child(_renew)
 
 
 class Draws:
-    """States of torch's generators for one purpose, put in where it draws.
+    """Random stream of its own for code that draws from torch's global generators.
 
-    Layers such as dropout draw from the generators of the whole process, whose states
-    they cannot be told apart in: fits in several threads would take each other's
-    numbers. While one of them draws, the others wait for their turn, and the user's
-    own sequence goes on afterwards as if nothing had been drawn.
+    Layers such as dropout draw from the generators of the whole process, so fits in
+    several threads would take numbers from each other's sequences. Inside of
+    :meth:`put_in` the global generators have the states of this stream. Other threads
+    that enter a stream wait meanwhile, and afterwards the user's own sequence continues
+    as if nothing had been drawn.
 
     Parameters
     ----------
     seed : int
     device : torch.device or str, default="cpu"
-        Where draws are made besides the CPU.
+        A device on which numbers are drawn, besides the CPU.
 
     Attributes
     ----------
     states : dict of str to torch.Tensor
-        States by "cpu", "cuda" and "mps", to go on from another time.
+        States of the generators by "cpu", "cuda" and "mps", from which the stream
+        continues.
     """
 
     def __init__(self, seed, device="cpu"):
@@ -55,9 +57,10 @@ class Draws:
 
     @contextmanager
     def put_in(self):
-        """Let all that draws in a `with` block draw from these states.
+        """Draw from this stream inside of a `with` block.
 
-        Other threads wait, so nothing in the block may wait for one that draws.
+        Other threads that draw from a stream wait, so the block must not wait for one
+        of them.
         """
         with _lock:
             others = self._get()
@@ -85,9 +88,9 @@ class Draws:
 
 
 def seeded(seed):
-    """Return a context in which torch's draws on the CPU are fixed by a seed.
+    """Return a context in which a seed determines what torch draws on the CPU.
 
-    It is this thread's alone: others that draw wait, as for :class:`Draws`.
+    Other threads that draw wait, as for :class:`Draws`.
 
     Parameters
     ----------
@@ -102,16 +105,16 @@ def seeded(seed):
 
 @contextmanager
 def seeded_everywhere(seed, device="cpu"):
-    """Fix the draws of torch, NumPy and Python's `random`, and put all back at the end.
+    """Seed torch, NumPy and Python's `random` inside of a `with` block.
 
-    It is for code of others, which may draw from any of these. Other threads that draw
-    from torch wait, as for :class:`Draws`.
+    It is for code of users, which may draw from any of these. Afterwards all of them
+    are as they were. Other threads that draw from torch wait, as for :class:`Draws`.
 
     Parameters
     ----------
     seed : int
     device : torch.device or str, default="cpu"
-        Where draws are made besides the CPU.
+        A device on which numbers are drawn, besides the CPU.
     """
     with Draws(seed, device).put_in():
         kept = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -130,8 +133,8 @@ def generator_states():
     Returns
     -------
     dict of str to object
-        By the name of the library. A state differs from an earlier one if the library
-        has been drawn from in between.
+        By the name of the library. The state of a library differs from an earlier one
+        if a number was drawn in between.
     """
     _, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
@@ -142,24 +145,25 @@ def generator_states():
 
 
 def drawn_since(before, seconds):
-    """Say which global generators this thread has drawn from.
+    """Return which global generators this thread has drawn from.
 
-    Their states are those of the whole process. So where one has moved, a wait shows
-    whether it is another thread that draws from it.
+    The whole process shares these generators. If the state of one has changed, it is
+    observed for a while to see whether another thread draws from it.
 
     Parameters
     ----------
     before : dict
-        From :func:`generator_states`.
+        States at an earlier time, from :func:`generator_states`.
     seconds : float
-        That have passed since.
+        The time that has passed since.
 
     Returns
     -------
     drawn : list of str
-        Names of libraries.
+        Names of libraries that this thread has drawn from.
     others : list of str
-        Those that another thread draws from: of these nothing can be said.
+        Names of libraries that another thread draws from, so that nothing is known of
+        this one.
     """
     now = generator_states()
     moved = [name for name in before if before[name] != now[name]]

@@ -1,24 +1,37 @@
-"""How many threads torch computes an operation with."""
+"""Threads and forked processes: results that do not depend on how many there are."""
 
+import functools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import torch
+from threadpoolctl import threadpool_limits
 
-__all__ = ["fixed_threads"]
+__all__ = [
+    "Shards",
+    "fixed_threads",
+    "held_at_forks",
+    "in_forked_child",
+    "one_blas_thread",
+    "one_thread_in_forks",
+]
 
 _N_THREADS = 1
 
 
 @contextmanager
 def fixed_threads():
-    """Let torch compute operations on the CPU in one thread, whatever the process has.
+    """Compute operations of torch on the CPU in one thread inside of a `with` block.
 
-    Gradients of convolutions, BatchNorm and LayerNorm are sums over samples that are
-    added up thread by thread, and some convolutions are divided among threads: with
-    another number of them, results are rounded differently. joblib's workers have fewer
-    threads than the process that started them, so without this a search with
-    ``n_jobs=2`` would find other scores than one with ``n_jobs=1``. The setting is that
-    of the calling thread.
+    The gradients of convolutions, BatchNorm and LayerNorm are sums over samples, of
+    which each thread adds up some, and some convolutions are divided among threads. So
+    the number of threads changes how results are rounded. joblib's workers have fewer
+    threads than the process that started them: without this, a search with
+    ``n_jobs=2`` would find other scores than one with ``n_jobs=1``. Other Python
+    threads keep their setting.
     """
     before = torch.get_num_threads()
     if before == _N_THREADS:
@@ -29,3 +42,140 @@ def fixed_threads():
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_blas_thread():
+    """Limit BLAS and LAPACK to one thread.
+
+    Products and factorisations are rounded differently with another number of threads,
+    and joblib's workers have fewer threads than the process that started them. The
+    limit holds for the whole process, so only one Python thread at a time can be in
+    this context.
+    """
+    with _lock, threadpool_limits(1, user_api="blas"):
+        yield
+
+
+class Shards:
+    """Pool of threads that compute the parts of a batch.
+
+    How an operation rounds depends on the number of threads that share it. So each part
+    is computed by one thread, and the number of threads changes how long a batch takes,
+    but not the result. As a context manager, the pool ends its threads.
+
+    Parameters
+    ----------
+    workers : list of callable
+        Equal functions that share no state, one per thread. Any of them may compute any
+        part.
+    """
+
+    def __init__(self, workers):
+        self._workers = workers
+        self._pool = None
+
+    def __enter__(self):
+        if len(self._workers) > 1:
+            self._pool = ThreadPoolExecutor(
+                len(self._workers), thread_name_prefix="sktransfer-compute"
+            )
+        return self
+
+    def __exit__(self, *exception):
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def map(self, parts):
+        """Apply a worker to each part.
+
+        Parameters
+        ----------
+        parts : list
+
+        Returns
+        -------
+        list
+            Results of the parts, in their order.
+
+        Raises
+        ------
+        Exception
+            The first that a worker raised, once all parts are finished.
+        """
+        if self._pool is None or len(parts) == 1:
+            with fixed_threads():
+                return [self._workers[0](part) for part in parts]
+        free = SimpleQueue()
+        for worker in self._workers:
+            free.put(worker)
+        futures = [self._pool.submit(_apply, free, part) for part in parts]
+        results = [future.exception() or future.result() for future in futures]
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return results
+
+
+def _apply(free, part):
+    """Apply a worker that no other thread is using."""
+    worker = free.get()
+    try:
+        with fixed_threads(), torch.autograd.set_multithreading_enabled(False):
+            return worker(part)
+    finally:
+        free.put(worker)
+
+
+def in_forked_child(renew):
+    """Register a function to be called in every process that is forked from now on.
+
+    A fork copies locks as they are, but not the threads that would release them.
+
+    Parameters
+    ----------
+    renew : callable
+        Called without arguments, to replace the locks by new ones.
+    """
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=renew)
+
+
+def held_at_forks(lock):
+    """Acquire a lock before every fork, so that no thread is in its section then.
+
+    Parameters
+    ----------
+    lock : threading.RLock
+        Guards sections that must not be copied half-way, such as transactions. After
+        the fork it is free in both processes, unless the thread that forked held it.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lock.acquire,
+            after_in_parent=lock.release,
+            after_in_child=lock.release,
+        )
+
+
+@functools.cache
+def one_thread_in_forks():
+    """Let processes that are forked from now on compute in one thread.
+
+    A process that is forked from one that has computed in several threads waits forever
+    for threads of OpenMP that it does not have
+    (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=58378). It is called before the first
+    computation rather than at import, which must not change the user's processes.
+    """
+    in_forked_child(functools.partial(torch.set_num_threads, 1))
+
+
+_lock = threading.RLock()
+
+
+def _renew_lock():
+    global _lock
+    _lock = threading.RLock()
+
+
+in_forked_child(_renew_lock)

@@ -1,19 +1,23 @@
-"""What torch is set to while we compute, whatever the user has set it to."""
+"""State that computing leaves as it was: torch's settings, and modules' attributes."""
 
+import copy
 from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import nn
 
-__all__ = ["own_torch_state"]
+__all__ = ["own_torch_state", "state_put_back"]
+
+_STRUCTURE = {*vars(nn.Module())} - {"_buffers"}
 
 
 @contextmanager
 def own_torch_state():
-    """Compute as a new process does: float32, on the CPU by default, with gradients.
+    """Set torch inside of a `with` block as it is in a new process.
 
-    Inside of the `with` block, or of a function that this decorates, gradients are
-    recorded, inference mode and autocast are off, tensors are made in float32 and on
-    the CPU. Afterwards all is as the user has set it.
+    Gradients are recorded, inference mode and autocast are off, and new tensors are in
+    float32 and on the CPU. Afterwards everything is as the user has set it. It is also
+    a decorator.
     """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
@@ -28,3 +32,36 @@ def own_torch_state():
             torch.set_default_dtype(torch.float32)
             stack.callback(torch.set_default_dtype, dtype)
         yield
+
+
+@contextmanager
+def state_put_back(modules, *, keep=""):
+    """Restore the attributes and buffers of modules after a `with` block.
+
+    Inside of the block the modules have copies of them. So other objects that share
+    one, such as a module with the same buffer, never see a change.
+
+    Parameters
+    ----------
+    modules : iterable of torch.nn.Module
+        Their parameters and submodules are not copied.
+    keep : str, default=""
+        New attributes whose names begin with this stay. "" keeps none.
+    """
+    modules = list(dict.fromkeys(modules))
+    parameters = (p for m in modules for p in m._parameters.values())
+    shared = {id(thing): thing for thing in [*modules, *parameters]}
+    originals = [dict(vars(module)) for module in modules]
+    try:
+        for module in modules:
+            own = {k: v for k, v in vars(module).items() if k not in _STRUCTURE}
+            vars(module).update(copy.deepcopy(own, shared))
+        yield
+    finally:
+        for module, before in zip(modules, originals, strict=True):
+            new = {k: v for k, v in vars(module).items() if k not in before}
+            vars(module).clear()
+            vars(module).update(before)
+            if keep:
+                kept = {k: v for k, v in new.items() if k.startswith(keep)}
+                vars(module).update(kept)

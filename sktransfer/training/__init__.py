@@ -1,17 +1,13 @@
 """From activations to a trained suffix and head."""
 
-from sktransfer.training._adaptation import (
-    AdaptationContext,
-    AdaptationMethod,
-    Adapted,
-)
+from sktransfer.training._adaptation import AdaptationContext, AdaptationMethod, Adapted
 from sktransfer.training._adapter import add_lora, merge_lora
 from sktransfer.training._augment import (
     ACTIVATION_AUGMENTATIONS,
     ActivationAugment,
+    Mix,
 )
-from sktransfer.training._average import WeightAverage
-from sktransfer.training._best import BestWeights
+from sktransfer.training._data import Data, hold_out, merge_equal, weigh_classes
 from sktransfer.training._discriminant import (
     class_means,
     in_span,
@@ -19,8 +15,16 @@ from sktransfer.training._discriminant import (
     shrunk_covariance,
     whiten,
 )
-from sktransfer.training._divide import is_divisible
-from sktransfer.training._freeze import resolve_freeze, stages_above
+from sktransfer.training._freeze import (
+    LEVELS,
+    LITERATURE,
+    MEASURED,
+    choose_level,
+    resolve_freeze,
+    stages_above,
+    unfreezing_phases,
+)
+from sktransfer.training._gradients import is_divisible
 from sktransfer.training._groups import (
     Augmentation,
     EarlyStopping,
@@ -28,23 +32,24 @@ from sktransfer.training._groups import (
     Pooling,
     TrainingRecipe,
 )
-from sktransfer.training._heads import (
-    HEADS,
-    CosineHead,
-    head_from_linear,
-    make_head,
-)
-from sktransfer.training._holdout import hold_out
 from sktransfer.training._loss import (
+    CLASSIFICATION_LOSSES,
     LOSSES,
     CheckedLoss,
     RegressionLoss,
-    WeightedLoss,
     cross_entropy,
+    find_loss,
+    register_loss,
 )
-from sktransfer.training._mix import Mix
-from sktransfer.training._net import Data, SuffixNet, restore_net, train
-from sktransfer.training._network import Network
+from sktransfer.training._net import SuffixNet, restore_net
+from sktransfer.training._network import (
+    HEADS,
+    Network,
+    Probabilities,
+    head_from_linear,
+    make_head,
+    register_head,
+)
 from sktransfer.training._objective import Objective, Seen
 from sktransfer.training._online import (
     Online,
@@ -53,32 +58,17 @@ from sktransfer.training._online import (
     go_on_online,
     is_narrow,
 )
-from sktransfer.training._optimiser import parameter_groups
-from sktransfer.training._outputs import Probabilities
-from sktransfer.training._penalty import StartingPoint
 from sktransfer.training._probe import (
     fit_multilabel_probe,
     fit_probe,
-    fit_ridge,
-)
-from sktransfer.training._probe_search import (
-    middle_alpha,
     middle_C,
-    search_alpha,
     search_C,
     search_multilabel_C,
 )
-from sktransfer.training._put_back import put_back_on_error
 from sktransfer.training._recipe import Recipe
-from sktransfer.training._rules import (
-    LEVELS,
-    LITERATURE,
-    MEASURED,
-    Level,
-    choose_level,
-)
-from sktransfer.training._saver import Saver
-from sktransfer.training._schedule import LR_SCHEDULES, schedule_callback
+from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
+from sktransfer.training._saver import Saver, put_back_on_error
+from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.training._solved_head import (
     HeadData,
     Probe,
@@ -86,11 +76,11 @@ from sktransfer.training._solved_head import (
     head_data,
     last_layer,
 )
-from sktransfer.training._unfreeze import unfreezing_phases
-from sktransfer.training._weights import merge_equal, weigh_classes
+from sktransfer.training._train import train
 
 __all__ = [
     "ACTIVATION_AUGMENTATIONS",
+    "CLASSIFICATION_LOSSES",
     "HEADS",
     "LEVELS",
     "LITERATURE",
@@ -102,13 +92,10 @@ __all__ = [
     "AdaptationMethod",
     "Adapted",
     "Augmentation",
-    "BestWeights",
     "CheckedLoss",
-    "CosineHead",
     "Data",
     "EarlyStopping",
     "HeadData",
-    "Level",
     "LoRA",
     "Mix",
     "Network",
@@ -122,17 +109,15 @@ __all__ = [
     "Saver",
     "Seen",
     "Solution",
-    "StartingPoint",
     "SuffixNet",
     "TrainingRecipe",
-    "WeightAverage",
-    "WeightedLoss",
     "add_lora",
     "assume_online",
     "begin_online",
     "choose_level",
     "class_means",
     "cross_entropy",
+    "find_loss",
     "fit_multilabel_probe",
     "fit_probe",
     "fit_ridge",
@@ -150,11 +135,11 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
-    "parameter_groups",
     "put_back_on_error",
+    "register_head",
+    "register_loss",
     "resolve_freeze",
     "restore_net",
-    "schedule_callback",
     "search_C",
     "search_alpha",
     "search_multilabel_C",

@@ -9,9 +9,11 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer.training._net import Data, SuffixNet, train
+from sktransfer.training._data import Data
+from sktransfer.training._net import SuffixNet
 from sktransfer.training._network import Network
 from sktransfer.training._recipe import Recipe
+from sktransfer.training._train import train
 
 __all__ = ["AdaptationContext", "AdaptationMethod", "Adapted"]
 

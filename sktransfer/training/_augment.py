@@ -1,10 +1,12 @@
-"""Augmentation of activations: what images would go through, on their maps."""
+"""Augmentation of activations: random changes to their maps, mixup and CutMix."""
+
+import math
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["ACTIVATION_AUGMENTATIONS", "ActivationAugment"]
+__all__ = ["ACTIVATION_AUGMENTATIONS", "ActivationAugment", "Mix"]
 
 ACTIVATION_AUGMENTATIONS = ("flip", "shift", "crop", "drop")
 _SHIFT = 0.125  # of the side: the four pixels of 32 that are usual for CIFAR
@@ -15,9 +17,9 @@ _DROP = 0.3  # side of the square that is dropped; share of entries of a vector
 class ActivationAugment(nn.Module):
     """Flip, shift, crop and drop activations at random, in train mode only.
 
-    Each sample has a flip, a shift and a crop of its own, drawn together as one affine
-    map and applied with bilinear interpolation, and loses a square with probability
-    one half. Of activations without places, entries are dropped and the rest scaled.
+    The flip, shift and crop of each sample are drawn together as one affine map and
+    applied with bilinear interpolation; a square is dropped with probability one half.
+    Of activations without a map, entries are dropped and the others scaled.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ class ActivationAugment(nn.Module):
         self.layout = layout
 
     def forward(self, z):
-        """Augment.
+        """Augment activations.
 
         Parameters
         ----------
@@ -49,18 +51,18 @@ class ActivationAugment(nn.Module):
         """
         if not self.training:
             return z
-        if not self.layout.has_places:
+        if not self.layout.is_spatial:
             return F.dropout(z, _DROP) if "drop" in self.kinds else z
-        places = self.layout.to_map(z)  # (n, c, h, w)
+        maps = self.layout.to_map(z)  # (n, c, h, w)
         if {"flip", "shift", "crop"} & {*self.kinds}:
-            places = self._move(places)
+            maps = self._move(maps)
         if "drop" in self.kinds:
-            places = self._drop(places)
-        return self.layout.from_map(places, z)
+            maps = _drop_squares(maps)
+        return self.layout.from_map(maps, z)
 
-    def _move(self, places):
-        """Look at each map through a frame of its own, with zeros around the map."""
-        n = len(places)
+    def _move(self, maps):
+        """Sample each map from a random frame, with zeros around the map."""
+        n = len(maps)
         theta = torch.zeros(n, 2, 3)  # from the frame to the map, both in [-1, 1]
         scale, shift, side = torch.ones(n), torch.zeros(n, 2), torch.ones(n)
         if "crop" in self.kinds:
@@ -71,18 +73,121 @@ class ActivationAugment(nn.Module):
         if "flip" in self.kinds:
             side = 2.0 * torch.randint(2, (n,)) - 1
         theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side * scale, scale, shift
-        theta = theta.to(places)
-        grid = F.affine_grid(theta, list(places.shape), align_corners=False)
-        return F.grid_sample(places, grid, align_corners=False)
+        theta = theta.to(maps)
+        grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
+        return F.grid_sample(maps, grid, align_corners=False)
 
-    def _drop(self, places):
-        """Put zeros into a square of about half of the maps."""
-        n, _, height, width = places.shape
-        rows = (torch.arange(height) + 0.5) / height  # (h,)
-        columns = (torch.arange(width) + 0.5) / width  # (w,)
-        top, left = torch.rand(2, n, 1) * (1 + _DROP) - _DROP
-        in_rows = (rows >= top) & (rows < top + _DROP)  # (n, h)
-        in_columns = (columns >= left) & (columns < left + _DROP)  # (n, w)
-        hit = in_rows[:, None, :, None] & in_columns[:, None, None, :]
-        hit &= (torch.rand(n) < 0.5)[:, None, None, None]
-        return places.masked_fill(hit.to(places.device), 0.0)
+
+def _drop_squares(maps):
+    """Put zeros into a square of about half of the maps."""
+    n, _, height, width = maps.shape
+    rows = (torch.arange(height) + 0.5) / height  # (h,)
+    columns = (torch.arange(width) + 0.5) / width  # (w,)
+    top, left = torch.rand(2, n, 1) * (1 + _DROP) - _DROP
+    in_rows = (rows >= top) & (rows < top + _DROP)  # (n, h)
+    in_columns = (columns >= left) & (columns < left + _DROP)  # (n, w)
+    hit = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    hit &= (torch.rand(n) < 0.5)[:, None, None, None]
+    return maps.masked_fill(hit.to(maps.device), 0.0)
+
+
+class Mix:
+    """Mix each sample of a batch with the one before it: mixup and CutMix.
+
+    mixup averages the two; CutMix puts a box of the one into the map of the other.
+    With both, each batch takes one of the two with probability one half. All pairs of
+    a batch share one draw, from torch's global CPU generator.
+
+    The loss is ``share * loss(y) + (1 - share) * loss(y[partner])``. torchvision's
+    MixUp and CutMix take images and class labels; these also take tokens, vectors,
+    regression targets and sample weights.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the activations. CutMix leaves tokens that are no patch as they are.
+        Activations without a map, or with a single cell, are averaged instead.
+    mixup : float, default=0.0
+        The weight of a sample's own part is drawn from a Beta(mixup, mixup); 0 is off.
+    cutmix : float, default=0.0
+        Likewise for the share of the area, before boxes are cut off at the edges.
+
+    References
+    ----------
+    H. Zhang et al. (2018). mixup: Beyond Empirical Risk Minimization.
+    https://arxiv.org/abs/1710.09412
+
+    S. Yun et al. (2019). CutMix: Regularization Strategy to Train Strong Classifiers
+    with Localizable Features. https://arxiv.org/abs/1905.04899
+    """
+
+    def __init__(self, layout, *, mixup=0.0, cutmix=0.0):
+        self.layout = layout
+        self.mixup = mixup
+        self.cutmix = cutmix
+
+    def __call__(self, z):
+        """Mix a batch.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (n, ...)
+            In random order, as partners are neighbours. Not changed. A batch of one
+            sample is returned as it is.
+
+        Returns
+        -------
+        mixed : torch.Tensor of the shape of z
+        partner : torch.Tensor of shape (n,), int64
+            Index of the sample that each is mixed with.
+        share : torch.Tensor of shape (n,), float32
+            Weight of each sample's own target.
+        """
+        mixed, share = (z, 1.0) if len(z) < 2 else self._mix(z)
+        partner = _before(torch.arange(len(z), device=z.device))
+        return mixed, partner, torch.full((len(z),), share, device=z.device)
+
+    def _mix(self, z):
+        ways = [(_average, self.mixup), (self._cut, self.cutmix)]
+        ways = [(way, alpha) for way, alpha in ways if alpha]
+        if not ways:
+            return z, 1.0
+        way, alpha = ways[int(torch.randint(len(ways), ()))]
+        share = float(torch.distributions.Beta(alpha, alpha).sample())
+        return way(z, share)
+
+    def _cut(self, z, share):
+        if not self.layout.is_spatial:
+            return _average(z, share)
+        maps = self.layout.to_map(z)  # (n, c, h, w)
+        height, width = maps.shape[2:]
+        if height * width == 1:
+            return _average(z, share)
+        side = math.sqrt(1 - share)
+        rows, columns = _draw_span(height, side), _draw_span(width, side)
+        mixed = maps.clone()
+        mixed[:, :, rows, columns] = _before(maps)[:, :, rows, columns]
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        return self.layout.from_map(mixed, z), 1 - area / (height * width)
+
+
+def _before(z):
+    """Put each sample's predecessor in its place; the last one precedes the first."""
+    # Batches are shuffled, so this pairs at random, and no sample with itself.
+    return z.roll(1, 0)
+
+
+def _average(z, share):
+    return torch.lerp(_before(z), z, share), share
+
+
+def _draw_span(size, side):
+    """Draw a slice of a side of `size` cells around a random centre.
+
+    Its length over the size is `side`, in [0, 1], before it is cut off at the ends.
+    """
+    centre = float(torch.rand(()))
+    # The ends are rounded, not the length: maps have few cells (7 is usual), and a
+    # rounded half of the length would leave only even ones.
+    first, end = (round(size * (centre + half)) for half in (-side / 2, side / 2))
+    return slice(max(first, 0), min(end, size))

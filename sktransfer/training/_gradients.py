@@ -1,10 +1,19 @@
-"""Gradients of a batch, all at once or in parts."""
+"""Gradients of a batch, at once or in parts that may be computed in parallel."""
 
 from functools import partial
 
 import torch
 
-__all__ = ["add_gradients"]
+from sktransfer.activations import is_plain
+from sktransfer.compute import seeded
+
+__all__ = ["PART_SIZE", "add_gradients", "is_divisible"]
+
+# Each part writes gradients of all weights: fewer samples cost nearly as much.
+PART_SIZE = 16
+# Below so many multiply-adds per batch, parts cost more than they save.
+_FEWEST = 50_000_000
+_LIBRARIES = ("torch", "timm", "torchvision", "sktransfer")
 
 
 def add_gradients(
@@ -21,7 +30,7 @@ def add_gradients(
     objective=None,
     n_batches=1,
 ):
-    """Add the gradients of a batch to those that are there.
+    """Add the gradients of a batch to the present ones.
 
     Parameters
     ----------
@@ -34,20 +43,20 @@ def add_gradients(
         Samples that go through the network at a time. The gradients of the parts add
         up to those of the batch, in the order of the parts.
     parameters : list of torch.nn.Parameter, default=None
-        Those that gradients are wanted of; needed with `shards`.
+        Those to compute gradients of; needed with `shards`.
     shards : Shards, default=None
-        Of workers that call what they are given: computes several parts at a time. By
-        default one part comes after the other.
+        Workers that call the functions they are given: they compute several parts at a
+        time. By default one part is computed after the other.
     mixing : (partner, share) or (), default=()
         See :class:`WeightedLoss`.
     penalty : callable, default=None
         Returns what is added to the loss of the whole batch.
     objective : callable, default=None
-        From activations and the rows of the batch that they are to their scores, in
-        the place of `network`, and to what is minimised besides the loss. Where the
-        batch goes in parts, so does this.
+        Maps activations and the rows of the batch that they are to their scores, in
+        the place of `network`, and to what is minimised besides the loss. It is called
+        once per part.
     n_batches : int, default=1
-        What gradients are divided by.
+        Gradients are divided by this number.
 
     Returns
     -------
@@ -58,7 +67,7 @@ def add_gradients(
     n = len(z)
 
     def compute(first):
-        """Return scores, loss, and what the gradients are of, of a part."""
+        """Return scores and loss of a part, and what its gradients are of."""
         rows = slice(first, first + size)
         if objective is None:
             scores, added = network(z[rows]), 0.0
@@ -90,7 +99,7 @@ def _backward(part):
 
 
 def _differentiate(compute, parameters, first):
-    """Return scores, loss and gradients; threads leave the parameters' own alone."""
+    """Return scores, loss and gradients, which parallel parts must not add up."""
     scores, loss, minimised = compute(first)
     gradients = torch.autograd.grad(minimised, parameters, allow_unused=True)
     return scores, loss, gradients
@@ -104,3 +113,48 @@ def _add(parameters, gradients):
             parameter.grad = gradient
         else:
             parameter.grad += gradient
+
+
+def is_divisible(network, z, multiply_adds):
+    """Return whether threads may compute parts of a batch with a network.
+
+    This depends on the network alone and not on the number of threads, since the
+    gradients of parts are rounded otherwise than those of a batch.
+
+    Parameters
+    ----------
+    network : Network
+        In train mode.
+    z : torch.Tensor of shape (n, ...)
+        Some activations, n >= 2.
+    multiply_adds : int
+        Per batch.
+
+    Returns
+    -------
+    bool
+        False if layers are random, depend on the whole batch or keep statistics of it;
+        if some layer is of no known library, as it may keep results in attributes; and
+        if there is too little to compute.
+    """
+    if multiply_adds < _FEWEST or not _is_of_libraries(network):
+        return False
+    buffers = {name: b.clone() for name, b in network.named_buffers()}
+    with seeded(0), torch.no_grad():
+        before = torch.get_rng_state()
+        whole = network.scores(z)
+        drew = not torch.equal(before, torch.get_rng_state())
+        alone = network.scores(z[:1]) if not drew else whole[:1]
+    moved = False
+    for name, buffer in network.named_buffers():
+        if not torch.equal(buffer, buffers[name]):
+            moved = True
+            buffer.copy_(buffers[name])
+    return not (drew or moved) and torch.allclose(alone, whole[:1], 1e-2, 1e-3)
+
+
+def _is_of_libraries(network):
+    return all(
+        type(layer).__module__.partition(".")[0] in _LIBRARIES and is_plain(layer)
+        for layer in network.modules()
+    )

@@ -25,7 +25,7 @@ import torch
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit, softmax
 
-from sktransfer.training._blas import one_blas_thread
+from sktransfer.compute import one_blas_thread
 
 __all__ = ["Online", "assume_online", "begin_online", "go_on_online", "is_narrow"]
 

@@ -1,32 +1,53 @@
-"""Linear heads on features, solved as the convex problems that they are."""
+"""Linear classification heads, solved by scikit-learn's logistic regression.
+
+Features are centred and scaled to a mean squared norm of one, so that one grid of
+penalties and one tolerance fit all networks. On this scale, C is the variance that the
+penalty, read as a prior, gives to a score.
+"""
+
+import hashlib
+import warnings
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from sktransfer.compute import fixed_threads
-from sktransfer.training._blas import one_blas_thread
-from sktransfer.training._probe_search import (
-    as_targets,
-    search_alpha,
-    search_C,
-    search_multilabel_C,
-    solve_logistic,
-)
+from sktransfer.compute import fixed_threads, one_blas_thread
 
-__all__ = ["fit_multilabel_probe", "fit_probe", "fit_ridge"]
+__all__ = [
+    "all_equal",
+    "fit_multilabel_probe",
+    "fit_probe",
+    "linear_layer",
+    "mean_squared_norm",
+    "middle_C",
+    "search_C",
+    "search_multilabel_C",
+    "weighted_mean",
+    "with_weight",
+    "with_weight_and_groups",
+]
 
-_NEVER = -1e4
+_ABSENT = -1e4  # bias of a class that is never predicted
+# Strong to weak penalties: scores of a standard deviation of 0.03 to 300.
+_CS = np.logspace(-3, 5, 9)
+_N_FOLDS = 5
+_RISEN = 1.1  # the search ends where the validation loss is so many times the lowest
+_GAIN = 1e-3  # in nats, by which a weaker penalty must lower the validation loss
+_LARGEST = 4096  # samples; reducing the dimension costs the cube of their number
+# Newton's method, since weak penalties make the problem too flat for L-BFGS, which
+# stops early.
+_LOOSE = {"solver": "newton-cg", "tol": 1e-5, "max_iter": 1000}
+_TIGHT = {"solver": "newton-cg", "tol": 1e-8, "max_iter": 1000}
 
 
 def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     """Fit a multinomial logistic regression and return it as a linear layer.
 
-    It is the model of :class:`sklearn.linear_model.LogisticRegression`. scikit-learn's
-    solver stops at a gradient in the units of the features, so that probabilities
-    depend on their scale; here they are those of the optimum, up to rounding. A class
-    that has no sample gets a bias so low that it is never predicted.
+    A class without samples gets a bias so low that it is never predicted.
 
     Parameters
     ----------
@@ -36,7 +57,7 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     n_classes : int
     C : float or "auto", default=1.0
         Inverse strength of the L2 penalty on the weights, as in
-        :class:`sklearn.linear_model.LogisticRegression`; "auto" takes that of
+        :class:`sklearn.linear_model.LogisticRegression`; "auto" is the result of
         :func:`search_C`.
     sample_weight : ndarray of shape (n_samples,), default=None
 
@@ -47,23 +68,31 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     n_iter : int
         Iterations of the solver.
     loss : float
-        Mean cross-entropy on the samples, weighted as they are.
+        Weighted mean of the cross-entropy.
     """
     if C == "auto":
         C = search_C(features, y, sample_weight=sample_weight)
-    there, weight = _present(sample_weight, len(y))
+    there, weight = with_weight(len(y), sample_weight)
     classes, codes = np.unique(y[there], return_inverse=True)
-    problem = features[there], as_targets(codes), weight, C
-    coef, intercept, n_iter = solve_logistic(*problem)
-    head = _class_head(coef, intercept, classes, n_classes)
-    return head, n_iter, _cross_entropy(head, features, y, sample_weight)
+    coef, intercept, n_iter = _solve(features[there], [codes], weight, C)
+    if len(classes) == 2:
+        coef, intercept = (np.concatenate([-a, a]) / 2 for a in (coef, intercept))
+    all_coef = np.zeros((n_classes, coef.shape[1]))
+    all_intercept = np.full(n_classes, _ABSENT)
+    all_coef[classes], all_intercept[classes] = coef, intercept
+    head = linear_layer(all_coef, all_intercept)
+    with torch.no_grad(), fixed_threads():
+        losses = nn.functional.cross_entropy(
+            head(features), torch.from_numpy(y), reduction="none"
+        )
+    return head, n_iter, weighted_mean(losses, sample_weight)
 
 
 def fit_multilabel_probe(features, Y, *, C=1.0, sample_weight=None):
-    """Fit a binary logistic regression an output; return them as one linear layer.
+    """Fit a binary logistic regression per label and return them as one linear layer.
 
-    An output that has one value only gets weights of zero and a bias so high or low
-    that this value is always predicted.
+    A label with a single value gets zero weights and a bias so high or low that this
+    value is always predicted.
 
     Parameters
     ----------
@@ -71,8 +100,8 @@ def fit_multilabel_probe(features, Y, *, C=1.0, sample_weight=None):
     Y : ndarray of shape (n_samples, n_outputs)
         Of 0 and 1.
     C : float or "auto", default=1.0
-        Inverse strength of the L2 penalty on the weights of each output, as in
-        :class:`sklearn.linear_model.LogisticRegression`; "auto" takes that of
+        Inverse strength of the L2 penalty on the weights of each label, as in
+        :class:`sklearn.linear_model.LogisticRegression`; "auto" is the result of
         :func:`search_multilabel_C`.
     sample_weight : ndarray of shape (n_samples,), default=None
 
@@ -81,103 +110,277 @@ def fit_multilabel_probe(features, Y, *, C=1.0, sample_weight=None):
     head : torch.nn.Linear
         From d to n_outputs.
     n_iter : int
-        Iterations of the solver, which fits all outputs at once.
+        Iterations of the solver for the label that took the most.
     loss : float
-        Mean binary cross-entropy of samples, weighted as they are, and outputs.
+        Weighted mean over samples of the mean binary cross-entropy of the labels.
     """
     if C == "auto":
         C = search_multilabel_C(features, Y, sample_weight=sample_weight)
-    there, weight = _present(sample_weight, len(Y))
-    least, most = Y[there].min(axis=0), Y[there].max(axis=0)
-    varied = least < most  # (n_outputs,)
+    there, weight = with_weight(len(Y), sample_weight)
+    varied = Y[there].min(axis=0) < Y[there].max(axis=0)  # (n_outputs,)
     coef = np.zeros((Y.shape[1], features.shape[1]))
-    bias, n_iter = np.where(most > 0, -_NEVER, _NEVER), 0
+    bias, n_iter = np.where(Y[there].max(axis=0) > 0, -_ABSENT, _ABSENT), 0
     if varied.any():
-        problem = features[there], Y[np.ix_(there, varied)], weight, C
-        coef[varied], bias[varied], n_iter = solve_logistic(*problem)
-    head = _linear(torch.from_numpy(coef), torch.from_numpy(bias))
+        columns = list(Y[np.ix_(there, varied)].T)
+        problem = features[there], columns, weight, C
+        coef[varied], bias[varied], n_iter = _solve(*problem)
+    head = linear_layer(coef, bias)
     with torch.no_grad(), fixed_threads():
         losses = nn.functional.binary_cross_entropy_with_logits(
             head(features), torch.from_numpy(Y).float(), reduction="none"
         )
-    return head, n_iter, _mean(losses.mean(dim=1), sample_weight)
+    return head, n_iter, weighted_mean(losses.mean(dim=1), sample_weight)
 
 
-@one_blas_thread()
-def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
-    """Fit least squares with an L2 penalty and return it as a linear layer.
+def search_C(features, y, *, sample_weight=None, groups=None):
+    """Choose the penalty of :func:`fit_probe` by cross-validation.
+
+    Nine values, relative to the mean squared norm of the centred features, range from
+    nearly constant to nearly unpenalised predictions. Each is scored by the log-loss in
+    five stratified folds, or fewer if no class has five samples; the folds are the same
+    in every call. A class of two to four samples is in as many folds; a class of one
+    sample is in every training set and never scored. If there are only such classes,
+    the middle of the grid is returned, and 1.0 if all samples have equal features.
 
     Parameters
     ----------
     features : torch.Tensor of shape (n_samples, d)
-    targets : ndarray of shape (n_samples, n_outputs)
-    alpha : float or "auto", default="auto"
-        Strength of the L2 penalty on the weights, as in
-        :class:`sklearn.linear_model.Ridge`; "auto" takes that of :func:`search_alpha`.
+    y : ndarray of shape (n_samples,)
+        Labels, of two classes at least.
     sample_weight : ndarray of shape (n_samples,), default=None
+        Weight zero leaves a sample out; weight two equals repeating it.
+    groups : ndarray of shape (n_samples,), default=None
+        Samples of one group, such as the views of one image, are held out together. By
+        default, equal samples are a group.
 
     Returns
     -------
-    head : torch.nn.Linear
-        From d to n_outputs.
-    alpha : float
-        The strength taken.
-    loss : float
-        Half the mean squared error of samples, weighted as they are, and outputs.
+    C : float
+        In the units of :class:`sklearn.linear_model.LogisticRegression`.
     """
-    if alpha == "auto":
-        alpha = search_alpha(features, targets, sample_weight=sample_weight)
-    X, n_outputs = features.double().numpy(), targets.shape[1]
-    model = Ridge(alpha=alpha).fit(X, targets, sample_weight=sample_weight)
-    # Without reshaping, one output has no axis in some versions of scikit-learn.
-    coef = torch.from_numpy(np.reshape(model.coef_, (n_outputs, -1)))
-    bias = torch.from_numpy(np.reshape(model.intercept_, n_outputs))
-    head = _linear(coef, bias)
-    with torch.no_grad(), fixed_threads():
-        errors = head(features).double() - torch.from_numpy(targets)
-    return head, float(alpha), _mean(errors.square().mean(dim=1) / 2, sample_weight)
+    X, y, weight, groups = with_weight_and_groups(features, y, sample_weight, groups)
+    codes = np.unique(y, return_inverse=True)[1]
+    return _search(X, [codes], weight, _deal(codes, groups))
 
 
-def _present(sample_weight, n_samples):
-    """Return the positions of samples that have weight, and their weights."""
-    weight = np.ones(n_samples) if sample_weight is None else sample_weight
+def search_multilabel_C(features, Y, *, sample_weight=None, groups=None):
+    """Choose the penalty of :func:`fit_multilabel_probe`, one for all labels.
+
+    Works like :func:`search_C`, but samples are stratified by the rarest of their
+    values, and labels with a single value are left out. If there are only such labels,
+    the middle of the grid is returned.
+
+    Parameters
+    ----------
+    features : torch.Tensor of shape (n_samples, d)
+    Y : ndarray of shape (n_samples, n_outputs)
+        Of 0 and 1.
+    sample_weight, groups : ndarray of shape (n_samples,), default=None
+
+    Returns
+    -------
+    C : float
+    """
+    X, Y, weight, groups = with_weight_and_groups(features, Y, sample_weight, groups)
+    Y = Y[:, Y.min(axis=0) != Y.max(axis=0)].astype(int)
+    if not Y.shape[1]:
+        return middle_C(X, weight)
+    return _search(X, list(Y.T), weight, _deal(_rarest_values(Y, groups), groups))
+
+
+def middle_C(X, weight):
+    """Return the middle of the penalties that :func:`search_C` tries (float).
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, d)
+    weight : ndarray of shape (n_samples,)
+    """
+    middle = _CS[len(_CS) // 2]
+    return 1.0 if all_equal(X) else float(middle / mean_squared_norm(X, weight))
+
+
+def with_weight(n_samples, sample_weight):
+    """Return the positions of samples whose weight is not zero, and their weights."""
+    weight = np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight)
     there = np.flatnonzero(weight)
-    return there, weight[there]
+    return there, weight[there].astype(np.float64)
 
 
-def _class_head(coef, intercept, classes, n_classes):
-    """Return the layer that holds a row for each class, known or not."""
-    coef = torch.from_numpy(coef).float()  # (k, d)
-    bias = torch.from_numpy(intercept).float()  # (k,)
-    if len(coef) == 1:
-        coef, bias = torch.cat([-coef, coef]) / 2, torch.cat([-bias, bias]) / 2
-    known = torch.from_numpy(classes)
-    all_coef = torch.zeros(n_classes, coef.shape[1])
-    all_bias = torch.full((n_classes,), _NEVER)
-    all_coef[known], all_bias[known] = coef, bias
-    return _linear(all_coef, all_bias)
+def with_weight_and_groups(features, y, sample_weight, groups):
+    """Return features, targets, weights and groups of samples that have weight.
+
+    By default, equal samples with equal targets are a group. Groups are numbered in
+    the order of their first occurrence.
+    """
+    there, weight = with_weight(len(features), sample_weight)
+    X, y = features.numpy()[there], np.asarray(y)[there]
+    if groups is not None:
+        return X, y, weight, np.asarray(groups)[there]
+    numbers = {}
+    keys = (
+        (hashlib.blake2b(x.tobytes(), digest_size=16).digest(), target.tobytes())
+        for x, target in zip(X, y, strict=True)
+    )
+    groups = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    return X, y, weight, groups
 
 
-def _cross_entropy(head, features, y, sample_weight):
-    with torch.no_grad(), fixed_threads():
-        losses = nn.functional.cross_entropy(
-            head(features), torch.from_numpy(y), reduction="none"
-        )
-    return _mean(losses, sample_weight)
+def all_equal(X):
+    """Return whether all rows are equal (bool)."""
+    return bool((X == X[0]).all())
 
 
-def _linear(weight, bias):
-    """Return the layer of some weights (n_outputs, d) and biases (n_outputs,)."""
+def mean_squared_norm(X, weight):
+    """Return the mean squared norm of the centred rows (float)."""
+    share = weight / weight.sum()
+    return share @ np.square(X - share @ X).sum(axis=1)
+
+
+def linear_layer(weight, bias):
+    """Return a linear layer with given weights (k, d) and biases (k,), in float32."""
     # Drawing weights that are overwritten would advance torch's global generator.
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
     with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
     return layer
 
 
-def _mean(losses, sample_weight):
+def weighted_mean(losses, sample_weight):
+    """Return the mean of a tensor of shape (n,), weighted unless None (float)."""
     if sample_weight is None:
         return float(losses.mean())
     weight = torch.from_numpy(sample_weight)
     return float((losses * weight).sum() / weight.sum())
+
+
+class _Basis(NamedTuple):
+    """Features in the basis that the problem is solved in: (X - centre) @ axes / scale.
+
+    Attributes
+    ----------
+    Z : ndarray of shape (n, n_axes)
+        The features in this basis.
+    axes : ndarray of shape (d, n_axes) or None
+        None for the identity.
+    centre : ndarray of shape (d,)
+    scale : float
+    """
+
+    Z: np.ndarray
+    axes: np.ndarray | None
+    centre: np.ndarray
+    scale: float
+
+
+def _change_basis(X, weight):
+    """Centre, scale and, if there are fewer samples than features, reduce features.
+
+    In an orthonormal basis of their span the penalised problem has the same solution,
+    with fewer unknowns (Hastie and Tibshirani, 2004,
+    https://doi.org/10.1093/biostatistics/kxh010).
+    """
+    share = (weight / weight.sum()).astype(X.dtype)
+    centre = share @ X
+    Z = X - centre
+    scale = float(np.sqrt(share @ np.square(Z).sum(axis=1))) or 1.0
+    Z /= scale
+    if len(Z) >= Z.shape[1] or len(Z) > _LARGEST:
+        return _Basis(Z, None, centre, scale)
+    axes = np.linalg.qr(Z.T)[0]  # (d, n)
+    return _Basis(Z @ axes, axes, centre, scale)
+
+
+def _fit(model, Z, y, weight):
+    """Fit a logistic regression in place and return its iterations (int)."""
+    with warnings.catch_warnings():
+        # Near the optimum, rounding may let the solver get no lower.
+        warnings.simplefilter("ignore", UserWarning)
+        return int(model.fit(Z, y, sample_weight=weight).n_iter_.max())
+
+
+@one_blas_thread()
+def _solve(features, columns, weight, C):
+    """Fit a logistic regression per column of targets.
+
+    Returns coefficients of shape (n_rows, d), intercepts of shape (n_rows,) and the
+    number of iterations. As in scikit-learn, two classes share one row.
+    """
+    basis = _change_basis(features.double().numpy(), weight)
+    models = [LogisticRegression(C=C * basis.scale**2, **_TIGHT) for _ in columns]
+    n_iter = [
+        _fit(model, basis.Z, y, weight)
+        for model, y in zip(models, columns, strict=True)
+    ]
+    coef = np.concatenate([model.coef_ for model in models]) / basis.scale
+    if basis.axes is not None:
+        coef = coef @ basis.axes.T
+    intercept = np.concatenate([model.intercept_ for model in models])
+    return coef, intercept - coef @ basis.centre, max(n_iter)
+
+
+@one_blas_thread()
+def _search(X, columns, weight, folds):
+    """Return the C with the lowest validation loss, summed over columns of targets."""
+    scored = folds >= 0
+    if all_equal(X) or not scored.any():
+        return middle_C(X, weight)
+    basis = _change_basis(X, weight)
+    problems = [*_split(columns, folds)]
+    chosen, lowest = _CS[0], np.inf
+    for C in _CS:
+        losses = np.zeros(len(X))
+        for model, y, train, held in problems:
+            _fit(model.set_params(C=C), basis.Z[train], y[train], weight[train])
+            losses[held] += _losses(model, basis.Z[held], y[held])
+        loss = np.average(losses[scored], weights=weight[scored])
+        if loss < lowest - _GAIN:
+            chosen, lowest = C, loss
+        if loss > _RISEN * lowest or lowest < _GAIN:
+            break
+    return float(chosen / basis.scale**2)
+
+
+def _split(columns, folds):
+    """Yield a model, its targets, training and held-out rows, per fold and column."""
+    for fold in range(folds.max() + 1):
+        held = folds == fold
+        for y in columns:
+            if (y[~held] != y[~held][0]).any():  # a rare label may be held out whole
+                model = LogisticRegression(warm_start=True, **_LOOSE)
+                yield model, y, np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _losses(model, Z, y):
+    """Return the cross-entropy of each sample; y is in [0, n_classes)."""
+    scores = model.decision_function(Z)
+    if scores.ndim == 1:
+        return np.logaddexp(0, np.where(y, -scores, scores))
+    return -log_softmax(scores, axis=1)[np.arange(len(y)), y]
+
+
+def _deal(strata, groups):
+    """Deal groups out to folds, one stratum after another; -1 is never held out.
+
+    scikit-learn's StratifiedGroupKFold would hold out classes of a single sample.
+    """
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    strata = strata[first]  # (n_groups,)
+    sizes = np.bincount(strata)
+    shuffled = np.random.RandomState(0).permutation(len(first))
+    order = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    folds = np.empty(len(first), dtype=int)
+    # Neighbours in the order go to different folds, so no fold has all of a stratum.
+    folds[order] = np.arange(len(first)) % min(_N_FOLDS, sizes.max())
+    folds[sizes[strata] == 1] = -1
+    return folds[group]
+
+
+def _rarest_values(Y, groups):
+    """Return, per sample, a number for its rarest combination of label and value."""
+    first = np.unique(groups, return_index=True)[1]
+    ones = Y[first].sum(axis=0)
+    counts = np.stack([len(first) - ones, ones])  # (2, n_outputs)
+    rarest = counts[Y, np.arange(Y.shape[1])].argmin(axis=1)
+    return 2 * rarest + Y[np.arange(len(Y)), rarest]

@@ -1,32 +1,51 @@
-"""The state of a training in a file, so that a killed one can go on."""
+"""The state of a training: kept in a file to go on from, or restored on an error."""
 
+import copy
 import glob
 import os
 import socket
 import uuid
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
-__all__ = ["Saver"]
+__all__ = ["Saver", "put_back_on_error"]
+
+
+@contextmanager
+def put_back_on_error(module):
+    """Restore the weights if a `with` block raises, also on an interrupt.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Trained in place by the block. It is in eval mode after an error.
+    """
+    before = copy.deepcopy(module.state_dict())
+    try:
+        yield
+    except BaseException:
+        module.load_state_dict(before)
+        module.eval()
+        raise
 
 
 class Saver:
-    """Keeps the state of a training in a file, epoch by epoch.
+    """Keep the state of a training in a file, epoch by epoch.
 
-    The file is replaced as a whole: whenever the process dies, there is the state of
-    one epoch or of the one before it. Others may keep the state of the same training
-    in it at the same time.
+    The file is replaced as a whole: whenever the process dies, it holds the state of
+    the last epoch or of the one before. Several processes may keep the state of the
+    same training in it.
 
     Parameters
     ----------
     path : path-like
-        Its folder is made if need be.
+        Its folder is created if it does not exist.
     views : object, default=None
-        What random views are drawn by, with `state_dict` and `load_state_dict`.
+        Random views with a state, which has `state_dict` and `load_state_dict`.
     """
 
     def __init__(self, path, views=None):
@@ -36,20 +55,20 @@ class Saver:
 
     @property
     def _prefix(self):
-        """Begin of the names of half-written files of this machine."""
+        """Beginning of the names of incomplete files of this machine."""
         return f"{self.path.stem}.{socket.gethostname()}."
 
     def save(self, net, generator):
         """Write the state after an epoch.
 
-        Where it cannot be written, a warning says why, the file of an earlier epoch
-        stays as it is, and the training goes on.
+        If it cannot be written, a warning says why, the file of an earlier epoch stays
+        as it is, and the training goes on.
 
         Parameters
         ----------
         net : SuffixNet
         generator : torch.Generator
-            Of the order of the samples.
+            Shuffles the samples.
         """
         state = {
             "module": net.module_.state_dict(),
@@ -58,7 +77,7 @@ class Saver:
             "callbacks": {k: _plain(c.state_dict()) for k, c in _with_state(net)},
             "best": _plain({k: c.best_score_ for k, c in _scoring(net)}),
             "history": _plain(net.history.to_list()),
-            "n_batches": net._n_batches,
+            "n_batches": net.n_batches_done_,
             "order": generator.get_state(),
             "draws": net.draws.states,
             "views": None if self.views is None else self.views.state_dict(),
@@ -99,18 +118,19 @@ class Saver:
         Parameters
         ----------
         net : SuffixNet
-            Initialised, before it is told that the training begins.
+            Initialised, before the callbacks' ``on_train_begin``.
         generator : torch.Generator
+            Shuffles the samples.
 
         Returns
         -------
         int
-            Epochs that were done.
+            Number of epochs that are done.
 
         Raises
         ------
         ValueError
-            If the file is none of ours or damaged.
+            If the file is damaged or of another kind.
         """
         try:
             state = torch.load(self.path, map_location=net.device, weights_only=True)
@@ -134,7 +154,7 @@ class Saver:
             callback.best_score_ = state["best"].get(name, callback.best_score_)
         for row in state["history"]:
             net.history.append(row)
-        net._n_batches = state["n_batches"]
+        net.n_batches_done_ = state["n_batches"]
         generator.set_state(state["order"].cpu())
         net.draws.states = {k: v.cpu() for k, v in state["draws"].items()}
         if self.views is not None:
@@ -143,7 +163,7 @@ class Saver:
             views.load_state_dict(kept)
 
     def remove(self):
-        """Remove the file, and what a killed process left: the training is over."""
+        """Remove the file after the training, and what killed processes left."""
         with suppress(FileNotFoundError, NotADirectoryError):
             self.path.unlink()
         for part in self.path.parent.glob(f"{glob.escape(self._prefix)}*.part"):
@@ -152,8 +172,8 @@ class Saver:
 
 
 def _is_alive(process):
-    """Say whether a process of this machine may still be there (bool)."""
-    if os.name == "nt":  # where the call below is no question
+    """Return whether a process of this machine may still exist (bool)."""
+    if os.name == "nt":  # where the call below would end it
         return True
     try:
         os.kill(process, 0)
@@ -173,13 +193,13 @@ def _scoring(net):
 
 
 def _views_of_others(net):
-    """Return the random views that an objective draws from: none or one."""
+    """Return the random views that an objective draws from, in a list."""
     others = getattr(net.criterion_.objective, "others", None)
     return [others] if hasattr(others, "load_state_dict") else []
 
 
 def _plain(value):
-    """Turn NumPy's numbers into Python's: `weights_only` reads no others."""
+    """Turn NumPy's numbers into Python's, as `weights_only` reads no others."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if type(value) is dict:

@@ -1,4 +1,4 @@
-"""Schedules: how the learning rate changes in the course of training."""
+"""Learning rates: per group of parameters, and over the course of a training."""
 
 import copy
 import math
@@ -13,6 +13,7 @@ __all__ = [
     "LR_SCHEDULES",
     "ResumableSchedule",
     "annealed",
+    "parameter_groups",
     "schedule_callback",
     "warmup_constant",
     "warmup_cosine",
@@ -24,67 +25,97 @@ _RULE = (
     "optimiser to a scheduler of torch, such as "
     "functools.partial(torch.optim.lr_scheduler.StepLR, step_size=3)."
 )
-
+# Embeddings and scales that timm's networks list in `no_weight_decay()`, also by
+# torchvision's names. Scales of layers are vectors that torchvision keeps as (c, 1, 1).
+_NOT_DECAYED = frozenset(
+    "absolute_pos_embed class_token cls_token dist_token distillation_token "
+    "layer_scale logit_scale mask_token pos_embed pos_embedding position_embedding "
+    "position_embeddings reg_token register_tokens relative_position_bias_table".split()
+)
+_OBJECTIVE_LR_RATIO = 5  # over the head's
 # Adam's second moments, with a memory of 1,000 steps, are noise in the first few.
 _MIN_WARMUP = 10
 
 
-def warmup_cosine(step, *, n_steps, warmup=0.1):
-    """Return the factor on the learning rate: a linear rise, then half a cosine.
+def parameter_groups(
+    named_parameters,
+    *,
+    lr,
+    backbone_lr_ratio,
+    weight_decay,
+    layer_decay=1.0,
+    stages_above=None,
+):
+    """Group the trainable parameters by learning rate and weight decay.
 
     Parameters
     ----------
-    step : int
-        From 0.
-    n_steps : int
-    warmup : float, default=0.1
-        Share of the steps that rise; at least ten steps do, or half of a short run.
+    named_parameters : iterable of (str, torch.nn.Parameter)
+        Names that start with ``head.`` are the head's. Those that start with
+        ``objective.`` learn five times as fast as the head: ten times as fast as a
+        backbone's last stage whose `backbone_lr_ratio` is 0.5 (Ganin et al., 2016,
+        https://arxiv.org/abs/1505.07818; Long et al., 2018,
+        https://arxiv.org/abs/1705.10667).
+    lr : float
+        Learning rate of the head.
+    backbone_lr_ratio : float
+        Learning rate of the backbone's last stage over the head's.
+    weight_decay : float
+        Of weight matrices and kernels. Norms and biases are not decayed (He et al.,
+        2019, https://arxiv.org/abs/1812.01187), nor are position embeddings and class
+        tokens (as in timm's ``param_groups_weight_decay``).
+    layer_decay : float, default=1.0
+        Learning rate of a stage over that of the stage above it (Howard and Ruder,
+        2018, https://arxiv.org/abs/1801.06146; Bao et al., 2022,
+        https://arxiv.org/abs/2106.08254).
+    stages_above : dict of str to int, default=None
+        Number of trained stages between a parameter's own and the head. By default,
+        and for names that are missing, zero.
 
     Returns
     -------
-    float
-        In [0, 1].
+    list of dict
+        As a torch optimiser takes them, ordered by the first parameter of each.
     """
-    n_warmup = _n_warmup(n_steps, warmup)
+    stages_above = stages_above or {}
+    groups = {}
+    for name, parameter in named_parameters:
+        if not parameter.requires_grad:
+            continue
+        rate = lr
+        if name.startswith("objective."):
+            rate *= _OBJECTIVE_LR_RATIO
+        elif not name.startswith("head."):
+            rate *= backbone_lr_ratio * layer_decay ** stages_above.get(name, 0)
+        is_decayed = parameter.ndim > 1 and name.split(".")[-1] not in _NOT_DECAYED
+        decay = weight_decay if is_decayed else 0.0
+        # NumPy's floats, as grid searches have them, don't load with `weights_only`.
+        groups.setdefault((float(rate), float(decay)), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+def warmup_cosine(step, *, n_steps):
+    """Return the factor of a linear warm-up followed by half a cosine (float)."""
+    n_warmup = _n_warmup(n_steps)
     if step < n_warmup:
         return (step + 1) / n_warmup
     progress = (step - n_warmup) / max(1, n_steps - n_warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def warmup_constant(step, *, n_steps, warmup=0.1):
-    """Return the factor on the learning rate: a linear rise, then one.
-
-    Parameters
-    ----------
-    step : int
-        From 0.
-    n_steps : int
-    warmup : float, default=0.1
-        As in :func:`warmup_cosine`.
-
-    Returns
-    -------
-    float
-        In (0, 1].
-    """
-    return min(1.0, (step + 1) / _n_warmup(n_steps, warmup))
+def warmup_constant(step, *, n_steps):
+    """Return the factor of a linear warm-up to one (float)."""
+    return min(1.0, (step + 1) / _n_warmup(n_steps))
 
 
 def annealed(step, *, n_steps):
-    """Return the factor on the learning rate that goes with an adversary.
+    """Return the factor ``(1 + 10 p) ** -0.75`` after a share p of the steps (float).
 
-    Parameters
-    ----------
-    step : int
-        From 0.
-    n_steps : int
-
-    Returns
-    -------
-    float
-        ``(1 + 10 p) ** -0.75``, where p is the share of the training that is done. The
-        paper starts from a rate of 0.01 (of SGD).
+    It is the schedule of adversarial domain adaptation; the paper starts from a rate of
+    0.01, of SGD.
 
     References
     ----------
@@ -94,19 +125,12 @@ def annealed(step, *, n_steps):
     return (1 + 10 * step / n_steps) ** -0.75
 
 
-def _n_warmup(n_steps, warmup):
-    return max(1, round(warmup * n_steps), min(_MIN_WARMUP, n_steps // 2))
-
-
-_FACTORS = {
-    "cosine": warmup_cosine,
-    "constant": warmup_constant,
-    "annealed": annealed,
-}
+def _n_warmup(n_steps):
+    return max(1, round(0.1 * n_steps), min(_MIN_WARMUP, n_steps // 2))
 
 
 class _OneCycle(schedulers.OneCycleLR):
-    """One cycle that stays at its end, where torch's raises."""
+    """One cycle that stays at its end, where torch's raises an error."""
 
     def step(self, epoch=None):
         if self.last_epoch < self.total_steps - 1:
@@ -114,7 +138,7 @@ class _OneCycle(schedulers.OneCycleLR):
 
 
 def _one_cycle(optimizer, n_steps, share=0.25):
-    """Make the cycle of ``fit_one_cycle`` of fastai, each group up to its own rate.
+    """Make the cycle of fastai's ``fit_one_cycle``, each group up to its own rate.
 
     torch has the peak at ``pct_start * total_steps - 1`` and the end at ``total_steps -
     1``. fastai has them at a quarter of the steps and one past the last, which also
@@ -133,24 +157,31 @@ def _one_cycle(optimizer, n_steps, share=0.25):
     )
 
 
+_FACTORS = {
+    "cosine": warmup_cosine,
+    "constant": warmup_constant,
+    "annealed": annealed,
+}
+
+
 def schedule_callback(lr_schedule, n_steps):
     """Make the callback that changes the learning rates in training.
 
     Parameters
     ----------
     lr_schedule : {"cosine", "one_cycle", "constant", "annealed"} or callable
-        - ``"cosine"``: a linear warm-up over a tenth of the steps (ten at least, or
+        - ``"cosine"``: a linear warm-up over a tenth of the steps (at least ten, or
           half of a short run), then half a cosine down to zero;
         - ``"one_cycle"``: half a cosine up from a 25th in a quarter of the steps, then
           half a cosine down to 1e-5, with the momentum (Adam's first beta) going from
-          0.95 to 0.85 and back, which are fastai's figures;
-        - ``"constant"``: the warm-up, then the rates as they are;
+          0.95 to 0.85 and back, as in fastai;
+        - ``"constant"``: the warm-up, then constant rates;
         - ``"annealed"``: from the start down to a sixth, see :func:`annealed`;
         - callable: from an optimiser to a scheduler of torch, which is stepped at the
           end of each epoch; one that waits for a plateau sees the validation loss if
           there is one, the training loss otherwise.
     n_steps : int
-        Batches in the whole training.
+        Steps of the optimiser in the whole training.
 
     Returns
     -------
@@ -177,11 +208,11 @@ def schedule_callback(lr_schedule, n_steps):
         return ResumableSchedule(_by_name(lr_schedule, n_steps), step_every="batch")
     if not callable(lr_schedule):
         raise TypeError(f"{_RULE} Got {lr_schedule!r}.")
-    return ResumableSchedule(lr_schedule, monitor=_watched_loss)
+    return ResumableSchedule(lr_schedule, monitor=_monitored_loss)
 
 
 def _by_name(name, n_steps):
-    """Return what makes the scheduler of a name from an optimiser."""
+    """Return the function from an optimiser to the scheduler of this name."""
     if name not in LR_SCHEDULES:
         near = near_matches(name, LR_SCHEDULES)
         raise ValueError(f"{_RULE} Got {name!r}.{near}")
@@ -191,17 +222,17 @@ def _by_name(name, n_steps):
     return partial(schedulers.LambdaLR, lr_lambda=partial(factor, n_steps=n_steps))
 
 
-def _watched_loss(net):
+def _monitored_loss(net):
     epoch = net.history[-1]
     return epoch.get("valid_loss", epoch["train_loss"])
 
 
 class ResumableSchedule(LRScheduler):
-    """skorch's callback, made to go on where training was interrupted.
+    """skorch's callback, which can go on where training was interrupted.
 
     skorch makes a new scheduler whenever training begins. That is right the first time
-    only: later, one by batches would take the number of epochs for its step, and one
-    that multiplies the current rate would do so once more.
+    only: later, a scheduler stepped by batches would take the number of epochs for its
+    step, and one that multiplies the current rate would do so once more.
 
     A callback that saves the state at the end of an epoch has to come after this one.
 
@@ -210,7 +241,7 @@ class ResumableSchedule(LRScheduler):
     policy : callable
         From an optimiser to a scheduler of torch.
     monitor, event_name, step_every
-        Of :class:`skorch.callbacks.LRScheduler`.
+        As in :class:`skorch.callbacks.LRScheduler`.
     """
 
     lr_scheduler_ = None
@@ -232,18 +263,18 @@ class ResumableSchedule(LRScheduler):
             self.resume_from_ = None
 
     def on_batch_end(self, net, training, **kwargs):
-        """Step after a batch that the optimiser made a step after."""
+        """Step after a batch that ended a step of the optimiser."""
         if getattr(net, "has_stepped", True):
             super().on_batch_end(net, training, **kwargs)
 
     def state_dict(self):
-        """Return what training needs to go on from here.
+        """Return what an interrupted training needs to go on.
 
         Returns
         -------
         dict
-            State of the scheduler and hyperparameters of the groups of the optimiser,
-            as several schedulers go by the rates of the moment. Empty before training.
+            State of the scheduler and hyperparameters of the optimiser's groups, as
+            some schedulers read the current rates. Empty before training.
         """
         if self.resume_from_ is not None:
             return self.resume_from_
@@ -269,7 +300,7 @@ class ResumableSchedule(LRScheduler):
 
 
 def _make(policy, optimizer):
-    """Call what the user gave; most mistakes in it come out here."""
+    """Call the user's function, where most mistakes in it show."""
     try:
         scheduler = policy(optimizer)
     except TypeError as error:
@@ -281,7 +312,7 @@ def _make(policy, optimizer):
 
 
 def _restore(scheduler, state):
-    """Load a state; last the groups, as to make a scheduler changes their rates."""
+    """Load a state; last the groups, as making a scheduler changes their rates."""
     groups = scheduler.optimizer.param_groups
     if len(groups) != len(state["groups"]):
         raise ValueError(

@@ -1,4 +1,8 @@
-"""Optional imports, text for errors, and the door to scikit-learn's validation."""
+"""Tools that know nothing of networks: settings, validation, messages, hashes.
+
+:mod:`sktransfer.utils.description` describes objects by everything that can change what
+they compute, so that results can be kept under a key and found again.
+"""
 
 from sktransfer.utils._config import (
     adopt_settings,
@@ -7,22 +11,25 @@ from sktransfer.utils._config import (
     set_config,
     settings_to_send,
 )
-from sktransfer.utils._describe import Description, describe
-from sktransfer.utils._digest import DIGEST_SIZE, digest
-from sktransfer.utils._files import FileMemory, content_stamp
 from sktransfer.utils._groups import (
     ParameterGroup,
     add_group_params,
     as_groups,
     validate_groups,
 )
-from sktransfer.utils._html import captioned_block
-from sktransfer.utils._optional import import_optional
-from sktransfer.utils._portable import on_cpu
-from sktransfer.utils._process_key import join_key, process_key
-from sktransfer.utils._survey import survey_class
-from sktransfer.utils._tensor_bytes import TensorDigests, update_with_tensor
-from sktransfer.utils._text import near_matches
+from sktransfer.utils._hashing import (
+    DIGEST_SIZE,
+    FileMemory,
+    content_stamp,
+    digest,
+)
+from sktransfer.utils._messages import (
+    TransferWarning,
+    import_optional,
+    near_matches,
+    warn_caller,
+)
+from sktransfer.utils._tensors import TensorDigests, on_cpu, update_with_tensor
 from sktransfer.utils._validation import (
     HasMethods,
     Hidden,
@@ -31,6 +38,7 @@ from sktransfer.utils._validation import (
     Options,
     StrOptions,
     VisualBlock,
+    captioned_block,
     check_array,
     check_classification_targets,
     check_consistent_length,
@@ -45,7 +53,13 @@ from sktransfer.utils._validation import (
     validate_data,
     validate_params,
 )
-from sktransfer.utils._warnings import TransferWarning, warn_caller
+from sktransfer.utils.description import (
+    Description,
+    describe,
+    join_key,
+    process_key,
+    survey_class,
+)
 
 __all__ = [
     "DIGEST_SIZE",

@@ -1,4 +1,4 @@
-"""Settings of the whole package, as scikit-learn keeps its own."""
+"""Settings of the whole package, kept per thread as scikit-learn keeps its own."""
 
 import multiprocessing
 import os
@@ -43,7 +43,7 @@ def get_config():
 
     See Also
     --------
-    set_config : Says what they mean.
+    set_config : Change them; describes each.
 
     Examples
     --------
@@ -62,41 +62,43 @@ def set_config(
     precision=None,
     slim_pickles=None,
 ):
-    """Change settings for this thread; the main thread's hold wherever none were set.
+    """Change settings for this thread.
 
-    They go along with estimators to the workers of joblib's own backends, as of
-    ``n_jobs=2``: loky, multiprocessing and threading.
+    Threads that have set none use the settings of the main thread. Workers of joblib's
+    own backends (loky, multiprocessing and threading), as with ``n_jobs=2``, receive
+    the settings together with the estimators.
 
     Parameters
     ----------
     memory_budget : int, default=None
-        Bytes of activations that a process keeps in memory. 0 keeps none. At first an
-        eighth of the machine's memory. None leaves a setting as it is, here and below.
+        Maximum bytes of activations that a process keeps in memory; 0 keeps none.
+        Initially an eighth of the machine's memory. None leaves a setting as it is,
+        here and below.
     disk_budget : int, default=None
-        Bytes that the store in a `memory=` folder may take. At first 20 GiB.
+        Maximum bytes of the store in a `memory=` folder. Initially 20 GiB.
     activation_dtype : {"auto", "float16", "float32"}, default=None
-        What activations are kept in. "auto", as at first, keeps vectors in float32 and
-        larger activations in float16. It is applied at the end of every stage, whether
-        activations are kept or not, so that keeping them changes no prediction. An
-        estimator remembers the one that it was fitted with.
+        Type in which activations are kept. "auto", the initial setting, keeps vectors
+        in float32 and larger activations in float16. Activations are rounded at the end
+        of every stage, whether they are kept or not, so that keeping them changes no
+        prediction. An estimator stays with the type that it was fitted with.
     precision : {"auto", "float32"}, default=None
-        What frozen stages are computed in. "float32" is the network as it is; "auto",
-        as at first, folds BatchNorm into convolutions and takes bfloat16 where the
-        hardware gains by it and the features stay within 5%; see the user guide. An
-        estimator remembers what it was fitted with.
+        Precision in which frozen stages are computed. "float32" is the network as it
+        is; "auto", the initial setting, folds BatchNorm into convolutions and takes
+        bfloat16 where the hardware gains by it and the features stay within 5%; see the
+        user guide. An estimator stays with the precision that it was fitted with.
     slim_pickles : bool, default=None
         Whether pickles of fitted estimators leave out the frozen weights, which are
-        then loaded again by the name of the backbone and compared. At first False; see
+        then loaded again by the name of the backbone and compared. Initially False; see
         the user guide.
 
     Raises
     ------
     ValueError
-        If a value is not one of these.
+        If a value is none of those allowed.
 
     See Also
     --------
-    config_context : For a `with` block.
+    config_context : Change settings inside of a `with` block.
 
     Examples
     --------
@@ -132,12 +134,12 @@ def set_config(
 
 @contextmanager
 def config_context(**settings):
-    """Change settings inside a `with` block.
+    """Change settings inside of a `with` block.
 
     Parameters
     ----------
     **settings
-        Those of :func:`set_config`.
+        Parameters of :func:`set_config`.
 
     Examples
     --------
@@ -167,15 +169,15 @@ def settings_to_send():
 
 
 def adopt_settings(sent):
-    """Take over, in a worker process, the settings of the process that started it.
+    """Adopt, in a worker process, the settings of the process that started it.
 
-    Pickles come from other runs and other machines, too, whose settings are not for
-    this process: those that no parent process sent to its worker are left alone.
+    Pickles may also come from other runs and other machines. Their settings are not for
+    this process, so settings that were not sent by the parent of a worker are ignored.
 
     Parameters
     ----------
     sent : dict
-        From :func:`settings_to_send`.
+        Result of :func:`settings_to_send` in the other process.
     """
     is_worker = multiprocessing.current_process().name != "MainProcess"
     if is_worker and sent.get("pid") == os.getppid():
@@ -185,12 +187,12 @@ def adopt_settings(sent):
 
 
 def _current():
-    """Return the settings of this thread, or the main thread's if it has set none."""
+    """Return the settings of this thread, or of the main thread if it has set none."""
     return getattr(_local, "settings", _global)
 
 
 def _own():
-    """Return the settings that this thread changes; the main thread's are for all."""
+    """Return the settings that this thread may change."""
     if threading.current_thread() is threading.main_thread():
         return _global
     if not hasattr(_local, "settings"):

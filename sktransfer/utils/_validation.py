@@ -1,7 +1,7 @@
-"""The one door to scikit-learn's validation, its semi-private parts included.
+"""Validation and diagrams by scikit-learn, including what it does not document.
 
-Nothing else in sktransfer imports from `sklearn.utils._param_validation` or uses an
-underscored name of scikit-learn: when one moves, this file changes and no other.
+No other module imports from `sklearn.utils._param_validation` or uses a private name of
+scikit-learn. If one of these moves, only this file changes.
 """
 
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "Options",
     "StrOptions",
     "VisualBlock",
+    "captioned_block",
     "check_array",
     "check_classification_targets",
     "check_consistent_length",
@@ -55,7 +56,7 @@ __all__ = [
 
 
 def spawn_seed(random_state: int | np.random.RandomState | None = None) -> int:
-    """Draw a seed for a generator of one's own.
+    """Draw the seed of a local random generator.
 
     No global generator is read, advanced or seeded.
 
@@ -79,3 +80,26 @@ def spawn_seed(random_state: int | np.random.RandomState | None = None) -> int:
     if random_state is None:
         random_state = np.random.RandomState()
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def captioned_block(estimator, caption):
+    """Return scikit-learn's diagram of an estimator, with a line below its name.
+
+    Parameters
+    ----------
+    estimator : estimator
+    caption : str
+        The line.
+
+    Returns
+    -------
+    VisualBlock
+        To be returned by the estimator's ``_sk_visual_block_``.
+    """
+    return VisualBlock(
+        "single",
+        estimator,
+        names=type(estimator).__name__,
+        name_details=str(estimator),
+        name_caption=caption,
+    )

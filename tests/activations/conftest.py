@@ -6,9 +6,7 @@ import torch
 from torch import nn
 
 from sktransfer.activations import _pass, forward_passes
-from sktransfer.activations._memory_store import MemoryStore
-from sktransfer.activations._price import choose
-from sktransfer.activations._store import Store
+from sktransfer.activations._store import MemoryStore, Store, choose
 from sktransfer.backbones import load_backbone
 from sktransfer.compute import Runtime
 from sktransfer.inputs import ImagePreprocessing, as_samples
@@ -31,11 +29,11 @@ def small_network():
 
 
 @pytest.fixture
-def computing_is_dear(monkeypatch):
-    """Make keeping free: what is kept then depends on budgets, not on the clock."""
+def keeping_is_free(monkeypatch):
+    """Let budgets alone decide what is kept, and not the clock."""
 
     def choose_free(measured, n_samples, budget):
-        free = [replace(price, keep_seconds=0.0) for price in measured]
+        free = [replace(cost, keep_seconds=0.0) for cost in measured]
         return choose(free, n_samples, budget)
 
     monkeypatch.setattr(_pass, "choose", choose_free)

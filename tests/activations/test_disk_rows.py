@@ -160,3 +160,20 @@ def test_anything_in_the_place_of_a_value_counts_as_damage(tmp_path, change):
         store.put(_rows(2, seed=1))
         found = store.get(_rows(2, seed=1))
     assert found.keys() in (set(), _rows(2, seed=1).keys())
+
+
+def test_groups_of_arrays_come_back(tmp_path):
+    rows = {
+        b"a": {
+            "hidden": np.arange(12, dtype=np.float16).reshape(4, 3),
+            "mask": np.array([True, True, False, False]),
+        },
+        b"b": {"é:{}": np.zeros((0, 2), np.int64), "scalar": np.array(1.5)},
+        b"c": np.ones(3, np.float32),
+    }
+    DiskStore(str(tmp_path)).put(rows)
+    found = DiskStore(str(tmp_path)).get(rows)
+    assert found.keys() == rows.keys()
+    for key, row in rows.items():
+        np.testing.assert_equal(found[key], row)
+    assert found[b"a"]["mask"].dtype == bool

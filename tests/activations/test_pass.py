@@ -5,17 +5,40 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import Dataset
 
 import sktransfer
-from sktransfer.activations import Pass, Pool, Target, _engine, gather
+from sktransfer.activations import (
+    Pass,
+    Pool,
+    Target,
+    _batches,
+    _engine,
+    digest_samples,
+    gather,
+)
 from sktransfer.activations import _pass as _pass_module
-from sktransfer.activations._route import Route
+from sktransfer.activations._batches import map_state
+from sktransfer.activations._disk_store import open_disk_store
+from sktransfer.activations._store import MemoryStore, Store
+from sktransfer.activations._targets import Route
 from sktransfer.backbones import load_backbone
 from sktransfer.compute import Runtime
-from sktransfer.inputs import as_samples
+from sktransfer.inputs import (
+    UnreadableSampleError,
+    as_samples,
+)
+from sktransfer.inputs._digest import file_content
+from tests.activations._sequences import (
+    SequenceBackbone,
+    Sequences,
+    Tokens,
+    iter_batches,
+)
 from tests.activations.conftest import PREPROCESSING, small_network
 
-pytestmark = pytest.mark.usefixtures("computing_is_dear")
+pytestmark = pytest.mark.usefixtures("keeping_is_free")
 
 
 def _pass(backbone, names, store, runtime):
@@ -70,7 +93,7 @@ def _nothing_kept_before(boundary):
     """Let passes keep the activations at one boundary alone."""
 
     def choose_one(measured, n_samples, budget):
-        return [replace(price, kept=price.boundary == boundary) for price in measured]
+        return [replace(cost, kept=cost.boundary == boundary) for cost in measured]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_pass_module, "choose", choose_one)
@@ -103,7 +126,7 @@ def test_what_is_kept_changes_no_bit(backbone, samples, store, runtime, monkeypa
     rng = np.random.RandomState(0)
 
     def choose_anything(measured, n_samples, budget):
-        return [replace(price, kept=bool(rng.randint(2))) for price in measured]
+        return [replace(cost, kept=bool(rng.randint(2))) for cost in measured]
 
     monkeypatch.setattr(_pass_module, "choose", choose_anything)
     for _ in range(12):
@@ -217,9 +240,9 @@ def test_rows_that_do_not_fit_the_budget_are_computed_again(
         second = gather(again, samples)
     np.testing.assert_array_equal(first, second)
     assert _seen(passes, "input") == 40
-    (price,) = [p for p in again.prices if p.boundary == "3"]
-    assert not price.kept
-    assert "exceed the budget of 1,000" in price.reason
+    (cost,) = [c for c in again.costs if c.boundary == "3"]
+    assert not cost.kept
+    assert "exceed the budget of 1,000" in cost.reason
 
 
 def test_rows_forgotten_during_a_pass_are_brought_again(
@@ -296,3 +319,111 @@ def test_memory_for_less_than_a_sample(backbone, samples, store, runtime, monkey
         pytest.raises(MemoryError, match="too small for one sample. Take"),
     ):
         gather(_pass(backbone, ["3"], store, runtime), samples)
+
+
+def test_digest_samples_goes_by_content_not_by_container(tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    as_array = digest_samples(as_samples(images, PREPROCESSING))
+    shuffled = digest_samples(as_samples(images[[2, 0, 1]], PREPROCESSING))
+    assert shuffled == [as_array[2], as_array[0], as_array[1]]
+    assert len(set(as_array)) == 3
+
+
+def test_digest_samples_of_files_is_that_of_their_bytes(tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for path in paths:
+        Image.new("RGB", (9, 9), "red").save(path)
+    first, second = digest_samples(as_samples(paths, PREPROCESSING))
+    assert first == second == file_content(paths[0]).digest
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_digest_samples_of_flat_rows_differ_where_pixels_do(dtype):
+    rows = np.arange(128, dtype=dtype).reshape(2, 64)
+    samples = as_samples(rows, PREPROCESSING, image_shape=(8, 8), value_range=(0, 255))
+    assert len(set(digest_samples(samples))) == 2
+
+
+def test_digest_samples_that_cannot_be_read(tmp_path):
+    good, gone = tmp_path / "0.png", tmp_path / "1.png"
+    for path in (good, gone):
+        Image.new("RGB", (4, 3)).save(path)
+    samples = as_samples([good, gone], PREPROCESSING)
+    gone.unlink()
+    with pytest.raises(
+        UnreadableSampleError, match=r"sample 1 .*No such file or direct"
+    ):
+        digest_samples(samples)
+    failed = {}
+    assert digest_samples(samples, failed) == [file_content(str(good)).digest, None]
+    assert [*failed] == [1] and "No such file" in failed[1]
+
+
+class Reads(Dataset):
+    n_reads = 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        self.n_reads += 1
+        return Image.new("RGB", (4, 3), (i, 0, 0)), i
+
+
+def test_digest_samples_reads_items_once_for_label_and_digest():
+    dataset = Reads()
+    samples = as_samples(dataset, PREPROCESSING)
+    assert samples.labels.tolist() == [0, 1, 2]
+    assert len({*digest_samples(samples)}) == 3
+    assert dataset.n_reads == 1 + 3  # the first tells the kind of all
+
+
+@pytest.fixture
+def sequences(monkeypatch):
+    """Sequences of two padded lengths, the shorter and the longer ones mixed."""
+    monkeypatch.setattr(_batches, "iter_batches", iter_batches)
+    monkeypatch.setattr(_batches, "_with_places", lambda batches, *_: batches)
+    rng = np.random.RandomState(0)
+    return Sequences([rng.randint(50, size=n).tolist() for n in (3, 7, 2, 5, 4, 8, 3)])
+
+
+def test_groups_of_several_lengths_are_what_each_is_alone(sequences, runtime, tmp_path):
+    toy, disk = SequenceBackbone(), open_disk_store(tmp_path)
+    pool = Pool("avgmax", 1, toy.activation_shape("mix2"), Tokens.input_shape)
+    targets = [Target("mix2"), Target("mix2", pool), Target("input")]
+    expected = gather(Pass(toy, targets, store=None, runtime=runtime), sequences)
+    for i, ids in enumerate(sequences.sequences):
+        state = map_state(lambda a: torch.from_numpy(a[None]), Tokens().prepare(ids))
+        with torch.no_grad():
+            for stage in toy.stages:
+                state = stage(state)
+        np.testing.assert_allclose(
+            expected[0][i]["hidden"], state["hidden"][0], rtol=2e-3, atol=2e-3
+        )
+        real = state["hidden"][0, : len(ids)]
+        pooled = torch.cat([real.mean(0), real.amax(0)])
+        np.testing.assert_allclose(expected[1][i], pooled, rtol=2e-3, atol=2e-3)
+        assert expected[0][i]["mask"].dtype == bool
+        assert expected[0][i]["hidden"].dtype == np.float16
+        np.testing.assert_equal(expected[2][i], Tokens().prepare(ids))
+    order = np.random.RandomState(1).permutation(7)
+    gather(
+        Pass(toy, [Target("mix")], store=Store(MemoryStore(), disk), runtime=runtime),
+        sequences.take(order[:5]),
+    )
+    for n_computed in (7, 0):  # the second takes all from disk
+        a_pass = Pass(toy, targets, store=Store(MemoryStore(), disk), runtime=runtime)
+        for rows, same in zip(gather(a_pass, sequences), expected, strict=True):
+            np.testing.assert_equal(rows, same)
+        assert a_pass.n_computed == n_computed
+
+
+def test_rows_of_a_batch_are_of_one_length(sequences, store, runtime):
+    a_pass = Pass(SequenceBackbone(), [Target("mix")], store=store, runtime=runtime)
+    for _ in range(2):
+        for _, (rows,) in a_pass.iterate(sequences):
+            assert len({len(row["mask"]) for row in rows}) == 1
+    mixed = a_pass.as_input(
+        [row for _, (rows,) in a_pass.iterate(sequences) for row in rows]
+    )
+    assert mixed["hidden"].shape == (7, 8, 6) and mixed["mask"].sum() == 32

@@ -6,7 +6,7 @@ from torchvision.transforms import v2
 from sktransfer.activations import FixedViews, FreshViews, Target, load_activations
 from sktransfer.activations._views import draw_views, name_of
 
-pytestmark = pytest.mark.usefixtures("computing_is_dear")
+pytestmark = pytest.mark.usefixtures("keeping_is_free")
 FLIP = v2.RandomHorizontalFlip()
 TARGET = Target("1")
 

@@ -139,6 +139,6 @@ def test_without_matplotlib(monkeypatch):
     def absent(module):
         raise ModuleNotFoundError(module, name="matplotlib")
 
-    monkeypatch.setattr("sktransfer.utils._optional.import_module", absent)
+    monkeypatch.setattr("sktransfer.utils._messages.import_module", absent)
     with pytest.raises(ImportError, match=r"GapDisplay needs matplotlib\. Install"):
         GapDisplay.from_gaps(GAPS)

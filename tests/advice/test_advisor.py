@@ -44,7 +44,7 @@ def test_recommended_estimator_can_be_fitted(make_small, digits):
     assert recommended.freeze_depth_ == advisor.freeze_depth_
 
 
-def test_numbers_get_a_regressor(make_small, digits):
+def test_regression_targets_get_a_regressor(make_small, digits):
     target = digits[0].mean(axis=(1, 2)) + 0.01
     advisor = TransferAdvisor(make_small(), random_state=0).fit(digits[0], target)
     assert isinstance(advisor.recommended_, FineTunedRegressor)
@@ -83,9 +83,9 @@ def test_rules_are_those_of_freeze_auto(make_small, digits):
 
 def test_literature_freezes_more(make_small, digits, monkeypatch):
     similar = DomainSimilarity(0.65, "batch norm", None, np.nan, np.nan)
-    monkeypatch.setattr(_advisor, "similarity_of", lambda reader, rows: similar)
+    monkeypatch.setattr(_advisor, "similarity_of", lambda *args, **kwargs: similar)
     monkeypatch.setattr(
-        TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
+        TransferAdvisor, "_probe", lambda *args: (None, (0.5, 0.5, 0.1))
     )
     strategies = [
         TransferAdvisor(make_small(), rules=rules).fit(*digits).strategy_
@@ -97,7 +97,7 @@ def test_literature_freezes_more(make_small, digits, monkeypatch):
 def costs(prices):
     """Make `measure` find what each boundary costs, in seconds and bytes."""
 
-    def found(reader, boundaries):
+    def found(backbone, samples, boundaries, device):
         return {
             name: Cost(0.0, seconds / 1200, memory, 1)
             for name, (seconds, memory) in zip(boundaries, prices, strict=True)
@@ -110,7 +110,7 @@ def test_budget_of_time(make_small, digits, monkeypatch):
     prices = [(100, 1), (50, 1), (20, 1), (5, 1)]
     monkeypatch.setattr(_advisor, "measure", costs(prices))
     monkeypatch.setattr(
-        TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
+        TransferAdvisor, "_probe", lambda *args: (None, (0.5, 0.5, 0.1))
     )
     for budget, strategy in [
         (None, "freeze early stages"),
@@ -128,11 +128,13 @@ def test_budget_of_time(make_small, digits, monkeypatch):
     )
 
 
-def test_similarities_of_other_kinds_are_not_gone_by(make_small, digits, monkeypatch):
+def test_similarities_without_batch_norm_are_not_used(make_small, digits, monkeypatch):
     whys = []
     for source in ("batch norm", "classifier"):
         found = DomainSimilarity(0.1, source, None, np.nan, np.nan)
-        monkeypatch.setattr(_advisor, "similarity_of", lambda *a, found=found: found)
+        monkeypatch.setattr(
+            _advisor, "similarity_of", lambda *a, found=found, **k: found
+        )
         advisor = TransferAdvisor(make_small(), scoring=None).fit(*digits)
         assert advisor.figures_["similarity"] == 0.1
         whys.append(advisor.report_.set_index("taken").loc[True, "why"])
@@ -175,7 +177,7 @@ def test_few_stages_have_few_strategies(n_stages):
     assert taken["freeze"].tolist() == [advisor.freeze_depth_]
 
 
-def test_several_labels_a_sample_are_numbers(make_small, digits):
+def test_several_columns_of_integers_are_regression_targets(make_small, digits):
     y = np.stack([digits[1], digits[1] + 3], axis=1)
     advisor = TransferAdvisor(make_small()).fit(digits[0], y)
     assert type(advisor.recommended_).__name__ == "FineTunedRegressor"
@@ -196,7 +198,7 @@ def test_memory_of_the_device(make_small, digits, monkeypatch):
     monkeypatch.setattr(_advisor, "measure", costs(prices))
     monkeypatch.setattr(_advisor, "free_memory", lambda device: 100)
     monkeypatch.setattr(
-        TransferAdvisor, "_probe", lambda self, reader, y, rows: (0.5, 0.5, 0.1)
+        TransferAdvisor, "_probe", lambda *args: (None, (0.5, 0.5, 0.1))
     )
     advisor = TransferAdvisor(make_small()).fit(*digits)
     assert advisor.strategy_ == "freeze early and middle stages"
@@ -211,7 +213,7 @@ def test_html(make_small, digits):
     assert "FineTunedClassifier(" in html and "&lt;Backbone" in html
 
 
-def test_paths_and_independent_labels(make_small, digits, tmp_path):
+def test_paths_and_multilabel_targets(make_small, digits, tmp_path):
     paths = []
     for i, image in enumerate(digits[0][:20]):
         paths.append(str(tmp_path / f"{i}.png"))
@@ -222,7 +224,7 @@ def test_paths_and_independent_labels(make_small, digits, tmp_path):
     advisor.recommended_.set_params(max_epochs=1).fit(paths, labels)
 
 
-def test_rows_have_no_similarity_to_go_by():
+def test_similarity_of_vectors_is_unknown():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(40, 5)), np.arange(40) % 2
     module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU())

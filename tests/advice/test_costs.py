@@ -5,6 +5,8 @@ from sktransfer.advice import _costs
 from sktransfer.advice._costs import Cost, free_memory, measure
 from sktransfer.advice._reader import StageReader
 
+CPU = torch.device("cpu")
+
 
 def test_seconds_of_a_fit():
     cost = Cost(prefix_seconds=2.0, step_seconds=0.5, memory=0, stored=0)
@@ -15,7 +17,7 @@ def test_measured_costs_fall_with_the_depth(digits):
     reader = StageReader(image_size=64).read(digits[0])
     names = ["input", "blocks.4", "conv_head"]
     before = [p.requires_grad for p in reader.backbone_.module.parameters()]
-    costs = measure(reader, names)
+    costs = measure(reader.backbone_, reader.samples_, names, CPU)
     full, middle, none = (costs[name] for name in names)
     assert full.step_seconds > middle.step_seconds > none.step_seconds == 0
     assert none.prefix_seconds > middle.prefix_seconds
@@ -26,7 +28,7 @@ def test_measured_costs_fall_with_the_depth(digits):
 
 def test_memory_holds_activations_and_the_state_of_the_optimiser(make_small, digits):
     reader = StageReader(make_small()).read(digits[0])
-    cost = measure(reader, ["input"])["input"]
+    cost = measure(reader.backbone_, reader.samples_, ["input"], CPU)["input"]
     weights = 4 * reader.backbone_.n_parameters
     inputs = 32 * 3 * 16 * 16 * 4
     assert cost.memory > 4 * weights + inputs
@@ -36,7 +38,7 @@ def test_memory_holds_activations_and_the_state_of_the_optimiser(make_small, dig
 def test_memory_of_one_step_is_counted_once():
     module = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Tanh())
     reader = StageReader(module).read([[1.0, 2, 3]] * 8)
-    cost = measure(reader, ["input"])["input"]
+    cost = measure(reader.backbone_, reader.samples_, ["input"], CPU)["input"]
     kept = 8 * (3 + 64) * 4 * 32 // 8  # what goes into the layers, of 32 samples
     assert cost.memory <= kept + 4 * 4 * (64 * 3 + 64)
 
@@ -65,6 +67,7 @@ def test_free_memory_where_nobody_says(monkeypatch):
 
 def test_measure_of_rows():
     reader = StageReader(torch.nn.Sequential(torch.nn.Linear(3, 4)))
-    (cost,) = measure(reader.read([[1.0, 2, 3], [4, 5, 6]]), ["input"]).values()
+    reader = reader.read([[1.0, 2, 3], [4, 5, 6]])
+    cost = measure(reader.backbone_, reader.samples_, ["input"], CPU)["input"]
     assert cost.step_seconds > 0
     assert cost.memory >= 4 * 4 * 16  # weights, gradients, moments

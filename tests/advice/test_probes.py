@@ -64,7 +64,7 @@ def test_knn_score_is_that_of_scikit_learn():
     assert knn_score(X, y, n_neighbors=1) == np.mean(right)
 
 
-def test_knn_score_of_numbers_is_that_of_scikit_learn():
+def test_knn_score_of_regression_targets_is_that_of_scikit_learn():
     X, _ = problem()
     target = X[:, 0] * 10 + 3
     predicted = []

@@ -15,7 +15,7 @@ from sktransfer.advice import (
 )
 from sktransfer.backbones import load_backbone
 
-COLUMNS = "backbone stage score seconds parameters multiply_adds licence".split()
+COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 
 
 def test_scores_are_those_of_the_features(make_small, digits):
@@ -68,7 +68,7 @@ def test_costs_of_the_stages(make_small, digits):
     assert table["multiply_adds"].iloc[0] == backbone.multiply_adds(
         "input", backbone.stage_names[0]
     )
-    assert {*table["licence"]} == {"not stated"}
+    assert {*table["license"]} == {"not stated"}
 
 
 def test_stages_come_from_one_pass(make_small, digits):
@@ -91,7 +91,7 @@ def test_some_stages(make_small, digits):
     assert ranker.fit(*digits).scores_["stage"].tolist() == names[:2]
 
 
-def test_numbers_are_told_from_labels(make_small, digits):
+def test_regression_targets_are_recognised(make_small, digits):
     X, _ = digits
     target = X.mean(axis=(1, 2)) + 0.01
     backbone = make_small()
@@ -104,7 +104,7 @@ def test_numbers_are_told_from_labels(make_small, digits):
         assert found.best_score_ == pytest.approx(expected, rel=1e-5)
 
 
-def test_independent_labels_are_scored_as_numbers(make_small, digits):
+def test_multilabel_targets_are_scored_as_numbers(make_small, digits):
     y = np.stack([digits[1] % 2, digits[1] > 4], axis=1).astype(int)
     backbone = make_small()
     ranker = BackboneRanker([backbone], stages="last").fit(digits[0], y)
@@ -112,7 +112,7 @@ def test_independent_labels_are_scored_as_numbers(make_small, digits):
     expected = knn_score(F, y.astype(float), regression=True)
     assert ranker.scorer_ == "knn"
     assert ranker.best_score_ == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(ValueError, match="for numbers to predict and independent lab"):
+    with pytest.raises(ValueError, match="for regression targets and multilabel y"):
         BackboneRanker([backbone], scorer="lda").fit(digits[0], y)
 
 
@@ -129,7 +129,7 @@ def test_callable_scorer(make_small, digits):
     assert ranker.fit(*digits).scores_["score"].tolist() == [8, 16, 16]
 
 
-def test_samples_are_thinned_out(make_small, digits):
+def test_samples_are_subsampled(make_small, digits):
     seen = []
     ranker = BackboneRanker(
         [make_small()],
@@ -183,7 +183,12 @@ def test_rows_go_through_networks_of_rows():
         ({"backbones": []}, "`backbones` must hold at least one backbone. Got none."),
         ({"stages": ["conv9"]}, "`stages` must hold ints in .* Got 'conv9'."),
         ({"stages": [7]}, "`stages` must hold ints in .* Got 7."),
-        ({"scorer": "auc"}, "'scorer' parameter of BackboneRanker must be"),
+        (
+            {"scorer": "auc"},
+            "`scorer` must be 'auto', one of .* or a callable. Got 'auc'.",
+        ),
+        ({"scorer": 3}, "'scorer' parameter of BackboneRanker must be"),
+        ({"stages": []}, "`stages` must hold at least one stage. Got none."),
     ],
 )
 def test_wrong_settings(make_small, digits, settings, text):
@@ -191,10 +196,10 @@ def test_wrong_settings(make_small, digits, settings, text):
         BackboneRanker(**{"backbones": [make_small()], **settings}).fit(*digits)
 
 
-def test_scorer_that_is_not_for_numbers(make_small, digits):
+def test_scorer_that_does_not_take_regression_targets(make_small, digits):
     text = (
-        "`scorer` must be one of \\['knn', 'logme'\\] or a callable for numbers to "
-        "predict and independent labels. Got 'lda'"
+        "`scorer` must be one of \\['knn', 'logme'\\] or a callable for regression "
+        "targets and multilabel y. Got 'lda'"
     )
     ranker = BackboneRanker([make_small()], scorer="lda")
     with pytest.raises(ValueError, match=text):

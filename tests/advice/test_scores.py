@@ -38,7 +38,7 @@ def test_logme_is_the_greatest_evidence(n, d):
     assert logme(X, y) == pytest.approx(expected, rel=1e-5)
 
 
-def test_logme_of_numbers_is_the_greatest_evidence():
+def test_logme_of_regression_targets_is_the_greatest_evidence():
     X, _ = problem()
     Y = np.stack([X @ np.arange(6), np.sin(X[:, 0])], axis=1) * 100 + 7
     standard = (Y - Y.mean(axis=0)) / Y.std(axis=0)
@@ -144,13 +144,13 @@ def test_one_class():
             score(np.eye(3), ["a"] * 3)
 
 
-def test_constant_numbers():
+def test_constant_regression_targets():
     text = "`y` must vary in every column to score features by. Got column 1 with one "
     with pytest.raises(ValueError, match=text):
         logme(np.eye(3), [[1, 2], [2, 2], [3, 2]], regression=True)
 
 
-def test_no_probabilities():
+def test_rows_that_are_not_probabilities():
     text = "`probabilities` must hold rows of probabilities that sum to one. Got values"
     for wrong in ([[1, 1], [0, 1]], [[-1, 2], [0, 1]]):
         with pytest.raises(ValueError, match=text):

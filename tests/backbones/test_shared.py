@@ -101,8 +101,8 @@ def test_link_that_is_turned_to_another_file_is_read_anew(tmp_path):
 
 def test_file_that_is_written_anew_within_a_tick_is_read_anew(tmp_path, monkeypatch):
     path = tmp_path / "best.pt"
-    monkeypatch.setattr("sktransfer.utils._files._stamp", lambda status: (0, 0, 0, 0))
-    monkeypatch.setattr("sktransfer.utils._files._SETTLED", float("inf"))
+    monkeypatch.setattr("sktransfer.utils._hashing._stamp", lambda status: (0, 0, 0, 0))
+    monkeypatch.setattr("sktransfer.utils._hashing._SETTLED", float("inf"))
     for seed in (1, 2):
         expected = write(path, seed)
         assert torch.equal(first_weights(str(path)), expected)

@@ -1,9 +1,18 @@
 import pytest
 import torch
 
-from sktransfer.compute import Runtime, pad_rows, synchronise
+from sktransfer.compute import (
+    Runtime,
+    _runtime,
+    gains_by_bfloat16,
+    resolve_batch_size,
+    resolve_device,
+    resolve_precision,
+    synchronise,
+)
 
 CPU = torch.device("cpu")
+MB = 2**20
 
 
 def test_the_key_leaves_out_what_changes_no_result():
@@ -41,9 +50,65 @@ def test_synchronise_does_nothing_on_a_cpu():
     assert synchronise(torch.device("cpu")) is None
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 4, 4)])
-def test_pad_rows_appends_zeros(shape):
-    z = torch.ones(2, *shape)
-    padded = pad_rows(z, 4)
-    assert torch.equal(padded[:2], z) and torch.equal(padded[2:], torch.zeros_like(z))
-    assert pad_rows(z, 2) is z and pad_rows(z, 1) is z
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_prefers_a_gpu(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device("auto") == torch.device(expected)
+
+
+@pytest.mark.parametrize("device", ["cpu", CPU])
+def test_device_by_name_or_itself(device):
+    assert resolve_device(device) == CPU
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu:99"])
+def test_unknown_device(device):
+    with pytest.raises(ValueError, match="`device` must be 'auto' or a device") as info:
+        resolve_device(device)
+    assert f"such as 'cpu'. Got {device!r}: " in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("sample_bytes", "size"),
+    [(0, 16), (4, 16), (MB, 16), (2 * MB, 16), (5 * MB, 6), (100 * MB, 4)],
+)
+def test_auto_batch_size_keeps_activations_small(sample_bytes, size):
+    assert resolve_batch_size("auto", CPU, sample_bytes) == size
+
+
+def test_batch_size_on_a_gpu_or_given():
+    assert resolve_batch_size("auto", torch.device("cuda"), 100 * MB) == 128
+    assert resolve_batch_size(7, CPU, 100 * MB) == 7
+
+
+@pytest.mark.parametrize(
+    "flag", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"]
+)
+def test_cpu_gains_if_it_has_either_instruction(monkeypatch, flag):
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    for name in names:
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert not gains_by_bfloat16(CPU)
+    monkeypatch.setattr(torch.cpu, flag, lambda: True)
+    assert gains_by_bfloat16(CPU)
+
+
+@pytest.mark.parametrize(("capability", "gains"), [((7, 5), False), ((9, 0), True)])
+def test_gpu_gains_since_ampere(monkeypatch, capability, gains):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert gains_by_bfloat16(torch.device("cuda")) is gains
+
+
+def test_other_devices_do_not_gain():
+    assert not gains_by_bfloat16(torch.device("mps"))
+
+
+@pytest.mark.parametrize(("gains", "expected"), [(True, "bfloat16"), (False, "folded")])
+def test_auto_goes_by_the_device(monkeypatch, gains, expected):
+    monkeypatch.setattr(_runtime, "gains_by_bfloat16", lambda device: gains)
+    assert resolve_precision("auto", CPU) == expected
+    assert resolve_precision("float32", CPU) == "float32"

@@ -3,10 +3,10 @@ import json
 
 import numpy as np
 import torch
+from sktransfer.export import ExportedModule, StackedFeatures, UnitsOfY
 from torch import nn
 
 from sktransfer.backbones import load_backbone
-from sktransfer.export import ExportedModule, StackedFeatures, UnitsOfY
 from sktransfer.inputs import VectorPreprocessing
 
 

@@ -6,9 +6,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from sktransfer.export import ExportedModule, _onnx, check_path, write_onnx
 from torch import nn
 
-from sktransfer.export import ExportedModule, _onnx, check_path, write_onnx
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 ROWS = VectorPreprocessing(4)

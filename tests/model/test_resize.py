@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from sktransfer.export import _resize
+
 from sktransfer.inputs._image import RESAMPLING
 
 ALL = (slice(None), slice(None))

@@ -88,7 +88,9 @@ def test_objective_is_minimised_on_source_and_target():
     assert adapted.history_["objective"].notna().all()
     trained = adapted.model_card_.trained
     assert (trained["method"], trained["target_samples"]) == ("means", 30)
-    again = model().fit(X, Y, X_target=TARGET[::-1], adaptation=Means(weight=5, seen=[]))
+    again = model().fit(
+        X, Y, X_target=TARGET[::-1], adaptation=Means(weight=5, seen=[])
+    )
     np.testing.assert_array_equal(again.predict_proba(NEW), adapted.predict_proba(NEW))
 
 

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,18 @@ from sklearn.metrics import (
     mean_pinball_loss,
     mean_squared_error,
 )
+from torch import nn
 
-from sktransfer.training import LOSSES, RegressionLoss, WeightedLoss, cross_entropy
+from sktransfer.training import Network
+from sktransfer.training._loss import (
+    CLASSIFICATION_LOSSES,
+    LOSSES,
+    RegressionLoss,
+    StartingPoint,
+    WeightedLoss,
+    cross_entropy,
+    register_loss,
+)
 
 RNG = np.random.RandomState(0)
 SCORES = RNG.randn(12, 4)
@@ -163,3 +175,104 @@ def test_gradients_flow_to_the_scores_alone():
     proba = np.exp(log_softmax(SCORES, axis=1))
     expected = WEIGHT[:, None] * (proba - np.eye(4)[Y]) / 12
     np.testing.assert_allclose(scores.grad, expected)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    suffix = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1))
+    suffix[2].requires_grad_(False)
+    return Network(suffix, nn.Flatten(), nn.Linear(2, 2)).double()
+
+
+def move(network):
+    """Move each parameter by a random step and return the steps by name."""
+    steps = {}
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            steps[name] = torch.randn_like(parameter)
+            parameter += steps[name]
+    return steps
+
+
+PENALISED = ["suffix.0.weight", "suffix.0.bias", "suffix.1.weight", "suffix.1.bias"]
+
+
+def test_penalty_is_half_the_squared_distance(network):
+    start = StartingPoint(network.named_parameters())
+    assert start.penalty().item() == 0.0
+    steps = move(network)
+    distances = [np.square(steps[name].numpy()).sum() for name in PENALISED]
+    penalty = start.penalty()
+    assert penalty.shape == () and penalty.item() == pytest.approx(sum(distances) / 2)
+
+
+def test_gradient_of_the_penalty_is_the_distance_from_the_start(network):
+    start = StartingPoint(network.named_parameters())
+    start.penalty().backward()
+    assert not network.suffix[0].weight.grad.any()
+    steps = move(network)
+    network.zero_grad()
+    start.penalty().backward()
+    for name, parameter in network.named_parameters():
+        if name in PENALISED:
+            torch.testing.assert_close(parameter.grad, steps[name])
+        else:
+            assert parameter.grad is None, name
+
+
+def test_nothing_to_penalise_is_zero():
+    network = Network(nn.Identity(), nn.Identity(), nn.Linear(2, 2))
+    penalty = StartingPoint(network.named_parameters()).penalty()
+    assert penalty.shape == () and penalty.item() == 0.0
+
+
+def test_starting_point_pickles_with_its_network(network):
+    start = StartingPoint(network.named_parameters())
+    network, start = pickle.loads(pickle.dumps((network, start)))
+    steps = move(network)
+    distances = [np.square(steps[name].numpy()).sum() for name in PENALISED]
+    assert start.penalty().item() == pytest.approx(sum(distances) / 2)
+
+
+@pytest.fixture
+def empty_losses(monkeypatch):
+    for losses in (LOSSES, CLASSIFICATION_LOSSES):
+        for name in [*losses]:
+            monkeypatch.delitem(losses, name)
+
+
+def test_registered_loss_is_found_by_its_name(empty_losses):
+    def sixth_power(scores, y):
+        return ((scores - y) ** 6).mean(1)
+
+    register_loss("sixth_power", sixth_power)
+    register_loss("other", cross_entropy, task="classification")
+    assert [*LOSSES] == ["sixth_power"] and [*CLASSIFICATION_LOSSES] == ["other"]
+    expected = ((PREDICTED - TARGETS) ** 6).mean(1)
+    np.testing.assert_allclose(regression("sixth_power"), expected)
+    np.testing.assert_allclose(regression(sixth_power), expected)
+    with pytest.raises(ValueError, match="^`name` must be a new .* Got 'other' again"):
+        register_loss("other", cross_entropy, task="classification")
+    text = r"^`task` must be one of \['classification', 'regression'\]. Got 'ranking'.$"
+    with pytest.raises(ValueError, match=text):
+        register_loss("third", cross_entropy, task="ranking")
+
+
+@pytest.mark.parametrize(
+    ("loss", "got"),
+    [
+        (lambda scores, y: ((scores - y) ** 2).mean(), r"shape \(\)"),
+        (nn.MSELoss(reduction="none"), r"shape \(12, 3\)"),
+        (lambda scores, y: 0.5, "float"),
+    ],
+    ids=["mean", "outputs", "number"],
+)
+def test_loss_that_is_not_one_per_sample_is_refused(loss, got):
+    text = (
+        r"^`loss` must return one loss per sample, a tensor of shape \(12,\) for this "
+        f"batch. Got {got}; losses of torch take reduction='none', and several outputs "
+        "need a mean over axis 1.$"
+    )
+    with pytest.raises(ValueError, match=text):
+        WeightedLoss(loss)(tensor(PREDICTED), (tensor(TARGETS), tensor(WEIGHT)))

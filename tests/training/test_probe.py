@@ -1,16 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_diabetes, load_digits
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 
-from sktransfer.training._probe import (
+from sktransfer.training import (
+    _probe,
     fit_multilabel_probe,
     fit_probe,
-    fit_ridge,
-)
-from sktransfer.training._probe_search import (
-    search_alpha,
     search_C,
     search_multilabel_C,
 )
@@ -204,50 +201,6 @@ def test_multilabel_auto_is_the_penalty_that_is_found(labels):
     assert torch.equal(head.weight, twin.weight)
 
 
-@pytest.fixture
-def diabetes():
-    X, y = load_diabetes(return_X_y=True)
-    return X[:100].astype(np.float32), np.stack([y, y[::-1]], axis=1)[:100]
-
-
-@pytest.mark.parametrize("n_outputs", [1, 2])
-@pytest.mark.parametrize("n_samples", [8, 100])
-def test_ridge_agrees_with_scikit_learn(diabetes, n_samples, n_outputs):
-    X, Y = diabetes[0][:n_samples], diabetes[1][:n_samples, :n_outputs]
-    head, alpha, loss = fit_ridge(torch.from_numpy(X), Y, alpha=0.5)
-    reference = Ridge(alpha=0.5, solver="svd").fit(X.astype(np.float64), Y)
-    expected = reference.predict(X).reshape(Y.shape)
-    np.testing.assert_allclose(scores_of(head, X), expected, rtol=1e-5)
-    assert head.weight.shape == (n_outputs, 10) and head.weight.dtype == torch.float32
-    assert alpha == 0.5 and isinstance(alpha, float)
-    assert loss == pytest.approx(np.square(Y - expected).mean() / 2, rel=1e-5)
-
-
-def test_ridge_auto_is_the_penalty_that_is_found(diabetes):
-    X, Y = torch.from_numpy(diabetes[0]), diabetes[1]
-    weight = np.linspace(0, 2, len(Y))
-    head, alpha, loss = fit_ridge(X, Y, sample_weight=weight)
-    assert alpha == search_alpha(X, Y, sample_weight=weight)
-    twin, _, twin_loss = fit_ridge(X, Y, alpha=alpha, sample_weight=weight)
-    assert torch.equal(head.weight, twin.weight) and loss == twin_loss
-
-
-@pytest.mark.parametrize("n_samples", [8, 100])
-def test_ridge_of_weights(diabetes, n_samples):
-    X, Y = diabetes[0][:n_samples], diabetes[1][:n_samples]
-    weight = np.random.RandomState(0).randint(0, 3, n_samples).astype(float)
-    there, n = weight > 0, weight.astype(int)
-    head, alpha, loss = fit_ridge(torch.from_numpy(X), Y, sample_weight=weight)
-    twins = [
-        fit_ridge(torch.from_numpy(X[there]), Y[there], sample_weight=weight[there]),
-        fit_ridge(torch.from_numpy(X.repeat(n, axis=0)), Y.repeat(n, axis=0)),
-    ]
-    for twin, twin_alpha, twin_loss in twins:
-        np.testing.assert_allclose(scores_of(head, X), scores_of(twin, X), rtol=1e-4)
-        assert twin_alpha == pytest.approx(alpha, rel=1e-5)
-        assert twin_loss == pytest.approx(loss, rel=1e-4)
-
-
 def test_heads_do_not_touch_global_generators(labels):
     X, Y = labels
     state = torch.get_rng_state()
@@ -255,6 +208,283 @@ def test_heads_do_not_touch_global_generators(labels):
     features = torch.from_numpy(X)
     fit_probe(features, Y[:, 0], 2, C="auto")
     fit_multilabel_probe(features, Y, C="auto")
-    fit_ridge(features, Y.astype(float))
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+@pytest.fixture(params=[2, 5], ids=["binary", "multiclass"])
+def few_digits(request):
+    X, y = load_digits(n_class=request.param, return_X_y=True)
+    return (X[:150] / 16).astype(np.float32), y[:150]
+
+
+@pytest.fixture
+def noisy():
+    """Three classes; 20 of 500 features tell them apart a little."""
+    rng = np.random.RandomState(0)
+    y = rng.randint(3, size=600)
+    X = rng.normal(size=(600, 500))
+    X[:, :20] += rng.normal(scale=0.3, size=(3, 20))[y]
+    return X.astype(np.float32), y
+
+
+@pytest.fixture
+def rare_labels():
+    """Features and three outputs, of which the last is rare."""
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(120, 30)).astype(np.float32)
+    Y = X[:, :3] + rng.normal(size=(120, 3)) > [0.0, 0.5, 2.5]
+    Y[:3, 2] = True
+    return X, Y.astype(int)
+
+
+def power(X, weight=None):
+    """Mean squared norm of centred features."""
+    X = X.astype(np.float64)
+    centred = X - np.average(X, axis=0, weights=weight)
+    return np.average(np.square(centred).sum(axis=1), weights=weight)
+
+
+def cross_validated(X, y, C):
+    folds = _probe._deal(y, np.arange(len(y)))
+    total = 0.0
+    for fold in range(5):
+        model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000)
+        model.fit(X[folds != fold].astype(np.float64), y[folds != fold])
+        out = folds == fold
+        log_p = model.predict_log_proba(X[out])
+        total -= log_p[np.arange(out.sum()), y[out]].sum()
+    return total / len(y)
+
+
+def probabilities(head, X):
+    with torch.no_grad():
+        return head(torch.from_numpy(X)).double().softmax(dim=1).numpy()
+
+
+def held_out(head, X, y):
+    return -np.log(probabilities(head, X))[np.arange(len(y)), y].mean()
+
+
+@pytest.mark.parametrize("n_features", [64, 300])
+def test_search_agrees_with_cross_validated_logistic_regression(few_digits, n_features):
+    X, y = few_digits
+    spread = np.random.RandomState(0).normal(size=(64, n_features)) / 8
+    X = (X @ spread).astype(np.float32)
+    grid = _probe._CS / power(X)
+    losses = [cross_validated(X, y, C) for C in grid]
+    chosen = search_C(torch.from_numpy(X), y)
+    nearest = np.argmin(np.abs(np.log(grid / chosen)))
+    assert chosen == pytest.approx(grid[nearest], rel=1e-4)
+    assert losses[nearest] <= min(losses) + 3e-3
+    assert nearest == 0 or losses[nearest] < losses[nearest - 1]
+
+
+@pytest.mark.parametrize("n_train", [40, 200])
+def test_found_penalty_is_no_worse_than_one_on_digits(n_train):
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    fitted = torch.from_numpy(X[:n_train]), y[:n_train]
+    auto, *_ = fit_probe(*fitted, 10, C="auto")
+    one, *_ = fit_probe(*fitted, 10)
+    losses = [held_out(head, X[n_train:], y[n_train:]) for head in (auto, one)]
+    assert losses[0] <= losses[1] * 1.02
+
+
+def test_found_penalty_is_better_than_one_on_noise(noisy):
+    X, y = noisy
+    fitted = torch.from_numpy(X[:200]), y[:200]
+    auto, *_ = fit_probe(*fitted, 3, C="auto")
+    one, *_ = fit_probe(*fitted, 3)
+    losses = [held_out(head, X[200:], y[200:]) for head in (auto, one)]
+    assert losses[0] < 0.8 * losses[1]
+    assert losses[0] < np.log(3)
+
+
+def test_labels_without_meaning_get_the_strongest_penalty():
+    rng = np.random.RandomState(0)
+    X, y = rng.normal(size=(300, 50)).astype(np.float32), rng.permutation(300) % 3
+    assert search_C(torch.from_numpy(X), y) * power(X) < 0.11
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0, 1000.0])
+def test_scale_of_features_is_nothing(few_digits, factor):
+    X, y = few_digits
+    factor = np.float32(factor)
+    C = search_C(torch.from_numpy(X), y)
+    C_scaled = search_C(torch.from_numpy(X * factor), y)
+    assert C_scaled * factor**2 == pytest.approx(C, rel=1e-4)
+    head, *_ = fit_probe(torch.from_numpy(X), y, 5, C="auto")
+    scaled, *_ = fit_probe(torch.from_numpy(X * factor), y, 5, C="auto")
+    np.testing.assert_allclose(
+        probabilities(head, X), probabilities(scaled, X * factor), atol=1e-4
+    )
+
+
+def test_shift_of_features_is_nothing(few_digits):
+    X, y = few_digits
+    C = search_C(torch.from_numpy(X), y)
+    assert search_C(torch.from_numpy(X + 10), y) == pytest.approx(C, rel=1e-4)
+
+
+def test_names_of_labels_are_nothing(few_digits):
+    X, y = few_digits
+    C = search_C(torch.from_numpy(X), y)
+    assert search_C(torch.from_numpy(X), 7 * y + 2) == C
+
+
+def test_sample_of_weight_zero_is_not_there(few_digits):
+    X, y = few_digits
+    weight = np.random.RandomState(0).randint(0, 3, len(y)).astype(float)
+    there = weight > 0
+    C = search_C(torch.from_numpy(X[there]), y[there], sample_weight=weight[there])
+    assert search_C(torch.from_numpy(X), y, sample_weight=weight) == C
+
+
+def test_sample_of_weight_two_is_there_twice(noisy):
+    X, y = noisy[0][:100], noisy[1][:100]
+    twice = np.concatenate([np.arange(100), np.arange(50)])
+    weight = np.bincount(twice).astype(float)
+    once = search_C(torch.from_numpy(X), y, sample_weight=weight)
+    repeated = search_C(torch.from_numpy(X[twice]), y[twice])
+    assert repeated == pytest.approx(once, rel=1e-4)
+
+
+def test_repeated_samples_do_not_leak(noisy):
+    X, y = noisy[0][:100].repeat(4, axis=0), noisy[1][:100].repeat(4)
+    relative = search_C(torch.from_numpy(X), y) * power(X)
+    leaked = search_C(torch.from_numpy(X), y, groups=np.arange(400)) * power(X)
+    assert relative <= 1.01 and leaked >= 99
+
+
+def test_groups_are_held_out_together(noisy):
+    X, y = noisy[0][:100], noisy[1][:100]
+    views = np.concatenate([X, X + np.float32(0.01)])
+    groups, weight = np.tile(np.arange(100), 2), np.full(200, 0.5)
+    of_views = torch.from_numpy(views), np.tile(y, 2)
+    C = search_C(*of_views, sample_weight=weight, groups=groups)
+    assert C == pytest.approx(search_C(torch.from_numpy(X), y), rel=1e-3)
+    assert search_C(*of_views, sample_weight=weight) > 9 * C
+
+
+def test_search_is_the_same_every_time(few_digits):
+    X, y = few_digits
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    C = search_C(torch.from_numpy(X), y)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    assert search_C(torch.from_numpy(X), y) == C
+
+
+def test_large_problem_is_solved_as_it_is(few_digits, monkeypatch):
+    X, y = few_digits
+    C = search_C(torch.from_numpy(X), y)
+    monkeypatch.setattr(_probe, "_LARGEST", 1)
+    assert _probe._change_basis(X[:10], np.ones(10)).axes is None
+    assert search_C(torch.from_numpy(X), y) == pytest.approx(C, rel=1e-4)
+
+
+def test_path_ends_when_the_loss_has_risen(noisy, monkeypatch):
+    X, y = noisy[0][:100], noisy[1][:100]
+    seen, fit = set(), _probe._fit
+
+    def spy(model, *data):
+        seen.add(model.C)
+        return fit(model, *data)
+
+    monkeypatch.setattr(_probe, "_fit", spy)
+    chosen = search_C(torch.from_numpy(X), y)
+    monkeypatch.setattr(_probe, "_RISEN", np.inf)
+    ended, _ = len(seen), seen.clear()
+    assert search_C(torch.from_numpy(X), y) == chosen
+    assert ended < len(seen) == 9
+
+
+def test_rare_label_that_is_held_out_whole_is_left_out_of_the_fold():
+    rng = np.random.RandomState(0)
+    X, Y = rng.normal(size=(20, 4)).astype(np.float32), np.zeros((20, 2), int)
+    Y[:9, 0], Y[:2, 1] = 1, 1
+    groups = np.concatenate([[0, 0], np.arange(1, 19)])
+    assert search_multilabel_C(torch.from_numpy(X), Y, groups=groups) > 0
+
+
+def test_class_of_one_sample_is_never_held_out():
+    y = np.array([0] * 7 + [1] * 8 + [2])
+    folds = _probe._deal(y, np.arange(16))
+    assert folds[-1] == -1
+    for label in (0, 1):
+        assert {*folds[y == label]} == {0, 1, 2, 3, 4}
+    X = np.random.RandomState(0).normal(size=(16, 4)).astype(np.float32)
+    assert np.isfinite(search_C(torch.from_numpy(X), y))
+
+
+def test_small_class_is_in_as_many_folds_as_it_has_samples():
+    y = np.array([0] * 20 + [1] * 2 + [2] * 3)
+    folds = _probe._deal(y, np.arange(25))
+    assert len({*folds[y == 1]}) == 2 and len({*folds[y == 2]}) == 3
+    assert np.bincount(folds).tolist() == [5] * 5
+    pairs = np.array([0, 0, 1, 1])
+    assert {*_probe._deal(pairs, np.arange(4))} == {0, 1}
+
+
+def test_one_sample_a_class_gets_the_middle_of_the_grid():
+    X = np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32)
+    C = search_C(torch.from_numpy(X), np.arange(3))
+    assert C * power(X) == pytest.approx(10.0, rel=1e-4)
+
+
+def test_equal_features_get_one():
+    X, y = torch.full((10, 3), 0.1), np.arange(10) % 2
+    assert search_C(X, y) == 1.0
+    assert search_C(X, np.arange(10)) == 1.0
+
+
+def test_search_for_outputs_agrees_with_fits(rare_labels):
+    X, Y = rare_labels
+    C = search_multilabel_C(torch.from_numpy(X), Y)
+    rng = np.random.RandomState(1)
+    X_new = rng.normal(size=(2000, 30)).astype(np.float32)
+    Y_new = X_new[:, :3] + rng.normal(size=(2000, 3)) > [0.0, 0.5, 2.5]
+
+    def loss_of(C):
+        head, *_ = fit_multilabel_probe(torch.from_numpy(X), Y, C=C)
+        with torch.no_grad():
+            scores = head(torch.from_numpy(X_new)).numpy()
+        return (np.logaddexp(0, scores) - Y_new * scores).mean()
+
+    assert loss_of(C) < loss_of(1.0)
+    assert loss_of(C) <= min(loss_of(C * 10), loss_of(C / 10))
+
+
+def test_search_for_outputs_of_weights(rare_labels):
+    X, Y = rare_labels
+    weight = np.random.RandomState(0).randint(0, 3, len(Y)).astype(float)
+    there, n = weight > 0, weight.astype(int)
+    C = search_multilabel_C(torch.from_numpy(X), Y, sample_weight=weight)
+    present = torch.from_numpy(X[there]), Y[there]
+    assert search_multilabel_C(*present, sample_weight=weight[there]) == C
+    repeated = search_multilabel_C(
+        torch.from_numpy(X.repeat(n, axis=0)), Y.repeat(n, axis=0)
+    )
+    assert repeated == pytest.approx(C, rel=1e-4)
+
+
+def test_rare_values_are_spread_over_folds(rare_labels):
+    _, Y = rare_labels
+    groups = np.arange(len(Y))
+    assert Y[:, 2].sum() == 4
+    folds = _probe._deal(_probe._rarest_values(Y, groups), groups)
+    assert len({*folds[Y[:, 2] == 1]}) == Y[:, 2].sum()
+
+
+def test_outputs_of_one_value_are_left_out_of_the_search(rare_labels):
+    X, Y = rare_labels
+    C = search_multilabel_C(torch.from_numpy(X), Y)
+    more = np.concatenate([Y, np.ones((len(Y), 1), int)], axis=1)
+    assert search_multilabel_C(torch.from_numpy(X), more) == C
+    middle = search_multilabel_C(torch.from_numpy(X), more[:, 3:])
+    assert middle * power(X) == pytest.approx(10.0, rel=1e-4)

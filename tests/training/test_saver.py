@@ -25,6 +25,7 @@ from sktransfer.training import (
     Recipe,
     Saver,
     cross_entropy,
+    put_back_on_error,
     train,
 )
 
@@ -385,3 +386,27 @@ def test_half_written_files_of_processes_that_are_gone_are_removed(path):
         file.write_bytes(b"half")
     Saver(path).remove()
     assert sorted(path.parent.iterdir()) == sorted(others)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_weights_and_statistics_are_put_back(error):
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+
+    def train():
+        module.train()(torch.randn(5, 3))
+        nn.init.zeros_(module[0].weight)
+        raise error
+
+    with pytest.raises(error), put_back_on_error(module):
+        train()
+    assert not module.training
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_what_succeeds_stays():
+    module = nn.Linear(3, 4)
+    with put_back_on_error(module):
+        nn.init.zeros_(module.weight)
+    assert not module.weight.any()

@@ -14,7 +14,7 @@ class Colour(ParameterGroup):
 
 
 class Picture(ParameterGroup):
-    _groups = {"colour": Colour}  # noqa: RUF012
+    _groups = {"colour": Colour}
 
     def __init__(self, colour=None):
         self.colour = colour
@@ -48,8 +48,9 @@ def test_setting_a_parameter_of_a_group_makes_it_an_object():
 def test_parameters_that_were_read_can_be_set_again():
     for picture in (Picture(), Picture("blue"), Picture(Colour(depth=5))):
         again = Picture().set_params(**picture.get_params())
-        assert again.get_params(deep=True)["colour__depth"] == (
-            picture.get_params()["colour__depth"]
+        assert (
+            again.get_params(deep=True)["colour__depth"]
+            == (picture.get_params()["colour__depth"])
         )
 
 

@@ -1,12 +1,22 @@
+import re
+
 import numpy as np
 import pytest
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
+from torch import nn
 
-from sktransfer import utils
-from sktransfer.utils import _validation, check_sample_weight, spawn_seed
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor, utils
+from sktransfer.utils import (
+    _validation,
+    captioned_block,
+    check_sample_weight,
+    spawn_seed,
+)
 
 
-def test_the_door_is_wide_open():
+def test_all_names_are_exported():
     assert set(_validation.__all__) <= set(utils.__all__)
 
 
@@ -42,3 +52,40 @@ def test_spawn_seed_is_an_int_that_torch_accepts():
 def test_spawn_seed_invalid_random_state_raises():
     with pytest.raises(ValueError, match="'abc' cannot be used to seed"):
         spawn_seed("abc")
+
+
+class Captioned(BaseEstimator):
+    def __init__(self, depth=3):
+        self.depth = depth
+
+    def fit(self, X, y=None):
+        return self
+
+    def _sk_visual_block_(self):
+        return captioned_block(self, f"{self.depth} stages")
+
+
+def test_caption_is_in_the_diagram_of_an_estimator_and_of_its_pipeline():
+    for model in (Captioned(depth=2), make_pipeline(Captioned(depth=2))):
+        assert captions(model) == ["2 stages"]
+        assert "Captioned(depth=2)" in model._repr_html_()
+
+
+def captions(estimator):
+    return re.findall(r'<div class="caption">(.*?)</div>', estimator._repr_html_())
+
+
+def make_network():
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU())
+
+
+def test_fitted_estimators_show_their_depth():
+    X, y = np.random.RandomState(0).rand(6, 4), [0, 1] * 3
+    for freeze, expected in [("none", "0 of 2 stages frozen"), (1, "1 of 2 stages")]:
+        settings = {"max_epochs": 1, "random_state": 0}
+        model = FineTunedClassifier(make_network, freeze=freeze, **settings)
+        assert captions(model) == []
+        assert captions(model.fit(X, y))[0].startswith(expected)
+    extractor = PretrainedFeatureExtractor(make_network, stage=[0, 1])
+    assert captions(extractor) == []
+    assert captions(extractor.fit(X)) == ["Sequential up to stem, 2"]

@@ -1,0 +1,299 @@
+"""What is wanted of a backbone's activations, and the boundaries on the way there."""
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["MASK", "Layout", "Pool", "Route", "Target", "check_pooling", "hidden_of"]
+
+MASK = "mask"  # in a group of tensors: which positions of a sample are real
+_MOST_EXTRA = 16  # tokens that are not patches
+
+
+@dataclass(frozen=True)
+class Target:
+    """An activation that is wanted.
+
+    Attributes
+    ----------
+    boundary : str
+        Name of the boundary where it is.
+    tap : torch.nn.Module
+        What is computed from the activation there, such as a `Pool`; by default
+        nothing.
+    """
+
+    boundary: str
+    tap: nn.Module = field(default_factory=nn.Identity)
+
+
+class Route:
+    """Where a pass may start, and where it stops.
+
+    A network is always computed from the end of one stage to the end of the next, so
+    that an activation is rounded at the same places wherever its pass began, and
+    whatever else is wanted. A boundary inside a stage, or after the last one, is
+    computed from the end of the stage before it, and nothing is computed from it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    wanted : list of str
+        Names of boundaries.
+
+    Attributes
+    ----------
+    wanted : list of str
+        In order of execution.
+    chain : list of str
+        The input and the ends of stages, up to the last one that is needed.
+    """
+
+    def __init__(self, backbone, wanted):
+        self.wanted = backbone.in_order(wanted)
+        n_stages = backbone.n_stages_before(self.wanted[-1])
+        self.chain = ["input", *backbone.stage_names[:n_stages]]
+        self._anchors = {
+            name: name
+            if name in self.chain
+            else self.chain[backbone.n_stages_before(name)]
+            for name in self.wanted
+        }
+
+    @property
+    def starts(self):
+        """Boundaries from which everything wanted can be computed (list of str).
+
+        From the last to the first. A single wanted boundary is one of them: its
+        activation may be stored while something else is wanted of it.
+        """
+        first = self.wanted[0]
+        reached = self.chain[: self.chain.index(self._anchors[first]) + 1]
+        if len(self.wanted) == 1 and first not in reached:
+            reached = [*reached, first]
+        return reached[::-1]
+
+    def steps(self, start):
+        """List the sections from a start, as pairs of boundaries, in order."""
+        if start not in self.chain:
+            return []
+        steps = list(pairwise(self.chain[self.chain.index(start) :]))
+        leaves = [name for name in self.wanted if name not in self.chain]
+        return [*steps, *((self._anchors[leaf], leaf) for leaf in leaves)]
+
+
+class Layout:
+    """Which axes of one sample's activation are spatial, and which are channels.
+
+    Parameters
+    ----------
+    shape : tuple of int or dict of str to tuple of int
+        Of one sample's activation.
+    input_shape : tuple of int or dict of str to tuple of int
+        Of one sample's model input.
+
+    Attributes
+    ----------
+    kind : {"vector", "tokens", "channels_first", "channels_last", "sequence", "other"}
+        Of the two orders of a map, the one whose height and width are in the
+        proportion of the model input's; (c, h, w) if both are. A group of tensors is a
+        sequence, whose length differs between samples.
+    n_extra : int
+        Leading tokens that are not patches: class, distillation, registers.
+    grid : (int, int) or None
+        Height and width of the grid of the other tokens.
+    """
+
+    def __init__(self, shape, input_shape):
+        self.kind = _kind(shape, input_shape)
+        self.n_extra, self.grid = 0, None
+        if self.kind == "tokens":
+            self.n_extra = _n_extra_tokens(shape[0], input_shape)
+            n_patches = shape[0] - self.n_extra
+            height, width = _grid(n_patches, input_shape)
+            fits = height * width == n_patches
+            self.grid = (height, width) if fits else (1, n_patches)
+
+    @property
+    def is_spatial(self):
+        """Whether the activation is a map, of images or of their patches (bool)."""
+        return self.kind in ("tokens", "channels_first", "channels_last")
+
+    def to_map(self, z):
+        """Return the map (n, c, h, w) of activations, without the extra tokens."""
+        if self.kind == "channels_last":
+            return z.permute(0, 3, 1, 2)
+        if self.kind == "tokens":
+            patches = z[:, self.n_extra :]  # (n, t, c)
+            return patches.transpose(1, 2).unflatten(2, self.grid)
+        return z
+
+    def from_map(self, places, z):
+        """Return z with another map (n, c, h, w); extra tokens stay."""
+        if self.kind == "channels_last":
+            return places.permute(0, 2, 3, 1)
+        if self.kind == "tokens":
+            patches = places.flatten(2).transpose(1, 2)
+            return torch.cat([z[:, : self.n_extra], patches], 1)
+        return places
+
+
+def _kind(shape, input_shape):
+    if isinstance(shape, dict):
+        return "sequence"
+    if len(shape) in (1, 2):
+        return "vector" if len(shape) == 1 else "tokens"
+    if len(shape) != 3 or len(input_shape) != 3:
+        return "other"
+    aspect = math.log(input_shape[1] / input_shape[2])
+    first = abs(math.log(shape[1] / shape[2]) - aspect)
+    last = abs(math.log(shape[0] / shape[1]) - aspect)
+    return "channels_last" if last < first else "channels_first"
+
+
+def _grid(n_tokens, input_shape):
+    """Height and width of the largest grid of tokens with the input's proportions."""
+    if len(input_shape) != 3:
+        return 1, n_tokens
+    aspect = input_shape[1] / input_shape[2]
+    width = math.floor(math.sqrt(n_tokens / aspect) + 1e-9)
+    return max(1, round(width * aspect)), max(1, width)
+
+
+def _n_extra_tokens(n_tokens, input_shape):
+    height, width = _grid(n_tokens, input_shape)
+    extra = n_tokens - height * width
+    return extra if 0 <= extra <= _MOST_EXTRA else 0
+
+
+def hidden_of(state):
+    """Return the first part of a group that is not the mask, or a lone tensor."""
+    if not isinstance(state, dict):
+        return state
+    return next(part for name, part in state.items() if name != MASK)
+
+
+def check_pooling(pooling, shape, input_shape, where):
+    """Raise if an activation cannot be pooled in the way asked for.
+
+    Parameters
+    ----------
+    pooling : str
+        See :class:`Pool`.
+    shape, input_shape : tuple of int or dict of str to tuple of int
+        See :class:`Layout`.
+    where : str
+        Name of the stage, for the message.
+
+    Raises
+    ------
+    ValueError
+        If ``pooling="cls"`` and there is no class token, or ``pooling="flatten"`` and
+        samples differ in length.
+    """
+    layout = Layout(shape, input_shape)
+    if pooling == "flatten" and layout.kind == "sequence":
+        raise ValueError(
+            f"`pooling='flatten'` needs activations of one shape, and those of stage "
+            f"{where!r} are as long as their samples. Use 'avg', 'max' or 'avgmax'."
+        )
+    if pooling == "cls" and not (layout.n_extra or layout.kind == "sequence"):
+        raise ValueError(
+            f"`pooling='cls'` needs a class token, and the activation of stage "
+            f"{where!r} has none: its shape is {shape}. Use 'avg', 'max' or 'avgmax'."
+        )
+
+
+class Pool(nn.Module):
+    """Pool activations to vectors, whatever their layout.
+
+    Parameters
+    ----------
+    pooling : {"avg", "max", "avgmax", "cls", "flatten"}
+        "avgmax" puts average and maximum side by side; "cls" takes the first token;
+        "flatten" keeps all. Tokens that are not patches, and positions that the mask of
+        a sequence marks as padding, are left out of "avg" and "max".
+    pool_size : int
+        Number of cells per side of the grid that is kept; a sequence has one cell.
+    shape, input_shape : tuple of int or dict of str to tuple of int
+        See :class:`Layout`.
+    """
+
+    def __init__(self, pooling, pool_size, shape, input_shape):
+        super().__init__()
+        self.pooling = pooling
+        self.layout = Layout(shape, input_shape)
+        is_sequence = self.layout.kind == "sequence"
+        self.pool_size = 1 if is_sequence else pool_size
+        self.keeps_all = not is_sequence and (
+            pooling == "flatten" or not self.layout.is_spatial
+        )
+
+    def n_features(self, shape):
+        """Count the features that one sample's activation of a shape gives (int)."""
+        shape = hidden_of(shape)
+        if self.keeps_all:
+            return math.prod(shape)
+        channels = shape[0] if self.layout.kind == "channels_first" else shape[-1]
+        if self.pooling == "cls":
+            return channels
+        return channels * self.pool_size**2 * (2 if self.pooling == "avgmax" else 1)
+
+    def extra_repr(self):
+        """Name the settings."""
+        layout = self.layout.kind
+        return f"{self.pooling!r}, pool_size={self.pool_size}, layout={layout!r}"
+
+    def forward(self, z):
+        """Pool.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
+
+        Returns
+        -------
+        torch.Tensor of shape (n, d)
+        """
+        if self.keeps_all:
+            return z.flatten(1)
+        if self.pooling == "cls":
+            return hidden_of(z)[:, 0]
+        if self.layout.kind == "sequence":
+            average, largest = _masked_average, _masked_maximum
+        else:
+            z = self.layout.to_map(z)  # (n, c, h, w)
+            average, largest = self._average, self._maximum
+        parts = [average(z)] if self.pooling in ("avg", "avgmax") else []
+        parts += [largest(z)] if self.pooling in ("max", "avgmax") else []
+        return torch.cat(parts, 1)
+
+    def _average(self, z):
+        return F.adaptive_avg_pool2d(z, self.pool_size).flatten(1)
+
+    def _maximum(self, z):
+        return F.adaptive_max_pool2d(z, self.pool_size).flatten(1)
+
+
+def _masked_average(state):
+    """Average the real positions of sequences (n, c); zeros where there are none."""
+    z, is_real = _hidden_and_mask(state)
+    return z.masked_fill(~is_real, 0).sum(1) / is_real.sum(1).clamp_min(1)
+
+
+def _masked_maximum(state):
+    """Maximum over the real positions of sequences (n, c), as above."""
+    z, is_real = _hidden_and_mask(state)
+    largest = z.masked_fill(~is_real, -torch.inf).amax(1)
+    return largest.masked_fill(~is_real.any(1), 0)
+
+
+def _hidden_and_mask(state):
+    """Return hidden states (n, t, c), and which positions are real (n, t, 1)."""
+    z = hidden_of(state)
+    mask = state.get(MASK, z.new_ones(z.shape[:2]))
+    return z, mask.bool()[..., None]

@@ -1,0 +1,132 @@
+"""Scores of how well the features of a frozen network suit a task, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sktransfer.utils import near_matches
+
+__all__ = ["Score", "find_score", "list_scores", "register_score"]
+
+_BUILT_IN = ("h_score", "knn", "lda", "leep", "logme", "n_leep")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and what it applies to; see :func:`register_score`."""
+
+    name: str
+    function: Callable
+    regression: bool = False
+    of: str = "features"
+
+    def __call__(self, features, y, regression):
+        """Score features (float); regression targets need a score that takes them."""
+        if regression and self.regression:
+            return float(self.function(features, y, regression=True))
+        return float(self.function(features, y))
+
+
+_scores: dict[str, Score] = {}
+
+
+def register_score(
+    name: str, function: Callable, *, regression: bool = False, of: str = "features"
+) -> None:
+    """Register a transferability score by name, for this process.
+
+    Parameters
+    ----------
+    name : str
+        An identifier. Names of built-in scores, and "auto", are taken; a later score
+        replaces an earlier one of its name.
+    function : callable
+        ``function(features, y)`` gets the features of one stage, a float32 ndarray of
+        shape (n_samples, n_features), and the labels, an ndarray of shape (n_samples,);
+        it returns a float, and a higher one means features that suit the task better.
+    regression : bool, default=False
+        Whether ``function(features, y, regression=True)`` scores regression targets and
+        multilabel indicators, of shape (n_samples,) or (n_samples, n_outputs).
+    of : {"features", "probabilities"}, default="features"
+        With "probabilities", the function gets the class probabilities of the
+        pretrained classifier instead of features: it scores whole networks, and none
+        without a classifier.
+
+    Raises
+    ------
+    TypeError
+        If the function is not callable.
+    ValueError
+        If the name is not an identifier, or is taken; or `of` is something else.
+
+    See Also
+    --------
+    BackboneRanker : Takes the name, or the function itself, as `scorer`.
+    list_scores : The names of all scores.
+
+    Examples
+    --------
+    >>> from sktransfer.advice import list_scores, register_score
+    >>> def spread(features, y):
+    ...     return features.std()
+    >>> register_score("spread", spread)
+    >>> "spread" in list_scores()
+    True
+    """
+    is_name = isinstance(name, str) and name.isidentifier()
+    if not is_name or name == "auto" or (name in _BUILT_IN and name in _scores):
+        raise ValueError(
+            "`name` must be an identifier other than 'auto' and the built-in "
+            f"{list(_BUILT_IN)}. Got {name!r}."
+        )
+    if not callable(function):
+        raise TypeError(
+            f"`function` must be a callable of features and y. Got {function!r}."
+        )
+    if of not in ("features", "probabilities"):
+        raise ValueError(f"`of` must be 'features' or 'probabilities'. Got {of!r}.")
+    _scores[name] = Score(name, function, regression, of)
+
+
+def list_scores() -> list[str]:
+    """Return the names of the registered scores (list of str).
+
+    Examples
+    --------
+    >>> from sktransfer.advice import list_scores
+    >>> {"lda", "logme"} <= {*list_scores()}
+    True
+    """
+    return sorted(_scores)
+
+
+def find_score(scorer, regression):
+    """Return the score that a ranker's `scorer` asks for (Score).
+
+    Parameters
+    ----------
+    scorer : str or callable
+    regression : bool
+        Whether there are regression targets, or multilabel indicators.
+
+    Raises
+    ------
+    ValueError
+        If there is no such score, or it does not apply to the targets.
+    """
+    if callable(scorer):
+        return Score(getattr(scorer, "__name__", ""), scorer)
+    if scorer == "auto":
+        scorer = "knn" if regression else "lda"
+    if scorer not in _scores:
+        raise ValueError(
+            f"`scorer` must be 'auto', one of {list_scores()} or a callable. Got "
+            f"{scorer!r}.{near_matches(scorer, list_scores())}"
+        )
+    if regression and not _scores[scorer].regression:
+        fit = [name for name in list_scores() if _scores[name].regression]
+        raise ValueError(
+            f"`scorer` must be one of {fit} or a callable for regression targets and "
+            f"multilabel y. Got {scorer!r}; for classes, pass one column of labels and "
+            "task='classification'."
+        )
+    return _scores[scorer]

@@ -1,0 +1,247 @@
+"""Callbacks of a training: averaged weights, best weights, and what goes wrong."""
+
+import copy
+import math
+import warnings
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from skorch.utils import to_device
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+__all__ = ["BestWeights", "Watch", "WeightAverage"]
+
+# BatchNorm's statistics are averaged with the weights, as they have to fit the weights
+# they are used with (Cai et al., 2021, https://arxiv.org/abs/2101.08482). No other
+# buffer is learned.
+_STATISTICS = ("running_mean", "running_var")
+# Times the loss of scores that are all zero: beyond, a training has not converged.
+_HOPELESS = 10
+
+
+class WeightAverage(Callback):
+    """Exponential moving average of the weights over the steps of the optimiser.
+
+    After each step, ``average = d * average + (1 - d) * weight`` with ``d = min(decay,
+    (1 + t) / (10 + t))`` after t steps, as a large decay would at first average little
+    more than the starting point. Only trainable parameters and the statistics of
+    BatchNorm are averaged.
+
+    Parameters
+    ----------
+    decay : float
+        In [0, 1). About the last ``1 / (1 - decay)`` steps count.
+
+    Attributes
+    ----------
+    average_ : torch.optim.swa_utils.AveragedModel or None
+        None before a training and after :meth:`apply`.
+
+    References
+    ----------
+    B. T. Polyak and A. B. Juditsky (1992). Acceleration of Stochastic Approximation by
+    Averaging. https://doi.org/10.1137/0330046
+
+    M. Abadi et al. (2015). TensorFlow, ``tf.train.ExponentialMovingAverage``.
+    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage
+    """
+
+    def __init__(self, decay):
+        self.decay = decay
+        self.initialize()
+
+    def initialize(self):
+        """Forget the averages.
+
+        Returns
+        -------
+        WeightAverage
+        """
+        self.average_, self.learned_, self.resume_from_ = None, None, {}
+        return self
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Start from the present weights, or from a state that was loaded."""
+        self.learned_ = _learned(net.module_)
+        if self.average_ is not None:  # a training that is continued
+            return
+        update = partial(_update_averages, decay=self.decay)
+        average = AveragedModel(self.learned_, multi_avg_fn=update, use_buffers=True)
+        if self.resume_from_:
+            average.load_state_dict(self.resume_from_)
+        else:
+            average.update_parameters(self.learned_)
+        self.average_, self.resume_from_ = average, {}
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        """Update the averages after a step; several batches may make one."""
+        if training and getattr(net, "has_stepped", True):
+            self.average_.update_parameters(self.learned_)
+
+    @contextmanager
+    def averaged(self):
+        """Give the network the averages in this context, and then its own weights.
+
+        They are the averages themselves, not copies, so the network must not be trained
+        in this context.
+        """
+        own = [(tensor, tensor.data) for tensor, _ in self._pairs()]
+        try:
+            for tensor, average in self._pairs():
+                tensor.data = average.data
+            yield
+        finally:
+            for tensor, data in own:
+                tensor.data = data
+
+    def apply(self):
+        """Give the network the averages for good, and forget them."""
+        for tensor, average in self._pairs():
+            tensor.detach().copy_(average.detach())
+        self.initialize()
+
+    def state_dict(self):
+        """Return what an interrupted training needs to go on.
+
+        Returns
+        -------
+        dict
+            Of :class:`torch.optim.swa_utils.AveragedModel`; empty before a training.
+        """
+        return (
+            self.resume_from_ if self.average_ is None else self.average_.state_dict()
+        )
+
+    def load_state_dict(self, state):
+        """Go on from a state when the training begins.
+
+        Parameters
+        ----------
+        state : dict
+            Of :meth:`state_dict`.
+        """
+        self.resume_from_ = state
+
+    def _pairs(self):
+        """Return the tensors that are averaged, each with its average."""
+        if self.average_ is None:
+            return []
+        of_both = (_tensors(m) for m in (self.learned_, self.average_.module))
+        return [*zip(*of_both, strict=True)]
+
+
+def _learned(module):
+    """Return a module that holds the tensors of another that training changes."""
+    holder = nn.ParameterList([p for p in module.parameters() if p.requires_grad])
+    statistics = (b for n, b in module.named_buffers() if n.endswith(_STATISTICS))
+    for i, buffer in enumerate(statistics):
+        holder.register_buffer(f"statistics_{i}", buffer)
+    return holder
+
+
+def _tensors(module):
+    return [*module.parameters(), *module.buffers()]
+
+
+def _update_averages(averages, values, n_averaged, *, decay):
+    t = int(n_averaged) - 1  # steps so far; the first value is that of the start
+    get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, values, n_averaged)
+
+
+class BestWeights(Callback):
+    """Restore the weights of the epoch with the lowest validation loss.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without a lower loss after which the training stops.
+    """
+
+    def __init__(self, patience):
+        self.patience = patience
+
+    def initialize(self):
+        """Forget the losses and weights of another training."""
+        self.loss_, self.weights_, self.n_worse_ = float("inf"), None, 0
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        """Keep the weights if the loss is the lowest so far."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.loss_:
+            with net.averaged():
+                weights = copy.deepcopy(_trained(net.module_))
+            self.loss_, self.weights_, self.n_worse_ = loss, weights, 0
+        else:
+            self.n_worse_ += 1
+        net.history.record("valid_loss_best", self.n_worse_ == 0)
+
+    def on_train_end(self, net, **kwargs):
+        """Restore the best weights."""
+        if self.weights_ is not None:
+            net.module_.load_state_dict(self.weights_, strict=False)
+
+    @property
+    def is_out_of_patience(self):
+        """Whether the training should stop (bool)."""
+        return self.n_worse_ >= self.patience
+
+    def state_dict(self):
+        """Return what an interrupted training needs to go on (dict)."""
+        return {"loss": self.loss_, "weights": self.weights_, "n_worse": self.n_worse_}
+
+    def load_state_dict(self, state):
+        """Go on from a state."""
+        self.loss_, self.weights_ = state["loss"], state["weights"]
+        self.n_worse_ = state["n_worse"]
+
+
+def _trained(module):
+    """Return the parameters that are trained, and buffers, which BatchNorm may move."""
+    frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
+    return {k: v for k, v in module.state_dict().items() if k not in frozen}
+
+
+class Watch(Callback):
+    """Raise an error if the training diverges, and warn if it learned nothing."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget the losses of another training."""
+        self.chance_, self._seen = None, []
+
+    def on_batch_end(self, net, batch, training, y_pred, sample_weight, **kwargs):
+        """Compute the loss of scores that are all zero, in the first epoch."""
+        if training and self.chance_ is None:
+            target = to_device((batch[1], sample_weight), y_pred.device)
+            loss = net.criterion_(torch.zeros_like(y_pred), target)
+            self._seen.append((float(loss), len(y_pred)))
+
+    def on_epoch_end(self, net, **kwargs):
+        """Raise an error if the loss is not finite."""
+        if self.chance_ is None:
+            losses, sizes = zip(*self._seen, strict=True)
+            self.chance_ = float(np.average(losses, weights=sizes))
+        row = net.history[-1]
+        if not math.isfinite(row["train_loss"]):
+            raise ValueError(
+                f"The training diverged: the loss of epoch {row['epoch']} is "
+                f"{row['train_loss']}. Take a lower `lr` (it is {net.lr:g}) or "
+                "a lower `backbone_lr_ratio`."
+            )
+
+    def on_train_end(self, net, **kwargs):
+        """Warn if the last loss is far above that of scores that are all zero."""
+        if self.chance_ is None or len(net.history) == 1:  # too early to say
+            return
+        last = net.history[-1]["train_loss"]
+        if last > _HOPELESS * self.chance_ > 0:
+            warnings.warn(
+                f"The training did not converge: its last loss, {last:.3g}, is above "
+                f"that of knowing nothing, {self.chance_:.3g}. Take a lower `lr` (it "
+                f"is {net.lr:g}) or more epochs.",
+                stacklevel=2,
+            )

@@ -1,0 +1,186 @@
+"""The training of a suffix and a head, from the first epoch to the last."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.base import clone
+from skorch.callbacks import EarlyStopping
+from skorch.helper import predefined_split
+
+from sktransfer.compute import Draws, Shards
+from sktransfer.training._callbacks import BestWeights, Watch, WeightAverage
+from sktransfer.training._data import ActivationBatches, Data, batches_in_order
+from sktransfer.training._gradients import PART_SIZE
+from sktransfer.training._loss import WeightedLoss
+from sktransfer.training._net import SuffixNet
+from sktransfer.training._network import Network
+from sktransfer.training._recipe import Recipe
+from sktransfer.training._schedule import parameter_groups, schedule_callback
+
+__all__ = ["train"]
+
+
+def train(
+    network: Network,
+    data: Data,
+    *,
+    loss: Callable,
+    recipe: Recipe,
+    device: torch.device,
+    seed: int,
+    validation: Data | None = None,
+    stages_above: dict[str, int] | None = None,
+    mix: Callable | None = None,
+    objective: Any = None,
+    nonlinearity: Callable | None = None,
+    callbacks: list | None = None,
+    saver: Any = None,
+    divides: bool = False,
+    verbose: int = 0,
+) -> SuffixNet:
+    """Train a suffix and a head on activations, with AdamW.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    data : Data
+    loss : callable
+        From scores and targets to the losses of single samples; see
+        :func:`register_loss`.
+    recipe : Recipe
+    device : torch.device
+    seed : int
+        For the order of the samples, mixing and dropout. Each step has its own random
+        stream (:class:`Draws`), and torch's global generators are not changed.
+    validation : Data, default=None
+        For the validation loss, and for early stopping.
+    stages_above : dict of str to int, default=None
+        See :func:`parameter_groups`.
+    mix : Mix, default=None
+    objective : Objective, default=None
+        What is minimised besides the loss; it is a column of its own in the history.
+    nonlinearity : callable, default=None
+        From scores to what the net predicts.
+    callbacks : list of skorch callbacks or (name, callback), default=None
+        The user's.
+    saver : Saver, default=None
+        Keeps the state of the training in a file.
+    divides : bool, default=False
+        Whether parts of a batch are computed by several threads, see
+        :func:`is_divisible`.
+    verbose : int, default=0
+        Whether to print a line per epoch.
+
+    Returns
+    -------
+    SuffixNet
+
+    Raises
+    ------
+    ValueError
+        If the loss becomes infinite or NaN.
+    """
+    dataset = data.dataset()
+    generator = torch.Generator().manual_seed(seed)
+    n_batches = len(ActivationBatches(dataset, recipe.batch_size))
+    own = _own_callbacks(recipe, n_batches, validation is not None)
+    net = SuffixNet(
+        network,
+        mix=mix,
+        draws=Draws(seed, device),
+        criterion=WeightedLoss(loss, objective),
+        predict_nonlinearity=nonlinearity,
+        iterator_train=partial(ActivationBatches, generator=generator),
+        train_split=validation and predefined_split(validation.dataset()),
+        device=device,
+        verbose=verbose,
+        callbacks=[*own, *clone(list(callbacks or []), safe=False)],
+        **_settings(recipe, stages_above),
+    )
+    net.n_batches = n_batches
+    with _parts(recipe.batch_size, divides) as net.shards:
+        _run(net, dataset, generator, recipe, saver)
+    net.shards = net.train_split = None  # the net lives on, and would hold samples
+    if objective is not None:
+        objective.others = None  # likewise
+    return net
+
+
+def _own_callbacks(recipe, n_batches, validates):
+    """Return the callbacks that a recipe asks for, in the order of their calls."""
+    n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
+    callbacks = [("watch", Watch())]
+    if validates and recipe.early_stopping:
+        callbacks.append(("best", BestWeights(recipe.n_iter_no_change)))
+    if recipe.ema is not None:
+        callbacks.append(("average", WeightAverage(recipe.ema)))
+    return [*callbacks, ("schedule", schedule_callback(recipe.lr_schedule, n_steps))]
+
+
+def _settings(recipe, stages_above):
+    """Return the parameters of the net that come from a recipe (dict)."""
+    return {
+        "groups": partial(
+            parameter_groups,
+            lr=recipe.lr,
+            backbone_lr_ratio=recipe.backbone_lr_ratio,
+            layer_decay=recipe.layer_decay,
+            stages_above=stages_above,
+            weight_decay=recipe.weight_decay,
+        ),
+        "l2_sp": recipe.l2_sp,
+        "max_grad_norm": recipe.max_grad_norm,
+        "accumulate_grad_batches": recipe.accumulate_grad_batches,
+        "optimizer": torch.optim.AdamW,
+        "optimizer__fused": True,
+        "lr": recipe.lr,
+        "max_epochs": recipe.max_epochs,
+        "batch_size": recipe.batch_size,
+        "iterator_valid": batches_in_order,
+    }
+
+
+def _parts(batch_size, divides):
+    """Return the context of the workers for parts of batches; None for whole ones."""
+    if not divides:
+        return contextlib.nullcontext()
+    n_threads = min(torch.get_num_threads(), -(-batch_size // PART_SIZE))
+    return Shards([_call] * n_threads)
+
+
+def _call(function):
+    return function()
+
+
+def _run(net, dataset, generator, recipe, saver):
+    """Run the epochs; skorch's own loop would swallow the user's interrupt."""
+    net.initialize()
+    net.prepare()
+    done = saver.load(net, generator) if saver else 0
+    net.notify("on_train_begin", X=dataset, y=None)
+    named = dict(net.callbacks_)
+    best, average = named.get("best"), named.get("average")
+    for _ in range(done, recipe.max_epochs):
+        if best is not None and best.is_out_of_patience:
+            break
+        try:
+            net.fit_loop(dataset, epochs=1)
+        except KeyboardInterrupt:
+            if not _has_stopped(net):
+                raise
+            break
+        if saver:
+            saver.save(net, generator)
+    if average is not None:
+        average.apply()
+    net.notify("on_train_end", X=dataset, y=None)
+
+
+def _has_stopped(net):
+    """Return whether skorch's early stopping raised the KeyboardInterrupt (bool)."""
+    stoppers = [c for _, c in net.callbacks_ if isinstance(c, EarlyStopping)]
+    return any(stopper.misses_ >= stopper.patience for stopper in stoppers)

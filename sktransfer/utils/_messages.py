@@ -1,0 +1,117 @@
+"""What users read: suggestions in errors, missing packages, warnings of a fit."""
+
+import contextlib
+import functools
+import sys
+import warnings
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["TransferWarning", "import_optional", "near_matches", "warn_caller"]
+
+_PACKAGE = str(Path(__file__).parents[1])
+_DECORATORS = {contextlib.__file__, functools.__file__}
+
+
+class TransferWarning(UserWarning):
+    """Warning that a fit overfits, undoes its features or freezes too much.
+
+    ``warnings.simplefilter("ignore", TransferWarning)`` silences all of them.
+    """
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn in the name of the line that called the package.
+
+    Parameters
+    ----------
+    message : str
+    category : type, default=UserWarning
+    """
+    frame, level = sys._getframe(1), 3
+    while frame.f_back is not None and _is_ours(frame.f_back.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(path):
+    return path.startswith(_PACKAGE) or path in _DECORATORS
+
+
+def near_matches(word: str, candidates: Iterable[str], n: int = 3) -> str:
+    """Suggest the valid names that a misspelt name may stand for.
+
+    Parameters
+    ----------
+    word : str
+        The name that the user wrote.
+    candidates : iterable of str
+        The valid names.
+    n : int, default=3
+        The maximum number of suggestions.
+
+    Returns
+    -------
+    text : str
+        A sentence with a leading space, to be appended to an error message, or the
+        empty string if no candidate is similar.
+
+    Examples
+    --------
+    >>> from sktransfer.utils import near_matches
+    >>> near_matches("layr3", ["stem", "layer3", "head"])
+    " Did you mean 'layer3'?"
+    >>> near_matches("xyz", ["stem", "layer3", "head"])
+    ''
+    """
+    by_lowercase = {candidate.lower(): candidate for candidate in candidates}
+    near = get_close_matches(word.lower(), by_lowercase, n=n)
+    if not near:
+        return ""
+    *others, last = (repr(by_lowercase[name]) for name in near)
+    listed = f"{', '.join(others)} or {last}" if others else last
+    return f" Did you mean {listed}?"
+
+
+def import_optional(module: str, *, feature: str, extra: str) -> ModuleType:
+    """Import a module that is not a core dependency.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name of the module, such as ``"matplotlib.pyplot"``.
+    feature : str
+        The feature that needs the module; the subject of the error message.
+    extra : str
+        The extra of sktransfer that installs the module.
+
+    Returns
+    -------
+    module : module
+        The imported module.
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed. An error inside an installed package is
+        left as it is.
+
+    Examples
+    --------
+    >>> from sktransfer.utils import import_optional
+    >>> import_optional("json", feature="This example", extra="plot").__name__
+    'json'
+    """
+    package = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ImportError(
+            f"{feature} needs {package}. "
+            f"Install it with: pip install 'sktransfer[{extra}]'"
+        ) from error

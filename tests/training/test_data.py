@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_sample_weight
+
+from sktransfer.training import hold_out, merge_equal, weigh_classes
+from sktransfer.training._data import (
+    ActivationBatches,
+    ActivationDataset,
+    batches_in_order,
+)
+
+Y = np.array(["a", "b", "b", "c", "c", "c"])
+ONES = np.ones(6)
+
+
+def test_no_class_weight_changes_nothing():
+    assert weigh_classes(None, Y, ONES) is ONES
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"a": 2.0, "c": 0.5}])
+def test_class_weights_are_those_of_sklearn(class_weight):
+    weights = weigh_classes(class_weight, Y, ONES)
+    np.testing.assert_allclose(weights, compute_sample_weight(class_weight, Y))
+
+
+def test_class_weights_multiply_sample_weights():
+    weights = weigh_classes({"a": 2.0, "c": 0.5}, Y, np.arange(6.0))
+    assert weights.tolist() == [0.0, 1.0, 2.0, 1.5, 2.0, 2.5]
+
+
+def test_balanced_gives_classes_equal_totals():
+    sample_weight = np.array([1.0, 2.0, 0.0, 3.0, 1.0, 5.0])
+    weights = weigh_classes("balanced", Y, sample_weight)
+    assert [weights[Y == label].sum() for label in "abc"] == pytest.approx([4.0] * 3)
+    assert weights[2] == 0.0
+
+
+def test_balanced_leaves_out_a_class_without_weight():
+    weights = weigh_classes("balanced", Y, np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    assert weights.tolist() == pytest.approx([0.0, 1.25, 1.25] + [5 / 6] * 3)
+
+
+def test_balanced_without_any_weight():
+    assert weigh_classes("balanced", Y, np.zeros(6)).tolist() == [0.0] * 6
+
+
+DIGESTS = [b"b", b"a", b"b", b"c", b"b"]
+CODES = np.array([0, 1, 0, 1, 1])
+
+
+def test_equal_samples_become_one_with_the_sum_of_the_weights():
+    indices, weights = merge_equal(DIGESTS, CODES, np.array([1.0, 2.0, 4.0, 8.0, 16.0]))
+    assert indices.tolist() == [1, 0, 4, 3]
+    assert weights.tolist() == [2.0, 5.0, 16.0, 8.0]
+
+
+def test_samples_without_weight_are_left_out():
+    indices, weights = merge_equal(DIGESTS, CODES, np.array([0.0, 0.0, 1.0, 0.5, 0.0]))
+    assert indices.tolist() == [2, 3] and weights.tolist() == [1.0, 0.5]
+    indices, weights = merge_equal(DIGESTS, CODES, np.zeros(5))
+    assert indices.shape == weights.shape == (0,)
+
+
+def test_merging_does_not_depend_on_the_order():
+    rng = np.random.RandomState(0)
+    digests = [bytes([i]) for i in rng.randint(0, 20, 200)]
+    codes, weight = rng.randint(0, 2, 200), rng.rand(200)
+    indices, weights = merge_equal(digests, codes, weight)
+    order = rng.permutation(200)
+    shuffled = [digests[i] for i in order]
+    again, same = merge_equal(shuffled, codes[order], weight[order])
+    assert weights.tolist() == same.tolist()
+    assert [digests[i] for i in indices] == [shuffled[i] for i in again]
+    assert len(indices) == len({*zip(digests, codes, strict=True)})
+
+
+STRATA = np.repeat([0, 1, 2, 3], [50, 20, 3, 1])
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_class_stays_in_training(fraction, seed):
+    held = hold_out(STRATA, fraction, seed)
+    rest = np.setdiff1d(np.arange(len(STRATA)), held)
+    assert len(held) >= 1
+    assert {*STRATA[rest]} == {0, 1, 2, 3}
+
+
+def test_share_is_of_each_class():
+    held = hold_out(STRATA, 0.3, 0)
+    assert np.bincount(STRATA[held], minlength=4).tolist() == [15, 6, 1, 0]
+    assert len({*held}) == len(held) and np.all(np.diff(held) > 0)
+
+
+def test_share_goes_by_the_class_and_not_by_the_place():
+    order = np.random.RandomState(0).permutation(len(STRATA))
+    held = hold_out(STRATA[order], 0.3, 0)
+    assert np.bincount(STRATA[order][held], minlength=4).tolist() == [15, 6, 1, 0]
+
+
+def test_samples_without_classes_are_one_group():
+    assert len(hold_out(np.zeros(40, dtype=int), 0.1, 0)) == 4
+
+
+def test_seed_fixes_the_choice():
+    first, again, other = (hold_out(STRATA, 0.2, seed) for seed in (7, 7, 8))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_each_sample_is_held_out_by_some_seed():
+    held = [hold_out(np.zeros(10, dtype=int), 0.2, seed) for seed in range(100)]
+    assert {*np.concatenate(held)} == {*range(10)}
+
+
+def test_one_sample_of_the_largest_class_where_shares_round_to_none():
+    codes = np.repeat([0, 1, 2], [2, 4, 1])
+    held = hold_out(codes, 0.05, 0)
+    assert codes[held].tolist() == [1]
+
+
+def test_classes_of_few_samples_give_a_share_together():
+    codes = np.repeat(np.arange(100), 4)
+    held = hold_out(codes, 0.1, 0)
+    assert len(held) == 40
+    assert np.bincount(codes[held]).max() == 1
+
+
+def test_two_samples_of_a_class_are_enough():
+    held = hold_out(np.array([0, 1, 1]), 0.1, 0)
+    assert held.tolist() in ([1], [2])
+
+
+def test_classes_of_one_sample():
+    message = (
+        "^`early_stopping` needs a class with two samples to hold one out. Give "
+        "`X_val` and `y_val` to `fit`, or set `early_stopping=False`.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        hold_out(np.arange(5), 0.1, 0)
+
+
+def _dataset(n):
+    z = torch.arange(n, dtype=torch.float32)[:, None]
+    return ActivationDataset(z, torch.arange(n), torch.ones(n))
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1]), (5, [5]), (3, [3])],
+)
+def test_no_batch_of_one_beside_others(n, sizes):
+    batches = ActivationBatches(_dataset(n), 4)
+    assert [len(z) for z, _ in batches] == sizes
+    assert len(batches) == len(sizes)
+
+
+def test_order_is_kept_without_a_generator():
+    seen = torch.cat([y for _, (y, _) in ActivationBatches(_dataset(10), 4)])
+    assert torch.equal(seen, torch.arange(10))
+
+
+def test_each_pass_is_shuffled_anew_and_reproducibly():
+    def passes(seed):
+        generator = torch.Generator().manual_seed(seed)
+        batches = ActivationBatches(_dataset(50), 8, generator)
+        return [torch.cat([y for _, (y, _) in batches]) for _ in range(2)]
+
+    first, second = passes(0)
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(50))
+    assert all(
+        torch.equal(a, b) for a, b in zip(passes(0), (first, second), strict=True)
+    )
+
+
+def test_activations_targets_and_weights_stay_together():
+    for z, (y, weight) in ActivationBatches(_dataset(10), 4, torch.Generator()):
+        assert torch.equal(z[:, 0].long(), y)
+        assert len(weight) == len(y)
+
+
+def test_batches_in_order_are_those_of_activations():
+    batches = batches_in_order(_dataset(9), 4)
+    assert isinstance(batches, ActivationBatches)
+    assert [len(z) for z, _ in batches] == [4, 5]
+    assert torch.equal(torch.cat([y for _, (y, _) in batches]), torch.arange(9))
+
+
+def test_batches_in_order_are_those_of_a_dataset_of_samples():
+    batches = batches_in_order(torch.utils.data.TensorDataset(torch.arange(9)), 4)
+    assert [z.tolist() for (z,) in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
