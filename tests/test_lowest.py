@@ -10,6 +10,7 @@ def pinned(lines, sign):
     parts = (re.split(re.escape(sign), line) for line in lines if sign in line)
     return {name: version for name, version in parts}
 
+
 EXTRAS = "adaptation", "lora", "onnx", "plot"
 
 
