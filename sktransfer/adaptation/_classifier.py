@@ -85,7 +85,9 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> X[60:] = 16 - X[60:]  # black on white
     >>> domain = np.repeat([1, -2], [60, len(X) - 60])
-    >>> network = FineTunedClassifier(freeze="all", image_shape=(8, 8), image_size=64)
+    >>> network = FineTunedClassifier(
+    ...     freeze="all", image_shape=(8, 8), value_range=(0, 16), image_size=64
+    ... )
     >>> model = DomainAdaptedClassifier(network, method="mcc")
     >>> model = model.fit(X[:120], y[:120], sample_domain=domain[:120])
     >>> model.predict(X[120:]).shape

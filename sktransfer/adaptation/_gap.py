@@ -75,7 +75,9 @@ def domain_gap(
     >>> from sktransfer import PretrainedFeatureExtractor
     >>> from sktransfer.adaptation import domain_gap
     >>> X = load_digits().data[:80]
-    >>> extractor = PretrainedFeatureExtractor(image_shape=(8, 8), image_size=32)
+    >>> extractor = PretrainedFeatureExtractor(
+    ...     image_shape=(8, 8), value_range=(0, 16), image_size=32
+    ... )
     >>> gaps = domain_gap(extractor, X[:40], 16 - X[40:], random_state=0)
     >>> float(gaps.loc["blocks.2", "a_distance"])
     2.0

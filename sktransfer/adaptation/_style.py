@@ -139,6 +139,7 @@ class TargetStyle(v2.Transform):
     brightness     0.1         0.0     0.3         0.0        -8.4
     >>> model = FineTunedClassifier(
     ...     image_shape=(8, 8),
+    ...     value_range=(0, 16),
     ...     image_size=32,
     ...     freeze="all",
     ...     augment=Augmentation(style, n_views=2),

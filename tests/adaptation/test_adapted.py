@@ -150,12 +150,15 @@ def test_several_domains_of_each_kind():
     np.testing.assert_array_equal(outputs(found), expected)
 
 
-@pytest.mark.parametrize("method", ["adabn", "shot", "coral", "mmd", "jmmd"])
-def test_method_helps_where_there_is_a_gap(method):
-    settings = {"max_epochs": 15, "freeze": "none"}
-    plain = classifier("none", **settings).fit(ROWS, MASKED).score(NEW, Y_NEW)
-    found = classifier(method, **settings).fit(ROWS, MASKED).score(NEW, Y_NEW)
-    assert found > plain + 0.1
+def test_methods_help_where_there_is_a_gap():
+    def score(method):
+        settings = {"max_epochs": 15, "freeze": "none"}
+        models = [classifier(method, **settings, random_state=s) for s in (3, 4)]
+        return np.mean([m.fit(ROWS, MASKED).score(NEW, Y_NEW) for m in models])
+
+    plain = score("none")
+    for method in ("adabn", "shot", "coral", "mmd", "jmmd"):
+        assert score(method) > plain + 0.1, method
 
 
 @pytest.mark.parametrize("method", ["dann", "shot", "adabn"])

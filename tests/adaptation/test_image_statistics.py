@@ -15,6 +15,7 @@ from sktransfer.adaptation._image_statistics import (
     prevailing_side,
     to_lab,
 )
+from sktransfer.utils import import_optional
 from tests.adaptation._photographs import CROPS, blurred, jpeg, noisy, whole
 
 SMOOTH = [blurred(crop, 0.7) for crop in CROPS[::4]]  # hardly any noise of their own
@@ -156,7 +157,7 @@ def test_scikit_image_is_needed(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name="skimage")
 
-    monkeypatch.setattr("sktransfer.utils._optional.import_module", absent)
+    monkeypatch.setattr(f"{import_optional.__module__}.import_module", absent)
     message = r"styles needs skimage\. Install it with: pip install 'sktransfer\[adapt"
     with pytest.raises(ImportError, match=message):
         image_statistics(CROPS[0])

@@ -70,7 +70,7 @@ def test_strength_is_the_share_of_the_way():
     bright = np.mean(SOURCE) / 255
     goal = STYLE.statistics_.loc["brightness", "target"]
     for strength in (0.0, 0.5, 1.0):
-        images = drawn(TargetStyle(strength, shift="colour").fit(TARGET))
+        images = drawn(TargetStyle(strength).fit(TARGET))
         expected = bright + strength * (goal - bright)
         assert np.mean(images) / 255 == pytest.approx(expected, abs=0.03)
 
