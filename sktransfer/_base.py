@@ -436,17 +436,20 @@ class BackboneEstimator(
     def __setstate__(self, state):
         state = dict(state)
         adopt_settings(state.pop("_settings", {}))
+        if "model_" in state:
+            self._look_for_device(state["device"])
         self._restore(state)
-        if not self.__sklearn_is_fitted__():
-            return
+
+    def _look_for_device(self, device):
+        """Warn if the device of the fit is not there."""
         try:
-            resolve_device(self.device)
+            resolve_device(device)
         except ValueError:
-            self._absent_device = self.device
+            self._absent_device = device
             warnings.warn(
-                f"This {type(self).__name__} was fitted with device={self.device!r}, "
+                f"This {type(self).__name__} was fitted with device={device!r}, "
                 "which this machine does not have. It predicts on the CPU.",
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def __deepcopy__(self, memo):

@@ -87,13 +87,12 @@ def paths_of(folder, *more):
 
 
 def extractor(backbone, **settings):
-    settings = {"precision": "float32", "random_state": 0, **settings}
-    return PretrainedFeatureExtractor(backbone, **settings)
+    return PretrainedFeatureExtractor(backbone, random_state=0, **settings)
 
 
 def classifier(backbone, **settings):
     settings = {"freeze": 1, "max_epochs": 1, "C": 1.0, "random_state": 0, **settings}
-    return FineTunedClassifier(backbone, precision="float32", **settings)
+    return FineTunedClassifier(backbone, **settings)
 
 
 def regressor(backbone):

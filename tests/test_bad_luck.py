@@ -46,7 +46,7 @@ def make_network():
 def tiny(**settings):
     """Return a classifier of rows that is fitted in milliseconds."""
     defaults = {"freeze": "none", "max_epochs": 3, "lr": 1e-2, "random_state": 0}
-    return FineTunedClassifier(make_network, **{**defaults, **settings})
+    return FineTunedClassifier(make_network).set_params(**{**defaults, **settings})
 
 
 BACKBONE = load_backbone(SmallNetwork)
@@ -55,7 +55,7 @@ BACKBONE = load_backbone(SmallNetwork)
 def small(**settings):
     """Return a classifier of images with a small network."""
     defaults = {"freeze": 8, "max_epochs": 2, "random_state": 0}
-    return FineTunedClassifier(BACKBONE, **{**defaults, **settings})
+    return FineTunedClassifier(BACKBONE).set_params(**{**defaults, **settings})
 
 
 def run(script, *arguments, timeout=120, **environ):
@@ -192,7 +192,7 @@ def interrupted(pipe, where, fitted_before):
     if where == "training":
         model.set_params(max_epochs=100_000, callbacks=[Say(pipe)])
     else:
-        model.set_params(augment=Dawdle(pipe), n_views=1000)
+        model.set_params(augment=Dawdle(pipe), augment__n_views=1000)
     try:
         model.fit(IMAGES, Y)
     except KeyboardInterrupt as error:
@@ -243,9 +243,13 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("settings", [{}, {"adapter": "lora"}, {"ema": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"training__adapter": "lora"}, {"training__ema": 0.9}], ids=str
+)
 def test_interrupt_of_a_training_that_goes_on_changes_nothing(settings):
-    model = tiny(warm_start=True, batch_size=4, batch_norm="train", **settings)
+    model = tiny(
+        warm_start=True, batch_size=4, training__batch_norm="train", **settings
+    )
     before = model.fit(ROWS, Y).predict_proba(ROWS)
     state = {k: v.clone() for k, v in model.module_.state_dict().items()}
     fitted, history = {*vars(model)}, model.history_.copy()
@@ -296,14 +300,24 @@ def tight(room, **settings):
             numbers = torch.arange(parameter.numel()).sin() / (5 + k)
             parameter.copy_(numbers.view_as(parameter))
     # A solved head has gradients of zero but for rounding, and AdamW moves by signs.
-    defaults = {"freeze": "none", "head_init": "random", "lr": 1e-2, "batch_size": 12}
+    defaults = {
+        "freeze": "none",
+        "training__head_init": "random",
+        "lr": 1e-2,
+        "batch_size": 12,
+    }
     settings = {**defaults, "max_epochs": 3, "random_state": 0, **settings}
     return FineTunedClassifier(network, **settings)
 
 
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
 @pytest.mark.parametrize(
-    "settings", [{}, {"mixup": 0.4, "l2_sp": 0.1}, {"accumulate_grad_batches": 2}]
+    "settings",
+    [
+        {},
+        {"augment__mixup": 0.4, "training__l2_sp": 0.1},
+        {"training__accumulate_grad_batches": 2},
+    ],
 )
 def test_training_goes_in_parts_and_ends_the_same(settings):
     roomy = tight(100, **settings).fit(ROWS, Y)
@@ -428,14 +442,14 @@ def test_home_that_cannot_be_written_to(tmp_path):
 
 
 CONCURRENT = {
-    "dropout": tiny(dropout=0.3, batch_size=4, max_epochs=6),
-    "mixing": tiny(mixup=0.4, batch_size=4, ema=0.9),
-    "random head": tiny(head="mlp", head_init="random", batch_size=4),
+    "training__dropout": tiny(training__dropout=0.3, batch_size=4, max_epochs=6),
+    "mixing": tiny(augment__mixup=0.4, batch_size=4, training__ema=0.9),
+    "random head": tiny(head="mlp", training__head_init="random", batch_size=4),
     "probe": tiny(freeze="all"),
-    "images": small(mixup=0.2, dropout=0.2),
-    "activations": small(augment_activations=True, cutmix=0.5, freeze=7),
+    "images": small(augment__mixup=0.2, training__dropout=0.2),
+    "activations": small(augment__activations=True, augment__cutmix=0.5, freeze=7),
     "views": small(augment="strong", freeze=8),
-    "fixed views": small(augment="medium", n_views=2, freeze="all"),
+    "fixed views": small(augment="medium", augment__n_views=2, freeze="all"),
 }
 
 
@@ -545,10 +559,15 @@ def resources():
 def many(n, folder):
     """Fit in several ways so many times; return how much is in use after each."""
     models = [
-        tiny(head_init="random", mixup=0.2, ema=0.9, checkpoint=folder / "kept"),
+        tiny(
+            training__head_init="random",
+            augment__mixup=0.2,
+            training__ema=0.9,
+            checkpoint=folder / "kept",
+        ),
         tiny(freeze="all"),
         small(max_epochs=1, memory=folder / "store"),
-        small(freeze="all", augment="crop", n_views=1),
+        small(freeze="all", augment="crop", augment__n_views=1),
     ]
     used = []
     for k in range(n):

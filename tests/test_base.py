@@ -188,7 +188,6 @@ def test_image_network_given_as_a_module_warns(image_network):
     [
         {"image_size": 4},
         {"batch_size": 0},
-        {"precision": "bfloat8"},
         {"value_range": "wide"},
         {"device": 3},
     ],

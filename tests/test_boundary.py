@@ -19,19 +19,21 @@ def backbone():
 
 def fit(backbone, **settings):
     settings = {"max_epochs": 1, "freeze": 7, "random_state": 0, **settings}
-    return FineTunedClassifier(backbone, value_range=(0, 16), **settings).fit(X, Y)
+    model = FineTunedClassifier(backbone, value_range=(0, 16))
+    return model.set_params(**settings).fit(X, Y)
 
 
 def test_target_is_pooled_where_only_the_head_is_left(backbone):
     probe = fit(backbone, freeze="all", pooling="max")
-    assert isinstance(probe._target.tap, Pool)
+    assert isinstance(probe.model_.taps[probe.boundary_], Pool)
     assert isinstance(probe.module_.network.suffix, torch.nn.Identity)
     trained = fit(backbone, pooling="max")
-    assert isinstance(trained._target.tap, torch.nn.Identity)
+    (tap,) = trained.model_.taps.values()
+    assert isinstance(tap, torch.nn.Identity)
     assert trained.module_.network.suffix.start == "blocks.5"
 
 
-@pytest.mark.parametrize("settings", [{}, {"freeze": "all"}, {"pool_size": 2}])
+@pytest.mark.parametrize("settings", [{}, {"freeze": "all"}, {"pooling__grid": 2}])
 def test_transform_gives_what_the_head_sees(backbone, settings):
     model = fit(backbone, **settings)
     features = model.transform(X)
@@ -55,24 +57,25 @@ def test_scores_of_views_are_averaged(backbone):
         calls.append(image.size)
         return image.point(lambda value: 0)
 
-    model = fit(backbone, augment=blacken, n_views=1)
+    model = fit(backbone, augment=blacken, augment__n_views=1)
     plain, calls[:] = model.decision_function(X[:5]), []
     black = model.decision_function(0 * X[:5])
-    both = model.set_params(tta=3).decision_function(X[:5])
+    both = model.set_params(augment__tta=3).decision_function(X[:5])
     assert len(calls) == 15
     np.testing.assert_allclose(both, (plain + 3 * black) / 4, rtol=1e-3, atol=1e-3)
 
 
 def test_views_need_an_augmentation(backbone):
-    model = fit(backbone).set_params(tta=2)
+    model = fit(backbone).set_params(augment__tta=2)
     with pytest.raises(ValueError, match="`tta` needs `augment`, which draws the"):
         model.predict(X[:2])
 
 
-@pytest.mark.parametrize("settings", [{"head": "mlp"}, {"pool_size": 2, "head": "mlp"}])
+@pytest.mark.parametrize(
+    "settings", [{"head": "mlp"}, {"pooling__grid": 2, "head": "mlp"}]
+)
 def test_cutmix_of_pooled_features_averages(backbone, settings):
-    model = fit(backbone, freeze="all", cutmix=1.0, **settings)
-    assert not model._layout(model._target).is_spatial
+    model = fit(backbone, freeze="all", augment__cutmix=1.0, **settings)
     assert np.isfinite(model.predict_proba(X)).all()
 
 
@@ -112,12 +115,12 @@ class SharedNorm(torch.nn.Module):
         return self.last(self.d(z.relu()))
 
 
-@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"training__ema": 0.9}])
 def test_frozen_stages_stay_bit_identical_where_a_norm_is_shared(settings):
     backbone = load_backbone(SharedNorm(), preprocessing=SMALL, random_state=0)
     before = backbone.section("input", "b").state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
-    model = fit(backbone, freeze=1, batch_norm="train", **settings)
+    model = fit(backbone, freeze=1, training__batch_norm="train", **settings)
     after = model.backbone_.section("input", model.boundary_).state_dict()
     for name in after:
         assert torch.equal(after[name], before[name]), name

@@ -43,26 +43,25 @@ def make_wide_network():
 def tiny(**settings):
     """Classify rows with a network of two stages."""
     settings = {"max_epochs": 2, "lr": 1e-2, "random_state": 0, **settings}
-    return FineTunedClassifier(settings.pop("backbone", make_network), **settings)
+    return FineTunedClassifier(make_network).set_params(**settings)
 
 
 def lite(**settings):
     """Classify images with the shipped weights."""
-    settings = {"max_epochs": 1, "image_size": 64, "precision": "float32", **settings}
-    return FineTunedClassifier(value_range=(0, 16), random_state=0, **settings)
+    settings = {"max_epochs": 1, "image_size": 64, "value_range": (0, 16), **settings}
+    return FineTunedClassifier(random_state=0).set_params(**settings)
 
 
 def small(backbone=BACKBONE, **settings):
     """Classify images with a small network of nine stages."""
-    settings = {"max_epochs": 1, "precision": "float32", **settings}
-    settings = {"value_range": (0, 16), "random_state": 0, **settings}
-    return FineTunedClassifier(backbone, **settings)
+    settings = {"max_epochs": 1, "value_range": (0, 16), "random_state": 0, **settings}
+    return FineTunedClassifier(backbone).set_params(**settings)
 
 
 @pytest.fixture(autouse=True)
 def _exact():
     """Round nothing that is kept, so that values can be compared."""
-    with config_context(activation_dtype="float32"):
+    with config_context(activation_dtype="float32", precision="float32"):
         yield
 
 
@@ -85,7 +84,7 @@ def pretrained():
     ],
 )
 def test_frozen_tensors_are_the_pretrained_ones(pretrained, freeze, boundary, depth):
-    model = lite(freeze=freeze, batch_norm="train").fit(X, Y)
+    model = lite(freeze=freeze, training__batch_norm="train").fit(X, Y)
     assert (model.boundary_, model.freeze_depth_) == (boundary, depth)
     prefix = model.backbone_.section("input", boundary)
     frozen = {*dict(prefix.named_parameters()), *dict(prefix.named_buffers())}
@@ -103,7 +102,7 @@ def test_frozen_tensors_are_the_pretrained_ones(pretrained, freeze, boundary, de
 
 @pytest.mark.parametrize("batch_norm", ["eval", "train"])
 def test_statistics_of_trained_stages(pretrained, batch_norm):
-    model = lite(freeze=8, batch_norm=batch_norm).fit(X, Y)
+    model = lite(freeze=8, training__batch_norm=batch_norm).fit(X, Y)
     before = pretrained.module.state_dict()
     buffers = dict(model.net_.module_.suffix.named_buffers())
     same = [torch.equal(value, before[name]) for name, value in buffers.items()]
@@ -115,7 +114,9 @@ def test_module_given_as_backbone_is_never_changed():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU()).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    model = tiny(backbone=module, freeze="none", batch_norm="train").fit(ROWS, Y)
+    model = tiny(backbone=module, freeze="none", training__batch_norm="train").fit(
+        ROWS, Y
+    )
     assert model.backbone is module and module.training
     for name, value in module.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -156,9 +157,7 @@ def test_log_of_probabilities():
 def test_probe_is_logistic_regression(n_classes):
     kept, new = n_classes > Y, n_classes > Y_NEW
     probe = lite(freeze="all", C=0.5).fit(X[kept], Y[kept])
-    extractor = PretrainedFeatureExtractor(
-        image_size=64, value_range=(0, 16), precision="float32"
-    )
+    extractor = PretrainedFeatureExtractor(image_size=64, value_range=(0, 16))
     features = extractor.fit_transform(X[kept])
     reference = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000)
     reference.fit(features.astype(np.float64), Y[kept])
@@ -175,7 +174,8 @@ def test_probe_is_logistic_regression(n_classes):
 
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_probe_is_a_good_classifier(precision):
-    model = lite(freeze="all", precision=precision).fit(X, Y)
+    with config_context(precision=precision):
+        model = lite(freeze="all").fit(X, Y)
     assert model.score(X_NEW, Y_NEW) >= 0.95
 
 
@@ -195,7 +195,7 @@ def test_training_starts_from_the_probe():
     np.testing.assert_allclose(
         model.predict_proba(ROWS_NEW), probe.predict_proba(ROWS_NEW), atol=1e-4
     )
-    model = tiny(freeze=1, lr=1e-9, head_init="random").fit(ROWS, Y)
+    model = tiny(freeze=1, lr=1e-9, training__head_init="random").fit(ROWS, Y)
     difference = model.predict_proba(ROWS_NEW) - probe.predict_proba(ROWS_NEW)
     assert abs(difference).max() > 0.01
 
@@ -260,7 +260,7 @@ def test_a_row_does_not_depend_on_its_company():
 
 def test_random_state_fixes_everything():
     models = [
-        tiny(freeze=1, head_init="random", random_state=seed).fit(ROWS, Y)
+        tiny(freeze=1, training__head_init="random", random_state=seed).fit(ROWS, Y)
         for seed in (0, 0, 1)
     ]
     first, again, other = [model.predict_proba(ROWS_NEW) for model in models]
@@ -302,7 +302,7 @@ def test_fit_hashes_each_sample_once(monkeypatch):
 def test_fit_touches_no_global_generator(freeze):
     torch_state = torch.random.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-    tiny(freeze=freeze, head_init="random").fit(ROWS, Y).predict(ROWS)
+    tiny(freeze=freeze, training__head_init="random").fit(ROWS, Y).predict(ROWS)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
     same = np.random.get_state()[1] == numpy_state  # noqa: NPY002
     assert same.all()
@@ -351,7 +351,7 @@ def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
 )
 def test_class_without_weight_is_never_predicted(freeze, head_init):
     weight = np.where(Y == 2, 0.0, 1.0)
-    settings = {"freeze": freeze, "head_init": head_init, "max_epochs": 20}
+    settings = {"freeze": freeze, "training__head_init": head_init, "max_epochs": 20}
     model = tiny(**settings).fit(ROWS, Y, sample_weight=weight)
     assert model.classes_.tolist() == [0, 1, 2]
     assert not np.isin(2, model.predict(ROWS_NEW))
@@ -415,7 +415,7 @@ def test_n_trainable_parameters(freeze, n):
 
 
 def test_pooling_goes_to_the_head():
-    model = small(freeze="all", pooling="avgmax", pool_size=2).fit(X, Y)
+    model = small(freeze="all", pooling="avgmax", pooling__grid=2).fit(X, Y)
     assert model.module_.network.head.in_features == 2 * 4 * 32
     with pytest.raises(ValueError, match="`pooling='cls'` needs a class token"):
         small(freeze="all", pooling="cls").fit(X, Y)
@@ -424,7 +424,7 @@ def test_pooling_goes_to_the_head():
 def test_parameters_set_after_fit_change_no_prediction():
     model = small(freeze="all", pooling="avg").fit(X, Y)
     expected = model.predict_proba(X_NEW[:5])
-    model.set_params(pooling="max", freeze="none", pool_size=2)
+    model.set_params(pooling="max", freeze="none", pooling__grid=2)
     np.testing.assert_array_equal(model.predict_proba(X_NEW[:5]), expected)
 
 
@@ -531,17 +531,19 @@ def test_weights_that_cannot_be_used():
     [
         {"freeze": 1.5},
         {"pooling": "mean"},
-        {"head_init": "zero"},
+        {"training__head_init": "zero"},
         {"C": 0},
         {"max_epochs": 0},
         {"lr": 0},
-        {"backbone_lr_ratio": -1},
-        {"weight_decay": -1},
-        {"batch_norm": "on"},
+        {"training__backbone_lr_ratio": -1},
+        {"training__weight_decay": -1},
+        {"training__batch_norm": "on"},
         {"class_weight": "even"},
     ],
 )
 def test_parameters_are_validated(changes):
     (name,) = changes
-    with pytest.raises(ValueError, match=f"The '{name}' parameter of Fine"):
+    *group, name = name.split("__")
+    owner = "TrainingRecipe" if group else "FineTunedClassifier"
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of {owner} must"):
         tiny(**changes).fit(ROWS, Y)

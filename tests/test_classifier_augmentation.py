@@ -11,8 +11,8 @@ from tests.test_classifier import ROWS, X_NEW, Y_NEW, X, Y, lite, small, tiny
     "settings",
     [
         {"augment": "crop"},
-        {"augment": "crop", "n_views": 2},
-        {"augment_activations": ["shift", "drop"]},
+        {"augment": "crop", "augment__n_views": 2},
+        {"augment__activations": ["shift", "drop"]},
     ],
     ids=["fresh", "views", "activations"],
 )
@@ -38,7 +38,7 @@ def test_fresh_augmentation_sends_every_epoch_through_the_prefix():
     small(freeze=8, max_epochs=3, augment="crop").fit(X, Y)
     assert from_input() == 3 * len(X)
     counts.clear()
-    model = small(freeze=8, max_epochs=3, augment="crop", n_views=2)
+    model = small(freeze=8, max_epochs=3, augment="crop", augment__n_views=2)
     cross_val_score(model, X, Y, cv=2, error_score="raise")
     assert from_input() == 2 * len(X)
 
@@ -46,7 +46,7 @@ def test_fresh_augmentation_sends_every_epoch_through_the_prefix():
 def test_probe_of_several_views():
     plain = lite(freeze="all").fit(X, Y)
     fresh = lite(freeze="all", augment="crop").fit(X, Y)
-    views = lite(freeze="all", augment="crop", n_views=2).fit(X, Y)
+    views = lite(freeze="all", augment="crop", augment__n_views=2).fit(X, Y)
     head, same, other = (m.module_.network.head for m in (plain, fresh, views))
     assert torch.equal(head.weight, same.weight)
     assert not torch.allclose(head.weight, other.weight, atol=1e-4)
@@ -56,11 +56,11 @@ def test_probe_of_several_views():
 def test_views_of_vectors():
     with pytest.raises(ValueError, match="`augment` must be None for a backbone that"):
         tiny(freeze=1, augment="crop").fit(ROWS, Y)
-    tiny(freeze=1, augment_activations=True).fit(ROWS, Y)
+    tiny(freeze=1, augment__activations=True).fit(ROWS, Y)
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_unknown_augmentation_of_activations(freeze):
-    message = r"`augment_activations` must be a bool or hold some of .* Got 'blur'"
+    message = r"`augment__activations` must be a bool or hold some of .* Got 'blur'"
     with pytest.raises(ValueError, match=message):
-        tiny(freeze=freeze, augment_activations=["flip", "blur"]).fit(ROWS, Y)
+        tiny(freeze=freeze, augment__activations=["flip", "blur"]).fit(ROWS, Y)

@@ -53,15 +53,8 @@ def paths(tmp_path):
 
 
 def classifier(**settings):
-    return FineTunedClassifier(
-        **{
-            "backbone": BACKBONE,
-            "freeze": 8,
-            "max_epochs": 2,
-            "random_state": 0,
-            **settings,
-        }
-    )
+    defaults = {"freeze": 8, "max_epochs": 2, "random_state": 0}
+    return FineTunedClassifier(BACKBONE).set_params(**{**defaults, **settings})
 
 
 def from_input():
@@ -115,10 +108,10 @@ def test_processes_and_later_runs_share_a_folder(paths, tmp_path):
     "settings",
     [
         {"freeze": 7, "max_epochs": 1, **SHIPPED},
-        {"freeze": 7, "precision": "float32"},
+        {"freeze": 7},
         {"freeze": "all"},
     ],
-    ids=["shipped", "float32", "probe"],
+    ids=["shipped", "suffix", "probe"],
 )
 def test_the_store_changes_no_prediction(tmp_path, settings):
     def predict(**more):
@@ -191,7 +184,7 @@ def test_a_candidate_scores_as_it_does_alone(others):
 def test_a_fit_lets_go_of_all_activations():
     gc.collect()
     before = len([*_living])
-    views = {"augment": "crop_flip", "n_views": 2}
+    views = {"augment": "crop_flip", "augment__n_views": 2}
     model = classifier(freeze=8, max_epochs=1, early_stopping=True, **views)
     model.fit(X, Y, X_val=X[:6], y_val=Y[:6])
     gc.collect()
@@ -220,9 +213,9 @@ def test_one_weight_and_the_image_size_give_other_features():
 
 
 def test_weights_that_a_user_changes_change_nothing_else(paths):
-    extractor = PretrainedFeatureExtractor(BACKBONE, precision="float32")
+    extractor = PretrainedFeatureExtractor(BACKBONE)
     before = extractor.fit_transform(paths)
-    model = classifier(precision="float32").fit(paths, Y)
+    model = classifier().fit(paths, Y)
     with torch.no_grad():
         for module in (model.module_, extractor.backbone_.module):
             for parameter in module.parameters():

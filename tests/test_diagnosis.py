@@ -1,5 +1,4 @@
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,20 +6,23 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sktransfer import FineTunedClassifier, FineTunedRegressor
+from sktransfer import FineTunedClassifier, FineTunedRegressor, TrainingRecipe
 from sktransfer._diagnosis import (
     Look,
     check_drift,
     check_overfitting,
     check_start,
     drift,
+    has_risen,
     look,
 )
-from sktransfer.training import cross_entropy
+from sktransfer.model import ClassOutputs
+from sktransfer.training import Recipe, cross_entropy
 from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
 X, Y = DIGITS.images, DIGITS.target
+OUTPUTS = ClassOutputs(np.arange(2))
 
 
 def say(quality):
@@ -69,7 +71,10 @@ def test_check_drift_speaks_where_both_figures_show_it():
 def test_fit_with_a_rate_that_undoes_the_features_says_so():
     settings = {"image_size": 32, "random_state": 0, "max_epochs": 2}
     model = FineTunedClassifier(
-        freeze=5, lr=0.3, backbone_lr_ratio=1.0, max_grad_norm=None, **settings
+        freeze=5,
+        lr=0.3,
+        training=TrainingRecipe(backbone_lr_ratio=1.0, max_grad_norm=None),
+        **settings,
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -100,22 +105,22 @@ def test_fit_that_ends_below_its_probe_says_so():
     [
         ({}, Look(np.zeros((64, 2)), 0.96, 0.12)),
         ({"mixup": 0.2}, Look(np.zeros((64, 2)), 1.0, 0.5)),
-        ({"augment": "light"}, Look(np.zeros((64, 2)), 1.0, 0.5)),
+        ({"views": "light"}, Look(np.zeros((64, 2)), 1.0, 0.5)),
     ],
     ids=["noise", "mixup", "views"],
 )
 def test_what_is_no_worse_than_the_probe_is_silent(changed, after):
     before = Look(np.zeros((64, 2)), 1.0, 0.1)
-    check_start(FineTunedClassifier(**changed), before, after, 0.1, 10)
+    check_start(before, after, 0.1, 10, Recipe(**changed), say)
     # Another epoch may follow one of `partial_fit`.
     worse = Look(np.zeros((64, 2)), 0.2, 2.0)
-    check_start(FineTunedClassifier(**changed), before, worse, 0.1, 1)
+    check_start(before, worse, 0.1, 1, Recipe(**changed), say)
 
 
 def test_higher_loss_is_worse_than_the_probe():
     before, after = (Look(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
     with pytest.warns(TransferWarning, match="ended below the linear probe"):
-        check_start(FineTunedClassifier(), before, after, 0.1, 10)
+        check_start(before, after, 0.1, 10, Recipe(), say)
 
 
 @pytest.mark.filterwarnings("error")
@@ -139,18 +144,6 @@ class Scores(nn.Module):
         return activations
 
 
-def quality(scores, y):
-    return float((scores.argmax(dim=1) == y).float().mean())
-
-
-ESTIMATOR = SimpleNamespace(
-    _runtime=lambda: SimpleNamespace(batch_size=8),
-    _quality=quality,
-    _loss=lambda: cross_entropy,
-    _say=say,
-)
-
-
 def held(share, n=100):
     """Scores that are right for a share of n samples, and their labels."""
     y = torch.arange(n) % 2
@@ -158,9 +151,13 @@ def held(share, n=100):
     return torch.eye(2)[torch.where(right, y, 1 - y)], y
 
 
+def look_at(data, most=256):
+    settings = {"loss": cross_entropy, "batch_size": 8, "most": most}
+    return look(Scores(), *data, quality=OUTPUTS.quality, **settings)
+
+
 def test_look_takes_samples_evenly():
-    scores, y = held(0.5)
-    seen = look(ESTIMATOR, Scores(), scores, y, most=10)
+    seen = look_at(held(0.5), most=10)
     assert seen.features.shape == (10, 2)
     assert seen.quality == pytest.approx(0.5, abs=0.11)
 
@@ -171,15 +168,18 @@ def test_check_overfitting_speaks_where_all_figures_show_it():
         "The training overfits: 100% right on training samples, 60% right on 100 of "
         "validation, whose loss has risen from 0.8 to 1.5. Set `early_stopping=True`"
     )
+    assert has_risen(rising, 100)
     with pytest.warns(TransferWarning, match=text):
-        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), rising)
+        check_overfitting(look_at(held(1.0)), look_at(held(0.6)), 100, rising, say)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        falling = [{"valid_loss": v} for v in (1.0, 0.8, 0.9)]
-        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), falling)
-        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.9), rising)
-        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.2, 20), rising)
-        check_overfitting(ESTIMATOR, Scores(), held(1.0), held(0.6), [{}, {}])
+        check_overfitting(look_at(held(1.0)), look_at(held(0.9)), 100, rising, say)
+
+
+def test_validation_loss_that_has_not_risen_clearly():
+    assert not has_risen([{"valid_loss": v} for v in (1.0, 0.8, 0.9)], 100)
+    assert not has_risen([{"valid_loss": v} for v in (1.0, 0.8, 1.5)], 20)
+    assert not has_risen([{}, {}], 100)
 
 
 def test_frozen_too_much():
@@ -218,7 +218,7 @@ def test_gradual_unfreezing_that_ends_early_is_looked_at_where_it_is():
     model = FineTunedClassifier(
         stages_of_several_widths,
         freeze="none",
-        unfreeze_every=1,
+        training=TrainingRecipe(unfreeze_every=1),
         max_epochs=2,
         lr=2.0,
         random_state=0,
@@ -245,18 +245,6 @@ def test_upper_quantile_is_no_damage():
         random_state=0,
     ).fit(rows, y)
     assert np.mean(y <= model.predict(rows)) > 0.9
-
-
-@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
-def test_quality_of_numbers_is_the_share_of_the_loss_that_is_gone(loss):
-    y = torch.tensor([[0.0, 1.0], [0.0, 3.0], [6.0, 5.0]])
-    model = FineTunedRegressor(loss=loss)
-    best = y.mean(dim=0) if loss == "squared_error" else y.median(dim=0).values
-    assert model._quality(best.expand(3, 2), y) == pytest.approx(0, abs=1e-6)
-    assert model._quality(y, y) == 1
-    assert model._quality((y + best) / 2, y) == pytest.approx(
-        0.75 if loss == "squared_error" else 0.5
-    )
 
 
 def test_drift_is_of_the_first_training():

@@ -14,9 +14,10 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer import PretrainedFeatureExtractor, _base, compute, config_context
+from sktransfer import Pooling, PretrainedFeatureExtractor, compute, config_context
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples, iter_batches
+from sktransfer.model import _fitted
 
 STAGES = ["stem", *(f"blocks.{i}" for i in range(7)), "conv_head"]
 ALL = load_digits(n_class=3)
@@ -30,8 +31,8 @@ def make_network():
 
 
 def small(**settings):
-    settings = {"precision": "float32", "value_range": (0, 16), **settings}
-    return PretrainedFeatureExtractor(image_size=64, **settings)
+    settings = {"image_size": 64, "value_range": (0, 16), **settings}
+    return PretrainedFeatureExtractor().set_params(**settings)
 
 
 def activation(backbone, where, X):
@@ -51,7 +52,7 @@ def lite():
 @pytest.fixture(autouse=True)
 def _exact():
     """Round nothing that is kept, so that values can be compared."""
-    with config_context(activation_dtype="float32"):
+    with config_context(activation_dtype="float32", precision="float32"):
         yield
 
 
@@ -74,19 +75,19 @@ def test_stages_agree_with_the_network(lite, stage, names):
 
 
 @pytest.mark.parametrize(
-    ("pooling", "pool_size"), [("avg", 1), ("max", 3), ("avgmax", 3), ("flatten", 1)]
+    ("pooling", "grid"), [("avg", 1), ("max", 3), ("avgmax", 3), ("flatten", 1)]
 )
-def test_pooling_agrees_with_torch(lite, pooling, pool_size):
+def test_pooling_agrees_with_torch(lite, pooling, grid):
     z = activation(lite, "blocks.2", DIGITS[:4])  # (n, c, h, w)
-    average = F.adaptive_avg_pool2d(z, pool_size).flatten(1)
-    largest = F.adaptive_max_pool2d(z, pool_size).flatten(1)
+    average = F.adaptive_avg_pool2d(z, grid).flatten(1)
+    largest = F.adaptive_max_pool2d(z, grid).flatten(1)
     expected = {
         "avg": average,
         "max": largest,
         "avgmax": torch.hstack([average, largest]),
         "flatten": z.flatten(1),
     }[pooling]
-    extractor = small(stage="blocks.2", pooling=pooling, pool_size=pool_size)
+    extractor = small(stage="blocks.2", pooling=pooling, pooling__grid=grid)
     features = extractor.fit_transform(DIGITS[:4])
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
     assert len(extractor.get_feature_names_out()) == expected.shape[1]
@@ -108,7 +109,6 @@ def test_tokens_of_a_vision_transformer(vit, pooling):
         stage="blocks.0",
         pooling=pooling,
         value_range=(0, 16),
-        precision="float32",
     )
     features = extractor.fit_transform(DIGITS[:2])
     np.testing.assert_allclose(features, pooled[pooling], rtol=1e-4, atol=1e-4)
@@ -121,9 +121,8 @@ def test_tokens_keep_their_place_in_a_grid(vit):
     extractor = PretrainedFeatureExtractor(
         vit,
         stage="blocks.0",
-        pool_size=3,
+        pooling=Pooling("avg", grid=3),
         value_range=(0, 16),
-        precision="float32",
     )
     features = extractor.fit_transform(DIGITS[:2])
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
@@ -138,9 +137,8 @@ def test_channels_last_of_swin():
     extractor = PretrainedFeatureExtractor(
         swin,
         stage="features.1",
-        pool_size=2,
+        pooling=Pooling("avg", grid=2),
         value_range=(0, 16),
-        precision="float32",
     )
     expected = F.adaptive_avg_pool2d(z.permute(0, 3, 1, 2), 2).flatten(1)
     features = extractor.fit_transform(DIGITS[:2])
@@ -151,15 +149,17 @@ def test_channels_last_of_swin():
 def test_precision_auto_stays_near_float32(monkeypatch, gains):
     monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: gains)
     exact = small(stage=[0, 3, -1]).fit_transform(DIGITS)
-    fast = small(stage=[0, 3, -1], precision="auto").fit_transform(DIGITS)
+    with config_context(precision="auto"):
+        fast = small(stage=[0, 3, -1]).fit_transform(DIGITS)
     error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
     assert 1e-3 < error < 0.05 if gains else error < 1e-5
 
 
 def test_fitted_where_bfloat16_gains_and_used_where_it_does_not(monkeypatch):
     monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: True)
-    extractor = small(precision="auto").fit(DIGITS)
-    for module in (compute._runtime, _base):
+    with config_context(precision="auto"):
+        extractor = small().fit(DIGITS)
+    for module in (compute._runtime, _fitted):
         monkeypatch.setattr(module, "gains_by_bfloat16", lambda device: False)
     exact = small().fit_transform(DIGITS[:4])
     np.testing.assert_allclose(
@@ -279,9 +279,10 @@ def test_not_fitted():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"stage": 1.5}, {"pooling": "mean"}, {"pool_size": 0}]
+    "changes", [{"stage": 1.5}, {"pooling": "mean"}, {"pooling__grid": 0}]
 )
 def test_parameters_are_validated(changes):
     (name,) = changes
+    name = name.rpartition("__")[2]
     with pytest.raises(ValueError, match=f"The '{name}' parameter of"):
         small(**changes).fit(DIGITS)

@@ -32,24 +32,31 @@ def deep(**settings):
 
 STRATEGIES = {
     "partial": {},
-    "random head": {"head_init": "random"},
-    "gradual": {"unfreeze_every": 1, "max_epochs": 6},
-    "lora": {"adapter": "lora"},
-    "gradual lora": {"adapter": "lora", "unfreeze_every": 1, "max_epochs": 6},
-    "layer decay": {"layer_decay": 0.5},
-    "l2_sp": {"l2_sp": 0.1},
-    "mixup": {"mixup": 0.4},
-    "cutmix": {"cutmix": 1.0},
-    "ema": {"ema": 0.9},
-    "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
+    "random head": {"training__head_init": "random"},
+    "gradual": {"training__unfreeze_every": 1, "max_epochs": 6},
+    "lora": {"training__adapter": "lora"},
+    "gradual lora": {
+        "training__adapter": "lora",
+        "training__unfreeze_every": 1,
+        "max_epochs": 6,
+    },
+    "layer decay": {"training__layer_decay": 0.5},
+    "training__l2_sp": {"training__l2_sp": 0.1},
+    "augment__mixup": {"augment__mixup": 0.4},
+    "augment__cutmix": {"augment__cutmix": 1.0},
+    "training__ema": {"training__ema": 0.9},
+    "early stopping": {
+        "early_stopping": True,
+        "early_stopping__validation_fraction": 0.3,
+    },
     "mlp": {"head": "mlp"},
     "cosine": {"head": "cosine"},
     "module": {"head": nn.LazyLinear(3)},
-    "dropout": {"dropout": 0.3},
-    "smoothing": {"label_smoothing": 0.1},
-    "accumulate": {"accumulate_grad_batches": 3},
-    "one cycle": {"lr_schedule": "one_cycle"},
-    "statistics": {"batch_norm": "train"},
+    "training__dropout": {"training__dropout": 0.3},
+    "smoothing": {"training__label_smoothing": 0.1},
+    "accumulate": {"training__accumulate_grad_batches": 3},
+    "one cycle": {"training__lr_schedule": "one_cycle"},
+    "statistics": {"training__batch_norm": "train"},
 }
 
 
@@ -75,16 +82,16 @@ def test_frozen_tensors_stay_and_fits_repeat(strategy, frozen):
     assert frozen and after.keys() == before.keys()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed and not changed & frozen
-    if settings.get("adapter"):
+    if settings.get("training__adapter"):
         assert all(after[name].ndim == 2 for name in changed)
-    if settings.get("batch_norm") != "train":
+    if settings.get("training__batch_norm") != "train":
         assert not any("running" in name for name in changed)
 
 
 def test_gradual_unfreezing_sees_each_image_once():
     process_store().clear()
     forward_passes().clear()
-    model = small(freeze=5, unfreeze_every=1, max_epochs=5).fit(X, Y)
+    model = small(freeze=5, training__unfreeze_every=1, max_epochs=5).fit(X, Y)
     passed = sum(n for (_, start, _), n in forward_passes().items() if start == "input")
     assert passed == len(X)
     plain = small(freeze=5, max_epochs=1).fit(X, Y)
@@ -96,7 +103,9 @@ def test_gradual_unfreezing_sees_each_image_once():
 
 def test_gradual_unfreezing_that_ends_early():
     with pytest.warns(UserWarning, match="ends before all stages are thawed"):
-        model = deep(freeze="none", unfreeze_every=2, max_epochs=2).fit(ROWS, Y)
+        model = deep(freeze="none", training__unfreeze_every=2, max_epochs=2).fit(
+            ROWS, Y
+        )
     assert model.predict(ROWS).shape == (36,)
 
 
@@ -107,7 +116,11 @@ def test_gradual_unfreezing_that_ends_early():
 @pytest.mark.parametrize("ema", [None, 0.5])
 def test_early_stopping_restores_the_best_weights(given, ema):
     model = deep(
-        early_stopping=True, n_iter_no_change=3, max_epochs=60, lr=0.1, ema=ema
+        early_stopping=True,
+        early_stopping__n_iter_no_change=3,
+        max_epochs=60,
+        lr=0.1,
+        training__ema=ema,
     )
     held = {"X_val": ROWS_NEW, "y_val": Y_NEW} if given else {}
     losses = model.fit(ROWS, Y, **held).history_["valid_loss"]
@@ -129,7 +142,7 @@ def test_probe_holds_nothing_out(C):
 def test_validation_loss_of_the_probe():
     weight = np.arange(len(Y_NEW)) + 1.0
     held = {"X_val": ROWS_NEW, "y_val": Y_NEW, "sample_weight_val": weight}
-    model = tiny(freeze="all", label_smoothing=0.1).fit(ROWS, Y, **held)
+    model = tiny(freeze="all", training__label_smoothing=0.1).fit(ROWS, Y, **held)
     proba = model.predict_proba(ROWS_NEW)[range(100), Y_NEW]
     expected = np.average(-np.log(proba), weights=weight)
     assert model.history_["valid_loss"].iloc[0] == pytest.approx(expected, rel=1e-4)
@@ -190,14 +203,14 @@ def test_test_time_augmentation_averages_scores():
     model = small(freeze="all", augment="crop").fit(X, Y)
     plain = model.decision_function(X_NEW[:9])
     one, again = (
-        model.set_params(tta=1).decision_function(X_NEW[:9]) for _ in range(2)
+        model.set_params(augment__tta=1).decision_function(X_NEW[:9]) for _ in range(2)
     )
     np.testing.assert_array_equal(one, again)
     assert abs(one - plain).max() > 1e-3
-    model.set_params(augment=lambda image: image)
+    model.set_params(augment__views=lambda image: image)
     np.testing.assert_allclose(model.decision_function(X_NEW[:9]), plain, rtol=1e-4)
     with pytest.raises(ValueError, match="`tta` needs `augment`"):
-        model.set_params(augment=None).predict(X_NEW[:9])
+        model.set_params(augment__views=None).predict(X_NEW[:9])
 
 
 # Threads
@@ -222,8 +235,8 @@ def test_number_of_threads_changes_no_bit(batch_norm):
     model = lite(
         backbone=make_convolutions,
         freeze="none",
-        head_init="random",
-        batch_norm=batch_norm,
+        training__head_init="random",
+        training__batch_norm=batch_norm,
         image_size=32,
         max_epochs=2,
     )
@@ -247,15 +260,15 @@ def test_rate_is_a_number():
 
 
 def test_schedule_of_torch():
-    model = deep(lr_schedule=torch.optim.lr_scheduler.ConstantLR).fit(ROWS, Y)
+    model = deep(training__lr_schedule=torch.optim.lr_scheduler.ConstantLR).fit(ROWS, Y)
     assert "event_lr" in model.history_ or len(model.history_) == 2
 
 
 @pytest.mark.parametrize(
     "grid",
     [
-        {"unfreeze_every": [None, 1]},
-        {"adapter": [None, "lora"], "head": ["linear", "mlp"]},
+        {"training__unfreeze_every": [None, 1]},
+        {"training__adapter": [None, "lora"], "head": ["linear", "mlp"]},
     ],
     ids=lambda grid: next(iter(grid)),
 )
@@ -269,7 +282,7 @@ def test_grid_search(grid):
 # Part by part
 
 
-@pytest.mark.parametrize("settings", [{}, {"dropout": 0.2}, {"C": 1e3}])
+@pytest.mark.parametrize("settings", [{}, {"training__dropout": 0.2}, {"C": 1e3}])
 def test_parts_of_one_class_are_learned(settings):
     full = tiny(freeze="all", **settings).fit(ROWS, Y)
     parts = [np.flatnonzero(c == Y) for c in (2, 0, 1)]
@@ -328,7 +341,7 @@ def test_single_sample_and_batch_norm():
         return nn.Sequential(nn.LazyLinear(8), nn.BatchNorm1d(8), nn.ReLU())
 
     message = "A batch must have two samples or more .* Got one sample: .*batch_size"
-    model = tiny(backbone=make_norm, freeze=0, batch_norm="train")
+    model = tiny(backbone=make_norm, freeze=0, training__batch_norm="train")
     with pytest.raises(ValueError, match=message):
         clone(model).set_params(batch_size=1).fit(ROWS, Y)
     model.partial_fit(ROWS, Y)
@@ -361,7 +374,7 @@ def test_samples_that_are_all_alike(freeze):
 
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_first_part_of_one_class(freeze):
-    model = deep(freeze=freeze, lr=0.03, lr_schedule="constant")
+    model = deep(freeze=freeze, lr=0.03, training__lr_schedule="constant")
     model.partial_fit(ROWS[Y == 1], Y[Y == 1], classes=[0, 1, 2])
     assert {*model.predict(ROWS_NEW)} == {1}
     for _ in range(25):

@@ -139,9 +139,9 @@ def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"label_smoothing": 0.2},
-        {"mixup": 0.4},
-        {"early_stopping": True, "validation_fraction": 0.3},
+        {"training__label_smoothing": 0.2},
+        {"augment__mixup": 0.4},
+        {"early_stopping": True, "early_stopping__validation_fraction": 0.3},
         {"head": "mlp"},
         {"head": "cosine"},
     ],
@@ -163,7 +163,7 @@ def test_probabilities_in_cross_validation():
 
 
 def test_partial_fit_goes_on():
-    model = tiny(freeze=1, lr_schedule="constant").partial_fit(ROWS, LABELS)
+    model = tiny(freeze=1, training__lr_schedule="constant").partial_fit(ROWS, LABELS)
     before = model.history_["train_loss"].iloc[-1]
     for _ in range(40):
         model.partial_fit(ROWS, scipy.sparse.csr_matrix(LABELS))

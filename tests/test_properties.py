@@ -144,7 +144,7 @@ def plain(X):
 @tried(120)
 @given(X=ANY_IMAGES)
 def test_features_of_any_array(X):
-    extractor = PretrainedFeatureExtractor(BACKBONE, precision="float32")
+    extractor = PretrainedFeatureExtractor(BACKBONE)
     features = attempt(lambda: extractor.fit(X).transform(X))
     if features is None:
         return
@@ -156,7 +156,7 @@ def test_features_of_any_array(X):
 @tried(100)
 @given(X=ANY_IMAGES, seen=images(shapes(SEVERAL)))
 def test_features_of_one_array_after_fitting_another(X, seen):
-    extractor = PretrainedFeatureExtractor(BACKBONE, precision="float32")
+    extractor = PretrainedFeatureExtractor(BACKBONE)
     if attempt(lambda: extractor.fit(seen)) is None:
         return
     before = extractor.transform(seen)
@@ -168,9 +168,7 @@ def test_features_of_one_array_after_fitting_another(X, seen):
 @tried(100)
 @given(X=ANY_IMAGES)
 def test_features_where_some_may_be_unreadable(X):
-    extractor = PretrainedFeatureExtractor(
-        BACKBONE, precision="float32", on_error="warn"
-    )
+    extractor = PretrainedFeatureExtractor(BACKBONE, on_error="warn")
     features = attempt(lambda: extractor.fit(X).transform(X))
     if features is None:
         return
@@ -188,11 +186,10 @@ STAGE = st.one_of(
 EXTRACTION = {
     "stage": STAGE,
     "pooling": st.sampled_from(["avg", "max", "avgmax", "flatten", "cls", "sum"]),
-    "pool_size": st.sampled_from([1, 2, 3, 9, 0, 1.5]),
+    "pooling__grid": st.sampled_from([1, 2, 3, 9, 0, 1.5]),
     "batch_size": st.sampled_from(["auto", 1, 2, 7, 0]),
     "image_size": st.sampled_from([None, 8, 9, (8, 12), 3, "8"]),
     "value_range": st.sampled_from(["auto", (0, 255), (0, 1), (-1, 300), (1, 0), 255]),
-    "precision": st.sampled_from(["auto", "float32", "half"]),
 }
 
 
@@ -206,7 +203,7 @@ def some_of(draw, **parameters):
 @tried(120)
 @given(X=images(shapes(SEVERAL)), parameters=some_of(**EXTRACTION))
 def test_features_with_any_parameters(X, parameters):
-    extractor = PretrainedFeatureExtractor(BACKBONE, **parameters)
+    extractor = PretrainedFeatureExtractor(BACKBONE).set_params(**parameters)
     features = attempt(lambda: extractor.fit(X).transform(X))
     if features is None:
         return
@@ -232,27 +229,26 @@ FREEZE = st.one_of(
 )
 TRAINING = {
     "freeze": FREEZE,
-    "pool_size": st.sampled_from([1, 2, 9, 0]),
+    "pooling__grid": st.sampled_from([1, 2, 9, 0]),
     "pooling": st.sampled_from(["auto", "avg", "max", "flatten", "cls", "sum"]),
     "head": st.sampled_from(["linear", "mlp", "hat"]),
-    "head_init": st.sampled_from(["probe", "random", "zero"]),
+    "training__head_init": st.sampled_from(["probe", "random", "zero"]),
     "lr": st.sampled_from([1e-3, 1.0, 0.0, -1.0, "slow"]),
     "batch_size": st.sampled_from(["auto", 1, 2, 7, 0]),
-    "dropout": st.sampled_from([0.0, 0.5, 1.0]),
-    "batch_norm": st.sampled_from(["eval", "train"]),
-    "mixup": st.sampled_from([0.0, 0.5, -1.0]),
+    "training__dropout": st.sampled_from([0.0, 0.5, 1.0]),
+    "training__batch_norm": st.sampled_from(["eval", "train"]),
+    "augment__mixup": st.sampled_from([0.0, 0.5, -1.0]),
     "early_stopping": st.booleans(),
-    "weight_decay": st.sampled_from([0.0, 0.01, -1.0]),
-    "augment_activations": st.sampled_from([False, True, ["hat"]]),
+    "training__weight_decay": st.sampled_from([0.0, 0.01, -1.0]),
+    "augment__activations": st.sampled_from([False, True, ["hat"]]),
 }
 
 
 @tried(150)
 @given(y=LABELS, parameters=some_of(**TRAINING), X=images(shapes(st.just(6))))
 def test_classifier_of_anything(X, y, parameters):
-    model = FineTunedClassifier(
-        BACKBONE, max_epochs=1, C=1.0, random_state=0, **parameters
-    )
+    model = FineTunedClassifier(BACKBONE, max_epochs=1, C=1.0, random_state=0)
+    model.set_params(**parameters)
     if attempt(lambda: model.fit(X, y)) is None:
         assert not hasattr(model, "backbone_")
         return
@@ -277,7 +273,8 @@ def test_classifier_of_anything(X, y, parameters):
     X=images(shapes(st.just(6))),
 )
 def test_regressor_of_anything(X, y, parameters):
-    model = FineTunedRegressor(BACKBONE, max_epochs=1, random_state=0, **parameters)
+    model = FineTunedRegressor(BACKBONE, max_epochs=1, random_state=0)
+    model.set_params(**parameters)
     if attempt(lambda: model.fit(X, y)) is None:
         assert not hasattr(model, "backbone_")
         return

@@ -34,19 +34,19 @@ def make_wide_network():
 def tiny(**settings):
     """Regress on rows with a network of two stages."""
     settings = {"max_epochs": 2, "lr": 1e-2, "random_state": 0, **settings}
-    return FineTunedRegressor(settings.pop("backbone", make_network), **settings)
+    return FineTunedRegressor(make_network).set_params(**settings)
 
 
 def lite(**settings):
     """Regress on images with the shipped weights."""
-    settings = {"max_epochs": 2, "image_size": 64, "precision": "float32", **settings}
-    return FineTunedRegressor(value_range=(0, 16), random_state=0, **settings)
+    settings = {"max_epochs": 2, "image_size": 64, "value_range": (0, 16), **settings}
+    return FineTunedRegressor(random_state=0).set_params(**settings)
 
 
 @pytest.fixture(autouse=True)
 def _exact():
     """Round nothing that is kept, so that values can be compared."""
-    with config_context(activation_dtype="float32"):
+    with config_context(activation_dtype="float32", precision="float32"):
         yield
 
 
@@ -99,7 +99,7 @@ def test_training_starts_from_the_probe():
         model.predict(ROWS_NEW), probe.predict(ROWS_NEW), rtol=1e-4
     )
     assert model.alpha_ == probe.alpha_
-    model = tiny(freeze=1, lr=1e-9, head_init="random").fit(ROWS, BOTH)
+    model = tiny(freeze=1, lr=1e-9, training__head_init="random").fit(ROWS, BOTH)
     assert abs(model.predict(ROWS_NEW) - probe.predict(ROWS_NEW)).max() > 0.1
 
 
@@ -178,7 +178,12 @@ def test_targets_that_are_constant(freeze):
 )
 def test_loss_finds_its_statistic_without_features(freeze, loss, statistic):
     y = np.random.RandomState(0).gamma(2.0, size=201)
-    settings = {"lr": 0.02, "weight_decay": 0.0, "max_epochs": 200, "batch_size": 201}
+    settings = {
+        "lr": 0.02,
+        "training__weight_decay": 0.0,
+        "max_epochs": 200,
+        "batch_size": 201,
+    }
     model = tiny(freeze=freeze, **settings, **loss).fit(np.ones((201, 3)), y)
     predicted = model.predict(np.ones((1, 3)))
     np.testing.assert_allclose(predicted, statistic(y), atol=0.1)
@@ -247,7 +252,7 @@ def test_score_is_r2(y):
 
 def test_random_state_fixes_everything():
     first, again, other = (
-        tiny(freeze=1, head_init="random", random_state=seed)
+        tiny(freeze=1, training__head_init="random", random_state=seed)
         .fit(ROWS, INK)
         .predict(ROWS_NEW)
         for seed in (0, 0, 1)

@@ -64,12 +64,11 @@ model = FineTunedClassifier(
     max_epochs=12,
     lr=1e-2,
     batch_size=8,
-    dropout=0.2,
     random_state=0,
     callbacks=[Log()],
     checkpoint=folder,
-    **eval(settings),
 )
+model.set_params(training__dropout=0.2, **eval(settings))
 model.fit(X, y)
 np.savez(file, **{k: v.numpy() for k, v in model.module_.state_dict().items()})
 """
@@ -95,7 +94,12 @@ def finish(process):
 
 
 def test_killed_fit_ends_as_if_it_had_not_been(tmp_path):
-    settings = {"freeze": "none", "unfreeze_every": 3, "ema": 0.9, "mixup": 0.2}
+    settings = {
+        "freeze": "none",
+        "training__unfreeze_every": 3,
+        "training__ema": 0.9,
+        "augment__mixup": 0.2,
+    }
     folder = tmp_path / "kept"
     killed = start(folder, tmp_path / "none", settings)
     other = start(tmp_path / "other", tmp_path / "whole.npz", settings)
@@ -150,13 +154,25 @@ def interrupt_and_resume(model, X, y, after=3):
     [
         {},
         {"head": "mlp"},
-        {"head": torch.nn.LazyLinear(3), "l2_sp": 0.1},
-        {"unfreeze_every": 2, "freeze": "none", "lr_schedule": "one_cycle"},
-        {"ema": 0.9, "mixup": 0.2, "lr_schedule": torch.optim.lr_scheduler.ConstantLR},
-        {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 50},
-        {"batch_norm": "train", "accumulate_grad_batches": 2},
-        {"augment_activations": True},
-        {"adapter": "lora"},
+        {"head": torch.nn.LazyLinear(3), "training__l2_sp": 0.1},
+        {
+            "training__unfreeze_every": 2,
+            "freeze": "none",
+            "training__lr_schedule": "one_cycle",
+        },
+        {
+            "training__ema": 0.9,
+            "augment__mixup": 0.2,
+            "training__lr_schedule": torch.optim.lr_scheduler.ConstantLR,
+        },
+        {
+            "early_stopping": True,
+            "early_stopping__validation_fraction": 0.3,
+            "early_stopping__n_iter_no_change": 50,
+        },
+        {"training__batch_norm": "train", "training__accumulate_grad_batches": 2},
+        {"augment__activations": True},
+        {"training__adapter": "lora"},
     ],
     ids=lambda settings: " ".join(settings),
 )
@@ -175,7 +191,12 @@ def test_interrupted_fit_goes_on(tmp_path, settings):
 
 @pytest.mark.parametrize("n_views", [None, 2])
 def test_interrupted_fit_draws_on_the_views(tmp_path, n_views):
-    settings = {"freeze": 8, "max_epochs": 4, "augment": "crop", "n_views": n_views}
+    settings = {
+        "freeze": 8,
+        "max_epochs": 4,
+        "augment": "crop",
+        "augment__n_views": n_views,
+    }
     expected = small(**settings).fit(X, Y)
     model, n_epochs = interrupt_and_resume(small(**settings, checkpoint=tmp_path), X, Y)
     assert n_epochs == 1
@@ -248,10 +269,13 @@ def schedule(by):
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ({"l2_sp": 0.0}, {"l2_sp": 0.1}),
+        ({"training__l2_sp": 0.0}, {"training__l2_sp": 0.1}),
         ({"head": make_head(0.1)}, {"head": make_head(0.2)}),
         ({"callbacks": [Scale(0.5)]}, {"callbacks": [Scale(0.1)]}),
-        ({"lr_schedule": schedule(1.0)}, {"lr_schedule": schedule(0.1)}),
+        (
+            {"training__lr_schedule": schedule(1.0)},
+            {"training__lr_schedule": schedule(0.1)},
+        ),
         (
             {"random_state": np.random.RandomState(0)},
             {"random_state": np.random.RandomState(1)},
@@ -275,7 +299,12 @@ def test_fit_with_another_augmentation_does_not_resume(tmp_path):
     def darken(by):
         return lambda image: image.point(lambda value: value // by)
 
-    settings = {"freeze": 8, "max_epochs": 3, "n_views": 1, "checkpoint": tmp_path}
+    settings = {
+        "freeze": 8,
+        "max_epochs": 3,
+        "augment__n_views": 1,
+        "checkpoint": tmp_path,
+    }
     interrupt(small(**settings, augment=darken(2)), X, Y, after=2)
     for by, n_epochs in [(3, 3), (2, 1)]:
         with counted() as epochs:
@@ -352,7 +381,9 @@ def test_warm_start_of_a_probe_solves_it_again():
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"adapter": "lora"}, {"batch_norm": "train"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"training__adapter": "lora"}, {"training__batch_norm": "train"}]
+)
 def test_going_on_leaves_the_frozen_tensors_alone(settings):
     model = tiny(freeze=1, **settings).fit(ROWS, Y)
     before = {k: v.clone() for k, v in model.backbone_.module.state_dict().items()}
@@ -366,15 +397,17 @@ def test_going_on_leaves_the_frozen_tensors_alone(settings):
 
 
 def test_adapters_go_on_from_what_they_learnt():
-    model = tiny(freeze=1, adapter="lora", lr=1e-2, warm_start=True).fit(ROWS, Y)
+    model = tiny(freeze=1, training__adapter="lora", lr=1e-2, warm_start=True).fit(
+        ROWS, Y
+    )
     losses = model.set_params(max_epochs=5).fit(ROWS, Y).history_["train_loss"]
     assert losses.iloc[-5:].max() < losses.iloc[0]
 
 
 def test_what_adapters_froze_can_be_trained_later():
-    model = tiny(freeze=1, adapter="lora").fit(ROWS, Y)
+    model = tiny(freeze=1, training__adapter="lora").fit(ROWS, Y)
     before = model.backbone_.module.state_dict()["2.weight"].clone()
-    model.set_params(adapter=None).partial_fit(ROWS, Y)
+    model.set_params(training__adapter=None).partial_fit(ROWS, Y)
     assert (model.backbone_.module.state_dict()["2.weight"] != before).all()
     assert not any(p.requires_grad for p in model.module_.prefix.parameters())
 
@@ -394,7 +427,7 @@ def test_going_on_draws_anew():
 
 
 def test_partial_fit_holds_nothing_out():
-    settings = {"freeze": 1, "lr_schedule": "constant"}
+    settings = {"freeze": 1, "training__lr_schedule": "constant"}
     model = tiny(**settings, early_stopping=True)
     expected = tiny(**settings)
     for _ in range(2):

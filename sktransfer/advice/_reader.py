@@ -70,11 +70,6 @@ memory, random_state, verbose
         self.preprocessing_ = self.loaded_.preprocessing
         return self
 
-    @property
-    def device_(self):
-        """Device that samples go through the backbone on (torch.device)."""
-        return self._runtime(self.loaded_).device
-
     def copy_columns(self, estimator):
         """Set what scikit-learn keeps of the columns of X, if it is a table."""
         for name in ("n_features_in_", "feature_names_in_"):

@@ -5,7 +5,6 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 from skimage import data
 from sklearn.datasets import load_digits, load_sample_images
-from sktransfer._forgetting import photographs as crops
 from torch import nn
 
 from sktransfer.advice import domain_similarity

@@ -3,11 +3,11 @@ import json
 
 import numpy as np
 import torch
-from sktransfer.export import ExportedModule, StackedFeatures, UnitsOfY
 from torch import nn
 
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import VectorPreprocessing
+from sktransfer.model._module import ExportedModule, StackedFeatures, UnitsOfY
 
 
 def make_network():

@@ -6,10 +6,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from sktransfer.export import ExportedModule, _onnx, check_path, write_onnx
 from torch import nn
 
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+from sktransfer.model import ExportedModule, _onnx
+from sktransfer.model._onnx import check_path, write_onnx
 
 ROWS = VectorPreprocessing(4)
 IMAGES = ImagePreprocessing((9, 8), 10, "bilinear", (0.5,) * 3, (0.2,) * 3)

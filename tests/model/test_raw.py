@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sktransfer.export._raw import RawImages, RawRows, raw_input
 
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+from sktransfer.model._raw import RawImages, RawRows, raw_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sktransfer.export import _resize
 
 from sktransfer.inputs._image import RESAMPLING
+from sktransfer.model import _resize
 
 ALL = (slice(None), slice(None))
 SIZES = [  # (h, w) before and after

@@ -40,16 +40,16 @@ def make_map_network():
 
 
 def fit(kind, backbone, X, y=None, **settings):
-    settings = {"precision": "float32", "random_state": 0, **settings}
+    settings = {"random_state": 0, **settings}
     if kind is not PretrainedFeatureExtractor:
         settings = {"max_epochs": 1, "lr": 1e-4, **settings}
-    return kind(backbone, **settings).fit(X, y)
+    return kind(backbone).set_params(**settings).fit(X, y)
 
 
 @pytest.fixture(autouse=True)
 def _exact():
     """Round nothing that is kept, so that values can be compared."""
-    with config_context(activation_dtype="float32"):
+    with config_context(activation_dtype="float32", precision="float32"):
         yield
 
 
@@ -72,12 +72,12 @@ def resnet():
     backbone = load_backbone(
         "timm/test_resnet", weights=None, image_size=32, random_state=0
     )
-    settings = {"freeze": 3, "head": "cosine", "pooling": "avgmax", "pool_size": 2}
+    settings = {"freeze": 3, "head": "cosine", "pooling": "avgmax", "pooling__grid": 2}
     return fit(FineTunedClassifier, backbone, IMAGES, MANY, **settings)
 
 
 def maps(kind=FineTunedClassifier, y=NAMES, **settings):
-    settings = {"pooling": "avgmax", "pool_size": 2, **settings}
+    settings = {"pooling": "avgmax", "pooling__grid": 2, **settings}
     return fit(kind, make_map_network(), IMAGES, y, **settings)
 
 
@@ -93,7 +93,7 @@ MODELS = {
     "features": features,
     "maps": maps,
     "independent labels": lambda: maps(y=MANY, head="mlp"),
-    "adapter": lambda: maps(adapter="lora", freeze="none"),
+    "adapter": lambda: maps(training__adapter="lora", freeze="none"),
     "two classes": rows,
     "one number": lambda: rows(FineTunedRegressor, NUMBER),
     "two numbers": lambda: rows(FineTunedRegressor, ROWS[:, :2], freeze="all"),

@@ -3,10 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sktransfer._going_on import check_unchanged, describe_network
+from sklearn.datasets import load_digits
 from torch import nn
 
+from sktransfer import FineTunedClassifier, FineTunedRegressor
+from sktransfer._record import check_unchanged, describe_network
 from sktransfer.backbones import load_backbone
+from tests._networks import SmallNetwork
 
 
 def check(old, new):
@@ -77,3 +80,37 @@ def test_objects_of_other_versions_of_libraries_go_on(monkeypatch):
     monkeypatch.setattr(sys, "version", "4.0")
     now = describe_network({"head": nn.LeakyReLU(0.2)})
     check_unchanged(before, now, "here", "do that")
+
+
+@pytest.mark.parametrize(
+    ("settings", "strategy"),
+    [
+        ({"freeze": 8}, "partial fine-tuning"),
+        ({"freeze": "none"}, "full fine-tuning"),
+        (
+            {"freeze": 8, "training__unfreeze_every": 1},
+            "partial fine-tuning, gradual unfreezing",
+        ),
+        ({"freeze": 8, "training__adapter": "lora"}, "adapters (lora)"),
+        ({"freeze": "all", "head": "cosine"}, "head"),
+        ({"freeze": "all"}, "linear probe"),
+    ],
+)
+def test_model_card_names_the_strategy(settings, strategy):
+    X, y = load_digits(n_class=2, return_X_y=True)
+    X, y = X.reshape(-1, 8, 8)[:8] / 16, y[:8]
+    settings |= {"lr": 1e-5, "max_epochs": 2, "random_state": 0}
+    model = FineTunedClassifier(SmallNetwork).set_params(**settings).fit(X, y)
+    assert model.model_card_.trained["strategy"] == strategy
+
+
+def test_partial_fit_counts_epochs():
+    X, y = load_digits(n_class=2, return_X_y=True)
+    X, y = X.reshape(-1, 8, 8)[:8] / 16, y[:8]
+    model = FineTunedRegressor(SmallNetwork, freeze=8, lr=1e-5, random_state=0)
+    model.partial_fit(X, y).partial_fit(X[:4], y[:4])
+    trained = model.model_card_.trained
+    assert (trained["epochs"], trained["samples"]) == (2, 8)
+    assert trained["samples_later"] == 4
+    assert trained["estimator"] == "FineTunedRegressor"
+    assert "classes" not in trained
