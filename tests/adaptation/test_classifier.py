@@ -7,7 +7,6 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from torch import nn
 
 from sktransfer import FineTunedClassifier
 from sktransfer.adaptation import MCC, DomainAdaptedClassifier
@@ -17,7 +16,9 @@ from tests.adaptation._domains_of_digits import (
     NEW,
     ROWS,
     Y_NEW,
+    FitWithTarget,
     N,
+    Network,
     Y,
     classifier,
     outputs,
@@ -26,56 +27,19 @@ from tests.adaptation._domains_of_digits import (
 NAMES = np.array(["nought", "one", "two"])
 
 
-class Network(nn.Sequential):
-    def __init__(self):
-        super().__init__(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU())
-
-
-def with_target(X, y, sample_weight):
-    """Return arguments of `fit` with the samples once more, as the target domain.
-
-    The samples are those that weigh something, and each is there once, so that weights
-    and repetitions of source samples mean the same.
-    """
-    X_source, y = np.asarray(X), np.asarray(y)
-    if X_source.dtype.kind == "O":
-        X_source = X_source.astype(np.float64)
-    if (
-        X_source.ndim != 2
-        or X_source.dtype.kind not in "iuf"
-        or len(X_source) != len(y)
-    ):
-        raise ValueError("The checks expect an error, which is up to the estimator.")
-    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
-    X_target = np.unique(X_source[weight > 0], axis=0)
-    n = len(X_target)
-    domain = np.repeat([1, -1], [len(y), n])
-    y = np.concatenate([y, y[:1].repeat(n, axis=0)])
-    X_both, weight = np.concatenate([X_source, X_target]), np.r_[weight, np.ones(n)]
-    return X_both, y, weight, domain
-
-
-class WithTarget(DomainAdaptedClassifier):
-    """The classifier with the samples as target, as scikit-learn's checks give none.
-
-    What cannot be target samples is passed on as it is, for the errors.
-    """
-
-    def fit(self, X, y=None, sample_weight=None):
-        try:
-            X_both, y_both, weight, domain = with_target(X, y, sample_weight)
-        except (TypeError, ValueError, IndexError, AttributeError):
-            return super().fit(X, y, sample_weight)
-        if hasattr(X, "columns"):
-            X_both = type(X)(X_both, columns=X.columns)
-        return super().fit(X_both, y_both, weight, sample_domain=domain)
+class WithTarget(FitWithTarget, DomainAdaptedClassifier):
+    pass
 
 
 @parametrize_with_checks(
-    [WithTarget(FineTunedClassifier(Network, max_epochs=2, random_state=0))]
+    [
+        WithTarget(FineTunedClassifier(Network, max_epochs=2, random_state=0)),
+        DomainAdaptedClassifier(
+            FineTunedClassifier(Network, freeze="all", random_state=0), "none"
+        ),
+    ]
 )
-def test_every_check_with_the_default_method(estimator, check):
-    assert estimator.method == "mcc"
+def test_every_check_of_scikit_learn(estimator, check):
     check(estimator)
 
 

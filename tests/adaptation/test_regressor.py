@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from sklearn.base import is_regressor
 from sklearn.metrics import r2_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from sktransfer import FineTunedRegressor
 from sktransfer.adaptation import JMMD, DomainAdaptedRegressor
 from tests.adaptation._domains_of_digits import (
     DOMAIN,
@@ -10,9 +12,28 @@ from tests.adaptation._domains_of_digits import (
     NEW,
     OFFSET,
     ROWS,
+    FitWithTarget,
     N,
+    WideNetwork,
     regressor,
 )
+
+
+class WithTarget(FitWithTarget, DomainAdaptedRegressor):
+    pass
+
+
+@parametrize_with_checks(
+    [
+        WithTarget(
+            FineTunedRegressor(WideNetwork, freeze=1, max_epochs=2, random_state=0)
+        )
+    ]
+)
+def test_every_check_of_scikit_learn(estimator, check):
+    assert estimator.method == "mmd"
+    check(estimator)
+
 
 INK_NEW = (NEW - OFFSET).sum(axis=1)
 
