@@ -3,7 +3,6 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.base import clone
@@ -17,7 +16,6 @@ from sktransfer import (
     PretrainedFeatureExtractor,
     config_context,
 )
-from sktransfer._base import looks_like_images
 from sktransfer.backbones import load_backbone, model_card
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
@@ -41,47 +39,6 @@ def image_backbone(image_network):
         size=(16, 16), resize=16, interpolation="bilinear", mean=(0,) * 3, std=(1,) * 3
     )
     return load_backbone(image_network, preprocessing=preprocessing)
-
-
-@pytest.mark.parametrize(
-    "X",
-    [
-        IMAGES,
-        IMAGES[..., 0],
-        torch.zeros(2, 3, 8, 8),
-        ["a.png"],
-        [b"\x89PNG"],
-        [Image.new("RGB", (4, 4))],
-        [IMAGES[0]],
-        np.array(["a.png", "b.png"]),
-        torch.utils.data.TensorDataset(torch.zeros(2, 3, 8, 8)),
-        pd.Series(["a.png", "b.png"]),
-        pd.Series([Image.new("RGB", (4, 4))] * 2, index=[5, 6]),
-        pd.DataFrame({"path": ["a.png", "b.png"]}),
-        np.array([["a.png"], ["b.png"]], dtype=object),
-        [(Image.new("RGB", (4, 4)), 0)],
-    ],
-)
-def test_looks_like_images(X):
-    assert looks_like_images(X)
-
-
-@pytest.mark.parametrize(
-    "X",
-    [
-        TABLE,
-        TABLE.tolist(),
-        TABLE[:, :1],
-        pd.DataFrame(TABLE),
-        pd.Series(TABLE[0]),
-        torch.tensor(TABLE),
-        scipy.sparse.csr_array(TABLE),
-        [],
-        None,
-    ],
-)
-def test_looks_like_a_table(X):
-    assert not looks_like_images(X)
 
 
 def test_tags_of_images():
