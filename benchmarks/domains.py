@@ -168,11 +168,10 @@ def shifts(development):
 # seed to what predicts.
 
 
-def adapted(method, data, size, seed, **settings):
+def adapted(method, data, size, seed, style="auto"):
     X, y, domain, _ = data
-    model = DomainAdaptedClassifier(
-        method=method, image_size=size, random_state=seed, **settings
-    )
+    network = FineTunedClassifier(image_size=size, random_state=seed)
+    model = DomainAdaptedClassifier(network, method, style=style)
     return model.fit(X, y, sample_domain=domain).predict
 
 
@@ -242,9 +241,8 @@ def rows():
     """Return what is compared, by name."""
     found = {"source only": partial(adapted, "none"), "labelled target": labelled}
     found |= {method: partial(adapted, method) for method in METHODS}
-    drawn = {"augment": "target", "n_views": 4}
-    found["source only, drawn"] = partial(adapted, "none", **drawn)
-    found["mcc, not drawn"] = partial(adapted, "mcc", augment=None)
+    found["source only, drawn"] = partial(adapted, "none", style=True)
+    found["mcc, not drawn"] = partial(adapted, "mcc", style=False)
     if skada is None:
         return found
     adapters = {

@@ -171,6 +171,12 @@ class FineTunedEstimator(BackboneEstimator):
         self._check_unchanged("in `adapt`", "`fit` again")
         recipe, seed = self._recipe(adaptation), spawn_seed(self.random_state)
         boundary, network = self._resume(recipe, seed)
+        if adaptation.needs_stages and not boundary.has_stages:
+            raise ValueError(
+                f"`adapt` with `method={adaptation.name!r}` changes the stages that "
+                f"were trained. Got `freeze={self.freeze!r}`, which left none in "
+                "`fit`: fit again with this `method`, or freeze fewer."
+            )
         target = in_order(self._read(X_target, self.model_))
         trainer = self._trainer(boundary, self.model_.outputs, adaptation, target)
         state = getattr(self, "adaptation_state_", None)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from sktransfer._adapting import Adaptation
-from sktransfer._boundary import Boundary, suffix_above
+from sktransfer._boundary import Boundary, later_seed, suffix_above
 from sktransfer._checkpoint import make_savers
 from sktransfer._diagnosis import (
     check_drift,
@@ -382,7 +382,10 @@ class Trainer:
         """Return what the adaptation method made of a training (Trained)."""
         if self.adaptation is None or not self.adaptation.has_hook:
             return trained
-        adapted, report = self.adaptation.adapt(trained.network, source, trained.state)
+        seed = later_seed(self.boundary.seed, len(trained.rows))
+        boundary = replace(self.boundary, seed=seed)
+        adaptation = replace(self.adaptation, boundary=boundary)
+        adapted, report = adaptation.adapt(trained.network, source, trained.state)
         trained = trained._replace(state=adapted.state, report=trained.report + report)
         if adapted.net is None:
             return trained

@@ -11,6 +11,9 @@ def pinned(lines, sign):
     return {name: version for name, version in parts}
 
 
+EXTRAS = "adaptation", "lora", "onnx", "plot"
+
+
 def same_length(version):
     """Return the version in three numbers: 1.26 is 1.26.0."""
     return (version + ".0.0").split(".")[:3]
@@ -19,8 +22,8 @@ def same_length(version):
 def test_lowest_versions_are_those_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    used = [line for name in ("lora", "onnx", "plot") for line in extras[name]]
-    used += [n for n in extras["test"] if n.startswith(("skops", "scikit-image"))]
+    used = [line for name in EXTRAS for line in extras[name]]
+    used += [n for n in extras["test"] if n.startswith("skops")]
     asked = pinned([*project["dependencies"], *used], ">=")
     tested = pinned((ROOT / ".ci/lowest.txt").read_text().splitlines(), "==")
     assert {k: same_length(v) for k, v in asked.items()} == {

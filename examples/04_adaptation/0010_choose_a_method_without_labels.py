@@ -23,8 +23,14 @@ from skada.model_selection import SourceTargetShuffleSplit
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from sktransfer import PretrainedFeatureExtractor
-from sktransfer.adaptation import DomainAdaptedClassifier, GapDisplay, domain_gap
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.adaptation import (
+    JMMD,
+    MCC,
+    DomainAdaptedClassifier,
+    GapDisplay,
+    domain_gap,
+)
 
 sklearn.set_config(enable_metadata_routing=True)
 digits = load_digits()
@@ -50,9 +56,9 @@ figure.suptitle("Source above, target below")
 # Is there a gap?
 # ---------------
 #
-# A linear classifier tries to tell the domains apart by the features of each stage: an
+# A linear classifier tries to separate the domains by the features of each stage: an
 # A-distance of 0 is chance, 2 is without an error. It finds them different everywhere;
-# how far apart they are is what the maximum mean discrepancy says. What is frozen stays
+# the maximum mean discrepancy says how far apart they are. What is frozen stays
 # as it is.
 
 extractor = PretrainedFeatureExtractor(image_size=32)
@@ -66,9 +72,8 @@ display.figure_.savefig("domain_gap.png", dpi=100)
 # Adapted against source only
 # ---------------------------
 
-model = DomainAdaptedClassifier(
-    freeze=4, image_size=32, max_epochs=5, random_state=0, method="none"
-)
+network = FineTunedClassifier(freeze=4, image_size=32, max_epochs=5, random_state=0)
+model = DomainAdaptedClassifier(network, method="none")
 model.fit(both, masked, sample_domain=domain)
 source_only = model.score(X_new, y_new)
 model.set_params(method="mcc").fit(both, masked, sample_domain=domain)
@@ -81,10 +86,12 @@ print(f"source only {source_only:.3f}, adapted {model.score(X_new, y_new):.3f}")
 # skada's scorer looks at how certain the predictions for the target are. The stages
 # that are frozen are not computed again, for any candidate.
 
-candidates = [
-    {"method": ["none", "adabn"]},
-    {"method": ["jmmd", "mcc"], "adaptation_weight": [0.5, 2.0]},
-]
+weights = [0.5, 2.0]
+candidates = {
+    "method": ["none", "adabn"]
+    + [JMMD(weight=weight) for weight in weights]
+    + [MCC(weight=weight) for weight in weights]
+}
 search = GridSearchCV(
     model,
     candidates,
@@ -92,7 +99,8 @@ search = GridSearchCV(
     cv=SourceTargetShuffleSplit(n_splits=1, test_size=0.3, random_state=0),
 )
 search.fit(both, masked, sample_domain=domain)
-table = pd.DataFrame(search.cv_results_["params"])
+methods = [settings["method"] for settings in search.cv_results_["params"]]
+table = pd.DataFrame({"method": map(str, methods)})
 table["certainty"] = search.cv_results_["mean_test_score"]
 
 # %%
@@ -100,10 +108,10 @@ table["certainty"] = search.cv_results_["mean_test_score"]
 # scored on other images of the target, with their labels.
 
 table["accuracy"] = [
-    model.set_params(**settings)
+    model.set_params(method=method)
     .fit(both, masked, sample_domain=domain)
     .score(X_new, y_new)
-    for settings in search.cv_results_["params"]
+    for method in methods
 ]
 chosen = table["accuracy"][search.best_index_]
 print(table.round(3))

@@ -1,102 +1,108 @@
-"""What the estimators share that learn from a source for a target."""
+"""Base of the meta-estimators that adapt a network to a target domain."""
 
-import dataclasses
-from numbers import Real
+from types import SimpleNamespace
+from typing import Any
 
-import numpy as np
-import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
 
-from sktransfer._base import as_array, undone_on_error
-from sktransfer.adaptation._batch_norm import (
-    find_batch_norms,
-)
-from sktransfer.adaptation._domains import (
-    find_masked_sources,
-    find_targets,
-    hide_targets,
-)
-from sktransfer.adaptation._methods import (
-    ADVERSARIAL,
-    JOINT,
-    NEEDS_CLASSES,
-    NEEDS_STAGES,
-    SOURCE_FREE,
-    make_function,
-)
-from sktransfer.adaptation._source_free import SourceFree, in_order
+from sktransfer.activations import digest_samples
+from sktransfer.adaptation._domains import name_rows, split_domains
+from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
-from sktransfer.compute import seeded
-from sktransfer.inputs import PRESETS
-from sktransfer.training import (
-    LR_SCHEDULES,
-    Objective,
-)
-from sktransfer.utils import (
-    Interval,
-    StrOptions,
-    check_consistent_length,
-    check_sample_weight,
-)
+from sktransfer.inputs import as_samples, modality_of
+from sktransfer.training import AdaptationMethod, Augmentation
+from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
 
-__all__ = ["DomainAdaptedEstimator"]
+__all__ = ["ROUTED", "DomainAdaptedEstimator", "inner_has"]
 
-_N_VIEWS = 4  # of each source image, drawn by "auto"
-_IN_FIT = (
-    "_given_X",
-    "_given_domain",
-    "_target_rows",
-    "_source_rows",
-    "_of_target",
-    "_has_merged",
-    "_spans",
-    "_function",
-)
+ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators
+_N_VIEWS = 4  # of each source image, moved towards the target
+_IMAGES = SimpleNamespace(kind="image")
 
 
-class DomainAdaptedEstimator(SourceFree):
-    """Mixin of the estimators that adapt, before one that fine-tunes.
+def inner_has(name):
+    """Return a check for `available_if`: whether the inner estimator has a method."""
 
-    A subclass says which labels are masked (`_find_masked`).
+    def check(self):
+        fitted = vars(self).get("estimator_")
+        getattr(self._inner_estimator() if fitted is None else fitted, name)
+        return True
+
+    return check
+
+
+def _of_inner(name, doc):
+    """Return a property that is an attribute of the fitted inner estimator."""
+    return property(lambda self: getattr(self.estimator_, name), doc=doc)
+
+
+class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
+    """Base of the meta-estimators that adapt a network to a target domain.
+
+    A subclass names the default of `estimator` (`_default`), finds masked labels
+    (`_find_masked`), and refuses methods that are not for its task (`_check_method`).
     """
 
-    _own_constraints = {
-        "adaptation_weight": [Interval(Real, 0, None, closed="left")],
-        "augment": [StrOptions({*PRESETS, "target", "auto"}), callable, None],
-        "lr_schedule": [StrOptions({*LR_SCHEDULES, "auto"}), callable],
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "predict", "adapt"]), None],
+        "method": [str, AdaptationMethod, callable],
+        "style": [StrOptions({"auto"}), "boolean"],
     }
-    # As skada's own estimators have it.
     __metadata_request__fit = {"sample_domain": True}
-    __metadata_request__predict = {"sample_domain": True, "allow_source": True}
-    __metadata_request__score = {"sample_domain": True, "allow_source": True}
+    __metadata_request__predict = ROUTED
+    __metadata_request__score = ROUTED
 
-    @undone_on_error
+    n_features_in_ = _of_inner("n_features_in_", "Number of columns, if X is a table.")
+    feature_names_in_ = _of_inner("feature_names_in_", "Names of the columns of X.")
+    model_ = _of_inner("model_", "The fitted model.")
+    module_ = _of_inner("module_", "From model inputs to scores, as a torch module.")
+    history_ = _of_inner("history_", "One row per epoch, see the inner estimator.")
+    model_card_ = _of_inner("model_card_", "Origin, license and training.")
+
+    def _inner_estimator(self):
+        return self._default() if self.estimator is None else self.estimator
+
+    def __sklearn_tags__(self):
+        tags, inner = super().__sklearn_tags__(), get_tags(self._inner_estimator())
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.classifier_tags = inner.classifier_tags
+        tags.regressor_tags = inner.regressor_tags
+        tags.transformer_tags = inner.transformer_tags
+        tags.array_api_support = inner.array_api_support
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
     def fit(
         self,
-        X,
-        y=None,
-        sample_weight=None,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
         *,
-        sample_domain=None,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
+        sample_domain: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
     ):
-        """Train the stages above the boundary and a head, and adapt them.
+        """Fit a clone of the estimator on the source, adapted to the target.
 
         Parameters
         ----------
         X : array-like of n_samples
-            Of all domains: file paths, images, encoded bytes, arrays, flat rows, a
-            one-column DataFrame or a Dataset; see the user guide.
+            Samples of all domains: file paths, images, encoded bytes, arrays, flat
+            rows, a one-column DataFrame or a Dataset; see the user guide.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            What to predict. Those of target samples are never looked at. May be left
+            What to predict. Values of target samples are never looked at. May be left
             out if X is a Dataset with labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            By default all samples weigh the same, as those of the target always do.
+            By default all samples weigh the same. Weights of target samples are not
+            used.
         sample_domain : array-like of shape (n_samples,), default=None
-            A number for each sample, positive for source domains and negative for
-            target domains, of which there may be several each. By default the target
-            are the samples whose label is masked.
+            A number per sample, positive for source domains and negative for target
+            domains, of which there may be several each. By default the target are the
+            samples with a masked label.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
             Samples with labels for the validation loss in ``history_``, and for early
             stopping instead of a share of the source.
@@ -108,318 +114,210 @@ class DomainAdaptedEstimator(SourceFree):
         Raises
         ------
         ValueError
-            If there is no source, or no target where the method needs one, the method
-            has nothing to adapt, or as :class:`~sktransfer.FineTunedClassifier` does.
+            If there is no source, or no target although the method needs one, the
+            method has nothing to adapt, or for the reasons of the inner estimator.
         """
-        self._forget()
-        self._given_X, self._given_domain = X, sample_domain
-        val = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        try:
-            if y is not None:
-                y, sample_weight = self._hide(as_array(y), sample_weight)
-            super().fit(X, y, sample_weight, **val)
-            if self.method in SOURCE_FREE and len(self._target_rows):
-                self._adapt(self._target_samples())
-            self._tell_card(len(self._target_rows))
-        finally:
-            for name in _IN_FIT:
-                vars(self).pop(name, None)
+        self._validate_params()
+        method = resolve_method(self.method)
+        self._check_method(method)
+        y = _labels_of(X) if y is None else y
+        domains = split_domains(X, y, sample_weight, sample_domain, self._find_masked)
+        self._check_validation(X_val, y_val, domains.y)
+        estimator = clone(self._inner_estimator())
+        style = self._fit_style(estimator, method, X, domains)
+        if style is not None:
+            augmentation = Augmentation.of(estimator.augment)
+            n_views = augmentation.n_views or _N_VIEWS
+            augmentation = augmentation.set_params(views=style, n_views=n_views)
+            estimator.set_params(augment=augmentation)
+        estimator.fit(
+            domains.X,
+            domains.y,
+            domains.sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+            X_target=domains.X_target,
+            adaptation=method,
+        )
+        self.estimator_, self.style_ = estimator, style
         return self
 
-    def predict(self, X, *, sample_domain=None, allow_source=False):
-        """Predict for target samples.
+    def adapt(self, X: Any):
+        """Adapt the fitted network to a target domain, without the source.
+
+        For methods that do without the source: ``"adabn"``, which starts from the
+        source each time, and ``"shot"``, which goes on from the current weights.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            Samples of the target domain, as in :meth:`fit`.
+
+        Returns
+        -------
+        self : DomainAdaptedClassifier or DomainAdaptedRegressor
+
+        Raises
+        ------
+        ValueError
+            If the method needs the source, or something that the fit has not left:
+            trained stages, or classes that exclude each other.
+        """
+        check_is_fitted(self)
+        self._validate_params()
+        method = resolve_method(self.method)
+        if method.needs_source or method.name == "none":
+            raise ValueError(
+                "`adapt` needs a `method` that does without the source: one of "
+                f"{source_free_methods()}. Got {method.name!r}; `fit` adapts with "
+                "samples of both domains."
+            )
+        self._check_method(method)
+        self.estimator_.adapt(X, method)
+        return self
+
+    def _check_method(self, method):
+        """Refuse a method that is not for this task; a hook."""
+
+    def _check_validation(self, X_val, y_val, y):
+        """Refuse masks among the labels to validate on."""
+        y_val = _labels_of(X_val) if y_val is None else y_val
+        if y_val is None:
+            return
+        rows = self._find_masked(y_val, y).nonzero()[0]
+        if len(rows):
+            raise ValueError(
+                "`y_val` must hold a label for each sample. Got a masked one, or NaN, "
+                f"for {name_rows(rows)}: leave them out; `X` takes target samples."
+            )
+
+    def _fit_style(self, estimator, method, X, domains):
+        """Return the style that source images are moved to, or None without one."""
+        if self.style is False or (self.style == "auto" and not method.needs_source):
+            return None
+        given, is_image = (
+            Augmentation.of(estimator.augment),
+            _takes_images(estimator, X),
+        )
+        has_target = domains.X_target is not None
+        if self.style == "auto" and not (is_image and has_target and not given.views):
+            return None
+        for is_met, need in (
+            (is_image, "samples that are images"),
+            (has_target, "target samples in `fit`"),
+            (given.views is None, "an `estimator` whose `augment` draws no views"),
+            (given.tta is None, "an `estimator` without `tta`"),
+        ):
+            if not is_met:
+                raise ValueError(
+                    f"`style={self.style!r}` moves source images towards the target, "
+                    f"which needs {need}. Set `style=False` otherwise."
+                )
+        image_shape, value_range = estimator.image_shape, estimator.value_range
+        samples = as_samples(
+            X, _IMAGES, image_shape=image_shape, value_range=value_range
+        )
+        source, target = (_in_order(samples.take(rows)) for rows in domains[4:])
+        return TargetStyle().fit(target, X_source=source)
+
+    # Predictions, by the inner estimator
+
+    def predict(self, X: Any, *, sample_domain: Any = None, allow_source: bool = False):
+        """Predict for samples of the target domain.
 
         Parameters
         ----------
         X : array-like of n_samples
             As in :meth:`fit`.
         sample_domain, allow_source : object
-            Not looked at, as one network is for all domains. skada's scorers pass them.
+            Ignored, as one network serves all domains. skada's scorers pass them.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        return super().predict(X)
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
 
     def score(
-        self, X, y=None, sample_weight=None, *, sample_domain=None, allow_source=False
-    ):
-        """Compute the accuracy, or of a regression the coefficient of determination.
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        sample_domain: Any = None,
+        allow_source: bool = False,
+    ) -> float:
+        """Compute the accuracy, or for regression the coefficient of determination.
 
         Parameters
         ----------
         X : array-like of n_samples
             As in :meth:`fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            True ones. May be left out if X is a Dataset with labels.
+            The true values. May be left out if X is a Dataset with labels.
         sample_weight : array-like of shape (n_samples,), default=None
             By default all samples weigh the same.
         sample_domain, allow_source : object
-            Not looked at, as in :meth:`predict`.
+            Ignored, as in :meth:`predict`.
 
         Returns
         -------
         float
         """
-        return super().score(X, y, sample_weight)
+        check_is_fitted(self)
+        return self.estimator_.score(X, y, sample_weight)
 
-    def _tell_card(self, n_samples):
-        """Write into the model card what was adapted, and to how many samples."""
-        adapted = {"method": self.method, "target_samples": n_samples}
-        trained = {**self._card["trained"], **adapted}
-        self._card = {**self._card, "trained": trained}
+    def transform(self, X: Any):
+        """Compute the features that the head sees.
 
-    # Source and target
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
 
-    def _hide(self, y, sample_weight):
-        """Find the target; its labels are gone from here on, and it weighs nothing."""
-        is_target = find_targets(y, self._given_domain, self._find_masked)
-        self._target_rows = np.flatnonzero(is_target)
-        if self._given_domain is not None:
-            self._refuse_masked_sources(y, is_target)
-        if not len(self._target_rows):
-            return y, sample_weight
-        check_consistent_length(self._given_X, y)
-        weight = check_sample_weight(sample_weight, is_target, dtype=np.float64)
-        self._source_rows = np.flatnonzero(~is_target & (weight > 0))
-        return hide_targets(y, is_target), np.where(is_target, 0.0, weight)
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), float32
+        """
+        check_is_fitted(self)
+        return self.estimator_.transform(X)
 
-    def _merge(self, samples, y, sample_weight, encode):
-        labels = samples.labels if y is None else as_array(y)
-        if "_given_X" not in vars(self) or "_has_merged" in vars(self):
-            self._refuse_masked(labels, encode)
-            return super()._merge(samples, y, sample_weight, encode)
-        self._has_merged = True  # what comes after is for validation
-        if "_target_rows" not in vars(self) and labels is not None:
-            y, sample_weight = self._hide(labels, sample_weight)
-        return super()._merge(samples, y, sample_weight, encode)
+    def get_feature_names_out(self, input_features: Any = None):
+        """Return the names of the features, as the inner estimator has them."""
+        check_is_fitted(self)
+        return self.estimator_.get_feature_names_out(input_features)
 
-    def _refuse_masked_sources(self, y, is_target):
-        """Refuse to learn a mask as if it were a label."""
-        rows = find_masked_sources(y, is_target, self._find_masked)
-        if len(rows):
-            raise ValueError(
-                "Samples with a positive `sample_domain` must have a label. Got a "
-                f"masked one for {_list(rows)}: leave them out, or make their domain "
-                "negative. If -1 is a class, mask the labels of the target by None."
-            )
+    @available_if(inner_has("to_torch"))
+    def to_torch(self, *args, **kwargs):
+        """Return the model as a torch module; see the inner estimator."""
+        check_is_fitted(self)
+        return self.estimator_.to_torch(*args, **kwargs)
 
-    def _refuse_masked(self, y, encode):
-        """Refuse masks where there is no target: in `partial_fit` and `y_val`."""
-        if y is None:
-            return
-        names = (
-            "_given_classes",
-            *(["classes_"] if encode == self._encode_again else []),
-        )
-        known = [getattr(self, name, None) for name in names]
-        classes = next((c for c in known if c is not None), None)
-        rows = np.flatnonzero(self._find_masked(y, classes))
-        if len(rows):
-            name = "`y_val`" if "_given_X" in vars(self) else "`y` of `partial_fit`"
-            raise ValueError(
-                f"{name} must hold a label for each sample. Got a masked one, or NaN, "
-                f"for {_list(rows)}: leave them out; `fit` takes samples of the target."
-            )
-
-    def _target_samples(self):
-        """Return the target samples, in an order that does not depend on that of X."""
-        if "_of_target" not in vars(self):
-            samples = self._samples(self._given_X).take(self._target_rows)
-            self._of_target = in_order(samples)
-        return self._of_target
-
-    def _target_activations(self, samples, target):
-        """Bring the target to the boundary, as it is and as it is trained on."""
-        report = getattr(self, "pass_report_", None)
-        activations = self._activations(samples, target)
-        if target is self._target:
-            self.pass_report_ = pd.concat([report, self.pass_report_], axis=0)
-            self.pass_report_ = self.pass_report_.reset_index(drop=True)
-        # What is there already needs no drawing towards it.
-        has_look = self._draws_style() or isinstance(self.augment, TargetStyle)
-        views = None if has_look else self._views(samples, target)
-        return activations, activations if views is None else views
-
-    def _chosen_views(self):
-        if self.augment != "auto":
-            return super()._chosen_views()
-        if self.method not in JOINT or self.preprocessing_.kind != "image":
-            return None, self.n_views
-        return "target", _N_VIEWS if self.n_views is None else self.n_views
-
-    def _draws_style(self):
-        """Whether source images are drawn towards the target."""
-        is_image = self.preprocessing_.kind == "image"
-        return is_image and self._chosen_views()[0] == "target"
-
-    def _augmentation(self):
-        return self.style_ if self._draws_style() else super()._augmentation()
-
-    def _identity(self, samples):
-        if self.method == "none" and self.augment != "target":
-            return super()._identity(samples)
-        return [*super()._identity(samples), b"target", *self._target_samples().digests]
-
-    def _recipe(self):
-        recipe = super()._recipe()
-        if recipe.lr_schedule != "auto":
-            return recipe
-        schedule = "annealed" if self.method in ADVERSARIAL else "cosine"
-        return dataclasses.replace(recipe, lr_schedule=schedule)
-
-    # What is trained
-
-    def _check_method(self):
-        """Refuse a method that lacks what it adapts to or by."""
-        if not len(getattr(self, "_target_rows", ())):
-            self._do_without_target()
-        self._check_classes()
-        if self.tta is not None and self._chosen_views()[0] in (None, "target"):
-            raise ValueError(
-                "`tta` needs an `augment` that draws views of what is predicted: one "
-                f"of {[*PRESETS]} or a callable. Got augment={self.augment!r}, which "
-                "draws none, or draws towards what target images look like already."
-            )
-
-    def _check_classes(self):
-        if self.method in NEEDS_CLASSES and getattr(self, "_multilabel", False):
-            raise ValueError(
-                f"`method={self.method!r}` needs classes that exclude each other. Got "
-                "independent labels; 'coral', 'mmd', 'jmmd', 'dann' and 'adabn' take "
-                "them."
-            )
-
-    def _do_without_target(self):
-        given = f"augment={self.augment!r}"
-        if self.method not in ("none", *SOURCE_FREE):
-            given = f"method={self.method!r}"
-        elif self.augment != "target":
-            return
-        raise ValueError(
-            f"`{given}` needs target samples in `fit`. Got none: give `sample_domain` "
-            "with negative numbers for them, or mask their labels."
-        )
-
-    def _split(self, n_samples):
-        self._check_method()
-        self._fit_style()
-        prefix, suffix = super()._split(n_samples)
-        if self.method in NEEDS_STAGES and self.boundary_ == self._end():
-            raise ValueError(
-                f"`method={self.method!r}` changes the stages that are trained. Got "
-                f"`freeze={self.freeze!r}`, which leaves none: freeze fewer, or put "
-                "an adaptation of features behind a PretrainedFeatureExtractor."
-            )
-        if self.method == "adabn" and not find_batch_norms(suffix):
-            raise ValueError(
-                "`method='adabn'` needs BatchNorm layers in the stages that are "
-                f"trained. Got {self.backbone_.name} above {self.boundary_!r}, which "
-                "has none: freeze fewer stages, or take another method."
-            )
-        return prefix, suffix
-
-    def _fit_style(self):
-        if not self._draws_style():
-            return
-        source = self._samples(self._given_X).take(self._source_rows)
-        self.style_ = TargetStyle().fit(
-            self._target_samples(), X_source=in_order(source)
-        )
-
-    def _choose_boundary(self, n_samples):
-        """Leave at least a stage to a method that needs one, if it is ours to say."""
-        boundary, backbone = super()._choose_boundary(n_samples), self.backbone_
-        if self.freeze != "auto" or self.method not in NEEDS_STAGES:
-            return boundary
-        most = min(backbone.n_stages_before(boundary), len(backbone.stages) - 1)
-        some = (backbone.boundary(n) for n in range(most, 0, -1))
-        return next(filter(self._has_what_it_takes, some), "input")
-
-    def _has_what_it_takes(self, boundary):
-        if self.method != "adabn":
-            return True
-        return bool(find_batch_norms(self._suffix(boundary)))
-
-    def _is_solved(self):
-        return super()._is_solved() and self._is_plain()
-
-    def _phases(self, max_epochs):
-        """Plan them, and remember which share of the training each one is."""
-        phases = super()._phases(max_epochs)
-        if "_given_X" not in vars(self):
-            return phases
-        ends = np.cumsum([0, *(n for _, n in phases)]) / max_epochs
-        spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-        self._spans = dict(zip((b for b, _ in phases), spans, strict=True))
-        return phases
-
-    def _is_plain(self):
-        return self.method in ("none", *SOURCE_FREE)
-
-    def _objective(self, network, target):
-        if self._is_plain():
-            return None
-        samples = self._target_samples()
-        activations, views = self._target_activations(samples, target)
-        if "_function" not in vars(self):  # one for all phases
-            n_features = network.features(activations[[0]], 1).shape[1]
-            self._function = self._make_function(n_features)
-        return Objective(
-            self._function,
-            views,
-            weight=self.adaptation_weight,
-            seed=self._seed(),
-            span=getattr(self, "_spans", {}).get(target.boundary, (0.0, 1.0)),
-        )
-
-    def _make_function(self, n_features):
-        confidence = getattr(self, "confidence", None)
-        with seeded(self._seed()):
-            return make_function(
-                self.method,
-                n_features,
-                self._n_outputs,
-                confidence=confidence,
-                independent=getattr(self, "_multilabel", False),
-            )
-
-    def _train(self, suffix, samples, y, weight, validation, is_part=False):
-        super()._train(suffix, samples, y, weight, validation, is_part)
-        if self.method == "adabn":
-            self._measure(samples)
-
-    def _fit_part(self, X, y, sample_weight):
-        self._refuse_parts()
-        return super()._fit_part(X, y, sample_weight)
-
-    def _go_on(self, X, y, sample_weight, given=None):
-        self._refuse_parts()
-        self._check_method()
-        self._forget()
-        self._fit_style()
-        return super()._go_on(X, y, sample_weight, given)
-
-    def _forget(self):
-        """Drop what was measured of other domains, or by other weights."""
-        for name in ("_source_statistics", "style_"):
-            vars(self).pop(name, None)
-
-    def _refuse_parts(self):
-        """Refuse to go on with samples of the source alone, or from the target's."""
-        in_fit = "_given_X" in vars(self)
-        if self.method == "none" or (in_fit and self.method not in SOURCE_FREE):
-            return
-        name = "`warm_start`" if in_fit else "`partial_fit`"
-        raise ValueError(
-            f"{name} cannot be used with `method={self.method!r}`. Use `fit` without "
-            "`warm_start`, or `method='none'`."
-        )
+    @available_if(inner_has("to_onnx"))
+    def to_onnx(self, *args, **kwargs):
+        """Write the model to an ONNX file; see the inner estimator."""
+        check_is_fitted(self)
+        return self.estimator_.to_onnx(*args, **kwargs)
 
 
-def _list(rows):
-    """Name some samples in a message."""
-    some = ", ".join(map(str, rows[:5].tolist()))
-    more = ", ..." if len(rows) > 5 else ""
-    return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}{more})"
+def _labels_of(X):
+    """Return the labels of a Dataset, or of a list of pairs; None without any."""
+    is_pairs = isinstance(X, list) and len(X) and isinstance(X[0], tuple)
+    if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
+        return None
+    return as_samples(X, _IMAGES).labels
+
+
+def _takes_images(estimator, X):
+    """Whether samples are images: as the estimator's tags say, or else as X looks."""
+    if get_tags(estimator).input_tags.three_d_array:
+        return True
+    return modality_of(X) is modality_of(backbone="image")
+
+
+def _in_order(samples):
+    """Return samples in an order that does not depend on that of X."""
+    digests = digest_samples(samples)
+    return samples.take(sorted(range(len(digests)), key=digests.__getitem__))

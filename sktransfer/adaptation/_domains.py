@@ -1,46 +1,122 @@
-"""Which samples are source and which are target, and labels that nobody may see."""
+"""Which samples are source and which are target, and masked labels."""
 
+from collections.abc import Callable
 from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+
+from sktransfer.utils import check_consistent_length, check_sample_weight
 
 __all__ = [
-    "find_masked_sources",
-    "find_targets",
-    "hide_targets",
+    "Domains",
     "masked_classes",
-    "masked_numbers",
+    "masked_targets",
+    "name_rows",
+    "split_domains",
+    "take_rows",
 ]
 
-_MASK = -1  # of classes, as skada has it
+_MASK = -1  # of classes, as in skada
 
 
-def find_targets(y, sample_domain, find_masked):
-    """Find the samples of target domains.
+class Domains(NamedTuple):
+    """The samples of a fit, apart by domain.
+
+    Attributes
+    ----------
+    X, y, sample_weight : array-like
+        Of the source.
+    X_target : array-like or None
+        None if there is no target.
+    source, target : ndarray of int
+        Rows of the given X. Source rows with a weight of 0 are left out.
+    """
+
+    X: Any
+    y: Any
+    sample_weight: Any
+    X_target: Any
+    source: np.ndarray
+    target: np.ndarray
+
+
+def split_domains(
+    X: Any, y: Any, sample_weight: Any, sample_domain: Any, find_masked: Callable
+) -> Domains:
+    """Take source and target samples apart; labels of the target are left behind.
 
     Parameters
     ----------
-    y : array-like of shape (n_samples, ...)
+    X : array-like of n_samples
+    y : array-like of shape (n_samples, ...) or None
+        Without it there is no target.
+    sample_weight : array-like of shape (n_samples,) or None
     sample_domain : array-like of shape (n_samples,), int or None
-        Positive for source domains, negative for target domains; an int is all
-        samples'. None goes by the labels.
+        Positive for source domains, negative for target domains; an int is the domain
+        of all samples. By default the masked labels are those of the target.
     find_masked : callable
         From y to a mask of the labels that are missing.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), bool
 
     Raises
     ------
     ValueError
-        If domains are no such numbers or not one a sample, or no sample is source.
+        If domains are no such numbers, there is no source, or a source sample has a
+        masked label.
     """
+    none = np.arange(0)
+    if y is None:
+        return Domains(X, y, sample_weight, None, none, none)
+    is_target = _find_targets(y, sample_domain, find_masked)
+    if sample_domain is not None:
+        _refuse_masked_sources(y, is_target, find_masked)
+    if not is_target.any():
+        return Domains(X, y, sample_weight, None, np.arange(len(is_target)), none)
+    check_consistent_length(X, is_target)
+    source, target = np.flatnonzero(~is_target), np.flatnonzero(is_target)
+    weight = sample_weight
+    if weight is not None:
+        weight = check_sample_weight(weight, is_target, dtype=np.float64)[source]
+    return Domains(
+        take_rows(X, source),
+        _take_labels(y, source),
+        weight,
+        take_rows(X, target),
+        source if weight is None else source[weight > 0],
+        target,
+    )
+
+
+def take_rows(X, rows):
+    """Return some samples of X, of the same type; consecutive ones without a copy."""
+    if isinstance(X, torch.utils.data.Dataset):
+        return torch.utils.data.Subset(X, rows.tolist())
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        rows = slice(rows[0], rows[-1] + 1)
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if isinstance(X, list | tuple):
+        return X[rows] if isinstance(rows, slice) else [X[i] for i in rows]
+    return (X if hasattr(X, "__getitem__") else np.asarray(X))[rows]
+
+
+def _take_labels(y, rows):
+    """Return some labels; those of objects that are all of one type get its dtype."""
+    if hasattr(y, "toarray"):
+        return y.tocsr()[rows]
+    values = _as_objects(y)[rows]
+    return np.array(values.tolist()) if values.dtype.kind == "O" else values
+
+
+def _find_targets(y, sample_domain, find_masked):
+    """Return a mask of the target samples, not all of them."""
     if sample_domain is None:
         is_target = find_masked(y)
     else:
-        is_target = _check_domain(sample_domain, _count(y)) < 0
+        n_samples = y.shape[0] if hasattr(y, "shape") else len(y)
+        is_target = _check_domain(sample_domain, n_samples) < 0
     if len(is_target) and is_target.all():
         raise ValueError(
             "`fit` needs labelled samples of a source domain. Got target samples "
@@ -49,19 +125,17 @@ def find_targets(y, sample_domain, find_masked):
     return is_target
 
 
-def _count(y):
-    return y.shape[0] if hasattr(y, "shape") else len(y)
-
-
 def _check_domain(sample_domain, n_samples):
-    domain = _as_numbers(np.asarray(sample_domain))
+    domain = np.asarray(sample_domain)
+    if domain.dtype.kind == "O" and all(isinstance(v, Real) for v in domain.flat):
+        domain = domain.astype(np.float64)
     if domain.ndim == 0:
         domain = np.full(n_samples, domain)
     is_number = domain.dtype.kind in "iuf"
     if not is_number or domain.ndim != 1 or not (abs(domain) > 0).all():
         raise ValueError(
             "`sample_domain` must hold a number for each sample, positive for source "
-            f"domains and negative for target domains. Got {_what_is_wrong(domain)}."
+            f"domains and negative for target domains. Got {_first_wrong(domain)}."
         )
     if len(domain) != n_samples:
         raise ValueError(
@@ -71,34 +145,69 @@ def _check_domain(sample_domain, n_samples):
     return domain
 
 
-def _as_numbers(values):
-    """Return objects that all are numbers as such, and anything else as it is."""
-    if values.dtype.kind != "O" or not all(isinstance(v, Real) for v in values.flat):
-        return values
-    return values.astype(np.float64)
-
-
-def _what_is_wrong(domain):
-    """Say in a few words why these are no domains."""
+def _first_wrong(domain):
     if domain.ndim != 1:
         return f"shape {domain.shape}"
-    is_number = [isinstance(v, Real) and abs(v) > 0 for v in domain.tolist()]
-    row = is_number.index(False) if False in is_number else 0
-    return f"{domain.tolist()[row]!r} for sample {row}"
+    values = domain.tolist()
+    is_domain = [isinstance(v, Real) and abs(v) > 0 for v in values]
+    row = is_domain.index(False) if False in is_domain else 0
+    return f"{values[row]!r} for sample {row}"
 
 
-def masked_classes(y, classes=None):
-    """Find the labels that are masked: -1, None or NaN.
+def _refuse_masked_sources(y, is_target, find_masked):
+    """Refuse to learn a mask as if it were a label."""
+    if hasattr(y, "toarray"):
+        return
+    values = np.array(_as_objects(y))
+    # Which target labels are missing says whether -1 is a mask; no more is looked at.
+    known = is_target & ~_whole_rows(pd.isna(values))
+    if known.any():
+        values[known] = values[np.flatnonzero(~is_target)[0]]
+    rows = np.flatnonzero(find_masked(values) & ~is_target)
+    if len(rows):
+        raise ValueError(
+            "Samples with a positive `sample_domain` must have a label. Got a masked "
+            f"one for {name_rows(rows)}: leave them out, or make their domain "
+            "negative. If -1 is a class, mask the labels of the target by None."
+        )
+
+
+def name_rows(rows: np.ndarray) -> str:
+    """Name some samples in a message."""
+    some = ", ".join(map(str, rows[:5].tolist()))
+    more = ", ..." if len(rows) > 5 else ""
+    return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}{more})"
+
+
+# Masked labels
+
+
+def masked_targets(y: Any) -> np.ndarray:
+    """Find the masked targets of a regression: rows whose entries are all NaN.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), bool
+    """
+    return _whole_rows(pd.isna(_as_objects(y)))
+
+
+def masked_classes(y: Any, classes: Any = None) -> np.ndarray:
+    """Find the masked labels: -1, None or NaN.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        -1 is a class where another label is None or NaN, labels below -1 are left, or
-        fewer than two other classes. Among texts it never is, and the text "-1", which
-        NumPy makes of it, is masked likewise unless all texts are numbers. Of
-        independent labels, rows are masked whose entries all are, and -1 is no class.
+        -1 is a class where another label is None or NaN, where there are labels below
+        -1, or fewer than two other classes. Among strings it never is, nor is the
+        string "-1", which NumPy makes of it, unless all strings are numbers. In
+        multilabel y, rows are masked whose entries all are, and -1 is no label.
     classes : array-like, default=None
-        All classes, if they are known: then -1 is masked unless it is one of them.
+        All classes, if they are known: then -1 is a mask unless it is one of them.
 
     Returns
     -------
@@ -111,16 +220,12 @@ def masked_classes(y, classes=None):
     present = ~missing
     is_minus_one = np.zeros(values.shape, dtype=bool)
     is_minus_one[present] = [_is_mask(label) for label in values[present].tolist()]
-    if not is_minus_one.any() or _are_rows(values):
+    is_multilabel = values.ndim == 2 and values.shape[1] > 1
+    if not is_minus_one.any() or is_multilabel:
         return _whole_rows(missing | is_minus_one)
-    labels = values[present].tolist()
-    if _may_be_masked(labels, bool(missing.any()), classes):
+    if _is_no_class(values[present].tolist(), bool(missing.any()), classes):
         missing |= is_minus_one
     return _whole_rows(missing)
-
-
-def _are_rows(values):
-    return values.ndim == 2 and values.shape[1] > 1
 
 
 def _whole_rows(missing):
@@ -133,16 +238,12 @@ def _is_mask(label):
     return isinstance(label, Real) and label == _MASK
 
 
-def _is_missing(row):
-    return np.ndim(row) == 0 and (pd.isna(row) or _is_mask(row))
-
-
-def _may_be_masked(labels, has_missing, classes):
-    """Whether -1, which is among the labels, can be no class."""
+def _is_no_class(labels, has_missing, classes):
+    """Whether -1, which is among the labels, is a mask."""
     others = {label for label in labels if not _is_mask(label)}
     has_text = any(isinstance(label, str) for label in others)
     if has_text and not all(isinstance(label, str) for label in labels):
-        return True  # a number among texts
+        return True  # a number among strings
     if classes is not None:
         return not any(map(_is_mask, np.asarray(classes).tolist()))
     if has_missing or len(others) < 2:
@@ -160,77 +261,15 @@ def _is_number(text):
     return True
 
 
-def find_masked_sources(y, is_target, find_masked):
-    """Find the samples of source domains whose label is masked.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples, ...)
-        Of targets, it is looked at which labels are None or NaN alone.
-    is_target : ndarray of shape (n_samples,), bool
-        Not all.
-    find_masked : callable
-        From y to a mask of the labels that are missing.
-
-    Returns
-    -------
-    ndarray of shape (n_masked,), int
-        Indices of samples.
-    """
-    if hasattr(y, "toarray"):
-        return np.array([], dtype=int)
-    values = np.array(_as_objects(y))
-    known = is_target & ~_whole_rows(pd.isna(values))
-    values[known] = values[np.flatnonzero(~is_target)[0]]
-    return np.flatnonzero(find_masked(values) & ~is_target)
-
-
-def masked_numbers(y):
-    """Find the targets of a regression that are masked: NaN.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), bool
-        Rows whose entries are all NaN.
-    """
-    return _whole_rows(pd.isna(_as_objects(y)))
-
-
 def _as_objects(y):
-    """Return labels as an array that keeps None and NaN beside texts."""
+    """Return labels as an array that keeps None and NaN beside strings."""
     if hasattr(y, "__array__"):
         return np.asarray(y)
     rows = list(y)
     widths = {len(row) for row in rows if np.ndim(row)}
     if not widths:
         return pd.Series(rows, dtype=object).to_numpy()
-    blank = [None] * max(widths)  # what a single mask is short for
-    return np.asarray([blank if _is_missing(row) else row for row in rows])
-
-
-def hide_targets(y, is_target):
-    """Put a label of the source in the place of those of targets.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples, ...)
-    is_target : ndarray of shape (n_samples,), bool
-        Not all.
-
-    Returns
-    -------
-    array-like
-        A copy that says nothing of targets; y itself if there are none.
-    """
-    if not is_target.any():
-        return y
-    sparse = hasattr(y, "toarray")
-    values = np.array(y.toarray() if sparse else _as_objects(y))
-    values[is_target] = values[np.flatnonzero(~is_target)[0]]
-    if values.dtype.kind == "O":
-        return np.array(values.tolist())
-    return values
+    blank = [None] * max(widths)  # a single mask may stand for a row of them
+    is_blank = [np.ndim(row) == 0 and (pd.isna(row) or _is_mask(row)) for row in rows]
+    pairs = zip(rows, is_blank, strict=True)
+    return np.asarray([blank if masked else row for row, masked in pairs])

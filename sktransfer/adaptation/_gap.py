@@ -1,44 +1,47 @@
-"""Whether a network sees two domains as different, stage by stage."""
+"""The gap between two domains, as the stages of a network see it."""
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
 from sktransfer._features import PretrainedFeatureExtractor
-from sktransfer.adaptation._a_distance import proxy_a_distance
-from sktransfer.adaptation._mmd_test import mmd_test
-from sktransfer.utils import check_is_fitted, spawn_seed
+from sktransfer.adaptation._domains import take_rows
+from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
+from sktransfer.model import make_pool
+from sktransfer.training import Pooling
+from sktransfer.utils import spawn_seed
 
 __all__ = ["domain_gap"]
 
 
 def domain_gap(
-    extractor,
-    X_source,
-    X_target,
+    extractor: PretrainedFeatureExtractor,
+    X_source: Any,
+    X_target: Any,
     *,
-    n_permutations=200,
-    max_samples=1000,
+    n_permutations: int = 200,
+    max_samples: int = 1000,
     random_state=None,
-):
-    """Measure at each stage of a network how different two domains look.
+) -> pd.DataFrame:
+    """Measure at each stage of a network how different two domains are.
 
     No labels are needed. All stages are computed in one pass through the network, and
-    kept as any other activations.
+    stored as all activations are.
 
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
         Its backbone, pooling and other settings are used, fitted or not; its ``stage``
-        is not. It is left as it is.
+        is not. It remains unchanged.
     X_source, X_target : array-like of n_samples
         Samples of the two domains, as the extractor takes them.
     n_permutations : int, default=200
         See :func:`mmd_test`.
     max_samples : int, default=1000
-        How many samples of each domain are looked at, at most, drawn at random: time
+        How many samples of each domain are compared at most, drawn at random: time
         and memory grow with the square of it.
     random_state : int, RandomState instance or None, default=None
         Draws samples, folds and permutations.
@@ -46,13 +49,13 @@ def domain_gap(
     Returns
     -------
     pandas.DataFrame
-        One row a stage, in their order, named ``stage``:
+        One row per stage, in their order, indexed by ``stage``:
 
         - ``n_features``: their number
-        - ``a_distance``: about 0 if a linear classifier cannot tell the domains apart,
+        - ``a_distance``: about 0 if a linear classifier cannot separate the domains,
           2 if it never errs; see :func:`proxy_a_distance`
         - ``mmd2``: the squared maximum mean discrepancy; see :func:`mmd_test`
-        - ``p_value``: how likely one as large is by chance
+        - ``p_value``: the probability of one as large by chance
 
     Raises
     ------
@@ -79,20 +82,6 @@ def domain_gap(
     >>> float(gaps.loc["blocks.2", "a_distance"])
     2.0
     """
-    _check(extractor, max_samples)
-    extractor = _at_all_stages(extractor, X_source)
-    rng = np.random.RandomState(spawn_seed(random_state))
-    Z_source, Z_target = (
-        extractor._features_of(_some_samples(extractor, X, max_samples, rng))
-        for X in (X_source, X_target)
-    )
-    ends = np.cumsum(_widths(extractor))[:-1]
-    parts = zip(*(np.split(Z, ends, axis=1) for Z in (Z_source, Z_target)), strict=True)
-    rows = [_compare(*pair, n_permutations, rng) for pair in parts]
-    return pd.DataFrame(rows, index=pd.Index(extractor.stages_, name="stage"))
-
-
-def _check(extractor, max_samples):
     if not isinstance(extractor, PretrainedFeatureExtractor):
         raise TypeError(
             "`extractor` must be a PretrainedFeatureExtractor. Got "
@@ -102,29 +91,42 @@ def _check(extractor, max_samples):
         raise ValueError(
             f"`max_samples` must be an int of at least 2. Got {max_samples!r}."
         )
+    rng = np.random.RandomState(spawn_seed(random_state))
+    X_source, X_target = (_some(X, max_samples, rng) for X in (X_source, X_target))
+    extractor = _at_all_stages(extractor, X_source)
+    Z_source, Z_target = (extractor.transform(X) for X in (X_source, X_target))
+    ends = np.cumsum(_widths(extractor))[:-1]
+    parts = zip(*(np.split(Z, ends, axis=1) for Z in (Z_source, Z_target)), strict=True)
+    rows = [_compare(*pair, n_permutations, rng) for pair in parts]
+    return pd.DataFrame(rows, index=pd.Index(extractor.stages_, name="stage"))
+
+
+def _some(X, n_most, rng):
+    """Return at most `n_most` samples of X, drawn at random."""
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    if n_samples <= n_most:
+        return X
+    return take_rows(X, np.sort(rng.choice(n_samples, n_most, replace=False)))
 
 
 def _at_all_stages(extractor, X):
-    """Return an extractor of every coarse stage, with the weights of the given one."""
-    if not extractor.__sklearn_is_fitted__():
-        extractor = clone(extractor).fit(X)
-    check_is_fitted(extractor)
-    twin = object.__new__(type(extractor))
-    names = list(extractor.backbone_.stage_names)
-    vars(twin).update(vars(extractor), stage=names, stages_=names)
-    return twin
+    """Return a fitted extractor of all stages, with the weights of the given one."""
+    twin = clone(extractor).set_output(transform="default")
+    fitted = extractor if hasattr(extractor, "model_") else twin.fit(X)
+    backbone, value_range = fitted.model_.backbone, fitted.model_.value_range
+    if value_range is not None:
+        twin.set_params(value_range=value_range)
+    names = list(backbone.stage_names)
+    return twin.set_params(backbone=backbone, weights="default", stage=names).fit(X)
 
 
 def _widths(extractor):
-    pools, shape_of = extractor._pools(), extractor.backbone_.activation_shape
-    return [pools[name].n_features(shape_of(name)) for name in extractor.stages_]
-
-
-def _some_samples(extractor, X, n_most, rng):
-    samples = extractor._samples(X)
-    if len(samples) <= n_most:
-        return samples
-    return samples.take(np.sort(rng.choice(len(samples), n_most, replace=False)))
+    """Return the number of features per stage."""
+    backbone, pooling = extractor.model_.backbone, Pooling.of(extractor.pooling)
+    return [
+        make_pool(backbone, name, pooling).n_features(backbone.activation_shape(name))
+        for name in extractor.stages_
+    ]
 
 
 def _compare(Z_source, Z_target, n_permutations, rng):

@@ -1,4 +1,4 @@
-"""The gap between two domains, drawn by stage."""
+"""Display of the gap between two domains, stage by stage."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ _CERTAIN = 0.05
 
 
 class GapDisplay:
-    """Draw how different two domains look to the stages of a network.
+    """Display of how different two domains are to the stages of a network.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ class GapDisplay:
         index.
     a_distance, mmd2, p_value : array-like of shape (n_stages,), default=None
         See :func:`domain_gap`. Of a table, its columns. What is None is not drawn;
-        without `p_value` all bars are full.
+        without `p_value` all bars are opaque.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
     figure_ : matplotlib.figure.Figure
     bars_ : matplotlib.container.BarContainer
-        One bar a stage.
+        One bar per stage.
 
     See Also
     --------
@@ -96,7 +96,7 @@ class GapDisplay:
         n_permutations : int, default=200
         max_samples : int, default=1000
         random_state : int, RandomState instance or None, default=None
-            As in :func:`domain_gap`, all of them.
+            As in :func:`domain_gap`.
         metric : {"a_distance", "mmd2"}, default="a_distance"
         ax : matplotlib.axes.Axes, default=None
             Where to draw; by default a new figure.
@@ -116,7 +116,7 @@ class GapDisplay:
         return cls.from_gaps(gaps, metric=metric, ax=ax)
 
     def plot(self, ax=None, *, metric="a_distance"):
-        """Draw a bar a stage: full where the domains differ (p < 0.05), pale elsewhere.
+        """Draw a bar per stage, opaque where the domains differ (p < 0.05), else pale.
 
         Parameters
         ----------

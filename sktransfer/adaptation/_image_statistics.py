@@ -1,22 +1,30 @@
-"""What can be told about the style of an image without knowing what it shows."""
+"""Statistics of the style of an image: colours, blur, noise, compression and size."""
+
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
-from sktransfer.adaptation._blur import estimate_blur
-from sktransfer.adaptation._jpeg import quality_of_pixels
-from sktransfer.adaptation._lab import CHANNELS, luma_of, to_lab
-from sktransfer.adaptation._noise import estimate_noise, noise_of_luma
+from sktransfer.utils import import_optional
 
 __all__ = [
+    "CHANNELS",
     "STATISTICS",
-    "blur_of",
-    "central",
-    "common_side",
+    "background_side",
+    "from_lab",
     "image_statistics",
-    "noise_of",
-    "own_side",
+    "jpeg_quality",
+    "noise_and_blur",
+    "noise_in_lab",
+    "prevailing_side",
+    "to_lab",
 ]
 
+CHANNELS = "lightness", "green_red", "blue_yellow"
 STATISTICS = (
     "brightness",
     "contrast",
@@ -30,15 +38,32 @@ STATISTICS = (
     *(f"background_{channel}" for channel in CHANNELS),
     "background_spread",
 )
-_LONGEST = 256
-_FRAME = 0.1  # of the shorter side
-_AWAY = 0.25  # of a background from the mean, in standard deviations of the lightness
-_VISIBLE = 1.0  # a difference of L*
-_NEARLY_ALL, _ENOUGH = 0.9, 8  # images: share and number
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
+_LUMA_SQUARES = float(_LUMA @ _LUMA)
+_CENTRE = 256  # side in pixels of the part that blur and noise are measured on
+
+_BORDER = 0.1  # width of the border over the shorter side
+_CLEARLY = 0.25  # standard deviations of L* between the background and the mean
+_VISIBLE = 1.0  # a just noticeable difference of L*
+_NEARLY_ALL, _ENOUGH = 0.9, 8  # share and number of images
+
+# Immerkær's mask: blind to constants, slopes and edges along the axes. The squares of
+# its entries sum to 36; 0.6745 is the median of |z| for a standard normal z.
+_IMMERKAER = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
+_MEDIAN_TO_STD = 1 / (6 * 0.6745)
+_SMOOTHEST = 0.3  # share of the pixels that noise is measured on
+
+_SCALES = np.array([1.0, 2.0, 4.0])
+_BLURS = np.arange(0, 8.01, 0.05)
+# The energy of gradients falls with the scale s as (s²)^-slope: 0.5 for step edges far
+# from each other, 1 for photographs, whose power spectrum falls as 1/f².
+_SLOPES = 0.5, 1.0
 
 
-def image_statistics(image):
+def image_statistics(image: Any) -> dict[str, float]:
     """Measure the style of an image.
+
+    Needs scikit-image: ``pip install "sktransfer[adaptation]"``.
 
     Parameters
     ----------
@@ -52,16 +77,15 @@ def image_statistics(image):
           levels, in [0, 1]
         - ``lightness_mean``, ``green_red_mean``, ``blue_yellow_mean`` and ``..._std``:
           of L*, a* and b* in CIELAB
-        - ``blur``: standard deviation of the Gaussian that would blur a sharp image as
-          much, in pixels
+        - ``blur``: standard deviation, in pixels, of the Gaussian that would blur a
+          sharp image as much
         - ``noise``: standard deviation of the noise of a channel, in levels of 255;
-          ``noise_shared``: its correlation between channels, 1 if it is grey
-        - ``jpeg_quality``: from traces in the pixels, in [1, 100]; 100 without any
-        - ``side``: the shorter one, in pixels
+          ``noise_shared``: its correlation between the channels, 1 if it is grey
+        - ``jpeg_quality``: that of a JPEG file opened by Pillow, in [1, 100], and 100
+          for other images
+        - ``side``: the shorter side in pixels
         - ``background_lightness``, ``..._green_red`` and ``..._blue_yellow``: medians
           along the border; ``background_spread``: standard deviation of L* there
-
-        Blur, noise and quality are measured on at most 256 x 256 pixels in the middle.
 
     Examples
     --------
@@ -72,18 +96,18 @@ def image_statistics(image):
     0.57
     """
     pixels = np.asarray(image)
-    lab, luma = to_lab(pixels), luma_of(pixels)
-    border = lab[_frame(pixels.shape[:2])]  # (n, 3)
-    noise, shared = noise_of(pixels)
+    lab, luma = to_lab(pixels), _luma(pixels)
+    border = lab[_border(lab.shape[:2])]  # (n, 3)
+    noise, shared, blur = noise_and_blur(pixels)
     values = [
         luma.mean() / 255,
         luma.std() / 255,
         *lab.mean(axis=(0, 1)),
         *lab.std(axis=(0, 1)),
-        blur_of(pixels, noise, shared),
+        blur,
         noise,
         shared,
-        quality_of_pixels(luma_of(central(pixels))),
+        _quality_of(image),
         min(pixels.shape[:2]),
         *np.median(border, axis=0),
         border[:, 0].std(),
@@ -91,70 +115,208 @@ def image_statistics(image):
     return {name: float(v) for name, v in zip(STATISTICS, values, strict=True)}
 
 
-def own_side(lab):
-    """Say whether the background is the light or the dark part of an image.
+def _luma(pixels):
+    """Return the grey level of each pixel, float32 of shape (h, w)."""
+    return np.asarray(pixels, dtype=np.float32) @ _LUMA
+
+
+def _border(shape):
+    """Return a mask of the border, of shape (h, w)."""
+    width = max(1, round(_BORDER * min(shape)))
+    mask = np.ones(shape, dtype=bool)
+    mask[width:-width, width:-width] = False
+    return mask
+
+
+# Colours
+
+
+def to_lab(pixels):
+    """Convert RGB values in [0, 255] to CIELAB; both of shape (..., 3), float32."""
+    return _color().rgb2lab(np.asarray(pixels, dtype=np.float32) / 255)
+
+
+def from_lab(lab):
+    """Convert CIELAB to RGB values in [0, 255]; colours out of gamut are clipped."""
+    lab = np.array(lab, dtype=np.float32)
+    # scikit-image warns of colours with a negative Z, so these are clipped before.
+    bluest = 200 * (lab[..., 0] + 16) / 116 - 1e-3
+    lab[..., 2] = np.minimum(lab[..., 2], bluest)
+    return 255 * _color().lab2rgb(lab)
+
+
+def _color():
+    return import_optional(
+        "skimage.color", feature="Measuring and changing styles", extra="adaptation"
+    )
+
+
+# Noise and blur
+
+
+def noise_and_blur(pixels):
+    """Estimate the noise and the blur of an image from its central part.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (h, w, 3)
+
+    Returns
+    -------
+    noise : float
+        Standard deviation of the white noise of one channel, in levels of 255.
+    shared : float
+        Correlation of the noise between the channels: 1 if it is grey.
+    blur : float
+        Standard deviation in pixels of the Gaussian that the image was blurred with.
+    """
+    top, left = (max(0, n - _CENTRE) // 2 for n in pixels.shape[:2])
+    centre = np.float32(pixels[top : top + _CENTRE, left : left + _CENTRE])
+    luma = _luma(centre)
+    noise = float(np.mean([_noise(centre[..., i]) for i in range(3)]))
+    noise_of_luma = _noise(luma)
+    ratio = 1.0 if noise == 0 else (noise_of_luma / noise) ** 2
+    shared = np.clip((ratio - _LUMA_SQUARES) / (1 - _LUMA_SQUARES), 0, 1)
+    return noise, float(shared), _blur(luma, noise_of_luma)
+
+
+def _noise(channel):
+    """Estimate the standard deviation of white noise where a channel is smooth.
+
+    Own code, as scikit-image's ``estimate_sigma`` looks at the whole image, where it
+    takes texture for noise, and needs PyWavelets. Clipped pixels hide noise and are
+    left out.
+
+    References
+    ----------
+    J. Immerkær (1996). Fast Noise Variance Estimation. Computer Vision and Image
+    Understanding 64(2).
+    """
+    left = np.abs(ndimage.convolve(channel, _IMMERKAER))
+    slope = ndimage.gaussian_gradient_magnitude(channel, 1.5)
+    low, high = ndimage.minimum_filter(channel, 3), ndimage.maximum_filter(channel, 3)
+    free = (low > 0) & (high < 255)
+    if not free.any():
+        return 0.0
+    smooth = free & (slope <= np.quantile(slope[free], _SMOOTHEST))
+    return float(np.median(left[smooth]) * _MEDIAN_TO_STD)
+
+
+def _blur(luma, noise):
+    """Estimate the blur of an image with known noise.
+
+    The energy of the gradients falls with the scale s as a power of s² in sharp
+    photographs, and as the same power of s² + blur² in blurred ones. The blur is the
+    one for which the energies at three scales fit best. Own code, as scikit-image's
+    ``blur_effect`` orders images by their blur, but gives no width in pixels.
+    """
+    energies = np.array([_energy(luma, scale, noise) for scale in _SCALES])
+    if energies.min() <= 1e-6:
+        return 0.0
+    x = np.log(_SCALES**2 + _BLURS[:, None] ** 2)  # (n_blurs, n_scales)
+    x -= x.mean(axis=1, keepdims=True)
+    y = np.log(energies) - np.log(energies).mean()
+    slope = np.clip(-(x @ y) / (x**2).sum(axis=1), *_SLOPES)
+    misfit = ((y + slope[:, None] * x) ** 2).sum(axis=1)
+    return float(_BLURS[misfit.argmin()])
+
+
+def _energy(luma, scale, noise):
+    slopes = ndimage.gaussian_gradient_magnitude(luma, scale, truncate=3.0)
+    return np.mean(slopes**2) - noise**2 / (4 * np.pi * scale**4)
+
+
+def noise_in_lab(noise, shared, pixel):
+    """Return the variances that noise adds to L*, a* and b* around a colour.
+
+    Parameters
+    ----------
+    noise, shared : float
+        See :func:`noise_and_blur`.
+    pixel : array of shape (3,)
+        The colour, as RGB in [0, 255].
+
+    Returns
+    -------
+    ndarray of shape (3,)
+        To first order in the noise.
+    """
+    steps = np.float32(pixel) + np.eye(4, 3, dtype=np.float32)  # the last is none
+    lab = to_lab(steps).astype(np.float64)
+    slopes = (lab[:3] - lab[3]).T  # (lab, rgb)
+    correlation = (1 - shared) * np.eye(3) + shared
+    return noise**2 * np.diag(slopes @ correlation @ slopes.T)
+
+
+# JPEG
+
+
+def jpeg_quality(content: bytes | Path | str | None) -> int:
+    """Return the quality that a JPEG file was written with, in [1, 100].
+
+    Parameters
+    ----------
+    content : bytes, path or None
+        An encoded image; anything but a JPEG has the quality 100.
+    """
+    if content is None:
+        return 100
+    with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as im:
+        return _quality_of(im)
+
+
+def _quality_of(image):
+    """Return the quality whose luminance table is nearest to that of a JPEG file."""
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return 100
+    found = np.sort(tables[0])
+    return int(np.abs(np.log(_luminance_tables() / found)).sum(axis=1).argmin()) + 1
+
+
+@cache
+def _luminance_tables():
+    """Return the sorted luminance tables of the qualities from 1 to 100."""
+    tables = []
+    for quality in range(1, 101):
+        file = BytesIO()
+        Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
+        with Image.open(file) as image:
+            tables.append(np.sort(image.quantization[0]))
+    return np.array(tables)
+
+
+# Light and dark
+
+
+def background_side(lab):
+    """Return 1 if the background is lighter than the image, -1 if darker, else 0.
 
     Parameters
     ----------
     lab : array of shape (h, w, 3)
         In CIELAB.
-
-    Returns
-    -------
-    int
-        1 if it is lighter than the whole, -1 if it is darker, 0 if it is neither.
     """
     light = lab[..., 0]
-    background = np.median(light[_frame(light.shape)])
+    background = np.median(light[_border(light.shape)])
     return int(_sides(background, light.mean(), light.std()))
 
 
-def common_side(rows):
-    """Say the same of nearly all of some images.
+def prevailing_side(rows):
+    """Return the side of the backgrounds of nearly all images: 1, -1, or 0 if mixed.
 
     Parameters
     ----------
-    rows : ndarray of shape (n, n_statistics)
+    rows : ndarray of shape (n_images, n_statistics)
         Columns as in ``STATISTICS``.
-
-    Returns
-    -------
-    int
-        1 or -1 if nine in ten, and at least eight, are so, and 0 otherwise.
     """
     names = "background_lightness", "lightness_mean", "lightness_std"
     sides = _sides(*(rows[:, STATISTICS.index(name)] for name in names))
-    for side in (1, -1):
-        n = np.sum(sides == side)
-        if n >= max(_ENOUGH, _NEARLY_ALL * len(rows)):
-            return side
-    return 0
+    least = max(_ENOUGH, _NEARLY_ALL * len(rows))
+    return next((side for side in (1, -1) if np.sum(sides == side) >= least), 0)
 
 
 def _sides(background, mean, std):
     away = background - mean
-    return np.where(np.abs(away) > np.maximum(_AWAY * std, _VISIBLE), np.sign(away), 0)
-
-
-def central(pixels):
-    """Return the middle of an image, cut along blocks of 8 x 8 pixels."""
-    top, left = (max(0, n - _LONGEST) // 16 * 8 for n in pixels.shape[:2])
-    return pixels[top : top + _LONGEST, left : left + _LONGEST]
-
-
-def noise_of(pixels):
-    """Return the noise of an image and how much of it channels share."""
-    return estimate_noise(central(pixels))
-
-
-def blur_of(pixels, noise, shared):
-    """Return the blur of an image of which the noise is known."""
-    return estimate_blur(luma_of(central(pixels)), noise_of_luma(noise, shared))
-
-
-def _frame(shape):
-    """Return a mask of the border, of shape (h, w)."""
-    wide = max(1, round(_FRAME * min(shape)))
-    mask = np.ones(shape, dtype=bool)
-    mask[wide:-wide, wide:-wide] = False
-    return mask
+    clear = np.abs(away) > np.maximum(_CLEARLY * std, _VISIBLE)
+    return np.where(clear, np.sign(away), 0)

@@ -1,139 +1,143 @@
-"""What each method of adaptation minimises besides the loss of the source."""
+"""The registry of adaptation methods, by name."""
 
-from functools import partial
+import copy
+from collections.abc import Callable
+from numbers import Real
 
-import torch
 from torch import nn
 
-from sktransfer.adaptation._adversary import (
-    ConditionalAdversary,
-    DomainAdversary,
-    adversarial_ramp,
-)
-from sktransfer.adaptation._coral import coral_loss
-from sktransfer.adaptation._mmd import joint_mmd_loss, mmd_loss
-from sktransfer.adaptation._self_training import (
-    class_confusion_loss,
-    information_loss,
-    pseudo_label_loss,
-)
+from sktransfer.adaptation._adversarial import CDAN, DANN
+from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
+from sktransfer.adaptation._self_training import MCC, PseudoLabels
+from sktransfer.adaptation._source_free import SHOT, AdaBN
+from sktransfer.training import AdaptationMethod
+from sktransfer.utils import near_matches
 
 __all__ = [
-    "ADVERSARIAL",
-    "CLASSIFIER_METHODS",
-    "JOINT",
-    "NEEDS_CLASSES",
-    "NEEDS_STAGES",
-    "REGRESSOR_METHODS",
-    "SOURCE_FREE",
-    "information",
-    "make_function",
+    "NoAdaptation",
+    "list_methods",
+    "register_method",
+    "resolve_method",
+    "source_free_methods",
 ]
 
-# Beside the target, each of these needs the source, in one training.
-JOINT = ("coral", "mmd", "jmmd", "dann", "cdan", "mcc", "pseudo_label")
-ADVERSARIAL = ("dann", "cdan")
-SOURCE_FREE = ("adabn", "shot")
-CLASSIFIER_METHODS = ("none", *SOURCE_FREE, *JOINT)
-REGRESSOR_METHODS = ("none", "adabn", "coral", "mmd", "dann")
-NEEDS_CLASSES = ("cdan", "mcc", "pseudo_label", "shot")
-NEEDS_STAGES = ("adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan")
-_OF_PROBABILITIES = 1.68  # as in the code of Long et al. (2017)
+
+class NoAdaptation(AdaptationMethod):
+    """Train on the source alone, for comparison."""
+
+    name = "none"
+    needs_source = False
+
+    def __init__(self):
+        super().__init__()
 
 
-def make_function(method, n_features, n_outputs, *, confidence, independent=False):
-    """Make what a method minimises.
+class _Callable(AdaptationMethod):
+    """A function of source, target and progress, such as users pass."""
+
+    def __init__(self, function, *, weight=1.0):
+        super().__init__(weight=weight)
+        self.function = function
+
+    @property
+    def name(self):
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        if isinstance(self.function, nn.Module):
+            return copy.deepcopy(self.function)  # it is trained
+        return self.function
+
+
+_METHODS: dict[str, type[AdaptationMethod]] = {}
+
+
+def register_method(name: str, method: type[AdaptationMethod]) -> None:
+    """Make a method of adaptation available by name.
 
     Parameters
     ----------
-    method : str
-    n_features, n_outputs : int
-        Of the head.
-    confidence : float
-        See :func:`pseudo_label_loss`.
-    independent : bool, default=False
-        Whether outputs are labels that do not exclude each other.
+    name : str
+        What ``method=name`` stands for. An existing name is replaced.
+    method : subclass of AdaptationMethod
+        Called without arguments.
+
+    See Also
+    --------
+    list_methods : The registered names.
+    """
+    if not (isinstance(method, type) and issubclass(method, AdaptationMethod)):
+        raise TypeError(
+            f"`method` must be a subclass of AdaptationMethod. Got {method!r}."
+        )
+    _METHODS[name] = method
+
+
+def list_methods() -> list[str]:
+    """Return the names of the registered methods of adaptation (list of str).
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import list_methods
+    >>> list_methods()[:3]
+    ['none', 'adabn', 'shot']
+    """
+    return list(_METHODS)
+
+
+def source_free_methods() -> list[str]:
+    """Return the names of the methods that adapt without the source (list of str)."""
+    free = (name for name, method in _METHODS.items() if not method.needs_source)
+    return [name for name in free if name != NoAdaptation.name]
+
+
+def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMethod:
+    """Return a method of adaptation from what a user passes.
+
+    Parameters
+    ----------
+    method : str, AdaptationMethod or callable
+        A callable is ``function(own, others, progress)``, see
+        :meth:`AdaptationMethod.make_objective`.
 
     Returns
     -------
-    callable or torch.nn.Module or None
-        A function of an :class:`~sktransfer.training.Objective`; None for a method that
-        adds nothing to the training.
+    AdaptationMethod
+
+    Raises
+    ------
+    ValueError
+        If there is no method of that name, or its weight is negative.
+    TypeError
+        If it is a class, or nothing of these.
     """
-    if method == "dann":
-        return _Adversarial(DomainAdversary(n_features))
-    if method == "cdan":
-        return _Conditional(ConditionalAdversary(n_features, n_outputs))
-    if method == "pseudo_label":
-        return partial(_pseudo_labels, confidence=confidence)
-    return {
-        "coral": _covariances,
-        "mmd": _kernel_means,
-        "jmmd": partial(_joint_kernel_means, independent=independent),
-        "mcc": _class_confusion,
-    }.get(method)
-
-
-def information(own, others, progress):
-    """Compute :func:`information_loss` of a batch of the target."""
-    return information_loss(own.scores)
-
-
-def _covariances(own, others, progress):
-    """Relative to what the covariances are, in [0, 1].
-
-    The loss itself would have its minimum where all features are zero, and is next to
-    nothing in many dimensions.
-    """
-    source, target = own.features, others.features
-    zero = torch.zeros_like(source[:1])
-    whole = coral_loss(source, zero) + coral_loss(target, zero)
-    return coral_loss(source, target) / whole.clamp_min(1e-12)
-
-
-def _kernel_means(own, others, progress):
-    return mmd_loss(own.features, others.features)
-
-
-def _joint_kernel_means(own, others, progress, independent):
-    layers = [
-        (
-            seen.features,
-            seen.scores.sigmoid() if independent else seen.scores.softmax(1),
+    found = _by_name(method) if isinstance(method, str) else method
+    if not isinstance(found, AdaptationMethod):
+        if not callable(found) or isinstance(found, type):
+            raise TypeError(
+                "`method` must be a str, an AdaptationMethod or a callable. Got "
+                f"{method!r}; pass an instance, not a class."
+            )
+        found = _Callable(found)
+    if not isinstance(found.weight, Real) or found.weight < 0:
+        raise ValueError(
+            f"`weight` of {type(found).__name__} must be at least 0. Got "
+            f"{found.weight!r}."
         )
-        for seen in (own, others)
-    ]
-    return joint_mmd_loss(*layers, bandwidths=(None, _OF_PROBABILITIES))
+    return found
 
 
-def _class_confusion(own, others, progress):
-    return class_confusion_loss(others.scores)
+def _by_name(name):
+    if name not in _METHODS:
+        raise ValueError(
+            f"`method` must be one of {list_methods()}, an AdaptationMethod or a "
+            f"callable. Got {name!r}.{near_matches(name, list_methods())}"
+        )
+    return _METHODS[name]()
 
 
-def _pseudo_labels(own, others, progress, confidence):
-    """Ramped up, since the first predictions are the worst."""
-    return adversarial_ramp(progress) * pseudo_label_loss(others.scores, confidence)
-
-
-class _Adversarial(nn.Module):
-    def __init__(self, adversary):
-        super().__init__()
-        self.adversary = adversary
-
-    def forward(self, own, others, progress):
-        pair = _standardised(own.features, others.features)
-        return self.adversary(*pair, adversarial_ramp(progress))
-
-
-class _Conditional(_Adversarial):
-    def forward(self, own, others, progress):
-        pair = _standardised(own.features, others.features)
-        pair = zip(pair, (own.scores, others.scores), strict=True)
-        return self.adversary(*pair, adversarial_ramp(progress))
-
-
-def _standardised(source, target):
-    """Bring features to the scale that a discriminator's first layer is made for."""
-    both = torch.cat([source, target]).detach()
-    mean, std = both.mean(0), both.std(0).clamp_min(1e-5)
-    return [(features - mean) / std for features in (source, target)]
+for _method in (
+    *(NoAdaptation, AdaBN, SHOT),
+    *(CORAL, MMD, JMMD, DANN, CDAN, MCC, PseudoLabels),
+):
+    register_method(_method.name, _method)

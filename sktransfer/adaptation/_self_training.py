@@ -1,46 +1,59 @@
-"""Self-training: what predictions for the target say about themselves."""
+"""Methods that learn from predictions for the target: MCC and pseudo labels."""
+
+from functools import partial
 
 import torch
 from torch.nn import functional as F
 
-from sktransfer.adaptation._adversary import entropy
+from sktransfer.adaptation._adversarial import adversarial_ramp
+from sktransfer.training import AdaptationMethod
 
 __all__ = [
-    "centroid_labels",
+    "MCC",
+    "PseudoLabels",
     "class_confusion_loss",
-    "information_loss",
+    "entropy",
     "pseudo_label_loss",
 ]
 
 
-def class_confusion_loss(scores, temperature=2.5):
-    """Compute how much classes are confused in the predictions of a batch.
+class MCC(AdaptationMethod):
+    """Minimum class confusion: predictions for the target that confuse few classes.
+
+    The objective is the mean share of a class's predictions that goes to other classes,
+    where samples with certain predictions have larger weights.
 
     Parameters
     ----------
-    scores : torch.Tensor of shape (n, k)
-        Logits.
+    weight : float, default=1.0
+        What the objective is multiplied by.
     temperature : float, default=2.5
         What scores are divided by.
-
-    Returns
-    -------
-    torch.Tensor of shape ()
-        In [0, 1): the mean share of a class's predictions that goes to others, where
-        certain samples count more.
 
     References
     ----------
     Y. Jin et al. (2020). Minimum Class Confusion for Versatile Domain Adaptation.
     https://arxiv.org/abs/1912.03699
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sktransfer.adaptation import class_confusion_loss
-    >>> round(class_confusion_loss(torch.zeros(6, 3)).item(), 4)  # knows nothing
-    0.6667
     """
+
+    name = "mcc"
+    needs_classes = True
+
+    def __init__(self, *, weight: float = 1.0, temperature: float = 2.5):
+        super().__init__(weight=weight)
+        self.temperature = temperature
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the class confusion of the target."""
+        return partial(_confusion, temperature=self.temperature)
+
+
+def _confusion(own, others, progress, temperature):
+    return class_confusion_loss(others.scores, temperature)
+
+
+def class_confusion_loss(scores, temperature=2.5):
+    """Return the class confusion of logits of shape (n, k), in [0, 1)."""
     scores = scores / temperature
     weights = 1 + torch.exp(-entropy(scores)).detach()
     weights = weights * len(scores) / weights.sum()  # (n,)
@@ -50,20 +63,23 @@ def class_confusion_loss(scores, temperature=2.5):
     return 1 - confusion.diagonal().mean()
 
 
-def pseudo_label_loss(scores, confidence=0.9):
-    """Compute the cross-entropy with one's own predictions, where these are certain.
+def entropy(scores):
+    """Return the entropy of predictions in nats, from logits of shape (n, k)."""
+    return -(torch.softmax(scores, 1) * torch.log_softmax(scores, 1)).sum(1)
+
+
+class PseudoLabels(AdaptationMethod):
+    """Take confident predictions for the target as labels.
+
+    Their weight rises from 0 to nearly 1 during the training, as the first predictions
+    are the worst.
 
     Parameters
     ----------
-    scores : torch.Tensor of shape (n, k)
-        Logits.
+    weight : float, default=1.0
+        What the objective is multiplied by.
     confidence : float, default=0.9
-        The least probability of a prediction that is taken for a label.
-
-    Returns
-    -------
-    torch.Tensor of shape ()
-        Sum over the certain ones, divided by n.
+        Least probability of a prediction that is taken for a label, in [0, 1].
 
     References
     ----------
@@ -73,68 +89,30 @@ def pseudo_label_loss(scores, confidence=0.9):
     K. Sohn et al. (2020). FixMatch: Simplifying Semi-Supervised Learning with
     Consistency and Confidence. https://arxiv.org/abs/2001.07685
     """
+
+    name = "pseudo_label"
+    needs_classes = True
+
+    def __init__(self, *, weight: float = 1.0, confidence: float = 0.9):
+        super().__init__(weight=weight)
+        self.confidence = confidence
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the cross-entropy of the target with its confident predictions."""
+        if not 0 <= self.confidence <= 1:
+            raise ValueError(
+                f"`confidence` must be in [0, 1]. Got {self.confidence!r}."
+            )
+        return partial(_pseudo_labels, confidence=self.confidence)
+
+
+def _pseudo_labels(own, others, progress, confidence):
+    loss = pseudo_label_loss(others.scores, confidence)
+    return adversarial_ramp(progress) * loss
+
+
+def pseudo_label_loss(scores, confidence):
+    """Sum the cross-entropies with confident predictions, over n; logits (n, k)."""
     best, labels = torch.softmax(scores.detach(), 1).max(1)  # (n,), (n,)
     losses = F.cross_entropy(scores, labels, reduction="none")
     return torch.where(best >= confidence, losses, 0.0).mean()
-
-
-def information_loss(scores):
-    """Compute how far predictions are from certain each and diverse in all.
-
-    Parameters
-    ----------
-    scores : torch.Tensor of shape (n, k)
-        Logits.
-
-    Returns
-    -------
-    torch.Tensor of shape ()
-        Mean entropy less the entropy of the mean prediction: from ``-log(k)``, for
-        certain predictions of all classes alike, to 0.
-
-    References
-    ----------
-    J. Liang et al. (2020). Do We Really Need to Access the Source Data? Source
-    Hypothesis Transfer for Unsupervised Domain Adaptation.
-    https://arxiv.org/abs/2002.08546
-    """
-    mean = torch.softmax(scores, 1).mean(0)  # (k,)
-    return entropy(scores).mean() + torch.xlogy(mean, mean).sum()
-
-
-def centroid_labels(features, scores, n_rounds=1):
-    """Label samples by the nearest centroid of the classes.
-
-    Centroids are means of the features, first weighted by the probabilities, then of
-    the samples that had the class as their nearest. Distances are cosines, of features
-    with an entry of one appended. A class that no sample was nearest to has no say in
-    the next round.
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n, d)
-    scores : torch.Tensor of shape (n, k)
-        Logits.
-    n_rounds : int, default=1
-        How often the centroids are computed anew from the labels.
-
-    Returns
-    -------
-    torch.Tensor of shape (n,), int64
-
-    References
-    ----------
-    J. Liang et al. (2020). Do We Really Need to Access the Source Data? Source
-    Hypothesis Transfer for Unsupervised Domain Adaptation.
-    https://arxiv.org/abs/2002.08546
-    """
-    features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-    features = F.normalize(features)  # (n, d + 1)
-    shares, n_classes = torch.softmax(scores, 1), scores.shape[1]
-    for _ in range(n_rounds + 1):
-        centroids = F.normalize(shares.T @ features)  # (k, d + 1)
-        cosines = features @ centroids.T  # (n, k)
-        cosines = cosines.masked_fill(shares.sum(0) == 0, -2.0)
-        labels = cosines.argmax(1)
-        shares = F.one_hot(labels, n_classes).to(features)
-    return labels

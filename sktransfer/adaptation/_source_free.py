@@ -1,162 +1,349 @@
-"""What the estimators share that go on with a target domain alone."""
+"""Methods that adapt a trained network without the source: AdaBN and SHOT."""
+
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
+from skorch.callbacks import Callback
+from torch import nn
+from torch.nn import functional as F
 
-from sktransfer._base import undone_on_error
-from sktransfer.activations import digest_samples
-from sktransfer.adaptation._batch_norm import (
-    fit_statistics,
-    put_back_statistics,
-    source_statistics,
+from sktransfer.adaptation._self_training import entropy
+from sktransfer.backbones import Section
+from sktransfer.compute import fixed_threads
+from sktransfer.training import (
+    AdaptationMethod,
+    Adapted,
+    Data,
+    Objective,
+    cross_entropy,
 )
-from sktransfer.adaptation._methods import SOURCE_FREE
-from sktransfer.adaptation._shot import (
-    CentroidLabels,
-    shot_objective,
-    weighted_cross_entropy,
-)
-from sktransfer.training import Data, put_back_on_error, stages_above, train
-from sktransfer.utils import check_is_fitted
 
-__all__ = ["SourceFree", "in_order"]
+__all__ = [
+    "SHOT",
+    "AdaBN",
+    "centroid_labels",
+    "find_batch_norms",
+    "fit_statistics",
+    "information_loss",
+    "source_statistics",
+]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_PSEUDO_LABELS = 0.3  # weight of the pseudo labels beside the information, as published
 
 
-class SourceFree:
-    """Mixin of the estimators that adapt, for methods that do without the source."""
+class AdaBN(AdaptationMethod):
+    """Adaptive batch normalisation: statistics that move the target to the source.
 
-    @undone_on_error
-    def adapt(self, X):
-        """Adapt what was fitted to a target domain, without the source.
+    Each channel gets the running statistics with which the output of the normalisation
+    has the same mean and variance on the target as it had on the source. Where the
+    source was normalised by its own statistics, these are the target's own, as
+    published; where it was normalised by those of the pretraining, the weights keep
+    seeing what they were trained on. Nothing is trained, and equal domains change
+    nothing. Adapting again starts from the source each time.
 
-        For the methods ``"adabn"``, which starts from the source each time, and
-        ``"shot"``, which goes on from where it is.
+    References
+    ----------
+    Y. Li et al. (2016). Revisiting Batch Normalization For Practical Domain Adaptation.
+    https://arxiv.org/abs/1603.04779
+    """
 
-        Parameters
-        ----------
-        X : array-like of n_samples
-            Of the target domain, as in :meth:`fit`.
+    name = "adabn"
+    needs_source = False
+    needs_stages = True
 
-        Returns
-        -------
-        self : DomainAdaptedClassifier or DomainAdaptedRegressor
+    def __init__(self):
+        super().__init__()
 
-        Raises
-        ------
-        ValueError
-            If the method needs the source, too, or something that the fit has not
-            left: stages that were trained, or classes that exclude each other.
-        """
-        check_is_fitted(self)
-        self._validate_params()
-        if self.method not in SOURCE_FREE:
+    def can_adapt(self, suffix):
+        """Return whether there are BatchNorm layers to change."""
+        return bool(find_batch_norms(suffix))
+
+    def before_training(self, context):
+        """Raise if there are no BatchNorm layers to change."""
+        if not find_batch_norms(context.network):
             raise ValueError(
-                f"`adapt` needs a `method` that does without the source: one of "
-                f"{list(SOURCE_FREE)}. Got {self.method!r}, which `fit` adapts by, "
-                "with the samples of both domains."
-            )
-        self._check_classes()
-        self._check_stages_for_adapt()
-        self._check_unchanged("in `adapt`", "`fit` again")
-        samples = in_order(self._samples(X))
-        self._adapt(samples)
-        self._tell_card(len(samples))
-        return self
-
-    def _check_stages_for_adapt(self):
-        if self.boundary_ == self._end():
-            raise ValueError(
-                f"`adapt` with `method={self.method!r}` changes the stages that were "
-                f"trained. Got `freeze={self.freeze!r}`, which left none in `fit`: fit "
-                "again with this `method`, or freeze fewer."
+                "`method='adabn'` needs BatchNorm layers in the stages that are "
+                f"trained. Got {context.backbone_name} above {context.boundary!r}, "
+                "which has none: freeze fewer stages, or take another method."
             )
 
-    def _adapt(self, samples):
-        """Adapt by the target alone; what is frozen stays so."""
-        if self.method == "adabn":
-            _check_distinct(samples)
-        network = self.module_.network
-        self._forgetting = None
-        vars(self).pop("feature_drift_", None)
-        self._pretrained = self.backbone_.owner(self.boundary_)
-        activations, views = self._target_activations(samples, self._target)
-        with put_back_on_error(network):
-            if self.method == "adabn":
-                self._put_back_statistics()
-                batch_size = self._runtime().batch_size
-                fit_statistics(
-                    network.eval(), activations, batch_size, self._source_statistics
-                )
-            else:
-                self._move(network, activations, views)
-        self.module_.eval()
-        del self._pretrained
-
-    def _measure(self, samples):
-        """Remember what BatchNorm saw of the source."""
-        network, batch_size = self.net_.module_.eval(), self._runtime().batch_size
-        activations = self._activations(samples, self._target)
-        self._source_statistics = source_statistics(network, activations, batch_size)
-
-    def _put_back_statistics(self):
-        if not hasattr(self, "_source_statistics"):
+    def after_training(self, context):
+        """Measure the source, if it is there, and align the target with it."""
+        network, state = context.network, context.state
+        if context.source is not None:
+            state = source_statistics(network, context.source, context.batch_size)
+        if context.target is None:
+            return Adapted(state)
+        if state is None:
             raise ValueError(
-                "`method='adabn'` needs what BatchNorm saw of the source, which is "
-                "measured in `fit` with that method. Fit again."
+                "`method='adabn'` needs the statistics of BatchNorm on the source, "
+                "which are measured in `fit` with that method. Fit again."
             )
-        put_back_statistics(self.module_.network, self._source_statistics)
+        n_distinct = len({*context.target_digests})
+        if n_distinct < 2:
+            raise ValueError(
+                "`method='adabn'` measures how target samples vary, so there must be "
+                f"two or more that differ. Got {len(context.target)}, of which "
+                f"{n_distinct} differ: give more samples of the target, or take "
+                "another method."
+            )
+        fit_statistics(network, context.target, context.batch_size, state)
+        return Adapted(state)
 
-    def _move(self, network, activations, views):
-        """Train the stages on the target, under a head that stays as it is."""
-        vars(self).pop("_source_statistics", None)  # of weights that are left now
-        self._n_epochs_before = len(self.history_)
-        labels = torch.zeros(len(activations), dtype=torch.int64)
-        recipe, weight = self._recipe(), self.adaptation_weight
+
+class SHOT(AdaptationMethod):
+    """Source hypothesis transfer: the stages move to the target under a fixed head.
+
+    The trained stages are trained on until the predictions for the target are certain,
+    diverse, and agree with the nearest centroid of the classes. Adapting again goes on
+    from there.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        What the losses are multiplied by.
+
+    References
+    ----------
+    J. Liang et al. (2020). Do We Really Need to Access the Source Data? Source
+    Hypothesis Transfer for Unsupervised Domain Adaptation.
+    https://arxiv.org/abs/2002.08546
+    """
+
+    name = "shot"
+    needs_source = False
+    needs_stages = True
+    needs_classes = True
+
+    def after_training(self, context):
+        """Train the stages on the target, if it is there."""
+        if context.target is None:
+            return None
+        network, n_samples = context.network, len(context.target)
+        labels = torch.zeros(n_samples, dtype=torch.int64)
+        labelling = _CentroidLabels(context.target, labels, context.batch_size)
         network.head.requires_grad_(False)
         try:
-            with self._adapted(network.suffix):
-                net = train(
-                    network,
-                    Data(views, labels, np.ones(len(labels))),
-                    loss=weighted_cross_entropy(weight),
-                    recipe=recipe,
-                    device=self._runtime().device,
-                    seed=self._seed(),
-                    stages_above=stages_above(self.backbone_, self.boundary_),
-                    objective=shot_objective(weight),
-                    nonlinearity=self._nonlinearity(),
-                    callbacks=[
-                        CentroidLabels(activations, labels, self._runtime().batch_size),
-                        *(self.callbacks or []),
-                    ],
-                    verbose=self.verbose,
-                )
+            net = context.train(
+                Data(context.target_views, labels, np.ones(n_samples)),
+                loss=partial(_scaled, factor=_PSEUDO_LABELS * self.weight),
+                objective=Objective(_information, weight=self.weight),
+                callbacks=[labelling],
+            )
         finally:
             network.head.requires_grad_(True)
-        self.net_ = net
-        rows = pd.concat([self.history_, pd.DataFrame(net.history.to_list())])
-        rows = rows.drop(columns="batches", errors="ignore")
-        self.history_ = rows.assign(epoch=range(1, len(rows) + 1)).reset_index(
-            drop=True
+        return Adapted(net=net)
+
+
+def _scaled(scores, y, factor):
+    return factor * cross_entropy(scores, y)
+
+
+def _information(own, others, progress):
+    return information_loss(own.scores)
+
+
+def information_loss(scores):
+    """Mean entropy minus the entropy of the mean prediction; logits (n, k).
+
+    From ``-log(k)``, for certain predictions of all classes in equal shares, to 0.
+    """
+    mean = torch.softmax(scores, 1).mean(0)  # (k,)
+    return entropy(scores).mean() + torch.xlogy(mean, mean).sum()
+
+
+def centroid_labels(features, scores, n_rounds=1):
+    """Label samples by the nearest centroid of the classes.
+
+    Centroids are first the means of the features weighted by the probabilities, then
+    those of the samples nearest to each centroid. Distances are cosines, of features
+    with an appended entry of one. A class that no sample is nearest to is left out of
+    the next round.
+
+    Parameters
+    ----------
+    features : torch.Tensor of shape (n, d)
+    scores : torch.Tensor of shape (n, k)
+        Logits.
+    n_rounds : int, default=1
+        How often the centroids are recomputed from the labels.
+
+    Returns
+    -------
+    torch.Tensor of shape (n,), int64
+    """
+    features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+    features = F.normalize(features)  # (n, d + 1)
+    shares, n_classes = torch.softmax(scores, 1), scores.shape[1]
+    for _ in range(n_rounds + 1):
+        centroids = F.normalize(shares.T @ features)  # (k, d + 1)
+        cosines = features @ centroids.T  # (n, k)
+        cosines = cosines.masked_fill(shares.sum(0) == 0, -2.0)
+        labels = cosines.argmax(1)
+        shares = F.one_hot(labels, n_classes).to(features)
+    return labels
+
+
+class _CentroidLabels(Callback):
+    """Relabel the samples by centroids before each epoch; writes to `labels`."""
+
+    def __init__(self, activations, labels, batch_size):
+        self.activations = activations
+        self.labels = labels
+        self.batch_size = batch_size
+
+    def __sklearn_clone__(self):
+        return self  # a copy would write to other labels than those trained on
+
+    def on_epoch_begin(self, net, **kwargs):
+        network = net.module_.eval()
+        features = network.features(self.activations, self.batch_size)
+        with torch.no_grad(), fixed_threads():
+            device = next(network.parameters()).device
+            scores = network.head(features.to(device)).cpu()
+        self.labels.copy_(centroid_labels(features, scores))
+
+    def on_train_end(self, net, **kwargs):
+        self.activations = None  # the net outlives the training, and would hold them
+
+
+# Statistics of BatchNorm
+
+
+class _Moments:
+    """Mean and variance per channel of all batches so far, in float64."""
+
+    def __init__(self):
+        self.n, self.total, self.squares = 0, 0.0, 0.0
+
+    def add(self, x):
+        x = x.detach()
+        x = (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
+        axes = [0, *range(2, x.ndim)]
+        self.n += x.numel() // x.shape[1]
+        self.total = self.total + x.sum(axes).cpu()
+        self.squares = self.squares + x.square().sum(axes).cpu()
+
+    def mean_and_var(self):
+        mean = self.total / self.n
+        return mean, (self.squares / self.n - mean**2).clamp_min(0)
+
+
+def find_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
+    """Find the BatchNorm layers whose running statistics may be changed, by name.
+
+    Those that the frozen stages below a section use as well are left out.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    dict of str to torch.nn.Module
+    """
+    sections = [m for m in module.modules() if isinstance(m, Section)]
+    shared = {layer for section in sections for layer in section.shared_layers()}
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, _BATCH_NORMS)
+        and layer.running_mean is not None
+        and layer not in shared
+    }
+
+
+def source_statistics(network, activations, batch_size):
+    """Measure the inputs of the BatchNorm layers of a network.
+
+    Parameters
+    ----------
+    network : Network
+        In eval mode.
+    activations : Activations
+        Of the source domain.
+    batch_size : int
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray of shape (c,), float64
+        By the names of the layers, in the order of execution: "mean" and "var" of the
+        inputs, and "running_mean" and "running_var", by which they are normalised.
+    """
+    layers = find_batch_norms(network)
+    moments = _measure(network, layers, activations, batch_size)
+    return {name: _describe(layers[name], seen) for name, seen in moments.items()}
+
+
+def fit_statistics(network, activations, batch_size, source):
+    """Set the running statistics so that the target looks as the source did.
+
+    Parameters
+    ----------
+    network : Network
+        In eval mode. Its statistics are changed in place, layer by layer: each has a
+        pass of its own, in which the layers before it have changed already.
+    activations : Activations
+        Of the target domain.
+    batch_size : int
+    source : dict
+        From :func:`source_statistics`.
+    """
+    layers = find_batch_norms(network)
+    for name, kept in source.items():
+        for key in ("running_mean", "running_var"):
+            getattr(layers[name], key).copy_(torch.from_numpy(kept[key]).float())
+    for name, of_source in source.items():
+        layer = layers[name]
+        moments = _measure(network, {name: layer}, activations, batch_size)
+        _align(layer, *moments[name].mean_and_var(), of_source)
+
+
+def _measure(network, layers, activations, batch_size):
+    """Return the moments of the inputs of layers, in the order of execution."""
+    moments = {}
+
+    def see(name, x):
+        moments.setdefault(name, _Moments()).add(x)
+
+    with _hooked(layers, see):
+        network.features(activations, batch_size)
+    return moments
+
+
+def _describe(layer, moments):
+    mean, var = moments.mean_and_var()
+    kept = {"running_mean": layer.running_mean, "running_var": layer.running_var}
+    kept = {"mean": mean, "var": var, **kept}
+    return {key: value.cpu().double().numpy() for key, value in kept.items()}
+
+
+def _align(layer, mean, var, source):
+    """Set the running statistics so that the output has the source's moments."""
+    source = {key: torch.from_numpy(value) for key, value in source.items()}
+    before = source["running_var"] + layer.eps
+    ratio = torch.where(source["var"] > 0, var / source["var"], 1.0)
+    new_var = (before * ratio - layer.eps).clamp_min(0)
+    scale = ((new_var + layer.eps) / before).sqrt()
+    shift = scale * (source["mean"] - source["running_mean"])
+    layer.running_mean.copy_((mean - shift).float())
+    layer.running_var.copy_(new_var.float())
+
+
+@contextmanager
+def _hooked(layers, see):
+    """Call ``see(name, input)`` whenever one of some layers gets an input."""
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda layer, args, name=name: see(name, args[0])
         )
-
-
-def _check_distinct(samples):
-    """Refuse samples that do not vary."""
-    n_distinct = len({*samples.digests})
-    if n_distinct < 2:
-        raise ValueError(
-            "`method='adabn'` measures how target samples vary, so there must be two "
-            f"or more that differ. Got {len(samples)}, of which {n_distinct} differ: "
-            "give more samples of the target, or take another method."
-        )
-
-
-def in_order(samples):
-    """Return samples in the order of their contents, with ``digests``."""
-    digests = digest_samples(samples)
-    order = sorted(range(len(digests)), key=digests.__getitem__)
-    samples = samples.take(order)
-    samples.digests = [digests[i] for i in order]
-    return samples
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

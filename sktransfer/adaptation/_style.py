@@ -1,6 +1,7 @@
-"""Augmentation towards the look of the images to predict."""
+"""Augmentation that moves images towards the style of a target domain."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,38 +12,46 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sktransfer.activations import digest
-from sktransfer.adaptation._image_statistics import STATISTICS, common_side, own_side
-from sktransfer.adaptation._lab import to_lab
-from sktransfer.adaptation._style_moves import (
+from sktransfer.adaptation._image_statistics import (
+    STATISTICS,
+    background_side,
+    prevailing_side,
+    to_lab,
+)
+from sktransfer.adaptation._style_statistics import (
     least_spoilt,
+    measure,
     moved,
     moves_between,
-)
-from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps, turned
-from sktransfer.adaptation._target_images import (
-    measure,
-    quantiles_of,
     some_images,
     thumbnails,
+)
+from sktransfer.adaptation._style_steps import (
+    SHIFTS,
+    STEPS,
+    apply_steps,
+    swap_lightness,
 )
 from sktransfer.utils import near_matches
 
 __all__ = ["TargetStyle"]
 
-_VERSION = "target-style-v4"  # changes whenever the code draws other views
+_VERSION = "target-style-v5"  # changes whenever the code draws other views
 _PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
-_REFERENCES = 32, 128  # images that amplitudes come from, and their side in pixels
+_N_REFERENCES, _REFERENCE_SIDE = 32, 128  # number, and side in pixels
 
 
 class TargetStyle(v2.Transform):
-    """Draw images towards the look of others, of which no labels are needed.
+    """Move images towards the style of a target domain, without labels.
 
-    `fit` measures on target images how bright, colourful, blurred, noisy, fine and
-    compressed they are. Called with an image of the source, it measures that too, and
-    moves the image to where one of the target images is, taken at random. If `fit` got
-    images of the source as well, size, colours and lightness go where those of such
-    images go on the whole: where the domains are alike, "measured" leaves images nearly
-    as they are. Images keep their size and what they show.
+    `fit` measures how bright, colourful, blurred, noisy, fine and compressed target
+    images are. Called with an image of the source, it measures that one, too, and moves
+    it to the statistics of one of the target images, drawn at random. If `fit` got
+    images of the source as well, size, colours and lightness are mapped by the
+    quantiles of both domains instead, so that images of equal domains hardly change
+    with "measured". Images keep their size and content.
+
+    Needs scikit-image: ``pip install "sktransfer[adaptation]"``.
 
     Parameters
     ----------
@@ -58,17 +67,18 @@ class TargetStyle(v2.Transform):
         - "backgrounds": "erase"
         - "styles": "fourier"
 
-        The steps: "resolution" goes down to the target's, and back. "polarity" turns
-        light into dark, as between screen and print, from a strength of 0.5 on: where
-        nearly all backgrounds are the lighter part of the images in one domain, and the
-        darker part in the other, eight or more each, for which `fit` needs the source.
-        "blur" and "noise" add what is missing; nothing is sharpened or denoised. As
-        what is shown can look like blur or noise, no more is added than three quarters
-        of the target images have. "lightness" moves mean and standard deviation of L*
-        in CIELAB, "colour" of all three channels, and "histogram" moves their whole
-        distributions. "jpeg" compresses. "erase" covers a rectangle of up to a third of
-        the image in a colour of the target's backgrounds. "fourier" takes amplitudes of
-        low frequencies from a target image; see :func:`mix_amplitudes`.
+        The steps: "resolution" resizes to the target's resolution, and back.
+        "polarity" turns light into dark, as between screen and print, for a strength of
+        at least 0.5: where nearly all backgrounds are the lighter part of the images in
+        one domain and the darker part in the other, in at least eight images each; this
+        needs the source in `fit`. "blur" and "noise" add what is missing; nothing is
+        sharpened or denoised. As content can look like blur or noise, no more is added
+        than three quarters of the target images have. "lightness" moves mean and
+        standard deviation of L* in CIELAB, "colour" those of all three channels, and
+        "histogram" matches the histograms of a target image. "jpeg" compresses as the
+        target's JPEG files are. "erase" covers a rectangle of up to a third of the
+        image in the colour of a target image's background. "fourier" takes amplitudes
+        of low frequencies from a target image; see :func:`mix_amplitudes`.
     p : float, default=1.0
         Share of the images that are changed at all.
     beta : float, default=0.01
@@ -83,30 +93,30 @@ class TargetStyle(v2.Transform):
     Attributes
     ----------
     target_rows_ : ndarray of shape (n_measured, n_statistics)
-        What was measured on each target image. The columns are the rows of
+        Statistics of each measured target image. The columns are the rows of
         ``statistics_``.
     source_rows_ : ndarray of shape (n_measured, n_statistics) or None
-        The same of the source, if `fit` got it.
+        Those of the source, if `fit` got it.
     statistics_ : pandas.DataFrame
         By statistic, see :func:`image_statistics`, its mean over the target images
         (``target``) and standard deviation (``target_std``). If `fit` got source
         images, also ``source``, ``source_std`` and ``difference``, the difference of
         the means in pooled standard deviations.
     turned_ : bool
-        Whether "polarity" found that light and dark have changed places between source
-        and target; False if `fit` got no source.
+        Whether "polarity" found light and dark swapped between source and target; False
+        if `fit` got no source.
 
     See Also
     --------
     image_statistics : What is measured.
-    domain_gap : Says whether a network sees a difference at all.
+    domain_gap : Whether a network sees a difference at all.
 
     Notes
     -----
     A transform of torchvision: it takes PIL images, which become RGB, and uint8 tensors
     of shape (..., 3, h, w), and works inside of ``v2.Compose``. The images of a batch
-    move towards the same target image. What it draws comes from torch's global
-    generator. Parameters that change after `fit` ask for another `fit`.
+    move towards the same target image. Random numbers come from torch's global
+    generator. After a change of parameters, `fit` has to be called again.
 
     References
     ----------
@@ -119,7 +129,7 @@ class TargetStyle(v2.Transform):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sktransfer import FineTunedClassifier
+    >>> from sktransfer import Augmentation, FineTunedClassifier
     >>> from sktransfer.adaptation import TargetStyle
     >>> X, y = load_digits(n_class=2, return_X_y=True)
     >>> dark = 0.3 * X[180:]
@@ -128,23 +138,28 @@ class TargetStyle(v2.Transform):
                 target  target_std  source  source_std  difference
     brightness     0.1         0.0     0.3         0.0        -8.4
     >>> model = FineTunedClassifier(
-    ...     image_shape=(8, 8), value_range=(0, 16), image_size=32, freeze="all",
-    ...     augment=style, n_views=2,
+    ...     image_shape=(8, 8),
+    ...     value_range=(0, 16),
+    ...     image_size=32,
+    ...     freeze="all",
+    ...     augment=Augmentation(style, n_views=2),
     ... )
     >>> model.fit(X[:60], y[:60]).classes_
     array([0, 1])
     """
 
+    for_source_only = True  # target images have the style of the target already
+
     def __init__(
         self,
-        strength=1.0,
+        strength: float = 1.0,
         *,
-        shift="measured",
-        p=1.0,
-        beta=0.01,
-        max_images=200,
-        image_shape=None,
-        value_range="auto",
+        shift: str | list[str] = "measured",
+        p: float = 1.0,
+        beta: float = 0.01,
+        max_images: int = 200,
+        image_shape: tuple[int, ...] | None = None,
+        value_range: Any = "auto",
     ):
         super().__init__()
         self.strength = strength
@@ -155,7 +170,7 @@ class TargetStyle(v2.Transform):
         self.image_shape = image_shape
         self.value_range = value_range
 
-    def fit(self, X, y=None, *, X_source=None):
+    def fit(self, X: Any, y: None = None, *, X_source: Any = None) -> "TargetStyle":
         """Measure target images.
 
         Parameters
@@ -166,7 +181,7 @@ class TargetStyle(v2.Transform):
             Not used.
         X_source : array-like of n_samples, default=None
             Images of the source. Without them, "polarity" changes nothing, and colours
-            and sizes go to those of a target image at random.
+            and sizes become those of a target image drawn at random.
 
         Returns
         -------
@@ -179,30 +194,30 @@ class TargetStyle(v2.Transform):
         """
         self._check()
         self._steps = _steps_of(self.shift)
-        target = self._some(X)
-        self.target_rows_ = measure(target)
-        self._quantiles = quantiles_of(target) if "histogram" in self._steps else None
-        self._references = self._thumbnails(X) if "fourier" in self._steps else None
-        self.source_rows_ = None if X_source is None else measure(self._some(X_source))
+        self.target_rows_ = measure(self._some(X, self.max_images))
+        self._references = None
+        if {"fourier", "histogram"} & {*self._steps}:
+            self._references = thumbnails(self._some(X, _N_REFERENCES), _REFERENCE_SIDE)
         self._least = least_spoilt(self.target_rows_)
-        self.turned_, self._turned_to, self._source = False, 0, None
-        if self.source_rows_ is not None:
+        self.source_rows_, self.turned_, self._source = None, False, None
+        if X_source is not None:
+            self.source_rows_ = measure(self._some(X_source, self.max_images))
             self._compare()
-        self._recipe = _VERSION
         self._fitted_with = self._given()
         return self
 
     def _compare(self):
         """Find out what differs between the domains as a whole."""
-        sides = [common_side(rows) for rows in (self.source_rows_, self.target_rows_)]
-        self.turned_ = "polarity" in self._steps and sides[0] * sides[1] < 0
-        self._turned_to = sides[1] if self.turned_ else 0
-        self._source = least_spoilt(self.source_rows_)
         pair = self.source_rows_, self.target_rows_
-        self._moves = moves_between(*pair, turned=self.turned_)
+        sides = [prevailing_side(rows) for rows in pair]
+        self.turned_ = "polarity" in self._steps and sides[0] * sides[1] < 0
+        self._target_side = sides[1]
+        self._source = least_spoilt(self.source_rows_)
+        self._moves = moves_between(*pair, swapped=self.turned_)
+        # Images that are swapped already have the lightness of the target.
         stays = moves_between(self.target_rows_, self.target_rows_)
         light = {k: v for k, v in stays.items() if k.startswith("lightness")}
-        self._moves_unturned = self._moves | (light if self.turned_ else {})
+        self._moves_unswapped = self._moves | (light if self.turned_ else {})
 
     def _given(self):
         return {name: repr(getattr(self, name)) for name in _PARAMETERS}
@@ -217,21 +232,13 @@ class TargetStyle(v2.Transform):
                 f"`max_images` must be an int of at least 1. Got {self.max_images!r}."
             )
 
-    def _some(self, X, n_most=None):
-        return some_images(
-            X,
-            self.max_images if n_most is None else n_most,
-            image_shape=self.image_shape,
-            value_range=self.value_range,
-        )
-
-    def _thumbnails(self, X):
-        n_most, side = _REFERENCES
-        return thumbnails(self._some(X, n_most), side)
+    def _some(self, X, n_most):
+        reading = {"image_shape": self.image_shape, "value_range": self.value_range}
+        return some_images(X, n_most, **reading)
 
     @property
-    def statistics_(self):
-        """What was measured (pandas.DataFrame)."""
+    def statistics_(self) -> pd.DataFrame:
+        """Means and standard deviations of what was measured (pandas.DataFrame)."""
         table = _summary(self.target_rows_, "target")
         if self.source_rows_ is None:
             return table
@@ -240,33 +247,26 @@ class TargetStyle(v2.Transform):
         difference = (table["target"] - table["source"]) / pooled.where(pooled > 0)
         return table.assign(difference=difference)
 
-    def key(self):
+    def key(self) -> str:
         """Return a stable text of everything that the views depend on (str)."""
         self._check_is_fitted()
-        arrays = (
-            self.target_rows_,
-            self.source_rows_,
-            self._quantiles,
-            self._references,
-        )
+        arrays = self.target_rows_, self.source_rows_, self._references
         contents = [b"" if a is None else a.tobytes() for a in arrays]
         return (
-            f"{self._recipe};strength={float(self.strength)};p={float(self.p)};"
+            f"{_VERSION};strength={float(self.strength)};p={float(self.p)};"
             f"steps={','.join(self._steps)};beta={float(self.beta)};"
             f"target={digest(*contents).hex()}"
         )
 
     def make_params(self, flat_inputs):
-        """Draw one target image and what is drawn besides it."""
+        """Draw a target image to go to, and whether to go there."""
         self._check_is_fitted()
         changed = bool(torch.rand(()) < self.p)
         row = int(torch.randint(len(self.target_rows_), ()))
         goal = dict(zip(STATISTICS, self.target_rows_[row].tolist(), strict=True))
-        goal |= {"turns": False, "source": self._source}
+        goal |= {"swaps": False, "source": self._source}
         goal |= {name: min(goal[name], self._least[name]) for name in ("blur", "noise")}
         goal["jpeg_quality"] = max(goal["jpeg_quality"], self._least["jpeg_quality"])
-        if self._quantiles is not None:
-            goal["quantiles"] = self._quantiles[row]
         if self._references is not None:
             which = int(torch.randint(len(self._references), ()))
             goal |= {"reference": self._references[which], "beta": self.beta}
@@ -283,18 +283,18 @@ class TargetStyle(v2.Transform):
     def _transform_image(self, image, params):
         if not params["share"]:
             return image
-        goal = {**params["goal"], **self._compared(image, params["share"])}
+        goal = {**params["goal"], **self._mapped(image, params["share"])}
         return apply_steps(image, self._steps, goal, params["share"])
 
-    def _compared(self, image, share):
-        """Return what the goal of an image is, as far as the source tells."""
+    def _mapped(self, image, share):
+        """Return the part of an image's goal that needs the source (dict)."""
         if self._source is None:
             return {}
         lab = to_lab(image)
-        turns = self.turned_ and share >= 0.5 and own_side(lab) != self._turned_to
-        if turns:
-            return {"turns": True, **moved(turned(lab), self._moves)}
-        return {"turns": False, **moved(lab, self._moves_unturned)}
+        is_strong = self.turned_ and share >= 0.5
+        if is_strong and background_side(lab) != self._target_side:
+            return {"swaps": True, **moved(swap_lightness(lab), self._moves)}
+        return {"swaps": False, **moved(lab, self._moves_unswapped)}
 
     def _transform_tensor(self, pixels, params):
         if pixels.dtype != torch.uint8 or pixels.ndim < 3 or pixels.shape[-3] != 3:
@@ -316,16 +316,15 @@ class TargetStyle(v2.Transform):
                 "This TargetStyle is not fitted. Call `fit` with target images first; "
                 "no labels are needed."
             )
-        now, before = self._given(), self._fitted_with
-        for name in _PARAMETERS:
-            if now[name] != before[name]:
+        for name, now in self._given().items():
+            if now != self._fitted_with[name]:
                 raise NotFittedError(
                     "This TargetStyle is not fitted with the parameters that it has. "
-                    f"Got {name}={now[name]} after {name}={before[name]}; call `fit` "
-                    "again."
+                    f"Got {name}={now} after {name}={self._fitted_with[name]}; call "
+                    "`fit` again."
                 )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Return the parameters, and if it is fitted a digest of what was measured."""
         shown = f"strength={self.strength}, shift={self.shift!r}, p={self.p}"
         if not hasattr(self, "target_rows_"):

@@ -1,4 +1,4 @@
-"""The ways in which an image is moved towards the statistics of another."""
+"""Steps that move an image towards the style of another: colours, blur, noise, …."""
 
 import math
 from functools import partial
@@ -6,16 +6,19 @@ from functools import partial
 import numpy as np
 import torch
 from PIL import Image
+from scipy import ndimage
+from torchvision.transforms import v2
 
-from sktransfer.adaptation._blur import add_blur
-from sktransfer.adaptation._fourier import mix_amplitudes
-from sktransfer.adaptation._image_statistics import blur_of, noise_of
-from sktransfer.adaptation._jpeg import compress
-from sktransfer.adaptation._lab import CHANNELS, from_lab, to_lab
-from sktransfer.adaptation._match import match_moments, match_quantiles
-from sktransfer.adaptation._noise import add_noise, noise_in_lab
+from sktransfer.adaptation._image_statistics import (
+    CHANNELS,
+    from_lab,
+    noise_and_blur,
+    noise_in_lab,
+    to_lab,
+)
+from sktransfer.utils import import_optional
 
-__all__ = ["SHIFTS", "STEPS", "apply_steps", "turned"]
+__all__ = ["SHIFTS", "STEPS", "apply_steps", "mix_amplitudes", "swap_lightness"]
 
 SHIFTS = {
     "measured": ("resolution", "polarity", "blur", "colour", "noise", "jpeg"),
@@ -26,105 +29,187 @@ SHIFTS = {
 }
 _LEAST_BLUR = 0.05  # in pixels
 _LEAST_NOISE = 0.25  # in grey levels: what rounding to whole levels adds
-_LARGEST_HOLE = 0.33  # share of the area, as torchvision's RandomErasing
-_ASPECTS = math.log(0.3), math.log(3.3)
+_LARGEST_HOLE = 0.33  # share of the area, the default of torchvision's RandomErasing
+_MOST_CONTRAST = 5.0  # factor on the contrast of nearly flat images
 
 
-def turned(lab):
-    """Turn light into dark (array of shape (h, w, 3), in CIELAB)."""
+def mix_amplitudes(
+    pixels: np.ndarray,
+    reference: np.ndarray,
+    *,
+    beta: float = 0.01,
+    share: float = 1.0,
+) -> np.ndarray:
+    """Give an image the low-frequency amplitudes of another (Fourier adaptation).
+
+    The amplitudes of the lowest frequencies are taken from the reference; all phases
+    and the other amplitudes remain those of the image.
+
+    Parameters
+    ----------
+    pixels : array of shape (h, w, c)
+        Values in [0, 255].
+    reference : array of shape (h, w, c)
+        Another image of the same size.
+    beta : float, default=0.01
+        Which frequencies are low: up to ``beta`` times the shorter side, in waves per
+        image. 0 leaves the image as it is; larger values take over at least the means,
+        and from 0.1 on the reference becomes visible.
+    share : float, default=1.0
+        How far to go from the image's own amplitudes to the reference's.
+
+    Returns
+    -------
+    float array of shape (h, w, c)
+        Not clipped.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or `beta` or `share` is out of range.
+
+    References
+    ----------
+    Y. Yang, S. Soatto (2020). FDA: Fourier Domain Adaptation for Semantic Segmentation.
+    https://arxiv.org/abs/2004.05498
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.adaptation import mix_amplitudes
+    >>> image, reference = np.zeros((8, 8, 3)), np.full((8, 8, 3), 100.0)
+    >>> mix_amplitudes(image, reference)[0, 0]
+    array([100., 100., 100.])
+    """
+    pixels, reference = np.asarray(pixels, float), np.asarray(reference, float)
+    if pixels.ndim != 3 or pixels.shape != reference.shape:
+        raise ValueError(
+            "`reference` must have the shape of `pixels`, (h, w, c). Got "
+            f"{reference.shape} and {pixels.shape}; resize it."
+        )
+    for name, value, high in (("beta", beta, 0.5), ("share", share, 1)):
+        if not 0 <= value <= high:
+            raise ValueError(f"`{name}` must be in [0, {high}]. Got {value!r}.")
+    own = np.fft.fft2(pixels, axes=(0, 1))
+    other = np.abs(np.fft.fft2(reference, axes=(0, 1)))
+    amplitude, low = np.abs(own), _low_frequencies(pixels.shape[:2], beta)
+    amplitude[low] += share * (other[low] - amplitude[low])
+    mixed = amplitude * np.exp(1j * np.angle(own))
+    return np.fft.ifft2(mixed, axes=(0, 1)).real
+
+
+def _low_frequencies(shape, beta):
+    """Return a mask of shape (h, w), in the order of the transform."""
+    if beta == 0:
+        return np.zeros(shape, dtype=bool)
+    most = np.floor(beta * min(shape))
+    h, w = (np.rint(np.abs(np.fft.fftfreq(n) * n)) <= most for n in shape)
+    return h[:, None] & w
+
+
+def swap_lightness(lab):
+    """Turn light into dark in an image of shape (h, w, 3), in CIELAB."""
     return lab * [-1, 1, 1] + [100, 0, 0]
 
 
+# The steps. Each takes float pixels of shape (h, w, 3), the goal and the share of the
+# way to it, and returns pixels; see `apply_steps`.
+
+
 def _polarity(pixels, goal, share):
-    turns = goal.get("turns", False) and share > 0
-    return from_lab(turned(to_lab(pixels))) if turns else pixels
+    swaps = goal.get("swaps", False) and share > 0
+    return from_lab(swap_lightness(to_lab(pixels))) if swaps else pixels
 
 
 def _blur(pixels, goal, share):
-    noise, shared = noise_of(_whole(pixels))
-    own = _at_most(blur_of(pixels, noise, shared), goal, "blur")
+    own = _limited(noise_and_blur(_rounded(pixels))[2], goal, "blur")
     wanted = own + share * (goal["blur"] * goal["scale"] - own)
-    sigma = math.sqrt(max(0.0, wanted**2 - own**2) if wanted > 0 else 0.0)
-    return add_blur(pixels, sigma) if sigma > _LEAST_BLUR else pixels
+    sigma = math.sqrt(max(0.0, wanted**2 - own**2)) if wanted > 0 else 0.0
+    if sigma <= _LEAST_BLUR:
+        return pixels
+    return ndimage.gaussian_filter(np.float32(pixels), (sigma, sigma, 0))
 
 
-def _at_most(own, goal, name):
-    """Take what is measured on an image, but no more than all of the source have."""
+def _limited(own, goal, name):
+    """Limit a value measured on one image to what all images of its domain have."""
     most = goal.get("source")
     return own if most is None else min(own, most[name] * goal["own_scale"])
 
 
 def _match(pixels, goal, share, channels):
-    """Move the means and standard deviations of channels of CIELAB."""
-    lab, (noise, shared) = to_lab(pixels), noise_of(_whole(pixels))
-    noise = _at_most(noise, goal, "noise")
-    own = _clean(lab.std(axis=(0, 1)), noise, shared, pixels.mean(axis=(0, 1)))
+    """Move the means and standard deviations of channels of CIELAB.
+
+    References
+    ----------
+    E. Reinhard, M. Ashikhmin, B. Gooch, P. Shirley (2001). Color Transfer between
+    Images. IEEE Computer Graphics and Applications 21(5).
+    """
+    lab, (noise, shared, _) = to_lab(pixels), noise_and_blur(_rounded(pixels))
+    noise = _limited(noise, goal, "noise")
+    own_means, own_stds = lab.mean(axis=(0, 1)), lab.std(axis=(0, 1))
+    own_stds = _without_noise(own_stds, noise, shared, pixels.mean(axis=(0, 1)))
     means, stds = (
         np.array([goal[f"{c}_{m}"] for c in CHANNELS]) for m in ("mean", "std")
     )
-    stds = _clean(stds, goal["noise"], goal["noise_shared"], from_lab(means))
+    colour = from_lab(means[None])[0]
+    stds = _without_noise(stds, goal["noise"], goal["noise_shared"], colour)
     for i in channels:
-        moved = match_moments(lab[..., i], means[i], stds[i], own_std=own[i])
+        factor = min(stds[i] / own_stds[i], _MOST_CONTRAST) if own_stds[i] > 0 else 1
+        moved = (lab[..., i] - own_means[i]) * factor + means[i]
         lab[..., i] += share * (moved - lab[..., i])
     return from_lab(lab)
 
 
-def _clean(stds, noise, shared, pixel):
-    """Take off the standard deviations what the noise added."""
-    added = noise_in_lab(noise, shared, pixel)
-    return np.sqrt(np.maximum(stds**2 - added, 0))
+def _without_noise(stds, noise, shared, colour):
+    return np.sqrt(np.maximum(stds**2 - noise_in_lab(noise, shared, colour), 0))
 
 
 def _histogram(pixels, goal, share):
-    lab = to_lab(pixels)
-    for i, quantiles in enumerate(goal["quantiles"]):
-        lab[..., i] += share * (match_quantiles(lab[..., i], quantiles) - lab[..., i])
-    return from_lab(lab)
+    exposure = import_optional(
+        "skimage.exposure", feature="Matching histograms", extra="adaptation"
+    )
+    lab, reference = to_lab(pixels), to_lab(goal["reference"])
+    moved = exposure.match_histograms(lab, reference, channel_axis=-1)
+    return from_lab(lab + share * (moved - lab))
 
 
 def _fourier(pixels, goal, share):
     h, w = pixels.shape[:2]
-    reference = Image.fromarray(goal["reference"])
-    reference = np.asarray(reference.resize((w, h), Image.Resampling.BILINEAR))
+    reference = np.asarray(_resized(Image.fromarray(goal["reference"]), (w, h)))
     return mix_amplitudes(pixels, reference, beta=goal["beta"], share=share)
 
 
 def _noise(pixels, goal, share):
-    own = _at_most(noise_of(_whole(pixels))[0], goal, "noise")
+    own = _limited(noise_and_blur(_rounded(pixels))[0], goal, "noise")
     wanted = own + share * (goal["noise"] * goal["scale"] - own)
-    sigma = math.sqrt(max(0.0, wanted**2 - own**2))
+    sigma, shared = math.sqrt(max(0.0, wanted**2 - own**2)), goal["noise_shared"]
     if sigma <= _LEAST_NOISE:
         return pixels
-    return add_noise(pixels, sigma, goal["noise_shared"], _normal)
-
-
-def _normal(shape):
-    return torch.randn(shape).numpy()
+    common, own = torch.randn((*pixels.shape[:2], 1)), torch.randn(pixels.shape)
+    noise = math.sqrt(shared) * common + math.sqrt(1 - shared) * own
+    return pixels + sigma * noise.numpy()
 
 
 def _jpeg(pixels, goal, share):
     quality = round(100 - share * (100 - goal["jpeg_quality"]))
-    return pixels if quality >= 100 else compress(_whole(pixels), quality)
+    if quality >= 100:
+        return pixels
+    return np.asarray(v2.functional.jpeg(Image.fromarray(_rounded(pixels)), quality))
 
 
 def _erase(pixels, goal, share):
-    """Cover a rectangle with a colour of the target's backgrounds."""
-    area, aspect, top, left = torch.rand(4).tolist()
-    h, w = pixels.shape[:2]
-    area *= _LARGEST_HOLE * share * h * w
-    aspect = math.exp(_ASPECTS[0] + aspect * (_ASPECTS[1] - _ASPECTS[0]))
-    high = min(h, round(math.sqrt(area * aspect)))
-    wide = min(w, round(math.sqrt(area / aspect)))
-    top, left = round(top * (h - high)), round(left * (w - wide))
-    pixels = np.array(pixels)
-    colour = from_lab([goal[f"background_{c}"] for c in CHANNELS])
-    pixels[top : top + high, left : left + wide] = colour
-    return pixels
+    """Cover a rectangle with the colour of a background."""
+    if not share:
+        return pixels
+    colour = from_lab([[goal[f"background_{c}"] for c in CHANNELS]])[0]
+    erase = v2.RandomErasing(1.0, scale=(0, _LARGEST_HOLE * share), value=[*colour])
+    planes = torch.tensor(np.float32(pixels)).permute(2, 0, 1)
+    return erase(planes).permute(1, 2, 0).numpy()
 
 
 # In the order in which they happen to a photograph.
 STEPS = {
-    "resolution": None,  # the others happen at the one that it sets
+    "resolution": None,  # the other steps are applied at the resolution that it sets
     "fourier": _fourier,
     "polarity": _polarity,
     "erase": _erase,
@@ -138,7 +223,7 @@ STEPS = {
 
 
 def apply_steps(image, steps, goal, share):
-    """Move an image towards what is known of another.
+    """Move an image towards the style of another.
 
     Parameters
     ----------
@@ -147,9 +232,9 @@ def apply_steps(image, steps, goal, share):
     steps : collection of str
         Of ``STEPS``.
     goal : dict
-        Statistics of the other image by their names, and where steps ask for them its
-        ``quantiles``, ``reference`` and ``beta``, and ``turns``: whether light becomes
-        dark.
+        Statistics of the other image by their names; ``reference``, a uint8 image, and
+        ``beta`` for "histogram" and "fourier"; ``swaps``, whether light becomes dark;
+        and ``source``, the blur and noise that nearly all images of the source have.
     share : float
         How far to go, in [0, 1].
 
@@ -165,7 +250,7 @@ def apply_steps(image, steps, goal, share):
     for name, step in STEPS.items():
         if name in steps and step is not None:
             pixels = step(pixels, goal, share)
-    return _resized(Image.fromarray(_whole(pixels)), size)
+    return _resized(Image.fromarray(_rounded(pixels)), size)
 
 
 def _resized(image, size):
@@ -174,5 +259,5 @@ def _resized(image, size):
     return image if same else image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _whole(pixels):
+def _rounded(pixels):
     return np.clip(np.round(pixels), 0, 255).astype(np.uint8)

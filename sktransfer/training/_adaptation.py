@@ -170,6 +170,8 @@ class AdaptationMethod(BaseEstimator):
         Whether the method changes stages, so that some must be trained.
     needs_classes : bool
         Whether it needs classes that exclude each other.
+    needs_labels : bool
+        Whether it needs classes or multilabel y, and is not for regression.
     lr_schedule : str
         What ``lr_schedule="auto"`` stands for.
 
@@ -194,6 +196,7 @@ class AdaptationMethod(BaseEstimator):
     needs_source = True
     needs_stages = False
     needs_classes = False
+    needs_labels = False
     lr_schedule = "cosine"
 
     def __init__(self, *, weight: float = 1.0):

@@ -1,4 +1,6 @@
 import pickle
+from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,14 +12,16 @@ from torch import nn
 
 from sktransfer import FineTunedClassifier, config_context
 from sktransfer.activations import forward_passes, process_store
-from sktransfer.adaptation import DomainAdaptedClassifier, TargetStyle
-from sktransfer.adaptation._methods import (
-    CLASSIFIER_METHODS,
-    NEEDS_CLASSES,
-    NEEDS_STAGES,
-    REGRESSOR_METHODS,
-    SOURCE_FREE,
+from sktransfer.adaptation import (
+    MCC,
+    MMD,
+    AdaptationMethod,
+    DomainAdaptedClassifier,
+    TargetStyle,
+    list_methods,
 )
+from sktransfer.adaptation._methods import resolve_method
+from sktransfer.training import Augmentation, Saver, TrainingRecipe
 from tests.adaptation._domains_of_digits import (
     DOMAIN,
     INK,
@@ -31,62 +35,103 @@ from tests.adaptation._domains_of_digits import (
     Y,
     classifier,
     make_network,
+    outputs,
     regressor,
 )
-from tests.test_resume import counted, interrupt, interrupt_and_resume
 
-METHODS = [m for m in CLASSIFIER_METHODS if m != "none"]
-JOINT = [m for m in METHODS if m not in SOURCE_FREE]
-EVERY = [
-    *(pytest.param(classifier, m, MASKED, id=m) for m in CLASSIFIER_METHODS),
-    *(pytest.param(regressor, m, INK, id=f"{m}-numbers") for m in REGRESSOR_METHODS),
-]
-every_method = pytest.mark.parametrize(("make", "method", "y"), EVERY)
+METHODS = list_methods()
+JOINT = [m for m in METHODS if resolve_method(m).needs_source]
+FREE = ["adabn", "shot"]
+OF_REGRESSORS = ["none", "adabn", "coral", "mmd", "dann"]
+every_method = pytest.mark.parametrize(
+    ("make", "method", "y"),
+    [
+        *(pytest.param(classifier, m, MASKED, id=m) for m in METHODS),
+        *(pytest.param(regressor, m, INK, id=f"{m}-regressor") for m in OF_REGRESSORS),
+    ],
+)
 
 IMAGES = load_digits(n_class=3)
-X, LABELS = IMAGES.images[:30], IMAGES.target[:30]
-BOTH = np.concatenate([X, 16 - IMAGES.images[30:60]])
-BOTH_LABELS = np.concatenate([LABELS, np.full(30, -1)])
-
-
-def lite(method, **settings):
-    """Classify images with the shipped weights."""
-    common = {"freeze": 7, "max_epochs": 2, "image_size": 32, "value_range": (0, 16)}
-    common["lr"] = 1e-4
-    return DomainAdaptedClassifier(
-        method=method, random_state=0, **{**common, **settings}
-    )
+X, LABELS = IMAGES.images[:20], IMAGES.target[:20]
+BOTH = np.concatenate([X, 16 - IMAGES.images[30:50]])
+BOTH_LABELS = np.concatenate([LABELS, np.full(20, -1)])
 
 
 @pytest.fixture(autouse=True)
 def _exact():
-    """Round nothing that is kept, so that values can be compared."""
+    """Round nothing that is stored, so that values can be compared."""
     with config_context(activation_dtype="float32"):
         yield
 
 
-def outputs(model):
-    return getattr(model, "predict_proba", model.predict)(NEW)
+@cache
+def fitted(make, method):
+    """Fit a method once; who gets it must not change it."""
+    with config_context(activation_dtype="float32"):
+        return make(method).fit(ROWS, MASKED if make is classifier else INK)
 
 
-# What target labels do: nothing
+def lite(method, style="auto", **settings):
+    """Classify images with the shipped weights."""
+    common = {"freeze": 8, "max_epochs": 1, "image_size": 32, "value_range": (0, 16)}
+    settings = {**common, "lr": 1e-4, "random_state": 0, **settings}
+    return DomainAdaptedClassifier(FineTunedClassifier(**settings), method, style=style)
+
+
+# What all methods have in common
 
 
 @every_method
 def test_labels_of_the_target_change_nothing(make, method, y):
-    masked = outputs(make(method).fit(ROWS, y, sample_domain=DOMAIN))
+    expected = outputs(fitted(make, method))
     garbage = y.copy()
     garbage[N:] = np.random.RandomState(1).choice([0, 1, 2, 7, 900], N)
     found = make(method).fit(ROWS, garbage, sample_domain=DOMAIN)
-    np.testing.assert_array_equal(outputs(found), masked)
+    np.testing.assert_array_equal(outputs(found), expected)
     if make is classifier:
         assert found.classes_.tolist() == [0, 1, 2]
 
 
 @every_method
-def test_masked_labels_are_the_target_without_domains(make, method, y):
-    expected = outputs(make(method).fit(ROWS, y, sample_domain=DOMAIN))
-    np.testing.assert_array_equal(outputs(make(method).fit(ROWS, y)), expected)
+def test_order_of_the_samples_changes_nothing(make, method, y):
+    order = np.random.RandomState(0).permutation(2 * N)
+    found = make(method).fit(ROWS[order], y[order], sample_domain=DOMAIN[order])
+    expected = outputs(fitted(make, method))
+    np.testing.assert_allclose(outputs(found), expected, rtol=1e-4, atol=1e-5)
+
+
+@every_method
+def test_what_a_fit_leaves(make, method, y):
+    model = fitted(make, method)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(outputs(again), outputs(model))
+    if method != "none":
+        assert abs(outputs(model) - outputs(fitted(make, "none"))).max() > 1e-4
+    before = make("none", freeze="all").fit(ROWS[:9], y[:9]).model_.backbone.module
+    before, backbone = before.state_dict(), model.model_.backbone
+    prefix = {*backbone.section("input", model.estimator_.boundary_).state_dict()}
+    after = backbone.module.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert prefix and changed and not changed & prefix
+    assert model.model_card_.trained["method"] == method
+    assert model.model_card_.trained["target_samples"] == N
+    if method in JOINT:
+        assert model.history_["objective"].notna().all() and len(model.history_) == 2
+    assert model.style_ is None  # rows have no style
+
+
+def test_no_adaptation_is_fine_tuning_on_the_source():
+    plain = clone(classifier("none").estimator).fit(SOURCE, Y)
+    expected = plain.predict_proba(NEW)
+    np.testing.assert_array_equal(outputs(fitted(classifier, "none")), expected)
+
+
+def test_weight_of_zero_is_source_only():
+    expected = outputs(fitted(classifier, "none"))
+    for method in JOINT:
+        model = classifier(type(resolve_method(method))(weight=0.0))
+        model.set_params(estimator__training__lr_schedule="cosine").fit(ROWS, MASKED)
+        np.testing.assert_allclose(outputs(model), expected, rtol=1e-4)
 
 
 def test_weights_of_the_target_change_nothing():
@@ -95,228 +140,201 @@ def test_weights_of_the_target_change_nothing():
     weight[N:] = 7.0
     again = classifier("mmd").fit(ROWS, MASKED, weight)
     np.testing.assert_array_equal(outputs(first), outputs(again))
-    other = classifier("mmd").fit(ROWS, MASKED)
-    assert abs(outputs(first) - outputs(other)).max() > 1e-4
-
-
-@every_method
-def test_order_of_the_samples_changes_nothing(make, method, y):
-    order = np.random.RandomState(0).permutation(2 * N)
-    expected = outputs(make(method).fit(ROWS, y, sample_domain=DOMAIN))
-    found = make(method).fit(ROWS[order], y[order], sample_domain=DOMAIN[order])
-    np.testing.assert_allclose(outputs(found), expected, rtol=1e-4, atol=1e-5)
-
-
-# What they do
-
-
-def test_source_only_is_fine_tuning_on_the_source():
-    found = classifier("none").fit(ROWS, MASKED)
-    plain = FineTunedClassifier(
-        make_network, freeze=1, max_epochs=2, lr=1e-2, batch_size=16, random_state=0
-    )
-    expected = plain.fit(SOURCE, Y).predict_proba(NEW)
-    np.testing.assert_array_equal(found.predict_proba(NEW), expected)
-
-
-@every_method
-def test_methods_differ_and_repeat(make, method, y):
-    found, again = (outputs(make(method).fit(ROWS, y)) for _ in range(2))
-    np.testing.assert_array_equal(found, again)
-    if method != "none":
-        assert abs(found - outputs(make("none").fit(ROWS, y))).max() > 1e-4
-
-
-@pytest.mark.parametrize("method", JOINT)
-def test_weight_of_zero_is_source_only(method):
-    plain = classifier("none", lr_schedule="cosine").fit(ROWS, MASKED)
-    settings = {"lr_schedule": "cosine", "adaptation_weight": 0.0}
-    found = classifier(method, **settings).fit(ROWS, MASKED)
-    np.testing.assert_allclose(outputs(found), outputs(plain), rtol=1e-4)
-
-
-@pytest.mark.parametrize("method", ["adabn", "shot", "coral", "mmd", "jmmd"])
-def test_method_helps_where_there_is_a_gap(method):
-    settings = {"max_epochs": 15, "freeze": "none"}
-    plain = classifier("none", **settings).fit(ROWS, MASKED).score(NEW, Y_NEW)
-    found = classifier(method, **settings).fit(ROWS, MASKED).score(NEW, Y_NEW)
-    assert found > plain + 0.1
-
-
-@pytest.mark.parametrize("method", JOINT)
-def test_history_has_what_the_method_minimises(method):
-    history = classifier(method).fit(ROWS, MASKED).history_
-    assert history["objective"].notna().all() and len(history) == 2
-
-
-@every_method
-def test_frozen_tensors_stay(make, method, y):
-    model = make(method).fit(ROWS, y)
-    before = make("none", freeze="all").fit(ROWS, y).backbone_.module.state_dict()
-    prefix = {*model.backbone_.section("input", model.boundary_).state_dict()}
-    after = model.backbone_.module.state_dict()
-    changed = {name for name in after if not torch.equal(after[name], before[name])}
-    assert prefix and changed and not changed & prefix
-
-
-@every_method
-def test_pickles_predict_the_same(make, method, y):
-    model = make(method).fit(ROWS, y)
-    again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(outputs(again), outputs(model))
-
-
-@pytest.mark.parametrize("method", ["dann", "shot", "adabn"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"unfreeze_every": 1, "freeze": "none", "max_epochs": 4},
-        {"adapter": "lora"},
-        {"mixup": 0.3, "ema": 0.9},
-        {"early_stopping": True, "validation_fraction": 0.3},
-        {"head": "mlp", "dropout": 0.2},
-        {"batch_norm": "train"},
-    ],
-    ids=lambda settings: next(iter(settings)),
-)
-def test_methods_with_other_ways_to_train(method, settings):
-    model = classifier(method, **settings).fit(ROWS, MASKED)
-    assert np.isfinite(outputs(model)).all()
-
-
-@pytest.mark.parametrize("make", [classifier, regressor])
-def test_phases_share_what_is_minimised(make, monkeypatch):
-    functions, progress = [], []
-
-    class Record(nn.Module):
-        def forward(self, own, others, share):
-            progress.append(share)
-            return own.scores.sum() * 0
-
-    def record(*args, **kwargs):
-        functions.append(Record())
-        return functions[-1]
-
-    monkeypatch.setattr("sktransfer.adaptation._adapted.make_function", record)
-    settings = {"unfreeze_every": 1, "freeze": "none", "max_epochs": 4}
-    model = make("dann", **settings).fit(ROWS, MASKED if make is classifier else INK)
-    assert len(functions) == 1
-    n = len(progress)
-    np.testing.assert_allclose(progress, np.arange(n) / n)
-    assert not {"_function", "_spans"} & {*vars(model)}
-
-
-def test_interrupted_phases_go_on_with_the_same_discriminator(tmp_path):
-    settings = {"unfreeze_every": 2, "freeze": "none", "max_epochs": 6}
-    whole = classifier("dann", **settings).fit(ROWS, MASKED)
-    model = classifier("dann", checkpoint=tmp_path, **settings)
-    resumed, _ = interrupt_and_resume(model, ROWS, MASKED)
-    np.testing.assert_array_equal(outputs(resumed), outputs(whole))
+    assert abs(outputs(first) - outputs(fitted(classifier, "mmd"))).max() > 1e-4
 
 
 def test_several_domains_of_each_kind():
     domain = np.concatenate([np.tile([1, 3], N // 2), np.tile([-1, -9], N // 2)])
     found = classifier("coral").fit(ROWS, MASKED, sample_domain=domain)
-    expected = classifier("coral").fit(ROWS, MASKED)
-    np.testing.assert_array_equal(outputs(found), outputs(expected))
+    expected = outputs(fitted(classifier, "coral"))
+    np.testing.assert_array_equal(outputs(found), expected)
+
+
+def test_methods_help_where_there_is_a_gap():
+    def score(method):
+        settings = {"max_epochs": 15, "freeze": "none"}
+        models = [classifier(method, **settings, random_state=s) for s in (3, 4)]
+        return np.mean([m.fit(ROWS, MASKED).score(NEW, Y_NEW) for m in models])
+
+    plain = score("none")
+    for method in ("adabn", "shot", "coral", "mmd", "jmmd"):
+        assert score(method) > plain + 0.1, method
+
+
+@pytest.mark.parametrize("method", ["dann", "shot", "adabn"])
+def test_methods_with_other_ways_to_train(method):
+    for settings in (
+        {
+            "freeze": "none",
+            "max_epochs": 4,
+            "head": "mlp",
+            "training": TrainingRecipe(unfreeze_every=1, dropout=0.2),
+        },
+        {
+            "early_stopping": True,
+            "augment": Augmentation(mixup=0.3),
+            "training": TrainingRecipe(adapter="lora", ema=0.9),
+        },
+    ):
+        model = classifier(method, **settings).fit(ROWS, MASKED)
+        assert np.isfinite(outputs(model)).all()
+
+
+# Methods of others
+
+
+class Record(AdaptationMethod):
+    """Count objectives, and keep the progress that they are called with."""
+
+    objectives, progress = 0, []
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        type(self).objectives += 1
+        assert (n_features, n_outputs, is_multilabel) == (8, 3, False)
+        return self.objective
+
+    def objective(self, own, others, progress):
+        self.progress.append(progress)
+        return own.scores.sum() * 0
+
+
+def test_phases_share_one_objective():
+    settings = {"freeze": "none", "max_epochs": 4}
+    settings["training"] = TrainingRecipe(unfreeze_every=1)
+    model = classifier(Record(), **settings).fit(ROWS, MASKED)
+    assert Record.objectives == 1
+    n = len(Record.progress)
+    np.testing.assert_allclose(Record.progress, np.arange(n) / n)
+    assert model.model_card_.trained["method"] == "custom"
+
+
+def distance(own, others, progress):
+    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+
+
+class Learned(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, own, others, progress):
+        return self.scale**2 * distance(own, others, progress)
+
+
+def test_functions_and_modules_are_methods():
+    plain = outputs(fitted(classifier, "none"))
+    module = Learned()
+    for method in (distance, module):
+        model = classifier(method).fit(ROWS, MASKED)
+        assert abs(outputs(model) - plain).max() > 1e-4
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(outputs(again), outputs(model))
+    assert module.scale.item() == 1  # a copy is trained
+
+
+# Adapting what was fitted, by the target alone
+
+
+@pytest.mark.parametrize("method", FREE)
+def test_adapting_later_is_adapting_in_fit(method):
+    later = classifier(method).fit(SOURCE, Y)
+    kept = pickle.dumps(later)
+    assert later.adapt(TARGET) is later
+    expected = outputs(fitted(classifier, method))
+    np.testing.assert_allclose(outputs(later), expected, rtol=1e-5, atol=1e-6)
+    assert abs(outputs(later) - outputs(fitted(classifier, "none"))).max() > 1e-3
+    again = outputs(pickle.loads(kept).adapt(TARGET))
+    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-6)
+    assert later.model_card_.trained["target_samples"] == N
+
+
+def test_shot_leaves_the_head_and_goes_on():
+    model = classifier("shot").fit(SOURCE, Y)
+    before = [p.detach().clone() for p in model.module_.network.head.parameters()]
+    model.adapt(TARGET)
+    after = model.module_.network.head.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.requires_grad for p in model.module_.network.head.parameters())
+    assert model.history_["epoch"].tolist() == [1, 2, 3, 4]
+    kept = outputs(model)
+    with pytest.raises(ValueError, match="NaN"):
+        model.adapt(np.full_like(TARGET, np.nan))
+    np.testing.assert_array_equal(outputs(model), kept)
+
+
+def test_adabn_starts_from_the_source_each_time():
+    model = classifier("adabn").fit(SOURCE, Y).adapt(NEW)
+    again = classifier("adabn").fit(SOURCE, Y).adapt(TARGET).adapt(NEW)
+    np.testing.assert_array_equal(outputs(model), outputs(again))
+    for rows in (TARGET[:1], TARGET[[0, 0]]):
+        message = f"or more that differ. Got {len(rows)}, of which 1 differ: give more"
+        with pytest.raises(ValueError, match=message):
+            model.adapt(rows)
+    np.testing.assert_array_equal(outputs(model), outputs(again))
+
+
+def test_source_only_can_be_adapted_afterwards():
+    model = classifier("none").fit(SOURCE, Y)
+    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
+        model.set_params(method="adabn").adapt(TARGET)
+    model.set_params(method="shot").adapt(TARGET)
+    expected = classifier("shot").fit(SOURCE, Y).adapt(TARGET)
+    np.testing.assert_array_equal(outputs(model), outputs(expected))
+
+
+def test_source_is_forgotten_where_the_weights_move():
+    model = classifier("adabn").fit(SOURCE, Y)
+    model.set_params(method="shot").adapt(TARGET)
+    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
+        model.set_params(method="adabn").adapt(TARGET)
+
+
+def test_what_adapting_needs():
+    model = classifier("none", freeze="all").fit(SOURCE, Y)
+    with pytest.raises(ValueError, match="`freeze='all'`, which left none in `fit`: f"):
+        model.set_params(method="shot").adapt(TARGET)
+    model = classifier("none").fit(SOURCE, np.eye(3, dtype=int)[Y])
+    with pytest.raises(ValueError, match="needs classes that exclude each other"):
+        model.set_params(method="shot").adapt(TARGET)
+    for method in ("none", *JOINT, distance):
+        name = getattr(method, "__name__", method)
+        message = rf"without the source: one of \['adabn', 'shot'\]\. Got '{name}'"
+        with pytest.raises(ValueError, match=message):
+            model.set_params(method=method).adapt(TARGET)
 
 
 # From the store
 
 
-@pytest.mark.parametrize("method", CLASSIFIER_METHODS)
-def test_frozen_prefix_sees_each_image_once(method):
-    process_store().clear()
-    forward_passes().clear()
-    model = lite(method).fit(BOTH, BOTH_LABELS)
-    passed = sum(n for (_, start, _), n in forward_passes().items() if start == "input")
-    n_views = 4 * len(X) if method in JOINT else 0
-    assert passed == n_views + (len(X) if method == "none" else len(BOTH))
-    forward_passes().clear()
-    twin = clone(model).set_params(adaptation_weight=0.3, max_epochs=3)
-    twin.fit(BOTH, BOTH_LABELS)
-    assert sum(forward_passes().values()) == 0
-
-
-# Random views
-
-
-@pytest.mark.parametrize("n_views", [None, 2])
-@pytest.mark.parametrize("method", JOINT)
-def test_views_of_both_domains(method, n_views):
-    settings = {"augment": "crop", "n_views": n_views, "max_epochs": 1, "freeze": 8}
-    model = lite(method, **settings).fit(BOTH[::3], BOTH_LABELS[::3])
-    assert np.isfinite(model.predict_proba(BOTH[:3])).all()
-
-
-@pytest.mark.parametrize("n_views", [None, 2])
-def test_interrupted_fit_draws_on_the_views_of_both_domains(n_views, tmp_path):
-    settings = {"augment": "crop", "n_views": n_views, "max_epochs": 4, "freeze": 8}
-    few = BOTH[::3], BOTH_LABELS[::3]
-    whole = lite("mmd", **settings).fit(*few)
-    model = lite("mmd", checkpoint=tmp_path, **settings)
-    resumed, n_epochs = interrupt_and_resume(model, *few)
-    assert n_epochs == 1
-    np.testing.assert_array_equal(
-        resumed.predict_proba(BOTH), whole.predict_proba(BOTH)
-    )
+def test_frozen_prefix_sees_each_image_once():
+    for method in ("none", "mcc", "adabn"):
+        process_store().clear()
+        forward_passes().clear()
+        few = BOTH[10:30], BOTH_LABELS[10:30]  # ten of each domain
+        model = lite(method).fit(*few)
+        passes = forward_passes().items()
+        passed = sum(n for (_, start, _), n in passes if start == "input")
+        n_views = 4 * 10 if method in JOINT else 0
+        assert passed == n_views + (10 if method == "none" else 20)
+        forward_passes().clear()
+        clone(model).set_params(estimator__max_epochs=2).fit(*few)
+        assert sum(forward_passes().values()) == 0
 
 
 # Refused
 
 
-@pytest.mark.parametrize("method", JOINT)
-def test_no_target(method):
-    message = rf"`method='{method}'` needs target samples in `fit`\. Got none: give"
+def test_what_is_no_target():
+    message = r"`method='mmd'` needs target samples in `fit`\. Got none: give"
     with pytest.raises(ValueError, match=message):
-        classifier(method).fit(SOURCE, Y)
-
-
-@pytest.mark.parametrize("bad", [-1, None])
-def test_source_whose_label_is_masked(bad):
-    y = MASKED.astype(object)
-    y[3] = bad
-    message = r"must have a label\. Got a masked one for sample 3: leave them out, or"
-    with pytest.raises(ValueError, match=message):
-        classifier("mmd").fit(ROWS, y, sample_domain=DOMAIN)
-
-
-def test_numbers_of_the_source_that_are_masked():
+        classifier("mmd").fit(SOURCE, Y)
+    with pytest.raises(ValueError, match="labelled samples of a source domain. Got"):
+        classifier("mmd").fit(ROWS, MASKED, sample_domain=-1)
     y = INK.copy()
     y[[3, 5]] = np.nan
     message = r"must have a label\. Got a masked one for 2 samples \(3, 5\): l"
     with pytest.raises(ValueError, match=message):
         regressor("mmd").fit(ROWS, y, sample_domain=DOMAIN)
-
-
-@pytest.mark.parametrize("domain", [None, DOMAIN])
-def test_minus_one_is_a_class_beside_none(domain):
-    y = np.concatenate([Y - 1, np.full(N, None)])
-    model = classifier("mmd").fit(ROWS, y, sample_domain=domain)
-    assert model.classes_.tolist() == [-1, 0, 1]
-    expected = classifier("mmd").fit(ROWS, MASKED)
-    np.testing.assert_array_equal(outputs(model), outputs(expected))
-
-
-@pytest.mark.parametrize("kind", [object, str])
-def test_minus_one_among_texts_is_a_mask(kind):
-    names = np.array(["a", "b", "c"])[Y].tolist()
-    model = classifier("mmd").fit(ROWS, np.array([*names, *([-1] * N)], dtype=kind))
-    assert model.classes_.tolist() == ["a", "b", "c"]
-
-
-def test_parts_have_no_masks():
-    message = r"^`y` of `partial_fit` must hold a label for each sample\. Got a masked"
-    with pytest.raises(ValueError, match=message):
-        classifier("none").partial_fit(ROWS, MASKED)
-    model = classifier("none").partial_fit(SOURCE, Y)
-    with pytest.raises(ValueError, match=message):
-        model.partial_fit(SOURCE[:2], [0, -1])
-    with pytest.raises(ValueError, match="NaN"):
-        regressor("none").partial_fit(ROWS, INK)
-    model = classifier("none").partial_fit(SOURCE, Y - 1, classes=[-1, 0, 1])
-    assert "_spans" not in vars(model)
-    assert len(model.partial_fit(SOURCE, Y - 1).history_) == 2
 
 
 def test_samples_to_validate_on_have_no_masks():
@@ -327,25 +345,19 @@ def test_samples_to_validate_on_have_no_masks():
     assert "valid_loss" in model.history_
 
 
-def test_no_source():
-    with pytest.raises(ValueError, match="labelled samples of a source domain. Got"):
-        classifier("mmd").fit(ROWS, MASKED, sample_domain=-1)
-
-
-@pytest.mark.parametrize("method", NEEDS_STAGES)
-def test_no_stage_to_train(method):
-    message = rf"`method='{method}'` changes the stages .* `freeze='all'`, which leaves"
-    with pytest.raises(ValueError, match=message):
-        classifier(method, freeze="all").fit(ROWS, MASKED)
-
-
-@pytest.mark.parametrize("method", NEEDS_STAGES)
-def test_auto_leaves_a_stage_to_train(method):
-    model = classifier(method, freeze="auto").fit(ROWS, MASKED)
-    n_trained = 2 if method == "adabn" else 1  # up to one that has BatchNorm
-    assert model.freeze_depth_ == len(model.backbone_.stages) - n_trained
-    plain = classifier("none", freeze="auto").fit(ROWS, MASKED)
-    assert plain.freeze_depth_ == len(plain.backbone_.stages)
+def test_methods_that_need_stages():
+    for method in METHODS:
+        if not resolve_method(method).needs_stages:
+            continue
+        message = rf"`method='{method}'` changes the stages .* `freeze='all'`, which l"
+        with pytest.raises(ValueError, match=message):
+            classifier(method, freeze="all").fit(ROWS, MASKED)
+    plain = classifier("none", freeze="auto").fit(ROWS, MASKED).estimator_
+    n_stages = len(plain.model_.backbone.stages)
+    assert plain.freeze_depth_ == n_stages
+    for method, n_trained in {"coral": 1, "adabn": 2}.items():  # up to BatchNorm
+        model = classifier(method, freeze="auto").fit(ROWS, MASKED)
+        assert model.estimator_.freeze_depth_ == n_stages - n_trained
 
 
 def make_plain_network():
@@ -354,178 +366,147 @@ def make_plain_network():
 
 def test_no_batch_norm():
     with pytest.raises(ValueError, match="needs BatchNorm layers .* which has none"):
-        classifier("adabn", backbone=make_plain_network).fit(ROWS, MASKED)
-
-
-@pytest.mark.parametrize("method", NEEDS_CLASSES)
-def test_independent_labels(method):
-    y = np.stack([MASKED == 0, MASKED == 1], axis=1).astype(int)
-    with pytest.raises(ValueError, match="needs classes that exclude each other"):
-        classifier(method).fit(ROWS, y, sample_domain=DOMAIN)
-
-
-@pytest.mark.parametrize("method", ["adabn", "coral", "mmd", "jmmd", "dann"])
-def test_independent_labels_with_other_methods(method):
-    y = np.stack([MASKED == 0, MASKED == 1], axis=1).astype(int)
-    y[N:] = -1
-    model = classifier(method).fit(ROWS, y)
-    assert model.predict(NEW).shape == (len(NEW), 2)
-
-
-def test_going_on_is_not_for_the_source_alone():
-    with pytest.raises(ValueError, match="`partial_fit` cannot be used with `method='"):
-        classifier("mmd").partial_fit(SOURCE, Y, classes=[0, 1, 2])
-    model = classifier("shot", warm_start=True).fit(ROWS, MASKED)
-    with pytest.raises(ValueError, match="`warm_start` cannot be used with `method='s"):
-        model.fit(ROWS, MASKED)
-
-
-@pytest.mark.parametrize("method", ["none", "mmd"])
-def test_going_on_with_both_domains(method):
-    model = classifier(method, warm_start=True).fit(ROWS, MASKED)
-    assert len(model.fit(ROWS, MASKED).history_) == 4
-    assert ("objective" in model.history_) == (method != "none")
+        classifier("adabn", make_plain_network).fit(ROWS, MASKED)
 
 
 # Interrupted
 
 
-@pytest.mark.parametrize("method", ["none", *JOINT])
+@contextmanager
+def counted(after=None):
+    """Count the epochs of fits, and interrupt one after some."""
+    epochs, save = [], Saver.save
+
+    def save_and_count(self, net, generator):
+        save(self, net, generator)
+        epochs.append(len(net.history))
+        if len(epochs) == after:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saver, "save", save_and_count)
+        yield epochs
+
+
+def interrupt(model, X, y, after=3):
+    with counted(after), pytest.raises(KeyboardInterrupt):
+        clone(model).fit(X, y)
+
+
+def interrupt_and_resume(model, X, y):
+    """Return the model, resumed in a second fit, and how many epochs that had."""
+    interrupt(model, X, y)
+    with counted() as epochs:
+        return model.fit(X, y), len(epochs)
+
+
+@pytest.mark.parametrize("method", ["none", "dann", "mcc"])
 def test_interrupted_fit_ends_as_if_it_had_not_been(method, tmp_path):
-    settings = {"max_epochs": 5, "dropout": 0.2}
+    settings = {"freeze": "none", "max_epochs": 6}
+    settings["training"] = TrainingRecipe(unfreeze_every=2, dropout=0.2)
     whole = classifier(method, **settings).fit(ROWS, MASKED)
     model = classifier(method, checkpoint=tmp_path, **settings)
     resumed, n_epochs = interrupt_and_resume(model, ROWS, MASKED)
-    assert n_epochs == 2
+    assert n_epochs < 6
     np.testing.assert_array_equal(outputs(resumed), outputs(whole))
 
 
-def test_checkpoint_of_another_target_is_another(tmp_path):
+def test_checkpoint_of_another_target_or_method_is_another(tmp_path):
     model = classifier("mmd", checkpoint=tmp_path, max_epochs=5)
-    interrupt(model, ROWS, MASKED, after=3)
+    interrupt(model, ROWS, MASKED)
     other = np.concatenate([SOURCE, TARGET + 0.1])
     with counted() as epochs:
         model.fit(other, MASKED)
     assert len(epochs) == 5
+    with counted() as epochs:
+        model.set_params(method=MMD(weight=0.5)).fit(ROWS, MASKED)
+    assert len(epochs) == 5
 
 
-# Towards the look of the target
+# Towards the style of the target
 
 
-def test_augmentation_towards_the_target_is_a_style_of_it():
-    settings = {"freeze": "all", "n_views": 2}
-    model = lite("none", augment="target", **settings).fit(BOTH, BOTH_LABELS)
-    assert isinstance(model.style_, TargetStyle)
-    style = TargetStyle(value_range=(0, 16)).fit(BOTH[30:])
-    np.testing.assert_array_equal(
-        np.sort(model.style_.target_rows_, axis=0), np.sort(style.target_rows_, axis=0)
-    )
+def test_by_default_joint_methods_move_images_towards_the_target():
+    process_store().clear()
+    model = lite("mcc", freeze="all").fit(BOTH, BOTH_LABELS)
+    found = model.predict_proba(X)
+    expected = TargetStyle(value_range=(0, 16)).fit(BOTH[20:], X_source=X)
+    for name in ("target_rows_", "source_rows_"):
+        np.testing.assert_array_equal(
+            np.sort(getattr(model.style_, name), axis=0),
+            np.sort(getattr(expected, name), axis=0),
+        )
+    given = Augmentation(model.style_, n_views=4)
+    twin = lite("mcc", style=False, freeze="all", augment=given)
+    twin.fit(BOTH, BOTH_LABELS)
+    np.testing.assert_allclose(twin.predict_proba(X), found, atol=1e-6)
+    plain = lite("mcc", style=False, freeze="all").fit(BOTH, BOTH_LABELS)
+    assert plain.style_ is None and abs(plain.predict_proba(X) - found).max() > 1e-4
+    own = lite("mcc", freeze="all", augment="crop").fit(BOTH, BOTH_LABELS)
+    assert own.style_ is None
+    forward_passes().clear()
+    model.set_params(method=MCC(weight=2.0)).fit(BOTH, BOTH_LABELS)
+    assert sum(forward_passes().values()) == 0
+    order = np.random.RandomState(0).permutation(len(BOTH))
+    model.set_params(method="mcc").fit(BOTH[order], BOTH_LABELS[order])
+    np.testing.assert_allclose(model.predict_proba(X), found, atol=1e-5)
+
+
+def test_style_is_trained_on_without_a_method():
+    augment = Augmentation(n_views=2)
+    model = lite("none", style=True, freeze="all", augment=augment)
+    model.fit(BOTH, BOTH_LABELS)
     plain = FineTunedClassifier(
         image_size=32,
         value_range=(0, 16),
         random_state=0,
-        augment=model.style_,
-        **settings,
-    )
-    plain.fit(X, LABELS)
-    np.testing.assert_allclose(
-        model.predict_proba(BOTH), plain.predict_proba(BOTH), atol=1e-6
-    )
+        freeze="all",
+        augment=Augmentation(model.style_, n_views=2),
+    ).fit(X, LABELS)
+    expected = plain.predict_proba(BOTH)
+    np.testing.assert_allclose(model.predict_proba(BOTH), expected, atol=1e-6)
+    model.set_params(style="auto").fit(BOTH, BOTH_LABELS)
+    assert model.style_ is None
+    assert model.estimator.augment.views is None  # the user's object is not changed
 
 
-@pytest.mark.parametrize("method", ["mmd", "adabn", "shot"])
-def test_augmentation_towards_the_target_with_methods(method):
-    model = lite(method, augment="target", n_views=1, max_epochs=1)
-    model.fit(BOTH, BOTH_LABELS)
-    again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(again.predict(BOTH), model.predict(BOTH))
+def test_samples_without_weight_have_no_style():
+    weight = np.repeat([1.0, 0.0, 1.0], [15, 5, 20])
+    model = lite("mcc", freeze="all").fit(BOTH, BOTH_LABELS, weight)
+    assert len(model.style_.source_rows_) == 15
+
+
+@pytest.mark.parametrize(
+    ("model", "need"),
+    [
+        (lite("none", True, augment="crop"), "an `estimator` whose `augment` draws no"),
+        (lite("mcc", True, augment=Augmentation(tta=2)), "an `estimator` without `tta"),
+        (classifier("mcc").set_params(style=True), "samples that are images"),
+    ],
+    ids=["augment", "tta", "rows"],
+)
+def test_what_a_style_needs(model, need):
+    data = (ROWS, MASKED) if need.endswith("images") else (BOTH, BOTH_LABELS)
+    message = rf"`style=True` moves source images towards .*, which needs {need}.*\. Se"
+    with pytest.raises(ValueError, match=message):
+        model.fit(*data)
+    with pytest.raises(ValueError, match="which needs target samples in `fit`. Set"):
+        lite("none", True).fit(X, LABELS)
 
 
 @pytest.mark.parametrize("n_views", [None, 2])
-def test_by_default_joint_methods_draw_views_towards_the_target(n_views):
-    settings = {"freeze": "all", "max_epochs": 1, "n_views": n_views}
-    model = lite("mcc", **settings).fit(BOTH, BOTH_LABELS)
-    assert model.augment == "auto" and isinstance(model.style_, TargetStyle)
-    said = {**settings, "augment": "target", "n_views": n_views or 4}
-    twin = lite("mcc", **said).fit(BOTH, BOTH_LABELS)
-    np.testing.assert_array_equal(model.predict_proba(X), twin.predict_proba(X))
-    plain = lite("mcc", **settings, augment=None).fit(BOTH, BOTH_LABELS)
-    assert abs(model.predict_proba(X) - plain.predict_proba(X)).max() > 1e-4
-    process_store().clear()
-    model.fit(BOTH, BOTH_LABELS)
-    forward_passes().clear()
-    model.set_params(adaptation_weight=2.0).fit(BOTH, BOTH_LABELS)
-    assert sum(forward_passes().values()) == 0
-
-
-@pytest.mark.parametrize("method", ["none", "shot"])
-def test_by_default_other_methods_see_images_as_they_are(method):
-    model = lite(method, max_epochs=1).fit(BOTH, BOTH_LABELS)
-    assert not hasattr(model, "style_")
-    twin = lite(method, max_epochs=1, augment=None).fit(BOTH, BOTH_LABELS)
-    np.testing.assert_array_equal(model.predict_proba(X), twin.predict_proba(X))
-
-
-def test_by_default_rows_have_no_look():
-    found = classifier("mmd").fit(ROWS, MASKED)
-    assert found.augment == "auto" and not hasattr(found, "style_")
-
-
-@pytest.mark.parametrize("augment", ["auto", "target", None])
-def test_views_of_what_is_predicted_are_not_drawn_towards_it(augment):
-    model = lite("mcc", augment=augment, tta=2, freeze="all")
-    with pytest.raises(ValueError, match=r"`tta` needs an `augment` that draws views"):
-        model.fit(BOTH, BOTH_LABELS)
-
-
-def test_samples_without_weight_have_no_look():
-    weight = np.repeat([1.0, 0.0, 1.0], [20, 10, 30])
-    model = lite("mcc", freeze="all", max_epochs=1).fit(BOTH, BOTH_LABELS, weight)
-    assert len(model.style_.source_rows_) == 20
-
-
-def test_a_style_that_is_given_leaves_the_target_as_it_is():
-    style = TargetStyle(value_range=(0, 16)).fit(BOTH[30:], X_source=X)
-    settings = {"freeze": "all", "n_views": 4, "max_epochs": 1}
-    given = lite("mcc", augment=style, **settings).fit(BOTH, BOTH_LABELS)
-    own = lite("mcc", augment="target", **settings).fit(BOTH, BOTH_LABELS)
-    np.testing.assert_allclose(given.predict_proba(X), own.predict_proba(X), atol=1e-5)
-
-
-def test_style_is_that_of_the_last_fit():
-    settings = {"freeze": "all", "n_views": 1, "augment": "target"}
-    model = lite("none", **settings).fit(BOTH, BOTH_LABELS)
-    model.set_params(augment=None).fit(BOTH, BOTH_LABELS)
-    assert not hasattr(model, "style_")
-
-
-def test_style_when_the_training_goes_on():
-    settings = {"n_views": 1, "augment": "target", "max_epochs": 1}
-    model = lite("none", warm_start=True, **settings).fit(BOTH, BOTH_LABELS)
-    first = model.style_
-    model.fit(np.concatenate([X, X / 2]), BOTH_LABELS)
-    assert model.style_ is not first and len(model.history_) == 2
-
-
-def test_augmentation_needs_a_target():
-    with pytest.raises(ValueError, match=r"`augment='target'` needs target samples in"):
-        lite("none", augment="target").fit(X, LABELS)
-
-
-def test_augmentation_needs_images():
-    with pytest.raises(ValueError, match="`augment` must be None for a backbone that"):
-        classifier("none", augment="target").fit(ROWS, MASKED)
+def test_interrupted_fit_draws_on_the_views_of_both_domains(n_views, tmp_path):
+    settings = {"augment": Augmentation("crop", n_views=n_views), "max_epochs": 4}
+    few = BOTH[::4], BOTH_LABELS[::4]
+    whole = lite("mmd", **settings).fit(*few)
+    model = lite("mmd", checkpoint=tmp_path, **settings)
+    resumed, n_epochs = interrupt_and_resume(model, *few)
+    assert n_epochs == 1
+    expected = whole.predict_proba(BOTH)
+    np.testing.assert_array_equal(resumed.predict_proba(BOTH), expected)
 
 
 # Inputs of other kinds
-
-
-def test_paths(tmp_path):
-    paths = [str(tmp_path / f"{i}.png") for i in range(60)]
-    for path, image in zip(paths, BOTH, strict=True):
-        Image.fromarray((15 * image).astype(np.uint8)).save(path)
-    model = lite("mmd", max_epochs=1, value_range="auto").fit(paths, BOTH_LABELS)
-    assert model.predict(paths[30:]).shape == (30,)
 
 
 class Labelled(torch.utils.data.Dataset):
@@ -539,13 +520,30 @@ class Labelled(torch.utils.data.Dataset):
         return Image.fromarray((15 * self.images[i]).astype(np.uint8)), self.targets[i]
 
 
-def test_labels_of_a_dataset_are_masked_alike():
-    data = Labelled(BOTH, BOTH_LABELS.tolist())
-    found = lite("mmd", value_range="auto").fit(data)
-    other = Labelled(BOTH, [*LABELS.tolist(), *([2] * 30)])
-    again = clone(found).fit(other, sample_domain=np.repeat([1, -1], 30))
-    images = [data[i][0] for i in range(60)]
-    assert found.classes_.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(
-        found.predict_proba(images), again.predict_proba(images)
-    )
+def test_paths_lists_and_datasets_are_alike(tmp_path):
+    images, labels = BOTH[10:30], BOTH_LABELS[10:30]
+    paths = [str(tmp_path / f"{i}.png") for i in range(20)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray((15 * image).astype(np.uint8)).save(path)
+    model = lite("mcc", value_range="auto")
+    expected = model.fit(paths, labels).predict_proba(paths)
+    data = Labelled(images, labels.tolist())
+    for X, y, domain in (
+        (data, None, None),
+        (Labelled(images, [*labels[:10], *([2] * 10)]), None, np.repeat([1, -1], 10)),
+        ([data[i] for i in range(20)], None, None),
+    ):
+        found = clone(model).fit(X, y, sample_domain=domain)
+        assert found.classes_.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(found.predict_proba(paths), expected, atol=1e-4)
+
+
+def test_a_fitted_estimator_has_no_name_for_what_is_absent():
+    model = fitted(classifier, "mmd")
+    assert not hasattr(model, "feature_names_in_") and model.n_features_in_ == 64
+    assert not hasattr(clone(model), "classes_")
+    assert model.transform(NEW).shape == (len(NEW), 8)
+    assert len(model.get_feature_names_out()) == 8
+    tensor = torch.from_numpy(NEW[:2].astype(np.float32))
+    assert model.to_torch()(tensor).shape[0] == 2
+    assert make_network is model.estimator.backbone

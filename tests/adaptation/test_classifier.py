@@ -1,42 +1,58 @@
 import numpy as np
 import pytest
+import torch
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import FineTunedClassifier
-from sktransfer.adaptation import DomainAdaptedClassifier
+from sktransfer.adaptation import MCC, DomainAdaptedClassifier
 from tests.adaptation._domains_of_digits import (
     DOMAIN,
     MASKED,
     NEW,
     ROWS,
     Y_NEW,
+    FitWithTarget,
     N,
+    Network,
     Y,
     classifier,
+    outputs,
 )
 
 NAMES = np.array(["nought", "one", "two"])
 
 
-def test_it_has_the_parameters_of_fine_tuning_and_three_more():
-    own = DomainAdaptedClassifier().get_params()
-    plain = FineTunedClassifier().get_params()
-    assert {*own} - {*plain} == {"method", "adaptation_weight", "confidence"}
-    changed = {k for k in plain if own[k] != plain[k]}
-    assert changed == {"augment", "lr_schedule"}
-    assert is_classifier(DomainAdaptedClassifier())
+class WithTarget(FitWithTarget, DomainAdaptedClassifier):
+    pass
 
 
-def test_documentation_says_what_is_otherwise():
-    text = DomainAdaptedClassifier.__doc__
-    assert '"annealed", "auto"} or callable, default="auto"' in text
-    assert '"strong", "target", "auto"}, callable or None, default="auto"' in text
-    assert "style_ : TargetStyle" in text and "{" + "settings}" not in text
-    assert "TargetStyle" not in FineTunedClassifier.__doc__
+@parametrize_with_checks(
+    [
+        WithTarget(FineTunedClassifier(Network, max_epochs=2, random_state=0)),
+        DomainAdaptedClassifier(
+            FineTunedClassifier(Network, freeze="all", random_state=0), "none"
+        ),
+    ]
+)
+def test_every_check_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_it_is_a_meta_estimator_with_few_parameters():
+    model = DomainAdaptedClassifier()
+    assert model.get_params() == {"estimator": None, "method": "mcc", "style": "auto"}
+    assert is_classifier(model)
+    inner = FineTunedClassifier(freeze=3)
+    model.set_params(estimator=inner, method=MCC(), method__weight=0.5)
+    clone(model).set_params(estimator__freeze="all")
+    assert inner.freeze == 3 and model.get_params()["method__weight"] == 0.5
+    for own in DomainAdaptedClassifier.__mro__[1:3]:
+        assert not issubclass(own, FineTunedClassifier)
 
 
 @pytest.mark.parametrize("mask", [None, np.nan, "n/a"])
@@ -49,48 +65,59 @@ def test_names_of_classes(mask):
     assert model.predict(NEW).tolist() == NAMES[expected].tolist()
 
 
-def test_minus_one_is_a_class_of_two():
+def test_minus_one_is_a_class_of_two_or_beside_none():
     y = np.where(MASKED > 0, 1, -1)
     model = classifier("none").fit(ROWS, y)
     assert model.classes_.tolist() == [-1, 1]
     model = classifier("mmd").fit(ROWS, y, sample_domain=DOMAIN)
     assert model.classes_.tolist() == [-1, 1]
+    y = np.concatenate([Y - 1, np.full(N, None)])
+    model = classifier("mmd").fit(ROWS, y)
+    assert model.classes_.tolist() == [-1, 0, 1]
+    expected = classifier("mmd").fit(ROWS, MASKED)
+    np.testing.assert_array_equal(outputs(model), outputs(expected))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["predict", "predict_proba", "predict_log_proba", "decision_function", "score"],
-)
-def test_domains_make_no_difference_to_predictions(name):
+def test_domains_make_no_difference_to_predictions():
     model = classifier("mmd").fit(ROWS, MASKED)
-    predict, given = getattr(model, name), [NEW, Y_NEW] if name == "score" else [NEW]
-    found = predict(*given, sample_domain=np.full(len(NEW), -1), allow_source=True)
-    np.testing.assert_array_equal(found, predict(*given))
+    routed = {"sample_domain": np.full(len(NEW), -1), "allow_source": True}
+    probabilities = model.predict_proba(NEW)
+    expected = model.estimator_.predict_proba(NEW)
+    np.testing.assert_array_equal(probabilities, expected)
+    for name in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        predict = getattr(model, name)
+        np.testing.assert_array_equal(predict(NEW, **routed), predict(NEW))
+    np.testing.assert_allclose(
+        np.exp(model.predict_log_proba(NEW)), probabilities, rtol=1e-6
+    )
+    assert model.score(NEW, Y_NEW, **routed) == np.mean(model.predict(NEW) == Y_NEW)
 
 
-@pytest.mark.parametrize("method", ["dann", "cdan", "mmd"])
+@pytest.mark.parametrize("method", ["dann", "mmd"])
 def test_schedule_goes_by_the_method(method):
-    expected = "annealed" if method != "mmd" else "cosine"
-    found = classifier(method).fit(ROWS, MASKED).predict_proba(NEW)
-    own = classifier(method, lr_schedule=expected).fit(ROWS, MASKED)
-    np.testing.assert_array_equal(own.predict_proba(NEW), found)
+    schedule = "annealed" if method == "dann" else "cosine"
+    found = classifier(method).fit(ROWS, MASKED)
+    own = classifier(method).set_params(estimator__training__lr_schedule=schedule)
+    np.testing.assert_array_equal(outputs(own.fit(ROWS, MASKED)), outputs(found))
 
 
-def test_confidence_that_none_reaches():
-    plain = classifier("none").fit(ROWS, MASKED).predict_proba(NEW)
-    never = classifier("pseudo_label", confidence=1.0).fit(ROWS, MASKED)
-    often = classifier("pseudo_label", confidence=0.1).fit(ROWS, MASKED)
-    np.testing.assert_allclose(never.predict_proba(NEW), plain, rtol=1e-5)
-    assert abs(often.predict_proba(NEW) - plain).max() > 1e-4
+def test_multilabel_targets():
+    y = np.stack([MASKED == 0, MASKED == 1], axis=1).astype(int)
+    y[N:] = -1
+    for method in ("adabn", "coral", "mmd", "jmmd", "dann"):
+        model = classifier(method, max_epochs=1).fit(ROWS, y)
+        assert model.predict(NEW).shape == (len(NEW), 2)
+    for method in ("cdan", "mcc", "pseudo_label", "shot"):
+        with pytest.raises(ValueError, match="needs classes that exclude each other"):
+            classifier(method).fit(ROWS, y)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("method", "corral"), ("adaptation_weight", -1), ("confidence", 2)],
+    ("name", "value"), [("estimator", "resnet"), ("method", 3), ("style", "target")]
 )
 def test_parameters_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"The '{name}' parameter of DomainAdaptedC"):
-        clone(classifier("none")).set_params(**{name: value}).fit(ROWS, MASKED)
+        classifier("none").set_params(**{name: value}).fit(ROWS, MASKED)
 
 
 def test_domains_are_routed():
@@ -99,7 +126,7 @@ def test_domains_are_routed():
         search = GridSearchCV(
             pipeline,
             {"domainadaptedclassifier__method": ["mmd", "mcc"]},
-            cv=ShuffleSplit(2, test_size=0.3, random_state=0),
+            cv=ShuffleSplit(1, test_size=0.3, random_state=0),
             error_score="raise",
         )
         search.fit(ROWS, np.tile(Y, 2), sample_domain=DOMAIN)
@@ -109,3 +136,15 @@ def test_domains_are_routed():
         np.testing.assert_array_equal(
             search.predict_proba(ROWS), expected.predict_proba(scaled)
         )
+
+
+def test_the_boundary_is_searched_with_adaptation():
+    search = GridSearchCV(
+        classifier(MCC(), max_epochs=1),
+        {"estimator__freeze": [1, "all"], "method__weight": [0.5, 2.0]},
+        cv=ShuffleSplit(1, test_size=0.3, random_state=0),
+        error_score="raise",
+    )
+    search.fit(ROWS, MASKED)
+    assert {*search.best_params_} == {"estimator__freeze", "method__weight"}
+    assert torch.is_tensor(next(search.best_estimator_.module_.parameters()))

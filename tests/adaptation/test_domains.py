@@ -1,14 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.sparse import csr_array
 
 from sktransfer.adaptation._domains import (
-    find_masked_sources,
-    find_targets,
-    hide_targets,
     masked_classes,
-    masked_numbers,
+    masked_targets,
+    name_rows,
+    split_domains,
+    take_rows,
 )
 
 NAN = float("nan")
@@ -75,22 +76,37 @@ def test_masked_classes_goes_by_classes_that_are_known(y, classes, expected):
     assert masked_classes(y, classes).tolist() == [bool(e) for e in expected]
 
 
+def split(y, domain=None, X=None, weight=None):
+    n = y.shape[0] if hasattr(y, "shape") else len(y)
+    X = np.arange(n) if X is None else X
+    return split_domains(X, y, weight, domain, masked_classes)
+
+
 @pytest.mark.parametrize(
-    ("y", "domain", "expected"),
+    ("y", "domain", "masked"),
     [
-        ([0, 0, -1, 2], [1, 1, 1, -1], []),  # one of two classes
-        ([0, 1, -1, 2, -1], [1, 1, 1, 1, -1], [2]),
-        ([-1, 0, 1, None], [1, 1, 1, -1], []),
-        (["a", "b", None, "a"], [1, 1, 1, -1], [2]),
-        ([0, 1, 2, -1], [1, 1, 1, -1], []),
-        ([-1, 1, 0], [1, 1, -1], []),
-        (csr_array(np.eye(3)), [1, 1, -1], []),
+        ([0, 0, -1, 2], [1, 1, 1, -1], None),  # one of two classes
+        ([0, 1, -1, 2, -1], [1, 1, 1, 1, -1], "sample 2"),
+        ([-1, 0, 1, None], [1, 1, 1, -1], None),
+        (["a", "b", None, "a"], [1, 1, 1, -1], "sample 2"),
+        ([0, 1, None, None, -1], [1, 1, 1, 1, -1], r"2 samples \(2, 3\)"),
+        ([0, 1, 2, -1], [1, 1, 1, -1], None),
+        ([-1, 1, 0], [1, 1, -1], None),
+        (csr_array(np.eye(3)), [1, 1, -1], None),
     ],
     ids=str,
 )
-def test_find_masked_sources(y, domain, expected):
-    is_target = np.array(domain) < 0
-    assert find_masked_sources(y, is_target, masked_classes).tolist() == expected
+def test_masked_labels_of_the_source_are_refused(y, domain, masked):
+    if masked is None:
+        assert len(split(y, domain).source) == sum(d > 0 for d in domain)
+        return
+    message = rf"must have a label\. Got a masked one for {masked}: leave them out, or"
+    with pytest.raises(ValueError, match=message):
+        split(y, domain)
+
+
+def test_names_of_many_rows_end_in_dots():
+    assert name_rows(np.arange(6)) == "6 samples (0, 1, 2, 3, 4, ...)"
 
 
 def test_sparse_labels_have_no_masks():
@@ -107,73 +123,98 @@ def test_sparse_labels_have_no_masks():
     ],
     ids=str,
 )
-def test_masked_numbers_finds_nan(y, expected):
-    assert masked_numbers(y).tolist() == expected
+def test_masked_targets_finds_nan(y, expected):
+    assert masked_targets(y).tolist() == expected
 
 
 def test_domains_go_before_masks():
-    y, domain = [0, 1, -1, 2], [3, -2, 1, -7]
-    found = find_targets(y, domain, masked_classes)
-    assert found.tolist() == [False, True, False, True]
-    assert find_targets(y, None, masked_classes).tolist() == [False, False, True, False]
+    assert split([0, -1, 5, 2], [3, -2, 1, -7]).target.tolist() == [1, 3]
+    assert split([0, 1, -1, 2]).target.tolist() == [2]
+    assert split([0, 1], 1).X_target is None
+    assert split_domains([3], None, None, 1, masked_classes).y is None
 
 
-def test_one_domain_is_that_of_all_samples():
-    assert find_targets([0, 1], 1, masked_classes).tolist() == [False, False]
+@pytest.mark.parametrize("kind", [object, "Int64", float])
+def test_domains_of_other_types(kind):
+    domain = pd.Series([1, 2, -1], dtype=kind)
+    assert split([0, 1, 2], domain).target.tolist() == [2]
 
 
 @pytest.mark.parametrize("domain", [[1, 0, -1], ["a", "b", "c"], [1, np.nan, 2]])
 def test_domains_that_are_no_such_numbers_are_refused(domain):
     rule = "`sample_domain` must hold a number for each sample, positive for source "
     with pytest.raises(ValueError, match=rule + "domains and negative.* Got "):
-        find_targets([0, 1, 2], domain, masked_classes)
-
-
-@pytest.mark.parametrize("kind", [object, "Int64", float])
-def test_domains_of_other_kinds(kind):
-    domain = pd.Series([1, 2, -1], dtype=kind)
-    assert find_targets([0, 1, 2], domain, masked_classes).tolist() == [0, 0, 1]
+        split([0, 1, 2], domain)
 
 
 def test_error_names_the_domain_that_is_wrong():
     domain = np.where(np.arange(5000) == 4000, 0, 1)
     with pytest.raises(ValueError, match=r" Got 0 for sample 4000\.$"):
-        find_targets(np.arange(5000), domain, masked_classes)
+        split(np.arange(5000), domain)
     with pytest.raises(ValueError, match=r" Got shape \(2, 1\)\.$"):
-        find_targets([0, 1], [[1], [2]], masked_classes)
-
-
-def test_domains_of_another_number_of_samples_are_refused():
+        split([0, 1], [[1], [2]])
     with pytest.raises(ValueError, match="a number for each sample. Got 2 for 3 samp"):
-        find_targets([0, 1, 2], [1, -1], masked_classes)
+        split([0, 1, 2], [1, -1])
 
 
 @pytest.mark.parametrize("domain", [-1, None])
 def test_target_alone_is_refused(domain):
     with pytest.raises(ValueError, match="`fit` needs labelled samples of a source "):
-        find_targets([NAN, NAN], domain, masked_classes)
+        split([NAN, NAN], domain)
 
 
 @pytest.mark.parametrize(
     ("y", "expected"),
     [
-        (np.array([4, 5, 6]), [5, 5, 6]),
-        ([4, 5, 6], [5, 5, 6]),
-        ([None, "cat", "dog"], ["cat", "cat", "dog"]),
-        ([None, [1, 0], [1, 1]], [[1, 0], [1, 0], [1, 1]]),
-        (np.array([[NAN, NAN], [1, 2], [3, 4]]), [[1, 2], [1, 2], [3, 4]]),
-        (csr_array([[1, 1], [0, 1], [1, 0]]), [[0, 1], [0, 1], [1, 0]]),
+        (np.array([4, 5, 6]), [5, 6]),
+        ([4, 5, 6], [5, 6]),
+        ([None, "cat", "dog"], ["cat", "dog"]),
+        ([None, [1, 0], [1, 1]], [[1, 0], [1, 1]]),
+        (np.array([[NAN, NAN], [1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (csr_array([[1, 1], [0, 1], [1, 0]]), [[0, 1], [1, 0]]),
     ],
     ids=str,
 )
-def test_hide_targets_puts_a_label_of_the_source(y, expected):
-    before = y.copy()
-    hidden = hide_targets(y, np.array([True, False, False]))
-    assert hidden.dtype.kind != "O" and hidden.tolist() == expected
-    same = y != before
-    assert not (same.nnz if hasattr(same, "nnz") else isinstance(same, bool) and same)
+def test_labels_of_the_target_are_left_behind(y, expected):
+    found = split(y, [-1, 1, 1]).y
+    found = found.toarray() if hasattr(found, "toarray") else found
+    assert found.dtype.kind != "O" and found.tolist() == expected
 
 
-def test_hide_targets_returns_labels_without_target_as_they_are():
-    y = [1, 2]
-    assert hide_targets(y, np.zeros(2, dtype=bool)) is y
+def test_samples_and_weights_are_taken_apart():
+    found = split([0, -1, 1, -1, 2, 1], weight=[1, 5, 0, 5, 2, 3])
+    assert found.X.tolist() == [0, 2, 4, 5] and found.X_target.tolist() == [1, 3]
+    assert found.sample_weight.tolist() == [1, 0, 2, 3]
+    assert found.source.tolist() == [0, 4, 5]  # of those with a weight
+
+
+def test_samples_without_target_are_passed_on_as_they_are():
+    X, y = [[1], [2]], [1, 2]
+    found = split(y, X=X, weight="none")
+    assert found.X is X and found.y is y and found.sample_weight == "none"
+    assert found.X_target is None and found.source.tolist() == [0, 1]
+
+
+ROWS = np.arange(12).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [ROWS, pd.DataFrame(ROWS), ROWS.tolist(), torch.tensor(ROWS), csr_array(ROWS)],
+    ids=lambda X: type(X).__name__,
+)
+@pytest.mark.parametrize("rows", [[1, 2], [0, 3], []], ids=str)
+def test_rows_of_any_type(X, rows):
+    found = take_rows(X, np.array(rows, dtype=int))
+    assert type(found) is type(X)
+    dense = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
+    np.testing.assert_array_equal(dense.reshape(-1, 3), ROWS[rows])
+
+
+def test_consecutive_rows_are_not_copied():
+    assert np.shares_memory(take_rows(ROWS, np.array([1, 2])), ROWS)
+
+
+def test_rows_of_a_dataset_are_a_subset():
+    data = torch.utils.data.TensorDataset(torch.tensor(ROWS))
+    assert take_rows(data, np.array([2, 0]))[0][0].tolist() == ROWS[2].tolist()

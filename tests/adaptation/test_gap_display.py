@@ -8,6 +8,7 @@ from torch import nn
 
 from sktransfer import PretrainedFeatureExtractor
 from sktransfer.adaptation import GapDisplay, domain_gap
+from sktransfer.utils import import_optional
 
 GAPS = pd.DataFrame(
     {
@@ -139,6 +140,6 @@ def test_without_matplotlib(monkeypatch):
     def absent(module):
         raise ModuleNotFoundError(module, name="matplotlib")
 
-    monkeypatch.setattr("sktransfer.utils._messages.import_module", absent)
+    monkeypatch.setattr(f"{import_optional.__module__}.import_module", absent)
     with pytest.raises(ImportError, match=r"GapDisplay needs matplotlib\. Install"):
         GapDisplay.from_gaps(GAPS)

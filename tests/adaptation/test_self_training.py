@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -7,12 +5,14 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 from torch.autograd import gradcheck
 
-from sktransfer.adaptation import (
-    centroid_labels,
+from sktransfer.adaptation import MCC, PseudoLabels
+from sktransfer.adaptation._adversarial import adversarial_ramp
+from sktransfer.adaptation._self_training import (
     class_confusion_loss,
-    information_loss,
+    entropy,
     pseudo_label_loss,
 )
+from sktransfer.training import Seen
 
 GENERATOR = torch.Generator().manual_seed(0)
 SCORES = 2 * torch.randn(9, 3, generator=GENERATOR, dtype=torch.float64)
@@ -53,7 +53,6 @@ def test_class_confusion_of_a_class_that_is_never_predicted_is_finite():
 
 def test_gradients_are_those_of_finite_differences(monkeypatch):
     scores = SCORES.clone().requires_grad_()
-    assert gradcheck(information_loss, scores)
     assert gradcheck(lambda s: pseudo_label_loss(s, 0.5), scores)
     # The weights have no gradient; without them all is smooth.
     module = "sktransfer.adaptation._self_training.entropy"
@@ -68,44 +67,31 @@ def test_pseudo_labels_are_of_certain_predictions_alone(confidence):
     assert pseudo_label_loss(SCORES, confidence).item() == pytest.approx(expected)
 
 
-def test_information_loss_is_that_of_the_formula():
-    p = softmax(SCORES.numpy(), axis=1)
-    expected = scipy_entropy(p, axis=1).mean() - scipy_entropy(p.mean(0))
-    assert information_loss(SCORES).item() == pytest.approx(expected)
+def test_entropy_is_scipys():
+    expected = scipy_entropy(softmax(SCORES.numpy(), axis=1), axis=1)
+    np.testing.assert_allclose(entropy(SCORES), expected)
+    assert gradcheck(entropy, SCORES.clone().requires_grad_())
 
 
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [(CERTAIN, -math.log(3)), (CERTAIN[:1], 0.0), (torch.zeros(4, 3), 0.0)],
-    ids=["certain and diverse", "certain of one class", "knows nothing"],
-)
-def test_information_loss_has_known_values(scores, expected):
-    assert information_loss(scores).item() == pytest.approx(expected, abs=1e-6)
+def test_entropy_of_certain_predictions_is_zero():
+    assert entropy(torch.tensor([[1e4, 0.0, -1e4]])).item() == 0
 
 
-def test_centroids_correct_a_biased_prediction():
-    truth = torch.arange(60) % 3
-    directions = torch.tensor([[4.0, 0], [0, 4], [-4, -4]])
-    features = directions[truth] + 0.3 * torch.randn(60, 2, generator=GENERATOR)
-    scores = features @ directions.T / 8 + torch.tensor([2.5, 0, 0])
-    assert (scores.argmax(1) == truth).double().mean() < 0.9
-    assert torch.equal(centroid_labels(features, scores), truth)
+def value(method, progress=0.5):
+    objective = method.make_objective(5, 3, False, 0)
+    return objective(None, Seen(None, SCORES), progress)
 
 
-def test_centroids_are_those_of_numpy():
-    features = torch.randn(9, 4, generator=GENERATOR, dtype=torch.float64)
-    x = np.c_[features, np.ones(9)]
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    shares = softmax(SCORES.numpy(), axis=1)
-    for _ in range(2):
-        centroids = shares.T @ x
-        norms = np.linalg.norm(centroids, axis=1)
-        labels = (x @ centroids.T / np.where(norms, norms, 1)).argmax(1)
-        shares = np.eye(3)[labels]
-    assert centroid_labels(features, SCORES).tolist() == labels.tolist()
+def test_objectives_are_the_losses():
+    found = value(MCC(temperature=1.5))
+    torch.testing.assert_close(found, class_confusion_loss(SCORES, 1.5))
+    for progress in (0.0, 0.3, 1.0):
+        expected = adversarial_ramp(progress) * pseudo_label_loss(SCORES, 0.4)
+        found = value(PseudoLabels(confidence=0.4), progress)
+        torch.testing.assert_close(found, expected)
 
 
-def test_classes_that_lose_all_samples_take_none():
-    features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    scores = torch.tensor([[9.0, 0, -50], [9.0, 0, -50], [0.0, 9, -50]])
-    assert centroid_labels(features, scores, n_rounds=3).tolist() == [0, 0, 1]
+@pytest.mark.parametrize("confidence", [-0.1, 2])
+def test_confidence_out_of_range(confidence):
+    with pytest.raises(ValueError, match=r"`confidence` must be in \[0, 1\]\. Got"):
+        value(PseudoLabels(confidence=confidence))

@@ -1,154 +1,280 @@
-"""Adapting what was fitted, by the target alone."""
-
-import pickle
+import copy
+import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-import skops.io
 import torch
+from scipy.special import softmax
+from scipy.stats import entropy as scipy_entropy
+from skorch.callbacks import Callback
+from torch import nn
+from torch.autograd import gradcheck
 
-from sktransfer import config_context
-from sktransfer.adaptation._methods import SOURCE_FREE
-from tests.adaptation._domains_of_digits import (
-    MASKED,
-    NEW,
-    ROWS,
-    SOURCE,
-    TARGET,
-    Y,
-    classifier,
+from sktransfer.adaptation import SHOT
+from sktransfer.adaptation._source_free import (
+    _scaled,
+    centroid_labels,
+    find_batch_norms,
+    fit_statistics,
+    information_loss,
+    source_statistics,
 )
-from tests.adaptation.test_adapted import BOTH, JOINT, LABELS, X, lite, outputs
+from sktransfer.backbones import load_backbone
+from sktransfer.training import AdaptationContext, Network, Recipe, cross_entropy
+
+GENERATOR = torch.Generator().manual_seed(0)
+SOURCE = torch.randn(50, 3, 4, 4, generator=GENERATOR)
+TARGET = 3 * torch.randn(40, 3, 4, 4, generator=GENERATOR) + 2
 
 
-@pytest.fixture(autouse=True)
-def _exact():
-    """Round nothing that is kept, so that values can be compared."""
-    with config_context(activation_dtype="float32"):
-        yield
+def make_network():
+    torch.manual_seed(0)
+    suffix = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+    for layer in (suffix[0], suffix[2]):
+        nn.init.uniform_(layer.running_mean)
+        nn.init.uniform_(layer.running_var, 0.5, 2)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network(suffix, pool, nn.Linear(5, 2)).eval()
 
 
-@pytest.mark.parametrize("method", SOURCE_FREE)
-def test_adapting_later_is_adapting_in_fit(method):
-    whole = classifier(method).fit(ROWS, MASKED)
-    later = classifier(method).fit(SOURCE, Y)
-    plain = outputs(later)
-    assert later.adapt(TARGET) is later
-    np.testing.assert_allclose(outputs(later), outputs(whole), rtol=1e-5, atol=1e-6)
-    assert abs(outputs(later) - plain).max() > 1e-3
+def moments(x):
+    return x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
 
 
-def test_shot_leaves_the_head():
-    model = classifier("shot").fit(SOURCE, Y)
-    before = [p.detach().clone() for p in model.module_.network.head.parameters()]
-    model.adapt(TARGET)
-    after = model.module_.network.head.parameters()
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert all(p.requires_grad for p in model.module_.network.head.parameters())
-    assert model.history_["epoch"].tolist() == [1, 2, 3, 4]
+def adapted(batch_size=16, target=TARGET, network=None):
+    network = make_network() if network is None else network
+    statistics = source_statistics(network, SOURCE, batch_size)
+    fit_statistics(network, target, batch_size, statistics)
+    return network
 
 
-def test_adabn_starts_from_the_source_each_time():
-    model = classifier("adabn").fit(SOURCE, Y).adapt(NEW)
-    again = classifier("adabn").fit(SOURCE, Y).adapt(TARGET).adapt(NEW)
-    np.testing.assert_array_equal(outputs(model), outputs(again))
+def test_find_batch_norms_leaves_out_what_keeps_no_statistics():
+    module = nn.Sequential(
+        nn.BatchNorm1d(2), nn.LayerNorm(2), nn.BatchNorm2d(2, track_running_stats=False)
+    )
+    assert [*find_batch_norms(module)] == ["0"]
 
 
-@pytest.mark.parametrize("method", SOURCE_FREE)
-def test_adapting_a_pickle(method):
-    model = classifier(method).fit(SOURCE, Y)
-    again = pickle.loads(pickle.dumps(model))
-    expected = outputs(model.adapt(TARGET))
-    np.testing.assert_allclose(outputs(again.adapt(TARGET)), expected, rtol=1e-5)
+def test_source_statistics_are_those_of_what_comes_in():
+    network = make_network()
+    found = source_statistics(network, SOURCE, 16)
+    second = network.suffix[:2](SOURCE).detach()
+    for name, x in [("suffix.0", SOURCE), ("suffix.2", second)]:
+        mean, var = moments(x)
+        layer = network.get_submodule(name)
+        expected = {"mean": mean, "var": var, "running_mean": layer.running_mean}
+        for key, value in {**expected, "running_var": layer.running_var}.items():
+            assert found[name][key].dtype == np.float64
+            np.testing.assert_allclose(found[name][key], value, rtol=1e-5, atol=1e-6)
 
 
-def test_adapting_what_skops_has_kept():
-    model = lite("adabn").fit(X, LABELS)
-    with config_context(slim_pickles=True):
-        data = skops.io.dumps(model)
-    trusted = skops.io.get_untrusted_types(data=data)
-    assert trusted == ["sktransfer.adaptation._classifier.DomainAdaptedClassifier"]
-    again = skops.io.loads(data, trusted=trusted).adapt(BOTH[30:])
-    np.testing.assert_allclose(
-        again.predict_proba(BOTH), model.adapt(BOTH[30:]).predict_proba(BOTH), rtol=1e-5
+def test_source_statistics_come_in_the_order_of_execution():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.unused = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = Network(Backwards(), pool, nn.Linear(3, 2)).eval()
+    found = source_statistics(network, SOURCE, 16)
+    assert [*found] == ["suffix.first", "suffix.last"]
+    fit_statistics(network, TARGET, 16, found)
+    assert network(TARGET).isfinite().all()
+
+
+def test_adapting_again_starts_from_the_source():
+    network, twin = make_network(), make_network()
+    statistics = source_statistics(network, SOURCE, 16)
+    fit_statistics(network, 2 * TARGET, 16, statistics)
+    for one in (network, twin):
+        fit_statistics(one, TARGET, 16, statistics)
+    states = network.state_dict(), twin.state_dict()
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+
+
+def test_measuring_changes_nothing():
+    network = make_network()
+    before = copy.deepcopy(network.state_dict())
+    source_statistics(network, SOURCE, 16)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not any(layer._forward_pre_hooks for layer in network.modules())
+
+
+@pytest.mark.parametrize("batch_size", [40, 7, 1])
+def test_output_of_the_target_has_the_moments_of_the_source(batch_size):
+    expected = moments(make_network().suffix(SOURCE))
+    found = moments(adapted(batch_size).suffix(TARGET))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_do_not_depend_on_batches():
+    other = adapted(7).state_dict()
+    for name, value in adapted(40).state_dict().items():
+        torch.testing.assert_close(value, other[name])
+
+
+def test_statistics_are_the_targets_own_if_they_were_the_sources_own():
+    network = make_network()
+    for name, of_source in source_statistics(network, SOURCE, 16).items():
+        layer = network.get_submodule(name)
+        layer.running_mean.copy_(torch.from_numpy(of_source["mean"]))
+        layer.running_var.copy_(torch.from_numpy(of_source["var"]))
+    mean, var = moments(TARGET)
+    first = adapted(network=network).suffix[0]
+    torch.testing.assert_close(first.running_mean, mean)
+    torch.testing.assert_close(first.running_var, var, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [50, 16, 3])
+def test_equal_domains_change_nothing(batch_size):
+    network, before = adapted(batch_size, target=SOURCE), make_network()
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("constant", ["source", "target"])
+def test_channels_that_never_change_stay_finite(constant):
+    source, target = SOURCE.clone(), TARGET.clone()
+    (source if constant == "source" else target)[:, 1] = 0.5
+    network = make_network()
+    fit_statistics(network, target, 16, source_statistics(network, source, 16))
+    assert network(target).isfinite().all()
+
+
+class Shares(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.norm, self.last = nn.BatchNorm1d(4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return self.last(self.c(self.norm(self.b(self.norm(self.a(x))))))
+
+
+def test_norms_that_frozen_stages_share_are_left_out():
+    suffix = load_backbone(Shares(), random_state=0).section("b", "output")
+    assert list(find_batch_norms(suffix)) == ["norm", "last"]
+    suffix.fixed_shared = True
+    assert list(find_batch_norms(suffix)) == ["last"]
+
+
+# SHOT
+
+Z = torch.randn(30, 5, generator=GENERATOR)
+SCORES = 2 * torch.randn(9, 3, generator=GENERATOR, dtype=torch.float64)
+CERTAIN = 100 * torch.eye(3, dtype=torch.float64).repeat(2, 1)
+
+
+def context_of(network, target=Z, callbacks=()):
+    return AdaptationContext(
+        network=network,
+        backbone_name="tiny",
+        boundary="input",
+        source=None,
+        target=target,
+        target_views=target,
+        target_digests=[bytes([i]) for i in range(len(Z))],
+        n_outputs=3,
+        is_multilabel=False,
+        state=None,
+        recipe=Recipe(max_epochs=3, lr=0.1, batch_size=10),
+        device=torch.device("cpu"),
+        batch_size=10,
+        seed=0,
+        stages_above={},
+        nonlinearity=None,
+        callbacks=callbacks,
+        adapter=lambda suffix: nullcontext(),
     )
 
 
-def test_source_only_can_be_adapted_afterwards():
-    model = classifier("none").fit(SOURCE, Y).set_params(method="shot")
-    expected = classifier("shot").fit(SOURCE, Y).adapt(TARGET)
-    np.testing.assert_array_equal(outputs(model.adapt(TARGET)), outputs(expected))
+class Look(Callback):
+    """Keep the labels that each epoch is trained on."""
+
+    def __init__(self):
+        self.labels = []
+
+    def __sklearn_clone__(self):
+        return self
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        self.labels.append(dataset_train.y.clone())
 
 
-def test_adabn_has_to_be_fitted_as_such():
-    model = classifier("none").fit(SOURCE, Y).set_params(method="adabn")
-    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
-        model.adapt(TARGET)
+def test_shot_relabels_before_each_epoch_and_leaves_the_head():
+    torch.manual_seed(0)
+    network = Network(nn.Linear(5, 4), nn.Identity(), nn.Linear(4, 3))
+    before = [p.detach().clone() for p in network.head.parameters()]
+    with torch.no_grad():
+        expected = centroid_labels(network.describe(Z), network(Z))
+    look = Look()
+    net = SHOT().after_training(context_of(network, callbacks=[look])).net
+    assert len(look.labels) == len(net.history) == 3
+    assert torch.equal(look.labels[0], expected)
+    assert not torch.equal(look.labels[0], look.labels[2])
+    for parameter, kept in zip(network.head.parameters(), before, strict=True):
+        assert torch.equal(parameter, kept) and parameter.requires_grad
+    held = [getattr(c, "activations", None) for _, c in net.callbacks_]
+    assert not any(activations is not None for activations in held)
 
 
-def test_source_is_measured_anew_by_each_fit():
-    model = classifier("adabn").fit(SOURCE, Y)
-    model.set_params(method="none").fit(SOURCE * 5 + 7, Y).set_params(method="adabn")
-    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
-        model.adapt(TARGET)
+def test_shot_does_nothing_without_a_target():
+    network = Network(nn.Linear(5, 4), nn.Identity(), nn.Linear(4, 3))
+    assert SHOT().after_training(context_of(network, target=None)) is None
 
 
-@pytest.mark.parametrize("moved", ["adapt", "partial_fit"])
-def test_source_is_forgotten_where_the_weights_move(moved):
-    model = classifier("adabn").fit(SOURCE, Y)
-    if moved == "adapt":
-        model.set_params(method="shot").adapt(TARGET)
-    else:
-        model.set_params(method="none").partial_fit(SOURCE, Y)
-    with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
-        model.set_params(method="adabn").adapt(TARGET)
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_pseudo_labels_count_as_published(weight):
+    scores, y = SCORES[:6], torch.arange(6) % 3
+    found = _scaled(scores, y, factor=0.3 * weight)
+    torch.testing.assert_close(found, 0.3 * weight * cross_entropy(scores, y))
 
 
-def test_adapting_needs_stages_that_were_trained():
-    model = classifier("none", freeze="all").fit(SOURCE, Y).set_params(method="shot")
-    with pytest.raises(ValueError, match="`freeze='all'`, which left none in `fit`: f"):
-        model.adapt(TARGET)
+def test_information_loss_is_that_of_the_formula():
+    assert gradcheck(information_loss, SCORES.clone().requires_grad_())
+    p = softmax(SCORES.numpy(), axis=1)
+    expected = scipy_entropy(p, axis=1).mean() - scipy_entropy(p.mean(0))
+    assert information_loss(SCORES).item() == pytest.approx(expected)
 
 
-def test_adapting_needs_classes_that_exclude_each_other():
-    model = classifier("none").fit(SOURCE, np.eye(3, dtype=int)[Y])
-    with pytest.raises(ValueError, match="needs classes that exclude each other"):
-        model.set_params(method="shot").adapt(TARGET)
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [(CERTAIN, -math.log(3)), (CERTAIN[:1], 0.0), (torch.zeros(4, 3), 0.0)],
+    ids=["certain and diverse", "certain of one class", "knows nothing"],
+)
+def test_information_loss_has_known_values(scores, expected):
+    assert information_loss(scores).item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("method", SOURCE_FREE)
-def test_adapting_needs_the_network_of_the_fit(method):
-    model = classifier(method).fit(SOURCE, Y).set_params(freeze="none")
-    message = "^`freeze` must stay as it is in `adapt`, which goes on .*; `fit` again "
-    with pytest.raises(ValueError, match=message):
-        model.adapt(TARGET)
+def test_centroids_correct_a_biased_prediction():
+    truth = torch.arange(60) % 3
+    directions = torch.tensor([[4.0, 0], [0, 4], [-4, -4]])
+    features = directions[truth] + 0.3 * torch.randn(60, 2, generator=GENERATOR)
+    scores = features @ directions.T / 8 + torch.tensor([2.5, 0, 0])
+    assert (scores.argmax(1) == truth).double().mean() < 0.9
+    assert torch.equal(centroid_labels(features, scores), truth)
 
 
-@pytest.mark.parametrize("rows", [TARGET[:1], TARGET[[0, 0]]], ids=["one", "twins"])
-def test_adabn_needs_samples_that_vary(rows):
-    model = classifier("adabn").fit(SOURCE, Y)
-    message = f"two or more that differ. Got {len(rows)}, of which 1 differ: give more"
-    with pytest.raises(ValueError, match=message):
-        model.adapt(rows)
+def test_centroids_are_those_of_numpy():
+    features = torch.randn(9, 4, generator=GENERATOR, dtype=torch.float64)
+    x = np.c_[features, np.ones(9)]
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    shares = softmax(SCORES.numpy(), axis=1)
+    for _ in range(2):
+        centroids = shares.T @ x
+        norms = np.linalg.norm(centroids, axis=1)
+        labels = (x @ centroids.T / np.where(norms, norms, 1)).argmax(1)
+        shares = np.eye(3)[labels]
+    assert centroid_labels(features, SCORES).tolist() == labels.tolist()
 
 
-def test_net_does_not_hold_the_target_after_shot():
-    model = classifier("shot").fit(ROWS, MASKED)
-    held = [getattr(c, "activations", None) for _, c in model.net_.callbacks_]
-    assert held and not any(activations is not None for activations in held)
-
-
-@pytest.mark.parametrize("method", ["none", *JOINT])
-def test_adapting_needs_a_method_without_source(method):
-    model = classifier("none").fit(SOURCE, Y).set_params(method=method)
-    message = rf"does without the source: one of \['adabn', 'shot'\]\. Got '{method}'"
-    with pytest.raises(ValueError, match=message):
-        model.adapt(TARGET)
-
-
-def test_failed_adaptation_leaves_what_was():
-    model = classifier("shot").fit(SOURCE, Y)
-    before = outputs(model)
-    with pytest.raises(ValueError, match="NaN"):
-        model.adapt(np.full_like(TARGET, np.nan))
-    np.testing.assert_array_equal(outputs(model), before)
+def test_classes_that_lose_all_samples_take_none():
+    features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    scores = torch.tensor([[9.0, 0, -50], [9.0, 0, -50], [0.0, 9, -50]])
+    assert centroid_labels(features, scores, n_rounds=3).tolist() == [0, 0, 1]

@@ -3,10 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sktransfer.adaptation._image_statistics import image_statistics
-from sktransfer.adaptation._lab import to_lab
+from sktransfer.adaptation import image_statistics, mix_amplitudes
 from sktransfer.adaptation._style_steps import SHIFTS, STEPS, apply_steps
-from tests.adaptation._photographs import CROPS, blurred, noisy
+from tests.adaptation._photographs import CROPS, blurred, decoded, jpeg, noisy
 
 IMAGE = Image.fromarray(CROPS[4])
 OWN = image_statistics(IMAGE)
@@ -25,10 +24,8 @@ def test_every_step_of_a_shift_exists():
 
 @pytest.mark.parametrize("step", [*STEPS])
 def test_a_share_of_nothing_changes_at_most_a_rounding(step):
-    quantiles = np.quantile(to_lab(CROPS[0]), np.linspace(0, 1, 33), axis=(0, 1)).T
     goal = {**image_statistics(noisy(blurred(CROPS[0], 2), 9)), "jpeg_quality": 40}
-    goal |= {"quantiles": quantiles, "reference": CROPS[0], "beta": 0.1, "side": 40}
-    goal |= {"turns": True}
+    goal |= {"reference": CROPS[0], "beta": 0.1, "side": 40, "swaps": True}
     same = np.asarray(moved(step, goal, 0.0), dtype=int)
     assert abs(same - np.asarray(IMAGE)).max() <= 1
     other = np.asarray(moved(step, goal, 1.0), dtype=int)
@@ -71,8 +68,7 @@ def test_lightness_leaves_the_colours():
 @pytest.mark.parametrize("step", ["colour", "histogram"])
 def test_colours_of_another_photograph(step):
     other = blurred(CROPS[-1], 1)
-    quantiles = np.quantile(to_lab(other), np.linspace(0, 1, 33), axis=(0, 1)).T
-    goal = {**image_statistics(other), "quantiles": quantiles}
+    goal = {**image_statistics(other), "reference": other}
     found = image_statistics(moved(step, goal))
     for name in ("lightness", "green_red", "blue_yellow"):
         for moment in ("mean", "std"):
@@ -90,11 +86,9 @@ def test_contrast_is_not_counted_twice_where_noise_follows():
 
 
 def test_jpeg_leaves_its_traces():
-    image = Image.fromarray(blurred(CROPS[4], 0.8))
-    found = moved("jpeg", {"jpeg_quality": 30.0}, image=image)
-    assert image_statistics(found)["jpeg_quality"] == 30
-    found = moved("jpeg", {"jpeg_quality": 30.0}, 0.5, image=image)
-    assert image_statistics(found)["jpeg_quality"] == 65
+    for share, quality in ((1.0, 30), (0.5, 65)):
+        found = moved("jpeg", {"jpeg_quality": 30.0}, share)
+        np.testing.assert_array_equal(found, decoded(jpeg(CROPS[4], quality)))
 
 
 def test_resolution_goes_down_and_back():
@@ -143,3 +137,72 @@ def test_grey_images_stay_grey_in_front_of_grey_ones():
     goal = image_statistics(noisy(np.asarray(grey) * 0.5, 6, grey=True))
     found = np.asarray(moved(SHIFTS["measured"], goal, image=grey), dtype=int)
     assert abs(found - found[..., :1]).max() <= 2
+
+
+# Amplitudes
+
+ONE, OTHER = CROPS[0].astype(float), CROPS[-1].astype(float)
+
+
+@pytest.mark.parametrize("nothing", [{"beta": 0}, {"beta": 0.1, "share": 0}])
+def test_nothing_mixed_is_the_identity(nothing):
+    np.testing.assert_allclose(mix_amplitudes(ONE, OTHER, **nothing), ONE, atol=1e-9)
+    mixed = mix_amplitudes(ONE, ONE, beta=0.1)
+    np.testing.assert_allclose(mixed, ONE, atol=1e-9)
+
+
+def test_a_small_beta_takes_over_the_means_alone():
+    found = mix_amplitudes(ONE, OTHER, beta=1e-6)
+    shift = OTHER.mean(axis=(0, 1)) - ONE.mean(axis=(0, 1))
+    np.testing.assert_allclose(found, ONE + shift, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_low_amplitudes_move_and_everything_else_stays(share):
+    found = mix_amplitudes(ONE, OTHER, beta=0.05, share=share)
+    own, other, mixed = (
+        np.fft.fftshift(np.fft.fft2(x, axes=(0, 1)), axes=(0, 1))
+        for x in (ONE, OTHER, found)
+    )
+    middle, reach = 96, 9  # waves up to 0.05 * 192 = 9.6
+    low = np.zeros(own.shape, dtype=bool)
+    low[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1] = True
+    expected = np.where(low, (1 - share) * abs(own) + share * abs(other), abs(own))
+    np.testing.assert_allclose(abs(mixed), expected, rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(mixed * abs(own), own * abs(mixed), rtol=1e-5, atol=10)
+
+
+def published(image, reference, beta):
+    """Mix as the code of Yang and Soatto does."""
+    transformed = [np.fft.fft2(x, axes=(0, 1)) for x in (image, reference)]
+    own, other = (np.fft.fftshift(abs(t), axes=(0, 1)) for t in transformed)
+    h, w = image.shape[:2]
+    reach = int(np.floor(min(h, w) * beta))
+    rows, columns = (slice(n // 2 - reach, n // 2 + reach + 1) for n in (h, w))
+    own[rows, columns] = other[rows, columns]
+    mixed = np.fft.ifftshift(own, axes=(0, 1)) * np.exp(1j * np.angle(transformed[0]))
+    return np.fft.ifft2(mixed, axes=(0, 1)).real
+
+
+@pytest.mark.parametrize("side", [49, 100])
+@pytest.mark.parametrize("beta", [0.01, 0.09])
+def test_amplitudes_are_mixed_as_published(side, beta):
+    image, other = ONE[:side], OTHER[:side]
+    expected = published(image, other, beta)
+    np.testing.assert_allclose(mix_amplitudes(image, other, beta=beta), expected)
+
+
+def test_odd_sizes_give_real_images():
+    image, other = np.random.RandomState(0).uniform(0, 255, (2, 5, 7, 3))
+    found = mix_amplitudes(image, other, beta=0.5)
+    np.testing.assert_allclose(found.mean((0, 1)), other.mean((0, 1)))
+
+
+def test_amplitudes_that_cannot_be_mixed():
+    message = r"`reference` must have the shape of `pixels`, \(h, w, c\)\. Got \(2, 2"
+    with pytest.raises(ValueError, match=message):
+        mix_amplitudes(ONE, ONE[:2, :2])
+    with pytest.raises(ValueError, match=r"`beta` must be in \[0, 0\.5\]\. Got -0\.1"):
+        mix_amplitudes(ONE, OTHER, beta=-0.1)
+    with pytest.raises(ValueError, match=r"`share` must be in \[0, 1\]\. Got 1\.1\."):
+        mix_amplitudes(ONE, OTHER, share=1.1)

@@ -1,16 +1,21 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from sktransfer.adaptation import image_statistics
-from sktransfer.adaptation._image_statistics import STATISTICS
-from sktransfer.adaptation._lab import to_lab
-from sktransfer.adaptation._style_moves import (
+from sktransfer.adaptation._image_statistics import STATISTICS, to_lab
+from sktransfer.adaptation._style_statistics import (
     least_spoilt,
+    measure,
     moved,
     moves_between,
+    some_images,
+    thumbnails,
 )
-from sktransfer.adaptation._style_steps import turned
-from tests.adaptation._photographs import CROPS, noisy, whole
+from sktransfer.adaptation._style_steps import swap_lightness
+from tests.adaptation._photographs import CROPS, blurred, jpeg, noisy, whole
 
 
 def rows_of(images):
@@ -25,12 +30,43 @@ def own(image):
     return {name: image_statistics(image)[name] for name in NAMES}
 
 
+def test_some_images_are_evenly_spread():
+    images = 20 * np.arange(11, dtype=np.uint8)[:, None, None] * np.ones((1, 5, 5))
+    taken = some_images(images.astype(np.uint8), 6)
+    found = [np.asarray(taken[i])[0, 0, 0] for i in range(len(taken))]
+    assert found == [0, 40, 80, 120, 160, 200]
+    assert len(some_images(images, 40, value_range=(0, 255))) == 11
+
+
+def test_rows_with_a_shape_are_images():
+    rows = np.full((3, 64), 8.0)
+    taken = some_images(rows, 5, image_shape=(8, 8), value_range=(0, 16))
+    assert measure(taken)[:, 0] == pytest.approx(128 / 255, abs=0.01)
+
+
+def test_measure_is_what_is_measured_on_each(tmp_path):
+    np.testing.assert_array_equal(measure(some_images(CROPS[:3], 3)), SOURCE[:3])
+    content = jpeg(blurred(CROPS[0], 0.8), 40)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    png = io.BytesIO()
+    Image.fromarray(CROPS[0]).save(png, "PNG")
+    rows = measure(some_images([str(path), content, png.getvalue()], 5))
+    assert rows[:, STATISTICS.index("jpeg_quality")].tolist() == [40, 40, 100]
+
+
+def test_thumbnails_are_squares():
+    found = thumbnails(some_images([CROPS[0][:100], CROPS[1]], 2), 16)
+    assert found.shape == (2, 16, 16, 3) and found.dtype == np.uint8
+    means = [CROPS[0][:100].mean(), CROPS[1].mean()]
+    np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), means, atol=2)
+
+
 def test_equal_domains_move_nothing():
     moves = moves_between(SOURCE, SOURCE)
     assert set(moves) == set(NAMES)
     for image in CROPS[:3]:
-        found = moved(to_lab(image), moves)
-        assert found == pytest.approx(own(image), abs=1e-3)
+        assert moved(to_lab(image), moves) == pytest.approx(own(image), abs=1e-3)
 
 
 def test_images_go_where_those_like_them_are():
@@ -42,18 +78,17 @@ def test_images_go_where_those_like_them_are():
             assert found[name] == pytest.approx(expected[name], abs=3)
 
 
-def test_light_that_becomes_dark_is_turned_first():
+def test_light_that_becomes_dark_is_swapped_first():
     negatives = rows_of([255 - crop for crop in CROPS])
-    moves = moves_between(SOURCE, negatives, turned=True)
-    found = moved(turned(to_lab(CROPS[0])), moves)
+    moves = moves_between(SOURCE, negatives, swapped=True)
+    found = moved(swap_lightness(to_lab(CROPS[0])), moves)
     expected = own(255 - CROPS[0])["lightness_mean"]
     assert found["lightness_mean"] == pytest.approx(expected, abs=5)
 
 
 def test_standard_deviations_do_not_fall_below_zero():
     flat = rows_of([np.full_like(CROPS[0], 128)] * 3)
-    moves = moves_between(SOURCE[:4], flat)
-    found = moved(np.zeros((9, 9, 3)), moves)
+    found = moved(np.zeros((9, 9, 3)), moves_between(SOURCE[:4], flat))
     assert min(found[f"{c}_std"] for c in ("lightness", "green_red")) == 0
 
 
@@ -68,7 +103,8 @@ def test_images_that_are_equal_go_to_the_middle():
     same = np.repeat(SOURCE[:1], 6, axis=0)
     found = moved(to_lab(CROPS[0]), moves_between(same, SOURCE))["lightness_mean"]
     goals = SOURCE[:, STATISTICS.index("lightness_mean")]
-    assert found == pytest.approx(np.quantile(goals, np.linspace(0, 1, 33)).mean())
+    expected = np.quantile(goals, np.linspace(0, 1, 33)).mean()
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_sizes_go_by_rank():

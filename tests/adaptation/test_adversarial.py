@@ -8,14 +8,15 @@ from scipy.stats import entropy as scipy_entropy
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from sktransfer.adaptation import (
+from sktransfer.adaptation import CDAN, DANN
+from sktransfer.adaptation._adversarial import (
     ConditionalAdversary,
     DomainAdversary,
     adversarial_ramp,
-    entropy,
     entropy_weights,
     reverse_gradient,
 )
+from sktransfer.training import Seen
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
@@ -42,16 +43,6 @@ def test_reverse_gradient_changes_the_gradient_alone():
     assert torch.equal(reversed_, X)
     (reversed_**3).sum().backward()
     torch.testing.assert_close(x.grad, -0.5 * 3 * X**2)
-
-
-def test_entropy_is_scipys():
-    expected = scipy_entropy(softmax(SCORES.numpy(), axis=1), axis=1)
-    np.testing.assert_allclose(entropy(SCORES), expected)
-    assert gradcheck(entropy, SCORES.clone().requires_grad_())
-
-
-def test_entropy_of_certain_predictions_is_zero():
-    assert entropy(torch.tensor([[1e4, 0.0, -1e4]])).item() == 0
 
 
 def test_entropy_weights_are_those_of_the_paper():
@@ -133,3 +124,24 @@ def test_conditional_adversary_leaves_the_scores_alone():
     features = X.clone().requires_grad_()
     adversary((features, scores.requires_grad_()), (Y, OTHERS)).backward()
     assert scores.grad is None and features.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", [DANN(), CDAN()], ids=lambda m: m.name)
+def test_objectives_reverse_gradients_more_and_more(method):
+    objective = method.make_objective(3, 4, False, 0).double()
+    gradients = []
+    for progress in (0.0, 0.1, 1.0):
+        features = X.clone().requires_grad_()
+        objective(Seen(features, SCORES), Seen(Y, OTHERS), progress).backward()
+        gradients.append(features.grad)
+    ramp = adversarial_ramp(0.1) / adversarial_ramp(1.0)
+    assert gradients[0].abs().sum() == 0
+    torch.testing.assert_close(gradients[1], gradients[2] * ramp)
+
+
+@pytest.mark.parametrize("method", [DANN(), CDAN()], ids=lambda m: m.name)
+def test_weights_of_discriminators_go_by_the_seed(method):
+    first, again, other = (method.make_objective(3, 4, False, s) for s in (0, 0, 1))
+    first, again, other = ([*found.parameters()] for found in (first, again, other))
+    assert all(map(torch.equal, first, again))
+    assert not all(map(torch.equal, first, other))

@@ -1,0 +1,218 @@
+"""Methods with a discriminator of the domains: DANN and CDAN."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sktransfer.compute import seeded
+from sktransfer.training import AdaptationMethod
+
+__all__ = [
+    "CDAN",
+    "DANN",
+    "ConditionalAdversary",
+    "DomainAdversary",
+    "adversarial_ramp",
+    "reverse_gradient",
+]
+
+_HIDDEN = 256
+_MOST_PRODUCTS = 4096  # of features and probabilities; beyond, random projections
+_RANDOM_PRODUCTS = 1024
+
+
+class DANN(AdaptationMethod):
+    """Domain-adversarial training: features whose domain a discriminator cannot see.
+
+    The discriminator gets features that are standardised per batch, and its gradient is
+    reversed for them, with a factor that rises from 0 to nearly 1 during the training.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        What the objective is multiplied by.
+
+    References
+    ----------
+    Y. Ganin et al. (2016). Domain-Adversarial Training of Neural Networks.
+    https://arxiv.org/abs/1505.07818
+    """
+
+    name = "dann"
+    needs_stages = True
+    lr_schedule = "annealed"
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the loss of a discriminator of features."""
+        with seeded(seed):
+            return _Adversarial(DomainAdversary(n_features))
+
+
+class CDAN(AdaptationMethod):
+    """Conditional adversary: its discriminator sees features with predictions.
+
+    It gets the products of features and probabilities; where there are more than 4,096
+    of them, 1,024 products of random projections of the two. Samples with certain
+    predictions weigh more. The rest is as in :class:`DANN`.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        What the objective is multiplied by.
+
+    References
+    ----------
+    M. Long et al. (2018). Conditional Adversarial Domain Adaptation.
+    https://arxiv.org/abs/1705.10667
+    """
+
+    name = "cdan"
+    needs_stages = True
+    needs_classes = True
+    lr_schedule = "annealed"
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the loss of a discriminator of features with predictions."""
+        with seeded(seed):
+            return _Conditional(ConditionalAdversary(n_features, n_outputs))
+
+
+class _Adversarial(nn.Module):
+    def __init__(self, adversary):
+        super().__init__()
+        self.adversary = adversary
+
+    def forward(self, own, others, progress):
+        pair = _standardised(own.features, others.features)
+        return self.adversary(*pair, adversarial_ramp(progress))
+
+
+class _Conditional(_Adversarial):
+    def forward(self, own, others, progress):
+        pair = _standardised(own.features, others.features)
+        pair = zip(pair, (own.scores, others.scores), strict=True)
+        return self.adversary(*pair, adversarial_ramp(progress))
+
+
+def _standardised(source, target):
+    """Scale features as the initial weights of a discriminator expect them."""
+    both = torch.cat([source, target]).detach()
+    mean, std = both.mean(0), both.std(0).clamp_min(1e-5)
+    return [(features - mean) / std for features in (source, target)]
+
+
+def adversarial_ramp(progress):
+    """Return ``2 / (1 + exp(-10 p)) - 1``, from 0 to nearly 1 (Ganin et al. 2016)."""
+    return 2 / (1 + math.exp(-10 * progress)) - 1
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -ctx.factor * gradient, None
+
+
+def reverse_gradient(x, factor=1.0):
+    """Gradient reversal: identity forward, gradient times ``-factor`` backward."""
+    return _Reverse.apply(x, factor)
+
+
+class DomainAdversary(nn.Module):
+    """Discriminator of the domains of features, with reversed gradients for these.
+
+    Parameters
+    ----------
+    n_features : int
+    hidden : int, default=256
+        Width of its two hidden layers.
+    """
+
+    def __init__(self, n_features, hidden=_HIDDEN):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_features, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, source, target, factor=1.0, weights=(None, None)):
+        """Compute the loss of the discriminator.
+
+        Parameters
+        ----------
+        source, target : torch.Tensor of shape (n, n_features), (m, n_features)
+        factor : float, default=1.0
+            Of the reversed gradient.
+        weights : pair of torch.Tensor of shape (n,) and (m,), or of None
+            Of samples; by default all weigh the same.
+
+        Returns
+        -------
+        torch.Tensor of shape ()
+            Mean of the cross-entropies of both domains: log 2 for a discriminator that
+            is no better than chance.
+        """
+        losses = [
+            self._cross_entropy(reverse_gradient(features, factor), label, weight)
+            for features, label, weight in zip(
+                (source, target), (1.0, 0.0), weights, strict=True
+            )
+        ]
+        return sum(losses) / 2
+
+    def _cross_entropy(self, features, label, weight):
+        found = self.layers(features)[:, 0]  # (n,)
+        return F.binary_cross_entropy_with_logits(
+            found, torch.full_like(found, label), weight
+        )
+
+
+class ConditionalAdversary(nn.Module):
+    """Discriminator of the domains of features and predictions together.
+
+    Parameters
+    ----------
+    n_features, n_classes : int
+    hidden : int, default=256
+        Width of the two hidden layers.
+    """
+
+    def __init__(self, n_features, n_classes, hidden=_HIDDEN):
+        super().__init__()
+        n_products = n_features * n_classes
+        self.is_random = n_products > _MOST_PRODUCTS
+        if self.is_random:
+            n_products = _RANDOM_PRODUCTS
+            self.register_buffer("of_features", torch.randn(n_features, n_products))
+            self.register_buffer("of_classes", torch.randn(n_classes, n_products))
+        self.adversary = DomainAdversary(n_products, hidden)
+
+    def condition(self, features, scores):
+        """Multiply features by probabilities, without gradient through the latter."""
+        probabilities = torch.softmax(scores.detach(), 1)
+        if not self.is_random:
+            return (features[:, :, None] * probabilities[:, None]).flatten(1)
+        products = (features @ self.of_features) * (probabilities @ self.of_classes)
+        return products / math.sqrt(products.shape[1])
+
+    def forward(self, source, target, factor=1.0):
+        """Compute the loss of the discriminator from pairs of features and scores."""
+        products = [self.condition(*domain) for domain in (source, target)]
+        weights = [entropy_weights(scores) for _, scores in (source, target)]
+        return self.adversary(*products, factor, weights)
+
+
+def entropy_weights(scores):
+    """Weigh samples by ``1 + exp(-entropy)`` of their predictions, with mean 1."""
+    log_p = torch.log_softmax(scores.detach(), 1)
+    weights = 1 + torch.exp((log_p.exp() * log_p).sum(1))
+    return weights / weights.mean()

@@ -1,0 +1,203 @@
+"""Methods that align features of two domains: CORAL, MMD and joint MMD."""
+
+import torch
+
+from sktransfer.training import AdaptationMethod
+
+__all__ = ["CORAL", "JMMD", "MMD", "coral_loss", "joint_mmd_loss", "mmd_loss"]
+
+_WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
+_PROBABILITY_BANDWIDTH = 1.68  # as in the code of Long et al. (2017)
+_ROUNDING = 16  # units in the last place by which equal features may differ
+
+
+class CORAL(AdaptationMethod):
+    """Correlation alignment: bring the covariances of the features together.
+
+    The distance of the covariances is divided by their own norms, so that it lies in
+    [0, 1]: the distance itself would be smallest where all features are zero, and
+    vanishes in many dimensions.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        What the objective is multiplied by.
+
+    References
+    ----------
+    B. Sun and K. Saenko (2016). Deep CORAL: Correlation Alignment for Deep Domain
+    Adaptation. https://arxiv.org/abs/1607.01719
+    """
+
+    name = "coral"
+    needs_stages = True
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the relative distance of the covariances."""
+        return _relative_coral
+
+
+class MMD(AdaptationMethod):
+    """Maximum mean discrepancy: bring the kernel means of the features together.
+
+    The kernel is the mean of five Gaussians whose widths follow the median distance.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        What the objective is multiplied by.
+
+    References
+    ----------
+    M. Long et al. (2015). Learning Transferable Features with Deep Adaptation Networks.
+    https://arxiv.org/abs/1502.02791
+
+    A. Gretton et al. (2012). A Kernel Two-Sample Test.
+    https://jmlr.org/papers/v13/gretton12a.html
+    """
+
+    name = "mmd"
+    needs_stages = True
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the discrepancy of the features."""
+        return _mmd
+
+
+class JMMD(AdaptationMethod):
+    """Joint MMD: bring kernel means of features and predictions together.
+
+    Parameters
+    ----------
+    weight : float, default=1.0
+        What the objective is multiplied by.
+
+    References
+    ----------
+    M. Long et al. (2017). Deep Transfer Learning with Joint Adaptation Networks.
+    https://arxiv.org/abs/1605.06636
+    """
+
+    name = "jmmd"
+    needs_stages = True
+    needs_labels = True
+
+    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+        """Return the discrepancy of features and probabilities."""
+        return _joint_mmd_of_labels if is_multilabel else _joint_mmd_of_classes
+
+
+def _relative_coral(own, others, progress):
+    source, target = own.features, others.features
+    zero = torch.zeros_like(source[:1])
+    whole = coral_loss(source, zero) + coral_loss(target, zero)
+    return coral_loss(source, target) / whole.clamp_min(1e-12)
+
+
+def _mmd(own, others, progress):
+    return mmd_loss(own.features, others.features)
+
+
+def _joint_mmd_of_labels(own, others, progress):
+    return _joint_mmd(own, others, [s.scores.sigmoid() for s in (own, others)])
+
+
+def _joint_mmd_of_classes(own, others, progress):
+    return _joint_mmd(own, others, [s.scores.softmax(1) for s in (own, others)])
+
+
+def _joint_mmd(own, others, probabilities):
+    layers = zip((own.features, others.features), probabilities, strict=True)
+    return joint_mmd_loss(*layers, bandwidths=(None, _PROBABILITY_BANDWIDTH))
+
+
+def coral_loss(source, target):
+    """Squared Frobenius distance of two covariances over 4 d²; features (n, d)."""
+    difference = _covariance(source) - _covariance(target)  # (d, d)
+    return difference.square().sum() / (4 * source.shape[1] ** 2)
+
+
+def _covariance(features):
+    centred = features - features.mean(0)
+    return centred.T @ centred / max(1, len(features) - 1)
+
+
+def mmd_loss(source, target):
+    """Biased estimate of the squared discrepancy, in [0, 2); features (n, d)."""
+    return joint_mmd_loss([source], [target])
+
+
+def joint_mmd_loss(source, target, bandwidths=None):
+    """Compute the squared discrepancy of the joint distributions of several layers.
+
+    The kernel of a sample is the product of the kernels of its layers.
+
+    Parameters
+    ----------
+    source : sequence of torch.Tensor of shape (n, d_i)
+        Layers, such as features and probabilities.
+    target : sequence of torch.Tensor of shape (m, d_i)
+    bandwidths : sequence of float or None, default=None
+        The bandwidth of a single kernel ``exp(-d² / bandwidth)`` per layer. None stands
+        for five kernels whose widths follow the median distance. Probabilities need a
+        fixed bandwidth: most confident predictions differ by rounding alone, and the
+        median would, too.
+
+    Returns
+    -------
+    torch.Tensor of shape ()
+        In [0, 2).
+    """
+    layers = [torch.cat(pair) for pair in zip(source, target, strict=True)]
+    bandwidths = [None] * len(layers) if bandwidths is None else bandwidths
+    pairs = zip(layers, bandwidths, strict=True)
+    kernel = torch.stack([gaussian_kernels(*pair) for pair in pairs]).prod(0)
+    n = len(source[0])
+    within = kernel[:n, :n].mean() + kernel[n:, n:].mean()
+    # Rounding can make it negative.
+    return (within - 2 * kernel[:n, n:].mean()).clamp_min(0)
+
+
+def gaussian_kernels(x, bandwidth=None):
+    """Return Gaussian kernels between all pairs of rows of x, of shape (n, n)."""
+    distances = _SquaredDistances.apply(x)  # (n, n)
+    if bandwidth is not None:
+        return torch.exp(-distances / bandwidth)
+    bandwidth = _bandwidth(x.detach(), distances.detach())
+    kernels = [torch.exp(-distances / (width * bandwidth)) for width in _WIDTHS]
+    return sum(kernels) / len(kernels)
+
+
+class _SquaredDistances(torch.autograd.Function):
+    """Squared distances between all rows, accurate for small ones.
+
+    The gradient is a product of matrices, so that it also runs on devices that lack the
+    one of ``torch.cdist``.
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        how = "donot_use_mm_for_euclid_dist"
+        return torch.cdist(x, x, compute_mode=how).square()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        x = x - x.mean(0)
+        gradient = gradient + gradient.T
+        return 2 * (gradient.sum(1)[:, None] * x - gradient @ x)
+
+
+def _bandwidth(x, distances):
+    """Return the median squared distance of distinct rows, 1 if there are none.
+
+    It is at least what rounding makes of equal rows.
+    """
+    unit = _ROUNDING * torch.finfo(x.dtype).eps
+    least = unit**2 * x.square().sum(1).max()
+    rows, columns = torch.triu_indices(*distances.shape, offset=1)
+    pairs = distances[rows.to(distances.device), columns.to(distances.device)]
+    pairs = pairs[pairs > 0]
+    median = pairs.median() if len(pairs) else distances.new_ones(())
+    return torch.maximum(median, least)

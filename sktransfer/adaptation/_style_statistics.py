@@ -1,0 +1,147 @@
+"""Style statistics of two collections of images, and how to move one to the other."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from PIL import Image
+
+from sktransfer.adaptation._image_statistics import (
+    CHANNELS,
+    STATISTICS,
+    image_statistics,
+    jpeg_quality,
+)
+from sktransfer.inputs import Samples, as_samples
+
+__all__ = [
+    "least_spoilt",
+    "measure",
+    "moved",
+    "moves_between",
+    "some_images",
+    "thumbnails",
+]
+
+_QUALITY = STATISTICS.index("jpeg_quality")
+_MOVED = [
+    *(f"{channel}_{kind}" for kind in ("mean", "std") for channel in CHANNELS),
+    "side",
+]
+_AT = np.linspace(0, 1, 33)
+# What an image shows can look like blur, noise or blocks, but not like the lack of
+# them. So the quarter of the images that shows least of it counts for all of them.
+_LEAST = {"blur": 0.25, "noise": 0.25, "jpeg_quality": 0.75}
+
+
+def some_images(X, n_most, **reading):
+    """Return at most `n_most` samples of X, evenly spread.
+
+    Parameters
+    ----------
+    X : array-like of n_samples or Samples
+        See :func:`sktransfer.inputs.as_samples`.
+    n_most : int
+    **reading
+        ``image_shape`` and ``value_range``.
+
+    Returns
+    -------
+    Samples
+    """
+    images = SimpleNamespace(kind="image")
+    samples = X if isinstance(X, Samples) else as_samples(X, images, **reading)
+    n = min(len(samples), n_most)
+    return samples.take(np.linspace(0, len(samples) - 1, n).round().astype(int))
+
+
+def measure(samples):
+    """Measure images; the quality of JPEG files is read from the files.
+
+    Parameters
+    ----------
+    samples : Samples
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_statistics), float64
+        Columns as in ``STATISTICS``.
+    """
+    rows = [[*image_statistics(samples[i]).values()] for i in range(len(samples))]
+    rows = np.array(rows)
+    rows[:, _QUALITY] = [jpeg_quality(samples.encoded(i)) for i in range(len(samples))]
+    return rows
+
+
+def thumbnails(samples, side):
+    """Return images resized to squares, uint8 of shape (n_samples, side, side, 3)."""
+    size, how = (side, side), Image.Resampling.BILINEAR
+    resized = (samples[i].resize(size, how) for i in range(len(samples)))
+    return np.stack([np.asarray(image) for image in resized])
+
+
+def least_spoilt(rows):
+    """Return the blur, noise and compression that nearly all images have.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_images, n_statistics)
+        Columns as in ``STATISTICS``.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    return {
+        name: float(np.quantile(rows[:, STATISTICS.index(name)], at))
+        for name, at in _LEAST.items()
+    }
+
+
+def moves_between(source, target, swapped=False):
+    """Return how far colours and sizes move from a source to a target, by quantiles.
+
+    Parameters
+    ----------
+    source, target : ndarray of shape (n_images, n_statistics)
+        Columns as in ``STATISTICS``.
+    swapped : bool, default=False
+        Whether light and dark of the source are swapped before.
+
+    Returns
+    -------
+    dict of str to (ndarray of shape (m,), ndarray of shape (m,))
+        For the mean and standard deviation of each channel of CIELAB, and the shorter
+        side: distinct quantiles of the source, and their distances to the target's.
+    """
+    found = {}
+    for name in _MOVED:
+        own, other = (rows[:, STATISTICS.index(name)] for rows in (source, target))
+        own = 100 - own if swapped and name == "lightness_mean" else own
+        own, other = (np.quantile(values, _AT) for values in (own, other))
+        distinct, group = np.unique(own, return_inverse=True)
+        distances = np.bincount(group, weights=other - own) / np.bincount(group)
+        found[name] = distinct, distances
+    return found
+
+
+def moved(lab, moves):
+    """Return the colours and the size that an image is moved to.
+
+    Parameters
+    ----------
+    lab : ndarray of shape (h, w, 3)
+        An image of the source in CIELAB.
+    moves : dict
+        From :func:`moves_between`.
+
+    Returns
+    -------
+    dict of str to float
+        Mean and standard deviation of each channel, and the shorter side in pixels.
+    """
+    own = [*lab.mean(axis=(0, 1)), *lab.std(axis=(0, 1)), min(lab.shape[:2])]
+    found = {n: v + np.interp(v, *moves[n]) for n, v in zip(_MOVED, own, strict=True)}
+    quantiles, distances = moves["side"]
+    smallest = quantiles[0] + distances[0]  # of the target
+    least = {"side": smallest, **{n: 0.0 for n in found if n.endswith("std")}}
+    return {n: max(least.get(n, v), v) for n, v in found.items()}
