@@ -39,7 +39,7 @@ def datasets():
     """Return by name: images, labels, image size, and how many are to train on."""
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.target))
-    X, y = digits.images[order], digits.target[order]
+    X, y = digits.images[order] / 16, digits.target[order]
     found = {f"digits, {n}": (X[: n + 1000], y[: n + 1000], 64, n) for n in (60, 200)}
     rows = np.arange(1120)
     found["curved digits, 120"] = X[rows], np.isin(y[rows], CURVED), 64, 120

@@ -25,7 +25,7 @@ def main():
     digits = load_digits()
     data = {
         "files": (image_files(options.folder, options.n_images), None),
-        "digits": ((digits.images, digits.target), 64),
+        "digits": ((digits.images / 16, digits.target), 64),
     }
     if FASHION.is_dir():
         data["fashion"] = (fashion_images(3_000), 64)

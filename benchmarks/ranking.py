@@ -37,7 +37,7 @@ def datasets(quick):
     n, n_held = (100, 200) if quick else (300, 1000)
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.target))[: n + n_held]
-    X, y = digits.images[order], digits.target[order]
+    X, y = digits.images[order] / 16, digits.target[order]
     found = {"digits": (X, y, 64, n), "curved digits": (X, np.isin(y, CURVED), 64, n)}
     if FASHION.is_dir():
         train, test = fashion_images(n), fashion_images(n_held, part="t10k")

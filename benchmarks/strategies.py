@@ -47,7 +47,7 @@ def datasets(n_held_out):
 
     def shuffled_digits(seed):
         order = np.random.RandomState(seed).permutation(len(digits.target))
-        return digits.images[order], digits.target[order]
+        return digits.images[order] / 16, digits.target[order]
 
     found = {"digits": shuffled_digits}
     if FASHION.is_dir():

@@ -13,9 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 import torch
-from PIL import Image
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -31,12 +29,11 @@ from sktransfer.backbones import (
     Backbone,
     ModelCard,
     card_of,
-    is_image_network,
     load_backbone,
     shared_backbone,
 )
 from sktransfer.compute import own_torch_state, resolve_device
-from sktransfer.inputs import as_samples, to_numpy
+from sktransfer.inputs import MODALITIES, as_samples, modality_of, to_numpy
 from sktransfer.model import (
     ExportedModule,
     FittedModel,
@@ -55,7 +52,6 @@ from sktransfer.utils import (
     get_config,
     on_cpu,
     settings_to_send,
-    validate_data,
     validate_groups,
 )
 
@@ -87,26 +83,6 @@ def undone_on_error(fit):
     return fit_or_undo
 
 
-def looks_like_images(X):
-    """Say whether X can only be images: paths, pictures, or arrays of 3 or 4 axes."""
-    if not hasattr(X, "__getitem__") or scipy.sparse.issparse(X):
-        return False
-    if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
-        return True
-    if getattr(getattr(X, "dtype", None), "kind", None) in ("S", "U"):
-        return True
-    if getattr(X, "ndim", 1) == 2 and X.shape[1] == 1:  # a column of a table
-        X = np.asarray(X)[:, 0]
-    elif hasattr(X, "to_numpy"):
-        X = X.to_numpy()
-    first = X[0] if len(X) else None
-    if isinstance(first, tuple) and len(first) == 2:  # an image and its label
-        first = first[0]
-    return isinstance(first, str | bytes | os.PathLike | Image.Image) or (
-        getattr(first, "ndim", 0) > 1
-    )
-
-
 def unwrapped(backbone):
     """Return a backbone; of a fitted estimator, the network that it trained."""
     if isinstance(backbone, FrozenEstimator):
@@ -120,17 +96,6 @@ def unwrapped(backbone):
             "sklearn.frozen.FrozenEstimator."
         )
     return backbone.backbone_
-
-
-def takes_images(backbone, image_shape, X=None):
-    """Say whether samples are images: as the backbone says, or else as X looks."""
-    if isinstance(backbone, Backbone):
-        return backbone.preprocessing.kind == "image"
-    if isinstance(backbone, nn.Module) and is_image_network(backbone):
-        return True
-    if isinstance(backbone, str) or image_shape is not None:
-        return True
-    return X is not None and looks_like_images(X)
 
 
 class BackboneEstimator(
@@ -164,10 +129,7 @@ class BackboneEstimator(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
-        if takes_images(unwrapped(self.backbone), self.image_shape):
-            tags.input_tags.two_d_array = self.image_shape is not None
-            tags.input_tags.three_d_array = True
-            tags.input_tags.string = True
+        self._modality().set_tags(tags, self._options())
         return tags
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -205,14 +167,14 @@ class BackboneEstimator(
 
     # Reading
 
-    def _check_X(self, X, *, reset):
-        """Let scikit-learn check X where it is a table."""
-        X = as_array(X)
-        if not takes_images(unwrapped(self.backbone), self.image_shape, X):
-            return validate_data(self, X, reset=reset, dtype=np.float32)
-        if getattr(X, "ndim", None) == 2:
-            return validate_data(self, X, reset=reset, skip_check_array=True)
-        return X
+    def _options(self):
+        """Return the parameters that modalities take (dict)."""
+        names = ("image_size", "image_shape", "value_range")
+        return {name: getattr(self, name) for name in names}
+
+    def _modality(self, X=None):
+        """Return the modality of the samples."""
+        return modality_of(X, unwrapped(self.backbone), self._options())
 
     def _load(self, X, seed):
         """Load the backbone, and read X, checked, with it.
@@ -250,12 +212,12 @@ class BackboneEstimator(
             return copy.deepcopy(load_backbone(given, **settings))
         if isinstance(given, str):
             return shared_backbone(given, **settings, seed=seed)
-        is_image = takes_images(given, self.image_shape, X)
+        modality = self._modality(X)
         return load_backbone(
             given,
             **settings,
-            n_features=None if is_image else X.shape[1],
-            kind="image" if is_image else "vector",
+            n_features=X.shape[1] if getattr(X, "ndim", 0) == 2 else None,
+            kind=next(name for name, m in MODALITIES.items() if m is modality),
             random_state=seed,
         )
 
@@ -275,7 +237,7 @@ class BackboneEstimator(
 
     def _read(self, X, loaded):
         """Read X after the first time (Samples or VectorSamples)."""
-        X = self._check_X(X, reset=False)
+        X = self._modality(X).validate(self, X, reset=False)
         return loaded.read(X, image_shape=self.image_shape, on_error=self.on_error)
 
     def _runtime(self, loaded, batch_size="auto"):

@@ -25,7 +25,7 @@ from sktransfer.activations import (
 )
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, use_channels_last
-from sktransfer.inputs import preset_augmentation
+from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
@@ -82,21 +82,15 @@ def random_views(views: str | Callable, preprocessing) -> Callable:
     Parameters
     ----------
     views : str or callable
-    preprocessing : ImagePreprocessing or VectorPreprocessing
+    preprocessing : Preprocessing
 
     Raises
     ------
     ValueError
-        If the samples are vectors.
+        If samples of this modality cannot be augmented.
     """
-    if preprocessing.kind == "vector":
-        raise ValueError(
-            "`augment` must be None for a backbone that takes vectors. Got "
-            f"{views!r}; `augment__activations` is for any backbone."
-        )
-    if isinstance(views, str):
-        return preset_augmentation(views, preprocessing)
-    return views
+    modality = modality_of(backbone=preprocessing)
+    return modality.augmentation(views, preprocessing)
 
 
 def mean_scores(

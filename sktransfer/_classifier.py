@@ -85,7 +85,9 @@ default="cross_entropy"
     >>> from sklearn.datasets import load_digits
     >>> from sktransfer import FineTunedClassifier
     >>> X, y = load_digits(n_class=2, return_X_y=True)
-    >>> model = FineTunedClassifier(freeze="all", image_shape=(8, 8), image_size=64)
+    >>> model = FineTunedClassifier(
+    ...     freeze="all", image_shape=(8, 8), value_range=(0, 16), image_size=64
+    ... )
     >>> model.fit(X[:60], y[:60]).score(X[60:120], y[60:120])
     1.0
     """

@@ -55,7 +55,7 @@ Augmentation or None, default=None
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
         Values of black and white in arrays, and in images of more than 8 bits. "auto"
-        goes by the dtype, and by the values of all samples for floats.
+        is (0, 1) for floats, (0, 65535) for uint16 and (0, 255) for other integers.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one.
     memory : str, os.PathLike, joblib.Memory or None, default=None

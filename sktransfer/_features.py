@@ -49,7 +49,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
         Values of black and white in arrays, and in images of more than 8 bits. "auto"
-        goes by the dtype, and by the values of all samples for floats.
+        is (0, 1) for floats, (0, 65535) for uint16 and (0, 255) for other integers.
     batch_size : int or "auto", default="auto"
         Samples per forward pass. It changes results by rounding alone.
     device : str or torch.device, default="auto"
@@ -169,7 +169,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
             no sample of X can be read.
         """
         self._validate_params()
-        X = self._check_X(X, reset=True)
+        X = self._modality(X).validate(self, X, reset=True)
         loaded, samples = self._load(X, spawn_seed(self.random_state))
         stages = _resolve_stages(self.stage, loaded.backbone)
         pooling = Pooling.of(self.pooling)

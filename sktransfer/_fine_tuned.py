@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import pandas as pd
 from torch import nn
 
@@ -15,7 +14,6 @@ from sktransfer._adapting import Adaptation
 from sktransfer._base import (
     BackboneEstimator,
     as_array,
-    takes_images,
     undone_on_error,
     unwrapped,
 )
@@ -55,7 +53,6 @@ from sktransfer.utils import (
     check_consistent_length,
     check_is_fitted,
     spawn_seed,
-    validate_data,
 )
 
 __all__ = ["FineTunedEstimator"]
@@ -225,13 +222,11 @@ class FineTunedEstimator(BackboneEstimator):
 
     def _read_Xy(self, X, y, seed, request):
         """Validate and read (LoadedBackbone, Samples, and y or the labels of X)."""
-        X, y = as_array(X), as_array(y)
         if request.goes_on:
             loaded, samples = self.model_, self._read(X, self.model_)
-        elif takes_images(unwrapped(self.backbone), self.image_shape, X):
-            loaded, samples = self._load(self._check_X(X, reset=True), seed)
+            y = as_array(y)
         else:
-            X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True)
+            X, y = self._modality(X).validate_with_y(self, X, y)
             loaded, samples = self._load(X, seed)
         y = samples.labels if y is None else y
         if y is None:

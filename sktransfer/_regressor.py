@@ -70,7 +70,9 @@ default="squared_error"
     >>> from sklearn.datasets import load_digits
     >>> from sktransfer import FineTunedRegressor
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = FineTunedRegressor(freeze="all", image_shape=(8, 8), image_size=64)
+    >>> model = FineTunedRegressor(
+    ...     freeze="all", image_shape=(8, 8), value_range=(0, 16), image_size=64
+    ... )
     >>> model.fit(X[:200], y[:200]).score(X[200:400], y[200:400]) > 0.5
     True
     """

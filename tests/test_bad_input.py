@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from sktransfer.activations import process_store
 from sktransfer.inputs import UnreadableSampleError
-from sktransfer.inputs._digest import file_content
+from sktransfer.inputs.images._files import file_content
 from tests._bad_input import (
     BAD,
     IMAGES,

@@ -33,7 +33,7 @@ from tests._networks import SmallNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = load_digits(n_class=3)
-IMAGES, ROWS, Y = DIGITS.images[:24], DIGITS.data[:24] / 16, DIGITS.target[:24]
+IMAGES, ROWS, Y = DIGITS.images[:24] / 16, DIGITS.data[:24] / 16, DIGITS.target[:24]
 _PATIENCE = 300  # seconds, to tell a hang from a busy machine
 
 

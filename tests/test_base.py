@@ -3,7 +3,6 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.base import clone
@@ -17,7 +16,6 @@ from sktransfer import (
     PretrainedFeatureExtractor,
     config_context,
 )
-from sktransfer._base import looks_like_images
 from sktransfer.backbones import load_backbone, model_card
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
@@ -41,47 +39,6 @@ def image_backbone(image_network):
         size=(16, 16), resize=16, interpolation="bilinear", mean=(0,) * 3, std=(1,) * 3
     )
     return load_backbone(image_network, preprocessing=preprocessing)
-
-
-@pytest.mark.parametrize(
-    "X",
-    [
-        IMAGES,
-        IMAGES[..., 0],
-        torch.zeros(2, 3, 8, 8),
-        ["a.png"],
-        [b"\x89PNG"],
-        [Image.new("RGB", (4, 4))],
-        [IMAGES[0]],
-        np.array(["a.png", "b.png"]),
-        torch.utils.data.TensorDataset(torch.zeros(2, 3, 8, 8)),
-        pd.Series(["a.png", "b.png"]),
-        pd.Series([Image.new("RGB", (4, 4))] * 2, index=[5, 6]),
-        pd.DataFrame({"path": ["a.png", "b.png"]}),
-        np.array([["a.png"], ["b.png"]], dtype=object),
-        [(Image.new("RGB", (4, 4)), 0)],
-    ],
-)
-def test_looks_like_images(X):
-    assert looks_like_images(X)
-
-
-@pytest.mark.parametrize(
-    "X",
-    [
-        TABLE,
-        TABLE.tolist(),
-        TABLE[:, :1],
-        pd.DataFrame(TABLE),
-        pd.Series(TABLE[0]),
-        torch.tensor(TABLE),
-        scipy.sparse.csr_array(TABLE),
-        [],
-        None,
-    ],
-)
-def test_looks_like_a_table(X):
-    assert not looks_like_images(X)
 
 
 def test_tags_of_images():
@@ -215,10 +172,10 @@ def test_unknown_backbone():
 
 def test_model_card_of_a_fitted_estimator():
     X, y = load_digits(n_class=2, return_X_y=True)
-    X, y = X.reshape(-1, 8, 8)[:20], y[:20]
+    X, y = X.reshape(-1, 8, 8)[:20] / 16, y[:20]
     model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y)
     card = model.model_card_
-    assert (card.licence, card.name) == ("apache-2.0", "efficientnet_lite0")
+    assert (card.license, card.name) == ("apache-2.0", "efficientnet_lite0")
     trained = card.trained
     assert trained["strategy"] == "linear probe"
     assert (trained["samples"], trained["classes"]) == (20, ["0", "1"])
@@ -230,7 +187,7 @@ def test_model_card_of_a_fitted_estimator():
 
 
 def test_model_card_of_features():
-    X = load_digits().images[:2]
+    X = load_digits().images[:2] / 16
     extractor = PretrainedFeatureExtractor(image_size=32, stage=[0, 3]).fit(X)
     trained = extractor.model_card_.trained
     assert trained["strategy"] == "features"

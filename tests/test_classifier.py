@@ -387,7 +387,7 @@ def test_history_of_the_probe():
 def test_module_goes_from_model_inputs_to_scores(freeze, pooling):
     model = small(freeze=freeze, pooling=pooling).fit(X, Y)
     samples = as_samples(X_NEW[:8], model.preprocessing_, value_range=(0, 16))
-    (batch,) = iter_batches(samples, model.preprocessing_, 8)
+    ((_, batch),) = iter_batches(samples, model.preprocessing_, 8)
     with torch.inference_mode():
         scores = model.module_(model.preprocessing_.to_input(batch)).numpy()
     expected = model.decision_function(X_NEW[:8])

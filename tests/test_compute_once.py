@@ -22,7 +22,7 @@ from sktransfer.backbones import load_backbone
 from tests._networks import SmallNetwork
 
 DIGITS = load_digits(n_class=3)
-X, Y = DIGITS.images[:36], DIGITS.target[:36]
+X, Y = DIGITS.images[:36] / 16, DIGITS.target[:36]
 DEPTHS = [6, 7, 8, "7", "all"]
 BACKBONE = load_backbone(SmallNetwork)
 SHIPPED = {"backbone": load_backbone("efficientnet_lite0", image_size=64)}
@@ -46,7 +46,7 @@ def paths(tmp_path):
     """Write the digits to files."""
     found = []
     for i, image in enumerate(X):
-        pixels = Image.fromarray((image * 15).astype(np.uint8))
+        pixels = Image.fromarray((image * 240).astype(np.uint8))
         found.append(str(tmp_path / f"{i}.png"))
         pixels.resize((40, 40)).save(found[-1])
     return np.array(found)

@@ -21,7 +21,7 @@ from sktransfer.training import Recipe, cross_entropy
 from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
-X, Y = DIGITS.images, DIGITS.target
+X, Y = DIGITS.images / 16, DIGITS.target
 OUTPUTS = ClassOutputs(np.arange(2))
 
 

@@ -38,7 +38,7 @@ def small(**settings):
 def activation(backbone, where, X):
     """Compute an activation directly."""
     samples = as_samples(X, backbone.preprocessing, value_range=(0, 16))
-    (batch,) = iter_batches(samples, backbone.preprocessing, len(samples))
+    ((_, batch),) = iter_batches(samples, backbone.preprocessing, len(samples))
     prefix, _ = backbone.split(where)
     with torch.inference_mode():
         return prefix.eval()(backbone.preprocessing.to_input(batch))

@@ -181,13 +181,13 @@ def test_probe_of_the_estimator_is_that_of_training():
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
 def test_class_weight_is_refused(class_weight):
-    message = "`class_weight` must be None for independent labels. Got .*sample_weight"
+    message = "`class_weight` must be None for multilabel targets. Got .*sample_weight"
     with pytest.raises(ValueError, match=message):
         tiny(class_weight=class_weight).fit(ROWS, LABELS)
 
 
 def test_values_other_than_zero_and_one():
-    message = r"independent labels must hold 0 and 1 only. Got \[-1.0, 1.0\]"
+    message = r"several labels per sample must hold 0 and 1 only. Got \[-1.0, 1.0\]"
     with pytest.raises(ValueError, match=message):
         tiny().fit(ROWS, 2 * LABELS - 1)
 

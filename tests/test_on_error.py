@@ -9,7 +9,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 from sktransfer import config_context
-from sktransfer.inputs._digest import file_content
+from sktransfer.inputs.images._files import file_content
 from tests._bad_input import (
     BAD,
     IMAGES,

@@ -66,7 +66,9 @@ def test_parts_in_any_order_are_ridge_regression_on_all():
     probe.fit(ROWS, INK)
     for rows in np.array_split(np.argsort(INK), 5):
         parts.partial_fit(ROWS[rows], INK[rows])
-    scale = probe._scale / parts._scale  # of the targets, which the penalty goes by
+    scale = (
+        probe.model_.outputs.scale / parts.model_.outputs.scale
+    )  # of the targets, which the penalty goes by
     assert abs(parts.predict(ROWS) - probe.predict(ROWS)).max() < 1e-3 * INK.std()
     assert scale > 1
 
@@ -356,13 +358,32 @@ def test_no_weight_at_all():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"loss": "l2"}, {"quantile": 0}, {"quantile": 1.0}, {"alpha": -1}],
+    [{"quantile": 0}, {"quantile": 1.0}, {"alpha": -1}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_parameters_are_validated(changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"The '{name}' parameter of Fine"):
         tiny(**changes).fit(ROWS, INK)
+
+
+def test_unknown_loss():
+    with pytest.raises(ValueError, match=r"`loss` must be one of \['squared_error'"):
+        tiny(loss="l2").fit(ROWS, INK)
+
+
+def test_loss_of_ones_own():
+    def squared_error(scores, y):
+        return 0.5 * (scores - y).square().mean(1)
+
+    model = tiny(freeze=1, loss=squared_error).fit(ROWS, BOTH)
+    expected = tiny(freeze=1).fit(ROWS, BOTH).predict(ROWS_NEW)
+    np.testing.assert_allclose(model.predict(ROWS_NEW), expected, rtol=1e-5)
+    message = r"`loss` must return .* of shape \(32,\). Got shape \(\); reduce over the"
+    with pytest.raises(ValueError, match=message):
+        tiny(freeze=1, loss=lambda scores, y: (scores - y).mean()).fit(ROWS, BOTH)
+    with pytest.raises(ValueError, match="`training__label_smoothing` must be 0 for a"):
+        tiny(training__label_smoothing=0.1).fit(ROWS, INK)
 
 
 def test_score_of_samples_with_targets_needs_no_y():

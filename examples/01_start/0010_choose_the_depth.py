@@ -48,7 +48,7 @@ if len(sys.argv) > 1:
     y = np.array(folder.classes)[folder.targets]
     n_train, n_held_out, image_size = 0.6, 0.4, 128
 else:
-    X, y = load_digits().images, load_digits().target
+    X, y = load_digits().images / 16, load_digits().target
     n_train, n_held_out, image_size = 100, 600, 64
 
 X_train, X_held_out, y_train, y_held_out = train_test_split(

@@ -19,7 +19,7 @@ from sktransfer import Augmentation, FineTunedClassifier
 from sktransfer.activations import forward_passes
 
 digits = load_digits()
-X, y = digits.images[:150], digits.target[:150]
+X, y = digits.images[:150] / 16, digits.target[:150]
 
 classifier = FineTunedClassifier(image_size=64, max_epochs=3, random_state=0)
 grid = {"freeze": [5, 6, 7, 8, "all"]}
@@ -52,7 +52,7 @@ print(deeper.fit(X, y).pass_report_.to_string(index=False))
 # %%
 # Images that are new have to be computed.
 
-deeper.fit(digits.images[:200], digits.target[:200])
+deeper.fit(digits.images[:200] / 16, digits.target[:200])
 columns = ["boundary", "bytes_per_sample", "kept", "reason", "n_stored", "n_computed"]
 print(deeper.pass_report_[columns].to_string(index=False))
 

@@ -25,7 +25,7 @@ from sktransfer.advice import (
 )
 from sktransfer.backbones import list_backbones
 
-X, y = load_digits().images, load_digits().target
+X, y = load_digits().images / 16, load_digits().target
 X_train, X_held_out, y_train, y_held_out = train_test_split(
     X, y, train_size=150, test_size=200, stratify=y, random_state=0
 )
@@ -34,11 +34,11 @@ X_train, X_held_out, y_train, y_held_out = train_test_split(
 # What may be used
 # ----------------
 #
-# Backbones whose weights are on this machine, under a licence that we accept.
+# Backbones whose weights are on this machine, under a license that we accept.
 
-table = list_backbones(provider="shipped", licence="apache-2.0")
+table = list_backbones(provider="shipped", license="apache-2.0")
 names = table.loc[table["available"], "name"].tolist()
-print(table[["name", "parameters", "licence", "available"]].to_string(index=False))
+print(table[["name", "parameters", "license", "available"]].to_string(index=False))
 
 # %%
 # How near the images are

@@ -237,7 +237,7 @@ def read_batches(samples, preprocessing, groups, size, left, **how):
         **how,
     )
     with closing(batches):
-        for places, state in _with_places(batches, size, len(groups), how["failed"]):
+        for places, state in batches:
             read = []
             for k in places:
                 key, indices = groups[k]
@@ -246,15 +246,6 @@ def read_batches(samples, preprocessing, groups, size, left, **how):
                     key, indices = None, indices[:1]
                 read.append((key, indices))
             yield read, state
-
-
-def _with_places(batches, size, n, failed):
-    """Yield the positions of the samples of each batch, and the batch."""
-    for number, state in enumerate(batches):
-        span = range(number * size, min((number + 1) * size, n))
-        places = [k for k in span if k not in (failed or ())]
-        if places:
-            yield places, state
 
 
 def recall_batches(fetch, groups, size, left):

@@ -265,7 +265,7 @@ def choose_precision(backbone, precision, device):
         where the device gains by it and their spatial averages stay within 5%. Other
         samples, and networks whose samples go one at a time, take "float32".
     """
-    if not _can_be_tried(backbone.preprocessing) or backbone.impurity:
+    if not backbone.preprocessing.tolerates_low_precision or backbone.impurity:
         return "float32"
     resolved = resolve_precision(precision, device)
     if resolved == "float32":
@@ -287,11 +287,6 @@ def choose_precision(backbone, precision, device):
         stacklevel=2,
     )
     return "float32"
-
-
-def _can_be_tried(preprocessing):
-    """Whether there are generated samples to try a precision on (bool)."""
-    return preprocessing.kind == "image"
 
 
 def _remembered_error(backbone, device, tried):

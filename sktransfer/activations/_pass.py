@@ -328,7 +328,7 @@ class Pass:
             "" if is_known else self._own_key,
         )
         if is_input:
-            shape = _prepared_shape(preprocessing)
+            shape = preprocessing.prepared_shape
         else:
             shape = backbone.activation_shape(boundary)
         if tap is not None:
@@ -338,15 +338,9 @@ class Pass:
 
 def _pays_to_store(backbone, boundary):
     """Whether looking up activations can be faster than computing them (bool)."""
-    is_costly_to_read = backbone.preprocessing.kind != "vector"
+    is_costly_to_read = backbone.preprocessing.is_costly_to_read
     is_trivial = backbone.multiply_adds("input", boundary) < _TRIVIAL
     return backbone.impurity is None and (is_costly_to_read or not is_trivial)
-
-
-def _prepared_shape(preprocessing):
-    """Shape of one sample as it is read, before `to_input` (tuple)."""
-    shape = preprocessing.input_shape
-    return shape if preprocessing.kind == "vector" else (*shape[1:], shape[0])
 
 
 def _timed(batches):

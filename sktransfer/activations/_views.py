@@ -49,7 +49,7 @@ def name_of(augment):
 
 
 def _name_of_views(samples, augment):
-    """Name an augmentation; each time anew if a seed does not fix its views."""
+    """Name an augmentation, differently each time if a seed does not fix its views."""
     if AugmentedSamples(samples, augment, range(_SEEDS_TRIED)).repeats():
         return name_of(augment)
     warnings.warn(

@@ -8,12 +8,11 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, cl
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
-from sktransfer._base import looks_like_images
 from sktransfer.activations import digest_samples
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
-from sktransfer.inputs import as_samples
+from sktransfer.inputs import as_samples, modality_of
 from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
 
@@ -313,7 +312,9 @@ def _labels_of(X):
 
 def _takes_images(estimator, X):
     """Whether samples are images: as the estimator's tags say, or else as X looks."""
-    return get_tags(estimator).input_tags.three_d_array or looks_like_images(X)
+    if get_tags(estimator).input_tags.three_d_array:
+        return True
+    return modality_of(X) is modality_of(backbone="image")
 
 
 def _in_order(samples):

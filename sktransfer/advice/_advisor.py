@@ -110,7 +110,7 @@ random_state, verbose
     >>> from sktransfer.advice import TransferAdvisor
     >>> digits = load_digits()
     >>> advisor = TransferAdvisor(image_size=64, random_state=0)
-    >>> advisor = advisor.fit(digits.images[:200], digits.target[:200])
+    >>> advisor = advisor.fit(digits.images[:200] / 16, digits.target[:200])
     >>> advisor.strategy_, advisor.freeze_depth_
     ('freeze early stages', 3)
     >>> advisor.recommended_
@@ -342,7 +342,7 @@ def _balance(y):
 
 def _image_sizes(samples, preprocessing):
     """Return the median height and width of some samples; None unless images."""
-    if preprocessing.kind != "image":
+    if not preprocessing.is_image:
         return None
     sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
     return tuple(int(side) for side in np.median(sizes, axis=0))

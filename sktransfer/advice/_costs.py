@@ -57,7 +57,7 @@ class Cost(NamedTuple):
 def model_inputs(samples, preprocessing, batch_size, device):
     """Yield model inputs, batch by batch, on a device."""
     with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
-        for batch in batches:
+        for _, batch in batches:
             yield preprocessing.to_input(batch.to(device))
 
 

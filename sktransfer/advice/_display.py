@@ -32,7 +32,7 @@ class RankingDisplay:
     >>> from sktransfer.advice import BackboneRanker, RankingDisplay
     >>> digits = load_digits()
     >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=32)
-    >>> ranker = ranker.fit(digits.images[:50], digits.target[:50])
+    >>> ranker = ranker.fit(digits.images[:50] / 16, digits.target[:50])
     >>> display = RankingDisplay.from_estimator(ranker)
     >>> display.ax_.get_ylabel()
     'lda'

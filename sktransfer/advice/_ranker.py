@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sktransfer._base import as_array, undone_on_error
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
-from sktransfer.backbones import Backbone, stated_licence
+from sktransfer.backbones import Backbone, stated_license
 from sktransfer.utils import (
     Interval,
     StrOptions,
@@ -96,7 +96,7 @@ class BackboneRanker(BaseEstimator):
     >>> from sktransfer.advice import BackboneRanker
     >>> digits = load_digits()
     >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=64)
-    >>> ranker.fit(digits.images[:100], digits.target[:100]).best_stage_
+    >>> ranker.fit(digits.images[:100] / 16, digits.target[:100]).best_stage_
     'blocks.4'
     """
 
@@ -300,7 +300,7 @@ def costs_of(backbone, stages):
         row = {
             "parameters": sum(p.numel() for p in prefix.parameters()),
             "multiply_adds": n,
-            "license": stated_licence(backbone.licence),
+            "license": stated_license(backbone.license),
         }
         costs.append((n / whole, row))
     return costs

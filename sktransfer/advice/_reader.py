@@ -64,7 +64,7 @@ memory, random_state, verbose
             With ``samples_``.
         """
         self._validate_params()
-        X = self._check_X(X, reset=True)
+        X = self._modality(X).validate(self, X, reset=True)
         self.loaded_, self.samples_ = self._load(X, spawn_seed(self.random_state))
         self.backbone_ = self.loaded_.backbone
         self.preprocessing_ = self.loaded_.preprocessing

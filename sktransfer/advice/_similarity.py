@@ -117,7 +117,7 @@ def domain_similarity(
     --------
     >>> from sklearn.datasets import load_digits
     >>> from sktransfer.advice import domain_similarity
-    >>> digits = load_digits().images[:20]
+    >>> digits = load_digits().images[:20] / 16
     >>> float(domain_similarity("efficientnet_lite0", digits)) < 0.3
     True
     """

@@ -1,4 +1,4 @@
-"""A name, a path or a module becomes a network in stages."""
+"""Pretrained networks as ordered sequences of stages, from a name or a module."""
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._card import (
@@ -6,29 +6,37 @@ from sktransfer.backbones._card import (
     card_of,
     describe_training,
     model_card,
-    stated_licence,
+    stated_license,
 )
 from sktransfer.backbones._catalogue import describe_backbone, list_backbones
-from sktransfer.backbones._fingerprint import fingerprint
-from sktransfer.backbones._load import load_backbone
-from sktransfer.backbones._module import is_image_network
-from sktransfer.backbones._sections import Section
-from sktransfer.backbones._shared import shared_backbone
+from sktransfer.backbones._images import is_image_network
+from sktransfer.backbones._layout import StagedModule
+from sktransfer.backbones._load import load_backbone, shared_backbone
+from sktransfer.backbones._registry import (
+    BackboneProvider,
+    list_providers,
+    register_provider,
+)
+from sktransfer.backbones._sections import Section, fingerprint
 from sktransfer.backbones._stages import Stage
 
 __all__ = [
     "Backbone",
+    "BackboneProvider",
     "ModelCard",
     "Section",
     "Stage",
+    "StagedModule",
     "card_of",
     "describe_backbone",
     "describe_training",
     "fingerprint",
     "is_image_network",
     "list_backbones",
+    "list_providers",
     "load_backbone",
     "model_card",
+    "register_provider",
     "shared_backbone",
-    "stated_licence",
+    "stated_license",
 ]

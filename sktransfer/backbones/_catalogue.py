@@ -1,27 +1,27 @@
 """What backbones there are, and what one looks like, as DataFrames."""
 
 import fnmatch
-import math
-import os
 
 import pandas as pd
 
-from sktransfer.backbones._anatomy import OUTPUT
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._card import stated_licence
+from sktransfer.backbones._card import stated_license
 from sktransfer.backbones._load import load_backbone
-from sktransfer.backbones._parameters import n_parameters
-from sktransfer.backbones._shipped import SHIPPED, input_size, is_installed
-from sktransfer.backbones._timm import is_cached, list_timm
-from sktransfer.backbones._torchvision import (
-    cached_file,
-    list_torchvision,
-    weights_of,
-)
+from sktransfer.backbones._registry import full_name, get_provider, list_providers
+from sktransfer.backbones._stages import INPUT, OUTPUT
+from sktransfer.backbones._states import n_values
 
 __all__ = ["describe_backbone", "list_backbones"]
 
-_PROVIDERS = ("shipped", "torchvision", "timm")
+_COLUMNS = {
+    "name": None,
+    "provider": None,
+    "parameters": None,
+    "input_size": None,
+    "weights": None,
+    "license": None,
+    "available": False,
+}
 
 
 def describe_backbone(
@@ -43,7 +43,7 @@ def describe_backbone(
     Returns
     -------
     pandas.DataFrame
-        One row a stage (or block), in order, with
+        One row per stage (or block), in order, with
 
         - ``index``: what `freeze` would be to freeze up to and including it; missing
           for blocks, which are asked for by name;
@@ -67,8 +67,8 @@ def describe_backbone(
         weights = "default"
     backbone = load_backbone(spec, weights=weights, **options)
     names = list(backbone.boundaries) if blocks else backbone.stage_names
-    total = backbone.multiply_adds("input", OUTPUT)
-    rows, start, done = [], "input", 0
+    total = backbone.multiply_adds(INPUT, OUTPUT)
+    rows, start, done = [], INPUT, 0
     for name in names:
         n = backbone.multiply_adds(start, name)
         done += n
@@ -79,7 +79,7 @@ def describe_backbone(
             "parameters": _n_parameters(backbone.section(start, name)),
             "multiply_adds": n,
             "activation_shape": shape,
-            "activation_bytes": 4 * math.prod(shape),
+            "activation_bytes": 4 * n_values(shape),
             "cumulative_share": done / total if total else 1.0,
         }
         rows.append(row)
@@ -96,26 +96,26 @@ def _n_parameters(section):
     return sum(p.numel() for p in section.parameters())
 
 
-def list_backbones(filter=None, provider=None, licence=None):
+def list_backbones(filter=None, provider=None, license=None):
     """List the backbones that can be named.
 
     Parameters
     ----------
     filter : str, default=None
         Shell-style pattern for the name, as in ``"*resnet*"``.
-    provider : {"shipped", "torchvision", "timm"}, default=None
-        By default all.
-    licence : str or list of str, default=None
-        Shell-style patterns for the licence of the weights, in any case, as in
+    provider : str, default=None
+        One of :func:`list_providers`. By default all.
+    license : str or list of str, default=None
+        Shell-style patterns for the license of the weights, in any case, as in
         ``["apache-*", "mit"]``. ``"not stated"`` are those that nobody states one for.
 
     Returns
     -------
     pandas.DataFrame
-        One row a set of weights (or an architecture without any), with ``name`` (as
+        One row per set of weights (or an architecture without any), with ``name`` (as
         :func:`load_backbone` takes it), ``provider``, ``parameters``, ``input_size``
         in pixels, ``weights`` (what they are called; missing if there are none),
-        ``licence`` of the weights as the provider states it, or ``"not stated"``, and
+        ``license`` of the weights as the provider states it, or ``"not stated"``, and
         ``available``: whether they are on this machine.
 
     Raises
@@ -132,81 +132,35 @@ def list_backbones(filter=None, provider=None, licence=None):
     >>> from sktransfer.backbones import list_backbones
     >>> list_backbones(provider="shipped")["name"].tolist()
     ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
-    >>> list_backbones("resnet18", licence="bsd-*")["weights"].tolist()
+    >>> list_backbones("resnet18", license="bsd-*")["weights"].tolist()
     []
     """
-    if provider not in (None, *_PROVIDERS):
+    providers = list_providers()
+    if provider not in (None, *providers):
         raise ValueError(
-            f"`provider` must be one of {list(_PROVIDERS)} or None. Got {provider!r}."
+            f"`provider` must be one of {providers} or None. Got {provider!r}."
         )
-    listings = {
-        "shipped": _shipped_rows,
-        "torchvision": _torchvision_rows,
-        "timm": _timm_rows,
-    }
-    wanted = _PROVIDERS if provider is None else (provider,)
-    rows = [row for p in wanted for row in listings[p](filter or "*")]
-    columns = "name provider parameters input_size weights licence available".split()
-    table = pd.DataFrame(rows, columns=columns)
-    if licence is not None:
-        patterns = [licence] if isinstance(licence, str) else list(licence)
-        table = table[[_is_licence(found, patterns) for found in table["licence"]]]
+    wanted = providers if provider is None else [provider]
+    rows = [row for p in wanted for row in _rows(p, filter or "*")]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    if license is not None:
+        patterns = [license] if isinstance(license, str) else list(license)
+        table = table[[_is_license(found, patterns) for found in table["license"]]]
         table = table.reset_index(drop=True)
     return table.astype({"parameters": "Int64", "input_size": "Int64"})
 
 
-def _matches(name, pattern):
-    bare = name.rpartition("/")[2]
-    return fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)
+def _rows(provider, pattern):
+    """Yield a row per set of weights of a provider."""
+    source = get_provider(provider)
+    for bare in source.names() if source is not None else ():
+        name = full_name(provider, bare)
+        if not (fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)):
+            continue
+        for entries in source.describe(bare):
+            row = _COLUMNS | entries | {"name": name, "provider": provider}
+            yield row | {"license": stated_license(row["license"])}
 
 
-def _is_licence(found, patterns):
+def _is_license(found, patterns):
     return any(fnmatch.fnmatch(found.lower(), p.lower()) for p in patterns)
-
-
-def _shipped_rows(pattern):
-    for name in SHIPPED:
-        if _matches(name, pattern):
-            n = n_parameters(f"timm/{SHIPPED[name][0]}")
-            size, here = input_size(name), is_installed(name)
-            yield name, "shipped", n, size, "default", "apache-2.0", here
-
-
-def _torchvision_rows(pattern):
-    for name in list_torchvision():
-        full_name = f"torchvision/{name}"
-        if not _matches(full_name, pattern):
-            continue
-        for weights in weights_of(name):
-            yield (
-                full_name,
-                "torchvision",
-                weights.meta["num_params"],
-                weights.transforms().crop_size[0],
-                weights.name,
-                stated_licence(weights.meta.get("license")),
-                os.path.isfile(cached_file(weights)),
-            )
-
-
-def _timm_rows(pattern):
-    import timm
-
-    architectures, pretrained = list_timm()
-    trained = {name.partition(".")[0] for name in pretrained}
-    names = [*pretrained, *(a for a in architectures if a not in trained)]
-    for name in sorted(names):
-        full_name = f"timm/{name}"
-        if not _matches(full_name, pattern):
-            continue
-        architecture, _, tag = name.partition(".")
-        config = timm.models.get_pretrained_cfg(name)
-        yield (
-            full_name,
-            "timm",
-            n_parameters(f"timm/{architecture}"),
-            config.input_size[-1] if config else None,
-            tag or None,
-            stated_licence(config.license if config else None),
-            is_cached(name),
-        )

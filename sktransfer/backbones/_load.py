@@ -1,9 +1,11 @@
-"""A name, a path, a module or a callable becomes a backbone."""
+"""Load a backbone by name, or from a module; once per process where it is shared."""
 
-import logging
 import math
+import operator
 import os
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from torch import nn
@@ -11,32 +13,25 @@ from torch import nn
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._card import STATE_DICT
 from sktransfer.backbones._checkpoint import load_checkpoint
+from sktransfer.backbones._images import ImageError, size_error
 from sktransfer.backbones._module import load_module
-from sktransfer.backbones._shipped import SHIPPED, load_shipped
-from sktransfer.backbones._size import ImageError, size_error
-from sktransfer.backbones._timm import adapt_timm, list_timm, load_timm
-from sktransfer.backbones._torchvision import (
-    adapt_torchvision,
-    list_torchvision,
-    load_torchvision,
+from sktransfer.backbones._registry import (
+    full_name,
+    get_provider,
+    registered,
+    resolve_name,
 )
-from sktransfer.compute import own_torch_state, seeded
-from sktransfer.utils import near_matches, spawn_seed
+from sktransfer.backbones._sections import fingerprint_tensors
+from sktransfer.backbones._state_dict import read_state_dict
+from sktransfer.compute import in_forked_child, own_torch_state, seeded
+from sktransfer.utils import content_stamp, spawn_seed, survey_class
 
-__all__ = ["load_backbone", "resolve_name"]
+__all__ = ["load_backbone", "shared_backbone"]
 
-_logger = logging.getLogger("sktransfer")
-_LOADERS = {
-    "shipped": load_shipped,
-    "torchvision": load_torchvision,
-    "timm": load_timm,
-}
-_ADAPTERS = {
-    "shipped": adapt_timm,
-    "torchvision": adapt_torchvision,
-    "timm": adapt_timm,
-}
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
+_MOST_SHARED = 4
+_lock = threading.RLock()
+_shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones, and their layers' code
 
 
 @own_torch_state()
@@ -58,8 +53,8 @@ def load_backbone(
         - ``"efficientnet_lite0"``: ImageNet weights that are installed with
           sktransfer; never a download;
         - ``"torchvision/resnet50"``, ``"timm/convnext_nano.in12k"``: a provider and a
-          name there. Without a provider, the shipped ones, torchvision and timm are
-          looked through in that order, and the log says which was taken;
+          name there. Without a provider, those of :func:`list_providers` are asked in
+          that order, and the log says which was taken;
         - a module, which is copied, or a callable that returns one;
         - a `Backbone`, which is returned as it is, or copied to have other weights,
           another image size or another preprocessing.
@@ -120,28 +115,31 @@ def load_backbone(
         with seeded(seed):
             return function()
 
+    sizes = {"image_size": image_size, "preprocessing": preprocessing, "make": make}
     if isinstance(spec, Backbone):
         backbone = spec.untraced()
     elif isinstance(spec, nn.Module) or callable(spec):
-        backbone = load_module(
-            spec,
-            image_size=image_size,
-            n_features=n_features,
-            preprocessing=preprocessing,
-            kind=kind,
-            make=make,
-        )
+        backbone = load_module(spec, n_features=n_features, kind=kind, **sizes)
     else:
-        provider, name = resolve_name(spec)
-        chosen = weights if given is None else None
-        size = _size(image_size, preprocessing)
-        backbone = _LOADERS[provider](name, weights=chosen, image_size=size, make=make)
+        backbone = _load_named(spec, weights if given is None else None, **sizes)
     backbone.module.eval()
     own = backbone.preprocessing
     backbone.preprocessing = (preprocessing or own).with_size(image_size)
     _check_size(backbone, own)
     if given is not None:
         _load_given(backbone, given, own)
+    return backbone
+
+
+def _load_named(spec, weights, *, image_size, preprocessing, make):
+    """Load a backbone of a provider."""
+    provider, name = resolve_name(spec)
+    if preprocessing is not None:
+        image_size = getattr(preprocessing.with_size(image_size), "size", None)
+    source = get_provider(provider)
+    backbone = source.load(name, weights=weights, image_size=image_size, make=make)
+    backbone.provider = provider
+    backbone.name = full_name(provider, backbone.name)
     return backbone
 
 
@@ -181,15 +179,8 @@ def _hint(weights):
     return ""
 
 
-def _size(image_size, preprocessing):
-    """Return the image size that a network is wanted for; None for its own."""
-    if preprocessing is None:
-        return image_size
-    return getattr(preprocessing.with_size(image_size), "size", None)
-
-
 def _check_size(backbone, own):
-    """See that a network can take another size than that of its preprocessing."""
+    """Check that a network can take another size than that of its preprocessing."""
     wanted = backbone.preprocessing
     if wanted.input_shape == own.input_shape:
         return
@@ -198,15 +189,15 @@ def _check_size(backbone, own):
     except ImageError:
         raise
     except ValueError as error:
-        if not wanted.kind == own.kind == "image":
+        sizes = [getattr(of, "size", None) for of in (wanted, own)]
+        if None in sizes:
             raise
         _check_own_size(backbone, own)
-        reason = str(error.__cause__)
-        raise size_error(backbone.name, wanted.size, own.size, reason) from error
+        raise size_error(backbone.name, *sizes, str(error.__cause__)) from error
 
 
 def _check_own_size(backbone, own):
-    """See that it is the size for which a network cannot be run."""
+    """Raise what a network raises for its own size as well."""
     twin = backbone.untraced()
     twin.preprocessing = own
     with warnings.catch_warnings():
@@ -215,19 +206,28 @@ def _check_own_size(backbone, own):
 
 
 def _load_given(backbone, weights, own):
-    network, adapter = backbone.network, _ADAPTERS.get(backbone.provider)
+    """Load a user's checkpoint into a backbone."""
+    network = backbone.network
+    is_named = backbone.provider is not None
+    provider = get_provider(backbone.provider) if is_named else None
     same_size = backbone.preprocessing.input_shape == own.input_shape
     load_checkpoint(
         network,
         weights,
         classifier=lambda: [*backbone.classifier_layers(), *_removed(backbone)],
-        adapt=lambda state: adapter(state, network) if adapter else state,
+        adapt=lambda state: provider.adapt(state, network) if provider else state,
         advice="" if same_size else f"Leave `image_size` out for {own.size}.",
-        areas=[math.prod(p.input_shape[1:]) for p in (own, backbone.preprocessing)],
+        areas=[
+            math.prod(getattr(p, "size", ())) for p in (own, backbone.preprocessing)
+        ],
     )
     in_memory = isinstance(weights, Mapping)
     backbone.weights = STATE_DICT if in_memory else os.fspath(weights)
-    backbone.licence = None  # which is not that of these weights
+    backbone.license = None  # which is not that of these weights
+
+
+def _area(preprocessing):
+    return math.prod(getattr(preprocessing, "size", ()))
 
 
 def _removed(backbone):
@@ -242,60 +242,6 @@ def _removed(backbone):
     ]
 
 
-def resolve_name(spec):
-    """Find the provider of a name.
-
-    Parameters
-    ----------
-    spec : str
-        With or without the provider in front.
-
-    Returns
-    -------
-    provider, name : str
-
-    Raises
-    ------
-    TypeError
-        If it is no string.
-    ValueError
-        If nobody provides it; near matches are named.
-    """
-    if not isinstance(spec, str):
-        raise TypeError(
-            "`backbone` must be a name, an nn.Module, a callable that returns one, or "
-            f"a Backbone. Got {spec!r}."
-        )
-    provider, slash, name = spec.partition("/")
-    if slash and provider in _LOADERS:
-        if _provides(provider, name):
-            return provider, name
-        raise ValueError(_unknown(spec))
-    for provider in _LOADERS:
-        if _provides(provider, spec):
-            _logger.info("backbone %r is taken from %s", spec, provider)
-            return provider, spec
-    raise ValueError(_unknown(spec))
-
-
-def _provides(provider, name):
-    if provider == "shipped":
-        return name in SHIPPED
-    if provider == "torchvision":
-        return name in list_torchvision()
-    architectures, _ = list_timm()
-    return name.partition(".")[0] in architectures
-
-
-def _unknown(spec):
-    names = [*SHIPPED, *list_torchvision(), *list_timm()[0]]
-    near = near_matches(spec.rpartition("/")[2], names)
-    return (
-        f"There is no backbone {spec!r} among the shipped ones, torchvision's and "
-        f"timm's; `sktransfer.backbones.list_backbones()` lists them.{near}"
-    )
-
-
 def _is_given(weights):
     """Whether weights are the user's own: a file or a state dict."""
     if isinstance(weights, os.PathLike | Mapping):
@@ -304,3 +250,63 @@ def _is_given(weights):
         return False
     endings = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
     return weights.endswith(endings) or os.sep in weights
+
+
+def _renew():
+    global _lock
+    _lock = threading.RLock()
+
+
+in_forked_child(_renew)
+
+
+def shared_backbone(spec, *, weights, image_size, seed):
+    """Return a backbone by name that others in this process may use, too.
+
+    Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be. See
+    `load_backbone` for the parameters.
+    """
+    size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
+    with _lock:
+        identity = _identity(weights)
+        key = (spec, identity, size, seed if weights is None else None)
+        if key in _shared and _is_outdated(*_shared[key]):
+            del _shared[key]
+        if key not in _shared:
+            backbone = load_backbone(
+                spec, weights=weights, image_size=image_size, random_state=seed
+            )
+            backbone.module.requires_grad_(False)
+            backbone.stages  # noqa: B018  # traced before other threads see it
+            if _identity(weights) != identity:  # written while it was read
+                return backbone
+            _shared[key] = backbone, _code_of(backbone)
+        _shared.move_to_end(key)
+        if len(_shared) > _MOST_SHARED:
+            _shared.popitem(last=False)
+        return _shared[key][0]
+
+
+def _code_of(backbone):
+    """Return its provider, and surveys of the code of its layers (list).
+
+    They are the same objects as long as nothing is replaced.
+    """
+    kinds = dict.fromkeys(type(layer) for layer in backbone.module.modules())
+    return [registered.get(backbone.provider), *map(survey_class, kinds)]
+
+
+def _is_outdated(backbone, code):
+    """Whether its provider, or code of its layers, was replaced."""
+    return any(map(operator.is_not, code, _code_of(backbone)))
+
+
+def _identity(weights):
+    """Return what weights are identified by: the content of a file, not its path."""
+    if isinstance(weights, Mapping):
+        return fingerprint_tensors(read_state_dict(weights))
+    if not isinstance(weights, str | os.PathLike):
+        return None if weights is None else repr(weights)
+    if not os.path.isfile(weights):
+        return weights
+    return os.path.realpath(weights), content_stamp(weights)

@@ -8,65 +8,20 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
+from sktransfer.backbones._images import IMAGENET, is_image_network
+from sktransfer.inputs import VectorPreprocessing
 
-__all__ = ["IMAGENET", "is_image_network", "load_module"]
-
-IMAGENET = ImagePreprocessing(
-    size=(224, 224),
-    resize=256,
-    interpolation="bilinear",
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-)
-_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
-
-
-def is_image_network(module):
-    """Say whether a network looks at images: whether it has a 2-D convolution."""
-    return any(map(_is_convolution, module.modules()))
-
-
-def _is_convolution(layer):
-    # A layer of TorchScript is of no class of its own.
-    return (
-        isinstance(layer, _CONVOLUTIONS)
-        or getattr(layer, "original_name", None) == "Conv2d"
-    )
+__all__ = ["load_module"]
 
 
 def load_module(spec, *, image_size, n_features, preprocessing, kind=None, make):
     """Make a backbone of a module or of a callable that returns one.
 
-    Parameters
-    ----------
-    spec : torch.nn.Module or callable
-        A module is copied, and so is what a callable returns, as that may be in use
-        elsewhere.
-    image_size : int, (int, int) or None
-        Of the images that give lazy layers their width.
-    n_features : int or None
-        Length of the vectors that it takes.
-    preprocessing : ImagePreprocessing, VectorPreprocessing or None
-        By default timm's configuration of the module if it has one; ImageNet's usual
-        one, with a warning, if it has convolutions; none for vectors.
-    kind : {"image", "vector"}, default=None
-        What it takes; by default as its layers say.
-    make : callable
-        Calls a function that makes a module under a local seed.
-
-    Returns
-    -------
-    Backbone
-
-    Raises
-    ------
-    TypeError
-        If the callable returns something else, or a network holds TorchScript or
-        quantised layers.
-    ValueError
-        If the length of the vectors is not known, a module cannot be copied, or a
-        callable returns again and again one that cannot.
+    A module is copied, and so is what a callable returns, as that may be in use
+    elsewhere. The preprocessing is by default timm's configuration of the module if it
+    has one; ImageNet's usual one, with a warning, if it takes images; none for vectors.
+    ``make`` calls a function that makes a module under a local seed; see
+    `load_backbone` for the other parameters and what is raised.
     """
     if isinstance(spec, nn.Module):
         _check_weights(spec)
@@ -170,9 +125,9 @@ def _copy(module):
 
 def _preprocessing(module, n_features, kind):
     if getattr(module, "pretrained_cfg", None):
-        from sktransfer.backbones._timm import _preprocessing as of_timm
+        from sktransfer.backbones._timm import timm_preprocessing
 
-        return of_timm(module.pretrained_cfg)
+        return timm_preprocessing(module.pretrained_cfg)
     if kind == "vector":
         return VectorPreprocessing(_n_features(module, n_features))
     warnings.warn(

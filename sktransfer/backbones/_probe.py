@@ -1,35 +1,47 @@
-"""What a network is tried on when it is traced, before anything relies on it."""
+"""Try a network once it is traced, before anything relies on it.
+
+A graph does not record everything that a ``forward`` does. So the sections are compared
+with the network, the network is tried for purity, and both are remembered by what the
+network consists of.
+"""
 
 import copy
 import hashlib
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from types import SimpleNamespace
+from operator import itemgetter
+from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 
 import torch
+from torch import nn
 
-from sktransfer.backbones._anatomy import FEATURES, INPUT, OUTPUT, graphs_between
-from sktransfer.backbones._outline import outline
+from sktransfer.backbones._boundaries import evaluate, graphs_between
 from sktransfer.backbones._purity import (
     call,
+    copy_state,
     draw_inputs,
     find_impurity,
     is_near,
     run_on_first,
     run_once,
-    tensors_in,
 )
 from sktransfer.backbones._sections import Section
-from sktransfer.backbones._trace import boundary_values, replays_differ
+from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
+from sktransfer.backbones._states import map_tensors, shape_of_sample, tensors_in
+from sktransfer.backbones._tracer import run_graph
 from sktransfer.compute import fixed_threads
-from sktransfer.utils import describe
+from sktransfer.utils import describe, survey_class
 
-__all__ = ["Findings", "output_digests", "probe"]
+__all__ = ["Findings", "outline", "output_digests", "probe"]
 
-_N, _N_TRAIN = 5, 2  # no trace has seen a batch of five
+_N_TRAIN = 2
 _TOLERANCE = 1e-5  # of the largest value
 _MOST = 256
+_LIBRARIES = ("timm", "torch", "torchvision")
+_PLAIN = (int, float, str, bool, torch.dtype, torch.device, torch.Size, type(None))
+_TENSORS = ("_parameters", "_buffers")
+_STRUCTURE = {*vars(nn.Module())} - {*_TENSORS}
 _remembered: dict[tuple, "Findings"] = {}
 
 
@@ -52,32 +64,21 @@ class Findings:
     overwrites: bool
 
 
-def probe(module, anatomies, shape):
+def probe(module, anatomies, example):
     """Try whether sections compute what the module does, and whether that is pure.
 
-    The module is called as its user calls it, on copies, so that nothing of it moves.
-    What was found out is remembered in this process: about a network of the libraries
-    for others of its architecture, about any other for those that are equal to it.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    anatomies : dict of bool to Anatomy
-        Of the module in train mode (True) and eval mode (False).
-    shape : tuple of int
-        Of one model input.
-
-    Returns
-    -------
-    Findings
+    The module is called on copies, so that nothing of it changes; the example holds
+    five model inputs. What was found is remembered in this process: about a network of
+    the libraries for others of its architecture, about any other for those that are
+    equal to it. Returns Findings.
     """
-    key = outline(module) or _description(module), tuple(shape)
+    key = outline(module) or _description(module), repr(shape_of_sample(example))
     if key[0] is None:
-        return _probe(module, anatomies, shape)
+        return _probe(module, anatomies, example)
     if key not in _remembered:
         while len(_remembered) >= _MOST:
             _remembered.pop(next(iter(_remembered), None), None)
-        _remembered[key] = _probe(module, anatomies, shape)
+        _remembered[key] = _probe(module, anatomies, example)
     return _remembered[key]
 
 
@@ -87,39 +88,34 @@ def _description(module):
     return found.digest if found.is_complete else None
 
 
-def _probe(module, anatomies, shape):
+def _probe(module, anatomies, example):
     try:
-        trial = run_once(module, _N, shape)
+        trial = run_once(module, example)
     except Exception as error:  # whatever a network raises
-        reason = f"it cannot be run on {_N} samples at once ({_say(error)})"
+        reason = f"it cannot be run on 5 samples at once ({_say(error)})"
         return Findings(None, reason, overwrites=False)
     impurity = find_impurity(module, trial)
     difference = _difference(module, anatomies, trial, impurity is None)
     return Findings(difference, impurity, trial.overwrites)
 
 
-def output_digests(module, trace, shape):
-    """Hash what a network makes of two random model inputs at every boundary.
+def output_digests(module, trace, example):
+    """Hash what a network makes of two model inputs at every boundary.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    trace : Trace
-        Of the module in eval mode.
-    shape : tuple of int
-        Of one model input.
-
-    Returns
-    -------
-    dict of (int or None) to str
-        By the keys of ``trace.live``, and None for the output.
+    Returns a dict by the keys of ``trace.live``, and None for the output.
     """
     network = copy.deepcopy(module).cpu().eval()
     with fixed_threads():
-        run = partial(boundary_values, trace, network)
-        values = run_on_first(draw_inputs(2, shape), lambda x: call(run, x))
+        run = partial(_boundary_values, trace, network)
+        values = run_on_first(draw_inputs(example), lambda x: call(run, x))
     return {end: _digest(tensors_in(value)) for end, value in values.items()}
+
+
+def _boundary_values(trace, module, x):
+    """Run a network and return what is live at each boundary, and its output."""
+    values = run_graph(module, trace.nodes[0].graph, x).values
+    found = {end: values[node] for end, (node, _) in trace.live.items()}
+    return found | {None: values[trace.nodes[-1]]}
 
 
 def _digest(tensors):
@@ -143,9 +139,9 @@ def _difference(module, anatomies, trial, is_pure):
             return _say_by_how_much("eval", joined, tensors_in(trial.output))
         if _replays_differ(anatomies[False].trace, network, trial.x):
             return "a value that is no tensor depends on more than the batch size"
-        x = trial.x[:_N_TRAIN]
+        x = map_tensors(itemgetter(slice(_N_TRAIN)), trial.x)
         whole = renewed(trial.network).train()
-        expected = call(whole, x.clone(), with_gradients=True)
+        expected = call(whole, copy_state(x), with_gradients=True)
         joined = _join(renewed(network).train(), anatomies, x, training=True)
         if not is_near(joined, tensors_in(expected), _TOLERANCE):
             return _say_by_how_much("train", joined, tensors_in(expected))
@@ -155,10 +151,24 @@ def _difference(module, anatomies, trial, is_pure):
 
 
 def _replays_differ(trace, network, x):
+    """Whether a static value differs between a boundary and the network."""
     try:
-        return replays_differ(trace, network, x[:1])
+        values = run_graph(network, trace.nodes[0].graph, _first(x)).values
     except Exception:  # layers that need company
-        return replays_differ(trace, network, x)
+        values = run_graph(network, trace.nodes[0].graph, x).values
+    return any(
+        evaluate(expression, values[node]) != _plain(values[n])
+        for node, static in trace.live.values()
+        for n, expression in static.items()
+    )
+
+
+def _first(x):
+    return map_tensors(itemgetter(slice(1)), x)
+
+
+def _plain(value):
+    return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
 def _say_by_how_much(mode, joined, expected):
@@ -191,15 +201,72 @@ def _join(network, anatomies, x, training):
 
     def run(z):
         for section in sections:
-            kept = z.clone()
+            kept = copy_state(z)
             z, before = section(z), z
-            if not torch.equal(before.nan_to_num(), kept.nan_to_num()):
+            if not is_near(tensors_in(before), tensors_in(kept), 0):
                 raise RuntimeError(f"what comes after {section.start!r} overwrites it")
         return z
 
-    return tensors_in(call(run, x.clone(), with_gradients=training))
+    return tensors_in(call(run, copy_state(x), with_gradients=training))
 
 
 def _say(error):
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def outline(module):
+    """Describe layers, their settings and the shapes of their tensors (str or None).
+
+    Networks of one outline compute alike, but for their weights: what was found out
+    about one holds for the other. None for a network with code that is no library's,
+    such as that of a layer, a hook or a method that is replaced on an instance.
+    """
+    try:
+        parts = [
+            (path, _describe_layer(layer))
+            for path, layer in module.named_modules(remove_duplicate=False)
+        ]
+    except _UnknownError:
+        return None
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+class _UnknownError(Exception):
+    """Something has code of its own, or may have."""
+
+
+def _describe_layer(layer):
+    own = vars(layer)
+    hooks = any(own[name] for name in own if name.endswith("_hooks"))
+    replaced = any(callable(getattr(type(layer), name, None)) for name in own)
+    if hooks or replaced or survey_class(type(layer)).foreign:
+        raise _UnknownError
+    settings = {k: v for k, v in sorted(own.items()) if k not in _STRUCTURE}
+    return _name(type(layer)), _describe(settings)
+
+
+def _describe(value):
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} {tuple(value.shape)} {type(value).__name__}"
+    if isinstance(value, dict):
+        return [(str(key), _describe(part)) for key, part in value.items()]
+    if isinstance(value, list | tuple | set):
+        return [type(value).__name__, *map(_describe, value)]
+    if isinstance(value, partial):
+        return _describe([value.func, value.args, value.keywords])
+    if isinstance(value, nn.Module):  # described by itself, if it is a submodule
+        raise _UnknownError
+    if isinstance(value, FunctionType | BuiltinFunctionType | type):
+        return _name(value)
+    raise _UnknownError
+
+
+def _name(thing):
+    """Return the full name of a library's class or function."""
+    home = thing.__module__ or ""
+    if home.partition(".")[0] not in _LIBRARIES or "<" in thing.__qualname__:
+        raise _UnknownError
+    return f"{home}.{thing.__qualname__}"

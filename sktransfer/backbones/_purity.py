@@ -6,22 +6,23 @@ import pickle
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from sktransfer.backbones._states import is_plain, map_tensors, tensors_in
 from sktransfer.compute import drawn_since, generator_states, seeded_everywhere
 
 __all__ = [
     "Trial",
     "call",
+    "copy_state",
     "draw_inputs",
     "find_impurity",
     "is_near",
     "run_on_first",
     "run_once",
-    "tensors_in",
 ]
 
 _SEED = 1  # another one than that of the trace
@@ -37,7 +38,7 @@ class Trial:
     ----------
     network : torch.nn.Module
         The copy, after the run.
-    x : torch.Tensor of shape (n, ...)
+    x : torch.Tensor, dict or NamedTuple of torch.Tensor
         Model inputs, as they were before the run.
     output : object
         What the network returned.
@@ -54,75 +55,51 @@ class Trial:
     overwrites: bool
 
 
-def run_once(module, n, shape):
-    """Run a copy of a network on random model inputs that it takes.
+def run_once(module, example):
+    """Run a copy of a network on the first of `draw_inputs` that it takes (Trial).
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    n : int
-        Number of model inputs.
-    shape : tuple of int
-        Of one.
-
-    Returns
-    -------
-    Trial
-
-    Raises
-    ------
-    Exception
-        Whatever the network raises on the last of `draw_inputs`.
+    Raises whatever the network raises on the last of them.
     """
 
     def run(x):
-        network, given = copy.deepcopy(module).eval(), x.clone()
+        network, given = copy.deepcopy(module).eval(), copy_state(x)
         output, drawn = watched_call(network, given)
-        return Trial(network, x, output, drawn, not torch.equal(given, x))
+        unchanged = is_near(tensors_in(given), tensors_in(x), 0)
+        return Trial(network, x, output, drawn, not unchanged)
 
-    return run_on_first(draw_inputs(n, shape), run)
+    return run_on_first(draw_inputs(example), run)
 
 
-def draw_inputs(n, shape):
+def copy_state(x):
+    """Return a copy of model inputs, or of another state."""
+    return map_tensors(torch.clone, x)
+
+
+def draw_inputs(example):
     """Draw model inputs of several kinds.
 
     Parameters
     ----------
-    n : int
-        Number of model inputs.
-    shape : tuple of int
-        Of one.
+    example : torch.Tensor, dict or NamedTuple of torch.Tensor
+        Of a preprocessing. A tensor of floating point says what shape to draw. Any
+        other inputs, such as token ids and their mask, cannot be drawn: they are taken
+        as they are, and should differ between samples.
 
     Yields
     ------
-    torch.Tensor of shape (n, *shape)
-        Of a normal distribution; then, for networks that look numbers up or take
-        their logarithms, of a uniform one on [0, 1), and zeros.
+    torch.Tensor, dict or NamedTuple of torch.Tensor
+        Of a normal distribution; then, for networks that look values up or take their
+        logarithms, of a uniform one on [0, 1); then the example.
     """
-    generator = torch.Generator().manual_seed(_SEED)
-    yield torch.randn(n, *shape, generator=generator)
-    yield torch.rand(n, *shape, generator=generator)
-    yield torch.zeros(n, *shape)
+    if is_plain(example):
+        generator = torch.Generator().manual_seed(_SEED)
+        yield torch.randn(*example.shape, generator=generator)
+        yield torch.rand(*example.shape, generator=generator)
+    yield example
 
 
 def run_on_first(candidates, run):
-    """Return what a function makes of the first inputs for which it does not raise.
-
-    Parameters
-    ----------
-    candidates : iterable of torch.Tensor
-    run : callable
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    Exception
-        What it raised on the last ones.
-    """
+    """Return what a function makes of the first candidate that it does not raise on."""
     for x in candidates:
         try:
             return run(x)
@@ -132,37 +109,16 @@ def run_on_first(candidates, run):
 
 
 def call(network, x, *, with_gradients=False):
-    """Call a network under a seed of its own.
-
-    Parameters
-    ----------
-    network : callable
-    x : torch.Tensor of shape (n, ...)
-    with_gradients : bool, default=False
-        Whether gradients are recorded.
-
-    Returns
-    -------
-    object
-        What it returns.
-    """
+    """Call a network under a seed of its own and return its output."""
     with _own_seed(), torch.set_grad_enabled(with_gradients):
         return network(x)
 
 
 def watched_call(network, x):
-    """Call a network under a seed of its own, and watch the global generators.
+    """Call a network under a seed of its own.
 
-    Parameters
-    ----------
-    network : callable
-    x : torch.Tensor of shape (n, ...)
-
-    Returns
-    -------
-    output : object
-    drawn : list of str
-        Names of the libraries whose global generators it drew from.
+    Returns its output, and the names of the libraries whose global generators it drew
+    from (list).
     """
     with _own_seed(), torch.no_grad():
         before, began = generator_states(), time.perf_counter()
@@ -178,41 +134,8 @@ def _own_seed():
         yield
 
 
-def tensors_in(value):
-    """List the tensors in what a network returned, in order.
-
-    Parameters
-    ----------
-    value : object
-        A tensor, or tuples, lists, dicts and dataclasses of tensors.
-
-    Returns
-    -------
-    list of torch.Tensor
-    """
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif is_dataclass(value):
-        value = vars(value).values()
-    elif not isinstance(value, tuple | list):
-        return []
-    return [tensor for part in value for tensor in tensors_in(part)]
-
-
 def is_near(actual, expected, tolerance):
-    """Say whether tensors are equal, up to a fraction of their largest value.
-
-    Parameters
-    ----------
-    actual, expected : list of torch.Tensor
-    tolerance : float
-
-    Returns
-    -------
-    bool
-    """
+    """Whether lists of tensors are equal, up to a fraction of their largest value."""
     if [t.shape for t in actual] != [t.shape for t in expected]:
         return False
     return all(
@@ -228,29 +151,20 @@ def _is_near(a, b, tolerance):
 
 
 def find_impurity(module, trial):
-    """Find out why the output for a sample is no function of that sample.
+    """Return why the output for a sample is no function of it (str), or None.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        It is not changed.
-    trial : Trial
-        Of this module, on at least four model inputs.
-
-    Returns
-    -------
-    str or None
-        None if it is one: it draws nothing, keeps nothing, and neither the other
-        samples of a batch nor those before it change what becomes of a sample.
+    It is one if the network draws nothing, keeps nothing, and neither the other samples
+    of a batch nor those before it change what becomes of a sample. The trial is one of
+    this module, on at least five model inputs; the module is not changed.
     """
     if trial.drawn:
         return f"it draws from the generator of {' and of '.join(trial.drawn)}"
-    network, x, n = trial.network, trial.x, len(trial.x)
+    network, x = trial.network, trial.x
     buffers = _state(network, "_buffers")
     some = _smallest_batch(network, trial)
-    alone = tensors_in(call(network, x[some].clone()))
+    alone = _output(network, x, some)
     state = _state(network)
-    again = tensors_in(call(network, x[some].clone()))
+    again = _output(network, x, some)
     moved = _differing(state, _state(network)) or _differing(
         buffers, _state(network, "_buffers")
     )
@@ -258,15 +172,41 @@ def find_impurity(module, trial):
         return f"a forward pass changes its {moved}"
     if not is_near(again, alone, _TWICE):
         return "the same input gives something else a second time"
-    with_zeros = torch.cat([x[some], torch.zeros_like(x[:1])])
-    beside_zeros = _rows(call(network, with_zeros), len(with_zeros), slice(0, -1))
-    fresh = tensors_in(call(copy.deepcopy(module).eval(), x[some].clone()))
-    if not is_near(fresh, alone, _COMPANY):
+    in_company = [_rows(trial.output, _n(x), some), _beside_another(network, x, some)]
+    if not is_near(_output(_fresh(module), x, some), alone, _COMPANY):
         return "what it makes of a sample depends on the samples before it"
-    in_company = _rows(trial.output, n, some)
-    agree = all(_agree(alone, other) for other in (in_company, beside_zeros))
-    if not (agree or _agrees_in_float64(module, x, some, with_zeros)):
+    agree = all(_agree(alone, other) for other in in_company)
+    if not (agree or _agrees_in_float64(module, x, some)):
         return "what it makes of a sample depends on the other samples of the batch"
+    return _changed_parameter(network, module)
+
+
+def _n(x):
+    return len(tensors_in(x)[0])
+
+
+def _fresh(module):
+    return copy.deepcopy(module).eval()
+
+
+def _output(network, x, some):
+    """List the tensors that a network returns for some samples."""
+    return tensors_in(call(network, map_tensors(lambda t: t[some].clone(), x)))
+
+
+def _beside_another(network, x, some):
+    """List what a network returns for some samples in company of another one.
+
+    That is zeros, as at the end of a batch; or the first sample where inputs are no
+    plain tensor, as a sequence of length zero may be no valid input.
+    """
+    change = torch.zeros_like if is_plain(x) else torch.clone
+    batch = map_tensors(lambda t: torch.cat([t[some], change(t[:1])]), x)
+    return _rows(call(network, batch), _n(batch), slice(0, -1))
+
+
+def _changed_parameter(network, module):
+    """Say which parameter differs from that of the module; None if none does."""
     for (name, a), b in zip(
         network.named_parameters(), module.parameters(), strict=True
     ):
@@ -275,15 +215,15 @@ def find_impurity(module, trial):
     return None
 
 
-def _agrees_in_float64(module, x, some, with_zeros):
-    """Say whether it is rounding alone by which samples differ in company."""
-    network, x = copy.deepcopy(module).eval().double(), x.double()
+def _agrees_in_float64(module, x, some):
+    """Whether it is rounding alone by which samples differ in company."""
+    network = _fresh(module).double()
+    x = map_tensors(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
     try:
-        alone = tensors_in(call(network, x[some].clone()))
-        in_company = _rows(call(network, x.clone()), len(x), some)
-        beside = call(network, with_zeros.double())
-        beside_zeros = _rows(beside, len(with_zeros), slice(0, -1))
-        return all(_agree(alone, other) for other in (in_company, beside_zeros))
+        alone = _output(network, x, some)
+        in_company = _rows(call(network, copy_state(x)), _n(x), some)
+        beside = _beside_another(network, x, some)
+        return all(_agree(alone, other) for other in (in_company, beside))
     except Exception:  # of layers that are made for float32
         return False
 
@@ -291,10 +231,10 @@ def _agrees_in_float64(module, x, some, with_zeros):
 def _smallest_batch(network, trial):
     """Return the place of one sample, or of two where one cannot be alone."""
     one, two = slice(_AT, _AT + 1), slice(_AT, _AT + 2)
-    expected = _rows(trial.output, len(trial.x), one)
+    expected = _rows(trial.output, _n(trial.x), one)
     shapes = [None if t is None else t.shape for t in expected]
     try:
-        found = tensors_in(call(network, trial.x[one].clone()))
+        found = _output(network, trial.x, one)
     except Exception:  # whatever a network raises
         return two
     same = len(found) == len(shapes) and all(

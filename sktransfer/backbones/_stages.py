@@ -1,9 +1,21 @@
-"""Group the boundaries of a traced network into stages and blocks."""
+"""Stages of a network: which boundaries they end at, with one name in both modes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Stage", "find_classifier", "find_stages", "last_boundary", "weighted_nodes"]
+from sktransfer.backbones._trace import Trace
 
+__all__ = [
+    "FEATURES",
+    "INPUT",
+    "OUTPUT",
+    "Anatomy",
+    "Stage",
+    "declared_anatomy",
+    "find_anatomies",
+]
+
+INPUT, FEATURES, OUTPUT = "input", "features", "output"
+_RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
 # A network is cut finer until it has this many stages of several layers each.
 _ENOUGH_STAGES = 4
 _CLASSIFIER_NAMES = frozenset(
@@ -40,24 +52,13 @@ class _Part:
     call: object  # None if no single call made it
 
 
-def find_classifier(trace, module, names=None):
-    """Return the index of the first node of the network's own classifier.
+def _find_classifier(trace, module, names=None):
+    """Return the index of the first node of the network's own classifier, or None.
 
-    Parameters
-    ----------
-    trace : Trace
-    module : torch.nn.Module
-    names : sequence of str, default=None
-        Paths of the classifying layers where the provider states them. By default the
-        last layers with weights, if they are called as such layers usually are (fc,
-        classifier, head, …).
-
-    Returns
-    -------
-    int or None
-        None if the network has no classifier.
+    Where the provider does not name it, it is the last layer with weights, if that is
+    called as such layers usually are (fc, classifier, head, …).
     """
-    paths = weighted_nodes(trace, module)
+    paths = _weighted_nodes(trace, module)
     if not paths:
         return None
     if names is None:
@@ -70,19 +71,8 @@ def find_classifier(trace, module, names=None):
     return min(nodes, default=None)
 
 
-def weighted_nodes(trace, module):
-    """Map node index to path for every leaf with a weight matrix or kernel.
-
-    Parameters
-    ----------
-    trace : Trace
-    module : torch.nn.Module
-        The network that was traced.
-
-    Returns
-    -------
-    dict of int to str
-    """
+def _weighted_nodes(trace, module):
+    """Map node index to path for every leaf with a weight matrix or kernel (dict)."""
     return {
         i: node.target
         for i, node in enumerate(trace.nodes)
@@ -91,31 +81,19 @@ def weighted_nodes(trace, module):
     }
 
 
-def last_boundary(trace, valid, before=None):
+def _last_boundary(trace, valid, before=None):
     """Return the last valid boundary before a node (by default, before the output)."""
     before = len(trace.nodes) - 1 if before is None else before
     return max(i for i in valid if i < before)
 
 
-def find_stages(trace, module, valid, limit):
-    """Group a network into stages.
+def _find_stages(trace, module, valid, limit):
+    """Group the eval graph into stages (list of Stage).
 
-    Parameters
-    ----------
-    trace : Trace
-        Of the network in eval mode.
-    module : torch.nn.Module
-    valid : set of int
-        Boundaries that are valid in train mode as well.
-    limit : int
-        The boundary that the stages must not go beyond.
-
-    Returns
-    -------
-    list of Stage
-        In order of execution.
+    ``valid`` are the boundaries that exist in train mode as well, and ``limit`` is the
+    one that the stages must not go beyond.
     """
-    weighted = set(weighted_nodes(trace, module))
+    weighted = set(_weighted_nodes(trace, module))
     cut = _Cutter(trace, valid, weighted, limit)
     parts = cut.cover(trace.calls[0], -1)
     while len(cut.composite(parts)) < _ENOUGH_STAGES:
@@ -258,3 +236,112 @@ class _Cutter:
     def blocks(self, group, end):
         parts = [inner for part in group for inner in self.inner(part)]
         return tuple(dict.fromkeys(p.name for p in parts if p.end < end))
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Where the boundaries of a network lie in one of its two graphs.
+
+    Attributes
+    ----------
+    trace : Trace
+    ends : dict of str to (int or None)
+        The node that each boundary comes after; None is the output.
+    stages : list of Stage
+    listed : dict of str to (int or None)
+        The part of ``ends`` that is stages and the blocks inside them, in order.
+    """
+
+    trace: Trace
+    ends: dict
+    stages: list
+    listed: dict
+
+
+def declared_anatomy(trace, names, has_final):
+    """Return the Anatomy of a network that declares its stages.
+
+    ``has_final`` says whether something comes between the last stage and the output.
+    """
+    listed = {name: i for i, name in enumerate(names, 1)}
+    stages = [Stage(name, (), end) for name, end in listed.items()]
+    has_final = has_final or not trace.returns_tensor
+    features = len(names) if has_final else None
+    ends = {INPUT: -1, **listed, FEATURES: features, OUTPUT: None}
+    return Anatomy(trace, ends, stages, listed)
+
+
+def find_anatomies(traces, module, classifier):
+    """Find the boundaries on the eval graph that exist on the train graph, too.
+
+    Takes the traces, and returns the anatomies, by mode: True in train mode. A network
+    that returns several tensors has its features at the last boundary, and no stage if
+    there is none or if that would drop more than poolers and heads.
+    """
+    eval_, train = traces[False], traces[True]
+    twin = _twin_boundaries(eval_, train)
+    first = _find_classifier(eval_, module, classifier)
+    limit = _last_boundary(eval_, twin, first)
+    stages = _find_stages(eval_, module, twin.keys(), limit)
+    stages = [_renamed(s) for s in stages]
+    single = eval_.returns_tensor and train.returns_tensor
+    if not (single or _ends_with(eval_, module, limit)):
+        stages = []
+    elif not stages and eval_.returns_tensor:
+        stages = [Stage("network", (), None)]
+    names = {_RESERVED.get(p, p): i for p, i in eval_.ends.items() if i in twin}
+    ends = {INPUT: -1, **names, **{s.name: s.end for s in stages}}
+    ends[FEATURES] = None if first is None and eval_.returns_tensor else limit
+    ends[OUTPUT] = None
+    blocks = [n for s in stages for n in (*s.blocks, s.name)]
+    listed = {n: ends[n] for n in blocks}
+    ends_in_train = {n: None if e is None else twin[e] for n, e in ends.items()}
+    return {
+        False: Anatomy(eval_, ends, stages, listed),
+        True: Anatomy(train, ends_in_train, stages, listed),
+    }
+
+
+def _ends_with(trace, module, limit):
+    """Whether what comes after a boundary only pools and classifies.
+
+    Then no other output is a map that layers with weights make of that one.
+    """
+    node, _ = trace.live[limit]
+    behind = [i for i in _weighted_nodes(trace, module) if i > limit]
+    if not all(_is_vector(trace.shapes[i]) for i in behind if i in trace.shapes):
+        return False
+    index = {node: i for i, node in enumerate(trace.nodes)}
+    outputs = [trace.shapes.get(index[n]) for n in trace.output_nodes]
+    if node not in trace.output_nodes and not all(map(_is_vector, outputs)):
+        return False
+    return len(behind) <= 1 or not _is_vector(trace.shapes[index[node]])
+
+
+def _is_vector(shape):
+    return isinstance(shape, tuple) and sum(n > 1 for n in shape) <= 1
+
+
+def _renamed(stage):
+    """Rename a stage called as one of the reserved boundaries."""
+    blocks = tuple(_RESERVED.get(name, name) for name in stage.blocks)
+    return replace(stage, name=_RESERVED.get(stage.name, stage.name), blocks=blocks)
+
+
+def _twin_boundaries(eval_, train):
+    """Map boundaries of the eval graph to the same ones of the train graph.
+
+    They are the same where the same node lives on: its name and its submodule agree
+    as long as the graphs do. Where they differ, ends of submodules tie them together.
+    """
+    same = len(eval_.nodes) == len(train.nodes) and all(
+        (a.op, a.name, a.target) == (b.op, b.name, b.target)
+        for a, b in zip(eval_.nodes, train.nodes, strict=True)
+    )
+    if same:
+        return {i: i for i in eval_.live if i in train.live}
+    twins = {-1: -1}
+    for path, end in eval_.ends.items():
+        if end in eval_.live and train.ends.get(path) in train.live:
+            twins[end] = train.ends[path]
+    return twins

@@ -1,6 +1,8 @@
 """Backbones of torchvision, with the preprocessing that their weights carry."""
 
+import os
 import re
+from importlib.metadata import version
 
 from torchvision import models
 from torchvision.models import VisionTransformer
@@ -8,80 +10,83 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._download import fetch_weights, hub_file
-from sktransfer.backbones._size import size_error
+from sktransfer.backbones._images import size_error
+from sktransfer.backbones._registry import BackboneProvider
 from sktransfer.backbones._state_dict import read_state_dict
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import near_matches
 
-__all__ = [
-    "adapt_torchvision",
-    "cached_file",
-    "list_torchvision",
-    "load_torchvision",
-    "weights_of",
-]
+__all__ = ["TorchvisionProvider"]
 
-_LICENCE_KEY = "license"
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
-def list_torchvision():
-    """Return the names of torchvision's image classification models (list of str)."""
-    return models.list_models(module=models)
+class TorchvisionProvider(BackboneProvider):
+    """Image classification models of torchvision."""
 
+    def names(self):
+        """Return the names of the models (list of str)."""
+        return models.list_models(module=models)
 
-def weights_of(name):
-    """Return the weights that torchvision offers for a model (list of Weights)."""
-    return list(models.get_model_weights(name))
+    def load(self, name, *, weights, image_size, make):
+        """Make a model; ``weights`` may be a name such as ``"IMAGENET1K_V1"``.
 
+        Raises
+        ------
+        ValueError
+            If there are no weights of this name, or if there cannot be a transformer
+            for this image size.
+        OSError
+            If the weights cannot be downloaded.
+        """
+        found = _find_weights(name, weights)
+        preprocessing = _preprocessing(found)
+        size = preprocessing.with_size(image_size).size
+        module = make(lambda: _make(name, size, preprocessing.size))
+        if weights is not None:
+            path = fetch_weights(f"torchvision/{name}", found.url)
+            module.load_state_dict(self.adapt(read_state_dict(path), module))
+        return Backbone(
+            module,
+            preprocessing=preprocessing,
+            name=name,
+            weights=None if weights is None else found.name,
+            license=found.meta.get("license"),
+        )
 
-def cached_file(weights):
-    """Return where torch.hub keeps, or would keep, the file of some weights (str)."""
-    return hub_file(weights.url)
+    def describe(self, name):
+        """Return what :func:`list_backbones` lists of a model (list of dict)."""
+        return [
+            {
+                "parameters": weights.meta["num_params"],
+                "input_size": weights.transforms().crop_size[0],
+                "weights": weights.name,
+                "license": weights.meta.get("license"),
+                "available": os.path.isfile(hub_file(weights.url)),
+            }
+            for weights in models.get_model_weights(name)
+        ]
 
+    def card_entries(self, name, weights):
+        """Return where the weights come from (dict)."""
+        return {"source": f"torchvision {version('torchvision')}"}
 
-def load_torchvision(name, *, weights, image_size, make):
-    """Load a model of torchvision.
+    def adapt(self, state, network):
+        """Return a checkpoint that fits a network (dict).
 
-    Parameters
-    ----------
-    name : str
-        As in ``torchvision.models.list_models()``.
-    weights : str or None
-        ``"default"``, or a name such as ``"IMAGENET1K_V1"``; None for random weights.
-    image_size : int, (int, int) or None
-        A transformer is made for this one; None for the weights' own.
-    make : callable
-        Calls a function that makes a module under a local seed.
-
-    Returns
-    -------
-    Backbone
-
-    Raises
-    ------
-    ValueError
-        If there are no weights of this name, or if there cannot be a transformer for
-        this image size.
-    OSError
-        If the weights cannot be downloaded.
-    """
-    found = _find_weights(name, weights)
-    preprocessing = _preprocessing(found)
-    size = preprocessing.with_size(image_size).size
-    module = make(lambda: _make(name, size, preprocessing.size))
-    if weights is not None:
-        path = fetch_weights(f"torchvision/{name}", found.url)
-        module.load_state_dict(adapt_torchvision(read_state_dict(path), module))
-    return Backbone(
-        module,
-        preprocessing=preprocessing,
-        name=f"torchvision/{name}",
-        provider="torchvision",
-        weights=None if weights is None else found.name,
-        licence=found.meta.get(_LICENCE_KEY),
-    )
+        That is without auxiliary classifiers, with the present names of DenseNet's
+        layers, and with position embeddings for the image size of the network.
+        """
+        state = {
+            _OLD_DENSENET.sub(r"\1\2", name): tensor
+            for name, tensor in state.items()
+            if not name.startswith(_AUXILIARY)
+        }
+        if isinstance(network, VisionTransformer):
+            sizes = network.image_size, network.patch_size
+            state = interpolate_embeddings(*sizes, state)
+        return state
 
 
 def _find_weights(name, weights):
@@ -126,31 +131,6 @@ def _make_maxvit(name, size, own):
         return models.get_model(name, weights=None, input_size=size)
     except ValueError as error:
         raise size_error(f"torchvision/{name}", size, own, error) from error
-
-
-def adapt_torchvision(state, module):
-    """Make a checkpoint of torchvision fit a network.
-
-    Parameters
-    ----------
-    state : dict of str to torch.Tensor
-    module : torch.nn.Module
-        Of torchvision.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        Without auxiliary classifiers, with the present names of DenseNet's layers and
-        position embeddings for the image size of the network.
-    """
-    state = {
-        _OLD_DENSENET.sub(r"\1\2", name): tensor
-        for name, tensor in state.items()
-        if not name.startswith(_AUXILIARY)
-    }
-    if isinstance(module, VisionTransformer):
-        state = interpolate_embeddings(module.image_size, module.patch_size, state)
-    return state
 
 
 def _preprocessing(weights):

@@ -1,54 +1,61 @@
-"""Trace a network and find the points where exactly one tensor is live."""
+"""Describe the graph of a network in one mode, and what a run of it shows."""
 
 import operator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
-from sktransfer.backbones._recorder import Recorder, record
-from sktransfer.backbones._tracer import Call, TraceError, trace_graph
+from sktransfer.backbones._boundaries import find_boundaries, is_static, nodes_in
+from sktransfer.backbones._states import is_state, shape_of_sample
+from sktransfer.backbones._tracer import TraceError, record, trace_graph
 from sktransfer.compute import seeded_everywhere, state_put_back
 
-__all__ = [
-    "CONSTANT",
-    "Call",
-    "Trace",
-    "TraceError",
-    "boundary_values",
-    "replays_differ",
-    "section_graph",
-    "trace_network",
-]
+__all__ = ["CONSTANT", "Trace", "trace_declared", "trace_network"]
 
 CONSTANT = "_tensor_constant"  # how torch.fx names tensors that a forward makes
 
 
 @dataclass
 class Trace:
-    """The graph of a network in one mode, with what a run on it showed.
+    """The graph of a network in one mode, and what a run on it showed.
 
-    ``nodes`` are in order of execution; ``calls`` is the tree of submodule calls;
-    ``shapes`` holds the shape of a node's tensor at batch size 2, without the batch;
-    ``live`` maps the index of each boundary node to the expressions that replace the
-    non-tensor values which are used on both sides; ``multiply_adds`` are per sample,
-    counted in eval mode only;
-    ``overwritten`` are the nodes whose tensor a later node changes in place,
-    ``inputs`` what each node depends on: its arguments, and what changed those;
-    ``effects`` the nodes that change a buffer, such as running statistics; and
-    ``returned`` is an output of the network. One that holds a single tensor is that
-    tensor.
+    Attributes
+    ----------
+    nodes : list of Node
+        In order of execution.
+    calls : list of Call
+        The tree of submodule calls.
+    live : dict of int to (Node, dict)
+        By the index of the node that a boundary comes after (-1 for the input): the
+        node whose value is live there, and the expressions that replace the
+        non-tensor values that are used on both sides.
+    ends : dict of str to int
+        Index of the last node of every submodule that is called once.
+    overwritten : set of Node
+        Nodes whose tensor a later node changes in place.
+    inputs : dict of Node to list of Node
+        What each node depends on: its arguments, and what changed those.
+    effects : list of Node
+        Nodes that change a buffer, such as running statistics.
+    shapes : dict of int to (tuple or dict)
+        Shape of a node's value, for one sample.
+    multiply_adds : dict of int to int
+        Of a node, for one sample; counted in eval mode only.
+    returned : object
+        An output of the network. One that holds a single tensor is that tensor.
     """
 
     nodes: list
     calls: list
-    shapes: dict
     live: dict
-    multiply_adds: dict
     ends: dict
     overwritten: set
     inputs: dict
     effects: list
+    shapes: dict
+    multiply_adds: dict
     returned: object
 
     @property
@@ -59,7 +66,7 @@ class Trace:
     @property
     def output_nodes(self):
         """The nodes that what the network returns is made of (list of Node)."""
-        return _nodes_in(self.nodes[-1].args[0])
+        return nodes_in(self.nodes[-1].args[0])
 
 
 _OUT_OF_PLACE = {
@@ -113,9 +120,9 @@ def trace_network(module, example, *, training=False, leaves=()):
     Parameters
     ----------
     module : torch.nn.Module
-        Its ``forward`` takes one tensor.
-    example : torch.Tensor of shape (n >= 3, ...)
-        A batch of model inputs; only its shape and dtype matter.
+        Its ``forward`` takes one argument.
+    example : torch.Tensor, dict or NamedTuple of torch.Tensor
+        A batch of at least three model inputs.
     training : bool, default=False
         The mode to trace in, since ``self.training`` is baked into a graph. Gradients
         are on in train mode alone, as they are when the graph is used.
@@ -132,15 +139,88 @@ def trace_network(module, example, *, training=False, leaves=()):
         If the network's own ``forward`` cannot be traced or run.
     """
     _check_root(module)
+    with _tracing(module, training):
+        # A forward may keep proxies in attributes and caches, or count its calls.
+        with state_put_back(module.modules(), keep=CONSTANT):
+            graph, root = trace_graph(module, leaves)
+        two, three = record(module, graph, example, count=not training)
+    nodes = list(graph.nodes)
+    _unpack(nodes[-1], two, three)
+    mutations = _without_inplace(nodes, module, two.mutations)
+    overwritten = set().union(*mutations.values())
+    inputs, effects = _inputs(nodes, mutations), _effects(mutations)
+    root.last = len(nodes) - 1
+    return Trace(
+        nodes=nodes,
+        calls=[root],
+        live=find_boundaries(nodes, inputs, effects, overwritten, (two, three)),
+        ends=_call_ends(root),
+        overwritten=overwritten,
+        inputs=inputs,
+        effects=effects,
+        **_measured(nodes, two),
+    )
+
+
+def trace_declared(module, paths, example):
+    """Describe a network that is a sequence of submodules, without tracing it.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    paths : list of str
+        Of the submodules, in order. Each takes what the one before it returns.
+    example : torch.Tensor, dict or NamedTuple of torch.Tensor
+        A batch of at least three model inputs.
+
+    Returns
+    -------
+    Trace
+        Every node but the output is a boundary.
+
+    Raises
+    ------
+    TraceError
+        If the network cannot be run.
+    TypeError
+        If a submodule before the last one returns no state.
+    """
+    graph = fx.Graph()
+    node = graph.placeholder("x")
+    for path in paths:
+        node = graph.call_module(path, (node,))
+    graph.output(node)
+    with _tracing(module, training=False):
+        two, three = record(module, graph, example, count=True)
+    nodes = list(graph.nodes)
+    for node in nodes[1:-2]:
+        if not (is_state(two.values[node], 2) and is_state(three.values[node], 3)):
+            raise TypeError(
+                f"{node.target!r} must return a state: a tensor, or a dict or "
+                "NamedTuple of tensors, the first dimension of each being that of the "
+                f"samples. Got a value of type {type(two.values[node]).__name__}."
+            )
+    return Trace(
+        nodes=nodes,
+        calls=[],
+        live={i or -1: (node, {}) for i, node in enumerate(nodes[:-1])},
+        ends={},
+        overwritten=set(),
+        inputs={node: node.all_input_nodes for node in nodes},
+        effects=[],
+        **_measured(nodes, two),
+    )
+
+
+@contextmanager
+def _tracing(module, training):
+    """Set a mode, seed everything, and raise what fails as a TraceError."""
     modes = {m: m.training for m in module.modules()}
     module.train(training)
     try:
         # Dropout draws; and torch.fx traces one network at a time.
         with seeded_everywhere(0), torch.set_grad_enabled(training):
-            # A forward may keep proxies in attributes and caches, or count its calls.
-            with state_put_back(module.modules(), keep=CONSTANT):
-                graph, root = trace_graph(module, leaves)
-            two, three = record(module, graph, example, count=not training)
+            yield
     except TraceError:
         raise
     except Exception as error:
@@ -148,38 +228,25 @@ def trace_network(module, example, *, training=False, leaves=()):
     finally:
         for submodule, mode in modes.items():
             submodule.training = mode
-    nodes = list(graph.nodes)
-    _unpack(nodes[-1], two, three)
-    mutations = _without_inplace(nodes, module, two.mutations)
-    overwritten = set().union(*mutations.values())
-    inputs = _inputs(nodes, mutations)
-    effects = _effects(mutations)
-    root.last = len(nodes) - 1
-    values = two.values
-    shapes = {
-        i: tuple(values[n].shape[1:])
-        for i, n in enumerate(nodes)
-        if isinstance(values.get(n), torch.Tensor)
+
+
+def _measured(nodes, run):
+    """Return what a run on two samples says of each node (dict)."""
+    shapes = {i: shape_of_sample(run.values.get(n)) for i, n in enumerate(nodes)}
+    counted = run.multiply_adds
+    return {
+        "shapes": {i: shape for i, shape in shapes.items() if shape is not None},
+        "multiply_adds": {
+            i: counted[n] // 2 for i, n in enumerate(nodes) if n in counted
+        },
+        "returned": run.values[nodes[-1]],
     }
-    counted = two.multiply_adds
-    return Trace(
-        nodes=nodes,
-        calls=[root],
-        shapes=shapes,
-        live=_find_boundaries(nodes, inputs, effects, overwritten, (two, three)),
-        multiply_adds={i: counted[n] // 2 for i, n in enumerate(nodes) if n in counted},
-        ends=_call_ends(root),
-        overwritten=overwritten,
-        inputs=inputs,
-        effects=effects,
-        returned=values[nodes[-1]],
-    )
 
 
 def _unpack(output, *runs):
     """Let a network return the one tensor that a container holds."""
-    found = [n for n in _nodes_in(output.args[0]) if n in runs[0].values]
-    tensors = [n for n in found if not _is_static(runs[0].values[n])]
+    found = [n for n in nodes_in(output.args[0]) if n in runs[0].values]
+    tensors = [n for n in found if not is_static(runs[0].values[n])]
     container = not isinstance(runs[0].values[output], torch.Tensor)
     if container and len(tensors) == 1:
         value = runs[0].values[tensors[0]]
@@ -226,200 +293,3 @@ def _effects(mutations):
         for node, overwritten in mutations.items()
         if any(m.op == "get_attr" for m in overwritten)
     ]
-
-
-def _dependent(inputs):
-    """Nodes whose value depends on the input of the network."""
-    dependent = set()
-    for node, before in inputs.items():
-        if node.op == "placeholder" or not dependent.isdisjoint(before):
-            dependent.add(node)
-    return dependent
-
-
-def _needed(inputs, ends, known=()):
-    """Nodes that some nodes depend on, themselves included, without known ones."""
-    needed, stack = set(), list(ends)
-    while stack:
-        node = stack.pop()
-        if node not in needed and node not in known:
-            needed.add(node)
-            stack.extend(inputs[node])
-    return needed
-
-
-def _find_boundaries(nodes, inputs, effects, overwritten, runs):
-    index = {node: i for i, node in enumerate(nodes)}
-    relevant = _dependent(inputs) & _needed(inputs, [nodes[-1], *effects])
-    last_use = dict.fromkeys(relevant, -1)
-    for user in relevant:
-        for n in relevant.intersection(inputs[user]):
-            last_use[n] = max(last_use[n], index[user])
-    boundaries = {-1: (nodes[0], {})}  # in front of the first node: the input
-    live = []
-    for i, node in enumerate(nodes[:-1]):
-        if node in relevant:
-            live.append(node)
-        live = [n for n in live if last_use[n] > i]
-        found = _boundary(live, runs)
-        if found is not None and found[0] not in overwritten:
-            boundaries[i] = found
-    return boundaries
-
-
-def _boundary(live, runs):
-    """Return (live node, expressions of the static values), or None."""
-    two, three = (run.values for run in runs)
-    tensors = [n for n in live if not _is_static(two[n])]
-    if len(tensors) != 1 or not isinstance(two[tensors[0]], torch.Tensor):
-        return None
-    (node,) = tensors
-    z2, z3 = two[node], three[node]
-    if z2.ndim < 2 or (z2.shape[0], z3.shape[0]) != (2, 3):
-        return None
-    if not z2.is_floating_point():
-        return None
-    static = {n: _expression(two[n], three[n], z2) for n in live if n is not node}
-    return None if None in static.values() else (node, static)
-
-
-def _is_static(value):
-    if isinstance(value, tuple | list):
-        return all(map(_is_static, value))
-    kinds = (int, float, bool, str, torch.dtype, torch.device, slice, type(None))
-    return isinstance(value, kinds)
-
-
-def _expression(two, three, z):
-    """Say how to get a static value from a boundary tensor; None if one cannot.
-
-    ``("constant", v)``, ``("batch", k)`` for k times the batch size, ``("device",)``,
-    ``("dtype",)``, or ``("tuple", parts)``.
-    """
-    if isinstance(two, torch.device):
-        return ("device",)
-    if isinstance(two, torch.dtype) and two == z.dtype:
-        return ("dtype",)
-    if isinstance(two, tuple | list):
-        parts = [_expression(a, b, z) for a, b in zip(two, three, strict=True)]
-        return None if None in parts else ("tuple", parts)
-    if two == three:
-        return ("constant", two)
-    if isinstance(two, int) and two % 2 == 0 and two // 2 * 3 == three:
-        return ("batch", two // 2)
-    return None
-
-
-def _replay(graph, z, expression):
-    """Write an expression into a graph, where z is the boundary tensor's node."""
-    kind, *rest = expression
-    if kind == "constant":
-        return rest[0]
-    if kind == "tuple":
-        return tuple(_replay(graph, z, part) for part in rest[0])
-    if kind in ("device", "dtype"):
-        return graph.call_function(getattr, (z, kind))
-    size = graph.call_method("size", (z, 0))
-    return graph.call_function(operator.mul, (size, rest[0]))
-
-
-def _evaluate(expression, z):
-    """Return the value of an expression at a boundary tensor."""
-    kind, *rest = expression
-    if kind == "constant":
-        return rest[0]
-    if kind == "tuple":
-        return tuple(_evaluate(part, z) for part in rest[0])
-    return len(z) * rest[0] if kind == "batch" else getattr(z, kind)
-
-
-def boundary_values(trace, module, x):
-    """Run a traced network and return what it computes at every boundary.
-
-    Parameters
-    ----------
-    trace : Trace
-    module : torch.nn.Module
-        The network that was traced, in the same mode.
-    x : torch.Tensor of shape (n, ...)
-        Model inputs.
-
-    Returns
-    -------
-    dict of (int or None) to object
-        By the keys of ``trace.live``, and None for the output.
-    """
-    recorder = Recorder(module, trace.nodes[0].graph, count=False)
-    recorder.record(x)
-    values = {end: recorder.values[node] for end, (node, _) in trace.live.items()}
-    return values | {None: recorder.values[trace.nodes[-1]]}
-
-
-def replays_differ(trace, module, x):
-    """Say whether some static value is another one at a boundary than in the network.
-
-    Parameters
-    ----------
-    trace : Trace
-    module : torch.nn.Module
-        The network that was traced, in the same mode.
-    x : torch.Tensor of shape (n, ...)
-        Model inputs. Should be of a batch size that the trace has not seen.
-
-    Returns
-    -------
-    bool
-    """
-    recorder = Recorder(module, trace.nodes[0].graph, count=False)
-    recorder.record(x)
-    values = recorder.values
-    return any(
-        _evaluate(expression, values[node]) != _plain(values[n])
-        for node, static in trace.live.values()
-        for n, expression in static.items()
-    )
-
-
-def _plain(value):
-    return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
-
-
-def section_graph(trace, start, stop):
-    """Return the graph from one boundary to another.
-
-    Parameters
-    ----------
-    trace : Trace
-    start, stop : int or None
-        Keys of ``trace.live``; -1 is the input, None the output.
-
-    Returns
-    -------
-    torch.fx.Graph
-        From one placeholder to one output. Values that don't depend on the input are
-        computed where they are needed.
-    """
-    graph, env = fx.Graph(), {}
-    z = graph.placeholder("x")
-    if start is None:  # nothing comes after the output
-        graph.output(z)
-        return graph
-    node, static = trace.live[start]
-    # The one boundary that a network may overwrite is its input.
-    env[node] = graph.call_method("clone", (z,)) if node in trace.overwritten else z
-    env.update({n: _replay(graph, z, e) for n, e in static.items()})
-    end = trace.nodes[-1].args[0] if stop is None else trace.live[stop][0]
-    nodes = trace.nodes if stop is None else trace.nodes[: stop + 1]
-    effects = set(trace.effects).intersection(nodes[start + 1 :])
-    wanted = _needed(trace.inputs, [*_nodes_in(end), *effects], env)
-    for node in trace.nodes:
-        if node in wanted:
-            env[node] = graph.node_copy(node, env.__getitem__)
-    graph.output(fx.map_arg(end, env.__getitem__))
-    return graph
-
-
-def _nodes_in(argument):
-    found = []
-    fx.map_arg(argument, found.append)
-    return found

@@ -1,5 +1,6 @@
-"""Record the graph of a network symbolically, and the tree of its submodule calls."""
+"""Record the graph of a network and the tree of its submodule calls, and run it."""
 
+import copy
 import math
 import operator
 import threading
@@ -7,14 +8,17 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from functools import partialmethod
+from operator import itemgetter, methodcaller
 
 import torch
 import torchvision
 from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from sktransfer.backbones._states import is_plain, map_tensors
 from sktransfer.compute import drawn_since, generator_states
 
-__all__ = ["Call", "TraceError", "trace_graph"]
+__all__ = ["Call", "Recorder", "TraceError", "record", "run_graph", "trace_graph"]
 
 _MAX_LEAVES = 64
 
@@ -153,23 +157,10 @@ def _timm_leaves():
 
 
 def trace_graph(module, leaves):
-    """Trace, keeping a submodule whole if its forward cannot be traced.
+    """Trace a network; return its graph and the Call of its root.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    leaves : iterable of str
-        Paths of submodules to keep whole anyway.
-
-    Returns
-    -------
-    graph : torch.fx.Graph
-    root : Call
-
-    Raises
-    ------
-    TraceError
-        If the network's own ``forward`` cannot be traced.
+    A submodule whose forward cannot be traced stays whole, and so do those whose paths
+    are in `leaves`. Raises a TraceError if the network's own forward cannot be traced.
     """
     leaves = {*leaves}
     while True:
@@ -186,3 +177,92 @@ def trace_graph(module, leaves):
             leaves.add(tracer.failed)
         else:
             return graph, tracer.calls[0]
+
+
+def _version(tensor):
+    """Return how often a tensor was changed in place; those of inference don't say."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+class Recorder(fx.Interpreter):
+    """Runs a graph and keeps each node's value, and which nodes it overwrites."""
+
+    def __init__(self, module, graph, *, count):
+        super().__init__(module, garbage_collect_values=False, graph=graph)
+        self.count = count
+        self.values = {}
+        self.versions = {}
+        self.mutations = {}
+        self.multiply_adds = {}
+
+    def record(self, x):
+        """Run all nodes; `run` starts a thread for a bar that it does not show."""
+        self.env, self.args_iter = {}, iter([x])
+        for node in self.graph.nodes:
+            self.env[node] = self.run_node(node)
+
+    def run_node(self, n):
+        if self.count:
+            with FlopCounterMode(display=False) as counter:
+                value = super().run_node(n)
+            self.multiply_adds[n] = counter.get_total_flops() // 2
+        else:
+            value = super().run_node(n)
+        if self._changed(n.all_input_nodes):  # and so did their views
+            self.mutations[n] = self._changed(self.versions)
+            self.versions |= {m: _version(self.values[m]) for m in self.mutations[n]}
+        self.values[n] = value
+        if isinstance(value, torch.Tensor):
+            self.versions[n] = _version(value)
+        return value
+
+    def _changed(self, nodes):
+        versions, values = self.versions, self.values
+        return {
+            m for m in nodes if m in versions and _version(values[m]) != versions[m]
+        }
+
+
+def record(module, graph, example, *, count):
+    """Run a graph on two samples and on three; return the two Recorders.
+
+    It runs on the meta device, which costs nothing, or else on the CPU. There a tensor
+    of floating point is drawn first, so that what depends on values differs between the
+    runs; a network that looks values up, as indices, takes the example alone, which
+    holds at least three model inputs.
+    """
+    given = [map_tensors(itemgetter(slice(n)), example) for n in (2, 3)]
+    attempts = [("meta", given), ("cpu", given)]
+    if is_plain(example):
+        attempts.insert(1, ("cpu", torch.randn(5, *example.shape[1:]).split([2, 3])))
+    for device, examples in attempts:
+        replica = _replica(module, device)
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                moved = [map_tensors(methodcaller("to", device), e) for e in examples]
+                return [run_graph(replica, graph, e, count=count) for e in moved]
+        except Exception as error:
+            failed = error
+    raise failed
+
+
+def run_graph(module, graph, x, *, count=False):
+    """Run a graph on model inputs; return the Recorder that saw it."""
+    recorder = Recorder(module, graph, count=count)
+    recorder.record(x)
+    return recorder
+
+
+def _replica(module, device):
+    """Copy a module onto a device; on meta without copying a single weight."""
+    memo = {}
+    if device == "meta":
+        attributes = [v for m in module.modules() for v in vars(m).values()]
+        plain = filter(torch.is_tensor, attributes)
+        for tensor in [*module.parameters(), *module.buffers(), *plain]:
+            empty = torch.empty_like(tensor, device="meta")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(empty, False) if is_parameter else empty
+    replica = copy.deepcopy(module, memo)
+    return replica if device == "meta" else replica.to(device)

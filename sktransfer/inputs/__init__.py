@@ -1,31 +1,41 @@
 """From raw samples to the inputs of a model.
 
-`as_samples` puts paths, arrays, PIL images, data frames and datasets behind one
-lazy interface, `iter_batches` decodes and prepares them in batches, and a
-preprocessing, which comes with the weights, makes the batches model inputs.
+Each modality is a package, `images` and `vectors`. `as_samples` puts whatever X may be
+behind one lazy interface, `iter_batches` reads and prepares samples in batches, and a
+preprocessing, which comes with the weights, makes model inputs of the batches.
 """
 
-from sktransfer.inputs._arrays import to_numpy
-from sktransfer.inputs._augment import (
+from sktransfer.inputs._batches import find_unreadable, iter_batches
+from sktransfer.inputs._modality import (
+    MODALITIES,
+    Modality,
+    Preprocessing,
+    UnreadableSampleError,
+    register_modality,
+)
+from sktransfer.inputs._reading import (
+    as_samples,
+    is_describable_preprocessing,
+    modality_of,
+    preprocessing_key,
+    to_numpy,
+)
+from sktransfer.inputs.images._augment import (
     PRESETS,
     AugmentedSamples,
     preset_augmentation,
 )
-from sktransfer.inputs._decode import open_image
-from sktransfer.inputs._image import ImagePreprocessing
-from sktransfer.inputs._loader import find_unreadable, iter_batches
-from sktransfer.inputs._preprocessing_key import (
-    is_describable_preprocessing,
-    preprocessing_key,
-)
-from sktransfer.inputs._samples import Samples, as_samples
-from sktransfer.inputs._unreadable import UnreadableSampleError
-from sktransfer.inputs._vector import VectorPreprocessing, VectorSamples
+from sktransfer.inputs.images._images import ImagePreprocessing
+from sktransfer.inputs.images._samples import Samples, open_image
+from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
 
 __all__ = [
+    "MODALITIES",
     "PRESETS",
     "AugmentedSamples",
     "ImagePreprocessing",
+    "Modality",
+    "Preprocessing",
     "Samples",
     "UnreadableSampleError",
     "VectorPreprocessing",
@@ -34,8 +44,10 @@ __all__ = [
     "find_unreadable",
     "is_describable_preprocessing",
     "iter_batches",
+    "modality_of",
     "open_image",
     "preprocessing_key",
     "preset_augmentation",
+    "register_modality",
     "to_numpy",
 ]

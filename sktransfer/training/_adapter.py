@@ -1,4 +1,4 @@
-"""Low-rank adapters on the layers of the trained stages."""
+"""Low-rank adapters (LoRA) on the layers of the trained stages."""
 
 import copy
 from collections import Counter
@@ -11,49 +11,49 @@ from sktransfer.utils import import_optional
 
 __all__ = ["add_lora", "merge_lora"]
 
-_NAME = "sktransfer"  # of these adapters among others that a network may have
+_NAME = "sktransfer"  # distinguishes these adapters from others in the network
 
 
 def add_lora(section, *, rank, alpha, seed):
     """Freeze a section and put low-rank adapters on its layers.
 
-    A layer's weight W, as a matrix with a row for each output, becomes
-    W + alpha / rank * B @ A. Only A and B are trained, which have `rank` rows and
-    columns. B starts at zero, so the section first computes what it did before.
+    A layer's weight W, as a matrix with one row per output, becomes
+    W + alpha / rank * B @ A. Only A, with `rank` rows, and B, with `rank` columns, are
+    trained. B starts at zero, so the section first computes the same as before.
 
-    Linear layers and convolutions without groups are adapted. Left out are subclasses,
-    which may do something to their weight first; layers with hooks; weights that other
-    layers use as well, or that stages before the section do; and weights that are read
-    without calling their layer, as those of :class:`torch.nn.MultiheadAttention`.
+    Linear layers and convolutions without groups are adapted, except for subclasses,
+    which may change their weight before they use it; layers with hooks; weights that
+    other layers or earlier stages share; and weights that are read without calling
+    their layer, as those of :class:`torch.nn.MultiheadAttention`.
 
     Parameters
     ----------
     section : Section
-        Changed in place, and so is the network that it is a part of, which other
-        sections run, too. Everything but the adapters no longer requires gradients.
+        Changed in place, and so is the network that it is a part of. Nothing but the
+        adapters requires gradients afterwards.
     rank : int
-        A weight whose smaller side is shorter gets adapters of that rank, which is all
-        that they can have, and still the factor ``alpha / rank``.
+        A weight whose smaller side is shorter gets adapters of that rank, which is the
+        largest possible one, and keeps the factor ``alpha / rank``.
     alpha : float
-        How much the adapters count.
+        Scale of the adapters.
     seed : int
-        Of A. No global generator is touched.
+        For the initial A. No global generator is changed.
 
     Returns
     -------
     list of str
-        Paths of the layers that were adapted.
+        Paths of the adapted layers.
 
     Raises
     ------
     ValueError
-        If the section has no layer to adapt, or has adapters already.
+        If the section has no layer that can be adapted, or has adapters already.
     ImportError
         If peft is not installed.
 
     See Also
     --------
-    merge_lora : Puts the layers back as they were.
+    merge_lora : Merges the adapters into the weights.
 
     References
     ----------
@@ -79,10 +79,10 @@ def add_lora(section, *, rank, alpha, seed):
 
 
 def merge_lora(section):
-    """Add what the adapters learnt to the weights, and put the plain layers back.
+    """Merge the adapters into the weights, and restore the plain layers.
 
-    The section computes the same as before, up to rounding. Nothing is left of the
-    adapters; what they froze stays frozen. Without adapters nothing happens.
+    The section computes the same as before, up to rounding, and holds no adapters.
+    Parameters that the adapters froze stay frozen. Without adapters nothing changes.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def merge_lora(section):
 
     See Also
     --------
-    add_lora : Puts adapters on the layers.
+    add_lora : Adds adapters to the layers.
     """
     adapted = _adapted(section)
     for layer in adapted:
@@ -109,7 +109,7 @@ def _name(section):
 
 
 def _find_layers(section):
-    """Map paths to the layers whose weight does nothing but what their call says."""
+    """Map paths to the layers whose weight is used in their own call only."""
     (backbone,) = section._backbone
     users = Counter(
         id(parameter)
@@ -117,7 +117,7 @@ def _find_layers(section):
         for parameter in layer.parameters(recurse=False)
     )
     prefix = backbone.section("input", section.start)
-    users.update(map(id, prefix.parameters()))  # it must stay what it was
+    users.update(map(id, prefix.parameters()))  # it must not change
     read = {n.target for n in section.graph.nodes if n.op == "get_attr"}
     return {
         path: layer
@@ -129,7 +129,7 @@ def _find_layers(section):
 
 
 def _is_plain(layer):
-    """Whether a layer is a linear map of its input by its weight as it is."""
+    """Return whether a layer multiplies its input by its unchanged weight (bool)."""
     from timm.layers import Conv2dSame
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame)
@@ -154,16 +154,16 @@ def _inject(peft, layers, rank, alpha, seed):
     with seeded(seed):
         peft.inject_adapter_in_model(config, holder, _NAME)
     for layer in holder:
-        _look_through_same_windows(layer)
+        _copy_geometry(layer)
         layer.register_forward_pre_hook(_do_nothing)
     return list(holder)
 
 
-def _look_through_same_windows(layer):
+def _copy_geometry(layer):
     """Give A the padding, stride and dilation of its convolution.
 
-    peft gives it some of them: neither `dilation` nor `padding_mode`
-    (https://github.com/huggingface/peft/issues/3697), nor what timm's Conv2dSame pads.
+    peft copies neither `dilation` nor `padding_mode`
+    (https://github.com/huggingface/peft/issues/3697), nor timm's Conv2dSame padding.
     """
     base, a = layer.base_layer, layer.lora_A[_NAME]
     if isinstance(base, nn.Linear):
@@ -177,15 +177,15 @@ def _look_through_same_windows(layer):
 @torch.no_grad()
 @fixed_threads()
 def _merge(layer):
-    """Add B @ A to the weight, for any kernel; peft's merge fails on some in 3-D."""
+    """Add B @ A to the weight; peft's own merge fails for some 3-D kernels."""
     weight = layer.base_layer.weight
     a, b = (part[_NAME].weight.flatten(1) for part in (layer.lora_A, layer.lora_B))
     weight += layer.scaling[_NAME] * (b @ a).view_as(weight)
 
 
 def _do_nothing(layer, args):
-    """Make a module around this layer call it.
+    """Force the module around this layer to call it, by being a hook.
 
-    In eval mode nn.TransformerEncoderLayer hands ``linear1.weight`` to a fused kernel
-    unless there are hooks, and peft's layers answer with the weight without adapters.
+    In eval mode nn.TransformerEncoderLayer passes ``linear1.weight`` to a fused kernel
+    unless there are hooks, and for peft's layers this is the weight without adapters.
     """

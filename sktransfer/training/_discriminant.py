@@ -1,15 +1,18 @@
-"""Linear discriminant analysis that leaves each sample out, in closed form."""
+"""Leave-one-out linear discriminant analysis in closed form.
+
+scikit-learn would fit one model per sample.
+"""
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
 
 __all__ = ["class_means", "in_span", "lda_predictions", "shrunk_covariance", "whiten"]
 
-_LEAST = 1e-12  # share of a variance that is added where nothing was shrunk
+_LEAST = 1e-12  # share of the variance that is added to the diagonal
 
 
 def in_span(features):
-    """Centre features, and turn them so that the last axes are zero and left out.
+    """Centre features, and reduce them to an orthonormal basis of their span.
 
     Parameters
     ----------
@@ -18,7 +21,7 @@ def in_span(features):
     Returns
     -------
     ndarray of shape (n_samples, k)
-        With the same distances, and k at most n_samples.
+        With the same distances between samples, and k <= n_samples.
     """
     F = features - features.mean(axis=0)
     if F.shape[1] <= len(F):
@@ -28,7 +31,7 @@ def in_span(features):
 
 
 def shrunk_covariance(residuals, n_features, total=0.0):
-    """Return a covariance as Ledoit and Wolf shrink it, and the shrinkage.
+    """Return the covariance shrunk by Ledoit and Wolf's rule, and the shrinkage.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ def shrunk_covariance(residuals, n_features, total=0.0):
     n_features : int
         Number of features, of which k span the residuals.
     total : float, default=0.0
-        Variance of the features, of which a trillionth is the least that is left.
+        Variance of the features. A trillionth of it is added to the diagonal.
 
     Returns
     -------
@@ -52,14 +55,14 @@ def shrunk_covariance(residuals, n_features, total=0.0):
     away = squares - n_features * variance**2
     noise = (np.square(np.square(residuals).sum(axis=1)).mean() - squares) / n
     shrinkage = min(noise / away, 1.0) if away > 0 else 0.0
-    least = _LEAST * max(variance, total) + np.finfo(float).tiny  # if nothing shrank
+    least = _LEAST * max(variance, total) + np.finfo(float).tiny
     S *= 1 - shrinkage
     S[np.diag_indices(k)] += shrinkage * variance + least
     return S, shrinkage
 
 
 def whiten(vectors, covariance):
-    """Return vectors whose squared lengths are those in the metric of a covariance.
+    """Transform vectors so that their lengths are Mahalanobis lengths.
 
     Parameters
     ----------
@@ -74,7 +77,7 @@ def whiten(vectors, covariance):
 
 
 def class_means(features, codes):
-    """Return the means of classes (n_classes, d), and how many samples each has.
+    """Return the class means (n_classes, d) and the number of samples per class.
 
     Parameters
     ----------
@@ -87,13 +90,13 @@ def class_means(features, codes):
 
 
 def lda_predictions(features, codes):
-    """Predict each sample by linear discriminant analysis of all others.
+    """Predict each sample by linear discriminant analysis fitted to all others.
 
     Parameters
     ----------
     features : ndarray of shape (n_samples, n_features)
     codes : ndarray of shape (n_samples,)
-        Of the classes, from 0; each has a sample.
+        Classes in [0, n_classes), each with at least one sample.
 
     Returns
     -------
@@ -113,11 +116,11 @@ def lda_predictions(features, codes):
 
 
 def _distances_without(Z, M, codes, counts, shrinkage):
-    """Return squared distances to the means, each sample left out (n, n_classes).
+    """Return squared distances to the means, with each sample left out (n, n_classes).
 
-    Z and M are samples and means in the metric of all samples. Without sample i, which
-    lies r off the mean of its class of m, that mean is r / (m - 1) lower, and the
-    covariance has s r r' less (Sherman and Morrison).
+    Z and M are whitened samples and means. Without sample i, which deviates by r from
+    the mean of its class of m samples, that mean moves by -r / (m - 1), and the
+    covariance changes by -s r r' (Sherman and Morrison).
     """
     rows = np.arange(len(Z))
     r = Z - M[codes]

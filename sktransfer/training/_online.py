@@ -1,11 +1,12 @@
-"""A linear head that is solved part by part, as its samples come.
+"""A linear head that is solved incrementally, for `partial_fit`.
 
 The sum of the losses of all samples is bounded by a quadratic function of the weights,
-which has a fixed size. A new part of the samples is solved as the convex problem that
-it is, with this function in the place of the samples before it; then it is added to the
-function. So the order of the parts counts for little, even where each is of a single
-class, and of the squared error, where the bound is the loss itself, it counts for
-nothing. It is the scheme of [1]_ with the bound of [2]_, or of [3]_ with a full matrix.
+which has a fixed size. For each new part of the samples, the convex problem is solved
+with this function in place of the samples before; then the part is added to it. So the
+order of the parts matters little, even where each holds a single class, and for the
+squared error, where the bound is exact, it does not matter at all. This is the scheme
+of [1]_ with the bound of [2]_, or of [3]_ with a full matrix. The stochastic gradients
+of scikit-learn's ``partial_fit`` would depend on the order.
 
 References
 ----------
@@ -29,24 +30,24 @@ from sktransfer.compute import one_blas_thread
 
 __all__ = ["Online", "assume_online", "begin_online", "go_on_online", "is_narrow"]
 
-_MOST_FEATURES = 4096  # for more, the function takes more than 130 MB
-_KNOWN = 0.5  # share of the second moments that are taken from another part
+_MOST_FEATURES = 4096  # beyond, the function takes more than 130 MB
+_KNOWN = 0.5  # weight of the second moments of another part
 _ROWS = 1024  # that are solved at a time
-_MAX_ITER = 10  # the optimum of a part of one class is far from that of all parts
-_TOL = 1e-4  # change of a score
+_MAX_ITER = 10  # a part with a single class is far from the optimum of all
+_TOL = 1e-4  # on the change of a score
 _LEAST = 1e-9  # penalty, relative to the mean squared norm
 
 
 class _Link(NamedTuple):
-    """What a loss is of.
+    """Derivatives of a loss.
 
     Attributes
     ----------
     mean : callable
-        From scores of shape (n, k) to predictions of the same shape, which the
-        gradients of the loss of a sample by its scores are off the target by.
+        From scores of shape (n, k) to predictions of the same shape. The gradient of a
+        sample's loss by its scores is the prediction minus the target.
     curvature : float
-        Bound of the second derivatives of this loss.
+        Upper bound of the second derivatives.
     """
 
     mean: Callable
@@ -74,7 +75,7 @@ class Online(NamedTuple):
     Attributes
     ----------
     gram : ndarray of shape (d + 1, d + 1)
-        The last row and column are of the intercepts.
+        The last row and column belong to the intercepts.
     pull : ndarray of shape (d + 1, k)
     """
 
@@ -83,7 +84,7 @@ class Online(NamedTuple):
 
 
 def is_narrow(linear):
-    """Whether a layer has few enough features to be solved part by part (bool)."""
+    """Return whether a layer has few enough features for this scheme (bool)."""
     return linear.in_features <= _MOST_FEATURES
 
 
@@ -97,7 +98,7 @@ def begin_online(linear, features, targets, weight, kind):
         From d to k scores.
     features : torch.Tensor of shape (n_samples, d)
     targets : ndarray of shape (n_samples,) or (n_samples, k)
-        Labels in [0, k), or a column for each score.
+        Labels in [0, k), or one column per score.
     weight : ndarray of shape (n_samples,)
     kind : {"multiclass", "multilabel", "regression"}
         The loss: cross-entropy, binary cross-entropies or half the squared error.
@@ -115,7 +116,7 @@ def begin_online(linear, features, targets, weight, kind):
 
 @one_blas_thread()
 def assume_online(linear, features, n_before, penalty, kind):
-    """Bound the losses of samples that are gone, by those of others.
+    """Bound the losses of samples that are no longer available, from other samples.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def assume_online(linear, features, n_before, penalty, kind):
     Returns
     -------
     Online
-        Whose least is where the head is.
+        Its minimum is at the present weights of the head.
     """
     X, W = _with_ones(features), _weights(linear)
     moments = X.T @ X / len(X)
@@ -144,7 +145,7 @@ def assume_online(linear, features, n_before, penalty, kind):
 
 @one_blas_thread()
 def go_on_online(state, linear, features, targets, weight, penalty, kind):
-    """Learn from more samples, and remember those before.
+    """Update the head with more samples, taking those before into account.
 
     Parameters
     ----------
@@ -186,7 +187,7 @@ def _go_on(state, X, targets, weight, penalty, W, link):
     spread = cho_solve(factor, X.T)  # (d + 1, n)
     before, kernel = spread.T @ state.pull, X @ spread  # (n, k), (n, n)
     scores, change, n_iter = X @ W, np.inf, 0
-    # The bound is drawn anew where the last one was lowest, until it touches there.
+    # Each bound touches the loss at the minimum of the bound before it.
     while change >= _TOL and n_iter < _MAX_ITER:
         pull = c * scores - (root * link.mean(scores / root) - targets)  # (n, k)
         moved = before + kernel @ pull
@@ -209,7 +210,7 @@ def _with_ones(features):
 
 
 def _columns(targets, k):
-    """Give each label a column."""
+    """Return one-hot labels, or targets of several columns, in float64."""
     return np.eye(k)[targets] if targets.ndim == 1 else targets.astype(np.float64)
 
 

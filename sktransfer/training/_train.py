@@ -1,7 +1,7 @@
 """The training of a suffix and a head, from the first epoch to the last."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ def train(
     device: torch.device,
     seed: int,
     validation: Data | None = None,
-    stages_above: dict[str, int] | None = None,
+    stages_above: Mapping[str, int] | None = None,
     mix: Callable | None = None,
     objective: Any = None,
     nonlinearity: Callable | None = None,

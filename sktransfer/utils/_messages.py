@@ -10,10 +10,16 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import sklearn
+
 __all__ = ["TransferWarning", "import_optional", "near_matches", "warn_caller"]
 
 _PACKAGE = str(Path(__file__).parents[1])
-_DECORATORS = {contextlib.__file__, functools.__file__}
+_DECORATORS = {
+    contextlib.__file__,
+    functools.__file__,
+    str(Path(sklearn.__file__).parent / "utils" / "_set_output.py"),
+}
 
 
 class TransferWarning(UserWarning):

@@ -29,7 +29,7 @@ from sktransfer.inputs import (
     UnreadableSampleError,
     as_samples,
 )
-from sktransfer.inputs._digest import file_content
+from sktransfer.inputs.images._files import file_content
 from tests.activations._sequences import (
     SequenceBackbone,
     Sequences,
@@ -382,7 +382,6 @@ def test_digest_samples_reads_items_once_for_label_and_digest():
 def sequences(monkeypatch):
     """Sequences of two padded lengths, the shorter and the longer ones mixed."""
     monkeypatch.setattr(_batches, "iter_batches", iter_batches)
-    monkeypatch.setattr(_batches, "_with_places", lambda batches, *_: batches)
     rng = np.random.RandomState(0)
     return Sequences([rng.randint(50, size=n).tolist() for n in (3, 7, 2, 5, 4, 8, 3)])
 

@@ -18,7 +18,7 @@ PREPROCESSING = ImagePreprocessing(
 def digits():
     """Return 120 images of digits and their labels."""
     data = load_digits()
-    return data.images[:120], data.target[:120]
+    return data.images[:120] / 16, data.target[:120]
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_similarity_orders_photographs_drawings_medical_images_and_noise():
         "photographs": photographs(),
         "other photographs": near,
         "drawings": drawings(),
-        "digits": load_digits().images[:N],
+        "digits": load_digits().images[:N] / 16,
         "textures": textures(),
         "noise": noise(),
         "retina": pieces([data.retina()]),

@@ -7,39 +7,29 @@ import timm
 import torch
 from torch import nn
 from torch.testing import assert_close
-from torchvision.models import get_model
+from torchvision import models
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._module import IMAGENET
+from sktransfer.backbones._images import IMAGENET
 
-# size None: the architecture takes no other one.
-TORCHVISION = {
-    "alexnet": 64,
-    "convnext_tiny": 64,
-    "densenet121": 64,
-    "efficientnet_b0": 64,
-    "googlenet": 64,
-    "inception_v3": 96,
-    "mnasnet0_5": 64,
-    "mobilenet_v3_small": 64,
-    "regnet_y_400mf": 64,
-    "resnet18": 64,
-    "resnext50_32x4d": 64,
-    "shufflenet_v2_x0_5": 64,
-    "squeezenet1_1": 64,
-    "swin_t": 64,
-    "vgg11": 64,
-}
-TIMM = {
-    "convnext_atto": 64,
-    "densenet121": 64,
-    "efficientvit_b0": 64,
-    "hrnet_w18_small": 64,
-    "levit_128s": None,
-    "mobilenetv3_small_050": 64,
-    "mobilenetv4_conv_small": 64,
-    "resnet26": 64,
-    "tf_efficientnet_lite0": 64,
+# One small network per kind of architecture. size None: it takes no other one.
+FAST = {
+    "torchvision/efficientnet_b0": 64,
+    "torchvision/googlenet": 64,
+    "torchvision/mobilenet_v3_small": 64,
+    "torchvision/resnet18": 64,
+    "torchvision/shufflenet_v2_x0_5": 64,
+    "torchvision/squeezenet1_1": 64,
+    "timm/convnext_atto": 64,
+    "timm/densenet121": 64,
+    "timm/efficientvit_b0": 64,
+    "timm/levit_128s": None,
+    "timm/mobilenetv4_conv_small": 64,
+    "timm/test_byobnet": 64,
+    "timm/test_mambaout": 64,
+    "timm/test_nfnet": 64,
+    "timm/test_vit3": 64,
+    "timm/tf_efficientnet_lite0": 64,
 }
 # Networks that are made for one size of image.
 MADE_FOR_SIZE = {
@@ -47,19 +37,29 @@ MADE_FOR_SIZE = {
     "timm/efficientvit_m0": 64,
     "timm/eva02_tiny_patch14_224": 56,
     "timm/mixer_s32_224": 96,
-    "timm/vit_small_patch14_dinov2": 56,
-    "timm/vit_tiny_patch16_224": 64,
-    "torchvision/vit_b_32": 64,
+    "timm/test_vit": 64,
 }
 SLOW = {
+    "torchvision/alexnet": 64,
+    "torchvision/convnext_tiny": 64,
+    "torchvision/densenet121": 64,
+    "torchvision/inception_v3": 96,
     "torchvision/maxvit_t": None,
+    "torchvision/mnasnet0_5": 64,
+    "torchvision/regnet_y_400mf": 64,
+    "torchvision/resnext50_32x4d": 64,
+    "torchvision/swin_t": 64,
     "torchvision/swin_v2_t": 64,
+    "torchvision/vgg11": 64,
+    "torchvision/vit_b_32": 64,
     "timm/fastvit_t8": 64,
+    "timm/hrnet_w18_small": 64,
+    "timm/mobilenetv3_small_050": 64,
+    "timm/resnet26": 64,
     "timm/swin_tiny_patch4_window7_224": None,
+    "timm/vit_small_patch14_dinov2": 56,
     "timm/xcit_nano_12_p16_224": 64,
 }
-FAST = {f"torchvision/{name}": size for name, size in TORCHVISION.items()}
-FAST |= {f"timm/{name}": size for name, size in TIMM.items()}
 
 
 def example(backbone, n):
@@ -101,9 +101,22 @@ def load(name, size, randomise):
     return backbone
 
 
+@pytest.fixture(scope="module")
+def built(randomise):
+    """Return a function that makes each backbone once. Tests must not change them."""
+    made = {}
+
+    def build(name, size=64):
+        if (name, size) not in made:
+            made[name, size] = load(name, size, randomise)
+        return made[name, size]
+
+    return build
+
+
 @pytest.mark.parametrize(("name", "size"), FAST.items(), ids=FAST)
-def test_sections_of_architecture_equal_the_whole(name, size, randomise):
-    backbone = load(name, size, randomise)
+def test_sections_of_architecture_equal_the_whole(name, size, built):
+    backbone = built(name, size)
     assert len(backbone.stages) >= 3
     check_walk(backbone)
 
@@ -114,24 +127,34 @@ def test_sections_of_large_architecture_equal_the_whole(name, size, randomise):
     check_walk(load(name, size, randomise))
 
 
-@pytest.mark.parametrize(
-    ("name", "size"), MADE_FOR_SIZE.items(), ids=MADE_FOR_SIZE.keys()
-)
+@pytest.mark.parametrize(("name", "size"), MADE_FOR_SIZE.items(), ids=MADE_FOR_SIZE)
 def test_sections_of_network_made_for_its_size_equal_the_whole(name, size, randomise):
-    provider, _, name = name.partition("/")
-    if provider == "timm":
-        module = timm.create_model(name, img_size=size, num_classes=3)
-    else:
-        module = get_model(name, image_size=size, num_classes=3)
-    backbone = load_backbone(
-        module,
-        image_size=size,
-        preprocessing=None if provider == "timm" else IMAGENET,
-    )
+    module = timm.create_model(name.removeprefix("timm/"), img_size=size, num_classes=3)
+    backbone = load_backbone(module, image_size=size)
     randomise(backbone.module)
     assert backbone.preprocessing.size == (size, size)
     assert len(backbone.stages) >= 4
     check_walk(backbone)
+
+
+class SmallSwin(models.SwinTransformer):
+    """Windows, shifted and not."""
+
+    def __init__(self):
+        super().__init__([4, 4], 12, [2, 2], [2, 4], [4, 4], num_classes=3)
+
+
+@torch.no_grad()
+def test_batch_size_of_one_and_seven(randomise):
+    module = randomise(SmallSwin())
+    backbone = load_backbone(module, preprocessing=IMAGENET, image_size=64)
+    check_walk(backbone)
+    for n in (1, 7):
+        x = example(backbone, n)
+        expected = backbone.module(x)
+        for name in backbone.stage_names[1::3]:
+            prefix, suffix = backbone.split(name)
+            assert_near(suffix(prefix(x)), expected)
 
 
 @pytest.mark.slow
@@ -147,27 +170,31 @@ def test_network_with_two_branches_is_one_stage(randomise):
         "torchvision/resnet18": "stem layer1 layer2 layer3 layer4",
         "timm/tf_efficientnet_lite0": "stem blocks.0 blocks.1 blocks.2 blocks.3 "
         "blocks.4 blocks.5 blocks.6 conv_head",
-        "torchvision/vgg11": "stem features.3 features.8 features.13 features.18 "
-        "classifier.0 classifier.3",
         "timm/convnext_atto": "stem stages.0 stages.1 stages.2 stages.3",
     }.items(),
 )
-def test_stages_of_architecture(name, stages):
-    backbone = load_backbone(name, weights=None, image_size=64)
-    assert backbone.stage_names == stages.split()
+def test_stages_of_architecture(name, stages, built):
+    assert built(name).stage_names == stages.split()
+
+
+@pytest.mark.slow
+def test_stages_of_vgg():
+    backbone = load_backbone("torchvision/vgg11", weights=None, image_size=64)
+    convolutions = "stem features.3 features.8 features.13 features.18".split()
+    assert backbone.stage_names == [*convolutions, "classifier.0", "classifier.3"]
 
 
 def test_stages_of_vision_transformer():
-    backbone = load_backbone("timm/vit_tiny_patch16_224", weights=None)
+    backbone = load_backbone("timm/vit_tiny_patch16_224", weights=None, image_size=64)
     names = ["patch_embed", *(f"blocks.{i}" for i in range(12))]
     assert backbone.stage_names == names
 
 
 @pytest.mark.parametrize(
-    ("name", "n_blocks"), [("resnet18", 2), ("densenet121", 4), ("swin_t", 2)]
+    ("name", "n_blocks"), [("torchvision/resnet18", 2), ("timm/densenet121", 4)]
 )
-def test_blocks_are_inside_their_stage(name, n_blocks):
-    backbone = load_backbone(f"torchvision/{name}", weights=None, image_size=64)
+def test_blocks_are_inside_their_stage(name, n_blocks, built):
+    backbone = built(name)
     ends = list(backbone.boundaries.values())
     assert ends == sorted(ends)
     assert sum(len(stage.blocks) > 0 for stage in backbone.stages) >= n_blocks
@@ -175,8 +202,8 @@ def test_blocks_are_inside_their_stage(name, n_blocks):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/convnext_atto"])
-def test_split_at_every_boundary_equals_the_whole(name, randomise):
-    backbone = load(name, 64, randomise)
+def test_split_at_every_boundary_equals_the_whole(name, built):
+    backbone = built(name)
     x = example(backbone, 2)
     expected = backbone.module(x)
     assert len(backbone.boundaries) > len(backbone.stages)
@@ -185,23 +212,10 @@ def test_split_at_every_boundary_equals_the_whole(name, randomise):
         assert_near(suffix(prefix(x)), expected)
 
 
-@pytest.mark.parametrize("size", [96, (64, 96)])
-def test_other_image_sizes(size, randomise):
-    backbone = load("torchvision/resnet18", size, randomise)
+def test_other_image_sizes(randomise):
+    backbone = load("torchvision/resnet18", (64, 96), randomise)
     check_walk(backbone, n=2)
-    h, w = (size, size) if isinstance(size, int) else size
-    assert backbone.activation_shape("layer4") == (512, h // 32, w // 32)
-
-
-@torch.no_grad()
-def test_batch_size_of_one_and_seven(randomise):
-    backbone = load("torchvision/swin_t", 64, randomise)
-    for n in (1, 7):
-        x = example(backbone, n)
-        expected = backbone.module(x)
-        for name in backbone.stage_names[1::3]:
-            prefix, suffix = backbone.split(name)
-            assert_near(suffix(prefix(x)), expected)
+    assert backbone.activation_shape("layer4") == (512, 2, 3)
 
 
 @torch.no_grad()
@@ -229,7 +243,7 @@ def without_randomness(module):
         ("torchvision/resnet18", "layer2.0", 64),  # BatchNorm
         ("torchvision/mobilenet_v3_small", "features.6", 64),  # and dropout
         ("timm/convnext_atto", "stages.1", 64),  # and drop path
-        ("timm/vit_tiny_patch16_224", "blocks.9", None),
+        ("timm/test_vit", "blocks.3", None),
     ],
 )
 def test_gradients_of_suffix_equal_those_of_the_whole(name, boundary, size, randomise):

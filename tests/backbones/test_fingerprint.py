@@ -36,11 +36,21 @@ def test_fingerprint_is_the_same_for_another_object():
 
 
 def test_fingerprint_is_the_same_in_another_process():
-    code = MAKE + "print(backbone.fingerprint)"
+    code = (
+        MAKE
+        + """
+names = ["input", *backbone.boundaries, "output"]
+print(backbone.fingerprint, *map(backbone.probe_digest, names))
+"""
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert result.stdout.strip() == make().fingerprint
+    here = make()
+    names = ["input", *here.boundaries, "output"]
+    digests = [here.probe_digest(name) for name in names]
+    assert result.stdout.split() == [here.fingerprint, *digests]
+    assert len({*digests}) == 4  # those of one node, and of the output, agree
 
 
 def change_weight(module):

@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
 from sktransfer.backbones import is_image_network, load_backbone
-from sktransfer.backbones._module import IMAGENET
+from sktransfer.backbones._images import IMAGENET
 from sktransfer.inputs import VectorPreprocessing
 
 
@@ -50,7 +50,7 @@ def test_module_is_copied_and_left_as_it_is():
 def test_attributes_of_a_module():
     backbone = load_backbone(mlp())
     assert backbone.name == "Sequential"
-    assert (backbone.provider, backbone.weights, backbone.licence) == (None,) * 3
+    assert (backbone.provider, backbone.weights, backbone.license) == (None,) * 3
     assert backbone.preprocessing == VectorPreprocessing(5)
 
 

@@ -1,12 +1,14 @@
 import copy
-import subprocess
-import sys
+from types import MethodType
 
 import pytest
+import timm
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 from sktransfer.backbones import load_backbone
+from sktransfer.backbones._probe import outline
 
 
 class Layers(nn.Module):
@@ -85,26 +87,6 @@ def test_size_used_across_a_boundary_that_no_multiple_of_the_batch_is():
         assert backbone_of(halved_batch).stage_names == ["network"]
 
 
-DIGEST = """
-import torch
-from torch import nn
-from sktransfer.backbones import load_backbone
-torch.manual_seed(0)
-layers = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2)
-backbone = load_backbone(nn.Sequential(*layers))
-print(*map(backbone.probe_digest, ["input", *backbone.boundaries, "output"]))
-"""
-
-
-def test_digest_in_another_process(capsys):
-    command = [sys.executable, "-c", DIGEST]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    with torch.random.fork_rng():
-        exec(DIGEST, {})
-    assert done.stdout == capsys.readouterr().out
-    assert len(set(done.stdout.split())) == 5
-
-
 def test_digest_of_a_prefix_changes_with_it_alone():
     backbone = load_backbone(nn.Sequential(*(nn.Linear(3, 3) for _ in range(3))))
     other = copy.deepcopy(backbone)
@@ -126,3 +108,65 @@ def test_findings_are_remembered_for_networks_of_the_libraries(monkeypatch):
     assert load_backbone(nn.Sequential(*layers)).stage_names == expected
     with pytest.raises(TypeError, match="not callable"):
         load_backbone(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))).stages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: timm.create_model("tf_efficientnet_lite0"), resnet18]
+)
+def test_outline_is_that_of_the_architecture(make):
+    first, second = make(), make()
+    assert outline(first) == outline(second) is not None
+    list(second.children())[-1].bias = None
+    assert outline(first) != outline(second)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, padding_mode="circular")),
+        (nn.Dropout(0.1), nn.Dropout(0.2)),
+        (nn.Linear(2, 2), nn.Linear(2, 2).double()),
+        (nn.Sequential(nn.ReLU(), nn.ReLU()), nn.Sequential(nn.ReLU(), nn.GELU())),
+    ],
+)
+def test_settings_change_the_outline(one, other):
+    assert outline(one) != outline(other)
+
+
+class Own(nn.Linear):
+    pass
+
+
+def hooked():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda module, args, output: output)
+    return layer
+
+
+def replaced():
+    layer = nn.Linear(2, 2)
+    layer.forward = MethodType(lambda self, x: x, layer)
+    return layer
+
+
+def holding(value):
+    layer = nn.Linear(2, 2)
+    layer.held = value
+    return layer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(Own(2, 2)),
+        hooked,
+        replaced,
+        lambda: holding([nn.ReLU()]),
+        lambda: holding(lambda x: x),
+        lambda: holding(torch.Generator()),
+        lambda: holding(object()),
+    ],
+    ids=["class", "hook", "method", "layer", "function", "generator", "object"],
+)
+def test_code_that_is_no_library_s_has_no_outline(make):
+    assert outline(make()) is None

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._purity import is_near, run_once, tensors_in
+from sktransfer.backbones._purity import is_near, run_once
+from sktransfer.backbones._states import tensors_in
 
 
 class Layers(nn.Module):
@@ -160,10 +161,10 @@ def test_nothing_moves():
 
 
 def test_run_once_takes_what_the_network_can_be_run_on():
-    assert run_once(nn.Linear(3, 2), 5, (3,)).x.min() < 0
-    assert run_once(LooksUp(), 5, (4,)).x.min() >= 0
+    assert run_once(nn.Linear(3, 2), torch.zeros(5, 3)).x.min() < 0
+    assert run_once(LooksUp(), torch.zeros(5, 4)).x.min() >= 0
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        run_once(nn.Linear(3, 2), 5, (4,))
+        run_once(nn.Linear(3, 2), torch.zeros(5, 4))
 
 
 def test_tensors_in_containers():

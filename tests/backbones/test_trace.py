@@ -6,13 +6,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._trace import (
-    Call,
-    TraceError,
-    _expression,
-    section_graph,
-    trace_network,
-)
+from sktransfer.backbones._trace import trace_declared, trace_network
+from sktransfer.backbones._tracer import Call, TraceError
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 SMALL = ImagePreprocessing(
@@ -281,60 +276,6 @@ def test_trace_network_that_cannot_be_run():
         trace_network(nn.Linear(4, 2), torch.zeros(3, 5))
 
 
-class Shapes(nn.Module):
-    """Uses sizes, the device and the dtype on both sides of boundaries."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(4, 6)
-        self.b = nn.Linear(6, 6)
-        self.c = nn.Linear(6, 2)
-
-    def forward(self, x):
-        n, d = x.shape
-        like = {"device": x.device, "dtype": x.dtype}
-        x = x + torch.ones(4, **like)
-        z = self.b(self.a(x)).reshape(n * 2, 3) + torch.ones(3, **like)
-        return self.c(z.view(n, 6)) * d
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 8])
-def test_sizes_used_across_a_boundary_follow_the_batch(n):
-    backbone = load_backbone(tiny(Shapes))
-    x = torch.randn(n, 4)
-    for name in ("a", "b"):
-        prefix, suffix = backbone.split(name)
-        assert_close(suffix(prefix(x)), backbone.module(x))
-
-
-def test_dtype_used_across_a_boundary_follows_the_activation():
-    backbone = load_backbone(tiny(Shapes))
-    prefix, suffix = backbone.split("a")
-    prefix.double()
-    suffix.double()
-    out = suffix(prefix(torch.randn(3, 4).double()))
-    assert out.dtype == torch.float64
-
-
-@pytest.mark.parametrize(
-    ("two", "three", "expected"),
-    [
-        (5, 5, ("constant", 5)),
-        (2, 3, ("batch", 1)),
-        (14, 21, ("batch", 7)),
-        (6, 7, None),
-        (0.5, 0.75, None),
-        ((2, 8), (3, 8), ("tuple", [("batch", 1), ("constant", 8)])),
-        ((6, 8), (7, 8), None),
-        (torch.float32, torch.float32, ("dtype",)),
-        (torch.int64, torch.int64, ("constant", torch.int64)),
-        (torch.device("cpu"), torch.device("cpu"), ("device",)),
-    ],
-)
-def test_expression_of_static_value(two, three, expected):
-    assert _expression(two, three, torch.zeros(2, 3)) == expected
-
-
 class Mask(nn.Module):
     """Has a second argument and makes a constant tensor in its forward method."""
 
@@ -354,23 +295,6 @@ def test_other_arguments_keep_their_defaults():
     x = torch.randn(3, 3)
     prefix, suffix = backbone.split("a")
     assert_close(suffix(prefix(x)), module(x))
-
-
-class Looks(nn.Module):
-    """Uses a value of its input beyond a boundary."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
-
-    def forward(self, x):
-        scale = x.max().item()
-        return self.b(self.a(x)) * scale
-
-
-def test_values_used_across_a_boundary_make_it_none():
-    trace = trace_network(tiny(Looks), torch.zeros(3, 3))
-    assert [trace.nodes[end].name for end in trace.live if end > 0] == ["mul"]
 
 
 class Remembers(nn.Module):
@@ -402,32 +326,6 @@ def test_tracing_leaves_nothing_in_what_a_network_keeps():
     assert torch.equal(suffix(prefix(torch.ones(5, 3))), expected)
 
 
-class Integers(nn.Module):
-    """Boundaries are floating-point tensors with the batch in front."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(3, 4)
-        self.pick = nn.Identity()
-        self.turn = nn.Identity()
-        self.embed = nn.Embedding(4, 5)
-        self.fc = nn.Linear(5, 2)
-
-    def forward(self, x):
-        index = self.pick(self.a(x).argmax(1, keepdim=True))
-        z = self.embed(index)[:, 0]
-        return self.fc(self.turn(z.T).T)
-
-
-def test_integers_and_tensors_without_the_batch_in_front_are_no_boundary():
-    backbone = load_backbone(tiny(Integers))
-    with pytest.raises(ValueError, match="no boundary 'pick'"):
-        backbone.boundary("pick")
-    with pytest.raises(ValueError, match="no boundary 'turn'"):
-        backbone.boundary("turn")
-    assert backbone.boundary("embed") == "embed"
-
-
 def test_trace_of_a_small_network():
     module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
     trace = trace_network(module, VectorPreprocessing(4).example(3))
@@ -442,12 +340,6 @@ def test_trace_of_a_small_network():
     assert trace.multiply_adds == {0: 0, 1: 24, 2: 0, 3: 12, 4: 0}
     (root,) = trace.calls
     assert root.children == [Call("0", 1, 1), Call("1", 2, 2), Call("2", 3, 3)]
-
-
-def test_section_graph_after_the_output_is_the_identity():
-    trace = trace_network(nn.Linear(4, 2), torch.zeros(3, 4))
-    graph = section_graph(trace, None, None)
-    assert [node.op for node in graph.nodes] == ["placeholder", "output"]
 
 
 def test_module_called_twice_ends_no_boundary():
@@ -465,3 +357,20 @@ def test_type_of_what_a_network_returns(module, returned):
     trace = trace_network(nn.Sequential(module), torch.zeros(3, 3))
     assert isinstance(trace.returned, returned)
     assert trace.returns_tensor is (returned is torch.Tensor)
+
+
+def test_declared_network_is_described_like_a_traced_one():
+    module = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).train()
+    example = VectorPreprocessing(4).example(3)
+    declared = trace_declared(module, ["0", "1", "2"], example)
+    traced = trace_network(module, example)
+    assert module.training
+    assert declared.shapes == traced.shapes
+    assert declared.multiply_adds == traced.multiply_adds
+    assert list(declared.live) == [-1, 1, 2, 3]
+    assert declared.returns_tensor and declared.calls == []
+
+
+def test_declared_network_that_cannot_be_run():
+    with pytest.raises(TraceError, match="RuntimeError: .*shapes"):
+        trace_declared(nn.Sequential(nn.Linear(4, 6)), ["0"], torch.zeros(3, 5))

@@ -7,7 +7,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sktransfer.activations import _disk_store, process_store
-from sktransfer.backbones import _shared
+from sktransfer.backbones import _load
 from sktransfer.compute import (
     Shards,
     _draws,
@@ -117,7 +117,7 @@ def test_the_first_error_is_raised_and_threads_end(n_workers):
 LOCKS = {
     "draws": lambda: _draws._lock,
     "blas": lambda: _threads._lock,
-    "shared backbones": lambda: _shared._lock,
+    "shared backbones": lambda: _load._lock,
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
 }

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sktransfer.inputs._image import RESAMPLING
+from sktransfer.inputs.images._images import RESAMPLING
 from sktransfer.model import _resize
 
 ALL = (slice(None), slice(None))

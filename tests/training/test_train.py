@@ -16,9 +16,7 @@ from sktransfer.training import (
     Probabilities,
     Recipe,
     RegressionLoss,
-    SuffixNet,
     cross_entropy,
-    restore_net,
     train,
 )
 
@@ -59,17 +57,6 @@ def weights_of(net):
 def order_of(seed, n=60):
     """Return the order in which the first epoch takes the samples."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-
-# Data
-
-
-def test_weights_of_a_dataset_have_a_mean_of_one():
-    dataset = Data(Z, Y, 5 * RNG.uniform(size=60)).dataset()
-    assert dataset.sample_weight.dtype == torch.float32
-    assert dataset.sample_weight.mean().item() == pytest.approx(1.0)
-    z, (y, weight) = dataset[[3, 4]]
-    assert torch.equal(z, Z[3:5]) and y.tolist() == [0, 1] and len(weight) == 2
 
 
 # Training
@@ -506,6 +493,19 @@ def test_loss_that_is_not_finite_ends_the_first_epoch():
     assert len(seen) <= 1
 
 
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (nn.CrossEntropyLoss(reduction="none"), Y),
+        (lambda scores, y: ((scores - y) ** 4).mean(1), torch.stack([Z.sum(1)] * 3, 1)),
+    ],
+    ids=["classification", "regression"],
+)
+def test_any_callable_is_a_loss(loss, targets):
+    losses = fit(data=Data(Z, targets, ONES), loss=loss, max_epochs=20).history
+    assert losses[-1, "train_loss"] < 0.6 * losses[0, "train_loss"]
+
+
 # Validation
 
 
@@ -543,27 +543,6 @@ def test_without_averages_the_weights_are_ones_own():
     with net.averaged():
         for name, value in net.module_.state_dict().items():
             assert torch.equal(value, before[name]), name
-
-
-# The net afterwards
-
-
-@pytest.mark.parametrize("restored", [False, True])
-def test_net_predicts_probabilities(restored):
-    net = fit()
-    if restored:
-        net = restore_net(net.module_, net.history.to_list(), Probabilities())
-    with torch.inference_mode():
-        expected = torch.softmax(net.module_.eval()(Z), 1).numpy()
-    np.testing.assert_allclose(net.predict_proba(Z), expected, rtol=1e-6)
-
-
-def test_restored_net_has_the_history():
-    net = fit()
-    restored = restore_net(net.module_, net.history.to_list())
-    assert isinstance(restored, SuffixNet) and restored.initialized_
-    assert restored.history[:, "train_loss"] == net.history[:, "train_loss"]
-    assert restored.module_ is net.module_
 
 
 def test_chance_is_that_of_the_whole_epoch():

@@ -4,6 +4,7 @@ import threading
 
 import joblib
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 import sktransfer
 from sktransfer.utils import _config, adopt_settings, settings_to_send
@@ -87,6 +88,8 @@ def test_a_worker_adopts_the_settings_of_its_parent(backend):
             assert found[1] == later["settings"]
         for before, after, _ in parallel(run(other) for _ in range(4)):
             assert after == before
+    if backend == "loky":
+        get_reusable_executor().shutdown()  # its workers outlive a test otherwise
 
 
 def test_settings_of_others_are_left_alone():

@@ -1,0 +1,118 @@
+"""Networks for images: what marks one, and which images it cannot take."""
+
+import re
+
+from torch import nn
+
+from sktransfer.inputs import ImagePreprocessing
+
+__all__ = [
+    "IMAGENET",
+    "ImageError",
+    "channels_error",
+    "check_patches",
+    "is_image_network",
+    "size_error",
+]
+
+IMAGENET = ImagePreprocessing(
+    size=(224, 224),
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+_CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
+_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
+
+
+def is_image_network(module):
+    """Say whether a network looks at images: whether it has a 2-D convolution."""
+    return any(map(_is_convolution, module.modules()))
+
+
+def _is_convolution(layer):
+    # A layer of TorchScript is of no class of its own.
+    return (
+        isinstance(layer, _CONVOLUTIONS)
+        or getattr(layer, "original_name", None) == "Conv2d"
+    )
+
+
+class ImageError(ValueError):
+    """A network cannot take images of this size, or no RGB images."""
+
+
+def channels_error(name, error):
+    """Return the ImageError for a network that takes no RGB images.
+
+    None if it raised `error` for another reason.
+    """
+    found = _CHANNELS.search(str(error))
+    if found is None or found[1] == "3":
+        return None
+    return ImageError(
+        f"The model inputs of {name!r} must have 3 channels, as images are read as "
+        f"RGB. Its first convolution takes {found[1]}. Make it for 3, as with timm's "
+        "`in_chans=3`, or wrap it in an nn.Module whose `forward` makes its input of "
+        "(n, 3, h, w), as in `return self.network(x.mean(1, keepdim=True))` for grey."
+    )
+
+
+def check_patches(name, trace, module):
+    """Raise an ImageError if patches of the first layer leave a part of images unseen.
+
+    That is if a convolution whose stride is its kernel cuts the input into patches, and
+    height or width are no multiple of them.
+    """
+    shapes = dict(
+        zip(trace.nodes, map(trace.shapes.get, range(len(trace.nodes))), strict=True)
+    )
+    image = shapes[trace.nodes[0]]
+    for node in trace.nodes:
+        layer = module.get_submodule(node.target) if node.op == "call_module" else None
+        given = shapes.get(node.args[0]) if layer is not None and node.args else None
+        if given != image or not _makes_patches(layer):
+            continue
+        size, sides = image[1:], layer.kernel_size
+        if any(n % side for n, side in zip(size, sides, strict=True)):
+            raise _patches_error(name, size, sides)
+
+
+def _makes_patches(layer):
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.stride == layer.kernel_size
+        and max(layer.kernel_size) > 1
+        and layer.padding in ((0, 0), "valid", 0)
+        and layer.dilation == (1, 1)
+    )
+
+
+def _patches_error(name, size, sides):
+    pairs = list(zip(size, sides, strict=True))
+    below = tuple(n // side * side for n, side in pairs)
+    above = tuple(-(-n // side) * side for n, side in pairs)
+    near = [f"{s}" for s in (below, above) if min(s) > 0]
+    sides = sides[0] if sides[0] == sides[1] else sides
+    return ImageError(
+        f"`image_size` of {name!r} must be a multiple of {sides} px, its patches, as "
+        f"it would not see the rest of the image. Got {tuple(size)}; the nearest: "
+        f"{' and '.join(near)}."
+    )
+
+
+def size_error(name, size, own, reason):
+    """Return the ImageError for an image size that a network cannot take.
+
+    ``size`` is that which was asked for, ``own`` that of the weights, and ``reason`` an
+    exception or its text.
+    """
+    if isinstance(reason, Exception):
+        reason = f"{type(reason).__name__}: {reason}"
+    reason = reason.partition("While executing")[0]  # torch.fx names the node
+    reason = " ".join(reason.split())[:200].rstrip(".:! ")
+    return ImageError(
+        f"`image_size` of {name!r} cannot be {tuple(size)}: {reason}. "
+        f"Leave it out for the size of the weights, {tuple(own)}."
+    )

@@ -1,0 +1,331 @@
+"""Lay a network out in stages: as it declares them, as traced, or as a single one."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sktransfer.backbones._images import channels_error, check_patches
+from sktransfer.backbones._probe import probe
+from sktransfer.backbones._stages import (
+    FEATURES,
+    INPUT,
+    OUTPUT,
+    declared_anatomy,
+    find_anatomies,
+)
+from sktransfer.backbones._states import shape_of_sample, shape_text, tensors_in
+from sktransfer.backbones._trace import CONSTANT, trace_declared, trace_network
+from sktransfer.backbones._tracer import TraceError
+from sktransfer.compute import own_torch_state, seeded
+
+__all__ = ["Layout", "StagedModule", "find_layout", "no_tensor_text", "unwrap"]
+
+
+class StagedModule(nn.Module):
+    """A network that declares its stages, for what ``torch.fx`` cannot trace.
+
+    The stages run one after the other, and then the final step. Each stage is a module
+    whose ``forward`` takes one state and returns the next one:
+
+    - A state is one tensor, or a dict or a NamedTuple of tensors by name, such as the
+      hidden states of a sequence and their mask. The first dimension of every tensor
+      is that of the samples. The other dimensions may differ from batch to batch.
+    - The first stage takes the model inputs, which are a state as well.
+    - The last stage returns the features, and the final step makes the output of them,
+      which is one tensor.
+    - A stage must not change its input in place, and must return everything that later
+      stages need, such as the mask. What becomes of a sample must not depend on the
+      other samples of the batch.
+
+    :class:`Backbone` and :func:`load_backbone` take these stages as boundaries instead
+    of tracing the network, and otherwise treat it like any other: it can be frozen and
+    cut after each stage, and ``activation_shape`` of a group is a dict of shapes.
+
+    Parameters
+    ----------
+    stages : dict or sequence of (str, torch.nn.Module)
+        Names and modules in order of execution. A name is not empty, holds no dot, and
+        is none of "input", "features" and "output".
+    final : torch.nn.Module, default=None
+        From the last state to the output, such as pooling and a classifier. By default
+        the last state is the output.
+
+    Attributes
+    ----------
+    stages : torch.nn.ModuleDict
+    final : torch.nn.Module or None
+
+    Raises
+    ------
+    TypeError
+        If a stage is no module.
+    ValueError
+        If there are no stages, or a name breaks the rule.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sktransfer.backbones import StagedModule, load_backbone
+    >>> stages = {"embed": nn.Linear(4, 8), "layer0": nn.Linear(8, 8)}
+    >>> backbone = load_backbone(StagedModule(stages, final=nn.Linear(8, 2)))
+    >>> backbone.stage_names
+    ['embed', 'layer0']
+    """
+
+    def __init__(self, stages, final=None):
+        super().__init__()
+        pairs = [*(stages.items() if isinstance(stages, Mapping) else stages)]
+        _check_declared(pairs)
+        self.stages = nn.ModuleDict(pairs)
+        self.final = final
+
+    def forward(self, x):
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : torch.Tensor, dict or NamedTuple of torch.Tensor
+            Model inputs.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...)
+        """
+        for stage in self.stages.values():
+            x = stage(x)
+        return x if self.final is None else self.final(x)
+
+
+def _check_declared(pairs):
+    names = [name for name, _ in pairs]
+    if not pairs or len({*names}) < len(names) or not all(map(_is_name, names)):
+        raise ValueError(
+            "`stages` must hold at least one module, under distinct names that are "
+            "not empty, hold no dot, and are none of 'input', 'features', 'output' "
+            f"and the attributes of a ModuleDict. Got {names}."
+        )
+    for name, module in pairs:
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"`stages` must be modules. {name!r} is a {type(module).__name__}."
+            )
+
+
+def _is_name(name):
+    if not isinstance(name, str) or not name or "." in name:
+        return False
+    return name not in (INPUT, FEATURES, OUTPUT) and not hasattr(nn.ModuleDict(), name)
+
+
+class _Whole(nn.Sequential):
+    """Holds a network that cannot be cut as one layer."""
+
+
+class _Unpacked(nn.Module):
+    """Returns the one tensor in what a network returns."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        (tensor,) = tensors_in(self.network(x))
+        return tensor
+
+
+def _place_of(value):
+    """Write how to get a tensor out of a container: the first of a dict, or the last.
+
+    Lists of maps go from the first layers to the last ones; dicts begin with the
+    output.
+
+    Parameters
+    ----------
+    value : object
+        What a network returns.
+
+    Returns
+    -------
+    str
+        What comes after the value in Python.
+
+    Examples
+    --------
+    >>> import torch
+    >>> place_of({"features": [torch.zeros(1), torch.zeros(1)], "other": None})
+    "['features'][-1]"
+    """
+    if isinstance(value, dict):
+        keys = [key for key in value if tensors_in(value[key])]
+        return f"[{keys[0]!r}]{_place_of(value[keys[0]])}" if keys else "['name']"
+    if isinstance(value, tuple | list):
+        at = [i for i, part in enumerate(value) if tensors_in(part)]
+        last = at[-1] - len(value) if at else -1
+        return f"[{last}]{_place_of(value[last])}" if at else "[-1]"
+    return "" if isinstance(value, torch.Tensor) else ".name"
+
+
+def unwrap(module):
+    """Return the network that was given, where it is kept whole inside a module."""
+    while isinstance(module, _Whole | _Unpacked):
+        module = module.network
+    return module
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A network whose boundaries are known.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        The network, or the single layer that holds it where it cannot be cut.
+    anatomies : dict of bool to Anatomy
+        In train mode (True) and eval mode (False), with the same boundaries in both.
+    impurity : str or None
+        Why the output for a sample is no function of it; None if it is one.
+    """
+
+    module: nn.Module
+    anatomies: dict
+    impurity: str | None
+
+
+@own_torch_state()
+def find_layout(module, name, preprocessing, classifier=None, known_impurity=None):
+    """Find the boundaries of a network, and try it.
+
+    Model inputs are those of ``preprocessing.example(n)``, and ``classifier`` are paths
+    of the network's own classifying layers. Of an impurity that is known, no warning is
+    given again. Returns a Layout. Raises a TypeError if the network, or a stage that it
+    declares, returns something else than it must; and a ValueError if it cannot be run,
+    or its stages do not compute together what it does.
+    """
+    finder = _Finder(name, preprocessing, classifier)
+    module, anatomies = finder.lay_out(module)
+    found = probe(module, anatomies, preprocessing.example(5))
+    if found.difference and isinstance(module, StagedModule):
+        raise ValueError(
+            f"The stages of {name} must compute together what it does as a whole, and "
+            f"must not change their input in place. {found.difference[:1].upper()}"
+            f"{found.difference[1:]}."
+        )
+    if found.difference and not isinstance(module, _Whole):
+        module, anatomies = finder.as_one_stage(module)
+        _warn(
+            f"{name} is a single stage, as its parts do not compute together what it "
+            f"does as a whole: {found.difference}. `freeze` can be 'all' or 'none'."
+        )
+    if found.overwrites and isinstance(module, _Whole):
+        for anatomy in anatomies.values():
+            anatomy.trace.overwritten.add(anatomy.trace.nodes[0])
+    if found.impurity and not known_impurity:
+        _warn(
+            f"Samples go through {name} one at a time, and none of its activations "
+            f"are stored: {found.impurity}."
+        )
+    return Layout(module, anatomies, found.impurity)
+
+
+def _warn(text):
+    warnings.warn(text, stacklevel=5)
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds boundaries; each method returns the module and its anatomies."""
+
+    name: str
+    preprocessing: object
+    classifier: object
+
+    def lay_out(self, module):
+        if isinstance(module, StagedModule):
+            return self._as_declared(module)
+        if isinstance(module, _Whole):
+            return module, self._as_traced(module)
+        try:
+            return module, self._as_traced(module)
+        except TraceError as error:
+            found = self.as_one_stage(module)
+            _warn(
+                f"{self.name} cannot be traced by torch.fx ({_first_line(error)}), so "
+                "it is a single stage: `freeze` can be 'all' or 'none'."
+            )
+            return found
+
+    def _as_declared(self, module):
+        paths = [f"stages.{name}" for name in module.stages]
+        paths += [] if module.final is None else ["final"]
+        try:
+            trace = trace_declared(module, paths, self.preprocessing.example(3))
+        except TraceError as error:
+            raise self._cannot_run(error) from error
+        check_patches(self.name, trace, module)
+        has_final = module.final is not None
+        anatomy = declared_anatomy(trace, [*module.stages], has_final)
+        return module, {False: anatomy, True: anatomy}
+
+    def as_one_stage(self, module):
+        whole = _Whole(OrderedDict(network=module))
+        whole.training = module.training
+        try:
+            return whole, self._as_traced(whole)
+        except TraceError as error:
+            raise self._cannot_run(error) from error
+
+    def _cannot_run(self, error):
+        """Return the error for a network that cannot take its model inputs."""
+        if wrong := channels_error(self.name, error):
+            return wrong
+        shape = shape_text(shape_of_sample(self.preprocessing.example(1)))
+        hint = getattr(self.preprocessing, "shape_hint", "")
+        return ValueError(
+            f"{self.name} cannot be run on model inputs of shape {shape} "
+            f"({_first_line(error)}). {hint}".strip()
+        )
+
+    def _as_traced(self, module):
+        # Tensors that a forward method makes are left in the module by torch.fx.
+        for name in [n for n in vars(module) if n.startswith(CONSTANT)]:
+            delattr(module, name)
+        traces = self._traces(module)
+        returned = traces[False].returned
+        if isinstance(module, _Whole) and not isinstance(returned, torch.Tensor):
+            if len(tensors_in(returned)) == 1:
+                module.network = _Unpacked(module.network)
+                traces = self._traces(module)
+        check_patches(self.name, traces[False], module)
+        anatomies = find_anatomies(traces, module, self.classifier)
+        if not anatomies[False].stages:
+            several = traces[traces[False].returns_tensor]
+            raise TypeError(no_tensor_text(self.name, several))
+        return anatomies
+
+    def _traces(self, module):
+        example = self.preprocessing.example(3)
+        leaves = ("network",) if isinstance(module, _Whole) else ()
+        with seeded(0):  # other threads that need this network wait until it is done
+            return {
+                mode: trace_network(module, example, training=mode, leaves=leaves)
+                for mode in (False, True)
+            }
+
+
+def no_tensor_text(name, trace):
+    """Return the message for a network whose trace returns no tensor (str)."""
+    value = trace.returned
+    kind = type(value).__name__.removeprefix("immutable_")  # torch.fx's dict
+    return (
+        f"{name} returns a value of type {kind}, but a backbone must return one "
+        "tensor. Wrap it in an nn.Module whose `forward` returns the tensor to go on "
+        f"from, as in `return self.network(x){_place_of(value)}`."
+    )
+
+
+def _first_line(error):
+    return str(error).strip().splitlines()[0]

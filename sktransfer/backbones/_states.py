@@ -1,0 +1,103 @@
+"""States between stages: one tensor, or a dict or NamedTuple of tensors.
+
+The first dimension of every tensor of a state is that of the samples.
+"""
+
+import math
+from dataclasses import is_dataclass
+
+import torch
+
+__all__ = [
+    "is_plain",
+    "is_state",
+    "map_tensors",
+    "n_values",
+    "shape_of_sample",
+    "shape_text",
+    "tensors_in",
+]
+
+
+def tensors_in(value):
+    """List the tensors in what a network returned, in order.
+
+    Parameters
+    ----------
+    value : object
+        A tensor, or tuples, lists, dicts and dataclasses of tensors.
+
+    Returns
+    -------
+    list of torch.Tensor
+    """
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif is_dataclass(value):
+        value = vars(value).values()
+    elif not isinstance(value, tuple | list):
+        return []
+    return [tensor for part in value for tensor in tensors_in(part)]
+
+
+def _named(state):
+    """Return the tensors of a group by name (dict), None for any other value."""
+    if isinstance(state, dict):
+        return state
+    return state._asdict() if hasattr(state, "_asdict") else None
+
+
+def is_plain(x):
+    """Whether model inputs are one tensor of floating point, which can be drawn."""
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
+
+
+def is_state(value, n):
+    """Whether a value is a state of n samples."""
+    named = _named(value)
+    tensors = [value] if named is None else [*named.values()]
+    are_tensors = all(isinstance(t, torch.Tensor) for t in tensors)
+    return bool(tensors) and are_tensors and all(t.shape[:1] == (n,) for t in tensors)
+
+
+def map_tensors(function, state):
+    """Apply a function to every tensor of a state; return a state of the same kind."""
+    named = _named(state)
+    if named is None:
+        return function(state)
+    mapped = {name: function(tensor) for name, tensor in named.items()}
+    return mapped if isinstance(state, dict) else type(state)(**mapped)
+
+
+def shape_of_sample(value):
+    """Return the shape of one sample: a tuple, of a group a dict, None without one."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape[1:])
+    named = _named(value)
+    if not named or not all(isinstance(t, torch.Tensor) for t in named.values()):
+        return None
+    return {name: tuple(tensor.shape[1:]) for name, tensor in named.items()}
+
+
+def n_values(shape):
+    """Return how many values a state has per sample, whose shape is given (int)."""
+    shapes = shape.values() if isinstance(shape, dict) else [shape]
+    return sum(map(math.prod, shapes))
+
+
+def shape_text(shape):
+    """Write the shape of a batch, where that of one sample is given (str).
+
+    Examples
+    --------
+    >>> shape_text((3, 64, 64))
+    '(n, 3, 64, 64)'
+    >>> shape_text({"ids": (7,), "mask": (7,)})
+    "{'ids': (n, 7), 'mask': (n, 7)}"
+    """
+    if isinstance(shape, dict):
+        parts = (f"{name!r}: {shape_text(part)}" for name, part in shape.items())
+        return f"{{{', '.join(parts)}}}"
+    return f"({', '.join(map(str, ('n', *shape)))})"

@@ -1,0 +1,3 @@
+"""Images: paths, encoded images, PIL images, arrays and datasets of them."""
+
+__all__ = ()

@@ -1,0 +1,281 @@
+"""Encoded and PIL images: opened, turned upright, identified, and brought to RGB.
+
+An image is called deep if it has one channel of more than 8 bits. A value range says
+what its values look like.
+"""
+
+import hashlib
+import io
+import struct
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from sktransfer.inputs.images._pixels import array_to_image, over_white
+from sktransfer.utils import DIGEST_SIZE, FileMemory, digest
+
+__all__ = ["Content", "content_of", "deep_dtype", "file_content", "picture_to_rgb"]
+
+_HEAD = 26  # bytes up to the depth and the colour type of a PNG file
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GRAY_OF_16_BITS = b"\x10\x00"
+_SHALLOW = (b"\xff\xd8", b"GIF8", b"BM")  # JPEG, GIF and BMP files are of 8 bits
+_SHOWN = 16  # bytes of a file that is no image
+# Without any of these, a JPEG, PNG, GIF, BMP or WebP file does not say how to turn it.
+_TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
+# A PIL image that was opened but not read yet is read by one thread only.
+_LOCKS = tuple(threading.Lock() for _ in range(64))
+
+
+@contextmanager
+def opened(data):
+    """Open an encoded image (bytes) and read its pixels.
+
+    Raises ValueError if the image has more pixels than Pillow opens, and OSError if it
+    is truncated or no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            yield image
+    except UnidentifiedImageError as error:
+        raise UnidentifiedImageError(_why_unknown(data)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"{error} If you trust it, set `PIL.Image.MAX_IMAGE_PIXELS` to more "
+            "pixels, or to None for no limit."
+        ) from error
+
+
+def _why_unknown(data):
+    if not data:
+        return "it is empty, of 0 bytes"
+    start = data[:_SHOWN]
+    return f"it is no image that Pillow knows how to read; it begins with {start!r}"
+
+
+def loaded(image):
+    """Return a PIL image with its pixels read, by one thread at a time."""
+    with _LOCKS[id(image) // 16 % len(_LOCKS)]:
+        image.load()
+    return image
+
+
+def picture_to_rgb(source, range_of, upright=True):
+    """Return the RGB image of an encoded image or a PIL image.
+
+    Parameters
+    ----------
+    source : bytes or PIL.Image.Image
+    range_of : callable
+        From the visible values of a deep image to the value range (low, high).
+    upright : bool, default=True
+        Whether the EXIF orientation is applied to what is encoded.
+
+    Returns
+    -------
+    PIL.Image.Image
+        In mode RGB.
+    """
+    if isinstance(source, Image.Image):
+        image = loaded(source)
+        # What Pillow makes of an opened file is no `ImageFile`, but keeps its tags.
+        is_file = isinstance(image, ImageFile.ImageFile)
+        return _to_rgb(_turn_upright(image) if is_file else image, range_of)
+    with opened(source) as image:
+        return _to_rgb(_turn_upright(image) if upright else image, range_of)
+
+
+def _turn_upright(image):
+    """Apply the EXIF orientation; broken metadata do not spoil a good image."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, struct.error, ValueError, TypeError, KeyError, OSError):
+        return image
+    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+
+
+def _to_rgb(image, range_of):
+    if 0 in image.size:
+        raise ValueError(
+            f"An image must have at least one pixel. Got {image.width} x "
+            f"{image.height} px."
+        )
+    if _is_deep_mode(image.mode):
+        return _from_deep(image, range_of)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        return over_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _from_deep(image, range_of):
+    """Bring gray levels of more than 8 bits to 8 bits."""
+    values, transparent = deep_values(image)
+    if transparent is None:
+        return array_to_image(values, None, range_of(values))
+    visible = values[~transparent]
+    if not visible.size:
+        return Image.new("RGB", image.size, "white")
+    # A transparent value need not lie in the range.
+    values = np.where(transparent, visible[0], values)
+    pixels = np.array(array_to_image(values, None, range_of(visible)))
+    pixels[transparent] = 255
+    return Image.fromarray(pixels)
+
+
+def _is_deep_mode(mode):
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+def _is_deep_by_head(data):
+    """Return whether an encoded image is deep, by its first 26 bytes.
+
+    None where they do not say it: for all but JPEG, PNG, GIF, BMP and WebP.
+    """
+    if data.startswith(_PNG):
+        return data[24:26] == _GRAY_OF_16_BITS
+    if data.startswith(_SHALLOW) or (data[:4], data[8:12]) == (b"RIFF", b"WEBP"):
+        return False
+    return None
+
+
+def _mode_of(source):
+    """Return the mode of an image by its header, "" of what is no image (str)."""
+    try:
+        with Image.open(source) as image:
+            return image.mode
+    except Exception:  # reading it will say what is wrong
+        return ""
+
+
+def deep_dtype(item):
+    """Return the dtype of the values of a deep image, found by its header.
+
+    `item` is a path, bytes or a PIL image. None is returned for anything else.
+    """
+    if isinstance(item, Image.Image):
+        mode = item.mode
+    elif isinstance(item, bytes):
+        mode = "" if _is_deep_by_head(item) is False else _mode_of(io.BytesIO(item))
+    elif isinstance(item, str):
+        mode = _mode_of_file(item)
+    else:
+        return None
+    if not _is_deep_mode(mode):
+        return None
+    return np.dtype({"I": np.int32, "F": np.float32}.get(mode, np.uint16))
+
+
+def _mode_of_file(path):
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return ""
+    return "" if _is_deep_by_head(head) is False else _mode_of(path)
+
+
+def deep_values(image):
+    """Return the values of a PIL image in a deep mode, and which are transparent.
+
+    Both are arrays of shape (h, w); the second one is None if no value is transparent.
+    """
+    values = np.asarray(image)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    level = image.info.get("transparency")
+    return values, values == level if isinstance(level, int) else None
+
+
+def visible_values(item):
+    """Return the values of a deep image that are not transparent (ndarray).
+
+    `item` is a path, bytes or a PIL image, and is read. None is returned for an image
+    that is not deep.
+    """
+    if isinstance(item, Image.Image):
+        return _visible(loaded(item))
+    if isinstance(item, str):
+        with open(item, "rb") as file:
+            item = file.read()
+    with opened(item) as image:
+        return _visible(image)
+
+
+def _visible(image):
+    if not _is_deep_mode(image.mode):
+        return None
+    values, transparent = deep_values(image)
+    return values if transparent is None else values[~transparent]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the bytes of an encoded image say.
+
+    Attributes
+    ----------
+    digest : bytes
+        Hash of the bytes.
+    is_deep : bool
+        Whether the image is deep, so that a value range decides what it looks like.
+    is_lying : bool
+        Whether the bytes may hold an orientation, and it is not applied.
+    """
+
+    digest: bytes
+    is_deep: bool
+    is_lying: bool
+
+    def identify(self, value_range):
+        """Return the digest of the image that is made of the bytes.
+
+        Parameters
+        ----------
+        value_range : tuple of float (low, high) or None
+            It counts for deep images alone.
+
+        Returns
+        -------
+        bytes
+            The digest of the bytes where nothing else decides the pixels.
+        """
+        others = []
+        if self.is_deep:
+            limits = value_range and tuple(map(float, value_range))
+            others.append(f"value_range={limits}")
+        if self.is_lying:
+            others.append("as it lies")
+        return digest(self.digest, *others) if others else self.digest
+
+
+def content_of(data, upright=True):
+    """Return what encoded bytes say, if they are turned upright or not (Content)."""
+    found = hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
+    by_head = _is_deep_by_head(data)
+    is_deep = by_head
+    if by_head is None:
+        is_deep = _is_deep_mode(_mode_of(io.BytesIO(data)))
+    may_be_turned = by_head is None or any(tag in data for tag in _TAGS)
+    return Content(found, is_deep, not upright and may_be_turned)
+
+
+def _content_of_file(file, upright):
+    return content_of(file.read(), upright)
+
+
+_known = FileMemory(_content_of_file)
+
+
+def file_content(path, upright=True):
+    """Return what the bytes of a file say (Content).
+
+    The file is read again only if it has changed.
+    """
+    return _known(path, upright)

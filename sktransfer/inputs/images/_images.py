@@ -1,0 +1,370 @@
+"""Images: how X is checked and read, and how an image becomes a model input."""
+
+import os
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import ClassVar, Self
+
+import numpy as np
+import scipy.sparse
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import pil_modes_mapping
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from sktransfer.inputs._modality import register_modality
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._augment import preset_augmentation
+from sktransfer.inputs.images._items import Values, collect
+from sktransfer.inputs.images._pixels import (
+    check_image_shape,
+    check_value_range,
+    resolve_value_range,
+)
+from sktransfer.inputs.images._samples import Samples
+from sktransfer.utils import validate_data
+
+__all__ = ["ImagePreprocessing"]
+
+RESAMPLING = {mode.value: code for mode, code in pil_modes_mapping.items()}
+_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
+# Above this many pixels a resized image is not built in full: the shorter side
+# of a 1 x 10000 image can only be brought to 256 px in 2 GB.
+MAX_RESIZED_PIXELS = 2**26
+
+
+def _is_length(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def _is_size(value):
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(_is_length(length) for length in value)
+    )
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """How the weights of a network want their images.
+
+    An RGB image is resized and cropped at the centre by torchvision, as a PIL image,
+    scaled to [0, 1] and normalised per channel. Of an image so long that it would be
+    resized to more than 67 million pixels, only the part inside the crop is made, which
+    can change roundings.
+
+    Parameters
+    ----------
+    size : tuple of int, (h, w)
+        Height and width of the model input, in px.
+    resize : int or tuple of int, (h, w)
+        Size before the crop, in px: the length of the shorter side, with the
+        aspect ratio kept, or the exact height and width.
+    interpolation : str
+        One of ``"nearest"``, ``"nearest-exact"``, ``"bilinear"``,
+        ``"bicubic"``, ``"lanczos"``, ``"box"`` and ``"hamming"``.
+    mean, std : tuple of float, (3,)
+        Mean and standard deviation per channel, of values in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not follow its rule.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from sktransfer.inputs import ImagePreprocessing
+    >>> preprocessing = ImagePreprocessing(
+    ...     size=(2, 2), resize=2, interpolation="bilinear",
+    ...     mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    ... )
+    >>> preprocessing.prepare(Image.new("RGB", (40, 30), "red"))[0, 0].tolist()
+    [255, 0, 0]
+    """
+
+    size: tuple
+    resize: int | tuple
+    interpolation: str
+    mean: tuple
+    std: tuple
+
+    kind: ClassVar[str] = "image"
+    is_image: ClassVar[bool] = True
+    is_costly_to_read: ClassVar[bool] = True
+    tolerates_low_precision: ClassVar[bool] = True
+    shape_hint: ClassVar[str] = (
+        "If it takes one image size only, pass that as `image_size`, or make a network "
+        "for the size that you want."
+    )
+
+    def __post_init__(self):
+        """Check the parameters and give them their plain Python types."""
+        self._check()
+        exact = not isinstance(self.resize, Integral)
+        plain = {
+            "size": tuple(int(length) for length in self.size),
+            "resize": tuple(map(int, self.resize)) if exact else int(self.resize),
+            "mean": tuple(float(v) for v in self.mean),
+            "std": tuple(float(v) for v in self.std),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    def _check(self):
+        if not _is_size(self.size):
+            raise ValueError(
+                "`size` must be a pair (h, w) of positive ints, in px. "
+                f"Got {self.size!r}."
+            )
+        if not (_is_length(self.resize) or _is_size(self.resize)):
+            raise ValueError(
+                "`resize` must be a positive int (the shorter side) or a pair (h, w) "
+                f"of positive ints, in px. Got {self.resize!r}."
+            )
+        if self.interpolation not in RESAMPLING:
+            raise ValueError(
+                f"`interpolation` must be one of {[*RESAMPLING]}. "
+                f"Got {self.interpolation!r}."
+            )
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if len(value) != 3 or not all(isinstance(v, Real) for v in value):
+                raise ValueError(
+                    f"`{name}` must hold 3 floats, one per channel. Got {value!r}."
+                )
+        if min(self.std) <= 0:
+            raise ValueError(f"`std` must be positive. Got {self.std!r}.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one model input, (3, h, w)."""
+        return (3, *self.size)
+
+    @property
+    def prepared_shape(self) -> tuple[int, int, int]:
+        """Shape of one prepared image, (h, w, 3)."""
+        return (*self.size, 3)
+
+    def key(self) -> str:
+        """Return a stable text of everything that affects the output.
+
+        Returns
+        -------
+        key : str
+            Begins with a version, which changes whenever the code behind
+            ``prepare``, ``to_input`` or the decoding gives other values.
+        """
+        return (
+            f"image-v1;size={self.size};resize={self.resize};"
+            f"interpolation={self.interpolation};mean={self.mean};std={self.std}"
+        )
+
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size that an image is resized to, before the crop.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the image, in px.
+
+        Returns
+        -------
+        size : tuple of int, (h, w)
+            With torchvision's rounding.
+        """
+        if isinstance(self.resize, tuple):
+            return self.resize
+        short = self.resize
+        long = int(short * max(height, width) / min(height, width))
+        return (long, short) if width <= height else (short, long)
+
+    def with_size(self, image_size: int | tuple[int, int] | None) -> Self:
+        """Return the same preprocessing for model inputs of another size.
+
+        Parameters
+        ----------
+        image_size : int, tuple of int (h, w) or None
+            Height and width of the model input, in px; an int stands for a
+            square, None for the size as it is.
+
+        Returns
+        -------
+        preprocessing : ImagePreprocessing
+            With the same ratio of ``resize`` to ``size``, rounded to px.
+
+        Raises
+        ------
+        ValueError
+            If `image_size` is neither of these.
+        """
+        if image_size is None:
+            return self
+        if not (_is_length(image_size) or _is_size(image_size)):
+            raise ValueError(
+                "`image_size` must be a positive int, a pair (h, w) of positive ints, "
+                f"in px, or None for the size of the weights. Got {image_size!r}."
+            )
+        if not isinstance(image_size, tuple | list):
+            image_size = (image_size, image_size)
+        h, w = image_size
+        if isinstance(self.resize, int):
+            # The longest side decides: a square image always fills the crop.
+            resize = max(1, round(self.resize * max(h, w) / max(self.size)))
+        else:
+            resize = tuple(
+                max(1, round(before * new / old))
+                for before, new, old in zip(self.resize, (h, w), self.size, strict=True)
+            )
+        return replace(self, size=(h, w), resize=resize)
+
+    def example(self, n: int = 2) -> torch.Tensor:
+        """Return model inputs of the right shape, all zero.
+
+        Parameters
+        ----------
+        n : int, default=2
+            Number of inputs.
+
+        Returns
+        -------
+        example : float32 Tensor of shape (n, 3, h, w)
+            Zeros, on the CPU.
+        """
+        return torch.zeros(n, *self.input_shape)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Resize an image and crop it at the centre.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            In mode RGB, of any size.
+
+        Returns
+        -------
+        pixels : uint8 ndarray of shape (h, w, 3)
+            The pixels, in [0, 255]. Not writeable.
+        """
+        size = self.resized_size(image.height, image.width)
+        if size[0] * size[1] > MAX_RESIZED_PIXELS:
+            image = self._resize_inside_crop(image, size)
+        else:
+            image = resize(image, list(size), RESAMPLING[self.interpolation])
+        return np.asarray(center_crop(image, list(self.size)))
+
+    def _resize_inside_crop(self, image, size):
+        """Resize only what the crop keeps.
+
+        Equal to resizing all, up to the rounding between Pillow's two passes, whose
+        order depends on the size of the result.
+        """
+        kept = [*map(min, size, self.size)]
+        top, left = (round((s - k) / 2) for s, k in zip(size, kept, strict=True))
+        y, x = image.height / size[0], image.width / size[1]  # source px per resized px
+        box = (left * x, top * y, (left + kept[1]) * x, (top + kept[0]) * y)
+        return image.resize(kept[::-1], RESAMPLING[self.interpolation], box=box)
+
+    def to_input(self, batch: torch.Tensor) -> torch.Tensor:
+        """Normalise prepared images, on the device where they are.
+
+        Parameters
+        ----------
+        batch : uint8 Tensor of shape (b, h, w, 3)
+            Prepared images.
+
+        Returns
+        -------
+        inputs : float32 Tensor of shape (b, 3, h, w)
+            ``(batch / 255 - mean) / std``, in channels-last memory format.
+        """
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64)
+        scale = (1 / (255 * std)).float().view(3, 1, 1).to(batch.device)
+        shift = (-mean / std).float().view(3, 1, 1).to(batch.device)
+        x = batch.permute(0, 3, 1, 2).float()  # (b, 3, h, w)
+        return torch.addcmul(shift, x, scale)
+
+
+class Images:
+    """The modality of images."""
+
+    noun = "images"
+    options = ("image_size", "image_shape", "value_range")
+
+    def looks_like(self, X):
+        """Return whether X holds paths, pictures, or arrays of 3 or 4 axes (bool)."""
+        if not hasattr(X, "__getitem__") or scipy.sparse.issparse(X):
+            return False
+        if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
+            return True
+        if getattr(getattr(X, "dtype", None), "kind", None) in ("S", "U"):
+            return True
+        if getattr(X, "ndim", 1) == 2 and X.shape[1] == 1:  # a column of a table
+            X = np.asarray(X)[:, 0]
+        elif hasattr(X, "to_numpy"):
+            X = X.to_numpy()
+        first = X[0] if len(X) else None
+        if isinstance(first, tuple) and len(first) == 2:  # an image and its label
+            first = first[0]
+        is_picture = isinstance(first, str | bytes | os.PathLike | Image.Image)
+        return is_picture or getattr(first, "ndim", 0) > 1
+
+    def takes_network(self, module):
+        """Return whether a network has a 2-D convolution (bool)."""
+        # A layer of TorchScript is of no class of its own.
+        return any(
+            isinstance(layer, _CONVOLUTIONS)
+            or getattr(layer, "original_name", None) == "Conv2d"
+            for layer in module.modules()
+        )
+
+    def set_tags(self, tags, options):
+        """Allow arrays of three axes and paths, and rows if `image_shape` is given."""
+        tags.input_tags.two_d_array = options.get("image_shape") is not None
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+
+    def validate(self, estimator, X, *, reset):
+        """Return X, its number of columns and their names checked if it is a table."""
+        X = to_numpy(X) if isinstance(X, torch.Tensor) else X
+        if getattr(X, "ndim", None) == 2:
+            return validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X
+
+    def validate_with_y(self, estimator, X, y):
+        """Return X as of `validate`, and y, an array if it was a tensor."""
+        y = to_numpy(y) if isinstance(y, torch.Tensor) else y
+        return self.validate(estimator, X, reset=True), y
+
+    def read(
+        self,
+        X,
+        preprocessing,
+        *,
+        on_error="raise",
+        image_shape=None,
+        value_range="auto",
+    ):
+        """Return X as `Samples`; the parameters are those of `as_samples`."""
+        if isinstance(X, Samples):
+            return X
+        image_shape = check_image_shape(image_shape)
+        raw = collect(X, image_shape, on_error)
+        values = Values(raw.items, raw.indices, on_error)
+        return Samples(
+            raw,
+            image_shape=image_shape,
+            value_range=resolve_value_range(values, value_range),
+            is_given=check_value_range(value_range) is not None,
+        )
+
+    def augmentation(self, augment, preprocessing):
+        """Return the preset of a name, or the callable as it is."""
+        if isinstance(augment, str):
+            return preset_augmentation(augment, preprocessing)
+        return augment
+
+
+register_modality("image", Images())

@@ -1,0 +1,358 @@
+"""What X may be: arrays, lists, data frames and datasets as items, and their values."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from sktransfer.inputs._modality import Unreadable, UnreadableSampleError, explain
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._datasets import (
+    DatasetItems,
+    Raw,
+    read_dataset,
+    stack_labels,
+)
+from sktransfer.inputs.images._files import deep_dtype, visible_values
+from sktransfer.inputs.images._pixels import channels_last
+
+__all__ = ["Values", "collect"]
+
+KINDS = (
+    "a list of paths, of PIL images, of arrays or of encoded images, an array or "
+    "tensor, a column of a data frame, or a map-style dataset"
+)
+
+BLOCK = 2**20  # values that the pass over an array looks at in one go
+# What is a whole image by itself, so that a pair with it is (image, label).
+WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
+
+
+def collect(X, image_shape=None, on_error="raise"):
+    """Return the raw samples of X, each one checked as far as is cheap (Raw).
+
+    Items in a list are str (paths), bytes (encoded images), PIL images, arrays and, in
+    place of samples that cannot be read, `Unreadable`. With ``on_error="warn"`` it is
+    left to the reader of these to raise.
+    """
+    if isinstance(X, Dataset):
+        raw = read_dataset(X)
+    elif _is_labelled(X):
+        raw = Raw(_as_items([image for image, _ in X]), labels=_labels_of(X))
+    else:
+        raw = Raw(_as_items(X))
+    items = raw.items
+    rows = range(len(items)) if raw.indices is None else raw.indices
+    if len(rows) == 0:
+        raise ValueError("X must have at least 1 sample. Got 0.")
+    if isinstance(items, np.ndarray):
+        _check_images(items, image_shape)
+    elif not isinstance(items, DatasetItems):
+        for row, index in enumerate(rows):
+            items[index] = _check_item(items[index], image_shape)
+            if on_error == "raise" and isinstance(items[index], Unreadable):
+                raise items[index].error(row)
+    return raw
+
+
+def _is_labelled(X):
+    """Whether X is what indexing a dataset gives: a list of pairs (image, label)."""
+    return (
+        isinstance(X, list)
+        and len(X) > 0
+        and all(
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], WHOLE)
+            and (isinstance(pair[1], str) or np.ndim(pair[1]) == 0)
+            for pair in X
+        )
+    )
+
+
+def _labels_of(pairs):
+    labels = stack_labels([label for _, label in pairs])
+    return lambda indices: labels[indices]
+
+
+def _as_items(X):
+    """Return X as a numeric ndarray or as a list of samples."""
+    _check_collection(X)
+    if isinstance(X, Sequence):
+        return [_as_item(item, row) for row, item in enumerate(X)]
+    array = to_numpy(X)
+    if array.ndim == 0:
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got a single value; pass a "
+            "list, `[X]`."
+        )
+    if array.dtype.kind not in "OSUT":
+        return array
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 1:
+        return [_as_item(item, row) for row, item in enumerate(array)]
+    return _as_numbers(array)
+
+
+def _check_collection(X):
+    """Raise if X is one sample, or has no length or order."""
+    if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got one "
+            f"{type(X).__name__}; pass a list, `[X]`, or for a folder "
+            "`torchvision.datasets.ImageFolder(X)`."
+        )
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            f"X must be a collection of samples: {KINDS}. Got a {type(X).__name__}; "
+            "pass its dataset, `X.dataset`. Batches are made by `batch_size`."
+        )
+    if hasattr(X, "tocsr"):
+        raise TypeError(
+            f"X must be dense. Got a sparse {type(X).__name__}; pass `X.toarray()`."
+        )
+    has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
+    if not has_items or isinstance(X, (dict, set, frozenset)):
+        hint = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
+        raise TypeError(
+            f"X must be a collection with a length and an order: {KINDS}. Got "
+            f"{type(X).__name__}{hint}."
+        )
+
+
+def _as_numbers(array):
+    try:
+        found = np.asarray(array.tolist())  # integers stay integers
+        return found if found.dtype.kind in "buif" else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "X must be one column of images, or all numbers. Got "
+            f"{type(array.flat[0]).__name__} in an array of shape {array.shape}; "
+            "select the column that holds the images, as in `X[['path']]`."
+        ) from error
+
+
+def _as_item(item, row):
+    """Return one sample as str, bytes, PIL image, ndarray or Unreadable."""
+    if isinstance(item, (Image.Image, bytes)):
+        return item
+    if isinstance(item, (str, os.PathLike)):
+        return str(os.fspath(item))  # not numpy's str, for its repr
+    if isinstance(item, (bytearray, memoryview)):
+        return bytes(item)
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        array = to_numpy(item)
+        _check_flat(array, row)
+        return array
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], WHOLE):
+        raise TypeError(
+            f"X must hold images, or pairs (image, label) throughout. Got a pair as "
+            f"sample {row}; pass the images as X and the labels as y."
+        )
+    if isinstance(item, (list, tuple)):
+        return _nested(item, row)
+    if _is_missing(item):
+        return Unreadable(f"the value is missing ({item!r})")
+    if hasattr(item, "read"):
+        raise TypeError(
+            "A sample must be a path, a PIL image, an array, a tensor or the bytes of "
+            f"an image file. Got an open file ({type(item).__name__}) as sample {row}; "
+            "pass its path, or its bytes, `file.read()`."
+        )
+    raise TypeError(
+        "A sample must be a path, a PIL image, an array, a tensor or the bytes of an "
+        f"image file. Got {item!r} ({type(item).__name__}) as sample {row}."
+    )
+
+
+def _nested(item, row):
+    _check_flat(item, row)
+    try:
+        return np.asarray(item)
+    except ValueError as error:
+        reason = "nested lists must have rows of one length"
+        return Unreadable(reason, cause=error)
+
+
+def _check_flat(item, row):
+    """Refuse a list of paths, of images or of encoded images as one sample."""
+    first = item.flat[0] if isinstance(item, np.ndarray) and item.size else None
+    if isinstance(item, (list, tuple)) and item:
+        first = item[0]
+    if isinstance(first, (str, bytes, os.PathLike, Image.Image)):
+        raise TypeError(
+            "A sample must be a path, a PIL image, an array, a tensor or the bytes of "
+            f"an image file. Got {len(item)} of type {type(first).__name__} in a list "
+            f"as sample {row}; pass one flat list, as by "
+            "`[image for row in X for image in row]`."
+        )
+
+
+def _is_missing(item):
+    if isinstance(item, float):
+        return item != item
+    return item is None or type(item).__name__ in ("NAType", "NaTType")
+
+
+def _check_images(images, image_shape):
+    shape = images.shape
+    if not 2 <= images.ndim <= 4:
+        raise ValueError(
+            "An array of images must have 2 (flat rows), 3 (gray) or 4 (colour) "
+            f"dimensions. Got {images.ndim}, shape {shape}. Reshape your data; one "
+            "image is `X[None]`."
+        )
+    if images.ndim == 2 and shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is "
+            "required."
+        )
+    if images.ndim == 3 and image_shape is None:
+        if shape[2] in (3, 4) and min(shape[:2]) > 4:
+            raise ValueError(
+                f"X looks like one colour image. Got shape {shape}; pass `X[None]`, "
+                f"or `image_shape={shape[1:]}` if it is {shape[0]} gray images."
+            )
+    channels_last(images[0], image_shape)
+
+
+def _check_item(item, image_shape):
+    """Return the item, or Unreadable in its place."""
+    if isinstance(item, np.ndarray):
+        try:
+            channels_last(item, image_shape)
+        except ValueError as error:
+            return Unreadable(str(error), cause=error)
+    if not isinstance(item, str) or os.path.isfile(item):
+        return item
+    if os.path.isdir(item):
+        reason = (
+            "it is a directory; pass the files in it, or "
+            "`torchvision.datasets.ImageFolder` of its parent"
+        )
+    else:
+        reason = f"the file does not exist; relative paths start at {os.getcwd()!r}"
+    return Unreadable(reason, item)
+
+
+class Values:
+    """The values that a value range applies to.
+
+    Those are the values of arrays, and of files and PIL images of one channel with more
+    than 8 bits.
+
+    Parameters
+    ----------
+    items : ndarray of shape (n, ...), list or lazy sequence
+        The samples.
+    indices : ndarray of int or None, default=None
+        The items to look at, in this order; None for all.
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" passes over items that cannot be read.
+
+    Attributes
+    ----------
+    dtypes : set of numpy.dtype
+        In native byte order. In a lazy sequence, that of the first readable item stands
+        for all.
+    on_error : str
+
+    Raises
+    ------
+    ValueError
+        If an array is complex, or an item cannot be read.
+    TypeError
+        If an array is not numeric.
+    """
+
+    def __init__(self, items, indices=None, on_error="raise"):
+        self._items = items
+        self._indices = np.arange(len(items)) if indices is None else indices
+        self._rows = []
+        self.on_error = on_error
+        self.dtypes = {_check_dtype(dtype) for dtype in self._find_dtypes()}
+
+    def _find_dtypes(self):
+        if isinstance(self._items, np.ndarray):
+            return {self._items.dtype}
+        if not isinstance(self._items, list):
+            dtype = _dtype_of(self._first_readable())
+            self._rows = [] if dtype is None else range(len(self._indices))
+            return {dtype} - {None}
+        dtypes = [_dtype_of(self._items[i]) for i in self._indices]
+        self._rows = [row for row, dtype in enumerate(dtypes) if dtype is not None]
+        return {*dtypes} - {None}
+
+    def _first_readable(self):
+        for row, index in enumerate(self._indices):
+            item = self._items[index]
+            if not isinstance(item, Unreadable):
+                return item
+            if self.on_error == "raise":
+                raise item.error(row)
+        return None
+
+    def blocks(self):
+        """Yield (first row, values of shape (n rows, ...)) of what is in memory.
+
+        Blocks of an array are small enough for temporary copies.
+        """
+        if isinstance(self._items, np.ndarray):
+            step = max(1, BLOCK // max(1, self._items[0].size))
+            for row in range(0, len(self._indices), step):
+                yield row, self._items[self._indices[row : row + step]]
+        elif isinstance(self._items, list):
+            yield from self._look_up(lambda item: not isinstance(item, (str, bytes)))
+
+    def read_blocks(self):
+        """Yield (row, values of shape (1, ...)) of what has to be read or decoded."""
+        if isinstance(self._items, list):
+            yield from self._look_up(lambda item: isinstance(item, (str, bytes)))
+        elif not isinstance(self._items, np.ndarray):
+            yield from self._look_up(lambda item: True)
+
+    def _look_up(self, is_wanted):
+        for row in self._rows:
+            item = self._items[self._indices[row]]
+            values = self._values_of(row, item) if is_wanted(item) else None
+            if values is not None and values.size:
+                yield row, values[None]
+
+    def _values_of(self, row, item):
+        if isinstance(item, np.ndarray):
+            return item
+        try:
+            if isinstance(item, Unreadable):
+                raise item.error(row)
+            is_readable = isinstance(item, (str, bytes, Image.Image))
+            return visible_values(item) if is_readable else None
+        except MemoryError:
+            raise
+        except Exception as error:
+            if self.on_error == "warn":
+                return None
+            if isinstance(error, UnreadableSampleError):
+                raise
+            name = item if isinstance(item, str) else getattr(item, "filename", None)
+            raise UnreadableSampleError(row, name, explain(error)) from error
+
+
+def _dtype_of(item):
+    return item.dtype if isinstance(item, np.ndarray) else deep_dtype(item)
+
+
+def _check_dtype(dtype):
+    if dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: got dtype {dtype}. Pass `X.real`, or "
+            "`abs(X)`."
+        )
+    if dtype.kind not in "buif":
+        raise TypeError(
+            f"Arrays of images must be real numbers or bool. Got dtype {dtype}."
+        )
+    return dtype.newbyteorder("=")

@@ -1,0 +1,3 @@
+"""Vectors: rows of real numbers."""
+
+__all__ = ()

@@ -1,0 +1,260 @@
+"""Vectors: how rows of real numbers are checked, read and prepared."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+
+from sktransfer.inputs._modality import register_modality
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.utils import digest, validate_data
+
+__all__ = ["VectorPreprocessing", "VectorSamples"]
+
+
+@dataclass(frozen=True)
+class VectorPreprocessing:
+    """Vectors, which reach the network as they are, in float32.
+
+    Parameters
+    ----------
+    n_features : int
+        Length of a vector.
+
+    Examples
+    --------
+    >>> from sktransfer.inputs import VectorPreprocessing
+    >>> VectorPreprocessing(3).prepare([1, 2, 3])
+    array([1., 2., 3.], dtype=float32)
+    """
+
+    n_features: int
+
+    kind: ClassVar[str] = "vector"
+    is_image: ClassVar[bool] = False
+    is_costly_to_read: ClassVar[bool] = False
+    tolerates_low_precision: ClassVar[bool] = False
+    shape_hint: ClassVar[str] = (
+        "Its first layer must take rows of that many numbers in float32, which is as "
+        "many as `n_features`, or X, says."
+    )
+
+    @property
+    def input_shape(self) -> tuple[int]:
+        """Shape of one model input, (d,)."""
+        return (self.n_features,)
+
+    @property
+    def prepared_shape(self) -> tuple[int]:
+        """Shape of one prepared sample, (d,)."""
+        return self.input_shape
+
+    def key(self) -> str:
+        """Return a stable text of everything that affects the output."""
+        return f"vector-v1;n_features={self.n_features}"
+
+    def with_size(self, image_size: None) -> Self:
+        """Return itself: vectors have no image size.
+
+        Parameters
+        ----------
+        image_size : None
+            Vectors take no other value.
+
+        Returns
+        -------
+        preprocessing : VectorPreprocessing
+            The same.
+
+        Raises
+        ------
+        ValueError
+            If `image_size` is not None.
+        """
+        if image_size is None:
+            return self
+        raise ValueError(
+            "`image_size` must be None for a backbone that takes vectors. "
+            f"Got {image_size!r}; leave it out."
+        )
+
+    def example(self, n: int = 2) -> torch.Tensor:
+        """Return model inputs of the right shape, all zero.
+
+        Parameters
+        ----------
+        n : int, default=2
+            Number of inputs.
+
+        Returns
+        -------
+        example : float32 Tensor of shape (n, d)
+            Zeros, on the CPU.
+        """
+        return torch.zeros(n, self.n_features)
+
+    def prepare(self, row):
+        """Return a row, or a block of rows, in float32.
+
+        Parameters
+        ----------
+        row : array-like of shape (d,) or (b, d)
+
+        Returns
+        -------
+        float32 ndarray of the same shape
+            The same values.
+        """
+        return np.asarray(row, dtype=np.float32)
+
+    def to_input(self, batch):
+        """Return the batch as it is, in float32.
+
+        Parameters
+        ----------
+        batch : Tensor of shape (b, d)
+            Rows.
+
+        Returns
+        -------
+        inputs : float32 Tensor of shape (b, d)
+            The same rows, on the same device.
+        """
+        return batch.float()
+
+
+class VectorSamples:
+    """Rows of a matrix, with the interface of `Samples`.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Real numbers, which the estimator has validated.
+    n_features : int
+        Length of a row.
+    indices : ndarray of int of shape (n,) or None, default=None
+        Which of the rows, in order; None for all.
+
+    Attributes
+    ----------
+    labels, value_range : None
+        Vectors have neither.
+    digests : list of bytes or None
+        As in `Samples`.
+
+    Raises
+    ------
+    ValueError
+        If X is empty or not of the right shape.
+    """
+
+    labels = None
+    value_range = None
+
+    def __init__(self, X, n_features, indices=None):
+        X = to_numpy(X)
+        if X.ndim != 2 or X.shape[1] != n_features:
+            raise ValueError(
+                f"X must have shape (n, {n_features}) for this backbone. "
+                f"Got shape {X.shape}."
+            )
+        if len(X) == 0:
+            raise ValueError("X must have at least 1 sample. Got 0.")
+        self._X = X
+        self._indices = np.arange(len(X)) if indices is None else indices
+        self.digests = None
+
+    def __len__(self):
+        """Return the number of samples."""
+        return len(self._indices)
+
+    def __getitem__(self, i):
+        """Return row `i`, a float32 ndarray of shape (d,)."""
+        return self._X[self._indices[i]].astype(np.float32)
+
+    def rows(self, start, stop):
+        """Return a block of rows, a float32 ndarray of shape (stop - start, d)."""
+        return self._X[self._indices[start:stop]].astype(np.float32, copy=False)
+
+    def take(self, indices):
+        """Return some of the samples, without copying them.
+
+        Parameters
+        ----------
+        indices : array-like of int or bool
+            Which ones, in order.
+
+        Returns
+        -------
+        samples : VectorSamples
+            They keep their position in X for `describe`.
+        """
+        indices = np.arange(len(self))[indices]
+        taken = VectorSamples(self._X, self._X.shape[1], self._indices[indices])
+        if self.digests is not None:
+            taken.digests = [self.digests[i] for i in indices]
+        return taken
+
+    def can_change(self, i):
+        """Return whether another reading of row `i` may give another one: False."""
+        return False
+
+    def describe(self, i):
+        """Return the words for sample `i` in messages, as "sample 3"."""
+        return f"sample {self._indices[i]}"
+
+    def read(self, i):
+        """Return the digest of row `i`, and the row."""
+        return self.digest(i), self[i]
+
+    def digest(self, i):
+        """Return a hash of the values of row `i` in float32 (bytes)."""
+        return digest(b"vector:" + self[i].tobytes())
+
+
+class Vectors:
+    """The modality of vectors. Anything that no other modality claims is one."""
+
+    noun = "vectors"
+    options = ()
+
+    def looks_like(self, X):
+        """Return False: a table may also hold other modalities."""
+        return False
+
+    def takes_network(self, module):
+        """Return False: layers that take vectors occur in any network."""
+        return False
+
+    def set_tags(self, tags, options):
+        """Leave the tags as they are: scikit-learn's defaults are for tables."""
+
+    def validate(self, estimator, X, *, reset):
+        """Return X as an array of shape (n, d), float32."""
+        return validate_data(estimator, _plain(X), reset=reset, dtype=np.float32)
+
+    def validate_with_y(self, estimator, X, y):
+        """Return X as an array of shape (n, d), float32, and y as an array."""
+        X, y = _plain(X), _plain(y)
+        return validate_data(estimator, X, y, dtype=np.float32, multi_output=True)
+
+    def read(self, X, preprocessing, *, on_error="raise"):
+        """Return X as samples; `on_error` has no effect, as any row can be read."""
+        if isinstance(X, VectorSamples):
+            return X
+        return VectorSamples(X, preprocessing.n_features)
+
+    def augmentation(self, augment, preprocessing):
+        """Raise: vectors cannot be augmented before the network."""
+        raise ValueError(
+            "`augment` must be None for a backbone that takes vectors. Got "
+            f"{augment!r}; `augment__activations` is for any backbone."
+        )
+
+
+def _plain(values):
+    return to_numpy(values) if isinstance(values, torch.Tensor) else values
+
+
+register_modality("vector", Vectors())

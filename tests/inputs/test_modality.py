@@ -1,0 +1,113 @@
+"""The registry of modalities, and samples that cannot be read."""
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sktransfer.inputs import (
+    UnreadableSampleError,
+    as_samples,
+    modality_of,
+    register_modality,
+)
+from sktransfer.inputs._modality import MODALITIES, Unreadable, explain
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("a.png", "sample 3 ('a.png')"), (None, "sample 3")]
+)
+def test_error_says_which_and_why(name, where):
+    error = UnreadableSampleError(3, name, "it is empty")
+    assert isinstance(error, ValueError)
+    assert (error.row, error.name, error.reason) == (3, name, "it is empty")
+    assert error.where == where
+    assert str(error) == (
+        f"Samples must be readable images. Got {where}, which is not; replace it or "
+        "leave it out. The reason: it is empty"
+    )
+
+
+def test_error_comes_back_from_other_processes():
+    error = UnreadableSampleError(3, "a.png", "it is empty")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) and copy.row == 3
+
+
+def test_unreadable_makes_the_error_of_its_row():
+    cause = OSError("no")
+    error = Unreadable("it is empty", "a.png", cause).error(7)
+    assert (error.row, error.name, error.reason) == (7, "a.png", "it is empty")
+    assert error.__cause__ is cause
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("cut off"), "cut off"),
+        (ValueError("no shape"), "no shape"),
+        (KeyError("page"), "KeyError: 'page'"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_explain_says_the_type_where_the_text_does_not_do(error, words):
+    assert explain(error) == words
+
+
+class Texts:
+    """A modality of sentences."""
+
+    noun, options = "texts", ()
+
+    def looks_like(self, X):
+        return isinstance(X, list) and isinstance(X[0], str) and " " in X[0]
+
+    def takes_network(self, module):
+        return hasattr(module, "vocabulary")
+
+    def set_tags(self, tags, options):
+        tags.input_tags.string = True
+
+    def validate(self, estimator, X, *, reset):
+        return X
+
+    def validate_with_y(self, estimator, X, y):
+        return X, y
+
+    def read(self, X, preprocessing, *, on_error="raise"):
+        return X
+
+    def augmentation(self, augment, preprocessing):
+        return augment
+
+
+def test_modality_of_others_is_asked_first():
+    before, texts = {**MODALITIES}, Texts()
+    try:
+        register_modality("text", texts)
+        network = torch.nn.Conv2d(1, 1, 1)
+        assert modality_of(["a sentence"]) is texts
+        assert (
+            modality_of(["a.png"]).noun == modality_of(None, network).noun == "images"
+        )
+        network.vocabulary = ()
+        assert modality_of(None, network) is texts
+        samples = as_samples(["one text"], SimpleNamespace(kind="text"))
+        assert samples == ["one text"]
+    finally:
+        MODALITIES.clear()
+        MODALITIES.update(before)
+
+
+def test_modality_that_lacks_parts():
+    class Half:
+        noun, options = "halves", ()
+
+        def read(self, X, preprocessing, *, on_error="raise"):
+            return X
+
+    message = r"must have everything .* lacks \['looks_like', 'takes_network', 'set_t"
+    with pytest.raises(TypeError, match=message):
+        register_modality("half", Half())
+    assert "half" not in MODALITIES
