@@ -1,13 +1,15 @@
 """From samples through a frozen prefix to activations, each computed once."""
 
-from sktransfer.activations._activations import (
+from sktransfer.activations._batches import digest_samples
+from sktransfer.activations._engine import choose_precision, run_alone
+from sktransfer.activations._fold import is_plain
+from sktransfer.activations._pass import (
     Activations,
+    Pass,
+    forward_passes,
     gather,
     load_activations,
 )
-from sktransfer.activations._engine import choose_precision, run_alone
-from sktransfer.activations._fold import is_plain
-from sktransfer.activations._pass import Pass, digest_samples, forward_passes
 from sktransfer.activations._store import open_store, process_store
 from sktransfer.activations._targets import Layout, Pool, Target, check_pooling
 from sktransfer.activations._views import (

@@ -13,11 +13,12 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from sktransfer.inputs import iter_batches
+from sktransfer.inputs import UnreadableSampleError, iter_batches
 
 __all__ = [
     "as_stored",
     "concatenate",
+    "digest_samples",
     "map_state",
     "n_bytes",
     "n_samples",
@@ -282,3 +283,32 @@ def recall_batches(fetch, groups, size, left):
 def _to_batch(alike):
     groups, rows = zip(*alike, strict=True)
     return [*groups], to_tensor(rows)
+
+
+def digest_samples(samples, failed=None):
+    """Hash every sample by its content.
+
+    Parameters
+    ----------
+    samples : Samples or VectorSamples
+    failed : dict or None, default=None
+        It gets the reasons why samples cannot be read, by their position, and their
+        digests are None. By default such samples are errors.
+
+    Returns
+    -------
+    list of bytes
+        16 each; see :meth:`sktransfer.inputs.Samples.digest`.
+    """
+    if samples.digests is not None:
+        return samples.digests
+    digests = []
+    for i in range(len(samples)):
+        try:
+            digests.append(samples.digest(i))
+        except UnreadableSampleError as error:
+            if failed is None:
+                raise
+            failed[i] = error.reason
+            digests.append(None)
+    return digests

@@ -1,46 +1,43 @@
 """Bring samples to boundaries, from wherever they have been brought before."""
 
 import logging
+import threading
 import time
 import uuid
 from collections import Counter, defaultdict
 from contextlib import closing, nullcontext
-from functools import partial
+from functools import cached_property, partial
+from weakref import WeakSet
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from sktransfer.activations._batches import (
+    digest_samples,
     n_bytes,
     read_batches,
     recall_batches,
-    shape_after,
     shape_of,
     split,
     to_tensor,
 )
 from sktransfer.activations._engine import Engine, joined
-from sktransfer.activations._store import Cost, Space, choose
+from sktransfer.activations._store import Cost, choose, make_space
 from sktransfer.activations._targets import Route
-from sktransfer.compute import Shards, halving
-from sktransfer.inputs import (
-    UnreadableSampleError,
-    is_describable_preprocessing,
-    preprocessing_key,
-)
-from sktransfer.utils import describe, digest
+from sktransfer.compute import Shards, halving, in_forked_child
+from sktransfer.inputs import preprocessing_key
+from sktransfer.utils import get_config
 
-__all__ = ["Pass", "digest_samples", "forward_passes"]
+__all__ = ["Activations", "Pass", "forward_passes", "gather", "load_activations"]
 
 _logger = logging.getLogger("sktransfer")
 # Below this number of multiply-adds, a sample is computed faster than it is looked up.
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
 _MOST_THREADS = 16  # each holds the activations of a batch
-# Part of every key: another number where a pass begins to give other values.
-_VERSION = "pass-2"
 _counts: Counter[tuple[str, str, str]] = Counter()
+_living: WeakSet["Activations"] = WeakSet()  # which share the memory budget
+_lock = threading.Lock()
 
 
 def forward_passes():
@@ -100,6 +97,11 @@ class Pass:
         self._spaces = {}
         self._key = runtime.key
         self._own_key = uuid.uuid4().hex  # of code that cannot be described
+
+    @cached_property
+    def _prepared(self):
+        """What `preprocessing_key` returns, for all spaces of the pass."""
+        return preprocessing_key(self.backbone.preprocessing)
 
     def iterate(self, samples):
         """Bring samples to the targets.
@@ -307,33 +309,10 @@ class Pass:
     def _space(self, boundary, tap=None):
         """Return the space of a target, by default of the activations themselves."""
         if (boundary, tap) not in self._spaces:
-            self._spaces[boundary, tap] = self._make_space(boundary, tap)
+            self._spaces[boundary, tap] = make_space(
+                self.backbone, boundary, tap, self._prepared, self._key, self._own_key
+            )
         return self._spaces[boundary, tap]
-
-    def _make_space(self, boundary, tap):
-        backbone, preprocessing = self.backbone, self.backbone.preprocessing
-        is_input = boundary == "input"
-        of_tap = describe(nn.Identity() if tap is None else tap)
-        is_known = (
-            of_tap.is_complete
-            and backbone.describe_prefix(boundary).is_complete
-            and is_describable_preprocessing(preprocessing)
-        )
-        key = digest(
-            _VERSION,
-            preprocessing_key(preprocessing),
-            backbone.prefix_fingerprint(boundary),
-            of_tap.digest,
-            self._key,
-            "" if is_known else self._own_key,
-        )
-        if is_input:
-            shape = preprocessing.prepared_shape
-        else:
-            shape = backbone.activation_shape(boundary)
-        if tap is not None:
-            shape = shape_after(tap, shape)
-        return Space(key, shape, is_input, on_disk=is_known)
 
 
 def _pays_to_store(backbone, boundary):
@@ -361,30 +340,132 @@ def _expand(groups, rows):
     ]
 
 
-def digest_samples(samples, failed=None):
-    """Hash every sample by its content.
+def _renew():
+    global _lock
+    _lock = threading.Lock()
+
+
+in_forked_child(_renew)
+
+
+class Activations:
+    """The rows of one target for some samples, in batches by index.
+
+    All that live at the same time, such as the views of a fit and its validation
+    samples, share the memory budget. A row beyond it is brought again each time that it
+    is asked for, from disk or through the network.
 
     Parameters
     ----------
     samples : Samples or VectorSamples
-    failed : dict or None, default=None
-        It gets the reasons why samples cannot be read, by their position, and their
-        digests are None. By default such samples are errors.
+    a_pass : Pass
+        With one target.
+
+    Attributes
+    ----------
+    nbytes : int
+        Number of bytes that are held.
+    """
+
+    def __init__(self, samples, a_pass):
+        self._rows = [None] * len(samples)
+        self._samples = samples
+        self._pass = a_pass
+        self.nbytes = 0
+        with _lock:
+            _living.add(self)
+
+    def load(self):
+        """Bring all samples to the target, and hold what the budget allows."""
+        with _lock:
+            held = sum(activations.nbytes for activations in _living)
+        free = get_config()["memory_budget"] - held
+        with closing(self._pass.iterate(self._samples)) as passed:
+            for indices, (rows,) in passed:
+                for i, row in zip(indices, rows, strict=True):
+                    size = n_bytes(row)
+                    if self.nbytes + size <= free:
+                        self._rows[i] = row
+                        self.nbytes += size
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, indices):
+        """Return a batch.
+
+        Parameters
+        ----------
+        indices : sequence of int
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
+            float32 on the CPU; model inputs where the target is the input. Zeros fill
+            up samples that are shorter than the longest, in their mask as well.
+        """
+        return self.to_batch(self.rows(indices))
+
+    def rows(self, indices):
+        """Return the rows of some samples (list), which :meth:`to_batch` joins."""
+        indices = [int(i) for i in indices]
+        away = [i for i in indices if self._rows[i] is None]
+        brought = {}
+        if away:
+            (rows,) = gather(self._pass, self._samples.take(away))
+            brought = dict(zip(away, rows, strict=True))
+        return [brought[i] if i in brought else self._rows[i] for i in indices]
+
+    def to_batch(self, rows):
+        """Join rows to a batch; see :meth:`Pass.as_input`."""
+        return self._pass.as_input(rows)
+
+    def split(self, size):
+        """Yield batches in order."""
+        for first in range(0, len(self), size):
+            yield self[range(first, min(first + size, len(self)))]
+
+
+def gather(a_pass, samples):
+    """Run a pass and put its rows in order.
+
+    Parameters
+    ----------
+    a_pass : Pass
+    samples : Samples or VectorSamples
 
     Returns
     -------
-    list of bytes
-        16 each; see :meth:`sktransfer.inputs.Samples.digest`.
+    list of list of (ndarray or dict of str to ndarray)
+        For each target, one row per sample.
     """
-    if samples.digests is not None:
-        return samples.digests
-    digests = []
-    for i in range(len(samples)):
-        try:
-            digests.append(samples.digest(i))
-        except UnreadableSampleError as error:
-            if failed is None:
-                raise
-            failed[i] = error.reason
-            digests.append(None)
-    return digests
+    results = [[None] * len(samples) for _ in a_pass.targets]
+    with closing(a_pass.iterate(samples)) as passed:
+        for indices, rows in passed:
+            for result, of_target in zip(results, rows, strict=True):
+                for i, row in zip(indices, of_target, strict=True):
+                    result[i] = row
+    return results
+
+
+def load_activations(backbone, target, samples, *, store, runtime):
+    """Bring samples to a boundary and hold what memory allows.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    target : Target
+    samples : Samples or VectorSamples
+    store : Store or None
+    runtime : Runtime
+
+    Returns
+    -------
+    Activations
+    report : list of dict
+        See `Pass.report`.
+    """
+    a_pass = Pass(backbone, [target], store=store, runtime=runtime)
+    activations = Activations(samples, a_pass)
+    activations.load()
+    return activations, a_pass.report()

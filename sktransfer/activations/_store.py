@@ -6,13 +6,26 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
-from sktransfer.activations._batches import n_bytes
+from sktransfer.activations._batches import n_bytes, shape_after
 from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.compute import in_forked_child
-from sktransfer.utils import get_config
+from sktransfer.utils import describe, digest, get_config
 
-__all__ = ["Cost", "MemoryStore", "Space", "Store", "choose", "open_store"]
+__all__ = [
+    "Cost",
+    "MemoryStore",
+    "Space",
+    "Store",
+    "choose",
+    "make_space",
+    "open_store",
+    "process_store",
+]
+
+# Part of every key: another number where a pass begins to return other values.
+_VERSION = "pass-2"
 
 # Activations that were not asked for may fill this share of a store's budget, and take
 # this share of the time that they save.
@@ -146,6 +159,9 @@ class Space:
 
     def _is_row(self, row):
         """Whether a row can have been stored: files can be damaged, or forged."""
+        if self.shape is None:
+            parts = row.values() if isinstance(row, dict) else [row]
+            return all(self._is_array(array, array.shape) for array in parts)
         if not isinstance(self.shape, dict):
             return isinstance(row, np.ndarray) and self._is_array(row, self.shape)
         return (
@@ -161,6 +177,38 @@ class Space:
     def _is_array(self, array, shape):
         dtypes = (_INPUTS if self.is_input else _FLOATS) + _EXACT
         return array.shape == tuple(shape) and array.dtype in dtypes
+
+
+def make_space(backbone, boundary, tap, prepared, settings, own_key):
+    """Make the space of what a tap, or None, computes from activations at a boundary.
+
+    `prepared` is what `preprocessing_key` returns, and `settings` the key of the
+    runtime. `own_key` belongs to one pass; it goes into keys where something cannot be
+    described, so that no other pass finds these rows.
+    """
+    preprocessing, is_known = prepared
+    described = describe(nn.Identity() if tap is None else tap)
+    is_known = (
+        is_known
+        and described.is_complete
+        and backbone.describe_prefix(boundary).is_complete
+    )
+    key = digest(
+        _VERSION,
+        preprocessing,
+        backbone.prefix_fingerprint(boundary),
+        described.digest,
+        settings,
+        "" if is_known else own_key,
+    )
+    is_input = boundary == "input"
+    if is_input:
+        shape = backbone.preprocessing.prepared_shape
+    else:
+        shape = backbone.activation_shape(boundary)
+    if tap is not None and shape is not None:
+        shape = shape_after(tap, shape)
+    return Space(key, shape, is_input, on_disk=is_known)
 
 
 class MemoryStore:

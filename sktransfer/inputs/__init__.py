@@ -5,7 +5,6 @@ behind one lazy interface, `iter_batches` reads and prepares samples in batches,
 preprocessing, which comes with the weights, makes model inputs of the batches.
 """
 
-from sktransfer.inputs._batches import find_unreadable, iter_batches
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,
@@ -15,7 +14,8 @@ from sktransfer.inputs._modality import (
 )
 from sktransfer.inputs._reading import (
     as_samples,
-    is_describable_preprocessing,
+    find_unreadable,
+    iter_batches,
     modality_of,
     preprocessing_key,
     to_numpy,
@@ -42,7 +42,6 @@ __all__ = [
     "VectorSamples",
     "as_samples",
     "find_unreadable",
-    "is_describable_preprocessing",
     "iter_batches",
     "modality_of",
     "open_image",

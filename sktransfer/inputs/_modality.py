@@ -6,16 +6,13 @@ them. `register_modality` makes it known. Everything downstream handles tensors,
 small named group of tensors, and never asks for the kind of a sample.
 """
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 __all__ = [
     "MODALITIES",
     "Modality",
     "Preprocessing",
-    "Unreadable",
     "UnreadableSampleError",
-    "explain",
     "register_modality",
 ]
 
@@ -207,63 +204,36 @@ class UnreadableSampleError(ValueError):
     name : str or None
         Its path, if it has one.
     reason : str
-        Why, and what to do.
+        Why it cannot be read, and what to do.
+    noun : str or None, default=None
+        The ``noun`` of its modality, such as "images".
 
     Examples
     --------
     >>> from sktransfer.inputs import UnreadableSampleError
-    >>> print(UnreadableSampleError(3, "a.png", "the file does not exist"))
-    Samples must be readable images. Got sample 3 ('a.png'), which is not; replace it or
+    >>> print(UnreadableSampleError(3, "a.wav", "the file does not exist", "sounds"))
+    Samples must be readable sounds. Got sample 3 ('a.wav'), which is not; replace it or
     leave it out. The reason: the file does not exist
     """
 
-    def __init__(self, row: int, name: str | None, reason: str):
-        super().__init__(row, name, reason)
+    def __init__(
+        self, row: int, name: str | None, reason: str, noun: str | None = None
+    ):
+        super().__init__(row, name, reason, noun)
         self.row = row
         self.name = name
         self.reason = reason
+        self.noun = noun
 
     def __str__(self):
-        """Return which sample it is, what to do, and why."""
+        """Return which sample cannot be read, what to do, and why."""
+        readable = f"readable {self.noun}" if self.noun else "readable"
         return (
-            f"Samples must be readable images. Got {self.where}, which is not; "
-            f"replace it or leave it out. The reason: {self.reason}"
+            f"Samples must be {readable}. Got {self.where}, which is not; replace it "
+            f"or leave it out. The reason: {self.reason}"
         )
 
     @property
     def where(self):
         """The sample in words, as "sample 3 ('a/b.png')" (str)."""
         return f"sample {self.row}" + (f" ({self.name!r})" if self.name else "")
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """Placeholder among the items of X for a sample that is known to be unreadable.
-
-    Attributes
-    ----------
-    reason : str
-        Why, and what to do.
-    name : str or None
-        Its path, if it has one.
-    cause : Exception or None
-        What was raised.
-    """
-
-    reason: str
-    name: str | None = None
-    cause: Exception | None = None
-
-    def error(self, row):
-        """Return the error that names the sample at a row (UnreadableSampleError)."""
-        error = UnreadableSampleError(row, self.name, self.reason)
-        error.__cause__ = self.cause
-        return error
-
-
-def explain(error):
-    """Return the text of an exception, with its type if it says too little."""
-    text = str(error)
-    if text and isinstance(error, OSError | ValueError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,12 @@
-"""From X to samples, whatever the modality."""
+"""From X to samples, and from samples to batches, whatever the modality."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import PIL
@@ -6,12 +14,18 @@ import torch
 import torchvision
 from torch import nn
 
-from sktransfer.inputs._modality import MODALITIES
-from sktransfer.utils import describe, join_key
+from sktransfer.inputs._modality import (
+    MODALITIES,
+    Modality,
+    Preprocessing,
+    UnreadableSampleError,
+)
+from sktransfer.utils import Description, describe, join_key
 
 __all__ = [
     "as_samples",
-    "is_describable_preprocessing",
+    "find_unreadable",
+    "iter_batches",
     "modality_of",
     "preprocessing_key",
     "to_numpy",
@@ -21,25 +35,16 @@ _OF_NAMES = "image"  # what backbones that are given by a name take
 _OTHERWISE = "vector"  # what X is if nothing else claims it
 _DEFAULTS = (None, "auto")
 _FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
+_AHEAD = 2  # batches that are read while the consumer works on one
+_WAITING = 4  # batches' worth of samples that may wait for others of their shape
+_SURVEYED = 32  # samples per batch of `find_unreadable`
 
 
-def to_numpy(values):
-    """Return a tensor or any array-like as an array, without a copy if possible.
+def to_numpy(values: Any) -> np.ndarray:
+    """Return a tensor, or any array-like, as an array, without a copy where possible.
 
-    Parameters
-    ----------
-    values : Tensor or array-like
-        A tensor may be on any device, and require a gradient.
-
-    Returns
-    -------
-    ndarray
-        Of float32 if numpy lacks the dtype.
-
-    Raises
-    ------
-    TypeError
-        If a tensor is sparse or nested, or has no values.
+    A tensor may be on any device and require a gradient. It becomes float32 if numpy
+    lacks its dtype. A sparse or nested tensor raises a TypeError.
     """
     if not isinstance(values, torch.Tensor):
         return np.asarray(values)
@@ -67,29 +72,16 @@ def _check_tensor(values):
         )
 
 
-def modality_of(X=None, backbone=None, options=None):
-    """Return the modality of the samples in X.
+def modality_of(
+    X: Any = None, backbone: Any = None, options: Mapping | None = None
+) -> Modality:
+    """Return the modality of the samples in X; vectors if nothing decides.
 
-    Parameters
-    ----------
-    X : object, default=None
-        Looked at only if nothing else decides; None if it is not known yet.
-    backbone : object, default=None
-        A preprocessing or an object that has one decides by its ``kind``; a network by
-        its layers, if they can take one modality only; a name stands for images.
-    options : dict, default=None
-        Parameters of an estimator. Any that is neither None nor "auto" decides for the
-        modality that takes it.
-
-    Returns
-    -------
-    Modality
-        Vectors if nothing decides.
-
-    Raises
-    ------
-    ValueError
-        If no modality of the kind is registered.
+    A preprocessing, or an object that has one, decides by its ``kind``; a network by
+    its layers, if they take one modality only; the name of a backbone stands for
+    images. Next come the parameters of the estimator (`options`) that only one modality
+    takes, if they are neither None nor "auto", and at last X itself. A kind that is not
+    registered raises a ValueError.
     """
     kind = getattr(getattr(backbone, "preprocessing", backbone), "kind", None)
     if isinstance(kind, str) and not isinstance(backbone, nn.Module):
@@ -114,52 +106,35 @@ def modality_of(X=None, backbone=None, options=None):
     return next(looking, MODALITIES[_OTHERWISE])
 
 
-def _given(options):
-    """Return the names of the options that are not at their defaults (list of str)."""
+def _given(options: Mapping | None) -> list[str]:
+    """Return the names of the options that are not at their defaults."""
     return [name for name, value in (options or {}).items() if value not in _DEFAULTS]
 
 
 def as_samples(
-    X, preprocessing, *, image_shape=None, value_range="auto", on_error="raise"
-):
-    """Return X as samples that are read one at a time, when they are asked for.
+    X: Any,
+    preprocessing: Preprocessing,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    value_range: Any = "auto",
+    on_error: str = "raise",
+) -> Any:
+    """Return X as samples that are read one at a time, when they are indexed.
 
-    Parameters
-    ----------
-    X : array-like, sequence, data frame or torch.utils.data.Dataset
-        For images: file paths (str or os.PathLike), PIL images, encoded images
-        (bytes) or arrays, in a list, in any mix, in an array, a Series or a
-        one-column data frame; an array or tensor of shape (n, h, w),
-        (n, h, w, c), (n, c, h, w) or, with `image_shape`, (n, d); or a map-style
-        dataset with items ``image`` or ``(image, label)``. For vectors: real numbers
-        of shape (n, d).
-    preprocessing : ImagePreprocessing or VectorPreprocessing
-        Says by its ``kind`` what a sample is.
-    image_shape : tuple of int or None, default=None
-        Images only. Shape of one array sample, in px: (h, w), (h, w, c) or (c, h, w).
-        Flat rows need it. Where both ends can be the channels, the last one is.
-    value_range : "auto", None or tuple of float (low, high), default="auto"
-        Images only. The values that stand for black and for full intensity in arrays,
-        and in files and PIL images of one channel with more than 8 bits. "auto" and
-        None decide over all of X. bool is black and white whatever the range.
-    on_error : {"raise", "warn"}, default="raise"
-        What happens to image samples that cannot be read: "raise" raises for those
-        that are found without reading them; with "warn" all of them raise when they
-        are read. What is no sample at all, such as an int among paths, is an error
-        in any case.
+    The ``kind`` of the preprocessing decides what X may be. Images are paths (str or
+    os.PathLike), PIL images, encoded images (bytes) or arrays, in a list, an array, a
+    Series or a data frame of one column; an array or tensor of shape (n, h, w), (n, h,
+    w, c), (n, c, h, w) or, with `image_shape`, (n, d); or a map-style dataset with
+    items ``image`` or ``(image, label)``. Vectors are real numbers of shape (n, d).
 
-    Returns
-    -------
-    Samples or VectorSamples
-        With the range that was decided as ``value_range``.
-
-    Raises
-    ------
-    TypeError
-        If X or one of its samples is of a type that cannot be read.
-    ValueError
-        If X is empty, a file or value is missing, a shape or a value is not that of
-        an image, or an option is given that the modality does not take.
+    `image_shape` is the shape of one array, (h, w), (h, w, c) or (c, h, w), in px; if
+    both ends can be the channels, the last one is. `value_range` holds the values that
+    stand for black and for full intensity in arrays, and in files and PIL images of one
+    channel with more than 8 bits; "auto" and None decide over all of X, and the result
+    is the ``value_range`` of the samples. With ``on_error="warn"`` no unreadable image
+    raises before it is read. What cannot be a sample at all, such as an int among
+    paths, raises a TypeError in any case, and values, shapes and options that the
+    modality does not take raise a ValueError.
     """
     modality = modality_of(backbone=preprocessing)
     options = {"image_shape": image_shape, "value_range": value_range}
@@ -174,37 +149,219 @@ def as_samples(
     return modality.read(X, preprocessing, on_error=on_error, **taken)
 
 
-def preprocessing_key(preprocessing):
-    """Return a text that changes with anything that a preprocessing does.
+def preprocessing_key(preprocessing: Preprocessing) -> tuple[str, bool]:
+    """Return a text that identifies what a preprocessing does, and its scope.
 
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-
-    Returns
-    -------
-    str
-        For the preprocessings of this package, the key that they state and the versions
-        of Pillow and torchvision, which resize. An object of any other class, including
-        subclasses of these, is described by its code and its attributes. Where that is
-        not possible, a text that no other object has, in this process or another.
+    The second value says whether the text means the same in other processes (bool). A
+    preprocessing of this package states its key, which is joined with the versions of
+    Pillow and torchvision, the libraries that resize. An object of any other class,
+    including subclasses, is described by its code and its attributes. Where that is not
+    possible, the text is one that no other object has, in this process or in another.
     """
-    if _is_own(preprocessing):
-        key = preprocessing.key()
-    else:
-        key = join_key(describe(preprocessing), preprocessing)
-    return f"{key};pillow={PIL.__version__};torchvision={torchvision.__version__}"
+    described = describe(preprocessing)
+    is_own = _is_own(preprocessing, described)
+    key = preprocessing.key() if is_own else join_key(described, preprocessing)
+    libraries = f"pillow={PIL.__version__};torchvision={torchvision.__version__}"
+    return f"{key};{libraries}", is_own or described.is_complete
 
 
-def is_describable_preprocessing(preprocessing):
-    """Return whether the key of a preprocessing holds in other processes (bool)."""
-    return _is_own(preprocessing) or describe(preprocessing).is_complete
-
-
-def _is_own(preprocessing):
-    """Return whether an object is of a class of this package, and unchanged (bool)."""
+def _is_own(preprocessing: Any, described: Description) -> bool:
+    """Return whether an object is of a class of this package, and unchanged."""
     kind = type(preprocessing)
     if not kind.__module__.startswith(f"{__package__}."):
         return False
     fields = {*kind.__dataclass_fields__}
-    return {*vars(preprocessing)} <= fields and not describe(preprocessing).has_code
+    return {*vars(preprocessing)} <= fields and not described.has_code
+
+
+def iter_batches(
+    samples: Any,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    *,
+    n_threads: int | None = None,
+    pin_memory: bool = False,
+    failed: dict[int, str] | None = None,
+    expected: list[bytes] | None = None,
+    changed: set[int] | None = None,
+) -> Iterator:
+    """Yield pairs (positions, batch) of prepared samples of equal shape.
+
+    A batch is a tensor of shape (b, ...) on the CPU, or a dict of such, for
+    ``preprocessing.to_input``. While the consumer works on one, threads read at most
+    two more; they end when the generator is exhausted or closed, or raises. Samples of
+    one shape come in order. Others wait for samples of their shape, at most four
+    batches' worth of them.
+
+    `n_threads` is by default the number of threads that PyTorch computes with, at most
+    8: processes that share the CPUs share these, too. Samples with ``rows`` are read
+    without threads. `pin_memory` puts batches into page-locked memory, from which a GPU
+    fetches them while it computes.
+
+    A sample that cannot be read raises an UnreadableSampleError; with `failed` it is
+    left out, and `failed` receives the reason by its position. `expected` holds the
+    digests of an earlier reading, by default ``samples.digests``. `changed` receives
+    the positions of samples that have another digest now, before their batch is
+    yielded, and one warning is given.
+    """
+    _check_count("batch_size", batch_size)
+    if n_threads is not None:
+        _check_count("n_threads", n_threads)
+    starts = range(0, len(samples), batch_size)
+    spans = [range(start, min(start + batch_size, len(samples))) for start in starts]
+    if hasattr(samples, "rows"):
+        return _iter_rows(samples, preprocessing, spans)
+    n_threads = n_threads or min(8, available_cpus(), torch.get_num_threads())
+    if expected is None:
+        expected = getattr(samples, "digests", None)
+    changed = set() if changed is None else changed
+    reader = _Reader(samples, preprocessing, failed, expected, changed)
+    groups = _iter_groups(_iter_spans(reader, spans, n_threads), batch_size)
+    return _iter_stacked(groups, pin_memory)
+
+
+def find_unreadable(samples: Any, preprocessing: Preprocessing) -> dict[int, str]:
+    """Read all samples; return why some cannot be read, by position, in order."""
+    failed = {}
+    batches = iter_batches(samples, preprocessing, _SURVEYED, failed=failed)
+    for _ in batches:
+        pass
+    return dict(sorted(failed.items()))
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_count(name, value):
+    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 1:
+        return
+    raise ValueError(f"`{name}` must be a positive int. Got {value!r}.")
+
+
+class _Reader:
+    """Reads and prepares samples; records which have changed or cannot be read."""
+
+    def __init__(self, samples, preprocessing, failed, expected, changed):
+        self.samples = samples
+        self.preprocessing = preprocessing
+        self.failed = failed
+        self.expected = expected
+        self.changed = changed
+
+    def prepared(self, positions: Iterable[int]) -> list:
+        """Return pairs (position, prepared sample) of the samples that can be read."""
+        pairs = []
+        for i in positions:
+            try:
+                pairs.append((i, self.preprocessing.prepare(self._sample(i))))
+            except UnreadableSampleError as error:
+                if self.failed is None:
+                    raise
+                self.failed[i] = error.reason
+        return pairs
+
+    def _sample(self, i):
+        if self.expected is None or not self.samples.can_change(i):
+            return self.samples[i]
+        found, sample = self.samples.read(i)
+        if found != self.expected[i]:
+            self.changed.add(i)
+        return sample
+
+    def warn_of_change(self, span: range) -> None:
+        """Warn of the first sample of a span that has changed."""
+        first = min(self.changed.intersection(span), default=None)
+        if first is not None:
+            self.samples.warn_of_change(first)
+
+
+def _iter_rows(samples, preprocessing, spans):
+    for span in spans:
+        rows = preprocessing.prepare(samples.rows(span.start, span.stop))
+        yield span, torch.from_numpy(rows)
+
+
+def _iter_spans(reader, spans, n_threads):
+    """Yield the pairs (position, prepared sample) of each span."""
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sktransfer-inputs")
+    spans, pending = iter(spans), deque()
+
+    def submit():
+        for span in spans:
+            # A few chunks per thread: less to schedule, and still an even load.
+            step = max(1, len(span) // (4 * n_threads))
+            chunks = [span[first : first + step] for first in range(0, len(span), step)]
+            futures = [pool.submit(reader.prepared, chunk) for chunk in chunks]
+            pending.append((span, futures))
+            return
+
+    try:
+        for _ in range(_AHEAD):
+            submit()
+        while pending:
+            span, futures = pending.popleft()
+            pairs = [pair for future in futures for pair in future.result()]
+            submit()
+            reader.warn_of_change(span)
+            yield pairs
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _iter_groups(read, batch_size):
+    """Yield pairs in groups of equal shape; a span of one shape is a group."""
+    waiting = {}  # by shape
+    with closing(read):
+        for pairs in read:
+            shapes = [_shape_of(prepared) for _, prepared in pairs]
+            if not waiting and len({*shapes}) < 2:
+                if pairs:
+                    yield pairs
+                continue
+            for shape, pair in zip(shapes, pairs, strict=True):
+                waiting.setdefault(shape, []).append(pair)
+            yield from _full(waiting, batch_size)
+        yield from waiting.values()
+
+
+def _full(waiting, batch_size):
+    """Remove and yield full groups, and the oldest while too many samples wait."""
+    for shape in [*waiting]:
+        while len(waiting[shape]) >= batch_size:
+            yield waiting[shape][:batch_size]
+            del waiting[shape][:batch_size]
+        if not waiting[shape]:
+            del waiting[shape]
+    while sum(map(len, waiting.values())) > _WAITING * batch_size:
+        yield waiting.pop(min(waiting, key=lambda shape: waiting[shape][0][0]))
+
+
+def _shape_of(prepared):
+    if isinstance(prepared, Mapping):
+        return tuple((name, np.shape(prepared[name])) for name in sorted(prepared))
+    return np.shape(prepared)
+
+
+def _iter_stacked(groups, pin_memory):
+    with closing(groups):
+        for pairs in groups:
+            positions = [i for i, _ in pairs]
+            yield positions, _stacked([prepared for _, prepared in pairs], pin_memory)
+
+
+def _stacked(prepared, pin_memory):
+    first = prepared[0]
+    if isinstance(first, Mapping):
+        return {
+            name: _stacked([group[name] for group in prepared], pin_memory)
+            for name in first
+        }
+    dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
+    shape = (len(prepared), *first.shape)
+    batch = torch.empty(shape, dtype=dtype, pin_memory=pin_memory)
+    np.stack(prepared, out=batch.numpy())
+    return batch

@@ -17,6 +17,7 @@ class Tokens:
 
     kind = "vector"
     input_shape = {"ids": (STEP,), "mask": (STEP,)}
+    prepared_shape, is_costly_to_read = None, True
 
     def prepare(self, ids):
         """Return the ids and the mask of one sample."""

@@ -1,5 +1,7 @@
 """Random views of images, each fixed by a seed of its own."""
 
+from typing import Any
+
 import torch
 from PIL import Image
 from sklearn.exceptions import NotFittedError
@@ -22,25 +24,16 @@ _CROP_SCALES = {
 _JITTER = 0.3
 
 
-def preset_augmentation(name, preprocessing):
+def preset_augmentation(name: str, preprocessing: Any) -> v2.Transform:
     """Return a common augmentation by its name.
 
-    Parameters
-    ----------
-    name : {"crop", "crop_flip", "light", "medium", "strong"}
-        "crop" is a random crop of 35% to 100% of the area, its aspect ratio changed by
-        up to 4:3, and "crop_flip" mirrors at random besides. "light" does so with 75%
-        to 100% of the area. "medium" is "crop_flip" with brightness, contrast and
-        saturation changed by up to 30%. "strong" is a crop of 8% to 100%, mirrored, a
-        random operation of TrivialAugment (Müller and Hutter, 2021,
-        https://arxiv.org/abs/2103.10158), and one rectangle of the image erased, half
-        of the time.
-    preprocessing : ImagePreprocessing
-        What follows.
-
-    Returns
-    -------
-    torchvision.transforms.v2.Transform
+    "crop" is a random crop of 35% to 100% of the area, with its aspect ratio changed by
+    up to 4:3, and "crop_flip" mirrors at random as well. "light" does the same with 75%
+    to 100% of the area. "medium" is "crop_flip" with brightness, contrast and
+    saturation changed by up to 30%. "strong" is a crop of 8% to 100%, mirrored at
+    random, followed by a random operation of TrivialAugment (Müller and Hutter, 2021,
+    https://arxiv.org/abs/2103.10158) and, half of the time, by the erasure of one
+    rectangle. Crops have the size that the preprocessing resizes to.
     """
     resize = preprocessing.resize
     size = (resize, resize) if isinstance(resize, int) else resize
@@ -56,23 +49,13 @@ def preset_augmentation(name, preprocessing):
 
 
 class AugmentedSamples:
-    """One random view of each of some samples, always the same one.
+    """Samples of images, each replaced by one random view that its seed fixes.
 
-    Parameters
-    ----------
-    samples : Samples
-        Images.
-    augment : callable
-        From a PIL image in mode RGB to another, or to a uint8 tensor of shape
-        (3, h, w), such as the transforms of torchvision. What it draws from torch's
-        global generator is fixed by the seed; the generator itself is left alone.
-    seeds : sequence of int
-        One per view, in [0, 2**63).
-    digests : list of bytes, default=None
-        What identifies each view.
-    drawn_for : list of bytes, default=None
-        What identified each sample when the seed of its view was drawn; by default
-        ``samples.digests``.
+    `augment` maps a PIL image in mode RGB to another one, or to a uint8 tensor of shape
+    (3, h, w), as the transforms of torchvision do. The seeds, one per sample in [0,
+    2**63), fix what it draws from torch's global generator, whose state is restored.
+    `digests` identify the views, and `drawn_for` the samples that the seeds were drawn
+    for; by default these are ``samples.digests``.
     """
 
     labels = None
@@ -91,38 +74,31 @@ class AugmentedSamples:
     def __getitem__(self, i):
         """Return the view of sample `i` as a PIL image in mode RGB.
 
-        Raises
-        ------
-        ValueError
-            If the sample cannot be read, or augmented.
-        sklearn.exceptions.NotFittedError
-            If the augmentation says that it has to be fitted first.
-        TypeError
-            If the augmentation returns something else than an image.
+        If the augmentation fails, a ValueError names the sample.
         """
         return self._view(self._samples[i], i, self._seeds[i])
 
-    def read(self, i):
-        """Read sample `i` once; return the digest of its view and the view.
+    def read(self, i: int) -> tuple[bytes, Image.Image]:
+        """Read sample `i` once; return the digest of its view, and the view.
 
-        The digest is that of ``digests`` only if the sample is the one that the seed of
-        its view was drawn for.
+        The digest is the one in ``digests`` only if the sample is still the one that
+        the seed was drawn for.
         """
         found, image = self._samples.read(i)
         is_same = self._drawn_for is not None and found == self._drawn_for[i]
         known = self.digests[i] if is_same else digest(found, "another sample")
         return known, self._view(image, i, self._seeds[i])
 
-    def can_change(self, i):
-        """Return whether another reading of view `i` may give another one (bool)."""
+    def can_change(self, i: int) -> bool:
+        """Return whether view `i` may be another one when it is read again."""
         return self._samples.can_change(i)
 
-    def warn_of_change(self, i):
-        """Warn, once, that sample `i` is not what it was before."""
+    def warn_of_change(self, i: int) -> None:
+        """Warn, once, that sample `i` differs from its first reading."""
         self._samples.warn_of_change(i)
 
-    def repeats(self):
-        """Return whether each seed gives one view of the first sample (bool).
+    def repeats(self) -> bool:
+        """Return whether each seed gives the same view of the first sample twice.
 
         It does not where the augmentation draws from another generator than torch's.
         """
@@ -157,8 +133,8 @@ class AugmentedSamples:
             )
         return view.convert("RGB")
 
-    def take(self, indices):
-        """Return the views of some of the samples (AugmentedSamples)."""
+    def take(self, indices: Any) -> "AugmentedSamples":
+        """Return the views of some of the samples."""
         seeds = [self._seeds[i] for i in indices]
         known = self.digests
         digests = None if known is None else [known[i] for i in indices]
@@ -167,6 +143,6 @@ class AugmentedSamples:
         samples = self._samples.take(indices)
         return AugmentedSamples(samples, self._augment, seeds, digests, drawn_for)
 
-    def describe(self, i):
+    def describe(self, i: int) -> str:
         """Return the words for sample `i` in messages."""
         return self._samples.describe(i)

@@ -13,10 +13,18 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDatas
 from torchvision import datasets
 from torchvision.datasets.folder import default_loader
 
-from sktransfer.inputs._modality import Unreadable, explain
+from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
 
-__all__ = ["DatasetItems", "Raw", "read_dataset", "stack_labels"]
+__all__ = [
+    "DatasetItems",
+    "Raw",
+    "Unreadable",
+    "explain",
+    "read_dataset",
+    "stack_labels",
+    "unreadable_image",
+]
 
 # Datasets are written for one thread per process: `FakeData`, for one, sets the
 # global seed in each read.
@@ -37,40 +45,53 @@ _READERS = {kind: kind.__getitem__ for kind in (*_FOLDERS, *_WITH_TARGETS)}
 
 
 @dataclass(frozen=True)
-class Raw:
-    """The samples of X as they are found.
+class Unreadable:
+    """Stands among the items of X for an image that is known to be unreadable.
 
-    Attributes
-    ----------
-    items : ndarray of shape (n, ...), list or DatasetItems
-        The raw samples.
-    indices : ndarray of int of shape (n_samples,) or None
-        The items that are samples, in order; None for all.
-    labels : callable or None
-        From an array of indices of items to the array of their labels, or None. Where
-        it is None, `DatasetItems` have the labels of the items, others have none.
-    upright : bool
-        Whether the orientation that files say is applied.
+    It holds the reason and a remedy, the path if there is one, and what was raised.
     """
 
-    items: Any
-    indices: np.ndarray | None = None
+    reason: str
+    name: str | None = None
+    cause: Exception | None = None
+
+    def error(self, row: int) -> UnreadableSampleError:
+        """Return the error that names the image at a row."""
+        error = unreadable_image(row, self.name, self.reason)
+        error.__cause__ = self.cause
+        return error
+
+
+def unreadable_image(row: int, name: str | None, reason: str) -> UnreadableSampleError:
+    """Return the error of an image that cannot be read; `name` is its path."""
+    return UnreadableSampleError(row, name, reason, "images")
+
+
+def explain(error: Exception) -> str:
+    """Return the text of an exception, with its type if the text says too little."""
+    text = str(error)
+    if text and isinstance(error, OSError | ValueError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The raw samples of X."""
+
+    items: Any  # ndarray of shape (n, ...), list or DatasetItems
+    indices: np.ndarray | None = None  # the items that are samples; None for all
+    # From indices of items to an array of labels. Without it, only `DatasetItems` have
+    # labels, those of the items.
     labels: Callable | None = None
-    upright: bool = True
+    upright: bool = True  # whether the EXIF orientation of files is applied
 
 
 class DatasetItems:
-    """The images of a dataset, read one at a time and only when asked for.
+    """Images of a map-style dataset, each read only when it is indexed.
 
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-        Map-style, with items ``image`` or ``(image, label)``.
-
-    Attributes
-    ----------
-    first_readings : dict of int to tuple (digest, label)
-        By the index of an item that was read for its label.
+    ``first_readings`` holds (digest, label) by the index of each item that was read for
+    its label.
     """
 
     def __init__(self, dataset):
@@ -82,13 +103,13 @@ class DatasetItems:
         return len(self.dataset)
 
     def __getitem__(self, index):
-        """Return the image of one item, with tensors as arrays; or Unreadable."""
+        """Return the image of one item, a tensor as an array; or Unreadable."""
         return self.pair(index)[0]
 
-    def pair(self, index):
+    def pair(self, index: int) -> tuple[Any, Any]:
         """Return (image, label) of one item; a missing label is None.
 
-        Where the dataset fails to give the item, Unreadable stands for the image.
+        Where the dataset fails to return the item, the image is Unreadable.
         """
         image, label = self._read(index)
         if isinstance(image, (torch.Tensor, np.ndarray)):
@@ -117,7 +138,7 @@ class DatasetItems:
             )
         return item
 
-    def name(self, index):
+    def name(self, index: int) -> str | None:
         """Return the path of an item if the dataset lists it, else None."""
         samples = getattr(self.dataset, "samples", None)
         if not isinstance(samples, list) or len(samples) != len(self.dataset):
@@ -125,13 +146,13 @@ class DatasetItems:
         path = samples[index][0]
         return path if isinstance(path, str) else None
 
-    def check_labels(self):
-        """Raise if labels do not mean the same in all parts."""
+    def check_labels(self) -> None:
+        """Raise if one label means different classes in parts of the dataset."""
         _check_class_names(self.dataset)
 
 
 def _copied(item):
-    """Copy an array, alone or with a label: the dataset may fill it again."""
+    """Copy an array, alone or with a label: the dataset may write to it again."""
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return _copied(item[0]), item[1]
     if isinstance(item, np.ndarray):
@@ -139,18 +160,19 @@ def _copied(item):
     return item.detach().clone() if isinstance(item, torch.Tensor) else item
 
 
-def stack_labels(labels):
-    """Return labels, tensors among them or not, as one array."""
+def stack_labels(labels: Any) -> np.ndarray:
+    """Return labels, tensors or not, as one array."""
     if isinstance(labels, torch.Tensor):
         return to_numpy(labels)
     return np.array([to_numpy(v) if isinstance(v, torch.Tensor) else v for v in labels])
 
 
-def read_dataset(dataset):
-    """Return the samples of a map-style dataset in its cheapest form (Raw).
+def read_dataset(dataset: Any) -> Raw:
+    """Return the samples of a map-style dataset in their cheapest form.
 
-    A ``Subset`` is looked into, a ``TensorDataset`` gives its tensor, and an
-    ``ImageFolder`` without transforms, or a ``ConcatDataset`` of such, gives its paths.
+    The dataset of a ``Subset`` is read instead, a ``TensorDataset`` gives its tensor,
+    and an ``ImageFolder`` without transforms, or a ``ConcatDataset`` of such, gives its
+    paths.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise TypeError(
@@ -191,7 +213,7 @@ def _read_tensors(tensors):
 
 
 def _read_folder(folder):
-    """Read a folder by its paths where it just opens its files with Pillow."""
+    """Return the paths of a folder if it merely opens its files with Pillow."""
     labels = _labels_of([label for _, label in folder.samples], folder.target_transform)
     is_plain = (
         folder.transform is None
@@ -211,7 +233,7 @@ def _labels_of(targets, transform):
 
 
 def _read_parts(dataset):
-    """Join the paths of several folders; read the items of anything else."""
+    """Join the paths of several folders; read the items of any other parts."""
     parts = [read_dataset(part) for part in dataset.datasets]
     if not all(isinstance(part.items, list) for part in parts):
         return Raw(DatasetItems(dataset))
@@ -230,7 +252,7 @@ def _read_parts(dataset):
 
 
 def _check_class_names(dataset):
-    """Raise if parts of a dataset use one label for classes of several names."""
+    """Raise if parts of a dataset use one label for classes of different names."""
     if not isinstance(dataset, ConcatDataset):
         return
     names = {}
@@ -246,7 +268,7 @@ def _check_class_names(dataset):
 
 
 def _parts_with_classes(dataset):
-    """Yield the datasets below that number their classes by their names."""
+    """Yield the datasets inside that number their classes by name."""
     if isinstance(dataset, ConcatDataset):
         for part in dataset.datasets:
             yield from _parts_with_classes(part)

@@ -8,8 +8,10 @@ import hashlib
 import io
 import struct
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -31,11 +33,11 @@ _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 @contextmanager
-def opened(data):
-    """Open an encoded image (bytes) and read its pixels.
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """Open an encoded image and read its pixels.
 
-    Raises ValueError if the image has more pixels than Pillow opens, and OSError if it
-    is truncated or no image.
+    Raises a ValueError if the image has more pixels than Pillow opens, and an OSError
+    if it is truncated or no image.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -57,28 +59,20 @@ def _why_unknown(data):
     return f"it is no image that Pillow knows how to read; it begins with {start!r}"
 
 
-def loaded(image):
+def loaded(image: Image.Image) -> Image.Image:
     """Return a PIL image with its pixels read, by one thread at a time."""
     with _LOCKS[id(image) // 16 % len(_LOCKS)]:
         image.load()
     return image
 
 
-def picture_to_rgb(source, range_of, upright=True):
-    """Return the RGB image of an encoded image or a PIL image.
+def picture_to_rgb(
+    source: bytes | Image.Image, range_of: Callable, upright: bool = True
+) -> Image.Image:
+    """Return an encoded image, or a PIL image, in mode RGB.
 
-    Parameters
-    ----------
-    source : bytes or PIL.Image.Image
-    range_of : callable
-        From the visible values of a deep image to the value range (low, high).
-    upright : bool, default=True
-        Whether the EXIF orientation is applied to what is encoded.
-
-    Returns
-    -------
-    PIL.Image.Image
-        In mode RGB.
+    `range_of` maps the visible values of a deep image to their value range (low, high).
+    `upright` says whether the EXIF orientation of an encoded image is applied.
     """
     if isinstance(source, Image.Image):
         image = loaded(source)
@@ -116,7 +110,7 @@ def _to_rgb(image, range_of):
 
 
 def _from_deep(image, range_of):
-    """Bring gray levels of more than 8 bits to 8 bits."""
+    """Scale gray levels of more than 8 bits to 8 bits."""
     values, transparent = deep_values(image)
     if transparent is None:
         return array_to_image(values, None, range_of(values))
@@ -134,10 +128,11 @@ def _is_deep_mode(mode):
     return mode in ("I", "F") or mode.startswith("I;16")
 
 
-def _is_deep_by_head(data):
+def _is_deep_by_head(data: bytes) -> bool | None:
     """Return whether an encoded image is deep, by its first 26 bytes.
 
-    None where they do not say it: for all but JPEG, PNG, GIF, BMP and WebP.
+    None stands for formats other than JPEG, PNG, GIF, BMP and WebP, which these bytes
+    do not decide.
     """
     if data.startswith(_PNG):
         return data[24:26] == _GRAY_OF_16_BITS
@@ -147,7 +142,7 @@ def _is_deep_by_head(data):
 
 
 def _mode_of(source):
-    """Return the mode of an image by its header, "" of what is no image (str)."""
+    """Return the mode of an image by its header, "" if it is no image."""
     try:
         with Image.open(source) as image:
             return image.mode
@@ -155,10 +150,11 @@ def _mode_of(source):
         return ""
 
 
-def deep_dtype(item):
-    """Return the dtype of the values of a deep image, found by its header.
+def deep_dtype(item: Any) -> np.dtype | None:
+    """Return the dtype of the values of a deep image, as its header has it.
 
-    `item` is a path, bytes or a PIL image. None is returned for anything else.
+    `item` is a path, bytes or a PIL image; for any other object, and any other image,
+    the result is None.
     """
     if isinstance(item, Image.Image):
         mode = item.mode
@@ -182,10 +178,10 @@ def _mode_of_file(path):
     return "" if _is_deep_by_head(head) is False else _mode_of(path)
 
 
-def deep_values(image):
-    """Return the values of a PIL image in a deep mode, and which are transparent.
+def deep_values(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the values (h, w) of a deep PIL image, and the mask of transparent ones.
 
-    Both are arrays of shape (h, w); the second one is None if no value is transparent.
+    The mask is None if no value is transparent.
     """
     values = np.asarray(image)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -193,11 +189,10 @@ def deep_values(image):
     return values, values == level if isinstance(level, int) else None
 
 
-def visible_values(item):
-    """Return the values of a deep image that are not transparent (ndarray).
+def visible_values(item: str | bytes | Image.Image) -> np.ndarray | None:
+    """Read a deep image; return its values that are not transparent.
 
-    `item` is a path, bytes or a PIL image, and is read. None is returned for an image
-    that is not deep.
+    `item` is a path, bytes or a PIL image. The result is None if it is not deep.
     """
     if isinstance(item, Image.Image):
         return _visible(loaded(item))
@@ -217,34 +212,17 @@ def _visible(image):
 
 @dataclass(frozen=True)
 class Content:
-    """What the bytes of an encoded image say.
+    """Hash of the bytes of an encoded image, and what its appearance depends on."""
 
-    Attributes
-    ----------
-    digest : bytes
-        Hash of the bytes.
-    is_deep : bool
-        Whether the image is deep, so that a value range decides what it looks like.
-    is_lying : bool
-        Whether the bytes may hold an orientation, and it is not applied.
-    """
-
-    digest: bytes
+    digest: bytes  # of the bytes alone
     is_deep: bool
-    is_lying: bool
+    is_lying: bool  # whether there may be an orientation that is not applied
 
-    def identify(self, value_range):
-        """Return the digest of the image that is made of the bytes.
+    def identify(self, value_range: tuple | None) -> bytes:
+        """Return the digest of the image that the bytes are decoded to.
 
-        Parameters
-        ----------
-        value_range : tuple of float (low, high) or None
-            It counts for deep images alone.
-
-        Returns
-        -------
-        bytes
-            The digest of the bytes where nothing else decides the pixels.
+        It is the digest of the bytes, unless the value range of a deep image or an
+        orientation that is not applied changes the pixels.
         """
         others = []
         if self.is_deep:
@@ -255,8 +233,8 @@ class Content:
         return digest(self.digest, *others) if others else self.digest
 
 
-def content_of(data, upright=True):
-    """Return what encoded bytes say, if they are turned upright or not (Content)."""
+def content_of(data: bytes, upright: bool = True) -> Content:
+    """Return the content of encoded bytes, which are turned upright or not."""
     found = hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
     by_head = _is_deep_by_head(data)
     is_deep = by_head
@@ -273,9 +251,6 @@ def _content_of_file(file, upright):
 _known = FileMemory(_content_of_file)
 
 
-def file_content(path, upright=True):
-    """Return what the bytes of a file say (Content).
-
-    The file is read again only if it has changed.
-    """
+def file_content(path: str, upright: bool = True) -> Content:
+    """Return the content of a file, which is read again only if it has changed."""
     return _known(path, upright)

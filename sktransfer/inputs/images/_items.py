@@ -8,13 +8,16 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from sktransfer.inputs._modality import Unreadable, UnreadableSampleError, explain
+from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Raw,
+    Unreadable,
+    explain,
     read_dataset,
     stack_labels,
+    unreadable_image,
 )
 from sktransfer.inputs.images._files import deep_dtype, visible_values
 from sktransfer.inputs.images._pixels import channels_last
@@ -338,7 +341,7 @@ class Values:
             if isinstance(error, UnreadableSampleError):
                 raise
             name = item if isinstance(item, str) else getattr(item, "filename", None)
-            raise UnreadableSampleError(row, name, explain(error)) from error
+            raise unreadable_image(row, name, explain(error)) from error
 
 
 def _dtype_of(item):

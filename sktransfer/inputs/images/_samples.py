@@ -11,9 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sktransfer.inputs._modality import Unreadable, UnreadableSampleError, explain
+from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
-from sktransfer.inputs.images._datasets import DatasetItems, stack_labels
+from sktransfer.inputs.images._datasets import (
+    DatasetItems,
+    Unreadable,
+    explain,
+    stack_labels,
+    unreadable_image,
+)
 from sktransfer.inputs.images._files import content_of, file_content, picture_to_rgb
 from sktransfer.inputs.images._items import Values
 from sktransfer.inputs.images._pixels import (
@@ -180,7 +186,7 @@ class Samples:
 
     def describe(self, i):
         """Return the words for sample `i` in messages, as "sample 3 ('a/b.png')"."""
-        return UnreadableSampleError(self._rows[i], self.name(i), "").where
+        return unreadable_image(self._rows[i], self.name(i), "").where
 
     def name(self, i):
         """Return the path of sample `i`, None if it has none or it is not known."""
@@ -188,7 +194,7 @@ class Samples:
 
     def unreadable(self, i, error):
         """Return the error for sample `i` that `error` was raised for."""
-        return UnreadableSampleError(int(self._rows[i]), self.name(i), explain(error))
+        return unreadable_image(int(self._rows[i]), self.name(i), explain(error))
 
     def encoded(self, i):
         """Return the path or the bytes that sample `i` is decoded from, else None."""

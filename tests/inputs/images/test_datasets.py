@@ -15,7 +15,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST, DatasetFolder, FakeData, ImageFolder
 
 from sktransfer.inputs import ImagePreprocessing, as_samples
-from sktransfer.inputs.images._datasets import DatasetItems
+from sktransfer.inputs.images._datasets import DatasetItems, Unreadable, explain
 from sktransfer.utils import digest
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
@@ -293,3 +293,23 @@ def test_dataset_without_length():
 
     with pytest.raises(TypeError, match="A dataset must have a length. Got Stream"):
         samples_of(Stream())
+
+
+def test_unreadable_makes_the_error_of_its_row():
+    cause = OSError("no")
+    error = Unreadable("it is empty", "a.png", cause).error(7)
+    assert (error.row, error.name, error.reason) == (7, "a.png", "it is empty")
+    assert error.__cause__ is cause
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("cut off"), "cut off"),
+        (ValueError("no shape"), "no shape"),
+        (KeyError("page"), "KeyError: 'page'"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_explain_says_the_type_where_the_text_does_not_do(error, words):
+    assert explain(error) == words

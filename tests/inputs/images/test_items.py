@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, TensorDataset
 
 from sktransfer.inputs import ImagePreprocessing, UnreadableSampleError, as_samples
-from sktransfer.inputs._modality import Unreadable
+from sktransfer.inputs.images._datasets import Unreadable
 from sktransfer.inputs.images._items import Values
 
 PREPROCESSING = ImagePreprocessing((8, 8), 8, "bilinear", (0.5,) * 3, (0.5,) * 3)
