@@ -1,14 +1,14 @@
-"""Samples at a boundary: the form of a batch of them, and where batches come from.
+"""Activations of a batch and of one sample, and where batches come from.
 
 The state of a batch is a tensor of shape (n, ...) or a dict of names to such tensors,
-as hidden states and the mask that marks which of them are real. The row of a sample is
-an array or a dict of arrays. Its shapes are a function of that sample alone: a batch of
-a pass holds samples of one shape, so that what becomes of one does not depend on the
-others.
+such as hidden states and the mask of their real positions. The row of a sample is an
+array or a dict of arrays, whose shapes depend on that sample alone: a batch of a pass
+holds samples of one shape, so that the result of one does not depend on the others.
 """
 
 from collections import defaultdict
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ __all__ = [
     "to_tensor",
 ]
 
-# Bits of float16: 1e-3, beside which its smallest steps (6e-8) are small, and infinity.
+# Bits of float16 numbers: 1e-3, below which its steps (6e-8) are coarse, and infinity.
 _SMALL, _INFINITY = 0x1419, 0x7C00
 
 
@@ -53,8 +53,8 @@ def n_bytes(row):
     return sum(part.nbytes for part in parts)
 
 
-def shape_of(row):
-    """Describe the shape of a row; rows of equal ones fit into one batch (tuple)."""
+def shape_of(row: Any) -> tuple:
+    """Return the shape of a row; rows of equal shape fit into one batch."""
     if isinstance(row, dict):
         return tuple((name, part.shape) for name, part in row.items())
     return row.shape
@@ -81,22 +81,13 @@ def concatenate(states):
     return {name: torch.cat([s[name] for s in states]) for name in states[0]}
 
 
-def as_stored(state, activation_dtype):
-    """Round a batch of activations to the values that its rows are kept in.
+def as_stored(state: Any, activation_dtype: str) -> Any:
+    """Round a batch of activations to the values that its rows are stored in.
 
-    What is computed from the result is the same, bit for bit, as what is computed from
+    Whatever is computed from the result is equal, bit for bit, to what is computed from
     rows that were stored and read again. Pixels, masks and ids, which are no floating
-    point numbers, stay as they are.
-
-    Parameters
-    ----------
-    state : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-    activation_dtype : {"auto", "float16", "float32"}
-        See :func:`sktransfer.set_config`.
-
-    Returns
-    -------
-    torch.Tensor of the same shape, float32, or dict of them
+    point numbers, are not changed; all others are float32 afterwards. The dtype is that
+    of :func:`sktransfer.set_config`.
     """
     return map_state(lambda z: _rounded(z, activation_dtype), state)
 
@@ -115,27 +106,18 @@ def _rounded(z, activation_dtype):
 
 
 def _is_halved(z, activation_dtype):
-    """Whether activations are kept in float16: by default maps, and not vectors."""
+    """Whether activations are stored in float16: by default maps, and not vectors."""
     if activation_dtype == "auto":
         return z.ndim > 2
     return activation_dtype == "float16"
 
 
-def to_rows(state, activation_dtype, n=None):
-    """Cut a batch of activations into rows that can be kept.
+def to_rows(state: Any, activation_dtype: str, n: int | None = None) -> list:
+    """Cut a batch of activations into rows to store, the first `n` of them.
 
-    Parameters
-    ----------
-    state : torch.Tensor of shape (m, ...) or dict of str to torch.Tensor
-    activation_dtype : {"auto", "float16", "float32"}
-    n : int, default=None
-        Number of rows; by default one per sample.
-
-    Returns
-    -------
-    list of ndarray or list of dict of str to ndarray
-        Each owns its memory. An array that float16 does not hold well stays in float32:
-        one with values beyond its range, or with small ones alone.
+    Each row is an array, or a dict of arrays, that owns its memory. An array that
+    float16 cannot hold well stays in float32: one with values beyond its range, or with
+    small values only.
     """
     if not isinstance(state, dict):
         return _rows(state[:n], activation_dtype)
@@ -160,10 +142,10 @@ def _cut(z):
 
 
 def _unfit(half):
-    """Positions of the rows that float16 does not hold well, or that are all zero.
+    """Return the positions of rows that float16 cannot hold well, or that are zero.
 
-    Without its sign, the bits of a float16 order it as an integer, which is many times
-    as fast to compare; infinity and NaN come last.
+    Without their signs, the bits of float16 numbers sort like integers, which are
+    several times as fast to compare; infinity and NaN come last.
     """
     if not half[0].numel():
         return []
@@ -174,17 +156,10 @@ def _unfit(half):
     return ((largest < _SMALL) | (largest >= _INFINITY)).nonzero().flatten().tolist()
 
 
-def to_tensor(rows):
-    """Join rows to a batch; zeros fill up those that are shorter than others.
+def to_tensor(rows: list) -> Any:
+    """Join rows to a batch on the CPU; zeros fill up rows that are shorter than others.
 
-    Parameters
-    ----------
-    rows : list of ndarray or list of dict of str to ndarray
-
-    Returns
-    -------
-    torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-        On the CPU; floating point numbers are in float32.
+    Rows of floating point numbers become float32.
     """
     if not isinstance(rows[0], dict):
         return _joined(rows)
@@ -206,27 +181,13 @@ def _padded(rows):
 
 
 def read_batches(samples, preprocessing, groups, size, left, **how):
-    """Yield batches of prepared samples.
+    """Yield pairs of groups and a batch of prepared samples, one sample per group.
 
-    Parameters
-    ----------
-    samples, preprocessing, **how
-        See :func:`sktransfer.inputs.iter_batches`.
-    groups : list of (bytes or None, list of int)
-        Digest and indices of equal samples, of which the first is read. Without a store
-        there are no digests.
-    size : int
-        Number of groups in a batch.
-    left : list of (bytes, list of int)
-        It gets the groups that are left over: samples that were equal to one that has
-        changed since.
-
-    Yields
-    ------
-    groups : list of (bytes or None, list of int)
-        Those of the batch; without the digest where the sample has changed since.
-    state : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-        One sample per group.
+    Groups are pairs of the digest and the indices of equal samples, of which the first
+    is read; without a store, digests are None. `size` counts groups, and `how` holds
+    the options of :func:`sktransfer.inputs.iter_batches`. If a sample has changed since
+    its digest was computed, its group is yielded with its first index and without a
+    digest, and groups of the other indices are appended to `left`.
     """
     changed, keys = set(), [key for key, _ in groups]
     batches = iter_batches(
@@ -250,19 +211,10 @@ def read_batches(samples, preprocessing, groups, size, left, **how):
 
 
 def recall_batches(fetch, groups, size, left):
-    """Yield batches of stored rows.
+    """Yield pairs of groups and a batch of their stored rows, as `read_batches` does.
 
-    Parameters
-    ----------
-    fetch : callable
-        From digests to the stored rows of theirs (dict of bytes to row).
-    groups, size, left
-        As in :func:`read_batches`; left over are samples that are not stored any more.
-
-    Yields
-    ------
-    groups, state
-        As in :func:`read_batches`.
+    `fetch` maps digests to the rows that are stored. Samples that are no longer stored
+    are appended to `left`.
     """
     waiting = defaultdict(list)  # by shape
     for first in range(0, len(groups), size):
@@ -285,20 +237,11 @@ def _to_batch(alike):
     return [*groups], to_tensor(rows)
 
 
-def digest_samples(samples, failed=None):
-    """Hash every sample by its content.
+def digest_samples(samples: Any, failed: dict[int, str] | None = None) -> list:
+    """Hash every sample by its content (list of 16 bytes each).
 
-    Parameters
-    ----------
-    samples : Samples or VectorSamples
-    failed : dict or None, default=None
-        It gets the reasons why samples cannot be read, by their position, and their
-        digests are None. By default such samples are errors.
-
-    Returns
-    -------
-    list of bytes
-        16 each; see :meth:`sktransfer.inputs.Samples.digest`.
+    With `failed`, a sample that cannot be read gets None, and its position the reason;
+    without, it raises.
     """
     if samples.digests is not None:
         return samples.digests

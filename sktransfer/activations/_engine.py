@@ -1,15 +1,17 @@
-"""Run the frozen sections of a backbone, as fast as their results allow."""
+"""Run the frozen sections of a backbone, in a fast precision that is exact enough."""
 
 import copy
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from sktransfer.activations._batches import (
     as_stored,
@@ -21,7 +23,7 @@ from sktransfer.activations._batches import (
 )
 from sktransfer.activations._fold import fold_batch_norm, halve
 from sktransfer.activations._targets import Pool, hidden_of
-from sktransfer.backbones import Section
+from sktransfer.backbones import Backbone, Section
 from sktransfer.compute import (
     Runtime,
     channels_last,
@@ -38,46 +40,29 @@ from sktransfer.compute import (
 __all__ = ["Computed", "Engine", "choose_precision", "joined", "run_alone"]
 
 _logger = logging.getLogger("sktransfer")
-_SEED = 0  # of every sample that a network with random draws computes
+_SEED = 0  # for every sample, where a network draws random numbers
 _TOLERANCES = {"folded": 1e-3, "bfloat16": 0.05}
-_N_IMAGES, _CELLS = 4, 12  # of the images that a precision is tried on
+_N_IMAGES, _CELLS = 4, 12  # of the images that precisions are tried on
 _MOST_ERRORS = 256
 _errors: dict[tuple, float] = {}
 
 
 @dataclass(frozen=True)
 class Computed:
-    """Result of a batch.
+    """Results of one batch."""
 
-    Attributes
-    ----------
-    wanted : list of list of ndarray
-        For each tap, the row of each sample.
-    passing : dict of str to list of ndarray
-        The rows of the activations at boundaries on the way that are to be kept.
-    compute_seconds, keep_seconds : dict of str to float
-        By boundary, until the activation was computed, and to make rows of it.
-    """
-
-    wanted: list
-    passing: dict
-    compute_seconds: dict
-    keep_seconds: dict
+    wanted: list  # the rows of each tap
+    passing: dict  # the rows at other boundaries that are stored
+    compute_seconds: dict  # by boundary, from the start
+    keep_seconds: dict  # by boundary, to make rows of the activations
 
 
 class Engine:
-    """Computes the sections of a pass on a batch, in one thread.
+    """Computes the sections of a pass on batches, in one thread.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    start : str
-        The boundary that samples come from.
-    steps : list of (str, str)
-        Names of the boundaries that each section lies between, in order of execution.
-    taps : list of (str, torch.nn.Module)
-        Boundaries, and what is computed from the activations there for the caller.
-    runtime : Runtime
+    Batches begin at the boundary `start`. `steps` are the pairs of boundaries that the
+    sections lie between, in order, and `taps` pairs of a boundary and the module that
+    is applied to its activations for the caller.
     """
 
     def __init__(self, backbone, start, steps, taps, runtime):
@@ -89,30 +74,22 @@ class Engine:
         self._networks = [_prepare(backbone, *step, runtime) for step in steps]
         self._is_pure = backbone.impurity is None
         self._lay_out = partial(map_state, _layout_of(runtime.precision))
-        # A thread's own time, where it computes alone: others may keep it waiting.
+        # The time of the thread itself, without the time that it waits for others.
         on_cpu = runtime.device.type == "cpu"
         self._clock = time.thread_time if on_cpu else time.perf_counter
 
-    def replica(self):
-        """Return an engine for another thread, with layers of its own (Engine)."""
+    def replica(self) -> "Engine":
+        """Return an engine for another thread, with copies of the layers."""
         twin = copy.copy(self)
         twin._networks = [_replica(network) for network in self._networks]
         return twin
 
-    def __call__(self, job):
-        """Compute the sections, each from the rounded result of the one before it.
+    def __call__(self, job: tuple) -> Computed:
+        """Compute the sections, each from the rounded result of the previous one.
 
-        Parameters
-        ----------
-        job : tuple
-            The batch at the start, a tensor of shape (n, ...) or a dict of such; the
-            number of samples, at least n, that it is filled up to; and the set of
-            boundaries of which rows are made. None makes those of all boundaries and
-            measures the time.
-
-        Returns
-        -------
-        Computed
+        A job is the batch at the start, a tensor of shape (n, ...) or a dict of such;
+        the number of samples that it is filled up to; and the set of boundaries that
+        rows are made of. None makes rows at all boundaries and measures the time.
         """
         batch, size, kept = job
         n, states, passing, seconds, kept_in = n_samples(batch), {}, {}, {}, {}
@@ -126,7 +103,7 @@ class Engine:
         return Computed(wanted, passing, seconds, kept_in)
 
     def _states(self, batch, size, is_timed):
-        """Yield boundaries, the batch there, and the seconds since the start."""
+        """Yield each boundary, the batch there, and the seconds since the start."""
         runtime, seconds = self._runtime, 0.0
         z = map_state(lambda z: z.to(runtime.device, non_blocking=True), batch)
         yield self._start, self._filled(z, size), seconds
@@ -153,8 +130,8 @@ class Engine:
         return to_rows(z, dtype, n)
 
 
-def joined(parts):
-    """Join the results of the parts of a batch (Computed)."""
+def joined(parts: list[Computed]) -> Computed:
+    """Join the results of the parts of a batch."""
     first, *_ = parts
     return Computed(
         [list(chain(*rows)) for rows in zip(*(p.wanted for p in parts), strict=True)],
@@ -193,13 +170,16 @@ def _on_device(network, device):
 
 
 def _replica(network):
-    """Copy the layers of a network, and none of its tensors."""
+    """Copy the layers of a network but none of its tensors."""
     tensors = [*network.parameters(), *network.buffers()]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
 
 
 def _layout_of(precision):
-    """Return what gives all maps one memory layout: others round differently."""
+    """Return the function that gives activations the memory layout of a precision.
+
+    Layouts round differently, so all activations get the same one.
+    """
     return channels_second if precision == "float32" else channels_last
 
 
@@ -210,28 +190,16 @@ def _run(network, z, runtime, is_pure=True):
         return network(z) if is_pure else run_alone(network, z, network)
 
 
-def run_alone(function, z, network):
-    """Run a network whose output for a sample depends on more than that sample.
+def run_alone(function: Callable, z: Any, network: nn.Module) -> Any:
+    """Run a network whose output for one sample also depends on something else.
 
-    Samples go through it one at a time, each as if it were the first: draws from the
-    global generators are fixed by one seed for every sample, and the generators, as
-    well as all buffers and attributes that a forward pass changes, are restored.
-
-    Parameters
-    ----------
-    function : callable
-        From a batch of one sample to a tensor of shape (1, ...): the network or a
-        method of it.
-    z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-        Activations that the network takes, on its device.
-    network : torch.nn.Module
-        Whose state is restored.
-
-    Returns
-    -------
-    torch.Tensor of shape (n, ...)
+    Samples go through `function`, which is the network or a method of it, one at a
+    time, each as if it were the first: one seed fixes the draws from the global
+    generators for every sample. Afterwards these generators, and all buffers and
+    attributes that a forward pass changes, are restored. `z` is a batch (n, ...) on the
+    device of the network.
     """
-    # Code of a section can change the network that it is a part of.
+    # The code of a section can change the network that the section is part of.
     parts = [m for m in network.modules() if isinstance(m, Section)]
     wholes = [m for part in parts for m in part.whole.modules()]
     modules = [*network.modules(), *wholes]
@@ -246,24 +214,15 @@ def run_alone(function, z, network):
     return concatenate(results)
 
 
-def choose_precision(backbone, precision, device):
-    """Choose the precision of the frozen stages of a backbone.
+def choose_precision(backbone: Backbone, precision: str, device: torch.device) -> str:
+    """Choose the precision of the frozen stages, "float32", "folded" or "bfloat16".
 
-    Parameters
-    ----------
-    backbone : Backbone
-        As it was loaded; remembers the answer.
-    precision : {"auto", "float32"}
-    device : torch.device
-
-    Returns
-    -------
-    {"float32", "folded", "bfloat16"}
-        See :func:`sktransfer.compute.resolve_precision`. With "auto", a precision is
-        tried on generated images: "folded" where the activations of every stage stay
-        within 0.1% of those of the network as it is (relative L2 norm); "bfloat16"
-        where the device gains by it and their spatial averages stay within 5%. Other
-        samples, and networks whose samples go one at a time, take "float32".
+    With "auto", precisions are tried on generated images (see
+    :func:`sktransfer.compute.resolve_precision`). "folded" is chosen if the activations
+    of every stage change by at most 0.1% (relative L2 norm), and "bfloat16" if it is
+    faster on the device and the spatial averages change by at most 5%. Samples other
+    than images, and networks that process samples one at a time, use "float32". The
+    backbone remembers the answer.
     """
     if not backbone.preprocessing.tolerates_low_precision or backbone.impurity:
         return "float32"
@@ -308,15 +267,19 @@ def _try(backbone, device, precision):
         return precision_error(backbone, device, precision)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError):  # of layers that take no bfloat16
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):  # raised by layers that take no bfloat16
         return float("inf")
 
 
-def precision_error(backbone, device, precision):
-    """Measure by how much a precision moves the activations of the worst stage.
+def precision_error(backbone: Backbone, device: torch.device, precision: str) -> float:
+    """Measure by how much a precision changes the activations of the worst stage.
 
-    Returns the relative L2 norm (float) of the difference of activations or, in
-    bfloat16, of their spatial averages; infinity where one is NaN.
+    The result is the relative L2 norm of the difference of the activations or, in
+    bfloat16, of their spatial averages; infinity if there is a NaN.
     """
     exact = Runtime(device=device, batch_size=_N_IMAGES, precision="float32")
     fast = replace(exact, precision=precision)
@@ -335,8 +298,10 @@ def precision_error(backbone, device, precision):
     return max(errors) if all(e == e for e in errors) else float("inf")
 
 
-def run_section(backbone, start, stop, z, runtime):
-    """Compute activations at a boundary from those at another, on their device."""
+def run_section(
+    backbone: Backbone, start: str, stop: str, z: Any, runtime: Runtime
+) -> Any:
+    """Compute the activations at a boundary from those at another, on their device."""
     network = _prepare(backbone, start, stop, runtime)
     with fixed_threads():
         z = map_state(_layout_of(runtime.precision), z)

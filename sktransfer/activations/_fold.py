@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -17,22 +18,13 @@ __all__ = [
 ]
 
 
-def fold_batch_norm(section):
+def fold_batch_norm(section: Any) -> nn.Module:
     """Copy a section, with each BatchNorm folded into the convolution before it.
 
-    A pair is left as it is where something else reads a weight of the two: a second
-    call, a layer that shares it, or a function of the forward pass.
-
-    Parameters
-    ----------
-    section : Section
-        In eval mode.
-
-    Returns
-    -------
-    torch.nn.Module
-        Computes the same up to rounding, and shares no tensor with the section. Of a
-        section without a graph, which was not traced, it is a plain copy.
+    The copy computes the same up to rounding and shares no tensor with the section,
+    which is in eval mode. A pair is not folded if anything else reads one of its
+    weights: a second call, a layer that shares it, or a function of the forward pass. A
+    section without a graph, because it was not traced, is copied as it is.
     """
     if getattr(section, "graph", None) is None:
         return copy.deepcopy(section).eval()
@@ -60,10 +52,10 @@ def fold_batch_norm(section):
     return network
 
 
-def count_uses(network):
-    """Count what reads the tensors of each layer of a network (dict of layer to int).
+def count_uses(network: Any) -> dict[Any, int]:
+    """Count, for each layer of a network, how often its tensors are read.
 
-    It is 1 where only the layer itself reads them, under one path; the graph of a
+    The count is 1 if only the layer itself reads them, under one path. The graph of a
     ``torch.fx.GraphModule`` may read tensors as well.
     """
     readers = [
@@ -87,26 +79,21 @@ def _get(network, path):
 
 
 def _place(tensor):
-    """Return where a tensor lies in memory; views of one lie in the same place."""
+    """Return the address of a tensor's memory, which its views share."""
     if not isinstance(tensor, torch.Tensor):
         return None
     return tensor.untyped_storage().data_ptr()
 
 
-def is_plain(layer):
-    """Whether a layer has no hooks, and no methods replaced on the instance (bool).
-
-    Parameters
-    ----------
-    layer : torch.nn.Module
-    """
+def is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer has no hooks, and no method replaced on the instance."""
     own, kind = vars(layer), type(layer)
     hooks = [name for name in own if name.endswith("_hooks") and own[name]]
     return not hooks and not any(callable(getattr(kind, name, None)) for name in own)
 
 
-def is_plain_convolution(layer):
-    """Whether a layer is a convolution that uses its weight as it is (bool).
+def is_plain_convolution(layer: Any) -> bool:
+    """Return whether a layer is a convolution that uses its weight unchanged.
 
     Subclasses and hooks may change the weight first, so they do not count.
     """
@@ -137,18 +124,18 @@ def _fold(convolution, norm):
 
 
 def _after(norm):
-    """Return the pointwise layers inside timm's BatchNorm; None if there are none."""
+    """Return what follows the norm inside timm's BatchNorm, None if nothing does."""
     if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         return None
     parts = [p for p in (norm.drop, norm.act) if not isinstance(p, nn.Identity)]
     return nn.Sequential(*parts) if parts else None
 
 
-def halve(network):
-    """Put the weights of convolutions and linear layers into bfloat16, in place.
+def halve(network: Any) -> nn.Module:
+    """Convert convolutions and linear layers to bfloat16, in place.
 
     Layers that change their weights before use, or share them, stay in float32. The
-    network, which is returned, is to be run under :class:`torch.autocast`.
+    network, which is returned, must run under :class:`torch.autocast`.
     """
     for layer, uses in count_uses(network).items():
         if uses > 1:
@@ -161,21 +148,14 @@ def halve(network):
     return network
 
 
-def round_kernels(weight):
-    """Round kernels to bfloat16 so that the sum of each hardly changes.
+def round_kernels(weight: torch.Tensor) -> torch.Tensor:
+    """Round kernels (c_out, c_in, ...) to bfloat16 such that their sums hardly change.
 
-    Neighbouring pixels are much alike, so that kernels which detect differences cancel
-    almost all of their input, and the error of rounding each tap by itself is large
-    beside the result. Here each tap, from the largest to the smallest, takes over the
-    rounding error of the one before it.
-
-    Parameters
-    ----------
-    weight : torch.Tensor of shape (c_out, c_in, ...), float32
-
-    Returns
-    -------
-    torch.Tensor of the same shape and dtype, of values that bfloat16 holds exactly
+    Neighbouring pixels are similar, so kernels that detect differences cancel almost
+    all of their input, and rounding each tap by itself makes a large error beside the
+    result. Here each tap, from the largest to the smallest, takes over the rounding
+    error of the previous one. The result is float32, of values that bfloat16 represents
+    exactly.
     """
     taps = weight.flatten(2)  # (c_out, c_in, t)
     largest_first = taps.abs().argsort(2, descending=True)

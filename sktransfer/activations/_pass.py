@@ -1,12 +1,14 @@
-"""Bring samples to boundaries, from wherever they have been brought before."""
+"""From samples to activations: a pass through a network, and the rows it returns."""
 
 import logging
 import threading
 import time
 import uuid
 from collections import Counter, defaultdict
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from functools import cached_property, partial
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -22,32 +24,30 @@ from sktransfer.activations._batches import (
     to_tensor,
 )
 from sktransfer.activations._engine import Engine, joined
-from sktransfer.activations._store import Cost, choose, make_space
-from sktransfer.activations._targets import Route
-from sktransfer.compute import Shards, halving, in_forked_child
+from sktransfer.activations._store import Cost, Store, choose, make_space
+from sktransfer.activations._targets import Route, Target
+from sktransfer.backbones import Backbone
+from sktransfer.compute import Runtime, Shards, halving, in_forked_child
 from sktransfer.inputs import preprocessing_key
 from sktransfer.utils import get_config
 
 __all__ = ["Activations", "Pass", "forward_passes", "gather", "load_activations"]
 
 _logger = logging.getLogger("sktransfer")
-# Below this number of multiply-adds, a sample is computed faster than it is looked up.
+# Below this number of multiply-adds, computing a sample is faster than a look-up.
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
 _MOST_THREADS = 16  # each holds the activations of a batch
 _counts: Counter[tuple[str, str, str]] = Counter()
-_living: WeakSet["Activations"] = WeakSet()  # which share the memory budget
+_living: WeakSet["Activations"] = WeakSet()  # these share the memory budget
 _lock = threading.Lock()
 
 
-def forward_passes():
-    """Count the samples that went through each part of a backbone in this process.
+def forward_passes() -> Counter[tuple[str, str, str]]:
+    """Count the samples that went through each section of a backbone in this process.
 
-    Returns
-    -------
-    collections.Counter
-        Of ``(name of the backbone, start, stop)``. It is the live object: ``clear()``
-        resets it.
+    The keys are (name of the backbone, start, stop). The result is the live counter:
+    its ``clear()`` resets the counts.
     """
     return _counts
 
@@ -55,32 +55,19 @@ def forward_passes():
 class Pass:
     """Brings samples to targets.
 
-    A sample that is stored at all targets is taken from there. One that is stored at
-    the end of a stage before them goes on from the last such stage; any other is read
-    and starts at the input. Activations on the way are kept where that pays.
+    A sample that is stored at all targets is read from there. One that is stored at the
+    end of an earlier stage continues from the last such stage; any other is read and
+    starts at the input. Activations on the way are stored where that saves time.
 
-    What is kept, by whom and where decides what a pass costs, and never its result:
-    every pass stops at the end of every stage (:class:`Route`), rounds the activations
-    there to the values that would be stored, and goes on from these.
+    What is stored decides the cost of a pass, and never its result: every pass stops at
+    the end of every stage (:class:`Route`), rounds the activations there to the values
+    that would be stored, and continues from these.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    targets : list of Target
-    store : Store or None
-        None computes everything, and keeps nothing.
-    runtime : Runtime
-    on_error : {"raise", "warn"}, default="raise"
-        "warn" leaves out samples that cannot be read.
-
-    Attributes
-    ----------
-    costs : list of Cost
-        What the last computation measured and decided.
-    unreadable : dict of int to str or None
-        Which samples were left out, and why; None with "raise".
-    n_stored, n_computed : int
-        Samples found at all targets, and samples sent through the network.
+    Without a store everything is computed and nothing is kept. With ``on_error="warn"``
+    samples that cannot be read are left out, and ``unreadable`` holds the reasons by
+    their indices. ``costs`` describes what the last computation measured and decided,
+    ``n_stored`` counts the samples found at all targets, and ``n_computed`` those that
+    went through the network.
     """
 
     def __init__(self, backbone, targets, *, store, runtime, on_error="raise"):
@@ -96,26 +83,18 @@ class Pass:
         self._kept_from = {}
         self._spaces = {}
         self._key = runtime.key
-        self._own_key = uuid.uuid4().hex  # of code that cannot be described
+        self._own_key = uuid.uuid4().hex  # for code that cannot be described
 
     @cached_property
     def _prepared(self):
         """What `preprocessing_key` returns, for all spaces of the pass."""
         return preprocessing_key(self.backbone.preprocessing)
 
-    def iterate(self, samples):
-        """Bring samples to the targets.
+    def iterate(self, samples: Any) -> Generator[tuple[list[int], list], None, None]:
+        """Yield indices of samples, and for each target the rows of these samples.
 
-        Parameters
-        ----------
-        samples : Samples or VectorSamples
-
-        Yields
-        ------
-        indices : list of int
-            Every index comes once, in any order, except those in ``unreadable``.
-        rows : list of list of (ndarray or dict of str to ndarray)
-            For each target, the rows of these samples, which are of one shape.
+        Every index comes once, in any order, except those in ``unreadable``. The rows
+        of a yield are of one shape.
         """
         if self.store is None:
             groups = [(None, [i]) for i in range(len(samples))]
@@ -126,33 +105,26 @@ class Pass:
         for start, groups in self._group_by_start(missing):
             yield from self._compute(samples, groups, start)
 
-    def as_input(self, rows):
-        """Join rows of the first target to what the stages after it take.
+    def as_input(self, rows: list) -> Any:
+        """Join rows of the first target to the batch that the stages after it take.
 
-        Parameters
-        ----------
-        rows : list of ndarray or list of dict of str to ndarray
-            Zeros fill up those that are shorter than others.
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-            On the CPU; floating point numbers are in float32.
+        It is a tensor of shape (n, ...) or a dict of such, on the CPU; floating point
+        numbers are float32. Rows that are shorter than others are padded with zeros.
         """
         batch = to_tensor(rows)
         if self.targets[0].boundary == "input":
             return self.backbone.preprocessing.to_input(batch)
         return batch
 
-    def report(self):
-        """Describe what the pass did and decided (list of dict, one per boundary)."""
+    def report(self) -> list[dict]:
+        """Describe what the pass found, computed and decided, per boundary."""
         counts = {"n_stored": self.n_stored, "n_computed": self.n_computed}
         return [{**vars(cost), **counts} for cost in self.costs] or [
             {"boundary": name, **counts} for name in self.route.wanted
         ]
 
     def _take_stored(self, digests):
-        """Yield what is stored at all targets; return the others by digest (dict)."""
+        """Yield what is stored at all targets; return the others by their digests."""
         spaces = [self._space(t.boundary, t.tap) for t in self.targets]
         missing = defaultdict(list)
         readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
@@ -172,9 +144,10 @@ class Pass:
         return missing
 
     def _group_by_start(self, missing):
-        """Yield (boundary, groups): the last boundary where equal samples are stored.
+        """Yield pairs of a boundary and the samples, by digest, that start there.
 
-        The boundary is None for samples that have to be read.
+        It is the last boundary where they are stored; None for samples that must be
+        read.
         """
         for boundary in self.route.starts if missing else ():
             here = self._space(boundary).contains(self.store, missing)
@@ -185,16 +158,16 @@ class Pass:
             yield None, [*missing.items()]
 
     def _compute(self, samples, groups, start):
-        """Send samples on from a boundary, and keep what pays; yields as `iterate`.
+        """Compute samples from a boundary on, store rows, and yield as `iterate`.
 
-        Groups are pairs of a digest and the indices of the samples that have it, of
-        which one is computed.
+        Groups are pairs of a digest and the indices of the samples that share it, of
+        which only the first is computed.
         """
         engines = self._engines(start, len(groups))
         bar = tqdm(total=len(groups), unit="sample") if self.runtime.verbose else None
         left = []  # groups of one sample, which have to be read after all
         batches = self._batches(samples, groups, start, len(engines), left)
-        # Whatever stops this, the threads that read and compute end with it.
+        # If this is stopped, the threads that read and compute are, too.
         with Shards(engines) as shards, bar or nullcontext(), closing(batches):
             for (batch, state), seconds in _timed(batches):
                 is_decided = self.store is None or start in self._kept_from
@@ -211,7 +184,7 @@ class Pass:
             yield from self._compute(samples, left, None)
 
     def _engines(self, start, n_samples):
-        """Return what computes batches, one for each thread to use."""
+        """Return the engines that compute batches, one per thread."""
         runtime, start = self.runtime, "input" if start is None else start
         taps = [(target.boundary, target.tap) for target in self.targets]
         steps = self.route.steps(start)
@@ -223,7 +196,7 @@ class Pass:
         return [engine, *(engine.replica() for _ in range(n_threads - 1))]
 
     def _batches(self, samples, groups, start, n_threads, left):
-        """Yield batches from the store, or of samples read if the start is None."""
+        """Yield batches of stored activations; of samples read if the start is None."""
         size = n_threads * self._size
         if start is not None:
             fetch = partial(self._space(start).get, self.store)
@@ -238,10 +211,10 @@ class Pass:
             self.unreadable |= dict.fromkeys(groups[k][1], reason)
 
     def _forward(self, shards, state, kept):
-        """Compute a batch (Computed), and make rows at boundaries that are kept.
+        """Compute a batch, with rows at the boundaries in `kept`.
 
-        Where the memory of the device is too small for a batch, it is halved, and so
-        are those after it.
+        If the memory of the device is too small for a batch, that batch and all later
+        ones are halved.
         """
 
         def compute(size):
@@ -257,7 +230,7 @@ class Pass:
             _counts[self.backbone.name, *step] += n
 
     def _decide(self, done, seconds, n_samples):
-        """Choose what is kept, by what the first batch took (set of boundaries)."""
+        """Choose the boundaries to store, by the cost of the first batch."""
         rows = {**done.passing}
         for target, of_target in zip(self.targets, done.wanted, strict=True):
             rows[target.boundary] = of_target
@@ -274,21 +247,13 @@ class Pass:
         ]
         self.costs = choose(measured, n_samples, self.store.budget)
         for cost in self.costs:
-            _logger.info(
-                "%s at %r: %s (%d bytes per sample, %.2g s to compute, %.2g s to keep)",
-                self.backbone.name,
-                cost.boundary,
-                cost.reason,
-                cost.bytes_per_sample,
-                cost.compute_seconds,
-                cost.keep_seconds,
-            )
+            _logger.info("%s: %s", self.backbone.name, cost)
         return {cost.boundary for cost in self.costs if cost.kept}
 
     def _keep(self, keys, done, start):
-        """Put a batch into the store."""
+        """Put the rows of a batch into the store."""
         kept = self._kept_from.get(start)
-        if not kept or self._size < self.runtime.batch_size:  # which has another key
+        if not kept or self._size < self.runtime.batch_size:  # batches of another size
             return
         found = [
             (self._space(target.boundary, target.tap), rows)
@@ -303,11 +268,11 @@ class Pass:
             self.store.put(new, on_disk=on_disk)
 
     def _passing(self, start):
-        """Return the boundaries on the way that are kept (set of str)."""
+        """Return the boundaries on the way that are stored (set of str)."""
         return self._kept_from.get(start, set()) - {*self.route.wanted} - {start}
 
     def _space(self, boundary, tap=None):
-        """Return the space of a target, by default of the activations themselves."""
+        """Return the space of a target, or of the activations themselves."""
         if (boundary, tap) not in self._spaces:
             self._spaces[boundary, tap] = make_space(
                 self.backbone, boundary, tap, self._prepared, self._key, self._own_key
@@ -316,14 +281,14 @@ class Pass:
 
 
 def _pays_to_store(backbone, boundary):
-    """Whether looking up activations can be faster than computing them (bool)."""
+    """Whether reading stored activations can be faster than computing them (bool)."""
     is_costly_to_read = backbone.preprocessing.is_costly_to_read
     is_trivial = backbone.multiply_adds("input", boundary) < _TRIVIAL
     return backbone.impurity is None and (is_costly_to_read or not is_trivial)
 
 
 def _timed(batches):
-    """Yield batches, and the seconds that each took to come."""
+    """Yield batches, and the seconds that each took to arrive."""
     began = time.perf_counter()
     for batch in batches:
         yield batch, time.perf_counter() - began
@@ -331,7 +296,7 @@ def _timed(batches):
 
 
 def _expand(groups, rows):
-    """Repeat, for each target, the row of a group for all samples of the group."""
+    """Repeat the row of each group, per target, for all samples of the group."""
     indices = [i for _, of_group in groups for i in of_group]
     sizes = [len(of_group) for _, of_group in groups]
     return indices, [
@@ -349,22 +314,11 @@ in_forked_child(_renew)
 
 
 class Activations:
-    """The rows of one target for some samples, in batches by index.
+    """The rows of one target for some samples, indexed in batches.
 
-    All that live at the same time, such as the views of a fit and its validation
-    samples, share the memory budget. A row beyond it is brought again each time that it
-    is asked for, from disk or through the network.
-
-    Parameters
-    ----------
-    samples : Samples or VectorSamples
-    a_pass : Pass
-        With one target.
-
-    Attributes
-    ----------
-    nbytes : int
-        Number of bytes that are held.
+    All instances alive, such as those of the views and the validation samples of a fit,
+    share the memory budget. Rows beyond it are not held, but loaded or computed again
+    whenever they are indexed. ``nbytes`` counts the bytes that are held.
     """
 
     def __init__(self, samples, a_pass):
@@ -375,8 +329,8 @@ class Activations:
         with _lock:
             _living.add(self)
 
-    def load(self):
-        """Bring all samples to the target, and hold what the budget allows."""
+    def load(self) -> None:
+        """Bring all samples to the target, and hold the rows that fit the budget."""
         with _lock:
             held = sum(activations.nbytes for activations in _living)
         free = get_config()["memory_budget"] - held
@@ -391,23 +345,12 @@ class Activations:
     def __len__(self):
         return len(self._rows)
 
-    def __getitem__(self, indices):
-        """Return a batch.
-
-        Parameters
-        ----------
-        indices : sequence of int
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-            float32 on the CPU; model inputs where the target is the input. Zeros fill
-            up samples that are shorter than the longest, in their mask as well.
-        """
+    def __getitem__(self, indices: Any) -> Any:
+        """Return a batch by its indices; see :meth:`Pass.as_input`."""
         return self.to_batch(self.rows(indices))
 
-    def rows(self, indices):
-        """Return the rows of some samples (list), which :meth:`to_batch` joins."""
+    def rows(self, indices: Any) -> list:
+        """Return the rows of some samples, which :meth:`to_batch` joins."""
         indices = [int(i) for i in indices]
         away = [i for i in indices if self._rows[i] is None]
         brought = {}
@@ -416,29 +359,18 @@ class Activations:
             brought = dict(zip(away, rows, strict=True))
         return [brought[i] if i in brought else self._rows[i] for i in indices]
 
-    def to_batch(self, rows):
+    def to_batch(self, rows: list) -> Any:
         """Join rows to a batch; see :meth:`Pass.as_input`."""
         return self._pass.as_input(rows)
 
-    def split(self, size):
-        """Yield batches in order."""
+    def split(self, size: int) -> Iterator:
+        """Yield all samples in batches, in order."""
         for first in range(0, len(self), size):
             yield self[range(first, min(first + size, len(self)))]
 
 
-def gather(a_pass, samples):
-    """Run a pass and put its rows in order.
-
-    Parameters
-    ----------
-    a_pass : Pass
-    samples : Samples or VectorSamples
-
-    Returns
-    -------
-    list of list of (ndarray or dict of str to ndarray)
-        For each target, one row per sample.
-    """
+def gather(a_pass: Pass, samples: Any) -> list[list]:
+    """Run a pass; return, for each target, one row per sample in order."""
     results = [[None] * len(samples) for _ in a_pass.targets]
     with closing(a_pass.iterate(samples)) as passed:
         for indices, rows in passed:
@@ -448,22 +380,17 @@ def gather(a_pass, samples):
     return results
 
 
-def load_activations(backbone, target, samples, *, store, runtime):
-    """Bring samples to a boundary and hold what memory allows.
+def load_activations(
+    backbone: Backbone,
+    target: Target,
+    samples: Any,
+    *,
+    store: Store | None,
+    runtime: Runtime,
+) -> tuple[Activations, list[dict]]:
+    """Bring samples to a target, and hold the rows that memory allows.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    target : Target
-    samples : Samples or VectorSamples
-    store : Store or None
-    runtime : Runtime
-
-    Returns
-    -------
-    Activations
-    report : list of dict
-        See `Pass.report`.
+    Returns the activations and the report of the pass.
     """
     a_pass = Pass(backbone, [target], store=store, runtime=runtime)
     activations = Activations(samples, a_pass)

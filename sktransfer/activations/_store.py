@@ -1,9 +1,11 @@
-"""What is kept of activations, and where: in memory first, then in a folder."""
+"""Where activations are stored, in memory and on disk, and which ones are."""
 
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -27,61 +29,36 @@ __all__ = [
 # Part of every key: another number where a pass begins to return other values.
 _VERSION = "pass-2"
 
-# Activations that were not asked for may fill this share of a store's budget, and take
-# this share of the time that they save.
+# Activations that nobody asked for may fill this share of the budget of a store, and
+# take this share of the time that they save.
 _UNASKED_SHARE = 0.5
 _UNASKED_COST = 0.15
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
-_INPUTS = (np.dtype(np.uint8), np.dtype(np.float32))  # pixels, and rows of numbers
+_INPUTS = (np.dtype(np.uint8), np.dtype(np.float32))  # pixels and vectors
 _EXACT = (np.dtype(bool), np.dtype(np.int32), np.dtype(np.int64))  # masks and ids
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to compute and to keep the activation at a boundary.
-
-    Attributes
-    ----------
-    boundary : str
-    asked : bool
-        Whether it is a target; otherwise it lies on the way to one.
-    bytes_per_sample : int
-    compute_seconds : float
-        To bring one sample there from where the pass began.
-    keep_seconds : float
-        To put one sample's activation into the form in which it is kept.
-    kept : bool
-    reason : str
-    """
+    """Cost of computing, and of storing, the activation of one sample at a boundary."""
 
     boundary: str
-    asked: bool
+    asked: bool  # whether it is a target; otherwise it is on the way to one
     bytes_per_sample: int
-    compute_seconds: float
-    keep_seconds: float
+    compute_seconds: float  # from the start of the pass
+    keep_seconds: float  # to make the row that is stored
     kept: bool = False
     reason: str = ""
 
 
-def choose(measured, n_samples, budget):
-    """Decide which activations of a pass are kept.
+def choose(measured: list[Cost], n_samples: int, budget: int) -> list[Cost]:
+    """Decide which activations of a pass of `n_samples` samples are stored.
 
-    Parameters
-    ----------
-    measured : list of Cost
-        Undecided, in order of execution.
-    n_samples : int
-        Number of samples of the pass.
-    budget : int
-        Bytes that the store may take.
-
-    Returns
-    -------
-    list of Cost
-        Decided, in the same order. A target is kept if keeping it is faster than
-        computing it and it fits the budget. Of the others, those that save most time
-        per byte come first, until they fill half of the budget; those that take more
-        than 15% of the time from the boundary kept before them are not kept.
+    A target is stored if that is faster than computing it and fits the budget, in
+    bytes. Other boundaries on the way, in order of the time that they save per byte,
+    are stored until they fill half of the budget; those whose storing takes more than
+    15% of the time from the previous stored boundary are not. Costs are in order of
+    execution.
     """
     decided, before = {}, 0.0
     for cost in measured:
@@ -120,40 +97,27 @@ def _decide(cost, size, budget, before):
 
 @dataclass(frozen=True)
 class Space:
-    """The rows of one target, of any sample, in a store.
+    """The rows of one target, of any sample, in a store."""
 
-    Attributes
-    ----------
-    key : bytes
-        Hash of everything that a row depends on, except the sample.
-    shape : tuple of int or dict of str to tuple of int
-        Of one row. Arrays of a group may differ from it in their first axis, which is
-        the length of the sample.
-    is_input : bool
-        Whether rows are model inputs, which are not rounded.
-    on_disk : bool, default=True
-        False where the key is valid in this process only, as not everything that a row
-        depends on can be described.
-    """
+    key: bytes  # hash of everything that a row depends on, except the sample
+    # Of one row; None if it varies. The first axis of arrays of a group may differ.
+    shape: tuple | dict | None
+    is_input: bool  # model inputs are not rounded
+    on_disk: bool = True  # False if the key is valid in this process alone
 
-    key: bytes
-    shape: tuple | dict
-    is_input: bool
-    on_disk: bool = True
-
-    def get(self, store, digests):
-        """Return the rows that are stored, by the digests of samples (dict)."""
+    def get(self, store: "Store", digests: list[bytes]) -> dict:
+        """Return the rows that are stored, by the digests of their samples."""
         keys, n = [self.key + digest for digest in digests], len(self.key)
         found = store.get(keys, on_disk=self.on_disk, fits=self._is_row)
         return {key[n:]: row for key, row in found.items()}
 
-    def contains(self, store, digests):
-        """Return the digests of the samples that are stored (set of bytes)."""
+    def contains(self, store: "Store", digests: Iterable[bytes]) -> set[bytes]:
+        """Return the digests of the samples that are stored."""
         keys, n = [self.key + digest for digest in digests], len(self.key)
         return {key[n:] for key in store.contains(keys, on_disk=self.on_disk)}
 
-    def with_keys(self, digests, rows):
-        """Map the keys of rows to them (dict), but not where the digest is None."""
+    def with_keys(self, digests: list, rows: list) -> dict:
+        """Return rows by their keys in the store, except where the digest is None."""
         pairs = zip(digests, rows, strict=True)
         return {self.key + digest: row for digest, row in pairs if digest is not None}
 
@@ -212,10 +176,9 @@ def make_space(backbone, boundary, tap, prepared, settings, own_key):
 
 
 class MemoryStore:
-    """A dict of rows that forgets the least recently used.
+    """A dict of rows that discards the least recently used ones; safe for threads.
 
-    Safe for threads. The budget is looked up at every write, see
-    :func:`sktransfer.set_config`.
+    The budget of :func:`sktransfer.set_config` is looked up at every write.
     """
 
     def __init__(self):
@@ -223,21 +186,21 @@ class MemoryStore:
         self._lock = threading.Lock()
         self.nbytes = 0
 
-    def renew(self):
-        """Go on in a forked process, where no other thread is left."""
+    def renew(self) -> None:
+        """Replace the lock in a forked process, where no other thread is left."""
         self._lock = threading.Lock()
         self.nbytes = sum(map(n_bytes, self._rows.values()))
 
     def __len__(self):
         return len(self._rows)
 
-    def contains(self, keys):
-        """Return the keys that are here (set of bytes)."""
+    def contains(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Return the keys that are stored."""
         with self._lock:
             return {key for key in keys if key in self._rows}
 
-    def get(self, keys):
-        """Return the rows that are here (dict of bytes to row)."""
+    def get(self, keys: Iterable[bytes]) -> dict:
+        """Return the rows that are stored, by key."""
         found = {}
         with self._lock:
             for key in keys:
@@ -247,8 +210,8 @@ class MemoryStore:
                     found[key] = row
         return found
 
-    def put(self, rows):
-        """Keep rows (dict of bytes to row). They must not be written to."""
+    def put(self, rows: dict) -> None:
+        """Store rows by key; nobody may write to them afterwards."""
         budget = get_config()["memory_budget"]
         sizes = {key: n_bytes(row) for key, row in rows.items()}
         with self._lock:
@@ -260,14 +223,14 @@ class MemoryStore:
             while self.nbytes > budget:
                 self._forget(next(iter(self._rows)))
 
-    def delete(self, keys):
-        """Forget some keys."""
+    def delete(self, keys: Iterable[bytes]) -> None:
+        """Discard some keys."""
         with self._lock:
             for key in keys:
                 self._forget(key)
 
-    def clear(self):
-        """Forget everything."""
+    def clear(self) -> None:
+        """Discard everything."""
         with self._lock:
             self._rows.clear()
             self.nbytes = 0
@@ -281,21 +244,16 @@ _process_store = MemoryStore()
 in_forked_child(_process_store.renew)
 
 
-def process_store():
+def process_store() -> MemoryStore:
     """Return the store that all estimators of this process share."""
     return _process_store
 
 
 class Store:
-    """Looks in memory first and on disk next; what is found there comes to memory.
+    """Looks in memory first, then on disk; rows found there are copied to memory.
 
     With ``on_disk=False``, methods use memory alone, for keys that other processes must
     not share.
-
-    Parameters
-    ----------
-    memory : MemoryStore
-    disk : DiskStore, default=None
     """
 
     def __init__(self, memory, disk=None):
@@ -303,25 +261,31 @@ class Store:
         self.disk = disk
 
     @property
-    def budget(self):
-        """Bytes that the larger of the two may take (int)."""
+    def budget(self) -> int:
+        """Budget of the larger of the two, in bytes."""
         config = get_config()
         if self.disk is None:
             return config["memory_budget"]
         return max(config["memory_budget"], config["disk_budget"])
 
-    def contains(self, keys, *, on_disk=True):
-        """Return the keys that are here (set of bytes)."""
+    def contains(self, keys: Collection[bytes], *, on_disk: bool = True) -> set[bytes]:
+        """Return the keys that are stored."""
         here = self.memory.contains(keys)
         if self.disk is not None and on_disk and len(here) < len(keys):
             here |= self.disk.contains([key for key in keys if key not in here])
         return here
 
-    def get(self, keys, *, on_disk=True, fits=None):
-        """Return the rows that are here (dict of bytes to row).
+    def get(
+        self,
+        keys: Collection[bytes],
+        *,
+        on_disk: bool = True,
+        fits: Callable | None = None,
+    ) -> dict:
+        """Return the rows that are stored, by key.
 
-        Rows that do not have the shape and dtype that they must have, as the callable
-        `fits` says, come from a damaged or foreign file: they are deleted, and missing.
+        Rows for which `fits` is False have another shape or dtype than they must have,
+        and come from a damaged or foreign file. They are deleted, and count as missing.
         """
         found = _fitting(self.memory, keys, fits)
         if self.disk is not None and on_disk and len(found) < len(keys):
@@ -331,8 +295,8 @@ class Store:
             found |= read
         return found
 
-    def put(self, rows, *, on_disk=True):
-        """Keep rows (dict of bytes to row). They must not be written to."""
+    def put(self, rows: dict, *, on_disk: bool = True) -> None:
+        """Store rows by key; nobody may write to them afterwards."""
         self.memory.put(rows)
         if self.disk is not None and on_disk:
             self.disk.put(rows)
@@ -347,23 +311,11 @@ def _fitting(store, keys, fits):
     return {key: row for key, row in found.items() if key not in strangers}
 
 
-def open_store(memory=None):
-    """Return the store that an estimator's `memory` asks for.
+def open_store(memory: Any = None) -> Store:
+    """Return the store for the parameter `memory` of an estimator.
 
-    Parameters
-    ----------
-    memory : str, os.PathLike, joblib.Memory or None, default=None
-        None keeps activations in this process alone; a folder, or a `joblib.Memory`
-        with one, on disk as well.
-
-    Returns
-    -------
-    Store
-
-    Raises
-    ------
-    TypeError
-        If it is something else.
+    None keeps activations in this process alone; a folder, or a `joblib.Memory` with
+    one, on disk as well. Anything else raises a TypeError.
     """
     folder = getattr(memory, "location", memory)  # None: of joblib.Memory(None), too
     if folder is None:

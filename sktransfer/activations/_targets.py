@@ -1,8 +1,9 @@
-"""What is wanted of a backbone's activations, and the boundaries on the way there."""
+"""Which activations of a backbone are asked for, their layout, and their pooling."""
 
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,47 +11,28 @@ from torch.nn import functional as F
 
 __all__ = ["MASK", "Layout", "Pool", "Route", "Target", "check_pooling", "hidden_of"]
 
-MASK = "mask"  # in a group of tensors: which positions of a sample are real
-_MOST_EXTRA = 16  # tokens that are not patches
+MASK = "mask"  # name, in a group of tensors, of the mask of real positions
+_MOST_EXTRA = 16  # tokens that are no patches
 
 
 @dataclass(frozen=True)
 class Target:
-    """An activation that is wanted.
-
-    Attributes
-    ----------
-    boundary : str
-        Name of the boundary where it is.
-    tap : torch.nn.Module
-        What is computed from the activation there, such as a `Pool`; by default
-        nothing.
-    """
+    """An activation that is asked for: a boundary, and a module applied to it."""
 
     boundary: str
     tap: nn.Module = field(default_factory=nn.Identity)
 
 
 class Route:
-    """Where a pass may start, and where it stops.
+    """Boundaries where a pass may start, and where it stops.
 
     A network is always computed from the end of one stage to the end of the next, so
-    that an activation is rounded at the same places wherever its pass began, and
-    whatever else is wanted. A boundary inside a stage, or after the last one, is
-    computed from the end of the stage before it, and nothing is computed from it.
+    that activations are rounded at the same places wherever a pass began, and whatever
+    else is asked for. A boundary inside a stage, or after the last one, is computed
+    from the end of the stage before it, and nothing is computed from it.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    wanted : list of str
-        Names of boundaries.
-
-    Attributes
-    ----------
-    wanted : list of str
-        In order of execution.
-    chain : list of str
-        The input and the ends of stages, up to the last one that is needed.
+    ``wanted`` are the boundaries asked for, in order of execution; ``chain`` is the
+    input and the ends of stages, up to the last one needed.
     """
 
     def __init__(self, backbone, wanted):
@@ -65,11 +47,11 @@ class Route:
         }
 
     @property
-    def starts(self):
-        """Boundaries from which everything wanted can be computed (list of str).
+    def starts(self) -> list[str]:
+        """Boundaries that all targets can be computed from, the last one first.
 
-        From the last to the first. A single wanted boundary is one of them: its
-        activation may be stored while something else is wanted of it.
+        A single boundary asked for is one of them: its activation may be stored while a
+        tap of it is not.
         """
         first = self.wanted[0]
         reached = self.chain[: self.chain.index(self._anchors[first]) + 1]
@@ -77,8 +59,8 @@ class Route:
             reached = [*reached, first]
         return reached[::-1]
 
-    def steps(self, start):
-        """List the sections from a start, as pairs of boundaries, in order."""
+    def steps(self, start: str) -> list[tuple[str, str]]:
+        """Return the sections from a start, as pairs of boundaries, in order."""
         if start not in self.chain:
             return []
         steps = list(pairwise(self.chain[self.chain.index(start) :]))
@@ -89,23 +71,15 @@ class Route:
 class Layout:
     """Which axes of one sample's activation are spatial, and which are channels.
 
-    Parameters
-    ----------
-    shape : tuple of int or dict of str to tuple of int
-        Of one sample's activation.
-    input_shape : tuple of int or dict of str to tuple of int
-        Of one sample's model input.
+    `shape` is that of one sample's activation, and `input_shape` that of its model
+    input.
 
-    Attributes
-    ----------
-    kind : {"vector", "tokens", "channels_first", "channels_last", "sequence", "other"}
-        Of the two orders of a map, the one whose height and width are in the
-        proportion of the model input's; (c, h, w) if both are. A group of tensors is a
-        sequence, whose length differs between samples.
-    n_extra : int
-        Leading tokens that are not patches: class, distillation, registers.
-    grid : (int, int) or None
-        Height and width of the grid of the other tokens.
+    ``kind`` is "vector", "tokens", "channels_first", "channels_last", "sequence" or
+    "other". Of the two orders of a map, it is the one whose height and width have the
+    proportions of the model input; (c, h, w) if both have. A group of tensors is a
+    sequence, whose length differs between samples. ``n_extra`` counts the leading
+    tokens that are no patches (class, distillation, registers), and ``grid`` is the
+    height and width of the grid of all other tokens, or None.
     """
 
     def __init__(self, shape, input_shape):
@@ -119,11 +93,11 @@ class Layout:
             self.grid = (height, width) if fits else (1, n_patches)
 
     @property
-    def is_spatial(self):
-        """Whether the activation is a map, of images or of their patches (bool)."""
+    def is_spatial(self) -> bool:
+        """Whether the activation is a map, of an image or of its patches."""
         return self.kind in ("tokens", "channels_first", "channels_last")
 
-    def to_map(self, z):
+    def to_map(self, z: torch.Tensor) -> torch.Tensor:
         """Return the map (n, c, h, w) of activations, without the extra tokens."""
         if self.kind == "channels_last":
             return z.permute(0, 3, 1, 2)
@@ -132,8 +106,8 @@ class Layout:
             return patches.transpose(1, 2).unflatten(2, self.grid)
         return z
 
-    def from_map(self, places, z):
-        """Return z with another map (n, c, h, w); extra tokens stay."""
+    def from_map(self, places: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Return z with its map replaced by another (n, c, h, w); extra tokens stay."""
         if self.kind == "channels_last":
             return places.permute(0, 2, 3, 1)
         if self.kind == "tokens":
@@ -156,7 +130,7 @@ def _kind(shape, input_shape):
 
 
 def _grid(n_tokens, input_shape):
-    """Height and width of the largest grid of tokens with the input's proportions."""
+    """Return the height and width of the largest grid of the input's proportions."""
     if len(input_shape) != 3:
         return 1, n_tokens
     aspect = input_shape[1] / input_shape[2]
@@ -170,30 +144,18 @@ def _n_extra_tokens(n_tokens, input_shape):
     return extra if 0 <= extra <= _MOST_EXTRA else 0
 
 
-def hidden_of(state):
-    """Return the first part of a group that is not the mask, or a lone tensor."""
+def hidden_of(state: Any) -> Any:
+    """Return the first part of a group that is not the mask, or a single tensor."""
     if not isinstance(state, dict):
         return state
     return next(part for name, part in state.items() if name != MASK)
 
 
-def check_pooling(pooling, shape, input_shape, where):
-    """Raise if an activation cannot be pooled in the way asked for.
+def check_pooling(pooling: str, shape: Any, input_shape: Any, where: str) -> None:
+    """Raise a ValueError if the activation of the stage `where` cannot be pooled so.
 
-    Parameters
-    ----------
-    pooling : str
-        See :class:`Pool`.
-    shape, input_shape : tuple of int or dict of str to tuple of int
-        See :class:`Layout`.
-    where : str
-        Name of the stage, for the message.
-
-    Raises
-    ------
-    ValueError
-        If ``pooling="cls"`` and there is no class token, or ``pooling="flatten"`` and
-        samples differ in length.
+    "cls" needs a class token, and "flatten" samples of one length. See :class:`Layout`
+    for the shapes.
     """
     layout = Layout(shape, input_shape)
     if pooling == "flatten" and layout.kind == "sequence":
@@ -209,18 +171,13 @@ def check_pooling(pooling, shape, input_shape, where):
 
 
 class Pool(nn.Module):
-    """Pool activations to vectors, whatever their layout.
+    """Pool activations of any layout to vectors (n, d).
 
-    Parameters
-    ----------
-    pooling : {"avg", "max", "avgmax", "cls", "flatten"}
-        "avgmax" puts average and maximum side by side; "cls" takes the first token;
-        "flatten" keeps all. Tokens that are not patches, and positions that the mask of
-        a sequence marks as padding, are left out of "avg" and "max".
-    pool_size : int
-        Number of cells per side of the grid that is kept; a sequence has one cell.
-    shape, input_shape : tuple of int or dict of str to tuple of int
-        See :class:`Layout`.
+    "avg" and "max" pool the map to a grid of `pool_size` by `pool_size` cells, and
+    "avgmax" joins both; "cls" takes the first token, and "flatten" keeps everything.
+    Tokens that are not patches, and positions that the mask of a sequence marks as
+    padding, are left out of averages and maxima. A sequence has one cell. See
+    :class:`Layout` for the shapes.
     """
 
     def __init__(self, pooling, pool_size, shape, input_shape):
@@ -233,8 +190,8 @@ class Pool(nn.Module):
             pooling == "flatten" or not self.layout.is_spatial
         )
 
-    def n_features(self, shape):
-        """Count the features that one sample's activation of a shape gives (int)."""
+    def n_features(self, shape: Any) -> int:
+        """Count the features of one sample whose activation has a shape."""
         shape = hidden_of(shape)
         if self.keeps_all:
             return math.prod(shape)
@@ -243,22 +200,13 @@ class Pool(nn.Module):
             return channels
         return channels * self.pool_size**2 * (2 if self.pooling == "avgmax" else 1)
 
-    def extra_repr(self):
-        """Name the settings."""
+    def extra_repr(self) -> str:
+        """Return the settings, for the representation."""
         layout = self.layout.kind
         return f"{self.pooling!r}, pool_size={self.pool_size}, layout={layout!r}"
 
-    def forward(self, z):
-        """Pool.
-
-        Parameters
-        ----------
-        z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
-
-        Returns
-        -------
-        torch.Tensor of shape (n, d)
-        """
+    def forward(self, z: Any) -> torch.Tensor:
+        """Pool a batch (n, ...) to vectors (n, d)."""
         if self.keeps_all:
             return z.flatten(1)
         if self.pooling == "cls":
@@ -280,20 +228,20 @@ class Pool(nn.Module):
 
 
 def _masked_average(state):
-    """Average the real positions of sequences (n, c); zeros where there are none."""
+    """Average the real positions of sequences to (n, c); zeros if there are none."""
     z, is_real = _hidden_and_mask(state)
     return z.masked_fill(~is_real, 0).sum(1) / is_real.sum(1).clamp_min(1)
 
 
 def _masked_maximum(state):
-    """Maximum over the real positions of sequences (n, c), as above."""
+    """Return the maximum over the real positions (n, c); zeros if there are none."""
     z, is_real = _hidden_and_mask(state)
     largest = z.masked_fill(~is_real, -torch.inf).amax(1)
     return largest.masked_fill(~is_real.any(1), 0)
 
 
 def _hidden_and_mask(state):
-    """Return hidden states (n, t, c), and which positions are real (n, t, 1)."""
+    """Return the hidden states (n, t, c), and the mask of real positions (n, t, 1)."""
     z = hidden_of(state)
     mask = state.get(MASK, z.new_ones(z.shape[:2]))
     return z, mask.bool()[..., None]

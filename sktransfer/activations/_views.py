@@ -1,8 +1,10 @@
-"""Activations of random views: a few fixed ones per sample, or a new one each time."""
+"""Activations of random views: a few fixed views per sample, or a new one each time."""
 
 import ast
 import uuid
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,21 +18,12 @@ __all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
 _SEEDS_TRIED = 8
 
 
-def draw_views(samples, augment, name, seed, number):
-    """Draw a view of each sample, fixed by its content, a seed and a number.
+def draw_views(
+    samples: Any, augment: Callable, name: str, seed: int, number: int
+) -> AugmentedSamples:
+    """Draw one view of each sample, fixed by its content, a seed and a number.
 
-    Parameters
-    ----------
-    samples : Samples
-    augment : callable
-        See :class:`~sktransfer.inputs.AugmentedSamples`.
-    name : str
-        Of the augmentation.
-    seed, number : int
-
-    Returns
-    -------
-    AugmentedSamples
+    `name` identifies the augmentation, see :func:`name_of`.
     """
     drawn_for = digest_samples(samples)
     drawn = [digest(d, f"view {seed}, {number}") for d in drawn_for]
@@ -39,24 +32,25 @@ def draw_views(samples, augment, name, seed, number):
     return AugmentedSamples(samples, augment, seeds, digests, drawn_for)
 
 
-def name_of(augment):
-    """Name an augmentation by everything that it consists of, including code (str).
+def name_of(augment: Callable) -> str:
+    """Return a name of an augmentation that covers all it consists of, code included.
 
-    One that cannot be described gets another name each time, as it may have changed.
+    An augmentation that cannot be described gets a new name at each call, as it may
+    have changed.
     """
     found = describe(augment)
     return found.digest if found.is_complete else uuid.uuid4().hex
 
 
 def _name_of_views(samples, augment):
-    """Name an augmentation, differently each time if a seed does not fix its views."""
+    """Name an augmentation, with a new name each time if seeds do not fix its views."""
     if AugmentedSamples(samples, augment, range(_SEEDS_TRIED)).repeats():
         return name_of(augment)
     warnings.warn(
-        "`augment` gives another view when it is called again with the same seed: it "
-        "draws from another generator than torch's global one, such as numpy's. Its "
-        "views are not used again by other fits, and `random_state` does not fix them. "
-        "Let it draw from torch, as the transforms of torchvision do.",
+        "`augment` returns another view when it is called again with the same seed: "
+        "it draws from another generator than torch's global one, such as numpy's. "
+        "Its views are not stored for other fits, and `random_state` does not fix "
+        "them. Let it draw from torch, as the transforms of torchvision do.",
         stacklevel=2,
     )
     return uuid.uuid4().hex
@@ -65,24 +59,8 @@ def _name_of_views(samples, augment):
 class FixedViews:
     """A few fixed views of each sample, of which each batch takes one at random.
 
-    They are stored as any other activations.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    target : Target
-    samples : Samples
-    augment : callable
-        See :class:`~sktransfer.inputs.AugmentedSamples`.
-    n_views : int
-    seed : int
-    store : Store or None
-    runtime : Runtime
-
-    Attributes
-    ----------
-    views : list of Activations
-        Each of all samples.
+    They are stored as any other activations. ``views`` holds the `Activations` of all
+    samples, per view.
     """
 
     def __init__(
@@ -98,19 +76,19 @@ class FixedViews:
             self.views.append(loaded)
         self._rng = np.random.default_rng(seed)
 
-    def state_dict(self):
-        """Return the state of the generator (dict)."""
+    def state_dict(self) -> dict:
+        """Return the state of the generator."""
         return {"rng": repr(self._rng.bit_generator.state)}
 
-    def load_state_dict(self, state):
-        """Go on drawing from a state."""
+    def load_state_dict(self, state: dict) -> None:
+        """Continue to draw from a state."""
         self._rng.bit_generator.state = ast.literal_eval(state["rng"])
 
     def __len__(self):
         return len(self.views[0])
 
-    def __getitem__(self, indices):
-        """Return a batch, each sample in one of its views, as `Activations` do."""
+    def __getitem__(self, indices: Any) -> Any:
+        """Return a batch, with each sample in one of its views, as `Activations` do."""
         indices = np.asarray(indices)
         chosen = self._rng.integers(len(self.views), size=len(indices))
         rows = [None] * len(indices)
@@ -123,14 +101,9 @@ class FixedViews:
 
 
 class FreshViews:
-    """A new view of a sample whenever it is asked for, through the whole prefix.
+    """A new view of a sample whenever it is indexed, computed through the whole prefix.
 
     Nothing is stored, as no view occurs twice. No gradient is computed.
-
-    Parameters
-    ----------
-    backbone, target, samples, augment, seed, runtime
-        As in :class:`FixedViews`.
     """
 
     def __init__(self, backbone, target, samples, augment, seed, *, runtime):
@@ -140,26 +113,26 @@ class FreshViews:
         self._seed = seed
         self._n_drawn = 0
 
-    def state_dict(self):
-        """Return the number of draws (dict)."""
+    def state_dict(self) -> dict:
+        """Return the number of draws."""
         return {"n_drawn": self._n_drawn}
 
-    def load_state_dict(self, state):
-        """Go on drawing from a state."""
+    def load_state_dict(self, state: dict) -> None:
+        """Continue to draw from a state."""
         self._n_drawn = state["n_drawn"]
 
     def __len__(self):
         return len(self._samples)
 
-    def __getitem__(self, indices):
-        """Return a batch of new views; see :meth:`Activations.__getitem__`."""
+    def __getitem__(self, indices: Any) -> Any:
+        """Return a batch of new views, as `Activations` do."""
         taken = self._samples.take([int(i) for i in indices])
         views = draw_views(taken, self._augment, "", self._seed, self._n_drawn)
         self._n_drawn += 1
         (rows,) = gather(self._pass, views)
         return self._pass.as_input(rows)
 
-    def split(self, size):
+    def split(self, size: int) -> Iterator:
         """Yield batches of new views, in order."""
         for first in range(0, len(self), size):
             yield self[range(first, min(first + size, len(self)))]

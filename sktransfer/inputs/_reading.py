@@ -222,7 +222,7 @@ def iter_batches(
 
 def find_unreadable(samples: Any, preprocessing: Preprocessing) -> dict[int, str]:
     """Read all samples; return why some cannot be read, by position, in order."""
-    failed = {}
+    failed: dict[int, str] = {}
     batches = iter_batches(samples, preprocessing, _SURVEYED, failed=failed)
     for _ in batches:
         pass

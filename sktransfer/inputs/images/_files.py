@@ -237,7 +237,7 @@ def content_of(data: bytes, upright: bool = True) -> Content:
     """Return the content of encoded bytes, which are turned upright or not."""
     found = hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
     by_head = _is_deep_by_head(data)
-    is_deep = by_head
+    is_deep = bool(by_head)
     if by_head is None:
         is_deep = _is_deep_mode(_mode_of(io.BytesIO(data)))
     may_be_turned = by_head is None or any(tag in data for tag in _TAGS)
