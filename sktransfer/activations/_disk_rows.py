@@ -1,11 +1,14 @@
-"""Rows of a store in SQL, on one connection: read, written, deleted within a budget."""
+"""SQL that reads, writes and deletes the rows of a store, within a budget."""
 
 import json
 import math
 import sqlite3
 import time
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
+from sqlite3 import Connection
+from typing import Any
 
 import numpy as np
 
@@ -48,21 +51,21 @@ _SCHEMA = (
 )
 
 
-def lay_out(connection):
-    """Choose the size of the pages of a file that is still empty."""
+def lay_out(connection: Connection) -> None:
+    """Set the size of the pages of a file that is still empty."""
     if _pragma(connection, "page_count") == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
 
 
-def make_tables(connection):
+def make_tables(connection: Connection) -> None:
     """Create the tables, unless they exist."""
     for statement in _SCHEMA:
         connection.execute(statement)
 
 
-def select_rows(connection, query, keys):
-    """Run a query with ``{}`` for the list of keys.
+def select_rows(connection: Connection, query: str, keys: Iterable[bytes]) -> tuple:
+    """Run a query whose ``{}`` stands for the list of keys.
 
     Returns the rows that can be read (list of tuple), and the first exception that
     damage of the file raised, or None.
@@ -91,8 +94,8 @@ def _select_each(connection, query, keys):
     return rows
 
 
-def insert_rows(connection, rows):
-    """Write rows (dict of bytes to row) that are not there yet."""
+def insert_rows(connection: Connection, rows: dict) -> None:
+    """Write rows, by their keys, that are not in the file."""
     now = time.time()
     for key, row in rows.items():
         dtype, shape, data = _encode(row)
@@ -126,12 +129,12 @@ def _encode(row):
 
 
 def _checksum(key, dtype, shape, data):
-    # With the key: a damaged index may lead from one to the row of another.
+    # With the key: a damaged index may lead from it to the row of another.
     return zlib.crc32(data, zlib.crc32(dtype + b" " + shape, zlib.crc32(key)))
 
 
-def decode(key, dtype, shape, checksum, data):
-    """Return the array or the group of arrays of a row; None if anything is wrong."""
+def decode(key: bytes, dtype: bytes, shape: bytes, checksum: int, data: bytes) -> Any:
+    """Return the array, or the dict of arrays, of a row; None if it is damaged."""
     try:
         if _checksum(key, dtype, shape, data) != checksum:
             return None
@@ -159,7 +162,7 @@ def _lengths(shape):
     return [int(n) for n in shape.split(",")] if shape else []
 
 
-def delete_rows(connection, keys):
+def delete_rows(connection: Connection, keys: Iterable[bytes]) -> None:
     """Delete the rows of some keys."""
     for key in keys:
         connection.execute(
@@ -169,16 +172,16 @@ def delete_rows(connection, keys):
         connection.execute("DELETE FROM entries WHERE key = ?", (key,))
 
 
-def touch_rows(connection, keys):
-    """Record that some keys are in use."""
+def touch_rows(connection: Connection, keys: Iterable[bytes]) -> None:
+    """Record that the rows of some keys are in use."""
     now = time.time()
     connection.executemany(
         "UPDATE entries SET used = ? WHERE key = ?", [(now, key) for key in keys]
     )
 
 
-def used_bytes(connection):
-    """Count the bytes of the pages that are in use (int)."""
+def used_bytes(connection: Connection) -> int:
+    """Count the bytes of the pages in use."""
     pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
     return pages * _PAGE
 
@@ -187,8 +190,8 @@ def _pragma(connection, name):
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def room_for(rows):
-    """Count the bytes that a file of these rows alone has at most (int)."""
+def room_for(rows: dict) -> int:
+    """Count the bytes that a file of these rows alone has at most."""
     return _EMPTY + _incoming(rows)
 
 
@@ -196,10 +199,11 @@ def _incoming(rows):
     return sum(n_bytes(row) + 2 * _PAGE for row in rows.values())
 
 
-def make_room(connection, rows, budget):
-    """Delete the least recently used rows, if new ones do not fit into the budget.
+def make_room(connection: Connection, rows: dict, budget: int) -> None:
+    """Delete the least recently used rows if new ones do not fit into the budget.
 
-    Raises sqlite3.DatabaseError if the file is damaged, so that deleting makes no room.
+    If deleting makes no room, the file is damaged, and a sqlite3.DatabaseError is
+    raised.
     """
     room = budget - _incoming(rows)
     if used_bytes(connection) <= room:
@@ -224,15 +228,15 @@ def _evict(connection, target):
     return connection.total_changes > before
 
 
-def exceeds(connection, budget):
-    """Whether the file is larger than the budget, which may have been lowered."""
+def exceeds(connection: Connection, budget: int) -> bool:
+    """Return whether the file is larger than the budget, which may be a lowered one."""
     return _pragma(connection, "page_count") * _PAGE > budget
 
 
-def shrink(connection, budget):
+def shrink(connection: Connection, budget: int) -> bool:
     """Return some unused pages to the file system.
 
-    Returns whether the file is still larger than the budget and can be made smaller.
+    The result says whether the file is still too large and can be made smaller.
     """
     connection.execute(f"PRAGMA incremental_vacuum({_RELEASED})").fetchall()
     return exceeds(connection, budget) and _pragma(connection, "freelist_count") > 0

@@ -1,12 +1,11 @@
 """Activations in a folder, for other processes and later runs.
 
-They are kept by SQLite, whose transactions survive a kill at any moment, which many
-processes can use, and which raises errors where a file is damaged. Every row carries a
-checksum.
+SQLite stores them: its transactions survive a kill at any moment, many processes can
+use it, and it raises errors if a file is damaged. Every row has a checksum.
 
 The journal is a rollback journal: a write-ahead log grows beside the file without
 bound, and is not readable in a read-only folder. Writes are not synchronised with the
-disk: a kill leaves the file whole, and checksums find what a power failure damages.
+disk: a kill leaves the file intact, and checksums find what a power failure damages.
 """
 
 import os
@@ -15,6 +14,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,13 +51,13 @@ _MOST_OPEN = 8  # stores
 _stores: OrderedDict[str, "DiskStore"] = OrderedDict()
 _stores_lock = threading.Lock()
 # One thread at a time: SQLite counts the locks on a file per process, and a process
-# that is forked meanwhile would inherit that count without the locks.
+# that is forked in the meantime would inherit that count without the locks.
 _in_use = threading.RLock()
 held_at_forks(_in_use)
 
 
 def _renew():
-    """Replace, in a forked process, the lock that a thread of its parent may hold."""
+    """Replace, in a forked process, a lock that a thread of the parent may hold."""
     global _stores_lock
     _stores_lock = threading.Lock()
 
@@ -65,10 +65,10 @@ def _renew():
 in_forked_child(_renew)
 
 
-def open_disk_store(folder):
-    """Return this process's store in a folder (DiskStore).
+def open_disk_store(folder: str | os.PathLike) -> "DiskStore":
+    """Return this process's store in a folder.
 
-    The folder is created, for this user alone, at the first write.
+    The folder is created at the first write, and only this user may read it.
     """
     folder = os.path.abspath(os.fspath(folder))
     with _stores_lock:
@@ -81,19 +81,14 @@ def open_disk_store(folder):
 
 
 class DiskStore:
-    """A store of rows by key in one SQLite file.
+    """Stores rows by key in one SQLite file; a row is an array or a dict of arrays.
 
-    A row is an array, or a dict of names to arrays. Nothing that happens to the file
-    makes a fit fail. An operation that fails is left out, with one warning that says
-    why, and tried again the next time; a damaged file is no longer written to. A row
-    that does not match its checksum counts as missing.
+    No state of the file makes a fit fail. An operation that fails is skipped, with one
+    warning that gives the reason, and tried again the next time; nothing more is
+    written to a damaged file. A row that does not match its checksum counts as missing.
 
-    The file and its journal take no more than ``disk_budget``; while several processes
-    write, additionally up to twice the rows that one of them puts at once.
-
-    Parameters
-    ----------
-    folder : str
+    The file and its journal take at most ``disk_budget`` bytes; while several processes
+    write, up to twice the rows that one of them stores at once are added.
     """
 
     def __init__(self, folder):
@@ -104,13 +99,13 @@ class DiskStore:
         self._damaged = None  # version of the file that was found damaged
         self._failing = self._has_warned = False
 
-    def contains(self, keys):
-        """Return the keys that are here (set of bytes)."""
+    def contains(self, keys: Collection[bytes]) -> set[bytes]:
+        """Return the keys that are stored."""
         query = "SELECT key FROM entries WHERE key IN ({})"
         return {key for (key,) in self._select(query, keys)} & {*keys}
 
-    def get(self, keys):
-        """Return the rows that are here and whole (dict of bytes to row)."""
+    def get(self, keys: Collection[bytes]) -> dict:
+        """Return the rows that are stored and undamaged, by key."""
         query = (
             "SELECT key, used, dtype, shape, checksum, bytes FROM entries "
             "JOIN data USING (id) WHERE key IN ({})"
@@ -130,8 +125,8 @@ class DiskStore:
             self._try(lambda c: touch_rows(c, stale), writes=True, warn=False)
         return found
 
-    def put(self, rows):
-        """Keep rows (dict of bytes to row), all or none of them."""
+    def put(self, rows: dict) -> None:
+        """Store rows by key, all or none of them."""
         budget = get_config()["disk_budget"]
         if not rows or room_for(rows) > budget:
             return
@@ -141,14 +136,14 @@ class DiskStore:
         while too_large:
             too_large = self._try(lambda c: shrink(c, budget), writes=True)
 
-    def delete(self, keys):
+    def delete(self, keys: Collection[bytes]) -> None:
         """Delete the rows of some keys, if the file can be written."""
         if keys:
             self._try(lambda c: delete_rows(c, keys), writes=True, warn=False)
 
     @property
-    def nbytes(self):
-        """Number of bytes that the rows take in the file (int)."""
+    def nbytes(self) -> int:
+        """Number of bytes that the rows take in the file."""
         return self._try(used_bytes, default=0)
 
     def _select(self, query, keys):
@@ -192,7 +187,7 @@ class DiskStore:
         return result
 
     def _connect(self):
-        """Open the file, unless this process has, and it is still the same file."""
+        """Open the file, unless this process has opened it and it is still the same."""
         if self._connection is not None:
             if self._opened == (os.getpid(), _identity(self.path)):
                 return
@@ -232,7 +227,7 @@ def _call(connection, action):
 
 
 def _transact(connection, action):
-    """Run an action in a transaction; one that raises is undone by closing."""
+    """Run an action in a transaction; closing the connection undoes one that raises."""
     lay_out(connection)
     connection.execute("BEGIN IMMEDIATE")
     make_tables(connection)
@@ -248,7 +243,7 @@ def _identity(path):
 
 
 def _version(path):
-    """Identify the contents of a file as well, by its size and modification time."""
+    """Identify the contents of a file, too, by its size and modification time."""
     try:
         status = os.stat(path)
     except OSError:
@@ -257,7 +252,7 @@ def _version(path):
 
 
 def _is_damage(error):
-    """Whether an error shows damage; others are transient, or of permissions."""
+    """Return whether an error shows damage, rather than a transient problem."""
     passing = sqlite3.OperationalError | OSError | MemoryError
     return isinstance(error, Exception) and not isinstance(error, passing)
 

@@ -192,9 +192,7 @@ def test_views_that_their_seed_does_not_fix(
             return image.rotate(int(rng.integers(1, 90)))
 
     monkeypatch.setattr("sktransfer.activations._views.name_of", lambda augment: "name")
-    text = (
-        "^`augment` returns another view when it is called again with the same se"
-    )
+    text = "^`augment` returns another view when it is called again with the same se"
     for n_computed in (20, 40):  # what the first fit stored is not that of the second
         with pytest.warns(UserWarning, match=text):
             fixed(backbone, samples, store, runtime, n_views=1, augment=Noise())

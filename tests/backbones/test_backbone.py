@@ -200,8 +200,8 @@ def test_network_that_does_not_take_its_vectors(module):
     backbone = load_backbone(module, n_features=3)
     text = (
         "Sequential cannot be run on model inputs of shape \\(n, 3\\) \\(RuntimeError: "
-        ".*\\). Its first layer must take rows of that many numbers in float32, which "
-        "is as many as `n_features`, or X, says."
+        ".*\\). Its first layer must take float32 rows of that length, which is "
+        "`n_features` or the number of columns of X."
     )
     with pytest.raises(ValueError, match=text):
         backbone.stages  # noqa: B018

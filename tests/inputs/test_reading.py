@@ -432,19 +432,19 @@ class Fickle(Dataset):
         return Image.new("RGB", (9, 9), (self.n_reads if i % 2 else 0, 0, 0))
 
 
-TOLD = (
-    "^The dataset gives sample 1 differently each time, .* is not stored, and "
-    "`random_state` does not fix it. .* pass them as `augment=`.$"
+WARNED = (
+    "^The dataset returns sample 1 differently each time, .* are not stored, and "
+    "`random_state` does not fix them. .* pass them as `augment=`.$"
 )
 
 
-def test_samples_that_are_not_what_was_expected_are_told_once():
+def test_samples_that_are_not_what_was_expected_warn_once():
     samples, changed = as_samples(Fickle(), PREPROCESSING), set()
     expected = [samples.digest(i) for i in range(6)]
     batches = only_batches(
         samples, PREPROCESSING, 2, expected=expected, changed=changed, n_threads=1
     )
-    with pytest.warns(UserWarning, match=TOLD):
+    with pytest.warns(UserWarning, match=WARNED):
         next(batches)
     assert changed >= {1}
     assert len(list(batches)) == 2 and changed == {1, 3, 5}
@@ -455,7 +455,7 @@ def test_digests_are_what_is_expected():
     samples = as_samples(Fickle(), PREPROCESSING)
     list(only_batches(samples, PREPROCESSING, 2))  # nothing is known yet
     samples.digests = [samples.digest(i) for i in range(6)]
-    with pytest.warns(UserWarning, match=TOLD):
+    with pytest.warns(UserWarning, match=WARNED):
         list(only_batches(samples, PREPROCESSING, 8))
 
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse
@@ -48,12 +48,12 @@ def _is_size(value):
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """How the weights of a network want their images.
+    """Preprocessing of images, as the weights of a network expect it.
 
     An RGB image is resized and cropped at the centre by torchvision, as a PIL image,
-    scaled to [0, 1] and normalised per channel. Of an image so long that it would be
-    resized to more than 67 million pixels, only the part inside the crop is made, which
-    can change roundings.
+    scaled to [0, 1] and normalised per channel. If the resized image had more than 67
+    million pixels, because one side is much longer than the other, only the part
+    inside the crop is resized, which can change roundings.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class ImagePreprocessing:
     )
 
     def __post_init__(self):
-        """Check the parameters and give them their plain Python types."""
+        """Check the parameters, and convert them to plain Python types."""
         self._check()
         exact = not isinstance(self.resize, Integral)
         plain = {
@@ -256,10 +256,10 @@ class ImagePreprocessing:
         return np.asarray(center_crop(image, list(self.size)))
 
     def _resize_inside_crop(self, image, size):
-        """Resize only what the crop keeps.
+        """Resize only the part that the crop keeps.
 
-        Equal to resizing all, up to the rounding between Pillow's two passes, whose
-        order depends on the size of the result.
+        Equal to resizing all of it, up to the rounding between Pillow's two passes,
+        whose order depends on the size of the result.
         """
         kept = [*map(min, size, self.size)]
         top, left = (round((s - k) / 2) for s, k in zip(size, kept, strict=True))
@@ -293,8 +293,8 @@ class Images:
     noun = "images"
     options = ("image_size", "image_shape", "value_range")
 
-    def looks_like(self, X):
-        """Return whether X holds paths, pictures, or arrays of 3 or 4 axes (bool)."""
+    def looks_like(self, X: Any) -> bool:
+        """Return whether X holds paths, encoded or PIL images, or arrays of images."""
         if not hasattr(X, "__getitem__") or scipy.sparse.issparse(X):
             return False
         if isinstance(X, torch.utils.data.Dataset) or getattr(X, "ndim", 0) in (3, 4):
@@ -311,8 +311,8 @@ class Images:
         is_picture = isinstance(first, str | bytes | os.PathLike | Image.Image)
         return is_picture or getattr(first, "ndim", 0) > 1
 
-    def takes_network(self, module):
-        """Return whether a network has a 2-D convolution (bool)."""
+    def takes_network(self, module: nn.Module) -> bool:
+        """Return whether a network has a 2-D convolution."""
         # A layer of TorchScript is of no class of its own.
         return any(
             isinstance(layer, _CONVOLUTIONS)
@@ -320,33 +320,33 @@ class Images:
             for layer in module.modules()
         )
 
-    def set_tags(self, tags, options):
+    def set_tags(self, tags: Any, options: dict) -> None:
         """Allow arrays of three axes and paths, and rows if `image_shape` is given."""
         tags.input_tags.two_d_array = options.get("image_shape") is not None
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
 
-    def validate(self, estimator, X, *, reset):
-        """Return X, its number of columns and their names checked if it is a table."""
+    def validate(self, estimator: Any, X: Any, *, reset: bool) -> Any:
+        """Return X, after a check of the columns if it is a table."""
         X = to_numpy(X) if isinstance(X, torch.Tensor) else X
         if getattr(X, "ndim", None) == 2:
             return validate_data(estimator, X, reset=reset, skip_check_array=True)
         return X
 
-    def validate_with_y(self, estimator, X, y):
-        """Return X as of `validate`, and y, an array if it was a tensor."""
+    def validate_with_y(self, estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return X as `validate` does, and y, as an array if it is a tensor."""
         y = to_numpy(y) if isinstance(y, torch.Tensor) else y
         return self.validate(estimator, X, reset=True), y
 
     def read(
         self,
-        X,
-        preprocessing,
+        X: Any,
+        preprocessing: Any,
         *,
-        on_error="raise",
-        image_shape=None,
-        value_range="auto",
-    ):
+        on_error: str = "raise",
+        image_shape: tuple[int, ...] | None = None,
+        value_range: Any = "auto",
+    ) -> Samples:
         """Return X as `Samples`; the parameters are those of `as_samples`."""
         if isinstance(X, Samples):
             return X
@@ -360,8 +360,8 @@ class Images:
             is_given=check_value_range(value_range) is not None,
         )
 
-    def augmentation(self, augment, preprocessing):
-        """Return the preset of a name, or the callable as it is."""
+    def augmentation(self, augment: Any, preprocessing: Any) -> Any:
+        """Return the preset of a name, or the callable itself."""
         if isinstance(augment, str):
             return preset_augmentation(augment, preprocessing)
         return augment

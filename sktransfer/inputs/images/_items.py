@@ -1,7 +1,8 @@
-"""What X may be: arrays, lists, data frames and datasets as items, and their values."""
+"""The items of X (an array, a list, a data frame or a dataset), and their values."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,17 +30,19 @@ KINDS = (
     "tensor, a column of a data frame, or a map-style dataset"
 )
 
-BLOCK = 2**20  # values that the pass over an array looks at in one go
-# What is a whole image by itself, so that a pair with it is (image, label).
+BLOCK = 2**20  # values of an array that are checked at once
+# Types of a whole image, so that a pair that starts with one is (image, label).
 WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
 
 
-def collect(X, image_shape=None, on_error="raise"):
-    """Return the raw samples of X, each one checked as far as is cheap (Raw).
+def collect(
+    X: Any, image_shape: tuple[int, ...] | None = None, on_error: str = "raise"
+) -> Raw:
+    """Return the raw samples of X, each checked as far as is cheap.
 
-    Items in a list are str (paths), bytes (encoded images), PIL images, arrays and, in
-    place of samples that cannot be read, `Unreadable`. With ``on_error="warn"`` it is
-    left to the reader of these to raise.
+    Items of a list are str (paths), bytes (encoded images), PIL images, arrays and, in
+    place of images that cannot be read, `Unreadable`. With ``on_error="warn"`` these
+    raise no error before they are read.
     """
     if isinstance(X, Dataset):
         raw = read_dataset(X)
@@ -62,7 +65,7 @@ def collect(X, image_shape=None, on_error="raise"):
 
 
 def _is_labelled(X):
-    """Whether X is what indexing a dataset gives: a list of pairs (image, label)."""
+    """Whether X is a list of pairs (image, label), as datasets return them."""
     return (
         isinstance(X, list)
         and len(X) > 0
@@ -102,7 +105,7 @@ def _as_items(X):
 
 
 def _check_collection(X):
-    """Raise if X is one sample, or has no length or order."""
+    """Raise a TypeError if X is one sample, or has no length or order."""
     if isinstance(X, (str, bytes, os.PathLike, Image.Image)):
         raise TypeError(
             f"X must be a collection of samples: {KINDS}. Got one "
@@ -182,7 +185,7 @@ def _nested(item, row):
 
 
 def _check_flat(item, row):
-    """Refuse a list of paths, of images or of encoded images as one sample."""
+    """Raise a TypeError if one sample is a list of paths, images or encoded images."""
     first = item.flat[0] if isinstance(item, np.ndarray) and item.size else None
     if isinstance(item, (list, tuple)) and item:
         first = item[0]
@@ -243,33 +246,15 @@ def _check_item(item, image_shape):
 
 
 class Values:
-    """The values that a value range applies to.
+    """The values of X that a value range applies to.
 
-    Those are the values of arrays, and of files and PIL images of one channel with more
-    than 8 bits.
+    These are the values of arrays, and of files and PIL images of one channel with more
+    than 8 bits. `items` are the raw samples, and `indices` those that are looked at;
+    None for all. With ``on_error="warn"`` items that cannot be read are skipped.
 
-    Parameters
-    ----------
-    items : ndarray of shape (n, ...), list or lazy sequence
-        The samples.
-    indices : ndarray of int or None, default=None
-        The items to look at, in this order; None for all.
-    on_error : {"raise", "warn"}, default="raise"
-        "warn" passes over items that cannot be read.
-
-    Attributes
-    ----------
-    dtypes : set of numpy.dtype
-        In native byte order. In a lazy sequence, that of the first readable item stands
-        for all.
-    on_error : str
-
-    Raises
-    ------
-    ValueError
-        If an array is complex, or an item cannot be read.
-    TypeError
-        If an array is not numeric.
+    ``dtypes`` holds the dtypes of the values, in native byte order; in a lazy sequence
+    that of the first readable item stands for all. Complex values raise a ValueError,
+    and values that are not numeric a TypeError.
     """
 
     def __init__(self, items, indices=None, on_error="raise"):
@@ -299,7 +284,7 @@ class Values:
                 raise item.error(row)
         return None
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, values of shape (n rows, ...)) of what is in memory.
 
         Blocks of an array are small enough for temporary copies.
@@ -311,8 +296,8 @@ class Values:
         elif isinstance(self._items, list):
             yield from self._look_up(lambda item: not isinstance(item, (str, bytes)))
 
-    def read_blocks(self):
-        """Yield (row, values of shape (1, ...)) of what has to be read or decoded."""
+    def read_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (row, values of shape (1, ...)) of what must be read or decoded."""
         if isinstance(self._items, list):
             yield from self._look_up(lambda item: isinstance(item, (str, bytes)))
         elif not isinstance(self._items, np.ndarray):

@@ -1,29 +1,31 @@
-"""Array samples: their layout, their range of values, and their way to RGB images."""
+"""Array samples: their layout, their range of values, and conversion to RGB images."""
 
 import warnings
+from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 CHANNELS_LAST = (1, 3, 4)
 CHANNELS_FIRST = (1, 3)
-_FEWEST = 100  # values below which the highest says little
+_FEWEST = 100  # values, below which the highest one says little
 _ROUNDING = 4  # steps of a float that a few sums and products may be off by
 _NEARLY_WHOLE = 1e-5
 _FRACTION = 255  # floats that use less than this part of their range look dark
 _PART = 15  # integers that use less than this part: 12 bits of 16 do
-_WHITES = (255, 65535)  # what images of 8 and of 16 bits have
+_WHITES = (255, 65535)  # full intensity of images of 8 and of 16 bits
 
 
-def check_image_shape(image_shape):
+def check_image_shape(image_shape: Any) -> tuple[int, ...] | None:
     """Return `image_shape`, (h, w), (h, w, c) or (c, h, w), as a tuple, or None."""
     if image_shape is None:
         return None
     valid = (
         isinstance(image_shape, (tuple, list))
         and len(image_shape) in (2, 3)
-        and all(isinstance(k, Integral) and k >= 1 for k in image_shape)
+        and all(isinstance(k, Integral) and int(k) >= 1 for k in image_shape)
     )
     if valid and len(image_shape) == 3:
         valid = image_shape[2] in CHANNELS_LAST or image_shape[0] in CHANNELS_FIRST
@@ -35,12 +37,14 @@ def check_image_shape(image_shape):
     return tuple(int(k) for k in image_shape)
 
 
-def channels_last(array, image_shape=None):
-    """View one sample as an ndarray of shape (h, w, c), with 1, 3 or 4 channels.
+def channels_last(
+    array: np.ndarray, image_shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Return a view (h, w, c) of one sample, with 1, 3 or 4 channels.
 
-    `array` has shape (h, w), (h, w, c), (c, h, w) or (d,). Where both the first and the
-    last axis can be the channels, the last axis is. A flat sample is reshaped to
-    `image_shape`; any other has to agree with it.
+    The array has shape (h, w), (h, w, c), (c, h, w) or (d,). If both its first and its
+    last axis can be the channels, the last axis is. A flat array is reshaped to
+    `image_shape`; any other must agree with it.
     """
     shape = array.shape
     if array.size == 0:
@@ -96,12 +100,10 @@ def _unflatten(row, image_shape):
     return row.reshape(image_shape)
 
 
-def array_to_image(array, image_shape, value_range):
-    """Return the RGB image of one array sample (PIL.Image.Image).
-
-    See `channels_last` for `array` and `image_shape`. An alpha channel is laid over
-    white.
-    """
+def array_to_image(
+    array: np.ndarray, image_shape: tuple[int, ...] | None, value_range: tuple
+) -> Image.Image:
+    """Return the RGB image of one array, with an alpha channel laid over white."""
     pixels = to_uint8(channels_last(array, image_shape), value_range)  # (h, w, c)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -109,7 +111,7 @@ def array_to_image(array, image_shape, value_range):
     return image if image.mode == "RGB" else over_white(image)
 
 
-def over_white(image):
+def over_white(image: Image.Image) -> Image.Image:
     """Lay an RGBA image over white and drop its alpha channel."""
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
@@ -133,11 +135,11 @@ def check_value_range(value_range):
     return tuple(value_range)
 
 
-def to_uint8(pixels, value_range):
-    """Scale values of any shape and numeric dtype to 0 to 255 and round them.
+def to_uint8(pixels: np.ndarray, value_range: tuple) -> np.ndarray:
+    """Scale values from `value_range` to 0 to 255, and round them.
 
-    They have to lie within `value_range`, up to the rounding of floats. Values of dtype
-    bool are black and white whatever the range.
+    Values outside the range by more than the rounding of floats raise a ValueError.
+    Values of dtype bool are black and white in any range.
     """
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * np.uint8(255)
@@ -160,7 +162,7 @@ def to_uint8(pixels, value_range):
 
 
 def _is_outside(values, value_range):
-    """Find the values that are out of a range by more than rounding; NaN is, too."""
+    """Return a mask of the values, NaN included, that are outside a range."""
     low, high = value_range
     slack = _slack(values.dtype) * max(high - low, abs(low), abs(high))
     if values.dtype == np.float16:  # give the limits room
@@ -169,58 +171,39 @@ def _is_outside(values, value_range):
 
 
 def _say(value, limits):
-    """Write a value, with all its digits where it would read as a limit (str)."""
+    """Return a value as text, with all its digits if it would read as a limit."""
     short = f"{value:g}"
     return f"{value:.17g}" if float(short) in limits else short
 
 
 def _slack(dtype):
-    """Return the share of a range that rounding may bring values out of it."""
+    """Return the share of a range by which rounding may move values out of it."""
     if dtype.kind != "f":
         return 0.0
     # Doubles may have been single floats before.
     return float(_ROUNDING * max(np.finfo(dtype).eps, np.finfo(np.float32).eps))
 
 
-def range_of_dtype(dtype):
-    """Return the values that stand for black and full intensity in a dtype (tuple).
+def range_of_dtype(dtype: np.dtype) -> tuple[int, int]:
+    """Return the values that stand for black and full intensity in a dtype.
 
-    0 and 1 for bool and floats, 0 and 65535 for uint16, 0 and 255 for other integers.
+    These are 0 and 1 for bool and floats, 0 and 65535 for uint16, 0 and 255 for all
+    other integers.
     """
     if dtype.kind in "bf":
         return (0, 1)
     return (0, 65535) if dtype.newbyteorder("=") == np.uint16 else (0, 255)
 
 
-def resolve_value_range(values, value_range="auto"):
-    """Decide which values stand for black and for full intensity, and check them.
+def resolve_value_range(values: Any, value_range: Any = "auto") -> tuple | None:
+    """Decide which values stand for black and full intensity, and check `Values`.
 
-    Values in memory are all checked here. Encoded images and items of datasets are
-    read only until one is not dark; `to_uint8` checks the others when they are used.
-
-    Parameters
-    ----------
-    values : Values
-        Those of X.
-    value_range : "auto", None or tuple of float (low, high), default="auto"
-        The range, or "auto" or None to decide by the dtypes of the values; see
-        `range_of_dtype`. Values of dtype bool are black and white in any range.
-
-    Returns
-    -------
-    tuple of float (low, high) or None
-        None if no item has values of its own and no range was given.
-
-    Raises
-    ------
-    ValueError
-        If `value_range` is no range, the dtypes differ in theirs, or a value is NaN,
-        infinite or out of the range.
-
-    Warns
-    -----
-    UserWarning
-        If so small a part of the range is used that all images will be nearly black.
+    The dtypes decide where the range is "auto" or None (see `range_of_dtype`); the
+    result is None if no sample has values of its own. All values in memory are checked
+    here. Encoded images and items of datasets are read only until one is not dark; the
+    others are checked by `to_uint8` when they are used. NaN, values out of the range,
+    and dtypes of different ranges raise a ValueError. A warning says so if all images
+    would be nearly black.
     """
     given = check_value_range(value_range)
     if given is None and not values.dtypes:
@@ -235,8 +218,8 @@ def resolve_value_range(values, value_range="auto"):
     return value_range
 
 
-def common_range(dtypes):
-    """Return the range of dtypes that agree in theirs; bool agrees with all (tuple)."""
+def common_range(dtypes: Iterable[np.dtype]) -> tuple:
+    """Return the range that dtypes share; bool agrees with any."""
     dtypes = {*dtypes} - {np.dtype(bool)}
     ranges = {range_of_dtype(dtype) for dtype in dtypes} or {(0, 1)}
     if len(ranges) > 1:
@@ -248,8 +231,8 @@ def common_range(dtypes):
     return ranges.pop()
 
 
-def range_beside(dtype, value_range):
-    """Return the range of one sample beside others of a range, or of None (tuple)."""
+def range_beside(dtype: np.dtype, value_range: tuple | None) -> tuple:
+    """Return the range of one sample, which must agree with that of the others."""
     own = range_of_dtype(dtype)
     if dtype.kind == "b" or value_range in (None, own):
         return own
@@ -261,7 +244,7 @@ def range_beside(dtype, value_range):
 
 
 def _dark_below(dtypes, value_range, is_given):
-    """Return the value that no image exceeds if all are dark; None if dark is fine."""
+    """Return the value that dark images do not exceed; None if they are expected."""
     low, white = value_range
     has_floats = any(dtype.kind == "f" for dtype in dtypes)
     if is_given:  # fractions where whole numbers are expected
@@ -271,7 +254,7 @@ def _dark_below(dtypes, value_range, is_given):
 
 
 class _Seen:
-    """What was found in values: their extent, and the first that is out of range."""
+    """The extent of the values seen, and the first value that is out of range."""
 
     def __init__(self):
         self.low, self.high, self.size, self.is_whole = np.inf, -np.inf, 0, True
@@ -290,7 +273,7 @@ class _Seen:
 
 
 def _look_at(values, value_range, dark):
-    """Look at values in memory, and at others until one is not dark (_Seen)."""
+    """Look at values in memory, and read others until one is not dark."""
     seen = _Seen()
     always = all(_always_within(dtype, value_range) for dtype in values.dtypes)
     for row, block in _finite(values.blocks(), values.on_error):
@@ -306,7 +289,7 @@ def _look_at(values, value_range, dark):
 
 
 def _finite(blocks, on_error):
-    """Yield blocks without those of bool, and without samples that are not finite."""
+    """Yield blocks without values of bool, and without samples that are not finite."""
     for row, block in blocks:
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
@@ -328,7 +311,7 @@ def _is_whole(block):
 
 
 def _out_of_range(seen, value_range, is_given):
-    """Return the error for values that lie outside of a range (ValueError)."""
+    """Return the ValueError for values outside a range."""
     if is_given:
         return ValueError(
             f"Values must be within `value_range`={value_range}. Got "
@@ -354,8 +337,8 @@ def _out_of_range(seen, value_range, is_given):
     )
 
 
-def likely_range(high):
-    """Return the range that values up to `high` probably have (tuple)."""
+def likely_range(high: float) -> tuple:
+    """Return the range that values up to `high` probably have."""
     for white in _WHITES:
         if white / _PART < high <= white:
             return (0, white)

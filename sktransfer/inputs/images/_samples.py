@@ -1,11 +1,13 @@
-"""Images behind one indexable interface, decoded one at a time when asked for."""
+"""Samples of images, each read and decoded when it is indexed."""
 
 import copy
 import io
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from mmap import mmap
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,29 +36,16 @@ __all__ = ["Samples", "open_image"]
 
 
 class Samples:
-    """Image samples, read one at a time.
+    """Samples of images, each read when it is indexed.
 
-    Made by `as_samples`. Holds references to the raw samples, so parts are cheap.
+    `as_samples` makes them. They refer to the raw samples, so a part of them is cheap.
+    `image_shape` is the shape of one array. `value_range` (low, high) holds the values
+    that stand for black and full intensity, None if no sample has values of its own;
+    `is_given` says that it applies to all samples, whatever their dtypes.
 
-    Parameters
-    ----------
-    raw : Raw
-        The raw samples.
-    image_shape : tuple of int or None, default=None
-        Shape of an array sample.
-    value_range : tuple of float (low, high) or None, default=None
-        The values that stand for black and full intensity where samples have values of
-        their own.
-    is_given : bool, default=False
-        Whether the range is that of all samples, whatever their dtypes.
-
-    Attributes
-    ----------
-    value_range : tuple of float (low, high) or None
-        None where no sample was found to have values of its own.
-    digests : list of bytes or None
-        What identifies each sample, once somebody has set it; `take` takes them along,
-        and `iter_batches` warns of a sample that has another digest when it is read.
+    ``digests``, a list of bytes or None, identifies the samples once it is set. `take`
+    takes it along, and `iter_batches` warns of a sample that has another digest when it
+    is read.
     """
 
     def __init__(self, raw, *, image_shape=None, value_range=None, is_given=False):
@@ -68,7 +57,7 @@ class Samples:
         self.value_range = value_range
         self._is_given = is_given
         self._rows = np.arange(len(self._indices))
-        self._told = []  # shared by all parts: a fit warns once
+        self._warned_of = []  # shared by all parts, as a fit warns once
         self.digests = None
 
     def __len__(self):
@@ -78,25 +67,23 @@ class Samples:
     def __getitem__(self, i):
         """Return sample `i` as a PIL image in mode RGB.
 
-        Raises
-        ------
-        UnreadableSampleError
-            If it cannot be read, with its position in X and its path.
+        If it cannot be read, the UnreadableSampleError names its position in X and its
+        path.
         """
         return self._decoded(i, self._in_memory(i))
 
-    def read(self, i):
-        """Read sample `i` once; return its digest (bytes) and its image (RGB, PIL)."""
+    def read(self, i: int) -> tuple[bytes, Image.Image]:
+        """Read sample `i` once; return its digest and its image in mode RGB."""
         item = self._in_memory(i)
         image = self._decoded(i, item)
         return self._identify(item, image), image
 
-    def digest(self, i):
-        """Return what identifies sample `i` (bytes).
+    def digest(self, i: int) -> bytes:
+        """Return a hash that identifies sample `i`.
 
-        A hash of the file or of the encoded image; for arrays, PIL images and datasets,
-        of the 8-bit RGB pixels. What is known already is not read again: files that
-        have not changed, and items of a dataset that were read for their label.
+        It is the hash of a file or an encoded image, and of the 8-bit RGB pixels of an
+        array, a PIL image or an item of a dataset. Files that have not changed, and
+        items that were read for their label, are not read again.
         """
         if isinstance(self._items, DatasetItems):
             return self._first_reading(i)[0]
@@ -108,8 +95,8 @@ class Samples:
         except OSError as error:
             raise self.unreadable(i, error) from error
 
-    def can_change(self, i):
-        """Return whether another reading of sample `i` may differ (bool)."""
+    def can_change(self, i: int) -> bool:
+        """Return whether another reading of sample `i` may give another image."""
         if isinstance(self._items, np.ndarray):
             return _is_mapped(self._items)
         if isinstance(self._items, DatasetItems):
@@ -117,38 +104,33 @@ class Samples:
         item = self._items[self._indices[i]]
         return isinstance(item, str) or _is_mapped(item)
 
-    def warn_of_change(self, i):
-        """Warn, once for all parts of X, that sample `i` is not what it was before."""
-        if self._told:
+    def warn_of_change(self, i: int) -> None:
+        """Warn, once for all parts of X, that sample `i` is not as it was before."""
+        if self._warned_of:
             return
-        self._told.append(i)
+        self._warned_of.append(i)
         where = self.describe(i)
         if isinstance(self._items, DatasetItems):
             text = (
-                f"The dataset gives {where} differently each time, as random "
-                "transforms do. What is computed of such samples is not stored, and "
-                "`random_state` does not fix it. Leave random transforms out of the "
+                f"The dataset returns {where} differently each time, as random "
+                "transforms do. Activations of such samples are not stored, and "
+                "`random_state` does not fix them. Leave random transforms out of the "
                 "dataset, and pass them as `augment=`."
             )
         else:
             text = (
-                f"{where[0].upper()}{where[1:]} changed while samples were read. What "
-                "is computed of it now is not stored; run again once nothing writes to "
-                "it."
+                f"{where[0].upper()}{where[1:]} changed while samples were read. Its "
+                "activations are not stored; run again when nothing writes to it."
             )
         warnings.warn(text, stacklevel=2)
 
     @property
-    def labels(self):
-        """Labels that came with X, an ndarray of shape (n_samples,), or None.
+    def labels(self) -> np.ndarray | None:
+        """Labels (n_samples,) that came with X, or None.
 
-        Those of a dataset are those of its items, which are all read, unless the
-        dataset is of a type that is known to hold its labels as a list.
-
-        Raises
-        ------
-        ValueError
-            If the dataset joins others whose labels mean different classes.
+        All items of a dataset are read for their labels, unless its type is known to
+        hold them as a list. If parts of a dataset use one label for different classes,
+        it raises a ValueError.
         """
         if self._raw.labels is not None:
             return self._raw.labels(self._indices)
@@ -163,18 +145,10 @@ class Samples:
             labels.append(label)
         return stack_labels(labels)
 
-    def take(self, indices):
-        """Return some of the samples, without reading them.
+    def take(self, indices: Any) -> Self:
+        """Return some of the samples, without reading them, by their indices or a mask.
 
-        Parameters
-        ----------
-        indices : array-like of int or bool
-            Which ones, in order.
-
-        Returns
-        -------
-        Samples
-            `describe` still gives their position in X.
+        `describe` still names their positions in X.
         """
         indices = np.arange(len(self))[indices]
         taken = copy.copy(self)
@@ -184,25 +158,25 @@ class Samples:
             taken.digests = [self.digests[i] for i in indices]
         return taken
 
-    def describe(self, i):
+    def describe(self, i: int) -> str:
         """Return the words for sample `i` in messages, as "sample 3 ('a/b.png')"."""
         return unreadable_image(self._rows[i], self.name(i), "").where
 
-    def name(self, i):
-        """Return the path of sample `i`, None if it has none or it is not known."""
+    def name(self, i: int) -> str | None:
+        """Return the path of sample `i`; None if it has none or it is not known."""
         return _name_of(self._items, self._indices[i])
 
-    def unreadable(self, i, error):
-        """Return the error for sample `i` that `error` was raised for."""
+    def unreadable(self, i: int, error: Exception) -> UnreadableSampleError:
+        """Return the error that says why sample `i` cannot be read."""
         return unreadable_image(int(self._rows[i]), self.name(i), explain(error))
 
-    def encoded(self, i):
+    def encoded(self, i: int) -> str | bytes | None:
         """Return the path or the bytes that sample `i` is decoded from, else None."""
         item = self._items[self._indices[i]]
         return item if isinstance(item, (str, bytes)) else None
 
     def _in_memory(self, i):
-        """Return the raw sample; of a file, its bytes."""
+        """Return the raw sample, or the bytes of its file."""
         index = self._indices[i]
         with self._named(i):
             return self._fetched(self._items[index], i)
@@ -226,7 +200,7 @@ class Samples:
 
     @contextmanager
     def _named(self, i):
-        """Name the sample in errors that are raised while it is read."""
+        """Name the sample in the errors that are raised while it is read."""
         try:
             yield
         except (MemoryError, UnreadableSampleError):
@@ -235,7 +209,7 @@ class Samples:
             raise self.unreadable(i, error) from error
 
     def _range_of(self, values):
-        """Return the value range of one sample; that of its dtype has to fit all."""
+        """Return the range of one sample; that of its dtype must agree with X."""
         if self._is_given:
             return self.value_range
         return range_beside(values.dtype, self.value_range)
@@ -260,7 +234,7 @@ class Samples:
 
 
 def _is_mapped(values):
-    """Return whether an array lies in a file, which others may write to (bool)."""
+    """Return whether an array is mapped from a file, which others may write to."""
     while isinstance(values, np.ndarray):
         values = values.base
     return isinstance(values, mmap)
@@ -278,35 +252,19 @@ def _name_of(items, index):
     return items[index] if isinstance(items[index], str) else None
 
 
-def open_image(source, *, image_shape=None, value_range="auto"):
-    """Return the RGB image that a sample stands for.
+def open_image(
+    source: Any,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    value_range: Any = "auto",
+) -> Image.Image:
+    """Return the RGB image of a path, an encoded or PIL image, or an array.
 
-    Parameters
-    ----------
-    source : str, os.PathLike, bytes, PIL.Image.Image, ndarray or Tensor
-        Path of an image file, its encoded content, or an image. Of an animation
-        the first frame is taken.
-    image_shape : tuple of int or None, default=None
-        Shape of an array sample: (h, w), (h, w, c) or (c, h, w).
-    value_range : "auto" or tuple of float (low, high), default="auto"
-        Values that stand for black and for full intensity in an array, and in a file
-        or PIL image of one channel with more than 8 bits.
-
-    Returns
-    -------
-    image : PIL.Image.Image
-        In mode RGB. The EXIF orientation of files, and of PIL images that are still
-        the opened file, is applied; transparency is laid over white.
-
-    Raises
-    ------
-    TypeError
-        If `source` is nothing of the above.
-    ValueError
-        If the values or the shape cannot be those of an image, or the image has more
-        pixels than Pillow opens.
-    OSError
-        If a file is missing, truncated or not an image.
+    `image_shape` and `value_range` are those of `as_samples`. The first frame of an
+    animation is taken. The EXIF orientation is applied to files, and to PIL images that
+    are still the opened file; transparency is laid over white. Another type raises a
+    TypeError; values, shapes or sizes that no image has a ValueError; and a file that
+    is missing, truncated or no image an OSError.
     """
     given = check_value_range(value_range)
     if isinstance(source, io.BytesIO):
@@ -323,12 +281,18 @@ def open_image(source, *, image_shape=None, value_range="auto"):
     return decode(source, range_of, image_shape=image_shape)
 
 
-def decode(source, range_of, *, image_shape=None, upright=True):
-    """Return the RGB image of a sample that is in memory (PIL.Image.Image).
+def decode(
+    source: Any,
+    range_of: Callable,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    upright: bool = True,
+) -> Image.Image:
+    """Return the image in mode RGB of a raw sample that is in memory.
 
-    `range_of` returns the value range (low, high) of an array, or of the visible values
-    of an image of more than 8 bits. The others are as of `open_image`, where `upright`
-    is True.
+    `range_of` maps an array, or the visible values of an image of more than 8 bits, to
+    their value range (low, high). `upright` says whether the EXIF orientation of
+    encoded images is applied.
     """
     if isinstance(source, (np.ndarray, torch.Tensor)):
         array = to_numpy(source) if isinstance(source, torch.Tensor) else source

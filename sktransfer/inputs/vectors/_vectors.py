@@ -1,7 +1,7 @@
 """Vectors: how rows of real numbers are checked, read and prepared."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ __all__ = ["VectorPreprocessing", "VectorSamples"]
 
 @dataclass(frozen=True)
 class VectorPreprocessing:
-    """Vectors, which reach the network as they are, in float32.
+    """Preprocessing of vectors, which are passed to the network in float32.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class VectorPreprocessing:
     is_costly_to_read: ClassVar[bool] = False
     tolerates_low_precision: ClassVar[bool] = False
     shape_hint: ClassVar[str] = (
-        "Its first layer must take rows of that many numbers in float32, which is as "
-        "many as `n_features`, or X, says."
+        "Its first layer must take float32 rows of that length, which is `n_features` "
+        "or the number of columns of X."
     )
 
     @property
@@ -94,22 +94,23 @@ class VectorPreprocessing:
         """
         return torch.zeros(n, self.n_features)
 
-    def prepare(self, row):
+    def prepare(self, row: Any) -> np.ndarray:
         """Return a row, or a block of rows, in float32.
 
         Parameters
         ----------
         row : array-like of shape (d,) or (b, d)
+            Real numbers.
 
         Returns
         -------
-        float32 ndarray of the same shape
+        row : float32 ndarray of the same shape
             The same values.
         """
         return np.asarray(row, dtype=np.float32)
 
-    def to_input(self, batch):
-        """Return the batch as it is, in float32.
+    def to_input(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return a batch of rows in float32.
 
         Parameters
         ----------
@@ -125,28 +126,10 @@ class VectorPreprocessing:
 
 
 class VectorSamples:
-    """Rows of a matrix, with the interface of `Samples`.
+    """Rows of a validated matrix (n, d), with the interface of `Samples`.
 
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-        Real numbers, which the estimator has validated.
-    n_features : int
-        Length of a row.
-    indices : ndarray of int of shape (n,) or None, default=None
-        Which of the rows, in order; None for all.
-
-    Attributes
-    ----------
-    labels, value_range : None
-        Vectors have neither.
-    digests : list of bytes or None
-        As in `Samples`.
-
-    Raises
-    ------
-    ValueError
-        If X is empty or not of the right shape.
+    `indices` are the rows that are samples, in order; None for all. Vectors have no
+    labels and no value range. An empty X, or one of another shape, raises a ValueError.
     """
 
     labels = None
@@ -170,25 +153,17 @@ class VectorSamples:
         return len(self._indices)
 
     def __getitem__(self, i):
-        """Return row `i`, a float32 ndarray of shape (d,)."""
+        """Return row `i` in float32, of shape (d,)."""
         return self._X[self._indices[i]].astype(np.float32)
 
-    def rows(self, start, stop):
-        """Return a block of rows, a float32 ndarray of shape (stop - start, d)."""
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Return a block of rows in float32, of shape (stop - start, d)."""
         return self._X[self._indices[start:stop]].astype(np.float32, copy=False)
 
-    def take(self, indices):
-        """Return some of the samples, without copying them.
+    def take(self, indices: Any) -> "VectorSamples":
+        """Return some of the samples, by their indices or a mask, without copying them.
 
-        Parameters
-        ----------
-        indices : array-like of int or bool
-            Which ones, in order.
-
-        Returns
-        -------
-        samples : VectorSamples
-            They keep their position in X for `describe`.
+        `describe` still names their positions in X.
         """
         indices = np.arange(len(self))[indices]
         taken = VectorSamples(self._X, self._X.shape[1], self._indices[indices])
@@ -196,57 +171,59 @@ class VectorSamples:
             taken.digests = [self.digests[i] for i in indices]
         return taken
 
-    def can_change(self, i):
-        """Return whether another reading of row `i` may give another one: False."""
+    def can_change(self, i: int) -> bool:
+        """Return whether another reading of row `i` may differ, which is never so."""
         return False
 
-    def describe(self, i):
+    def describe(self, i: int) -> str:
         """Return the words for sample `i` in messages, as "sample 3"."""
         return f"sample {self._indices[i]}"
 
-    def read(self, i):
+    def read(self, i: int) -> tuple[bytes, np.ndarray]:
         """Return the digest of row `i`, and the row."""
         return self.digest(i), self[i]
 
-    def digest(self, i):
-        """Return a hash of the values of row `i` in float32 (bytes)."""
+    def digest(self, i: int) -> bytes:
+        """Return a hash of the values of row `i` in float32."""
         return digest(b"vector:" + self[i].tobytes())
 
 
 class Vectors:
-    """The modality of vectors. Anything that no other modality claims is one."""
+    """The modality of vectors, which is that of any X that no other modality claims."""
 
     noun = "vectors"
     options = ()
 
-    def looks_like(self, X):
-        """Return False: a table may also hold other modalities."""
+    def looks_like(self, X: Any) -> bool:
+        """Return False: a table may also hold samples of other modalities."""
         return False
 
-    def takes_network(self, module):
+    def takes_network(self, module: Any) -> bool:
         """Return False: layers that take vectors occur in any network."""
         return False
 
-    def set_tags(self, tags, options):
-        """Leave the tags as they are: scikit-learn's defaults are for tables."""
+    def set_tags(self, tags: Any, options: dict) -> None:
+        """Leave the tags unchanged: scikit-learn's defaults are those of tables."""
 
-    def validate(self, estimator, X, *, reset):
-        """Return X as an array of shape (n, d), float32."""
+    def validate(self, estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+        """Return X as a float32 array of shape (n, d)."""
         return validate_data(estimator, _plain(X), reset=reset, dtype=np.float32)
 
-    def validate_with_y(self, estimator, X, y):
-        """Return X as an array of shape (n, d), float32, and y as an array."""
+    def validate_with_y(self, estimator: Any, X: Any, y: Any) -> tuple:
+        """Return X as a float32 array of shape (n, d), and y as an array."""
         X, y = _plain(X), _plain(y)
         return validate_data(estimator, X, y, dtype=np.float32, multi_output=True)
 
-    def read(self, X, preprocessing, *, on_error="raise"):
-        """Return X as samples; `on_error` has no effect, as any row can be read."""
+    def read(
+        self, X: Any, preprocessing: Any, *, on_error: str = "raise"
+    ) -> VectorSamples:
+        """Return X as samples; `on_error` has no effect, as every row can be read."""
         if isinstance(X, VectorSamples):
             return X
         return VectorSamples(X, preprocessing.n_features)
 
-    def augmentation(self, augment, preprocessing):
-        """Raise: vectors cannot be augmented before the network."""
+    def augmentation(self, augment: Any, preprocessing: Any) -> Any:
+        """Raise a ValueError: vectors cannot be augmented before the network."""
         raise ValueError(
             "`augment` must be None for a backbone that takes vectors. Got "
             f"{augment!r}; `augment__activations` is for any backbone."
