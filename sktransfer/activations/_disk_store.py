@@ -237,13 +237,13 @@ def _transact(connection, action):
 
 
 def _identity(path):
-    """Identify the file at a path, whatever it holds; None if there is none."""
+    """Identify the file at a path, not its contents; None if there is none."""
     version = _version(path)
     return version and version[:2]
 
 
 def _version(path):
-    """Identify the contents of a file, too, by its size and modification time."""
+    """Identify a file and its contents, by its size and modification time."""
     try:
         status = os.stat(path)
     except OSError:

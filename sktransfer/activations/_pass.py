@@ -53,7 +53,7 @@ def forward_passes() -> Counter[tuple[str, str, str]]:
 
 
 class Pass:
-    """Brings samples to targets.
+    """Computes, or reads from a store, the activations of samples at targets.
 
     A sample that is stored at all targets is read from there. One that is stored at the
     end of an earlier stage continues from the last such stage; any other is read and
@@ -330,7 +330,7 @@ class Activations:
             _living.add(self)
 
     def load(self) -> None:
-        """Bring all samples to the target, and hold the rows that fit the budget."""
+        """Compute or read the rows of all samples; hold those that fit the budget."""
         with _lock:
             held = sum(activations.nbytes for activations in _living)
         free = get_config()["memory_budget"] - held
@@ -352,12 +352,12 @@ class Activations:
     def rows(self, indices: Any) -> list:
         """Return the rows of some samples, which :meth:`to_batch` joins."""
         indices = [int(i) for i in indices]
-        away = [i for i in indices if self._rows[i] is None]
-        brought = {}
-        if away:
-            (rows,) = gather(self._pass, self._samples.take(away))
-            brought = dict(zip(away, rows, strict=True))
-        return [brought[i] if i in brought else self._rows[i] for i in indices]
+        missing = [i for i in indices if self._rows[i] is None]
+        found = {}
+        if missing:
+            (rows,) = gather(self._pass, self._samples.take(missing))
+            found = dict(zip(missing, rows, strict=True))
+        return [found[i] if i in found else self._rows[i] for i in indices]
 
     def to_batch(self, rows: list) -> Any:
         """Join rows to a batch; see :meth:`Pass.as_input`."""
@@ -388,7 +388,7 @@ def load_activations(
     store: Store | None,
     runtime: Runtime,
 ) -> tuple[Activations, list[dict]]:
-    """Bring samples to a target, and hold the rows that memory allows.
+    """Compute or read the rows of samples at a target, and hold what memory allows.
 
     Returns the activations and the report of the pass.
     """

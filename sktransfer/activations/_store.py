@@ -122,7 +122,7 @@ class Space:
         return {self.key + digest: row for digest, row in pairs if digest is not None}
 
     def _is_row(self, row):
-        """Whether a row can have been stored: files can be damaged, or forged."""
+        """Whether a row has the dtype and shape that it must have; files may be forged."""
         if self.shape is None:
             parts = row.values() if isinstance(row, dict) else [row]
             return all(self._is_array(array, array.shape) for array in parts)
@@ -306,9 +306,9 @@ def _fitting(store, keys, fits):
     found = store.get(keys)
     if fits is None:
         return found
-    strangers = {key for key, row in found.items() if not fits(row)}
-    store.delete(strangers)
-    return {key: row for key, row in found.items() if key not in strangers}
+    unfit = {key for key, row in found.items() if not fits(row)}
+    store.delete(unfit)
+    return {key: row for key, row in found.items() if key not in unfit}
 
 
 def open_store(memory: Any = None) -> Store:

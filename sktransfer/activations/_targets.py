@@ -27,8 +27,8 @@ class Route:
     """Boundaries where a pass may start, and where it stops.
 
     A network is always computed from the end of one stage to the end of the next, so
-    that activations are rounded at the same places wherever a pass began, and whatever
-    else is asked for. A boundary inside a stage, or after the last one, is computed
+    that activations are rounded at the same places wherever a pass began, whichever
+    targets it has. A boundary inside a stage, or after the last one, is computed
     from the end of the stage before it, and nothing is computed from it.
 
     ``wanted`` are the boundaries asked for, in order of execution; ``chain`` is the

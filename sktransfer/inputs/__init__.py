@@ -1,6 +1,6 @@
 """From raw samples to the inputs of a model.
 
-Each modality is a package, `images` and `vectors`. `as_samples` puts whatever X may be
+Each modality is a package, `images` and `vectors`. `as_samples` puts any X
 behind one lazy interface, `iter_batches` reads and prepares samples in batches, and a
 preprocessing, which comes with the weights, makes model inputs of the batches.
 """

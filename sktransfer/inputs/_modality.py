@@ -1,9 +1,9 @@
-"""What a modality is, and which modalities there are.
+"""Modalities, such as images: the protocols, and the registry.
 
-A modality is a package with three things: a :class:`Modality`, which checks X and reads
-it into samples; the samples; and one or more preprocessings, which make model inputs of
-them. `register_modality` makes it known. Everything downstream handles tensors, or a
-small named group of tensors, and never asks for the kind of a sample.
+A modality is a package with three parts: a :class:`Modality`, which checks X and reads
+it into samples; the samples; and one or more preprocessings, which turn samples into
+model inputs. `register_modality` registers it. Everything downstream handles tensors,
+or a small named group of tensors, and never asks for the kind of a sample.
 """
 
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class Preprocessing(Protocol):
-    """How the weights of a network want their samples.
+    """Protocol of the step from samples to the model inputs that weights expect.
 
     A sample becomes a model input in two steps: ``prepare`` works on one sample, in
     numpy and on the CPU, and ``to_input`` on a batch, in torch and on any device.
@@ -56,34 +56,34 @@ class Preprocessing(Protocol):
     tolerates_low_precision: bool
     shape_hint: str
 
-    def example(self, n=2):
+    def example(self, n: int = 2) -> Any:
         """Return `n` made-up model inputs, as ``to_input`` returns them."""
 
-    def with_size(self, image_size):
+    def with_size(self, image_size: Any) -> "Preprocessing":
         """Return the preprocessing for inputs of another size; None keeps the size."""
 
-    def key(self):
-        """Return a stable text of everything that affects the output (str)."""
+    def key(self) -> str:
+        """Return a stable text of everything that affects the output."""
 
-    def prepare(self, sample):
+    def prepare(self, sample: Any) -> Any:
         """Return one sample as an array or a dict of arrays."""
 
-    def to_input(self, batch):
+    def to_input(self, batch: Any) -> Any:
         """Return the model inputs of a batch of prepared samples, on its device."""
 
 
 class Modality(Protocol):
-    """Checks X and reads it into samples.
+    """Protocol of the object that checks X and reads it into samples.
 
-    Samples are a sequence: ``samples[i]`` returns what ``prepare`` takes. They have
+    Samples are a sequence: ``samples[i]`` is the argument of ``prepare``. They have
 
     - ``read(i)``, which returns the digest (bytes) and the sample from one reading;
     - ``digest(i)``, which identifies the sample by its content (bytes);
-    - ``can_change(i)``, whether another reading may give something else, as of a file,
-      and ``warn_of_change(i)``, which warns that it did;
+    - ``can_change(i)``, whether another reading may differ, as that of a file may, and
+      ``warn_of_change(i)``, which warns that it did;
     - ``take(indices)``, a part of the samples, and ``describe(i)``, words for messages;
-    - ``labels``, an array or None, and ``digests``, a list of bytes or None, which
-      ``take`` takes along;
+    - ``labels``, an array or None, and ``digests``, a list of bytes or None, which a
+      part of the samples keeps;
     - optionally ``rows(start, stop)``, a block of cheap samples as one array.
 
     A sample that cannot be read raises :class:`UnreadableSampleError`.
@@ -91,22 +91,22 @@ class Modality(Protocol):
     Attributes
     ----------
     noun : str
-        What its samples are called in messages, such as "vectors".
+        The word for its samples in messages, such as "vectors".
     options : tuple of str
-        The parameters of estimators that it takes, of "image_size", "image_shape" and
-        "value_range". Any other value than the default is an error for the others.
+        Those of the parameters "image_size", "image_shape" and "value_range" of
+        estimators that it takes. The others must have their default values.
     """
 
     noun: str
     options: tuple
 
-    def looks_like(self, X):
-        """Return whether X can only be of this modality (bool)."""
+    def looks_like(self, X: Any) -> bool:
+        """Return whether X can only be of this modality."""
 
-    def takes_network(self, module):
-        """Return whether a network can only take this modality (bool)."""
+    def takes_network(self, module: Any) -> bool:
+        """Return whether a network can only take this modality."""
 
-    def set_tags(self, tags, options):
+    def set_tags(self, tags: Any, options: dict) -> None:
         """Set the input tags of scikit-learn.
 
         Parameters
@@ -117,8 +117,8 @@ class Modality(Protocol):
             The parameters of the estimator that are in ``options``.
         """
 
-    def validate(self, estimator, X, *, reset):
-        """Return X, checked as scikit-learn asks.
+    def validate(self, estimator: Any, X: Any, *, reset: bool) -> Any:
+        """Return X after the checks that scikit-learn requires.
 
         Parameters
         ----------
@@ -129,10 +129,10 @@ class Modality(Protocol):
             Whether they are set.
         """
 
-    def validate_with_y(self, estimator, X, y):
+    def validate_with_y(self, estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
         """Return X and y, checked together as in ``fit``."""
 
-    def read(self, X, preprocessing, *, on_error="raise"):
+    def read(self, X: Any, preprocessing: Any, *, on_error: str = "raise") -> Any:
         """Return X as samples that are read one at a time.
 
         The parameters in ``options``, without "image_size", are passed by name, too.
@@ -142,19 +142,20 @@ class Modality(Protocol):
         X : object
             As ``validate`` returns it, or samples, which are returned as they are.
         preprocessing : Preprocessing
-        on_error : {"raise", "warn"}
-            "warn" leaves samples that cannot be read to whoever reads them.
+        on_error : {"raise", "warn"}, default="raise"
+            With "warn", samples that cannot be read raise no error before they are
+            read.
         """
 
-    def augmentation(self, augment, preprocessing):
-        """Return the callable that the parameter `augment` stands for.
+    def augmentation(self, augment: Any, preprocessing: Any) -> Any:
+        """Return the callable for the parameter `augment` of estimators.
 
         Parameters
         ----------
         augment : str or callable
             Name of a preset, or a function from one sample to another.
         preprocessing : Preprocessing
-            What follows.
+            The preprocessing that follows.
 
         Raises
         ------
@@ -167,13 +168,14 @@ MODALITIES: dict[str, Any] = {}
 
 
 def register_modality(name: str, modality: Modality) -> None:
-    """Make a modality known.
+    """Register a modality under the name that its preprocessings have as ``kind``.
 
     Parameters
     ----------
     name : str
         The ``kind`` of its preprocessings. A modality of the same name is replaced.
     modality : Modality
+        The object that checks and reads X.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From X to samples, and from samples to batches, whatever the modality."""
+"""From X to samples, and from samples to batches, of any modality."""
 
 import os
 from collections import deque
@@ -31,12 +31,12 @@ __all__ = [
     "to_numpy",
 ]
 
-_OF_NAMES = "image"  # what backbones that are given by a name take
-_OTHERWISE = "vector"  # what X is if nothing else claims it
+_OF_NAMES = "image"  # modality of backbones that are given by a name
+_OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")
 _FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 _AHEAD = 2  # batches that are read while the consumer works on one
-_WAITING = 4  # batches' worth of samples that may wait for others of their shape
+_WAITING = 4  # number of batches whose samples may wait for others of their shape
 _SURVEYED = 32  # samples per batch of `find_unreadable`
 
 

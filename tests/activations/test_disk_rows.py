@@ -127,7 +127,7 @@ def test_file_whose_entries_are_lost_makes_no_room(tmp_path):
     assert store.contains(_rows(5, seed=1)) == set()
 
 
-def test_row_whose_bytes_are_lost_is_written_anew(tmp_path):
+def test_row_whose_bytes_are_lost_is_written_again(tmp_path):
     store, rows = DiskStore(str(tmp_path)), _rows(3)
     store.put(rows)
     _change(store.path, "DELETE FROM data WHERE id = 2")

@@ -398,7 +398,7 @@ def test_folder_of_the_user_keeps_its_mode(tmp_path):
     assert (tmp_path / "store").stat().st_mode == mode
 
 
-def test_damaged_file_is_not_written_to_and_made_anew_once_deleted(tmp_path):
+def test_damaged_file_is_not_written_to_and_created_again_once_deleted(tmp_path):
     store, rows = DiskStore(str(tmp_path)), _rows(2)
     content, file = b"this is not a database" * 100, Path(store.path)
     file.write_bytes(content)
@@ -455,7 +455,7 @@ def test_row_that_the_index_gives_to_another_key_counts_as_missing(tmp_path):
     assert DiskStore(str(tmp_path)).get(rows) == {}
 
 
-def test_folder_that_is_deleted_meanwhile_is_made_anew(tmp_path):
+def test_folder_that_is_deleted_meanwhile_is_created_again(tmp_path):
     folder = tmp_path / "store"
     store, rows = open_disk_store(folder), _rows(2)
     store.put(rows)

@@ -247,7 +247,7 @@ def test_rows_that_do_not_fit_the_budget_are_computed_again(
     assert "exceed the budget of 1,000" in cost.reason
 
 
-def test_rows_forgotten_during_a_pass_are_brought_again(
+def test_rows_discarded_during_a_pass_are_computed_again(
     backbone, samples, store, runtime, monkeypatch
 ):
     expected = gather(_pass(backbone, ["3"], None, runtime), samples)
@@ -265,13 +265,13 @@ def test_rows_forgotten_during_a_pass_are_brought_again(
     np.testing.assert_array_equal(gather(deeper, samples), expected)
 
 
-def test_the_decision_is_logged_once_a_pass(backbone, samples, store, runtime, caplog):
+def test_decisions_are_logged_once_per_pass(backbone, samples, store, runtime, caplog):
     with caplog.at_level(logging.INFO, "sktransfer"):
         gather(_pass(backbone, ["3"], store, runtime), samples)
     assert sum("'3'" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_the_report_says_what_was_done(backbone, samples, store, runtime):
+def test_report_counts_samples(backbone, samples, store, runtime):
     a_pass = _pass(backbone, ["3"], store, runtime)
     gather(a_pass, samples)
     row = a_pass.report()[-1]
@@ -451,7 +451,7 @@ def test_the_input_gives_model_inputs(backbone, samples, store, runtime):
     assert torch.equal(activations[[2, 0]], expected)
 
 
-def test_what_memory_cannot_hold_is_brought_again(
+def test_rows_that_memory_cannot_hold_are_computed_again(
     backbone, samples, store, runtime, passes
 ):
     held, _ = _load(backbone, "3", samples, store, runtime)

@@ -102,7 +102,7 @@ def test_n_features_of_cls():
     assert Pool("cls", 1, (17, 6), SQUARE).n_features((17, 6)) == 6
 
 
-def test_repr_tells_pools_apart():
+def test_repr_distinguishes_pools():
     pool = Pool("avg", 2, (5, 4, 4), SQUARE)
     assert repr(pool) == "Pool('avg', pool_size=2, layout='channels_first')"
 

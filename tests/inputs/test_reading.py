@@ -109,7 +109,7 @@ def test_key_of_what_cannot_be_described_is_that_of_one_object():
     assert not preprocessing_key(first)[1]
 
 
-def test_preprocessing_says_the_modality_whatever_x_is():
+def test_preprocessing_decides_the_modality_of_any_x():
     images = modality_of(backbone=ImagePreprocessing(**GIVEN))
     vectors = modality_of(backbone=VectorPreprocessing(3))
     assert (images.noun, vectors.noun) == ("images", "vectors")

@@ -30,7 +30,7 @@ __all__ = [
 # global seed in each read.
 _LOCK = threading.Lock()
 _FOLDERS = (datasets.DatasetFolder, datasets.ImageFolder)
-# The label of item i is `targets[i]`, whatever the image is.
+# The label of item i is `targets[i]`.
 _WITH_TARGETS = (
     datasets.MNIST,
     datasets.EMNIST,

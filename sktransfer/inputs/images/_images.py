@@ -168,7 +168,7 @@ class ImagePreprocessing:
         Parameters
         ----------
         height, width : int
-            Of the image, in px.
+            Size of the image, in px.
 
         Returns
         -------

@@ -41,7 +41,7 @@ class Samples:
     `as_samples` makes them. They refer to the raw samples, so a part of them is cheap.
     `image_shape` is the shape of one array. `value_range` (low, high) holds the values
     that stand for black and full intensity, None if no sample has values of its own;
-    `is_given` says that it applies to all samples, whatever their dtypes.
+    `is_given` says that it applies to all samples, of any dtype.
 
     ``digests``, a list of bytes or None, identifies the samples once it is set. `take`
     takes it along, and `iter_batches` warns of a sample that has another digest when it

@@ -143,7 +143,7 @@ def test_dataset_of_images_is_read_once_to_find_its_kind():
     assert samples.take([2, 0]).labels.tolist() == ["blue", "red"]
 
 
-def test_labels_are_those_of_the_items_whatever_the_dataset_lists():
+def test_labels_are_those_of_the_items_not_of_the_list():
     dataset = Pairs([(Image.new("RGB", (4, 3)), i % 2) for i in range(3)])
     dataset.targets = torch.tensor([4, 5, 6])
     dataset.target_transform = lambda target: -int(target)

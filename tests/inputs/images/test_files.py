@@ -178,7 +178,7 @@ def test_file_that_is_written_while_it_is_read_is_read_again(path, later, monkey
     assert file_content(path).digest == content_of(b"longer").digest
 
 
-def test_identity_of_a_deep_image_tells_the_range():
+def test_identity_of_a_deep_image_includes_the_range():
     content = content_of(encoded(Image.new("I;16", (2, 2), 9), "PNG"))
     found = [content.identify(r) for r in [(0, 255), (0.0, 255.0), (0, 1), None]]
     assert found[0] == found[1] and len({*found}) == 3
@@ -198,7 +198,7 @@ def test_identity_of_a_deep_image_tells_the_range():
         ("TIFF", False, True),  # its tags have no name
     ],
 )
-def test_identity_tells_whether_a_tagged_image_is_upright(format, tagged, expected):
+def test_identity_includes_whether_a_tagged_image_is_upright(format, tagged, expected):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     options = {"exif": exif} if tagged else {}

@@ -145,7 +145,7 @@ def test_preprocessing_invalid(parameters, message):
         ImagePreprocessing(**{**valid, **parameters})
 
 
-def test_key_tells_every_parameter():
+def test_key_holds_every_parameter():
     preprocessing = make_preprocessing()
     others = [
         make_preprocessing(size=(32, 24)),

@@ -88,7 +88,7 @@ def test_digest_of_encoded_is_that_of_its_bytes(tmp_path):
         assert samples.digest(0) == samples.read(0)[0] == file_content(path).digest
 
 
-def test_digest_tells_pixels_shape_and_range():
+def test_digest_covers_pixels_shape_and_range():
     X = np.arange(16.0).reshape(1, 2, 8)
     digests = {
         samples_of(X, value_range=(0, 16)).digest(0),
@@ -108,7 +108,7 @@ def test_digest_is_the_same_for_equal_images():
     assert len(digests) == 1
 
 
-def test_digest_of_a_deep_file_tells_the_range():
+def test_digest_of_a_deep_file_covers_the_range():
     content = png(Image.new("I;16", (2, 2), 300))
     ranges = [(0, 500), (0.0, 500.0), (0, 4095), "auto"]
     digests = [samples_of([content], value_range=r).digest(0) for r in ranges]
@@ -140,7 +140,7 @@ def test_what_can_change(tmp_path, paths):
     assert not samples_of([png(Image.new("RGB", (2, 2)))]).can_change(0)
 
 
-def test_changed_samples_are_told_once(paths):
+def test_changed_samples_warn_once(paths):
     samples = samples_of(paths)
     message = rf"^Sample 1 \('{re.escape(paths[1])}'\) changed while samples were read"
     with pytest.warns(UserWarning, match=message):

@@ -58,7 +58,7 @@ def test_samples_take_takes_the_digests_along():
     assert samples.take([2, 0]).take([1]).digests == [b"0"]
 
 
-def test_digest_tells_rows():
+def test_digest_differs_between_rows():
     samples = as_samples([[1, 2], [1, 2], [2, 1]], VectorPreprocessing(2))
     assert samples.digest(0) == samples.digest(1) != samples.digest(2)
 
