@@ -92,8 +92,9 @@ def _targets(samples, y, name="y"):
 class FineTunedEstimator(BackboneEstimator):
     """Base of the estimators that train a suffix and a head.
 
-    A subclass says what it predicts (`_learn_outputs`), names the loss (`_loss`), and
-    poses the linear head as a convex problem (`_probe`).
+    A subclass says what it predicts (`_learn_outputs`, `_set_outputs`), weighs samples
+    (`_weigh`), names the loss (`_loss`), and poses the linear head as a convex problem
+    (`_probe`, `_strength`).
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -184,8 +185,7 @@ class FineTunedEstimator(BackboneEstimator):
         X_target : array-like of n_samples
             Samples of the target domain, as X in :meth:`fit`.
         adaptation : AdaptationMethod
-            One that does not need the source. Its `after_training` is called with the
-            state that it returned in `fit`.
+            Does not need the source. It gets the state that it returned in `fit`.
 
         Returns
         -------
@@ -203,7 +203,7 @@ class FineTunedEstimator(BackboneEstimator):
                 "`fit`: fit again with this `method`, or freeze fewer."
             )
         trainer = self._trainer(self.model_, split, self.model_.outputs, options)
-        state = getattr(self, "adaptation_state_", None)
+        state = vars(self).get("adaptation_state_")
         trained = trainer.adapt(self.model_.network, self.net_, state)
         return self._set_fitted_further(trainer, trained, n_samples=0)
 
@@ -257,10 +257,6 @@ class FineTunedEstimator(BackboneEstimator):
 
     # The steps of a fit
 
-    def _weigh(self, y, sample_weight, outputs):
-        """Return the weights of samples, by their targets."""
-        return sample_weight
-
     def _recipe(self, options):
         """Resolve the settings of the training; `partial_fit` holds nothing out."""
         method = options.method
@@ -272,15 +268,8 @@ class FineTunedEstimator(BackboneEstimator):
         """Return the split backbone of the fitted model (SplitBackbone)."""
         model, seed = self.model_, later_seed(seed, len(self.history_))
         ((boundary, tap),) = model.taps.items()
-        return SplitBackbone(
-            model.backbone,
-            boundary,
-            tap,
-            self._recipe(options),
-            self._runtime(model),
-            open_store(self.memory),
-            seed,
-        )
+        how = self._recipe(options), self._runtime(model), open_store(self.memory)
+        return SplitBackbone(model.backbone, boundary, tap, *how, seed)
 
     def _trainer(self, loaded, split, outputs, options):
         """Put together what trains (Trainer)."""
@@ -320,7 +309,7 @@ class FineTunedEstimator(BackboneEstimator):
         is_solved = is_plain and self._probe(self.model_.outputs).is_final
         return not is_solved or not isinstance(self.model_.taps[self.boundary_], Pool)
 
-    # What was fitted
+    # Fitted attributes
 
     def _set_fitted_first(self, loaded, trainer, trained, n_samples):
         """Set all fitted attributes, also those that later trainings leave alone."""
@@ -344,8 +333,9 @@ class FineTunedEstimator(BackboneEstimator):
         self._set_or_delete(
             feature_drift_=trained.drift, adaptation_state_=trained.state
         )
-        kind, outputs = type(self).__name__, trainer.outputs
+        kind = type(self).__name__
         card = trainer.describe(loaded.card, kind, n_samples, n_epochs=len(rows))
+        outputs = trainer.outputs
         self.model_ = trainer.split.model(loaded, outputs, trained.network, card)
         self._derive()
         self.net_ = trained.net

@@ -85,7 +85,8 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
     split, phases = trainer.split, plan_phases(trainer)
     savers = make_savers(trainer, data, validation, len(phases))
     head = strength = before = function = None
-    rows, report = [], []
+    rows: list = []
+    report: list = []
     for (name, n, span), saver in zip(phases, savers, strict=True):
         target, part, seen = _at(name, trainer, suffix, data, training)
         network = split.network(target, part, head)
@@ -159,7 +160,7 @@ def train_phase(
         mix=mix if recipe.mixes else None,
         objective=objective,
         nonlinearity=trainer.outputs.nonlinearity(),
-        callbacks=trainer.callbacks,
+        callbacks=[*trainer.callbacks],
         saver=saver,
         divides=objective is None and _divides(split, network, target),
         verbose=split.runtime.verbose,
@@ -199,6 +200,6 @@ def diagnose(trainer: Trainer, before, network, training, validation, target, hi
     is_watched = validation is not None and not recipe.early_stopping
     if is_watched and has_risen(history, len(validation.y)):
         both = training, trainer.load_held(validation, target)
-        looks = [_look(trainer, network, data, most=256) for data in both]
-        check_overfitting(*looks, len(validation.y), history, say)
+        seen, held = (_look(trainer, network, data, most=256) for data in both)
+        check_overfitting(seen, held, len(validation.y), history, say)
     return moved

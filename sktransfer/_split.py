@@ -109,8 +109,9 @@ class LabelledActivations(NamedTuple):
     @property
     def seen_by_probe(self) -> list:
         """Fixed views where there are some; otherwise the samples as they are."""
-        is_fixed = isinstance(self.views, FixedViews)
-        return self.views.views if is_fixed else [self.activations]
+        if isinstance(self.views, FixedViews):
+            return self.views.views
+        return [self.activations]
 
 
 def in_order(samples):

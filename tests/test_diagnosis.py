@@ -190,7 +190,7 @@ def test_frozen_too_much():
     (said,) = (w for w in caught if issubclass(w.category, TransferWarning))
     text = str(said.message)
     assert text.startswith("`freeze='all'` freezes too much: of 150 samples")
-    assert "leave it at 'auto'" in text
+    assert "set `freeze='auto'`" in text
     assert said.filename == __file__
 
 

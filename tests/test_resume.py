@@ -330,7 +330,8 @@ def test_fit_that_cannot_be_described_keeps_nothing(tmp_path):
         r"^`checkpoint` needs settings that can be compared when `fit` is called "
         r"again, but some cannot be described \(`callbacks`: code that uses `eval`\). "
         "So no state is kept, and a killed `fit` starts from the beginning. Pass "
-        "objects without open files, whose code finds what it uses by name, or set `checkpoint=None`.$"
+        "objects without open files, whose code finds what it uses by name, or set "
+        "`checkpoint=None`.$"
     )
     with pytest.warns(UserWarning, match=text) as caught:
         model.fit(ROWS, Y)
@@ -453,7 +454,7 @@ def test_partial_fit_with_another_network():
     before = model.predict_proba(ROWS_NEW)
     message = (
         "^`pooling` must not change in `partial_fit`, which trains the fitted "
-        "network that is there. Got pooling='max' after pooling='auto'; use "
+        "network further. Got pooling='max' after pooling='auto'; use "
         "`sklearn.base.clone` to start again.$"
     )
     with pytest.raises(ValueError, match=message):

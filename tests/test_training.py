@@ -132,7 +132,7 @@ def test_the_same_network_goes_on(old, new):
         (
             "mlp",
             "linear",
-            "Got head='linear' after head='mlp'; do that to start again.",
+            "Got head='linear' after head='mlp'; do that to start",
         ),
         (1, True, "Got head=True after head=1;"),
         (nn.ReLU(), "mlp", "Got head='mlp' after head=<ReLU>;"),

@@ -111,14 +111,14 @@ class LoadedBackbone:
         verbose: int = 0,
     ) -> Runtime:
         """Return where and how samples go through the frozen stages."""
-        device = resolve_device(device)
+        where = resolve_device(device)
         precision = self.precision
-        if precision == "bfloat16" and not gains_by_bfloat16(device):
+        if precision == "bfloat16" and not gains_by_bfloat16(where):
             precision = "folded"  # fitted on another machine
         sample_bytes = self.backbone.largest_activation_bytes
         return Runtime(
-            device=device,
-            batch_size=resolve_batch_size(batch_size, device, sample_bytes),
+            device=where,
+            batch_size=resolve_batch_size(batch_size, where, sample_bytes),
             precision=precision,
             activation_dtype=self.activation_dtype,
             verbose=verbose,
