@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from sktransfer._boundary import Boundary
+from sktransfer._split import SplitBackbone
+from sktransfer.activations import Target
 from sktransfer.compute import seeded
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
@@ -34,7 +35,7 @@ class Adaptation:
     samples : Samples or None
         Of the target domain, with ``digests``, in an order that does not depend on
         that of X. None if there are none.
-    boundary : Boundary
+    split : SplitBackbone
     outputs : ClassOutputs or RegressionOutputs
     callbacks : sequence
         The user's skorch callbacks.
@@ -42,13 +43,13 @@ class Adaptation:
 
     method: AdaptationMethod
     samples: Any
-    boundary: Boundary
+    split: SplitBackbone
     outputs: ClassOutputs | RegressionOutputs
     callbacks: Sequence = ()
 
     @property
     def digests(self) -> list[bytes]:
-        """Hashes of the target samples, without which a training is another one."""
+        """Hashes of the target samples, which identify the training with others."""
         return [] if self.samples is None else [b"target", *self.samples.digests]
 
     @property
@@ -78,31 +79,25 @@ class Adaptation:
 
     def prepare(self, suffix: nn.Module) -> None:
         """Let the method check or change the stages before the training."""
-        network = self.boundary.network(self.boundary.target, suffix)
+        network = self.split.network(self.split.target, suffix)
         self.method.before_training(self._context(network))
 
-    def objective(self, network: Network, target, function=None, span=(0.0, 1.0)):
-        """Return what is minimised besides the loss.
+    def objective(
+        self,
+        network: Network,
+        target: Target,
+        function: Callable | None = None,
+        span: tuple[float, float] = (0, 1),
+    ) -> tuple[Objective | None, list]:
+        """Return what is minimised besides the loss, and the report of its pass.
 
-        Parameters
-        ----------
-        network : Network
-        target : Target
-        function : callable, default=None
-            That of an earlier phase of the training.
-        span : (float, float), default=(0.0, 1.0)
-            Which part of the training this phase is.
-
-        Returns
-        -------
-        objective : Objective or None
-        report : list of dict
-            Of the pass of the target samples.
+        ``function`` is that of an earlier phase of the training, and ``span`` says
+        which part of the training this phase is.
         """
         if not self.method.needs_source:
             return None, []
         activations, views, report = self._load(target)
-        seed = self.boundary.seed
+        seed = self.split.seed
         if function is None:  # one for all phases
             n_features = network.features(activations[[0]], 1).shape[1]
             sizes = n_features, self.outputs.n_outputs, self.outputs.is_multilabel
@@ -115,21 +110,12 @@ class Adaptation:
     def adapt(self, network: Network, source, state) -> tuple[Adapted, list]:
         """Let the method adapt a trained network, which stays as it was on an error.
 
-        Parameters
-        ----------
-        network : Network
-        source : Activations or None
-        state : dict or None
-            What the method left before.
-
-        Returns
-        -------
-        adapted : Adapted
-        report : list of dict
+        ``source`` holds activations or is None, and ``state`` is what the method left
+        before. The second value is the report of the pass.
         """
         target, views, report = None, None, []
         if self.samples is not None:
-            target, views, report = self._load(self.boundary.target)
+            target, views, report = self._load(self.split.target)
         context = self._context(network.eval(), source, target, views, state)
         with put_back_on_error(network):
             found = self.method.after_training(context)
@@ -138,18 +124,18 @@ class Adaptation:
 
     def _load(self, target):
         """Return activations, what is trained on, and the report of their pass."""
-        activations, report = self.boundary.load(self.samples, target)
-        if getattr(self.boundary.recipe.views, "for_source_only", False):
+        activations, report = self.split.load(self.samples, target)
+        if getattr(self.split.recipe.views, "for_source_only", False):
             return activations, activations, report
-        views = self.boundary.views(self.samples, target)
+        views = self.split.views(self.samples, target)
         return activations, activations if views is None else views, report
 
     def _context(self, network, source=None, target=None, views=None, state=None):
-        at = self.boundary
+        split = self.split
         return AdaptationContext(
             network=network,
-            backbone_name=at.backbone.name,
-            boundary=at.name,
+            backbone_name=split.backbone.name,
+            boundary=split.boundary,
             source=source,
             target=target,
             target_views=views,
@@ -157,13 +143,13 @@ class Adaptation:
             n_outputs=self.outputs.n_outputs,
             is_multilabel=self.outputs.is_multilabel,
             state=state,
-            recipe=at.recipe,
-            device=at.runtime.device,
-            batch_size=at.runtime.batch_size,
-            seed=at.seed,
-            stages_above=stages_above(at.backbone, at.name),
+            recipe=split.recipe,
+            device=split.runtime.device,
+            batch_size=split.runtime.batch_size,
+            seed=split.seed,
+            stages_above=stages_above(split.backbone, split.boundary),
             nonlinearity=self.outputs.nonlinearity(),
-            adapter=at.adapter,
+            adapter=split.adapter,
             callbacks=tuple(self.callbacks),
-            verbose=at.runtime.verbose,
+            verbose=split.runtime.verbose,
         )

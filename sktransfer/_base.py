@@ -1,4 +1,4 @@
-"""The base of the estimators: reading samples, features, export and persistence."""
+"""The base of the estimators: loading, reading, features, export, persistence."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def undone_on_error(fit):
 
 
 def unwrapped(backbone):
-    """Return a backbone; of a fitted estimator, the network that it trained."""
+    """Return a backbone as it is; of a fitted estimator, the network it trained."""
     if isinstance(backbone, FrozenEstimator):
         backbone = backbone.estimator
     if not isinstance(backbone, BackboneEstimator):
@@ -98,12 +98,22 @@ def unwrapped(backbone):
     return backbone.backbone_
 
 
+def _is_there(device):
+    """Whether this machine has a device."""
+    try:
+        resolve_device(device)
+    except ValueError:
+        return False
+    return True
+
+
 class BackboneEstimator(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Base of the estimators that look at samples through a backbone.
+    """Base of the estimators that see samples through a backbone.
 
-    A subclass fits a `FittedModel`, ``model_``, on which everything here goes by.
+    A subclass fits ``model_``, a `FittedModel`, and gets features, export and
+    persistence from it.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -122,7 +132,8 @@ class BackboneEstimator(
         "verbose": ["verbose"],
     }
     _groups: ClassVar[dict[str, type[ParameterGroup]]] = {}
-    _derived: ClassVar[tuple] = ("backbone_", "preprocessing_")  # from `model_`
+    # Attributes that are parts of `model_`.
+    _derived: ClassVar[tuple] = ("backbone_", "preprocessing_", "value_range_")
     on_error = "raise"  # who trains needs every sample
     _absent_device = None  # the `device` of a fit elsewhere that is not found here
 
@@ -133,7 +144,7 @@ class BackboneEstimator(
         return tags
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters, including those of groups that are left at None.
+        """Get the parameters, as in scikit-learn; also of groups that are None.
 
         Parameters
         ----------
@@ -165,8 +176,6 @@ class BackboneEstimator(
         super()._validate_params()
         validate_groups(self, self._groups)
 
-    # Reading
-
     def _options(self):
         """Return the parameters that modalities take (dict)."""
         names = ("image_size", "image_shape", "value_range")
@@ -177,16 +186,9 @@ class BackboneEstimator(
         return modality_of(X, unwrapped(self.backbone), self._options())
 
     def _load(self, X, seed):
-        """Load the backbone, and read X, checked, with it.
-
-        Returns
-        -------
-        loaded : LoadedBackbone
-        samples : Samples or VectorSamples
-        """
+        """Load the backbone, and read X with it (LoadedBackbone, Samples)."""
         backbone, settings = self._load_backbone(X, seed), get_config()
         device = resolve_device(self.device)
-        precision = choose_precision(backbone, settings["precision"], device)
         samples = as_samples(
             X,
             backbone.preprocessing,
@@ -199,13 +201,13 @@ class BackboneEstimator(
             value_range=getattr(samples, "value_range", None),
             source=self._source(),
             card=card_of(backbone).to_dict(),
-            precision=precision,
+            precision=choose_precision(backbone, settings["precision"], device),
             activation_dtype=settings["activation_dtype"],
         )
         return loaded, samples
 
     def _load_backbone(self, X, seed):
-        """Load the backbone; the parameter is never changed."""
+        """Load the backbone, without changing the parameter."""
         given = unwrapped(self.backbone)
         settings = {"weights": self.weights, "image_size": self.image_size}
         if isinstance(given, Backbone):
@@ -222,21 +224,20 @@ class BackboneEstimator(
         )
 
     def _source(self):
-        """Return what the same backbone is loaded by; None if that is an object."""
+        """Return the names that load the same backbone again, None without these."""
         weights, size = self.weights, self.image_size
-        if not isinstance(unwrapped(self.backbone), str):
+        if not isinstance(unwrapped(self.backbone), str) or isinstance(
+            weights, Mapping
+        ):
             return None
-        if isinstance(weights, Mapping):
-            return None
-        one_side = size is None or isinstance(size, Integral)
         return {
             "backbone": self.backbone,
             "weights": weights if weights is None else os.fspath(weights),
-            "image_size": size if one_side else [*map(int, size)],
+            "image_size": [*map(int, size)] if np.iterable(size) else size,
         }
 
     def _read(self, X, loaded):
-        """Read X after the first time (Samples or VectorSamples)."""
+        """Read X as in `fit`, for a loaded backbone (Samples or VectorSamples)."""
         X = self._modality(X).validate(self, X, reset=False)
         return loaded.read(X, image_shape=self.image_shape, on_error=self.on_error)
 
@@ -245,12 +246,11 @@ class BackboneEstimator(
         device = "cpu" if self.device == self._absent_device else self.device
         return loaded.runtime(device, batch_size, self.verbose)
 
-    # What was fitted
-
     def _derive(self) -> None:
-        """Set the attributes that are parts of the fitted model."""
+        """Set the attributes in `_derived`."""
         self.backbone_ = self.model_.backbone
         self.preprocessing_ = self.model_.preprocessing
+        self.value_range_ = self.model_.value_range
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "model_")
@@ -279,12 +279,6 @@ class BackboneEstimator(
         )
 
     @property
-    def value_range_(self):
-        """Values of black and of full intensity in X, or None (tuple of float)."""
-        check_is_fitted(self)
-        return self.model_.value_range
-
-    @property
     def model_card_(self) -> ModelCard:
         """Where the backbone comes from, its license, and what was trained on top."""
         check_is_fitted(self)
@@ -294,24 +288,19 @@ class BackboneEstimator(
         """Return the fitted model as one module of PyTorch, which stands alone.
 
         It takes raw RGB images, a uint8 tensor of shape (n, h, w, 3) with any h and w,
-        or rows, a float32 tensor of shape (n, d). It returns what `predict_proba` does,
-        what `predict` does of a regressor, or the features of a transformer.
+        or rows, a float32 tensor of shape (n, d). It returns the probabilities of a
+        classifier, the predictions of a regressor, or the features of a transformer.
 
         All is in float32, so results differ by rounding from those of an estimator
-        that computes frozen stages in bfloat16 or stores activations in 16 bits;
-        fitting with ``sktransfer.set_config(precision="float32",
-        activation_dtype="float32")`` rules that out.
+        that computes frozen stages in bfloat16 or stores activations in 16 bits. To
+        avoid that, fit with ``sktransfer.set_config(precision="float32",
+        activation_dtype="float32")``.
 
         Returns
         -------
         torch.nn.Module
             A copy in float32, on the CPU and in eval mode. ``classes_`` names the
             columns of probabilities.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
 
         See Also
         --------
@@ -323,16 +312,16 @@ class BackboneEstimator(
     def to_onnx(self, path: str | os.PathLike, *, image_size=None) -> Path:
         """Write what :meth:`to_torch` returns to an ONNX file.
 
-        The file takes the place of an existing one after onnxruntime has computed a few
-        made-up samples from it.
+        An existing file is replaced only after onnxruntime has computed the same
+        outputs as PyTorch for a few random samples.
 
         Parameters
         ----------
         path : str or os.PathLike
-            In a folder that exists.
+            File to write, in a folder that exists.
         image_size : int or (int, int), default=None
             Height and width of the raw images that the file takes, in pixels. By
-            default those of the model input. Their number is left open.
+            default those of the model input. Any number of images can be passed.
 
         Returns
         -------
@@ -340,13 +329,10 @@ class BackboneEstimator(
 
         Raises
         ------
-        sklearn.exceptions.NotFittedError
-            If it is not fitted.
         ImportError
             If the extra ``onnx`` is not installed.
         ValueError
-            If `path` is that of no file in a folder that exists, or `image_size` is no
-            size.
+            If `path` is a folder or in no existing folder, or `image_size` is invalid.
         OSError
             If the file cannot be written, for lack of space or of permission.
         RuntimeError
@@ -357,7 +343,7 @@ class BackboneEstimator(
 
     @available_if(lambda self: self.__sklearn_is_fitted__())
     def _sk_visual_block_(self):
-        """Say in scikit-learn's diagrams what is frozen, once that is known."""
+        """Show in scikit-learn's diagrams what is frozen, once fitted."""
         return captioned_block(self, self._caption())
 
     # Persistence
@@ -365,12 +351,13 @@ class BackboneEstimator(
     def _whole(self):
         """Return all that a copy needs (dict)."""
         state = {k: v for k, v in vars(self).items() if k not in self._derived}
-        given = {k: state[k] for k in self.get_params(deep=False)}
-        modules = {k: v for k, v in given.items() if isinstance(v, nn.Module)}
-        return state | {k: on_cpu(module) for k, module in modules.items()}
+        for name in self.get_params(deep=False):
+            if isinstance(state[name], nn.Module):
+                state[name] = on_cpu(state[name])
+        return state
 
     def _slim(self):
-        """Return what a copy needs that finds the frozen weights elsewhere (dict)."""
+        """Return what a copy needs that loads the frozen weights again (dict)."""
         state = self._whole()
         tables = [k for k, v in state.items() if isinstance(v, pd.DataFrame)]
         state |= {k: state[k].to_dict("list") for k in tables}
@@ -384,10 +371,10 @@ class BackboneEstimator(
         return state | {"_settings": sent} if sent else state
 
     def _restore(self, state):
+        """Set the attributes of a copy."""
         tables = state.pop("_tables", ())
         vars(self).update(state)
-        for name in tables:
-            setattr(self, name, pd.DataFrame(state[name]))
+        vars(self).update({name: pd.DataFrame(state[name]) for name in tables})
         model = state.get("model_")
         if isinstance(model, dict):
             self.model_ = object.__new__(FittedModel)
@@ -398,21 +385,15 @@ class BackboneEstimator(
     def __setstate__(self, state):
         state = dict(state)
         adopt_settings(state.pop("_settings", {}))
-        if "model_" in state:
-            self._look_for_device(state["device"])
-        self._restore(state)
-
-    def _look_for_device(self, device):
-        """Warn if the device of the fit is not there."""
-        try:
-            resolve_device(device)
-        except ValueError:
-            self._absent_device = device
+        if "model_" in state and not _is_there(state["device"]):
+            self._absent_device = state["device"]
             warnings.warn(
-                f"This {type(self).__name__} was fitted with device={device!r}, "
-                "which this machine does not have. It predicts on the CPU.",
-                stacklevel=3,
+                f"This {type(self).__name__} was fitted with "
+                f"device={state['device']!r}, which this machine does not have. It "
+                "predicts on the CPU.",
+                stacklevel=2,
             )
+        self._restore(state)
 
     def __deepcopy__(self, memo):
         """Copy everything, whatever pickles leave out."""

@@ -1,6 +1,9 @@
 """The files that the states of trainings are kept in, named by what they train."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 import PIL
@@ -10,45 +13,43 @@ import timm
 import torch
 import torchvision
 
+from sktransfer._split import LabelledSamples
 from sktransfer.activations import digest
 from sktransfer.training import Saver
 from sktransfer.utils import Description, describe, warn_caller
 
+if TYPE_CHECKING:
+    from sktransfer._training import Trainer
+
 __all__ = ["checkpoint_name", "describe_data", "make_savers"]
 
+# Parameters that change no result, or that the recipe and other settings cover.
+_COVERED = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
+_COVERED |= {"augment", "early_stopping", "pooling", "training"}
 _LIBRARIES = [PIL, numpy, skorch, sklearn, timm, torch, torchvision]
 
 
-def make_savers(folder, settings, boundary, data, validation, adaptation, n_phases):
+def make_savers(
+    trainer: Trainer,
+    data: LabelledSamples,
+    validation: LabelledSamples | None,
+    n_phases: int,
+) -> list[Saver | None]:
     """Return what keeps the state of each phase of a training.
 
-    Parameters
-    ----------
-    folder : str, os.PathLike or None
-    settings : dict
-        Parameters of the estimator, and its class.
-    boundary : Boundary
-    data : Labelled
-        Samples that are trained on.
-    validation : Labelled or None
-    adaptation : Adaptation or None
-    n_phases : int
-
-    Returns
-    -------
-    list of Saver or None
-        None for each phase if there is no folder, or the training has no name.
+    It is None for each phase if there is no folder, or the training has no name.
     """
-    if folder is None:
+    split, adaptation = trainer.split, trainer.adaptation
+    if trainer.checkpoint is None:
         return [None] * n_phases
-    origin, content = boundary.origin, [*data.samples.digests]
     settings = {
-        **settings,
-        **boundary.recipe.to_dict(),
-        "backbone": origin.describe_prefix("output"),
-        "preprocessing": origin.preprocessing,
-        "runtime": boundary.runtime.key,
+        **{k: v for k, v in trainer.settings.items() if k not in _COVERED},
+        **trainer.recipe.to_dict(),
+        "backbone": split.origin.describe_prefix("output"),
+        "preprocessing": split.origin.preprocessing,
+        "runtime": split.runtime.key,
     }
+    content = [*data.samples.digests]
     if adaptation is not None:
         settings["adaptation"] = adaptation.method
         content += adaptation.digests
@@ -59,24 +60,16 @@ def make_savers(folder, settings, boundary, data, validation, adaptation, n_phas
     name = checkpoint_name(settings, content)
     if name is None:
         return [None] * n_phases
-    return [Saver(Path(folder) / f"{name}-{i}.pt") for i in range(n_phases)]
+    folder = Path(trainer.checkpoint)
+    return [Saver(folder / f"{name}-{i}.pt") for i in range(n_phases)]
 
 
-def checkpoint_name(settings, data):
-    """Name a fit by all that its result depends on.
+def checkpoint_name(settings: dict, data: list[bytes]) -> str | None:
+    """Name a training by all that its result depends on, the same in every process.
 
-    Parameters
-    ----------
-    settings : dict
-        By name, whatever changes the result, or a `Description` of it.
-    data : list of bytes
-        Hashes of samples, targets and weights.
-
-    Returns
-    -------
-    str or None
-        Hexadecimal, 32 digits. The same in every process. None, with a warning, if
-        some of the settings cannot be described.
+    ``settings`` holds values, or a `Description` of them, and ``data`` the hashes of
+    samples, targets and weights. If some settings cannot be described, the name is
+    None, with a warning.
     """
     settings = {**settings, "libraries": _LIBRARIES}
     described = {name: _describe(value) for name, value in settings.items()}
@@ -84,29 +77,18 @@ def checkpoint_name(settings, data):
     if unknown:
         reasons = "; ".join(f"`{name}`: {reason}" for name, reason in unknown.items())
         warn_caller(
-            "`checkpoint` needs settings that can be compared when the fit is called "
+            "`checkpoint` needs settings that can be compared when `fit` is called "
             f"again, but some cannot be described ({reasons}). So no state is kept, "
-            "and a killed fit starts anew. Pass objects without open files, whose code "
-            "finds what it uses by name, or set `checkpoint=None`."
+            "and a killed `fit` starts from the beginning. Pass objects without open "
+            "files, whose code finds what it uses by name, or set `checkpoint=None`."
         )
         return None
     words = [w for name, d in sorted(described.items()) for w in (name, d.digest)]
     return digest(*words, "data", *data).hex()[:32]
 
 
-def describe_data(digests, y, weight):
-    """Identify samples, targets and weights.
-
-    Parameters
-    ----------
-    digests : list of bytes
-        Of the samples.
-    y, weight : ndarray
-
-    Returns
-    -------
-    list of bytes
-    """
+def describe_data(digests: list, y: numpy.ndarray, weight: numpy.ndarray) -> list:
+    """Return bytes that identify samples, by their hashes, targets and weights."""
     shape = f"{y.dtype} {y.shape}".encode()
     return [*digests, shape, y.tobytes(), weight.tobytes()]
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sktransfer.activations import Pass, Target, gather
+from sktransfer._split import LabelledSamples, SplitBackbone
+from sktransfer.activations import Activations, Pass, Target, gather
 from sktransfer.compute import fixed_threads
 from sktransfer.model import make_pool
-from sktransfer.training import Pooling, lda_predictions
+from sktransfer.training import Network, Pooling, Recipe, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
 __all__ = [
@@ -41,6 +42,9 @@ _PROBED = 150
 _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
 
+Say = Callable[[float], str]  # puts a quality into words
+
+
 class Look(NamedTuple):
     """Features and quality of a network on a few samples.
 
@@ -61,8 +65,8 @@ class Look(NamedTuple):
 
 
 def look(
-    network,
-    activations,
+    network: Network,
+    activations: Activations,
     y: torch.Tensor,
     *,
     loss: Callable,
@@ -70,21 +74,10 @@ def look(
     batch_size: int,
     most: int = _LOOKED_AT,
 ) -> Look:
-    """Look at a few samples, evenly spaced, through a network.
+    """Look at a few samples, evenly spaced, through a network with a head.
 
-    Parameters
-    ----------
-    network : Network
-        With a head.
-    activations : Activations
-    y : torch.Tensor of shape (n_samples, ...)
-    loss : callable
-        From scores and targets to the loss of each sample.
-    quality : callable
-        From scores, targets and the loss function to a number.
-    batch_size : int
-        Samples per forward pass.
-    most : int, default=64
+    ``loss`` maps scores and targets to the loss of each sample, and ``quality`` scores,
+    targets and ``loss`` to a number.
     """
     n = len(y)
     rows = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
@@ -99,18 +92,11 @@ def look(
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> float:
-    """Measure how far features have moved, whatever their basis.
+    """Measure how far features of the same samples have moved, whatever their basis.
 
-    Parameters
-    ----------
-    before, after : ndarray of shape (n, d)
-        Of the same samples.
-
-    Returns
-    -------
-    float
-        One less the linear centred kernel alignment: 0 for features that are equal up
-        to orthogonal maps and scale, 1 for ones that have nothing in common.
+    It is one less the linear centred kernel alignment [1]_: 0 for features, of shape
+    (n, d), that are equal up to orthogonal maps and scale, and 1 for ones that have
+    nothing in common.
 
     References
     ----------
@@ -131,22 +117,11 @@ def _centred(F):
     return np.where(np.abs(away).max() > 1e-6 * np.abs(F).max(), away, 0.0)
 
 
-def check_drift(before: Look, after: Look, moved: float, lr: float, say) -> None:
+def check_drift(before: Look, after: Look, moved: float, lr: float, say: Say) -> None:
     """Warn if the training has undone the features that it began with.
 
-    Parameters
-    ----------
-    before, after : Look
-        Of the same samples; before with the head of the probe.
-    moved : float
-        The drift.
-    lr : float
-    say : callable
-        From a quality to words.
-
-    Warns
-    -----
-    TransferWarning
+    Both looks are at the same samples, the first with the head of the probe, and
+    ``moved`` is the drift. ``say`` puts a quality into words.
     """
     if not _is_undone(before, after, moved):
         return
@@ -166,29 +141,15 @@ def _is_undone(before, after, moved):
 
 
 def check_start(
-    before: Look, after: Look, moved: float, n_epochs: int, recipe, say
+    before: Look, after: Look, moved: float, n_epochs: int, recipe: Recipe, say: Say
 ) -> None:
     """Warn if the training has ended below the probe that it began with.
 
-    Parameters
-    ----------
-    before, after : Look
-        Of the same training samples; before with the head of the probe.
-    moved : float
-        The drift; where :func:`check_drift` warns, this does not.
-    n_epochs : int
-        Epochs of the training. After one that others shall follow, as of `partial_fit`,
-        it is too early to say.
-    recipe : Recipe
-        Settings of the whole training.
-    say : callable
-        From a quality to words.
-
-    Warns
-    -----
-    TransferWarning
-        If the quality is lower by more than 0.05, or one and a half samples if they are
-        few; or if the loss is higher by more than 0.03 where it alone is minimised.
+    It does if the quality is lower by more than 0.05, or one and a half samples if they
+    are few; or if the loss is higher by more than 0.03 where it alone is minimised. It
+    does not where :func:`check_drift` warns, nor after the single epoch of a call of
+    `partial_fit`, when it is too early to say. The recipe is that of the whole
+    training.
     """
     n = len(before.features)
     goes_on = n_epochs == 1 < recipe.max_epochs and not recipe.early_stopping
@@ -215,23 +176,11 @@ def _minimises_loss(recipe):
 
 
 def check_overfitting(
-    on_training: Look, on_validation: Look, n_validation: int, history, say
+    on_training: Look, on_validation: Look, n_validation: int, history: list, say: Say
 ) -> None:
     """Warn if the validation loss has risen and its accuracy is far below.
 
-    Parameters
-    ----------
-    on_training, on_validation : Look
-        Of the trained network.
-    n_validation : int
-        Number of validation samples.
-    history : list of dict
-    say : callable
-        From a quality to words.
-
-    Warns
-    -----
-    TransferWarning
+    Both looks are through the trained network.
     """
     gap = on_training.quality - on_validation.quality
     if gap < _GAP + 1 / np.sqrt(min(n_validation, 256)):
@@ -241,8 +190,8 @@ def check_overfitting(
         f"The training overfits: {say(on_training.quality)} on training samples, "
         f"{say(on_validation.quality)} on {n_validation} of validation, whose loss has "
         f"risen from {min(losses):.3g} to {losses[-1]:.3g}. Set `early_stopping=True`, "
-        "freeze more with `freeze`, set `augment`, or raise `dropout`, `weight_decay` "
-        "or `l2_sp` of `training`.",
+        "freeze more with `freeze`, set `augment`, or raise `training__dropout`, "
+        "`training__weight_decay` or `training__l2_sp`.",
         TransferWarning,
     )
 
@@ -254,25 +203,14 @@ def has_risen(history, n_validation: int) -> bool:
     return is_known and losses[-1] > _RISEN * min(losses)
 
 
-def check_depth(boundary, data, freeze) -> None:
+def check_depth(split: SplitBackbone, data: LabelledSamples, freeze) -> None:
     """Warn if a probe of an earlier stage is better than one at the boundary.
 
-    It looks where `freeze` was given and is deep; what goes through the frozen stages
-    for it is stored for the fit. Fewer than ``MANY`` samples say too little.
-
-    Parameters
-    ----------
-    boundary : Boundary
-    data : Labelled
-        With the codes of classes.
-    freeze : object
-        As the user gave it.
-
-    Warns
-    -----
-    TransferWarning
+    It looks where `freeze` was given and is deep, at samples with codes of classes;
+    what goes through the frozen stages for it is stored for the fit. Fewer than
+    ``MANY`` samples say too little.
     """
-    backbone, target = boundary.origin, boundary.target
+    backbone, target = split.origin, split.target
     depth = backbone.n_stages_before(target.boundary)
     if freeze == "auto" or depth < max(3, len(backbone.stages) / 2):
         return
@@ -282,10 +220,10 @@ def check_depth(boundary, data, freeze) -> None:
     average = Pooling("avg")
     earlier = [Target(n, make_pool(backbone, n, average)) for n in dict.fromkeys(names)]
     a_pass = Pass(
-        backbone, [*earlier, target], store=boundary.store, runtime=boundary.runtime
+        backbone, [*earlier, target], store=split.store, runtime=split.runtime
     )
     *found, last = gather(a_pass, data.samples.take(rows))
-    if boundary.has_stages:
+    if split.has_stages:
         z = torch.from_numpy(np.stack(last)).float()
         last = make_pool(backbone, target.boundary, average)(z).numpy()
     right = [lda_predictions(np.stack(F), codes) == codes for F in (*found, last)]
@@ -301,9 +239,9 @@ def _warn_of_depth(backbone, names, right, freeze):
         return
     stage = names[best]
     warn_caller(
-        f"`freeze={freeze!r}` keeps more than is good: of {len(last)} samples, probes "
-        f"tell {earlier[best].mean():.0%} right after {stage!r} and {last.mean():.0%} "
-        f"after {names[-1]!r}. Freeze less, as "
-        f"`freeze={backbone.n_stages_before(stage)}`, or leave it at 'auto'.",
+        f"`freeze={freeze!r}` freezes too much: of {len(last)} samples, linear probes "
+        f"predict {earlier[best].mean():.0%} correctly after {stage!r} and "
+        f"{last.mean():.0%} after {names[-1]!r}. Freeze less, for example with "
+        f"`freeze={backbone.n_stages_before(stage)}`, or set `freeze='auto'`.",
         TransferWarning,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pandas as pd
 from torch import nn
@@ -17,22 +17,20 @@ from sktransfer._base import (
     undone_on_error,
     unwrapped,
 )
-from sktransfer._boundary import (
-    Boundary,
-    choose_boundary,
-    cut,
-    later_seed,
-    mean_scores,
-)
 from sktransfer._diagnosis import MANY, check_depth
-from sktransfer._record import (
+from sktransfer._split import (
+    LabelledSamples,
+    SplitBackbone,
+    in_order,
+    later_seed,
+    split_backbone,
+)
+from sktransfer._training import (
+    EarlierTraining,
+    Trainer,
     check_unchanged,
     describe_network,
-    describe_trained,
-    epochs_table,
 )
-from sktransfer._training import Trainer
-from sktransfer._values import Before, Labelled, Request, Validation, in_order
 from sktransfer.activations import Pool, open_store
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import PRESETS
@@ -43,12 +41,10 @@ from sktransfer.training import (
     Pooling,
     Recipe,
     TrainingRecipe,
-    hold_out,
     restore_net,
 )
 from sktransfer.utils import (
     Interval,
-    ParameterGroup,
     StrOptions,
     check_consistent_length,
     check_is_fitted,
@@ -59,21 +55,46 @@ __all__ = ["FineTunedEstimator"]
 
 # Parameters that a network is built by, and keeps when its training goes on.
 _SHAPE = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
-# Parameters that change no result, or that other settings of a checkpoint cover.
-_NOT_OF_RESULT = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
-_GROUPS: dict[str, type[ParameterGroup]] = {
-    "pooling": Pooling,
-    "training": TrainingRecipe,
-    "early_stopping": EarlyStopping,
-    "augment": Augmentation,
-}
+
+
+class FitOptions(NamedTuple):
+    """What a fit takes besides X, y and sample weights."""
+
+    validation: tuple | None = None  # X, y and weights of validation samples
+    X_target: Any = None  # samples of a target domain
+    method: AdaptationMethod | None = None  # how to adapt to it
+    classes: Any = None  # all labels that will ever come, for `partial_fit`
+    more_to_come: bool = False  # whether it is a call of `partial_fit`
+
+
+def _check_validation(X, y, sample_weight):
+    """Return validation samples, their targets and weights; None without any."""
+    if X is not None:
+        return X, y, sample_weight
+    for name, value in {"y_val": y, "sample_weight_val": sample_weight}.items():
+        if value is not None:
+            raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
+    return None
+
+
+def _targets(samples, y, name="y"):
+    """Return targets or, without any, the labels of the samples."""
+    y = samples.labels if y is None else as_array(y)
+    if y is None:
+        raise ValueError(
+            f"`{name}` is needed, as the samples are no Dataset with labels. The "
+            "estimator requires y to be passed, but the target y is None."
+        )
+    check_consistent_length(samples, y)
+    return y
 
 
 class FineTunedEstimator(BackboneEstimator):
     """Base of the estimators that train a suffix and a head.
 
-    A subclass says what it predicts (`_learn_outputs`), names the loss (`_loss`), and
-    poses the linear head as a convex problem (`_probe`).
+    A subclass says what it predicts (`_learn_outputs`, `_set_outputs`), weighs samples
+    (`_weigh`), names the loss (`_loss`), and poses the linear head as a convex problem
+    (`_probe`, `_strength`).
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -93,7 +114,12 @@ class FineTunedEstimator(BackboneEstimator):
         "warm_start": ["boolean"],
         "callbacks": [list, tuple, None],
     }
-    _groups: ClassVar[dict[str, type[ParameterGroup]]] = _GROUPS
+    _groups: ClassVar[dict] = {
+        "pooling": Pooling,
+        "training": TrainingRecipe,
+        "early_stopping": EarlyStopping,
+        "augment": Augmentation,
+    }
     _derived: ClassVar[tuple] = (*BackboneEstimator._derived, "module_", "net_")
 
     @undone_on_error
@@ -140,12 +166,12 @@ class FineTunedEstimator(BackboneEstimator):
             If there is no such stage, X or y cannot be read, or the training diverges.
         """
         self._validate_params()
-        validation = Validation(X_val, y_val, sample_weight_val).check()
-        goes_on = self.warm_start and self._can_go_on(adaptation)
-        if goes_on:
-            self._check_unchanged("with `warm_start=True`", "set `warm_start=False`")
-        request = Request(goes_on, False, None, validation, X_target, adaptation)
-        return self._learn(X, y, sample_weight, request)
+        validation = _check_validation(X_val, y_val, sample_weight_val)
+        options = FitOptions(validation, X_target, adaptation)
+        if not self.warm_start or not self._can_go_on(adaptation):
+            return self._fit(X, y, sample_weight, options)
+        self._check_unchanged("with `warm_start=True`", "set `warm_start=False`")
+        return self._fit_further(X, y, sample_weight, options)
 
     @undone_on_error
     def adapt(self, X_target, adaptation: AdaptationMethod):
@@ -159,8 +185,7 @@ class FineTunedEstimator(BackboneEstimator):
         X_target : array-like of n_samples
             Samples of the target domain, as X in :meth:`fit`.
         adaptation : AdaptationMethod
-            One that does not need the source. Its `after_training` is called with the
-            state that it returned in `fit`.
+            Does not need the source. It gets the state that it returned in `fit`.
 
         Returns
         -------
@@ -169,203 +194,149 @@ class FineTunedEstimator(BackboneEstimator):
         check_is_fitted(self)
         self._validate_params()
         self._check_unchanged("in `adapt`", "`fit` again")
-        recipe, seed = self._recipe(adaptation), spawn_seed(self.random_state)
-        boundary, network = self._resume(recipe, seed)
-        if adaptation.needs_stages and not boundary.has_stages:
+        options = FitOptions(X_target=X_target, method=adaptation)
+        split = self._split_again(options, spawn_seed(self.random_state))
+        if adaptation.needs_stages and not split.has_stages:
             raise ValueError(
                 f"`adapt` with `method={adaptation.name!r}` changes the stages that "
                 f"were trained. Got `freeze={self.freeze!r}`, which left none in "
                 "`fit`: fit again with this `method`, or freeze fewer."
             )
-        target = in_order(self._read(X_target, self.model_))
-        trainer = self._trainer(boundary, self.model_.outputs, adaptation, target)
-        state = getattr(self, "adaptation_state_", None)
-        trained = trainer.adapt(network, self.net_, state)
-        return self._set_fitted(self.model_, trainer, trained, 0)
+        trainer = self._trainer(self.model_, split, self.model_.outputs, options)
+        state = vars(self).get("adaptation_state_")
+        trained = trainer.adapt(self.model_.network, self.net_, state)
+        return self._set_fitted_further(trainer, trained, n_samples=0)
 
     def _partial_fit(self, X, y, sample_weight, classes=None):
         """Train for one epoch, and settle the network in the first call."""
-        goes_on = hasattr(self, "model_")
-        if goes_on:
-            self._check_unchanged("in `partial_fit`", "use `sklearn.base.clone`")
-        request = Request(goes_on, is_part=True, classes=classes)
-        return self._learn(X, y, sample_weight, request)
+        options = FitOptions(classes=classes, more_to_come=True)
+        if not hasattr(self, "model_"):
+            return self._fit(X, y, sample_weight, options)
+        self._check_unchanged("in `partial_fit`", "use `sklearn.base.clone`")
+        return self._fit_further(X, y, sample_weight, options)
 
-    def _learn(self, X, y, sample_weight, request):
-        """Train, anew or on from what is fitted: all that is trained is trained here.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in :meth:`fit`.
-        request : Request
-        """
-        seed = spawn_seed(self.random_state)
-        loaded, samples, y = self._read_Xy(X, y, seed, request)
-        outputs = self._outputs(loaded, y, request)
-        data = Labelled.of(samples, y, sample_weight, outputs, self._weigh)
-        boundary, part = self._cut(loaded, len(data.y), seed, request)
-        target = self._read_target(loaded, request.X_target)
-        trainer = self._trainer(boundary, outputs, request.method, target)
-        data, held = self._hold_out(loaded, data, trainer, seed, request)
-        if request.goes_on:
-            before = self._before()
-            trained = trainer.go_on(part, data, held, before, is_part=request.is_part)
-        else:
-            trainer = trainer.fitted_to(data, more_to_come=request.is_part)
-            if outputs.kind == "multiclass" and len(data.y) >= MANY:
-                check_depth(boundary, data, self.freeze)
-            trained = trainer.fit(part, data, held, is_part=request.is_part)
-        return self._set_fitted(loaded, trainer, trained, len(data.y))
-
-    # Samples and targets
-
-    def _read_Xy(self, X, y, seed, request):
-        """Validate and read (LoadedBackbone, Samples, and y or the labels of X)."""
-        if request.goes_on:
-            loaded, samples = self.model_, self._read(X, self.model_)
-            y = as_array(y)
-        else:
-            X, y = self._modality(X).validate_with_y(self, X, y)
-            loaded, samples = self._load(X, seed)
-        y = samples.labels if y is None else y
-        if y is None:
-            raise ValueError(
-                f"`y` is needed to fit: {type(self).__name__} requires y to be passed, "
-                "but the target y is None, and X is no Dataset with labels."
-            )
-        check_consistent_length(samples, y)
-        return loaded, samples, y
-
-    def _outputs(self, loaded, y, request):
-        """Return what is predicted, which a training that goes on does not change."""
-        if request.goes_on:
-            return loaded.outputs
-        return self._learn_outputs(y, request.classes)
-
-    def _weigh(self, y, sample_weight, outputs):
-        """Return the weights of samples, by their targets."""
-        return sample_weight
-
-    def _read_target(self, loaded, X_target):
-        """Read samples of the target domain; None without any."""
-        return None if X_target is None else in_order(self._read(X_target, loaded))
-
-    def _hold_out(self, loaded, data, trainer, seed, request):
-        """Return the samples to train on, and those to validate on or None."""
-        if request.validation is not None:
-            return data, self._read_validation(loaded, trainer, *request.validation)
-        recipe = trainer.recipe
-        if not recipe.early_stopping or trainer.is_solved:  # which stops nowhere
-            return data, None
-        strata = trainer.outputs.strata(data.y)
-        return data.split(hold_out(strata, recipe.validation_fraction, seed))
-
-    def _read_validation(self, loaded, trainer, X, y, sample_weight):
-        """Read validation samples (Labelled)."""
-        samples = self._read(X, loaded)
-        y = samples.labels if y is None else as_array(y)
-        if y is None:
-            raise ValueError(
-                "`y_val` is needed with `X_val`, which is no Dataset with labels."
-            )
-        check_consistent_length(samples, y)
-        return Labelled.of(samples, y, sample_weight, trainer.outputs, self._weigh)
-
-    # The training
-
-    def _recipe(self, method=None):
-        schedule = "cosine" if method is None else method.lr_schedule
-        return Recipe.from_params(self.get_params(deep=False), schedule)
-
-    def _cut(self, loaded, n_samples, seed, request):
-        """Return the boundary, and the stages or the network above it."""
-        recipe = self._recipe(request.method)
-        if request.is_part:  # which holds nothing out
-            recipe = replace(recipe, early_stopping=False)
-        if request.goes_on:
-            return self._resume(recipe, seed)
-        names = loaded.backbone, self.freeze, n_samples, recipe, request.method
-        return cut(
+    def _fit(self, X, y, sample_weight, options):
+        """Train the pretrained network: from samples to the fitted model."""
+        seed, recipe = spawn_seed(self.random_state), self._recipe(options)
+        X, y = self._modality(X).validate_with_y(self, X, y)
+        loaded, samples = self._load(X, seed)
+        y = _targets(samples, y)
+        outputs = self._learn_outputs(y, options.classes)
+        data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
+        split, suffix = split_backbone(
             loaded.backbone,
-            choose_boundary(*names),
+            self.freeze,
+            len(data.y),
             recipe,
+            options.method,
             runtime=self._runtime(loaded),
             store=open_store(self.memory),
             seed=seed,
         )
+        trainer = self._trainer(loaded, split, outputs, options)
+        data, held = self._hold_out(loaded, data, trainer, seed, options)
+        trainer = trainer.fitted_to(data)
+        if outputs.kind == "multiclass" and len(data.y) >= MANY:
+            check_depth(split, data, self.freeze)
+        trained = trainer.fit(suffix, data, held)
+        return self._set_fitted_first(loaded, trainer, trained, len(data.y))
 
-    def _resume(self, recipe, seed):
-        """Return the boundary of the fitted model, and its network."""
-        model, store = self.model_, open_store(self.memory)
-        ((name, tap),) = model.taps.items()
-        runtime, seed = self._runtime(model), later_seed(seed, len(self.history_))
-        at = Boundary(model.backbone, name, tap, recipe, runtime, store, seed)
-        return at, model.network
+    def _fit_further(self, X, y, sample_weight, options):
+        """Train the network of the fitted model further, for the same outputs."""
+        seed, model = spawn_seed(self.random_state), self.model_
+        samples = self._read(X, model)
+        y = _targets(samples, y)
+        data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
+        split = self._split_again(options, seed)
+        trainer = self._trainer(model, split, model.outputs, options)
+        data, held = self._hold_out(model, data, trainer, seed, options)
+        n_before = model.card["trained"]["samples"]
+        earlier = EarlierTraining(self._strength(), self._online, n_before)
+        trained = trainer.go_on(model.network, data, held, earlier)
+        return self._set_fitted_further(trainer, trained, len(data.y))
 
-    def _trainer(self, boundary, outputs, method, target):
+    # The steps of a fit
+
+    def _recipe(self, options):
+        """Resolve the settings of the training; `partial_fit` holds nothing out."""
+        method = options.method
+        schedule = "cosine" if method is None else method.lr_schedule
+        recipe = Recipe.from_params(self.get_params(deep=False), schedule)
+        return replace(recipe, early_stopping=False) if options.more_to_come else recipe
+
+    def _split_again(self, options, seed):
+        """Return the split backbone of the fitted model (SplitBackbone)."""
+        model, seed = self.model_, later_seed(seed, len(self.history_))
+        ((boundary, tap),) = model.taps.items()
+        how = self._recipe(options), self._runtime(model), open_store(self.memory)
+        return SplitBackbone(model.backbone, boundary, tap, *how, seed)
+
+    def _trainer(self, loaded, split, outputs, options):
         """Put together what trains (Trainer)."""
-        callbacks, adaptation = tuple(self.callbacks or ()), None
-        if method is not None:
-            adaptation = Adaptation(method, target, boundary, outputs, callbacks)
+        callbacks, adaptation, target = tuple(self.callbacks or ()), None, None
+        if options.X_target is not None:
+            target = in_order(self._read(options.X_target, loaded))
+        if options.method is not None:
+            adaptation = Adaptation(options.method, target, split, outputs, callbacks)
             adaptation.check()
         return Trainer(
-            boundary=boundary,
+            split=split,
             outputs=outputs,
             loss=self._loss(),
             probe=self._probe(outputs),
+            more_to_come=options.more_to_come,
             adaptation=adaptation,
             callbacks=callbacks,
             checkpoint=self.checkpoint,
-            settings={"estimator": type(self), **self._settings()},
+            settings={"estimator": type(self), **self.get_params(deep=False)},
         )
 
-    def _settings(self):
-        """Return the parameters that a result depends on, but for groups (dict)."""
-        params = self.get_params(deep=False)
-        names = params.keys() - _NOT_OF_RESULT - self._groups.keys()
-        return {name: params[name] for name in names}
-
-    def _before(self):
-        n_samples = self.model_.card["trained"]["samples"]
-        return Before(self._strength(), self._online, n_samples)
+    def _hold_out(self, loaded, data, trainer, seed, options):
+        """Return the samples to train on, and those to validate on or None."""
+        if options.validation is None:
+            return trainer.hold_out(data, seed)
+        X, y, sample_weight = options.validation
+        samples = self._read(X, loaded)
+        y = _targets(samples, y, "y_val")
+        outputs, weigh = trainer.outputs, self._weigh
+        return data, LabelledSamples.of(samples, y, sample_weight, outputs, weigh)
 
     def _can_go_on(self, method):
-        """Whether there is a network to train on; a solved head is solved anew."""
+        """Whether there is a network to train further; a solved head starts again."""
         if not hasattr(self, "model_"):
             return False
-        has_stages = not isinstance(self.model_.taps[self.boundary_], Pool)
         is_plain = method is None or not method.needs_source
         is_solved = is_plain and self._probe(self.model_.outputs).is_final
-        return has_stages or not is_solved
+        return not is_solved or not isinstance(self.model_.taps[self.boundary_], Pool)
 
-    # What was fitted
+    # Fitted attributes
 
-    def _set_fitted(self, loaded, trainer, trained, n_samples):
-        """Set all fitted attributes; those of a training that went on are updated."""
-        at, rows, goes_on = trainer.boundary, trained.rows, hasattr(loaded, "network")
-        depth = at.backbone.n_stages_before(at.name)
-        if goes_on:
-            rows = [*self.history_.to_dict("records"), *rows]
-        else:
-            self.boundary_, self.freeze_depth_ = at.name, depth
-            self.n_trainable_parameters_ = trained.n_trainable
-            self._built_by = self._describe_network()
-            self._set_outputs(trainer.outputs, trained.strength)
-        self.history_, self._online = epochs_table(rows), trained.online
+    def _set_fitted_first(self, loaded, trainer, trained, n_samples):
+        """Set all fitted attributes, also those that later trainings leave alone."""
+        self.boundary_, self.freeze_depth_ = trainer.split.boundary, trainer.split.depth
+        self.n_trainable_parameters_ = trained.n_trainable
+        self._built_by = self._describe_network()
+        self._set_outputs(trainer.outputs, trained.strength)
+        return self._set_fitted(loaded, trainer, trained, trained.rows, n_samples)
+
+    def _set_fitted_further(self, trainer, trained, n_samples):
+        """Update the fitted attributes after the network was trained further."""
+        rows = [*self.history_.to_dict("records"), *trained.rows]
+        return self._set_fitted(self.model_, trainer, trained, rows, n_samples)
+
+    def _set_fitted(self, loaded, trainer, trained, rows, n_samples):
+        """Set the fitted attributes that every training changes."""
+        history = pd.DataFrame(rows).drop(columns="batches", errors="ignore")
+        self.history_ = history.assign(epoch=range(1, len(rows) + 1))
         self.pass_report_ = pd.DataFrame(trained.report)
+        self._online = trained.online
         self._set_or_delete(
             feature_drift_=trained.drift, adaptation_state_=trained.state
         )
-        card = describe_trained(
-            loaded.card,
-            trainer,
-            estimator=type(self).__name__,
-            depth=depth,
-            n_samples=n_samples,
-            n_epochs=len(rows),
-        )
-        self.model_ = at.model(loaded, trainer.outputs, trained.network, card)
+        kind = type(self).__name__
+        card = trainer.describe(loaded.card, kind, n_samples, n_epochs=len(rows))
+        outputs = trainer.outputs
+        self.model_ = trainer.split.model(loaded, outputs, trained.network, card)
         self._derive()
         self.net_ = trained.net
         return self
@@ -379,10 +350,13 @@ class FineTunedEstimator(BackboneEstimator):
 
     def _derive(self):
         super()._derive()
-        module = getattr(self, "module_", None)
-        if module is None or module.network is not self.model_.network:
-            module = self.model_.module()
-        self.module_ = module.to(self._runtime(self.model_).device).eval()
+        model, module = self.model_, getattr(self, "module_", None)
+        if module is None or module.network is not model.network:
+            module = model.module()
+        self.module_ = module.to(self._runtime(model).device).eval()
+        rows = vars(self).pop("_net_rows", None)
+        if rows is not None:  # of a pickle
+            self.net_ = restore_net(model.network, rows, model.outputs.nonlinearity())
 
     def _describe_network(self):
         """Describe the parameters that shape the network (dict)."""
@@ -391,13 +365,13 @@ class FineTunedEstimator(BackboneEstimator):
         return describe_network({"backbone": unwrapped(self.backbone), **shape})
 
     def _check_unchanged(self, where, restart):
-        """Refuse to go on with another network than the one that is asked for."""
+        """Raise an error if the parameters would make another network."""
         check_unchanged(self._built_by, self._describe_network(), where, restart)
 
     def _caption(self):
-        return f"{self.freeze_depth_} of {len(self.backbone_.stages)} stages frozen" + (
-            f" (up to {self.boundary_})" if self.boundary_ != "input" else ""
-        )
+        where = f" (up to {self.boundary_})" if self.boundary_ != "input" else ""
+        n_stages = len(self.backbone_.stages)
+        return f"{self.freeze_depth_} of {n_stages} stages frozen{where}"
 
     # Predictions
 
@@ -405,17 +379,17 @@ class FineTunedEstimator(BackboneEstimator):
     def _scores(self, X):
         """Compute the scores of the head (n_samples, n_outputs), float64."""
         check_is_fitted(self)
-        runtime, store = self._runtime(self.model_), open_store(self.memory)
-        samples, augment = self._read(X, self.model_), Augmentation.of(self.augment)
-        return mean_scores(self.model_, samples, augment, runtime=runtime, store=store)
+        return self.model_.mean_scores(
+            self._read(X, self.model_),
+            Augmentation.of(self.augment),
+            runtime=self._runtime(self.model_),
+            store=open_store(self.memory),
+        )
 
     def _labels(self, X, y):
         """Return what predictions are compared with: y, or the labels of X."""
         check_is_fitted(self)
-        y = self._read(X, self.model_).labels if y is None else y
-        if y is None:
-            raise ValueError("`y` is needed to score, as X is no Dataset with labels.")
-        return y
+        return _targets(self._read(X, self.model_), None) if y is None else y
 
     # Persistence
 
@@ -423,17 +397,5 @@ class FineTunedEstimator(BackboneEstimator):
         state = super()._whole()
         if self.__sklearn_is_fitted__():
             # The net's own pickle would hold a second copy of the backbone.
-            state["net_"] = self.net_.history.to_list()
+            state["_net_rows"] = self.net_.history.to_list()
         return state
-
-    def _slim(self):
-        state = super()._slim()
-        rows = [{k: v for k, v in r.items() if k != "batches"} for r in state["net_"]]
-        return state | {"net_": rows}
-
-    def _restore(self, state):
-        rows = state.pop("net_", None)
-        super()._restore(state)
-        if rows is not None:
-            nonlinearity = self.model_.outputs.nonlinearity()
-            self.net_ = restore_net(self.model_.network, rows, nonlinearity)

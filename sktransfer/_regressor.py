@@ -200,6 +200,9 @@ default="squared_error"
     def _strength(self):
         return getattr(self, "alpha_", None)
 
+    def _weigh(self, y, sample_weight, outputs):
+        return sample_weight
+
     def _loss(self):
         smoothing = TrainingRecipe.of(self.training).label_smoothing
         if smoothing:

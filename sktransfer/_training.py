@@ -1,48 +1,134 @@
-"""From activations at a boundary to a trained suffix and head."""
+"""From samples to a trained suffix and head, and whether these may go on."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import timm
+import torch
+import torchvision
 from torch import nn
 
 from sktransfer._adapting import Adaptation
-from sktransfer._boundary import Boundary, later_seed, suffix_above
-from sktransfer._checkpoint import make_savers
-from sktransfer._diagnosis import (
-    check_drift,
-    check_overfitting,
-    check_start,
-    drift,
-    has_risen,
-    look,
+from sktransfer._phases import Trained, count_trainable, run_phases, train_phase
+from sktransfer._split import (
+    LabelledActivations,
+    LabelledSamples,
+    SplitBackbone,
+    later_seed,
 )
-from sktransfer._values import Before, Labelled, Trained
 from sktransfer.activations import Target
+from sktransfer.backbones import Backbone, describe_training
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
-    Mix,
     Network,
     Probe,
     Recipe,
     SuffixNet,
     head_data,
     head_from_linear,
-    is_divisible,
+    hold_out,
     is_narrow,
     last_layer,
     make_head,
     put_back_on_error,
     restore_net,
-    stages_above,
-    train,
-    unfreezing_phases,
 )
+from sktransfer.utils import content_stamp, describe, join_key
 
-__all__ = ["Trainer"]
+__all__ = ["EarlierTraining", "Trainer", "check_unchanged", "describe_network"]
+
+_LIBRARIES = (torch, torchvision, timm)
+
+
+def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
+    """Describe the parameters that a network is built by, to notice changes later.
+
+    ``weights`` that name a file are compared by the content of the file, modules and
+    callables by theirs, as far as the versions of libraries are the same.
+    """
+    return {name: _describe(value) for name, value in parameters.items()}
+
+
+def _describe(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    value = tuple(value) if isinstance(value, list) else value
+    kind, content = _content(value)
+    return {
+        "shown": _show(value),
+        "kind": kind,
+        "content": content,
+        "libraries": [sys.version, *(str(m.__version__) for m in _LIBRARIES)],
+    }
+
+
+def _content(value):
+    if isinstance(value, Backbone):
+        return "object", value.fingerprint
+    if isinstance(value, str | os.PathLike):
+        if os.path.isfile(value):
+            return "file", content_stamp(value)
+        return "absent", os.fspath(value)
+    is_plain = value is None or isinstance(value, int | float | tuple)
+    return "plain" if is_plain else "object", join_key(describe(value), value)
+
+
+def _show(value):
+    if value is None or isinstance(value, str | int | float | tuple):
+        return repr(value)
+    name = getattr(value, "__qualname__", type(value).__name__)
+    return os.fspath(value) if isinstance(value, os.PathLike) else f"<{name}>"
+
+
+def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> None:
+    """Raise an error if a training would go on with another network than before.
+
+    ``before`` and ``now`` are from :func:`describe_network`. ``where`` and ``restart``
+    are for the message: what goes on, and how to start again.
+    """
+    for name, new in now.items():
+        old = before[name]
+        if _is_same(old, new):
+            continue
+        after = f"after {name}={old['shown']}"
+        if old["shown"] == new["shown"]:
+            after = "whose content is not that of the first training"
+        raise ValueError(
+            f"`{name}` must not change {where}, which trains the fitted network "
+            f"further. Got {name}={new['shown']} {after}; {restart} to start again."
+        )
+
+
+def _is_same(old, new):
+    if old["content"] == new["content"]:
+        return True
+    # A file may be gone once it was read, and the code of libraries may be another.
+    is_gone = old["kind"] == "file" and new["kind"] == "absent"
+    is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
+    return (is_gone or is_other) and old["shown"] == new["shown"]
+
+
+class EarlierTraining(NamedTuple):
+    """What a head that is solved again takes over from the trainings before.
+
+    Attributes
+    ----------
+    strength : float or None
+        Of the penalty of the probe, if there was one.
+    online : tuple or None
+        Summary of the samples before, of a head that is solved part by part.
+    n_before : int
+        Number of samples of the first training.
+    """
+
+    strength: float | None
+    online: tuple | None
+    n_before: int
 
 
 @dataclass(frozen=True)
@@ -51,11 +137,13 @@ class Trainer:
 
     Attributes
     ----------
-    boundary : Boundary
+    split : SplitBackbone
     outputs : ClassOutputs or RegressionOutputs
     loss : callable
         From scores and targets to the loss of each sample.
     probe : Probe
+    more_to_come : bool
+        Whether this is a call of `partial_fit`: one epoch, which others may follow.
     adaptation : Adaptation or None
     callbacks : sequence
         The user's skorch callbacks.
@@ -65,10 +153,11 @@ class Trainer:
         What else the name of a state depends on.
     """
 
-    boundary: Boundary
+    split: SplitBackbone
     outputs: ClassOutputs | RegressionOutputs
     loss: Callable
     probe: Probe
+    more_to_come: bool = False
     adaptation: Adaptation | None = None
     callbacks: Sequence = ()
     checkpoint: Any = None
@@ -77,7 +166,12 @@ class Trainer:
     @property
     def recipe(self) -> Recipe:
         """Settings of the training."""
-        return self.boundary.recipe
+        return self.split.recipe
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs to train for."""
+        return 1 if self.more_to_come else self.recipe.max_epochs
 
     @property
     def is_plain(self) -> bool:
@@ -87,293 +181,195 @@ class Trainer:
     @property
     def is_solved(self) -> bool:
         """Whether only a head is left that is solved, without epochs."""
-        return self.probe.is_final and self.is_plain and not self.boundary.has_stages
+        return self.probe.is_final and self.is_plain and not self.split.has_stages
 
-    def fitted_to(self, data: Labelled, *, more_to_come: bool) -> Trainer:
+    def fitted_to(self, data: LabelledSamples) -> Trainer:
         """Return a trainer whose outputs have learned the units of the targets."""
-        outputs = self.outputs.fitted_to(data.y, data.weight, more_to_come=more_to_come)
+        outputs = self.outputs.fitted_to(
+            data.y, data.weight, more_to_come=self.more_to_come
+        )
         return replace(self, outputs=outputs)
+
+    def hold_out(
+        self, data: LabelledSamples, seed: int
+    ) -> tuple[LabelledSamples, LabelledSamples | None]:
+        """Hold out samples for early stopping, which a solved head does not need."""
+        if not self.recipe.early_stopping or self.is_solved:
+            return data, None
+        strata = self.outputs.strata(data.y)
+        return data.hold_out(hold_out(strata, self.recipe.validation_fraction, seed))
 
     def fit(
         self,
         suffix: nn.Module,
-        data: Labelled,
-        validation: Labelled | None = None,
-        *,
-        is_part: bool = False,
+        data: LabelledSamples,
+        validation: LabelledSamples | None = None,
     ) -> Trained:
-        """Train the head, or suffix and head in one or more phases.
-
-        Parameters
-        ----------
-        suffix : torch.nn.Module
-            Trained in place.
-        data : Labelled
-        validation : Labelled, default=None
-        is_part : bool, default=False
-            Whether more samples follow, as with `partial_fit`.
-        """
+        """Train the head, or suffix and head in one or more phases, in place."""
         if self.adaptation is not None:
             self.adaptation.prepare(suffix)
-        training, report = self._bring(data, self.boundary.target)
+        training, report = self.load(data, self.split.target)
         if self.is_solved:
-            trained = self._solve(suffix, training, validation, is_part)
+            trained = self._solve(suffix, training, validation)
         else:
-            with self.boundary.adapter(suffix):
-                trained = self._run_phases(suffix, data, training, validation, is_part)
+            with self.split.adapter(suffix):
+                trained = run_phases(self, suffix, data, training, validation)
         trained = trained._replace(report=[*report, *trained.report])
         return self._adapted(trained, training.activations)
 
     def go_on(
         self,
         network: Network,
-        data: Labelled,
-        validation: Labelled | None,
-        before: Before,
-        *,
-        is_part: bool = False,
+        data: LabelledSamples,
+        validation: LabelledSamples | None,
+        earlier: EarlierTraining,
     ) -> Trained:
-        """Train a network on, which is left as it was if that fails.
-
-        Parameters
-        ----------
-        network : Network
-            Trained in place.
-        data : Labelled
-        validation : Labelled or None
-        before : Before
-        is_part : bool, default=False
-            Whether this is one epoch of `partial_fit`.
-        """
-        target = self.boundary.target
-        training, report = self._bring(data, target)
-        n_epochs = 1 if is_part else self.recipe.max_epochs
+        """Train a network further, in place; it is left as it was if that fails."""
+        target = self.split.target
+        training, report = self.load(data, target)
         with put_back_on_error(network):
             if self.is_solved and is_narrow(last_layer(network)):
-                return self._solve_on(network, training, before, report)
-            objective, more = self._objective(network, target)
-            with self.boundary.adapter(network.suffix):
-                net = self._train_phase(
-                    network, training, validation, target, n_epochs, objective
+                return self._solve_further(network, training, earlier, report)
+            objective, more = self.objective(network, target)
+            with self.split.adapter(network.suffix):
+                net = train_phase(
+                    self,
+                    network,
+                    training,
+                    validation,
+                    target,
+                    self.n_epochs,
+                    objective,
                 )
             trained = Trained(network, net, net.history.to_list(), report + more)
             return self._adapted(trained, training.activations)
 
     def adapt(self, network: Network, net: SuffixNet, state: dict | None) -> Trained:
-        """Adapt a trained network to the target domain alone.
+        """Adapt a network, which `net` trained, to the target domain alone, in place.
 
-        Parameters
-        ----------
-        network : Network
-            Changed in place, and left as it was if that fails.
-        net : SuffixNet
-            What trained it.
-        state : dict or None
-            What the method left before.
+        ``state`` is what the adaptation method left before.
         """
         return self._adapted(Trained(network, net, [], [], state=state), None)
 
-    def _bring(self, data, target):
-        """Bring samples to a target (AtBoundary, and the report of the pass)."""
-        return self.boundary.bring(data, self.outputs.to_tensor(data.y), target)
+    def describe(
+        self, card: Mapping, estimator: str, n_samples: int, n_epochs: int
+    ) -> dict:
+        """Return the entries of a model card, with those of this training.
 
-    def _hold(self, validation, target):
-        """Bring validation samples to a target, as they are (AtBoundary)."""
+        The card is that of the backbone or, if its training went on, of the fitted
+        model. ``n_samples`` are those of this training, ``n_epochs`` of all trainings.
+        """
+        split, before = self.split, card["trained"] or {}
+        depth, classes = split.depth, self.outputs.classes
+        entries = {
+            "strategy": self._strategy(depth),
+            "samples": before.get("samples", n_samples),
+            "outputs": self.outputs.n_outputs,
+            "freeze_depth": depth,
+            "boundary": split.boundary,
+            "epochs": n_epochs,
+        }
+        if classes is not None:
+            entries["classes"] = [str(label) for label in classes.tolist()]
+        if before:
+            entries["samples_later"] = before.get("samples_later", 0) + n_samples
+        if self.adaptation is not None:
+            entries |= self.adaptation.describe()
+        return {**card, "trained": describe_training(estimator=estimator, **entries)}
+
+    def _strategy(self, depth):
+        """Name what is trained."""
+        recipe = self.recipe
+        if not self.split.has_stages:
+            return "linear probe" if self.is_solved else "head"
+        if recipe.adapter is not None:
+            return "adapters (lora)"
+        kind = "partial" if depth else "full"
+        gradual = ", gradual unfreezing" if recipe.unfreeze_every else ""
+        return f"{kind} fine-tuning{gradual}"
+
+    def load(
+        self, data: LabelledSamples, target: Target
+    ) -> tuple[LabelledActivations, list]:
+        """Load activations to train on, and report where they came from."""
+        return self.split.load_labelled(data, self.outputs.to_tensor(data.y), target)
+
+    def load_held(
+        self, validation: LabelledSamples, target: Target
+    ) -> LabelledActivations:
+        """Load activations to validate on, without random views."""
+        activations, _ = self.split.load(validation.samples, target)
         y = self.outputs.to_tensor(validation.y)
-        return self.boundary.bring(validation, y, target, as_they_are=True)[0]
+        return LabelledActivations(activations, None, y, validation.weight)
 
     # The head as a convex problem
 
-    def _solve(self, suffix, training, validation, is_part):
+    def _solve(self, suffix, training, validation):
         """Solve the head, which is all that is trained (Trained)."""
-        network = self.boundary.network(self.boundary.target, suffix)
-        solution, data = self._start_head(network, training, is_part)
-        online = self.probe.begin_online(solution, data) if is_part else None
+        network = self.split.network(self.split.target, suffix)
+        solution, data = self._solve_head(network, training)
+        online = self.probe.begin_online(solution, data) if self.more_to_come else None
         row = {"epoch": 1, **solution.row}
         if validation is not None:
-            held = self._hold(validation, self.boundary.target)
+            held = self.load_held(validation, self.split.target)
             row["valid_loss"] = self.probe.mean_loss(
                 network, self._head_data(network, held)
             )
-        net = self._net(network, [row])
+        net = self.net(network, [row])
         trained = Trained(network, net, [row], [], solution.strength, 0.0, online)
-        return trained._replace(n_trainable=_count_trainable(network))
+        return trained._replace(n_trainable=count_trainable(network))
 
-    def _solve_on(self, network, training, before, report):
+    def _solve_further(self, network, training, earlier, report):
         """Solve the head on more samples (Trained)."""
         data = self._head_data(network, training)
         online, n_iter = self.probe.solve_on(
-            last_layer(network), data, **before._asdict()
+            last_layer(network), data, **earlier._asdict()
         )
         loss = self.probe.mean_loss(network, data)
         row = {"epoch": 1, "train_loss": loss, "n_iter": n_iter}
-        net = self._net(network, [row])
-        return Trained(network, net, [row], report, before.strength, online=online)
+        net = self.net(network, [row])
+        return Trained(network, net, [row], report, earlier.strength, online=online)
 
-    def _start_head(self, network, training, is_part):
-        """Solve the head and put it into the network (Solution, HeadData)."""
-        data = self._head_data(network, training)
-        solution = self.probe.solve(*data, is_part)
-        head = head_from_linear(solution.head, self.recipe.dropout)
-        network.head = head.to(self.boundary.runtime.device)
-        return solution, data
+    def start_head(self, network: Network, training: LabelledActivations):
+        """Give the network a head to start from; return the probe's strength or None.
 
-    def _make_head(self, network, training):
-        """Make a head with random weights, or copy the user's."""
-        activations = training.activations
+        It is the solution of the probe, one with random weights, or a copy of a module.
+        """
+        if self.recipe.starts_from_probe:
+            return self._solve_head(network, training)[0].strength
         network.head = make_head(
             self.recipe.head,
-            network.features(activations[[0]], 1).shape[1],
+            network.features(training.activations[[0]], 1).shape[1],
             self.outputs.n_outputs,
             dropout=self.recipe.dropout,
-            seed=self.boundary.seed,
-        ).to(self.boundary.runtime.device)
+            seed=self.split.seed,
+        ).to(self.split.runtime.device)
+        return None
+
+    def _solve_head(self, network, training):
+        """Solve the head and put it into the network (Solution, HeadData)."""
+        data = self._head_data(network, training)
+        solution = self.probe.solve(*data, self.more_to_come)
+        head = head_from_linear(solution.head, self.recipe.dropout)
+        network.head = head.to(self.split.runtime.device)
+        return solution, data
 
     def _head_data(self, network, training):
-        batch_size = self.boundary.runtime.batch_size
+        batch_size = self.split.runtime.batch_size
         seen, y, weight = training.seen_by_probe, training.y, training.weight
         return head_data(network, seen, y, weight, batch_size)
 
-    def _net(self, network, rows):
+    def net(self, network: Network, rows: list) -> SuffixNet:
+        """Return a net that is trained already, with the rows of its history."""
         return restore_net(network, rows, self.outputs.nonlinearity())
-
-    # Epochs
-
-    def _run_phases(self, suffix, data, training, validation, is_part):
-        """Train from phase to phase (Trained)."""
-        phases = self._phases(1 if is_part else self.recipe.max_epochs)
-        savers = self._savers(data, validation, len(phases))
-        head = strength = before = function = None
-        rows, report = [], []
-        for (name, n, span), saver in zip(phases, savers, strict=True):
-            target, part, seen = self._at(name, suffix, data, training)
-            network = self.boundary.network(target, part, head)
-            if head is None:
-                strength = self._begin(network, seen, is_part)
-                head, before = network.head, self._look(network, seen)
-            objective, more = self._objective(network, target, function, span)
-            function = objective and objective.function
-            net = self._train_phase(
-                network, seen, validation, target, n, objective, saver
-            )
-            rows, report = rows + net.history.to_list(), report + more
-        moved = self._diagnose(before, network, seen, validation, target, rows)
-        if name != self.boundary.name:  # the epochs ended before
-            network = self.boundary.network(self.boundary.target, suffix, head)
-            net = self._net(network, rows)
-        for saver in filter(None, savers):
-            saver.remove()
-        trained = Trained(network, net, rows, report, strength, moved)
-        return trained._replace(n_trainable=_count_trainable(network))
-
-    def _phases(self, n_epochs):
-        """Plan boundaries, epochs and shares of the training, from the top down."""
-        phases = unfreezing_phases(
-            self.boundary.backbone,
-            self.boundary.name,
-            every=self.recipe.unfreeze_every,
-            max_epochs=n_epochs,
-            head_first=not self.recipe.starts_from_probe,
-        )
-        ends = np.cumsum([0, *(n for _, n in phases)]) / n_epochs
-        spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-        return [(*phase, span) for phase, span in zip(phases, spans, strict=True)]
-
-    def _at(self, name, suffix, data, training):
-        """Return the target, the stages and the activations of a phase."""
-        if name == self.boundary.name:
-            return self.boundary.target, suffix, training
-        target = Target(name)
-        part = suffix_above(self.boundary.backbone, name, self.recipe)
-        return target, part, self._bring(data, target)[0]
-
-    def _begin(self, network, training, is_part):
-        """Give the network a head to start from; returns the probe's strength."""
-        if not self.recipe.starts_from_probe:
-            self._make_head(network, training)
-            return None
-        solution, _ = self._start_head(network, training, is_part)
-        return solution.strength
-
-    def _train_phase(
-        self, network, training, validation, target, n_epochs, objective, saver=None
-    ):
-        """Train a network on activations at a target (SuffixNet)."""
-        at, recipe = self.boundary, replace(self.recipe, max_epochs=n_epochs)
-        if saver is not None:
-            saver.views = training.views
-        mix = Mix(at.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
-        return train(
-            network,
-            training.data,
-            loss=self.loss,
-            recipe=recipe,
-            device=at.runtime.device,
-            seed=at.seed,
-            validation=validation and self._hold(validation, target).data,
-            stages_above=stages_above(at.backbone, target.boundary),
-            mix=mix if recipe.mixes else None,
-            objective=objective,
-            nonlinearity=self.outputs.nonlinearity(),
-            callbacks=self.callbacks,
-            saver=saver,
-            divides=objective is None and self._divides(network, target),
-            verbose=at.runtime.verbose,
-        )
-
-    def _divides(self, network, target):
-        """Whether threads compute parts of a batch of this training."""
-        at = self.boundary
-        if at.runtime.device.type != "cpu":
-            return False
-        passed = at.backbone.multiply_adds(target.boundary, at.end)
-        work = passed * self.recipe.batch_size
-        return is_divisible(network.train(), at.example(target), work)
-
-    def _savers(self, data, validation, n_phases):
-        """Return what keeps the state of each phase, None without a checkpoint."""
-        return make_savers(
-            self.checkpoint,
-            self.settings,
-            self.boundary,
-            data,
-            validation,
-            self.adaptation,
-            n_phases,
-        )
-
-    # Diagnosis
-
-    def _look(self, network, data, **most):
-        return look(
-            network,
-            data.activations,
-            data.y,
-            loss=self.loss,
-            quality=self.outputs.quality,
-            batch_size=self.boundary.runtime.batch_size,
-            **most,
-        )
-
-    def _diagnose(self, before, network, training, validation, target, history):
-        """Warn of signs of a bad fit; returns the drift of the features (float)."""
-        after, say = self._look(network, training), self.outputs.describe_quality
-        moved = drift(before.features, after.features)
-        if self.recipe.starts_from_probe:
-            check_drift(before, after, moved, self.recipe.lr, say)
-            if self.is_plain:
-                check_start(before, after, moved, len(history), self.recipe, say)
-        is_watched = validation is not None and not self.recipe.early_stopping
-        if is_watched and has_risen(history, len(validation.y)):
-            both = training, self._hold(validation, target)
-            looks = [self._look(network, data, most=256) for data in both]
-            check_overfitting(*looks, len(validation.y), history, say)
-        return moved
 
     # Adaptation
 
-    def _objective(self, network, target, function=None, span=(0.0, 1.0)):
-        """Return what is minimised besides the loss, or None, and a report."""
+    def objective(self, network: Network, target: Target, function=None, span=(0, 1)):
+        """Return what is minimised besides the loss, or None, and a report.
+
+        See :meth:`Adaptation.objective`.
+        """
         if self.adaptation is None:
             return None, []
         return self.adaptation.objective(network, target, function, span)
@@ -382,16 +378,11 @@ class Trainer:
         """Return what the adaptation method made of a training (Trained)."""
         if self.adaptation is None or not self.adaptation.has_hook:
             return trained
-        seed = later_seed(self.boundary.seed, len(trained.rows))
-        boundary = replace(self.boundary, seed=seed)
-        adaptation = replace(self.adaptation, boundary=boundary)
+        seed = later_seed(self.split.seed, len(trained.rows))
+        adaptation = replace(self.adaptation, split=replace(self.split, seed=seed))
         adapted, report = adaptation.adapt(trained.network, source, trained.state)
         trained = trained._replace(state=adapted.state, report=trained.report + report)
         if adapted.net is None:
             return trained
         rows = trained.rows + adapted.net.history.to_list()
         return trained._replace(net=adapted.net, rows=rows)
-
-
-def _count_trainable(module):
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

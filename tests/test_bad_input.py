@@ -206,7 +206,7 @@ NO_LABELS = {
         TypeError,
         "labels of one kind. Got int and str; make them one",
     ),
-    "no y": (None, ValueError, "`y` is needed to fit: FineTunedClassifier"),
+    "no y": (None, ValueError, "`y` is needed, as the samples are no"),
     "generator": ((i for i in LABELS), TypeError, "sequence or array-like, got <class"),
     "tensor without values": (
         torch.zeros(8, device="meta"),
@@ -219,7 +219,7 @@ NO_TARGETS = {
     "NaN": (np.where(LABELS, 1, np.nan), ValueError, "Input y contains NaN"),
     "infinity": (np.where(LABELS, 1, np.inf), ValueError, "Input y contains infinity"),
     "text": (["a"] * 8, ValueError, "could not convert string to float: 'a'"),
-    "no y": (None, ValueError, "`y` is needed to fit: FineTunedRegressor"),
+    "no y": (None, ValueError, "`y` is needed, as the samples are no"),
 }
 
 

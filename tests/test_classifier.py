@@ -501,7 +501,7 @@ def test_not_fitted():
 
 
 def test_y_is_needed():
-    with pytest.raises(ValueError, match="`y` is needed to fit: FineTunedClassifier"):
+    with pytest.raises(ValueError, match="`y` is needed, as the samples"):
         lite().fit(X)
 
 

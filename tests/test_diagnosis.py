@@ -189,8 +189,8 @@ def test_frozen_too_much():
         model.fit(X[:600], Y[:600])
     (said,) = (w for w in caught if issubclass(w.category, TransferWarning))
     text = str(said.message)
-    assert text.startswith("`freeze='all'` keeps more than is good: of 150 samples")
-    assert "leave it at 'auto'" in text
+    assert text.startswith("`freeze='all'` freezes too much: of 150 samples")
+    assert "set `freeze='auto'`" in text
     assert said.filename == __file__
 
 

@@ -11,7 +11,6 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sktransfer import config_context
-from sktransfer.activations import forward_passes, process_store
 from tests.test_classifier import ROWS, ROWS_NEW, X_NEW, Y_NEW, X, Y, lite, small, tiny
 
 
@@ -88,27 +87,6 @@ def test_frozen_tensors_stay_and_fits_repeat(strategy, frozen):
         assert not any("running" in name for name in changed)
 
 
-def test_gradual_unfreezing_sees_each_image_once():
-    process_store().clear()
-    forward_passes().clear()
-    model = small(freeze=5, training__unfreeze_every=1, max_epochs=5).fit(X, Y)
-    passed = sum(n for (_, start, _), n in forward_passes().items() if start == "input")
-    assert passed == len(X)
-    plain = small(freeze=5, max_epochs=1).fit(X, Y)
-    assert model.boundary_ == plain.boundary_
-    assert model.n_trainable_parameters_ == plain.n_trainable_parameters_
-    assert [*model.module_.state_dict()] == [*plain.module_.state_dict()]
-    assert model.history_["epoch"].tolist() == [1, 2, 3, 4, 5]
-
-
-def test_gradual_unfreezing_that_ends_early():
-    with pytest.warns(UserWarning, match="ends before all stages are thawed"):
-        model = deep(freeze="none", training__unfreeze_every=2, max_epochs=2).fit(
-            ROWS, Y
-        )
-    assert model.predict(ROWS).shape == (36,)
-
-
 # Validation
 
 
@@ -154,7 +132,7 @@ def test_validation_samples_go_together():
         model.fit(ROWS, Y, y_val=Y)
     with pytest.raises(ValueError, match="^`X_val` is needed with `sample_weight_val`"):
         model.fit(ROWS, Y, sample_weight_val=Y)
-    with pytest.raises(ValueError, match="^`y_val` is needed with `X_val`, which is"):
+    with pytest.raises(ValueError, match="^`y_val` is needed, as the samples"):
         model.fit(ROWS, Y, X_val=ROWS)
     assert model.score(ROWS, Y) > 0.5
 
@@ -162,7 +140,7 @@ def test_validation_samples_go_together():
 def test_score_without_labels():
     with pytest.raises(NotFittedError):
         deep().score(ROWS)
-    with pytest.raises(ValueError, match="^`y` is needed to score, as X is no Dataset"):
+    with pytest.raises(ValueError, match="^`y` is needed, as the samples are"):
         deep().fit(ROWS, Y).score(ROWS)
 
 
@@ -209,7 +187,7 @@ def test_test_time_augmentation_averages_scores():
     assert abs(one - plain).max() > 1e-3
     model.set_params(augment__views=lambda image: image)
     np.testing.assert_allclose(model.decision_function(X_NEW[:9]), plain, rtol=1e-4)
-    with pytest.raises(ValueError, match="`tta` needs `augment`"):
+    with pytest.raises(ValueError, match="`augment__tta` needs"):
         model.set_params(augment__views=None).predict(X_NEW[:9])
 
 
@@ -364,7 +342,7 @@ def test_training_that_diverges():
 @pytest.mark.parametrize("freeze", ["all", 1])
 def test_samples_that_are_all_alike(freeze):
     model = tiny(freeze=freeze, lr=1e-6)
-    with pytest.warns(UserWarning, match="All 36 samples are equal: .* at `X\\[0\\]`"):
+    with pytest.warns(UserWarning, match="All 36 samples are equal, .* at `X\\[0\\]`"):
         model.fit(np.ones((36, 64)), Y)
     share = np.bincount(Y) / 36
     np.testing.assert_allclose(

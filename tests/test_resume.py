@@ -327,10 +327,11 @@ def test_fit_that_cannot_be_described_keeps_nothing(tmp_path):
 
     model = tiny(freeze=1, callbacks=[Dynamic()], checkpoint=tmp_path / "new")
     text = (
-        r"^`checkpoint` needs settings that can be compared when the fit is called "
+        r"^`checkpoint` needs settings that can be compared when `fit` is called "
         r"again, but some cannot be described \(`callbacks`: code that uses `eval`\). "
-        "So no state is kept, and a killed fit starts anew. Pass objects without open "
-        "files, whose code finds what it uses by name, or set `checkpoint=None`.$"
+        "So no state is kept, and a killed `fit` starts from the beginning. Pass "
+        "objects without open files, whose code finds what it uses by name, or set "
+        "`checkpoint=None`.$"
     )
     with pytest.warns(UserWarning, match=text) as caught:
         model.fit(ROWS, Y)
@@ -452,9 +453,9 @@ def test_partial_fit_with_another_network():
     model = tiny(freeze=1).partial_fit(ROWS, Y)
     before = model.predict_proba(ROWS_NEW)
     message = (
-        "^`pooling` must stay as it is in `partial_fit`, which goes on with the "
-        "network that is there. Got pooling='max' after pooling='auto'; use "
-        "`sklearn.base.clone` to start anew.$"
+        "^`pooling` must not change in `partial_fit`, which trains the fitted "
+        "network further. Got pooling='max' after pooling='auto'; use "
+        "`sklearn.base.clone` to start again.$"
     )
     with pytest.raises(ValueError, match=message):
         model.set_params(pooling="max").partial_fit(ROWS, Y)
@@ -468,7 +469,7 @@ def test_going_on_with_a_backbone_that_was_changed():
     pickle.loads(pickle.dumps(model)).partial_fit(ROWS, Y)
     module[2].weight.data += 1
     message = (
-        "^`backbone` must stay as it is .*. Got backbone=<Sequential> whose content is "
+        "^`backbone` must not change .*. Got backbone=<Sequential> whose content is "
         "not that of the first training; "
     )
     for go_on in (model.fit, model.partial_fit):
@@ -492,7 +493,7 @@ def test_going_on_with_a_file_of_weights_that_was_changed(tmp_path):
     write(0)
     model.partial_fit(X, Y)
     write(1)
-    with pytest.raises(ValueError, match="`weights` must stay as it is in `partial_f"):
+    with pytest.raises(ValueError, match="`weights` must not change in `partial_f"):
         model.partial_fit(X, Y)
     path.unlink()
     model.partial_fit(X, Y)  # what was read is there

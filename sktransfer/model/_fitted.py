@@ -17,7 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.activations import Pass, Pool, Target, check_pooling, run_alone
+from sktransfer.activations import (
+    Pass,
+    Pool,
+    Target,
+    check_pooling,
+    draw_views,
+    name_of,
+    run_alone,
+)
 from sktransfer.backbones import Backbone, ModelCard, describe_training
 from sktransfer.compute import (
     Runtime,
@@ -28,12 +36,12 @@ from sktransfer.compute import (
     resolve_batch_size,
     resolve_device,
 )
-from sktransfer.inputs import as_samples
+from sktransfer.inputs import as_samples, modality_of
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
 from sktransfer.model._slim import slim_state, whole_state
-from sktransfer.training import Network, Pooling
+from sktransfer.training import Augmentation, Network, Pooling
 from sktransfer.utils import get_config, on_cpu, warn_caller
 
 __all__ = ["FittedModel", "LoadedBackbone", "make_pool", "pooled_model"]
@@ -42,19 +50,7 @@ _NAMED = 5  # unreadable samples that a warning names
 
 
 def make_pool(backbone: Backbone, boundary: str, pooling: Pooling) -> Pool:
-    """Make the module that pools the activations at a boundary.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    boundary : str
-    pooling : Pooling
-
-    Raises
-    ------
-    ValueError
-        If the activations cannot be pooled so.
-    """
+    """Make the module that pools the activations at a boundary."""
     kind = "avg" if pooling.kind == "auto" else pooling.kind
     shape = backbone.activation_shape(boundary)
     input_shape = backbone.preprocessing.input_shape
@@ -97,17 +93,8 @@ class LoadedBackbone:
     def read(self, X: Any, *, image_shape=None, on_error: str = "raise"):
         """Return X as samples, with the value range of the fit.
 
-        Parameters
-        ----------
-        X : array-like of n_samples
-        image_shape : tuple of int, default=None
-            Shape of one image if X holds flat rows.
-        on_error : {"raise", "warn"}, default="raise"
-            What becomes of images that cannot be read.
-
-        Returns
-        -------
-        Samples or VectorSamples
+        `image_shape` is the shape of one image if X holds flat rows, and `on_error`
+        says whether images that cannot be read raise an error or only "warn".
         """
         return as_samples(
             X,
@@ -117,25 +104,21 @@ class LoadedBackbone:
             on_error=on_error,
         )
 
-    def runtime(self, device="auto", batch_size="auto", verbose: int = 0) -> Runtime:
-        """Return where and how samples go through the frozen stages.
-
-        Parameters
-        ----------
-        device : str or torch.device, default="auto"
-        batch_size : int or "auto", default="auto"
-            Samples per forward pass.
-        verbose : int, default=0
-            Whether to show a progress bar.
-        """
-        device = resolve_device(device)
+    def runtime(
+        self,
+        device: str | torch.device = "auto",
+        batch_size: int | str = "auto",
+        verbose: int = 0,
+    ) -> Runtime:
+        """Return where and how samples go through the frozen stages."""
+        where = resolve_device(device)
         precision = self.precision
-        if precision == "bfloat16" and not gains_by_bfloat16(device):
+        if precision == "bfloat16" and not gains_by_bfloat16(where):
             precision = "folded"  # fitted on another machine
         sample_bytes = self.backbone.largest_activation_bytes
         return Runtime(
-            device=device,
-            batch_size=resolve_batch_size(batch_size, device, sample_bytes),
+            device=where,
+            batch_size=resolve_batch_size(batch_size, where, sample_bytes),
             precision=precision,
             activation_dtype=self.activation_dtype,
             verbose=verbose,
@@ -146,19 +129,19 @@ class LoadedBackbone:
 class FittedModel(LoadedBackbone):
     """What an estimator fitted, from raw samples to features and scores.
 
-    It is immutable: training makes another one. It says all that a prediction depends
+    It is immutable: training makes another one. It holds all that a prediction depends
     on; where it is computed is up to the caller.
 
     Attributes
     ----------
     taps : dict of str to torch.nn.Module
-        What is read of the frozen stages: boundaries, in order of execution, and what
-        pools the activations there. A model with a network has one, its boundary.
+        Boundaries whose activations are used, in order of execution, and what pools the
+        activations there. A model with a network has one, its boundary.
     network : Network or None
-        Suffix, pool and head, which were trained on the activations at the boundary.
-        None for features alone.
+        Suffix, pool and head, which were trained on the activations at the boundary;
+        None if the model computes features alone.
     outputs : ClassOutputs, RegressionOutputs or Features
-        What the outputs stand for.
+        The meaning of the outputs.
     n_features : int
         Number of features per sample.
     """
@@ -223,11 +206,49 @@ class FittedModel(LoadedBackbone):
         Returns
         -------
         ndarray of shape (n_samples, n_outputs), float64
+
+        Raises
+        ------
+        ValueError
+            If the model computes features alone.
         """
         if isinstance(self.outputs, Features):
             raise ValueError("A model of features alone has no head, and no scores.")
         runtime, width = runtime or self.runtime(), self.outputs.n_outputs
         return self._run(samples, self.network, width, runtime, store)
+
+    def mean_scores(self, samples, augment: Augmentation, **settings) -> np.ndarray:
+        """Compute the scores of samples, averaged over random views if asked to.
+
+        Parameters
+        ----------
+        samples : Samples or VectorSamples
+        augment : Augmentation
+            Its ``tta`` is the number of views.
+        **settings
+            As in :meth:`scores`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs), float64
+
+        Raises
+        ------
+        ValueError
+            If there is no augmentation that could draw the views.
+        """
+        scores = self.scores(samples, **settings)
+        if augment.tta is None:
+            return scores
+        if augment.views is None:
+            raise ValueError("`augment__tta` needs `augment__views`. Got None.")
+        modality = modality_of(backbone=self.preprocessing)
+        views = modality.augmentation(augment.views, self.preprocessing)
+        name = name_of(views)
+        for number in range(augment.tta):
+            drawn = draw_views(samples, views, name, 0, number)
+            scores += self.scores(drawn, **settings)
+        return scores / (1 + augment.tta)
 
     def module(self) -> nn.Sequential:
         """Return the module from model inputs to scores, which shares the weights."""
@@ -340,16 +361,9 @@ class FittedModel(LoadedBackbone):
 def pooled_model(
     loaded: LoadedBackbone, stages: list[str], pooling: Pooling, *, estimator: str
 ) -> FittedModel:
-    """Make a model of the pooled features of some stages.
+    """Make a model of the pooled features of some stages, in the order given.
 
-    Parameters
-    ----------
-    loaded : LoadedBackbone
-    stages : list of str
-        Names of boundaries, in the order of the features.
-    pooling : Pooling
-    estimator : str
-        Name of the class, for the model card.
+    `estimator` is the name of the class, for the model card.
     """
     backbone = loaded.backbone
     ends = backbone.in_order(stages)
@@ -371,7 +385,7 @@ def pooled_model(
 
 
 def _warn_of_unreadable(reasons: Mapping[int, str], samples) -> None:
-    """Warn once of samples that could not be read."""
+    """Warn once about samples that could not be read."""
     first = sorted(reasons)[:_NAMED]
     listed = "; ".join(
         f"{samples.describe(i)}: {reasons[i].rstrip('.')}" for i in first

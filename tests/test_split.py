@@ -4,9 +4,11 @@ import torch
 from sklearn.datasets import load_digits
 
 from sktransfer import FineTunedClassifier
+from sktransfer._split import LabelledSamples, in_order
 from sktransfer.activations import Pool
 from sktransfer.backbones import load_backbone
-from sktransfer.inputs import ImagePreprocessing
+from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing, as_samples
+from sktransfer.model import ClassOutputs
 
 DIGITS = load_digits(n_class=3)
 X, Y = DIGITS.images[:24], DIGITS.target[:24]
@@ -67,7 +69,8 @@ def test_scores_of_views_are_averaged(backbone):
 
 def test_views_need_an_augmentation(backbone):
     model = fit(backbone).set_params(augment__tta=2)
-    with pytest.raises(ValueError, match="`tta` needs `augment`, which draws the"):
+    message = "^`augment__tta` needs `augment__views`. Got None.$"
+    with pytest.raises(ValueError, match=message):
         model.predict(X[:2])
 
 
@@ -138,3 +141,44 @@ def test_users_settings_of_torch_change_nothing():
     features = model.transform(X)
     with torch.no_grad(), torch.device("meta"):
         np.testing.assert_array_equal(model.transform(X), features)
+
+
+# Labelled samples
+
+ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def labelled(rows, y, weight=None):
+    samples = as_samples(rows, VectorPreprocessing(rows.shape[1]))
+    outputs = ClassOutputs.learn(y)
+    return LabelledSamples.of(
+        samples, y, weight, outputs, lambda y, weight, outputs: weight
+    )
+
+
+def test_equal_samples_are_merged_and_those_without_weight_left_out():
+    rows = np.concatenate([ROWS, ROWS[:1]])
+    data = labelled(rows, [0, 1, 0, 1, 0], np.array([1.0, 2.0, 3.0, 0.0, 4.0]))
+    assert len(data.samples) == 3 and sorted(data.weight) == [2, 3, 5]
+    assert sorted(data.y) == [0, 0, 1]
+
+
+def test_taken_samples_keep_their_digests():
+    data = labelled(ROWS, [0, 1, 0, 1])
+    rest, held = data.hold_out(np.array([1, 3]))
+    assert held.samples.digests == [data.samples.digests[i] for i in (1, 3)]
+    assert rest.samples.digests == [data.samples.digests[i] for i in (0, 2)]
+    assert held.y.tolist() == data.y[[1, 3]].tolist() and len(rest.samples) == 2
+
+
+def test_order_of_contents_does_not_depend_on_that_of_the_samples():
+    one, other = (
+        in_order(as_samples(rows, VectorPreprocessing(3)))
+        for rows in (ROWS, ROWS[::-1])
+    )
+    assert one.digests == other.digests == sorted(one.digests)
+
+
+def test_equal_samples_are_warned_of():
+    with pytest.warns(UserWarning, match="^All 2 samples are equal, so nothing"):
+        labelled(np.ones((2, 3), dtype=np.float32), [0, 1])

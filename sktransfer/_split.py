@@ -1,4 +1,4 @@
-"""A backbone that is cut at a boundary: what is trained above it, and on what."""
+"""A backbone that is split at a boundary, and samples on their way there."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from sktransfer._values import AtBoundary, Labelled
 from sktransfer.activations import (
+    Activations,
     FixedViews,
     FreshViews,
     Layout,
     Pool,
     Target,
-    draw_views,
+    digest_samples,
     load_activations,
-    name_of,
 )
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, use_channels_last
@@ -30,24 +29,110 @@ from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
     ActivationAugment,
-    Augmentation,
+    AdaptationMethod,
+    Data,
     Network,
     Pooling,
     Recipe,
     add_lora,
+    merge_equal,
     merge_lora,
     resolve_freeze,
 )
+from sktransfer.utils import check_sample_weight, warn_caller
 
 __all__ = [
-    "Boundary",
-    "choose_boundary",
-    "cut",
+    "LabelledActivations",
+    "LabelledSamples",
+    "SplitBackbone",
+    "in_order",
     "later_seed",
-    "mean_scores",
-    "random_views",
+    "split_backbone",
     "suffix_above",
 ]
+
+
+class LabelledSamples(NamedTuple):
+    """Distinct samples, which have ``digests``, their encoded targets and weights.
+
+    ``y`` has the shape (n_samples, ...), and ``weight`` the shape (n_samples,).
+    """
+
+    samples: Any
+    y: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, samples, y, sample_weight, outputs, weigh: Callable) -> LabelledSamples:
+        """Encode targets, merge equal samples, and leave out those without weight.
+
+        ``weigh`` maps targets, given weights and outputs to the weights of samples.
+        """
+        codes = outputs.encode(y)
+        weight = check_sample_weight(
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
+        )
+        weight = weigh(y, weight, outputs)
+        digests = digest_samples(samples)
+        _warn_if_all_equal(digests)
+        rows, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
+        return cls(_take(samples, digests, rows), codes[rows], weight)
+
+    def hold_out(self, held: np.ndarray) -> tuple[LabelledSamples, LabelledSamples]:
+        """Return the samples that are not held out, and those that are."""
+        rest = np.setdiff1d(np.arange(len(self.y)), held)
+        return self._take(rest), self._take(held)
+
+    def _take(self, rows):
+        samples = _take(self.samples, self.samples.digests, rows)
+        return LabelledSamples(samples, self.y[rows], self.weight[rows])
+
+
+class LabelledActivations(NamedTuple):
+    """Activations of samples, random views of them, and targets and weights.
+
+    ``views`` is None if there are none. ``y`` has the shape (n_samples, ...), and
+    ``weight`` the shape (n_samples,).
+    """
+
+    activations: Activations
+    views: FixedViews | FreshViews | None
+    y: torch.Tensor
+    weight: np.ndarray
+
+    @property
+    def data(self) -> Data:
+        """What epochs are trained on."""
+        seen = self.activations if self.views is None else self.views
+        return Data(seen, self.y, self.weight)
+
+    @property
+    def seen_by_probe(self) -> list:
+        """Fixed views where there are some; otherwise the samples as they are."""
+        if isinstance(self.views, FixedViews):
+            return self.views.views
+        return [self.activations]
+
+
+def in_order(samples):
+    """Return samples in the order of their contents, with ``digests``."""
+    digests = digest_samples(samples)
+    return _take(samples, digests, sorted(range(len(digests)), key=digests.__getitem__))
+
+
+def _take(samples, digests, rows):
+    """Return some of the samples, with their digests."""
+    taken = samples.take(rows)
+    taken.digests = [digests[row] for row in rows]
+    return taken
+
+
+def _warn_if_all_equal(digests):
+    if len(digests) > 1 and len({*digests}) == 1:
+        warn_caller(
+            f"All {len(digests)} samples are equal, so nothing distinguishes them. "
+            "Look at `X[0]` and at how `X` was made."
+        )
 
 
 def end_of(backbone: Backbone, pooling: Pooling) -> str:
@@ -76,62 +161,15 @@ def later_seed(seed: int, n_epochs: int) -> int:
     return int(np.random.SeedSequence([seed, n_epochs]).generate_state(1)[0] >> 1)
 
 
-def random_views(views: str | Callable, preprocessing) -> Callable:
-    """Return the augmentation that `views` names.
-
-    Parameters
-    ----------
-    views : str or callable
-    preprocessing : Preprocessing
-
-    Raises
-    ------
-    ValueError
-        If samples of this modality cannot be augmented.
-    """
-    modality = modality_of(backbone=preprocessing)
-    return modality.augmentation(views, preprocessing)
-
-
-def mean_scores(
-    model: FittedModel, samples, augment: Augmentation, **settings
-) -> np.ndarray:
-    """Compute the scores of samples, averaged over random views if `tta` says so.
-
-    Parameters
-    ----------
-    model : FittedModel
-    samples : Samples or VectorSamples
-    augment : Augmentation
-    **settings
-        Of :meth:`FittedModel.scores`.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_outputs), float64
-    """
-    scores = model.scores(samples, **settings)
-    if augment.tta is None:
-        return scores
-    if augment.views is None:
-        raise ValueError("`tta` needs `augment`, which draws the views.")
-    views = random_views(augment.views, model.preprocessing)
-    name = name_of(views)
-    for number in range(augment.tta):
-        drawn = draw_views(samples, views, name, 0, number)
-        scores += model.scores(drawn, **settings)
-    return scores / (1 + augment.tta)
-
-
 @dataclass(frozen=True)
-class Boundary:
-    """A boundary of a backbone, and how samples are brought there for a training.
+class SplitBackbone:
+    """A backbone that is split at a boundary, for one training.
 
     Attributes
     ----------
     backbone : Backbone
         A fork, whose stages up to the boundary are frozen.
-    name : str
+    boundary : str
     tap : torch.nn.Module
         From the activations at the boundary to what is trained on: a pool if only the
         head is trained, otherwise an identity.
@@ -143,7 +181,7 @@ class Boundary:
     """
 
     backbone: Backbone
-    name: str
+    boundary: str
     tap: nn.Module
     recipe: Recipe
     runtime: Runtime
@@ -152,13 +190,18 @@ class Boundary:
 
     @property
     def origin(self) -> Backbone:
-        """The backbone that the frozen stages are those of."""
-        return self.backbone.owner(self.name)
+        """The backbone whose weights the frozen stages have."""
+        return self.backbone.owner(self.boundary)
+
+    @property
+    def depth(self) -> int:
+        """Number of whole frozen stages."""
+        return self.backbone.n_stages_before(self.boundary)
 
     @property
     def target(self) -> Target:
-        """What the training takes of the frozen stages."""
-        return Target(self.name, self.tap)
+        """What the training takes from the frozen stages."""
+        return Target(self.boundary, self.tap)
 
     @property
     def end(self) -> str:
@@ -170,59 +213,30 @@ class Boundary:
         """Whether stages are trained, and not the head alone."""
         return not isinstance(self.tap, Pool)
 
-    def load(self, samples, target: Target):
-        """Bring samples to a target, through the weights as they came.
+    def load(self, samples, target: Target) -> tuple[Activations, list]:
+        """Compute or look up the activations of samples at a target.
 
-        Parameters
-        ----------
-        samples : Samples or VectorSamples
-        target : Target
-
-        Returns
-        -------
-        activations : Activations
-        report : list of dict
-            What the pass took from the store, computed and kept.
+        The second value reports what the pass took from the store, computed and kept.
         """
         return load_activations(
             self.origin, target, samples, store=self.store, runtime=self.runtime
         )
 
-    def bring(
-        self, data: Labelled, y: torch.Tensor, target: Target, *, as_they_are=False
-    ) -> tuple[AtBoundary, list]:
-        """Bring samples to a target, and random views of them.
-
-        Parameters
-        ----------
-        data : Labelled
-        y : torch.Tensor of shape (n_samples, ...)
-            Their targets as training takes them.
-        target : Target
-        as_they_are : bool, default=False
-            Whether to leave random views out, as for validation.
-
-        Returns
-        -------
-        found : AtBoundary
-        report : list of dict
-            See :meth:`load`.
-        """
+    def load_labelled(
+        self, data: LabelledSamples, y: torch.Tensor, target: Target
+    ) -> tuple[LabelledActivations, list]:
+        """Load activations to train on, and random views of them, and the report."""
         activations, report = self.load(data.samples, target)
-        views = None if as_they_are else self.views(data.samples, target)
-        return AtBoundary(activations, views, y, data.weight), report
+        views = self.views(data.samples, target)
+        return LabelledActivations(activations, views, y, data.weight), report
 
-    def views(self, samples, target: Target):
-        """Return random views of samples to train on, None if there are none.
-
-        Returns
-        -------
-        FixedViews, FreshViews or None
-        """
-        recipe = self.recipe
+    def views(self, samples, target: Target) -> FixedViews | FreshViews | None:
+        """Return random views of samples to train on, None if there are none."""
+        recipe, preprocessing = self.recipe, self.origin.preprocessing
         if recipe.views is None:
             return None
-        augment = random_views(recipe.views, self.origin.preprocessing)
+        modality = modality_of(backbone=preprocessing)
+        augment = modality.augmentation(recipe.views, preprocessing)
         source = self.origin, target, samples, augment
         if recipe.n_views is None:
             return FreshViews(*source, self.seed, runtime=self.runtime)
@@ -242,24 +256,15 @@ class Boundary:
     def model(
         self, loaded: LoadedBackbone, outputs, network: Network, card: dict
     ) -> FittedModel:
-        """Return the model of a trained network above the boundary.
-
-        Parameters
-        ----------
-        loaded : LoadedBackbone
-        outputs : ClassOutputs or RegressionOutputs
-        network : Network
-        card : dict
-            What its model card says.
-        """
-        shape = self.backbone.activation_shape(self.name)
+        """Return the model of a trained network above the boundary."""
+        shape = self.backbone.activation_shape(self.boundary)
         z = torch.zeros(1, *shape, device=self.runtime.device)
         with torch.inference_mode():
             n_features = network.eval().describe(self.tap(z)).shape[1]
         given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
         return FittedModel(
             **(given | {"backbone": self.backbone, "card": card}),
-            taps={self.name: self.tap},
+            taps={self.boundary: self.tap},
             network=network,
             outputs=outputs,
             n_features=n_features,
@@ -277,7 +282,7 @@ class Boundary:
 
     @contextlib.contextmanager
     def adapter(self, suffix: nn.Module) -> Iterator[None]:
-        """Train adapters instead of the stages, if the recipe says so."""
+        """Train adapters instead of the stages, if the recipe has some."""
         adapter = self.recipe.adapter
         if adapter is None or not self.has_stages:
             yield
@@ -308,24 +313,16 @@ class Boundary:
 
 
 def choose_boundary(
-    backbone: Backbone, freeze, n_samples: int, recipe: Recipe, method=None
+    backbone: Backbone,
+    freeze: int | float | str,
+    n_samples: int,
+    recipe: Recipe,
+    method: AdaptationMethod | None,
 ) -> str:
     """Find the boundary that `freeze` asks for.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    freeze : int, float or str
-    n_samples : int
-        What "auto" goes by. It leaves stages to a method that needs some.
-    recipe : Recipe
-    method : AdaptationMethod, default=None
-
-    Raises
-    ------
-    ValueError
-        If there is no such boundary, or the method changes stages and there are none
-        above it.
+    With "auto", it depends on the number of samples, and leaves stages to an adaptation
+    method that needs some.
     """
     boundary = resolve_freeze(freeze, backbone, n_samples)
     if method is None or not method.needs_stages:
@@ -345,33 +342,22 @@ def choose_boundary(
     return boundary
 
 
-def cut(
+def split_backbone(
     backbone: Backbone,
-    boundary: str,
+    freeze: int | float | str,
+    n_samples: int,
     recipe: Recipe,
+    method: AdaptationMethod | None = None,
     *,
     runtime: Runtime,
     store,
     seed: int,
-) -> tuple[Boundary, nn.Module]:
-    """Cut a backbone at a boundary; what lies before it is frozen.
+) -> tuple[SplitBackbone, nn.Module]:
+    """Split a fork of a backbone where `freeze` asks for, and freeze the prefix.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        As it was loaded; not changed.
-    boundary : str
-    recipe : Recipe
-    runtime : Runtime
-    store : Store
-    seed : int
-
-    Returns
-    -------
-    boundary : Boundary
-    suffix : torch.nn.Module
-        The stages above it, whose parameters require gradients.
+    The second value is the suffix, whose parameters require gradients.
     """
+    boundary = choose_boundary(backbone, freeze, n_samples, recipe, method)
     end = end_of(backbone, recipe.pooling)
     tap: nn.Module = nn.Identity()
     if backbone.n_stages_before(boundary) == len(backbone.stages):
@@ -380,4 +366,4 @@ def cut(
     suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
     if not isinstance(tap, Pool):  # otherwise nothing of the backbone is trained
         fork.section("input", boundary).freeze()
-    return Boundary(fork, boundary, tap, recipe, runtime, store, seed), suffix
+    return SplitBackbone(fork, boundary, tap, recipe, runtime, store, seed), suffix

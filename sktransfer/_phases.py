@@ -1,0 +1,205 @@
+"""Epochs of a training, from phase to phase, and what they say about the fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from sktransfer._checkpoint import make_savers
+from sktransfer._diagnosis import (
+    check_drift,
+    check_overfitting,
+    check_start,
+    drift,
+    has_risen,
+    look,
+)
+from sktransfer._split import suffix_above
+from sktransfer.activations import Target
+from sktransfer.training import (
+    Mix,
+    Network,
+    SuffixNet,
+    is_divisible,
+    stages_above,
+    train,
+    unfreezing_phases,
+)
+
+if TYPE_CHECKING:
+    from sktransfer._training import Trainer
+
+__all__ = ["Trained", "count_trainable", "run_phases", "train_phase"]
+
+
+class Trained(NamedTuple):
+    """Result of a training.
+
+    Attributes
+    ----------
+    network : Network
+        Suffix, pool and head above the boundary.
+    net : SuffixNet
+    rows : list of dict
+        Of the history, one per epoch.
+    report : list of dict
+        What the pass through the frozen stages took from the store, computed and kept.
+    strength : float or None
+        Of the probe's penalty, if there was one.
+    drift : float or None
+        Of the features; None if it was not measured.
+    online : tuple or None
+        Summary of all samples so far, of a head that is solved part by part.
+    state : dict or None
+        What an adaptation method left.
+    n_trainable : int or None
+        Number of weights that were trained: of the stages or their adapters, and of
+        the head.
+    """
+
+    network: Network
+    net: SuffixNet
+    rows: list
+    report: list
+    strength: float | None = None
+    drift: float | None = None
+    online: tuple | None = None
+    state: dict | None = None
+    n_trainable: int | None = None
+
+
+def count_trainable(module: nn.Module) -> int:
+    """Count the weights that require gradients."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
+    """Train suffix and head, in place, in one phase or in those of gradual unfreezing.
+
+    ``data`` and ``validation`` are samples, ``training`` the activations of the former
+    at the boundary. Returns a `Trained`.
+    """
+    split, phases = trainer.split, plan_phases(trainer)
+    savers = make_savers(trainer, data, validation, len(phases))
+    head = strength = before = function = None
+    rows: list = []
+    report: list = []
+    for (name, n, span), saver in zip(phases, savers, strict=True):
+        target, part, seen = _at(name, trainer, suffix, data, training)
+        network = split.network(target, part, head)
+        if head is None:
+            strength = trainer.start_head(network, seen)
+            head, before = network.head, _look(trainer, network, seen)
+        objective, more = trainer.objective(network, target, function, span)
+        function = objective and objective.function
+        net = train_phase(
+            trainer, network, seen, validation, target, n, objective, saver
+        )
+        rows, report = rows + net.history.to_list(), report + more
+    moved = diagnose(trainer, before, network, seen, validation, target, rows)
+    if name != split.boundary:  # the epochs ended before
+        network = split.network(split.target, suffix, head)
+        net = trainer.net(network, rows)
+    for saver in filter(None, savers):
+        saver.remove()
+    trained = Trained(network, net, rows, report, strength, moved)
+    return trained._replace(n_trainable=count_trainable(network))
+
+
+def plan_phases(trainer: Trainer) -> list[tuple]:
+    """Plan boundaries, epochs and shares of the training, from the top down."""
+    phases = unfreezing_phases(
+        trainer.split.backbone,
+        trainer.split.boundary,
+        every=trainer.recipe.unfreeze_every,
+        max_epochs=trainer.n_epochs,
+        head_first=not trainer.recipe.starts_from_probe,
+    )
+    ends = np.cumsum([0, *(n for _, n in phases)]) / trainer.n_epochs
+    spans = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    return [(*phase, span) for phase, span in zip(phases, spans, strict=True)]
+
+
+def _at(name, trainer, suffix, data, training):
+    """Return the target, the stages and the activations of a phase."""
+    split = trainer.split
+    if name == split.boundary:
+        return split.target, suffix, training
+    target = Target(name)
+    part = suffix_above(split.backbone, name, trainer.recipe)
+    return target, part, trainer.load(data, target)[0]
+
+
+def train_phase(
+    trainer: Trainer,
+    network: Network,
+    training,
+    validation,
+    target: Target,
+    n_epochs: int,
+    objective=None,
+    saver=None,
+) -> SuffixNet:
+    """Train a network, in place, on activations at a target."""
+    split, recipe = trainer.split, replace(trainer.recipe, max_epochs=n_epochs)
+    if saver is not None:
+        saver.views = training.views
+    mix = Mix(split.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
+    return train(
+        network,
+        training.data,
+        loss=trainer.loss,
+        recipe=recipe,
+        device=split.runtime.device,
+        seed=split.seed,
+        validation=validation and trainer.load_held(validation, target).data,
+        stages_above=stages_above(split.backbone, target.boundary),
+        mix=mix if recipe.mixes else None,
+        objective=objective,
+        nonlinearity=trainer.outputs.nonlinearity(),
+        callbacks=[*trainer.callbacks],
+        saver=saver,
+        divides=objective is None and _divides(split, network, target),
+        verbose=split.runtime.verbose,
+    )
+
+
+def _divides(split, network, target):
+    """Whether threads compute parts of a batch of this training."""
+    if split.runtime.device.type != "cpu":
+        return False
+    passed = split.backbone.multiply_adds(target.boundary, split.end)
+    work = passed * split.recipe.batch_size
+    return is_divisible(network.train(), split.example(target), work)
+
+
+def _look(trainer, network, data, **most):
+    return look(
+        network,
+        data.activations,
+        data.y,
+        loss=trainer.loss,
+        quality=trainer.outputs.quality,
+        batch_size=trainer.split.runtime.batch_size,
+        **most,
+    )
+
+
+def diagnose(trainer: Trainer, before, network, training, validation, target, history):
+    """Warn about signs of a bad fit; return the drift of the features (float)."""
+    after, recipe = _look(trainer, network, training), trainer.recipe
+    moved = drift(before.features, after.features)
+    say = trainer.outputs.describe_quality
+    if recipe.starts_from_probe:
+        check_drift(before, after, moved, recipe.lr, say)
+        if trainer.is_plain:
+            check_start(before, after, moved, len(history), recipe, say)
+    is_watched = validation is not None and not recipe.early_stopping
+    if is_watched and has_risen(history, len(validation.y)):
+        both = training, trainer.load_held(validation, target)
+        seen, held = (_look(trainer, network, data, most=256) for data in both)
+        check_overfitting(seen, held, len(validation.y), history, say)
+    return moved
