@@ -33,7 +33,7 @@ from sktransfer.training import (
     Augmentation,
     Network,
     Pooling,
-    Recipe,
+    ResolvedRecipe,
     add_lora,
     merge_lora,
     resolve_freeze,
@@ -58,7 +58,9 @@ def end_of(backbone: Backbone, pooling: Pooling) -> str:
     return backbone.stage_names[-1]
 
 
-def suffix_above(backbone: Backbone, boundary: str, recipe: Recipe) -> nn.Module:
+def suffix_above(
+    backbone: Backbone, boundary: str, recipe: ResolvedRecipe
+) -> nn.Module:
     """Return the stages between a boundary and the head."""
     end = end_of(backbone, recipe.pooling)
     if boundary == end:
@@ -135,7 +137,7 @@ class Boundary:
     tap : torch.nn.Module
         From the activations at the boundary to what is trained on: a pool if only the
         head is trained, otherwise an identity.
-    recipe : Recipe
+    recipe : ResolvedRecipe
     runtime : Runtime
     store : Store
     seed : int
@@ -145,7 +147,7 @@ class Boundary:
     backbone: Backbone
     name: str
     tap: nn.Module
-    recipe: Recipe
+    recipe: ResolvedRecipe
     runtime: Runtime
     store: Any
     seed: int
@@ -308,7 +310,7 @@ class Boundary:
 
 
 def choose_boundary(
-    backbone: Backbone, freeze, n_samples: int, recipe: Recipe, method=None
+    backbone: Backbone, freeze, n_samples: int, recipe: ResolvedRecipe, method=None
 ) -> str:
     """Find the boundary that `freeze` asks for.
 
@@ -318,7 +320,7 @@ def choose_boundary(
     freeze : int, float or str
     n_samples : int
         What "auto" goes by. It leaves stages to a method that needs some.
-    recipe : Recipe
+    recipe : ResolvedRecipe
     method : AdaptationMethod, default=None
 
     Raises
@@ -348,7 +350,7 @@ def choose_boundary(
 def cut(
     backbone: Backbone,
     boundary: str,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     *,
     runtime: Runtime,
     store,
@@ -361,7 +363,7 @@ def cut(
     backbone : Backbone
         As it was loaded; not changed.
     boundary : str
-    recipe : Recipe
+    recipe : ResolvedRecipe
     runtime : Runtime
     store : Store
     seed : int

@@ -179,7 +179,7 @@ def check_start(
     n_epochs : int
         Epochs of the training. After one that others shall follow, as of `partial_fit`,
         it is too early to say.
-    recipe : Recipe
+    recipe : ResolvedRecipe
         Settings of the whole training.
     say : callable
         From a quality to words.

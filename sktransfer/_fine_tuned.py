@@ -41,7 +41,7 @@ from sktransfer.training import (
     Augmentation,
     EarlyStopping,
     Pooling,
-    Recipe,
+    ResolvedRecipe,
     TrainingRecipe,
     hold_out,
     restore_net,
@@ -276,7 +276,7 @@ class FineTunedEstimator(BackboneEstimator):
 
     def _recipe(self, method=None):
         schedule = "cosine" if method is None else method.lr_schedule
-        return Recipe.from_params(self.get_params(deep=False), schedule)
+        return ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
 
     def _cut(self, loaded, n_samples, seed, request):
         """Return the boundary, and the stages or the network above it."""

@@ -27,7 +27,7 @@ from sktransfer.training import (
     Mix,
     Network,
     Probe,
-    Recipe,
+    ResolvedRecipe,
     SuffixNet,
     head_data,
     head_from_linear,
@@ -75,7 +75,7 @@ class Trainer:
     settings: Mapping = field(default_factory=dict)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ResolvedRecipe:
         """Settings of the training."""
         return self.boundary.recipe
 
