@@ -10,7 +10,7 @@ from sktransfer._split import LabelledSamples, SplitBackbone
 from sktransfer.activations import Activations, Pass, Target, gather
 from sktransfer.compute import fixed_threads
 from sktransfer.model import make_pool
-from sktransfer.training import Network, Pooling, Recipe, lda_predictions
+from sktransfer.training import Network, Pooling, ResolvedRecipe, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
 __all__ = [
@@ -141,7 +141,12 @@ def _is_undone(before, after, moved):
 
 
 def check_start(
-    before: Look, after: Look, moved: float, n_epochs: int, recipe: Recipe, say: Say
+    before: Look,
+    after: Look,
+    moved: float,
+    n_epochs: int,
+    recipe: ResolvedRecipe,
+    say: Say,
 ) -> None:
     """Warn if the training has ended below the probe that it began with.
 

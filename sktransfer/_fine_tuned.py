@@ -39,7 +39,7 @@ from sktransfer.training import (
     Augmentation,
     EarlyStopping,
     Pooling,
-    Recipe,
+    ResolvedRecipe,
     TrainingRecipe,
     restore_net,
 )
@@ -261,7 +261,7 @@ class FineTunedEstimator(BackboneEstimator):
         """Resolve the settings of the training; `partial_fit` holds nothing out."""
         method = options.method
         schedule = "cosine" if method is None else method.lr_schedule
-        recipe = Recipe.from_params(self.get_params(deep=False), schedule)
+        recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
         return replace(recipe, early_stopping=False) if options.more_to_come else recipe
 
     def _split_again(self, options, seed):

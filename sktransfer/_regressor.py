@@ -15,12 +15,12 @@ from sktransfer.model import RegressionOutputs
 from sktransfer.training import (
     LOSSES,
     Probe,
-    RegressionLoss,
     Solution,
     TrainingRecipe,
     find_loss,
     fit_ridge,
     middle_alpha,
+    pinball_loss,
     search_alpha,
 )
 from sktransfer.utils import Interval, StrOptions
@@ -211,7 +211,7 @@ default="squared_error"
                 f"{smoothing!r}."
             )
         if self.loss == "quantile":
-            return RegressionLoss(self.loss, self.quantile)
+            return partial(pinball_loss, quantile=self.quantile)
         return find_loss(self.loss, LOSSES)
 
     def _probe(self, outputs):

@@ -33,7 +33,7 @@ from sktransfer.training import (
     Data,
     Network,
     Pooling,
-    Recipe,
+    ResolvedRecipe,
     add_lora,
     merge_equal,
     merge_lora,
@@ -143,7 +143,9 @@ def end_of(backbone: Backbone, pooling: Pooling) -> str:
     return backbone.stage_names[-1]
 
 
-def suffix_above(backbone: Backbone, boundary: str, recipe: Recipe) -> nn.Module:
+def suffix_above(
+    backbone: Backbone, boundary: str, recipe: ResolvedRecipe
+) -> nn.Module:
     """Return the stages between a boundary and the head."""
     end = end_of(backbone, recipe.pooling)
     if boundary == end:
@@ -173,7 +175,7 @@ class SplitBackbone:
     tap : torch.nn.Module
         From the activations at the boundary to what is trained on: a pool if only the
         head is trained, otherwise an identity.
-    recipe : Recipe
+    recipe : ResolvedRecipe
     runtime : Runtime
     store : Store
     seed : int
@@ -183,7 +185,7 @@ class SplitBackbone:
     backbone: Backbone
     boundary: str
     tap: nn.Module
-    recipe: Recipe
+    recipe: ResolvedRecipe
     runtime: Runtime
     store: Any
     seed: int
@@ -316,7 +318,7 @@ def choose_boundary(
     backbone: Backbone,
     freeze: int | float | str,
     n_samples: int,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     method: AdaptationMethod | None,
 ) -> str:
     """Find the boundary that `freeze` asks for.
@@ -346,7 +348,7 @@ def split_backbone(
     backbone: Backbone,
     freeze: int | float | str,
     n_samples: int,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     method: AdaptationMethod | None = None,
     *,
     runtime: Runtime,

@@ -28,7 +28,7 @@ from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     Network,
     Probe,
-    Recipe,
+    ResolvedRecipe,
     SuffixNet,
     head_data,
     head_from_linear,
@@ -164,7 +164,7 @@ class Trainer:
     settings: Mapping = field(default_factory=dict)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ResolvedRecipe:
         """Settings of the training."""
         return self.split.recipe
 

@@ -17,7 +17,7 @@ from sktransfer._diagnosis import (
     look,
 )
 from sktransfer.model import ClassOutputs
-from sktransfer.training import Recipe, cross_entropy
+from sktransfer.training import ResolvedRecipe, cross_entropy
 from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
@@ -111,16 +111,16 @@ def test_fit_that_ends_below_its_probe_says_so():
 )
 def test_what_is_no_worse_than_the_probe_is_silent(changed, after):
     before = Look(np.zeros((64, 2)), 1.0, 0.1)
-    check_start(before, after, 0.1, 10, Recipe(**changed), say)
+    check_start(before, after, 0.1, 10, ResolvedRecipe(**changed), say)
     # Another epoch may follow one of `partial_fit`.
     worse = Look(np.zeros((64, 2)), 0.2, 2.0)
-    check_start(before, worse, 0.1, 1, Recipe(**changed), say)
+    check_start(before, worse, 0.1, 1, ResolvedRecipe(**changed), say)
 
 
 def test_higher_loss_is_worse_than_the_probe():
     before, after = (Look(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
     with pytest.warns(TransferWarning, match="ended below the linear probe"):
-        check_start(before, after, 0.1, 10, Recipe(), say)
+        check_start(before, after, 0.1, 10, ResolvedRecipe(), say)
 
 
 @pytest.mark.filterwarnings("error")

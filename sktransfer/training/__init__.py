@@ -7,7 +7,13 @@ from sktransfer.training._augment import (
     ActivationAugment,
     Mix,
 )
-from sktransfer.training._data import Data, hold_out, merge_equal, weigh_classes
+from sktransfer.training._data import (
+    Data,
+    head_data,
+    hold_out,
+    merge_equal,
+    weigh_classes,
+)
 from sktransfer.training._discriminant import (
     class_means,
     in_span,
@@ -25,38 +31,23 @@ from sktransfer.training._freeze import (
     unfreezing_phases,
 )
 from sktransfer.training._gradients import is_divisible
-from sktransfer.training._groups import (
-    Augmentation,
-    EarlyStopping,
-    LoRA,
-    Pooling,
-    TrainingRecipe,
-)
+from sktransfer.training._heads import HEADS, make_head, register_head
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
-    CheckedLoss,
-    RegressionLoss,
+    Objective,
+    Seen,
     cross_entropy,
     find_loss,
+    pinball_loss,
     register_loss,
 )
-from sktransfer.training._net import SuffixNet, restore_net
-from sktransfer.training._network import (
-    HEADS,
+from sktransfer.training._net import (
     Network,
     Probabilities,
+    SuffixNet,
     head_from_linear,
-    make_head,
-    register_head,
-)
-from sktransfer.training._objective import Objective, Seen
-from sktransfer.training._online import (
-    Online,
-    assume_online,
-    begin_online,
-    go_on_online,
-    is_narrow,
+    restore_net,
 )
 from sktransfer.training._probe import (
     fit_multilabel_probe,
@@ -65,15 +56,20 @@ from sktransfer.training._probe import (
     search_C,
     search_multilabel_C,
 )
-from sktransfer.training._recipe import Recipe
+from sktransfer.training._recipe import (
+    Augmentation,
+    EarlyStopping,
+    LoRA,
+    Pooling,
+    ResolvedRecipe,
+    TrainingRecipe,
+)
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, put_back_on_error
-from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.training._solved_head import (
-    HeadData,
     Probe,
     Solution,
-    head_data,
+    is_narrow,
     last_layer,
 )
 from sktransfer.training._train import train
@@ -85,35 +81,28 @@ __all__ = [
     "LEVELS",
     "LITERATURE",
     "LOSSES",
-    "LR_SCHEDULES",
     "MEASURED",
     "ActivationAugment",
     "AdaptationContext",
     "AdaptationMethod",
     "Adapted",
     "Augmentation",
-    "CheckedLoss",
     "Data",
     "EarlyStopping",
-    "HeadData",
     "LoRA",
     "Mix",
     "Network",
     "Objective",
-    "Online",
     "Pooling",
     "Probabilities",
     "Probe",
-    "Recipe",
-    "RegressionLoss",
+    "ResolvedRecipe",
     "Saver",
     "Seen",
     "Solution",
     "SuffixNet",
     "TrainingRecipe",
     "add_lora",
-    "assume_online",
-    "begin_online",
     "choose_level",
     "class_means",
     "cross_entropy",
@@ -121,7 +110,6 @@ __all__ = [
     "fit_multilabel_probe",
     "fit_probe",
     "fit_ridge",
-    "go_on_online",
     "head_data",
     "head_from_linear",
     "hold_out",
@@ -135,6 +123,7 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
+    "pinball_loss",
     "put_back_on_error",
     "register_head",
     "register_loss",

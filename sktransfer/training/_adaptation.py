@@ -1,4 +1,4 @@
-"""The protocol of domain adaptation methods: what a training calls, and when."""
+"""The protocol of domain adaptation methods: what they are given, do and return."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,25 +10,24 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sktransfer.training._data import Data
-from sktransfer.training._net import SuffixNet
-from sktransfer.training._network import Network
-from sktransfer.training._recipe import Recipe
+from sktransfer.training._net import Network, SuffixNet
+from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._train import train
 
 __all__ = ["AdaptationContext", "AdaptationMethod", "Adapted"]
 
 
 class Adapted(NamedTuple):
-    """What an adaptation method did after the training on the source.
+    """What an adaptation method returns from `after_training`.
 
     Attributes
     ----------
     state : dict or None
         What the method needs to adapt the same network again without the source, as
-        plain values and arrays. It is kept in ``adaptation_state_`` of the estimator
-        and given back in ``AdaptationContext.state``.
+        plain values and arrays. The estimator keeps it as ``adaptation_state_`` and
+        passes it on as ``AdaptationContext.state``.
     net : SuffixNet or None
-        From :meth:`AdaptationContext.train`, if the method trained. It becomes
+        Result of :meth:`AdaptationContext.train`, if the method trained. It becomes
         ``net_`` of the estimator, and its epochs are appended to ``history_``.
     """
 
@@ -38,48 +37,47 @@ class Adapted(NamedTuple):
 
 @dataclass(frozen=True)
 class AdaptationContext:
-    """What an adaptation method sees of a training.
+    """The training that an adaptation method may inspect and change.
 
     Attributes
     ----------
     network : Network
-        Suffix, pool and head above the boundary, which may be changed in place.
+        Suffix, pooling and head above the boundary, which may be changed in place.
     backbone_name, boundary : str
-        For messages.
+        Names for messages.
     source : Activations or None
-        Of the source samples at the boundary. None if the source is gone.
+        Source samples at the boundary; None if they are no longer available.
     target : Activations or None
-        Of the target samples at the boundary, in an order that does not depend on that
-        of X. None if there are no target samples.
+        Target samples at the boundary, in an order that does not depend on that of X;
+        None if there are none.
     target_views : Activations, FixedViews, FreshViews or None
-        What is trained on: random views of the target samples if the estimator draws
-        some, and otherwise `target`. An `augment` with the attribute
-        ``for_source_only = True``, such as one that draws source samples towards the
-        target domain, is not applied to the target.
+        The target samples to train on: random views if the estimator draws some, and
+        `target` otherwise. An `augment` with ``for_source_only = True``, such as one
+        that changes source samples towards the target domain, is not applied.
     target_digests : list of bytes
-        Hashes of the target samples: equal samples have equal ones.
+        Hashes of the target samples, which are equal for equal samples.
     n_outputs : int
-        Width of the scores.
+        Number of scores per sample.
     is_multilabel : bool
-        Whether each output is a label of its own.
+        Whether outputs are labels that do not exclude each other.
     state : dict or None
-        What the method returned as ``Adapted.state`` when it last saw this network.
-    recipe : Recipe
+        ``Adapted.state`` that the method last returned for this network.
+    recipe : ResolvedRecipe
         Settings of the training.
     device : torch.device
     batch_size : int
         Samples per forward pass without gradients, as for ``network.features``.
     seed : int
-        Not that of a training before, if this one goes on.
+        Differs from that of an earlier training that this one continues.
     stages_above : dict of str to int
-        See :func:`parameter_groups`.
+        Number of stages between each parameter and the head.
     nonlinearity : callable or None
         From scores to what a net predicts.
-    callbacks : sequence
-        The user's skorch callbacks.
     adapter : callable
-        ``adapter(suffix)`` is the context manager in which adapters stand for the
-        weights of the suffix, if the estimator trains adapters.
+        ``adapter(suffix)`` is a context manager in which low-rank adapters are trained
+        instead of the weights of the suffix, if the estimator asks for them.
+    callbacks : sequence
+        skorch callbacks given by the user.
     verbose : int
     """
 
@@ -93,7 +91,7 @@ class AdaptationContext:
     n_outputs: int
     is_multilabel: bool
     state: dict | None
-    recipe: Recipe
+    recipe: ResolvedRecipe
     device: torch.device
     batch_size: int
     seed: int
@@ -113,7 +111,7 @@ class AdaptationContext:
     ) -> SuffixNet:
         """Train the network on other data, with the settings of the estimator.
 
-        Parameters that require no gradient stay as they are.
+        Parameters that require no gradient are not changed.
 
         Parameters
         ----------
@@ -121,9 +119,9 @@ class AdaptationContext:
         loss : callable
             From scores and targets to the loss of each sample.
         objective : Objective, default=None
-            What is minimised besides the loss.
+            Minimised along with the loss.
         callbacks : sequence of skorch callbacks, default=()
-            Called before the user's.
+            Called before those of the user.
 
         Returns
         -------
@@ -149,31 +147,31 @@ class AdaptationMethod(BaseEstimator):
     """Base of the methods that adapt a training to a target domain without labels.
 
     A method that needs the source is trained along with the loss: `make_objective`
-    returns what is added to the loss of each batch. A method that does without the
-    source changes the network after the training, in `after_training`. All hooks do
-    nothing by default. As for any estimator, the constructor only assigns its
-    parameters, so that ``method__weight`` can be searched.
+    returns what is added to the loss of each batch. Other methods change the network
+    after training, in `after_training`. By default the hooks do nothing. As for any
+    estimator, the constructor only assigns its parameters, so that ``method__weight``
+    can be searched.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective.
 
     Attributes
     ----------
     name : str
-        What messages and the model card call the method.
+        Name in messages and in the model card.
     needs_source : bool
         Whether source and target are trained on together. Otherwise the network is
-        trained on the source as without a target, and `after_training` adapts it.
+        trained on the source alone, and `after_training` adapts it.
     needs_stages : bool
         Whether the method changes stages, so that some must be trained.
     needs_classes : bool
         Whether it needs classes that exclude each other.
     needs_labels : bool
-        Whether it needs classes or multilabel y, and is not for regression.
+        Whether it needs classes or multilabel y, and does not apply to regression.
     lr_schedule : str
-        What ``lr_schedule="auto"`` stands for.
+        Schedule that ``lr_schedule="auto"`` stands for.
 
     Examples
     --------
@@ -210,27 +208,27 @@ class AdaptationMethod(BaseEstimator):
         Parameters
         ----------
         n_features, n_outputs : int
-            Of the head.
+            Numbers of inputs and outputs of the head.
         is_multilabel : bool
-            Whether each output is a label of its own.
+            Whether outputs are labels that do not exclude each other.
         seed : int
-            For random weights; draw them inside ``sktransfer.compute.seeded(seed)``.
+            Seed of random weights, drawn inside ``sktransfer.compute.seeded(seed)``.
 
         Returns
         -------
         callable, torch.nn.Module or None
-            ``objective(own, others, progress)`` returns a tensor of shape (). The first
-            two are :class:`Seen`, of the batch of source samples and of as many target
-            samples; the last is the share of the training that is done. The parameters
-            of a module are trained, too.
+            ``objective(own, others, progress)`` returns a tensor of shape (). `own` and
+            `others` are :class:`Seen`, of the batch of source samples and of as many
+            target samples; `progress` is the share of the training that is done. The
+            parameters of a module are trained, too.
         """
 
     def can_adapt(self, suffix: nn.Module) -> bool:
         """Return whether the method can change such stages.
 
-        ``freeze="auto"`` freezes fewer stages until it can. Where the user's `freeze`
-        leaves stages that it cannot change, `before_training` should raise an error
-        that says what is missing.
+        ``freeze="auto"`` freezes fewer stages until it can. For a `freeze` that leaves
+        stages it cannot change, `before_training` should raise an error that says what
+        is missing.
 
         Parameters
         ----------
@@ -251,9 +249,8 @@ class AdaptationMethod(BaseEstimator):
     def after_training(self, context: AdaptationContext) -> Adapted | None:
         """Adapt the network after it was trained on the source.
 
-        It is also called when a fitted estimator is adapted to further target samples,
-        then without a source. The network is in eval mode, and is put back as it was
-        if this raises.
+        It is also called to adapt a fitted estimator to more target samples, then
+        without a source. The network is in eval mode, and is restored if this raises.
 
         Parameters
         ----------
@@ -262,5 +259,5 @@ class AdaptationMethod(BaseEstimator):
         Returns
         -------
         Adapted or None
-            None where nothing was done.
+            None if nothing was done.
         """

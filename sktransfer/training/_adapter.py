@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) on the layers of the trained stages."""
+"""Low-rank adapters (LoRA) for the layers of the trained stages."""
 
 import copy
 from collections import Counter
@@ -14,46 +14,21 @@ __all__ = ["add_lora", "merge_lora"]
 _NAME = "sktransfer"  # distinguishes these adapters from others in the network
 
 
-def add_lora(section, *, rank, alpha, seed):
-    """Freeze a section and put low-rank adapters on its layers.
+def add_lora(section, *, rank: int, alpha: float, seed: int) -> list[str]:
+    """Freeze a section and add low-rank adapters to its layers; returns their paths.
 
-    A layer's weight W, as a matrix with one row per output, becomes
-    W + alpha / rank * B @ A. Only A, with `rank` rows, and B, with `rank` columns, are
-    trained. B starts at zero, so the section first computes the same as before.
+    A layer's weight W, as a matrix with one row per output, becomes W + alpha / rank *
+    B @ A. Only A, with `rank` rows, and B, with `rank` columns, are trained. B starts
+    at zero, so that the section first computes the same as before, and A is random. The
+    section, and the network that it is a part of, change in place.
 
     Linear layers and convolutions without groups are adapted, except for subclasses,
     which may change their weight before they use it; layers with hooks; weights that
     other layers or earlier stages share; and weights that are read without calling
-    their layer, as those of :class:`torch.nn.MultiheadAttention`.
-
-    Parameters
-    ----------
-    section : Section
-        Changed in place, and so is the network that it is a part of. Nothing but the
-        adapters requires gradients afterwards.
-    rank : int
-        A weight whose smaller side is shorter gets adapters of that rank, which is the
-        largest possible one, and keeps the factor ``alpha / rank``.
-    alpha : float
-        Scale of the adapters.
-    seed : int
-        For the initial A. No global generator is changed.
-
-    Returns
-    -------
-    list of str
-        Paths of the adapted layers.
-
-    Raises
-    ------
-    ValueError
-        If the section has no layer that can be adapted, or has adapters already.
-    ImportError
-        If peft is not installed.
-
-    See Also
-    --------
-    merge_lora : Merges the adapters into the weights.
+    their layer, as those of :class:`torch.nn.MultiheadAttention`. A weight whose
+    smaller side is shorter than `rank` gets adapters of that rank, which is the largest
+    possible one, and keeps the factor ``alpha / rank``. It is a ValueError if the
+    section has no such layer, or has adapters already.
 
     References
     ----------
@@ -78,20 +53,11 @@ def add_lora(section, *, rank, alpha, seed):
     return list(found)
 
 
-def merge_lora(section):
-    """Merge the adapters into the weights, and restore the plain layers.
+def merge_lora(section) -> None:
+    """Merge the adapters of a section into its weights, and restore the plain layers.
 
-    The section computes the same as before, up to rounding, and holds no adapters.
-    Parameters that the adapters froze stay frozen. Without adapters nothing changes.
-
-    Parameters
-    ----------
-    section : Section
-        Changed in place, and so is the network that it is a part of.
-
-    See Also
-    --------
-    add_lora : Adds adapters to the layers.
+    The section computes the same as before, up to rounding. Parameters that
+    :func:`add_lora` froze stay frozen. Without adapters nothing changes.
     """
     adapted = _adapted(section)
     for layer in adapted:
@@ -160,7 +126,7 @@ def _inject(peft, layers, rank, alpha, seed):
 
 
 def _copy_geometry(layer):
-    """Give A the padding, stride and dilation of its convolution.
+    """Copy the padding, stride and dilation of a convolution to its A.
 
     peft copies neither `dilation` nor `padding_mode`
     (https://github.com/huggingface/peft/issues/3697), nor timm's Conv2dSame padding.

@@ -1,10 +1,13 @@
 """Augmentation of activations: random changes to their maps, mixup and CutMix."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from sktransfer.activations import Layout
 
 __all__ = ["ACTIVATION_AUGMENTATIONS", "ActivationAugment", "Mix"]
 
@@ -19,13 +22,7 @@ class ActivationAugment(nn.Module):
 
     The flip, shift and crop of each sample are drawn together as one affine map and
     applied with bilinear interpolation; a square is dropped with probability one half.
-    Of activations without a map, entries are dropped and the others scaled.
-
-    Parameters
-    ----------
-    kinds : collection of {"flip", "shift", "crop", "drop"}
-    layout : Layout
-        Of the activations.
+    In activations that are not spatial, entries are dropped and the others scaled.
 
     References
     ----------
@@ -33,22 +30,13 @@ class ActivationAugment(nn.Module):
     Augmentations. https://arxiv.org/abs/2410.02527
     """
 
-    def __init__(self, kinds, layout):
+    def __init__(self, kinds: Iterable[str], layout: Layout):
         super().__init__()
         self.kinds = tuple(kinds)
         self.layout = layout
 
-    def forward(self, z):
-        """Augment activations.
-
-        Parameters
-        ----------
-        z : torch.Tensor of shape (n, ...)
-
-        Returns
-        -------
-        torch.Tensor of the same shape
-        """
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Augment activations (n, ...) and return them in the same shape."""
         if not self.training:
             return z
         if not self.layout.is_spatial:
@@ -79,7 +67,7 @@ class ActivationAugment(nn.Module):
 
 
 def _drop_squares(maps):
-    """Put zeros into a square of about half of the maps."""
+    """Set a square to zero in about half of the maps."""
     n, _, height, width = maps.shape
     rows = (torch.arange(height) + 0.5) / height  # (h,)
     columns = (torch.arange(width) + 0.5) / width  # (w,)
@@ -92,56 +80,39 @@ def _drop_squares(maps):
 
 
 class Mix:
-    """Mix each sample of a batch with the one before it: mixup and CutMix.
+    """Mix each sample of a batch with the one before it: mixup [1]_ and CutMix [2]_.
 
     mixup averages the two; CutMix puts a box of the one into the map of the other.
-    With both, each batch takes one of the two with probability one half. All pairs of
-    a batch share one draw, from torch's global CPU generator.
+    Their shares are drawn from Beta(mixup, mixup) and Beta(cutmix, cutmix); a 0 turns
+    one off, and with both, each batch takes one of the two with probability one half.
+    All pairs of a batch have the same draw, from torch's global CPU generator. CutMix
+    leaves tokens that are not patches as they are, and averages activations that are
+    not spatial.
 
     The loss is ``share * loss(y) + (1 - share) * loss(y[partner])``. torchvision's
     MixUp and CutMix take images and class labels; these also take tokens, vectors,
     regression targets and sample weights.
 
-    Parameters
-    ----------
-    layout : Layout
-        Of the activations. CutMix leaves tokens that are no patch as they are.
-        Activations without a map, or with a single cell, are averaged instead.
-    mixup : float, default=0.0
-        The weight of a sample's own part is drawn from a Beta(mixup, mixup); 0 is off.
-    cutmix : float, default=0.0
-        Likewise for the share of the area, before boxes are cut off at the edges.
-
     References
     ----------
-    H. Zhang et al. (2018). mixup: Beyond Empirical Risk Minimization.
-    https://arxiv.org/abs/1710.09412
-
-    S. Yun et al. (2019). CutMix: Regularization Strategy to Train Strong Classifiers
-    with Localizable Features. https://arxiv.org/abs/1905.04899
+    .. [1] H. Zhang et al. (2018). mixup: Beyond Empirical Risk Minimization.
+       https://arxiv.org/abs/1710.09412
+    .. [2] S. Yun et al. (2019). CutMix: Regularization Strategy to Train Strong
+       Classifiers with Localizable Features. https://arxiv.org/abs/1905.04899
     """
 
-    def __init__(self, layout, *, mixup=0.0, cutmix=0.0):
+    def __init__(self, layout: Layout, *, mixup: float = 0.0, cutmix: float = 0.0):
         self.layout = layout
         self.mixup = mixup
         self.cutmix = cutmix
 
-    def __call__(self, z):
-        """Mix a batch.
+    def __call__(
+        self, z: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the mixed batch (n, ...), each sample's partner and own share (n,).
 
-        Parameters
-        ----------
-        z : torch.Tensor of shape (n, ...)
-            In random order, as partners are neighbours. Not changed. A batch of one
-            sample is returned as it is.
-
-        Returns
-        -------
-        mixed : torch.Tensor of the shape of z
-        partner : torch.Tensor of shape (n,), int64
-            Index of the sample that each is mixed with.
-        share : torch.Tensor of shape (n,), float32
-            Weight of each sample's own target.
+        The batch must be in random order, as partners are neighbours. It is not
+        changed, and a single sample is returned as it is.
         """
         mixed, share = (z, 1.0) if len(z) < 2 else self._mix(z)
         partner = _before(torch.arange(len(z), device=z.device))

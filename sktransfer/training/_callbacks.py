@@ -1,4 +1,6 @@
-"""Callbacks of a training: averaged weights, best weights, and what goes wrong."""
+"""Callbacks of a training: weight averages, early stopping, checks of the loss."""
+
+from __future__ import annotations
 
 import copy
 import math
@@ -28,44 +30,29 @@ class WeightAverage(Callback):
 
     After each step, ``average = d * average + (1 - d) * weight`` with ``d = min(decay,
     (1 + t) / (10 + t))`` after t steps, as a large decay would at first average little
-    more than the starting point. Only trainable parameters and the statistics of
+    more than the starting point [2]_. Only trainable parameters and the statistics of
     BatchNorm are averaged.
-
-    Parameters
-    ----------
-    decay : float
-        In [0, 1). About the last ``1 / (1 - decay)`` steps count.
-
-    Attributes
-    ----------
-    average_ : torch.optim.swa_utils.AveragedModel or None
-        None before a training and after :meth:`apply`.
 
     References
     ----------
-    B. T. Polyak and A. B. Juditsky (1992). Acceleration of Stochastic Approximation by
-    Averaging. https://doi.org/10.1137/0330046
-
-    M. Abadi et al. (2015). TensorFlow, ``tf.train.ExponentialMovingAverage``.
-    https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage
+    .. [1] B. T. Polyak and A. B. Juditsky (1992). Acceleration of Stochastic
+       Approximation by Averaging. https://doi.org/10.1137/0330046
+    .. [2] M. Abadi et al. (2015). TensorFlow, ``tf.train.ExponentialMovingAverage``.
+       https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage
     """
 
-    def __init__(self, decay):
+    def __init__(self, decay: float):
         self.decay = decay
         self.initialize()
 
-    def initialize(self):
-        """Forget the averages.
-
-        Returns
-        -------
-        WeightAverage
-        """
-        self.average_, self.learned_, self.resume_from_ = None, None, {}
+    def initialize(self) -> WeightAverage:
+        """Discard the averages."""
+        self.average_, self.learned_ = None, None
+        self.resume_from_: dict = {}
         return self
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Start from the present weights, or from a state that was loaded."""
+        """Start from the present weights, or from a loaded state."""
         self.learned_ = _learned(net.module_)
         if self.average_ is not None:  # a training that is continued
             return
@@ -78,13 +65,13 @@ class WeightAverage(Callback):
         self.average_, self.resume_from_ = average, {}
 
     def on_batch_end(self, net, training=None, **kwargs):
-        """Update the averages after a step; several batches may make one."""
+        """Update the averages after a step, which may take several batches."""
         if training and getattr(net, "has_stepped", True):
             self.average_.update_parameters(self.learned_)
 
     @contextmanager
     def averaged(self):
-        """Give the network the averages in this context, and then its own weights.
+        """Give the network the averages within this context.
 
         They are the averages themselves, not copies, so the network must not be trained
         in this context.
@@ -99,35 +86,23 @@ class WeightAverage(Callback):
                 tensor.data = data
 
     def apply(self):
-        """Give the network the averages for good, and forget them."""
+        """Copy the averages into the network, and discard them."""
         for tensor, average in self._pairs():
             tensor.detach().copy_(average.detach())
         self.initialize()
 
-    def state_dict(self):
-        """Return what an interrupted training needs to go on.
-
-        Returns
-        -------
-        dict
-            Of :class:`torch.optim.swa_utils.AveragedModel`; empty before a training.
-        """
+    def state_dict(self) -> dict:
+        """Return the state of the averages; empty before a training."""
         return (
             self.resume_from_ if self.average_ is None else self.average_.state_dict()
         )
 
-    def load_state_dict(self, state):
-        """Go on from a state when the training begins.
-
-        Parameters
-        ----------
-        state : dict
-            Of :meth:`state_dict`.
-        """
+    def load_state_dict(self, state: dict) -> None:
+        """Resume from a state when the training begins."""
         self.resume_from_ = state
 
     def _pairs(self):
-        """Return the tensors that are averaged, each with its average."""
+        """Return the averaged tensors of the network, each with its average."""
         if self.average_ is None:
             return []
         of_both = (_tensors(m) for m in (self.learned_, self.average_.module))
@@ -135,7 +110,7 @@ class WeightAverage(Callback):
 
 
 def _learned(module):
-    """Return a module that holds the tensors of another that training changes."""
+    """Return a module that holds those tensors of another that training changes."""
     holder = nn.ParameterList([p for p in module.parameters() if p.requires_grad])
     statistics = (b for n, b in module.named_buffers() if n.endswith(_STATISTICS))
     for i, buffer in enumerate(statistics):
@@ -155,17 +130,14 @@ def _update_averages(averages, values, n_averaged, *, decay):
 class BestWeights(Callback):
     """Restore the weights of the epoch with the lowest validation loss.
 
-    Parameters
-    ----------
-    patience : int
-        Epochs without a lower loss after which the training stops.
+    After `patience` epochs without a lower loss, the training stops.
     """
 
-    def __init__(self, patience):
+    def __init__(self, patience: int):
         self.patience = patience
 
-    def initialize(self):
-        """Forget the losses and weights of another training."""
+    def initialize(self) -> BestWeights:
+        """Discard the loss and weights of another training."""
         self.loss_, self.weights_, self.n_worse_ = float("inf"), None, 0
         return self
 
@@ -186,31 +158,31 @@ class BestWeights(Callback):
             net.module_.load_state_dict(self.weights_, strict=False)
 
     @property
-    def is_out_of_patience(self):
-        """Whether the training should stop (bool)."""
+    def is_out_of_patience(self) -> bool:
+        """Whether the training should stop."""
         return self.n_worse_ >= self.patience
 
-    def state_dict(self):
-        """Return what an interrupted training needs to go on (dict)."""
+    def state_dict(self) -> dict:
+        """Return the best loss and weights, and the epochs since then."""
         return {"loss": self.loss_, "weights": self.weights_, "n_worse": self.n_worse_}
 
-    def load_state_dict(self, state):
-        """Go on from a state."""
+    def load_state_dict(self, state: dict) -> None:
+        """Resume from a state."""
         self.loss_, self.weights_ = state["loss"], state["weights"]
         self.n_worse_ = state["n_worse"]
 
 
 def _trained(module):
-    """Return the parameters that are trained, and buffers, which BatchNorm may move."""
+    """Return the trained parameters, and all buffers, as BatchNorm may change them."""
     frozen = {n for n, p in module.named_parameters() if not p.requires_grad}
     return {k: v for k, v in module.state_dict().items() if k not in frozen}
 
 
 class Watch(Callback):
-    """Raise an error if the training diverges, and warn if it learned nothing."""
+    """Raise an error if the training diverges, and warn if it did not converge."""
 
     def on_train_begin(self, net, **kwargs):
-        """Forget the losses of another training."""
+        """Discard the losses of another training."""
         self.chance_, self._seen = None, []
 
     def on_batch_end(self, net, batch, training, y_pred, sample_weight, **kwargs):

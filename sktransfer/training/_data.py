@@ -1,13 +1,16 @@
 """The samples of a training: weights, a share held out for validation, and batches."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from skorch.dataset import Dataset
-from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
 from sktransfer.utils import compute_class_weight
 
@@ -15,30 +18,25 @@ __all__ = [
     "ActivationBatches",
     "ActivationDataset",
     "Data",
+    "HeadData",
     "batches_in_order",
+    "head_data",
     "hold_out",
     "merge_equal",
     "weigh_classes",
 ]
 
 
-def weigh_classes(class_weight, y, sample_weight, classes=None):
-    """Multiply the weights of samples by those of their classes.
+def weigh_classes(
+    class_weight: Mapping | str | None,
+    y: np.ndarray,
+    sample_weight: np.ndarray,
+    classes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Multiply the weights of samples (n,) by the weights of their classes.
 
-    Parameters
-    ----------
-    class_weight : dict, "balanced" or None
-        "balanced" gives all classes the same total weight and keeps the sum of the
-        weights.
-    y : ndarray of shape (n_samples,)
-        Labels.
-    sample_weight : ndarray of shape (n_samples,)
-    classes : ndarray of shape (n_classes,), default=None
-        All labels in order, also those that y lacks; by default those of y.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    "balanced" gives all classes the same total weight and keeps the sum of the weights.
+    `classes` are all labels in order, and by default those in y.
     """
     if class_weight is None:
         return sample_weight
@@ -53,29 +51,17 @@ def weigh_classes(class_weight, y, sample_weight, classes=None):
     return sample_weight * share / np.where(totals, totals, 1.0)[codes]
 
 
-def merge_equal(digests, y, sample_weight):
-    """Find the distinct samples that have weight.
+def merge_equal(
+    digests: list[bytes], y: Sequence | np.ndarray, sample_weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the distinct samples with weight: their first indices, and summed weights.
 
-    Equal samples with equal labels become one sample with the sum of their weights. So
-    weight two equals repeating a sample, and weight zero equals leaving it out, which
-    does not hold for minibatches drawn by position.
-
-    Parameters
-    ----------
-    digests : list of bytes
-        Equal for equal samples.
-    y : ndarray of shape (n_samples,)
-        Labels in [0, n_classes).
-    sample_weight : ndarray of shape (n_samples,)
-
-    Returns
-    -------
-    indices : ndarray of shape (n_distinct,)
-        First occurrences, in an order that does not depend on that of the samples.
-    weights : ndarray of shape (n_distinct,)
+    Samples with equal digests and labels become one sample, in an order that does not
+    depend on that of the samples. So weight two equals repeating a sample and weight
+    zero equals leaving it out, which does not hold for minibatches drawn by position.
     """
-    groups = {}
-    for i in np.flatnonzero(sample_weight):
+    groups: dict[tuple, list[int]] = {}
+    for i in map(int, np.flatnonzero(sample_weight)):
         groups.setdefault((digests[i], y[i]), []).append(i)
     ordered = [groups[key] for key in sorted(groups)]
     # `fsum` rounds once, so the order of the terms does not matter.
@@ -83,30 +69,13 @@ def merge_equal(digests, y, sample_weight):
     return np.array([group[0] for group in ordered], dtype=int), np.array(weights)
 
 
-def hold_out(codes, fraction, seed):
-    """Choose samples to validate on, stratified by class.
+def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Choose samples to validate on, stratified by class (sorted indices).
 
-    No class loses its last sample. :func:`sklearn.model_selection.train_test_split`
-    refuses to stratify classes of one sample, and fewer held-out samples than classes.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n_samples,)
-        Classes, or zeros where there are none.
-    fraction : float
-        Share of all samples, rounded, and at least one sample. Each class gives its
-        share, rounded down; those with the largest remainders give one more.
-    seed : int
-
-    Returns
-    -------
-    ndarray of shape (n_held,)
-        Indices in ascending order.
-
-    Raises
-    ------
-    ValueError
-        If every class has a single sample.
+    The number of samples is the rounded fraction of all, and at least one. Each class
+    gives its share, rounded down, and those with the largest remainders one more, but
+    no class its last sample. :func:`sklearn.model_selection.train_test_split` refuses
+    to stratify classes of one sample, and fewer held-out samples than classes.
     """
     rng = np.random.default_rng(seed)
     order = [rng.permutation(np.flatnonzero(codes == c)) for c in np.unique(codes)]
@@ -140,30 +109,23 @@ class Data:
     y: torch.Tensor
     sample_weight: Any
 
-    def dataset(self):
-        """Return a dataset whose weights have a mean of one (ActivationDataset)."""
+    def dataset(self) -> ActivationDataset:
+        """Return a dataset whose weights have a mean of one."""
         weight = torch.as_tensor(self.sample_weight, dtype=torch.float32)
         return ActivationDataset(self.activations, self.y, weight / weight.mean())
 
 
 class ActivationDataset(Dataset):
-    """Activations, targets and weights that are indexed one batch at a time.
+    """Activations, targets and weights, indexed by the positions of a batch."""
 
-    Parameters
-    ----------
-    activations : torch.Tensor of shape (n_samples, ...)
-    y : torch.Tensor of shape (n_samples,)
-    sample_weight : torch.Tensor of shape (n_samples,)
-    """
-
-    def __init__(self, activations, y, sample_weight):
+    def __init__(self, activations, y: torch.Tensor, sample_weight: torch.Tensor):
         self.activations = activations
         self.y = y
         self.sample_weight = sample_weight
 
     @property
     def X(self):
-        """What skorch's scores without caching predict: the dataset itself."""
+        """The dataset itself, which skorch's scoring without caching predicts."""
         return self
 
     def __len__(self):
@@ -174,25 +136,22 @@ class ActivationDataset(Dataset):
 
 
 class ActivationBatches:
-    """Iterate over an `ActivationDataset` in batches, as a data loader for skorch.
+    """Iterate over an `ActivationDataset` in batches, as skorch's data loader.
 
-    torch's DataLoader would draw from the global generator.
-
-    Parameters
-    ----------
-    dataset : ActivationDataset
-    batch_size : int
-        BatchNorm in train mode needs two samples, so a last batch of one sample is
-        joined to the batch before it.
-    generator : torch.Generator, default=None
-        Shuffles the samples in each pass; None keeps the order.
+    A generator shuffles the samples in each pass; None keeps the order. torch's
+    DataLoader would draw from the global generator. As BatchNorm in train mode needs
+    two samples, a last batch of one sample is joined to the batch before it.
     """
 
-    def __init__(self, dataset, batch_size, generator=None):
+    def __init__(
+        self,
+        dataset: ActivationDataset,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+    ):
         self.dataset = dataset
-        if generator is None:
-            sampler = SequentialSampler(dataset)
-        else:
+        sampler: Sampler = SequentialSampler(dataset)
+        if generator is not None:
             sampler = RandomSampler(dataset, generator=generator)
         self._batches = BatchSampler(sampler, int(batch_size), drop_last=False)
 
@@ -208,15 +167,39 @@ class ActivationBatches:
             yield self.dataset[torch.tensor(indices)]
 
 
-def batches_in_order(dataset, batch_size):
-    """Return an iterator over batches in order, as skorch's loader for validation.
-
-    Parameters
-    ----------
-    dataset : ActivationDataset or torch.utils.data.Dataset
-        The latter is what skorch makes of tensors that a user predicts.
-    batch_size : int
-    """
+def batches_in_order(dataset, batch_size: int):
+    """Return batches in order, for validation, or for tensors that a user predicts."""
     if isinstance(dataset, ActivationDataset):
         return ActivationBatches(dataset, batch_size)
     return torch.utils.data.DataLoader(dataset, batch_size)
+
+
+class HeadData(NamedTuple):
+    """What a head is solved on, with one row per view of a sample.
+
+    Features have shape (n, d). The views of a sample share its weight, and `groups`
+    holds the sample that each row belongs to.
+    """
+
+    features: torch.Tensor
+    y: np.ndarray
+    weight: np.ndarray
+    groups: np.ndarray
+
+
+def head_data(
+    network,
+    views: list,
+    y: torch.Tensor,
+    weight: np.ndarray,
+    batch_size: int,
+) -> HeadData:
+    """Compute what a head is solved on, from the activations of one or more views."""
+    n_views = len(views)
+    features = [network.features(activations, batch_size) for activations in views]
+    return HeadData(
+        torch.cat(features),
+        torch.cat([y] * n_views).numpy(),
+        np.tile(weight / n_views, n_views),
+        np.tile(range(len(y)), n_views),
+    )

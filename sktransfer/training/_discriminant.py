@@ -1,6 +1,6 @@
-"""Leave-one-out linear discriminant analysis in closed form.
+"""Linear discriminant analysis, leave-one-out in closed form.
 
-scikit-learn would fit one model per sample.
+scikit-learn would need one fit per sample.
 """
 
 import numpy as np
@@ -11,17 +11,10 @@ __all__ = ["class_means", "in_span", "lda_predictions", "shrunk_covariance", "wh
 _LEAST = 1e-12  # share of the variance that is added to the diagonal
 
 
-def in_span(features):
+def in_span(features: np.ndarray) -> np.ndarray:
     """Centre features, and reduce them to an orthonormal basis of their span.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, d)
-
-    Returns
-    -------
-    ndarray of shape (n_samples, k)
-        With the same distances between samples, and k <= n_samples.
+    The result has shape (n_samples, k), with k <= n_samples and the same distances.
     """
     F = features - features.mean(axis=0)
     if F.shape[1] <= len(F):
@@ -30,23 +23,14 @@ def in_span(features):
     return U * s
 
 
-def shrunk_covariance(residuals, n_features, total=0.0):
-    """Return the covariance shrunk by Ledoit and Wolf's rule, and the shrinkage.
+def shrunk_covariance(
+    residuals: np.ndarray, n_features: int, total: float = 0.0
+) -> tuple[np.ndarray, float]:
+    """Return a covariance (k, k) shrunk by Ledoit and Wolf's rule, and the shrinkage.
 
-    Parameters
-    ----------
-    residuals : ndarray of shape (n_samples, k)
-        Deviations from the mean in their span.
-    n_features : int
-        Number of features, of which k span the residuals.
-    total : float, default=0.0
-        Variance of the features. A trillionth of it is added to the diagonal.
-
-    Returns
-    -------
-    covariance : ndarray of shape (k, k)
-    shrinkage : float
-        In [0, 1].
+    Residuals (n_samples, k) are deviations from the mean in the span of `n_features`. A
+    trillionth of their variance, or of `total` if that is greater, is added to the
+    diagonal.
     """
     n, k = residuals.shape
     S = residuals.T @ residuals / n
@@ -61,47 +45,25 @@ def shrunk_covariance(residuals, n_features, total=0.0):
     return S, shrinkage
 
 
-def whiten(vectors, covariance):
-    """Transform vectors so that their lengths are Mahalanobis lengths.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n, k)
-    covariance : ndarray of shape (k, k)
-
-    Returns
-    -------
-    ndarray of shape (n, k)
-    """
+def whiten(vectors: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Transform vectors (n, k) so that their lengths are Mahalanobis lengths."""
     return solve_triangular(cholesky(covariance, lower=True), vectors.T, lower=True).T
 
 
-def class_means(features, codes):
-    """Return the class means (n_classes, d) and the number of samples per class.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, d)
-    codes : ndarray of shape (n_samples,)
-    """
+def class_means(
+    features: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class means (n_classes, d) and the number of samples per class."""
     indicator = np.eye(codes.max() + 1)[codes]
     counts = indicator.sum(axis=0)
     return indicator.T @ features / counts[:, None], counts
 
 
-def lda_predictions(features, codes):
+def lda_predictions(features: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Predict each sample by linear discriminant analysis fitted to all others.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, n_features)
-    codes : ndarray of shape (n_samples,)
-        Classes in [0, n_classes), each with at least one sample.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Codes. See :func:`sktransfer.advice.lda_score`.
+    Codes (n_samples,) are classes in [0, n_classes), each with at least one sample. See
+    :func:`sktransfer.advice.lda_score`.
     """
     n_features, F = features.shape[1], in_span(features.astype(np.float64))
     means, counts = class_means(F, codes)

@@ -1,10 +1,13 @@
-"""Which stages are frozen: boundaries, rules for choosing one, gradual unfreezing."""
+"""Which stages are frozen: boundaries, rules to choose one, and gradual unfreezing."""
+
+from __future__ import annotations
 
 import numbers
 import warnings
 from itertools import pairwise
 from typing import NamedTuple
 
+from sktransfer.backbones import Backbone
 from sktransfer.utils import near_matches
 
 __all__ = [
@@ -19,15 +22,7 @@ __all__ = [
 
 
 class Level(NamedTuple):
-    """How much of a network is frozen.
-
-    Attributes
-    ----------
-    name : str
-        Name of the strategy.
-    share : float
-        Share of the stages that stay frozen.
-    """
+    """A strategy by its name, and the share of the stages that it freezes."""
 
     name: str
     share: float
@@ -61,32 +56,24 @@ _FEWEST = MEASURED[0][0]
 _FEW = 250
 
 
-def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
+def choose_level(
+    n_samples: int,
+    *,
+    similarity: float | None = None,
+    probes: tuple[float, float, float] | None = None,
+    rules: tuple[tuple[int, int], ...] = MEASURED,
+) -> tuple[int, str]:
     """Choose how much to freeze from what is known before training.
 
-    ``freeze="auto"`` and :class:`sktransfer.advice.TransferAdvisor` use it.
+    Less is frozen in a domain that differs from that of the pretraining (a `similarity`
+    near 0), and more in a similar one (near 1). `probes` are better evidence: scores of
+    a probe at the last stage and at the best one, accuracy or R², and the standard
+    error of their difference. If an earlier stage is better, less is frozen; if the
+    last one leaves nothing to gain, nothing is trained. Below 100 samples a known
+    similarity decides, as probes of so few samples are unreliable unless they leave
+    nothing to gain.
 
-    Parameters
-    ----------
-    n_samples : int
-    similarity : float, default=None
-        Similarity to the domain of the pretraining, from 0 to 1. Less is frozen in a
-        different domain, and more in a similar one unless there are probes, which are
-        better evidence. Below 100 samples a known similarity decides, as probes of so
-        few samples are unreliable unless they leave nothing to gain.
-    probes : tuple of float (last, best, error), default=None
-        Score of a probe at the last stage and at the best one, accuracy or R², and the
-        standard error of their difference. Where an earlier stage is better, less is
-        frozen; where the last one leaves nothing to gain, nothing is trained.
-    rules : tuple of (int, int), default=MEASURED
-        Numbers of samples, and the levels below them.
-
-    Returns
-    -------
-    level : int
-        Position in ``LEVELS``.
-    why : str
-        The reason.
+    Returns the position in ``LEVELS``, and the reason.
     """
     level = next((level for size, level in rules if n_samples < size), _ALL)
     why = f"{n_samples:,} samples"
@@ -110,27 +97,13 @@ def choose_level(n_samples, *, similarity=None, probes=None, rules=MEASURED):
     return level, why
 
 
-def resolve_freeze(freeze, backbone, n_samples):
-    """Find the boundary that `freeze` asks for.
+def resolve_freeze(
+    freeze: int | float | str, backbone: Backbone, n_samples: int
+) -> str:
+    """Return the name of the boundary for a value of the parameter `freeze`.
 
-    Parameters
-    ----------
-    freeze : int, float, str
-        Number of leading stages, negative for all but the last ones; share of the
-        stages in (0, 1); name of a stage or block; "all", "none" or "auto".
-    backbone : Backbone
-    n_samples : int
-        Decides "auto".
-
-    Returns
-    -------
-    str
-        Name of a boundary; ``"input"`` if nothing is frozen.
-
-    Raises
-    ------
-    ValueError
-        If there is no such boundary. The message lists the names, near ones first.
+    It is ``"input"`` if nothing is frozen; `n_samples` decides "auto". The error for a
+    value without a boundary lists the names, similar ones first.
     """
     n = len(backbone.stages)
     if freeze == "auto":
@@ -152,46 +125,32 @@ def resolve_freeze(freeze, backbone, n_samples):
         ) from error
 
 
-def stages_above(backbone, boundary):
+def stages_above(backbone: Backbone, boundary: str) -> dict[str, int]:
     """Count the stages between each parameter above a boundary and the head.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    boundary : str
-
-    Returns
-    -------
-    dict of str to int
-        By the names that the parameters have in a `Network`; 0 in the last stage.
+    Parameters have the names of a :class:`Network`; those of the last stage have a 0.
     """
     names = backbone.stage_names[backbone.n_stages_before(boundary) :]
-    counts = {}
+    counts: dict[str, int] = {}
     for above, (start, stop) in enumerate(reversed([*pairwise([boundary, *names])])):
         for name, _ in backbone.section(start, stop).named_parameters():
             counts.setdefault(f"suffix.{name}", above)  # shared ones: the last use
     return counts
 
 
-def unfreezing_phases(backbone, boundary, *, every, max_epochs, head_first):
-    """Plan gradual unfreezing: one phase per stage, from the top down.
+def unfreezing_phases(
+    backbone: Backbone,
+    boundary: str,
+    *,
+    every: int | None,
+    max_epochs: int,
+    head_first: bool,
+) -> list[tuple[str, int]]:
+    """Plan gradual unfreezing: boundaries and their epochs, from the top down.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    boundary : str
-        What is frozen to the end.
-    every : int or None
-        Epochs of each phase but the last, which has the rest; None for one phase.
-    max_epochs : int
-        Of all phases.
-    head_first : bool
-        Whether the head is first trained alone, as one with random weights should be.
-
-    Returns
-    -------
-    list of (str, int)
-        Boundaries and epochs.
+    Each phase unfreezes one more stage for `every` epochs, down to the boundary, and
+    the last phase has the rest of the epochs; without `every` there is one phase. With
+    `head_first`, the head is first trained alone, as one with random weights should be.
 
     References
     ----------

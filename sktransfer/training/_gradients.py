@@ -1,11 +1,16 @@
-"""Gradients of a batch, at once or in parts that may be computed in parallel."""
+"""Gradients of a batch, as a whole or in parts that threads compute in parallel."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import nn
 
 from sktransfer.activations import is_plain
-from sktransfer.compute import seeded
+from sktransfer.compute import Shards, seeded
+from sktransfer.training._loss import WeightedLoss
 
 __all__ = ["PART_SIZE", "add_gradients", "is_divisible"]
 
@@ -17,52 +22,30 @@ _LIBRARIES = ("torch", "timm", "torchvision", "sktransfer")
 
 
 def add_gradients(
-    network,
-    criterion,
-    z,
-    target,
+    network: Callable,
+    criterion: WeightedLoss,
+    z: torch.Tensor,
+    target: tuple[torch.Tensor, torch.Tensor],
     *,
-    size,
-    parameters=None,
-    shards=None,
-    mixing=(),
-    penalty=None,
-    objective=None,
-    n_batches=1,
-):
-    """Add the gradients of a batch to the present ones.
+    size: int,
+    parameters: list[nn.Parameter] | None = None,
+    shards: Shards | None = None,
+    mixing: Sequence[torch.Tensor] = (),
+    penalty: Callable | None = None,
+    objective: Callable | None = None,
+    n_batches: int = 1,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add the gradients of a batch to the present ones; returns loss and scores.
 
-    Parameters
-    ----------
-    network : callable
-        From activations to scores.
-    criterion : WeightedLoss
-    z : torch.Tensor of shape (n, ...)
-    target : (y, sample_weight), torch.Tensors of shape (n, ...) and (n,)
-    size : int
-        Samples that go through the network at a time. The gradients of the parts add
-        up to those of the batch, in the order of the parts.
-    parameters : list of torch.nn.Parameter, default=None
-        Those to compute gradients of; needed with `shards`.
-    shards : Shards, default=None
-        Workers that call the functions they are given: they compute several parts at a
-        time. By default one part is computed after the other.
-    mixing : (partner, share) or (), default=()
-        See :class:`WeightedLoss`.
-    penalty : callable, default=None
-        Returns what is added to the loss of the whole batch.
-    objective : callable, default=None
-        Maps activations and the rows of the batch that they are to their scores, in
-        the place of `network`, and to what is minimised besides the loss. It is called
-        once per part.
-    n_batches : int, default=1
-        Gradients are divided by this number.
+    At most `size` samples go through the network, which maps activations to scores, at
+    a time. The gradients of these parts add up to those of the batch, in the order of
+    the parts; with `shards`, several parts are computed at a time, and gradients are of
+    `parameters`. They are divided by `n_batches`.
 
-    Returns
-    -------
-    loss : torch.Tensor of shape ()
-        Without the objective.
-    scores : torch.Tensor of shape (n, n_outputs)
+    Target and mixing are what :class:`WeightedLoss` takes. `penalty` returns what is
+    added to the loss of the whole batch. `objective`, called once per part in place of
+    the network, maps activations and their rows in the batch to scores and to what is
+    minimised in addition, which is not in the returned loss.
     """
     n = len(z)
 
@@ -115,27 +98,14 @@ def _add(parameters, gradients):
             parameter.grad += gradient
 
 
-def is_divisible(network, z, multiply_adds):
+def is_divisible(network, z: torch.Tensor, multiply_adds: int) -> bool:
     """Return whether threads may compute parts of a batch with a network.
 
-    This depends on the network alone and not on the number of threads, since the
-    gradients of parts are rounded otherwise than those of a batch.
-
-    Parameters
-    ----------
-    network : Network
-        In train mode.
-    z : torch.Tensor of shape (n, ...)
-        Some activations, n >= 2.
-    multiply_adds : int
-        Per batch.
-
-    Returns
-    -------
-    bool
-        False if layers are random, depend on the whole batch or keep statistics of it;
-        if some layer is of no known library, as it may keep results in attributes; and
-        if there is too little to compute.
+    False if layers are random, depend on the whole batch or keep statistics of it; if a
+    layer is of an unknown library, since it may keep results in attributes; and if
+    `multiply_adds`, those of a batch, are too few. `z` holds two or more activations.
+    The answer does not depend on the number of threads, since parts are rounded
+    differently from whole batches.
     """
     if multiply_adds < _FEWEST or not _is_of_libraries(network):
         return False

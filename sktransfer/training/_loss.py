@@ -1,6 +1,7 @@
-"""Losses: per sample, their weighted mean, and a penalty on leaving the start."""
+"""What is minimised: losses per sample, their weighted mean, penalties, objectives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -12,11 +13,13 @@ __all__ = [
     "CLASSIFICATION_LOSSES",
     "LOSSES",
     "CheckedLoss",
-    "RegressionLoss",
+    "Objective",
+    "Seen",
     "StartingPoint",
     "WeightedLoss",
     "cross_entropy",
     "find_loss",
+    "pinball_loss",
     "register_loss",
 ]
 
@@ -29,7 +32,7 @@ _TASKS = {"classification": CLASSIFICATION_LOSSES, "regression": LOSSES}
 def register_loss(
     name: str, function: PerSampleLoss, *, task: str = "regression"
 ) -> None:
-    """Register a loss, so that estimators find it by name.
+    """Register a loss by name, for the parameter `loss` of the estimators.
 
     Parameters
     ----------
@@ -40,13 +43,18 @@ def register_loss(
         Scores have shape (n, n_outputs). y has shape (n,) and holds classes in
         [0, n_outputs); for multilabel classification, shape (n, n_outputs) of 0 and 1;
         for regression, shape (n, n_outputs) of targets with zero mean and unit
-        variance. Sample weights and mixing are applied to what is returned.
+        variance. Sample weights and mixing are applied to the returned losses.
     task : {"regression", "classification"}, default="regression"
+        Which estimators know the loss.
 
     Raises
     ------
     ValueError
-        If there is a loss of this name, or no such task.
+        If a loss of this name is registered, or there is no such task.
+
+    See Also
+    --------
+    register_head : Registers a head by name.
 
     Examples
     --------
@@ -62,23 +70,15 @@ def register_loss(
     _TASKS[task][name] = function
 
 
-def cross_entropy(scores, y, label_smoothing=0.0):
-    """Compute the cross-entropy of each sample.
+def cross_entropy(
+    scores: torch.Tensor, y: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Compute the cross-entropy of each sample, as the mean over labels if multilabel.
 
-    Parameters
-    ----------
-    scores : torch.Tensor of shape (n, k)
-        Logits.
-    y : torch.Tensor of shape (n,) or (n, k)
-        Classes, int64; or, for multilabel classification, 0 and 1 in float32.
-    label_smoothing : float, default=0.0
-        Share of the target that is spread evenly over all classes, or over both values
-        of a label (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567).
-
-    Returns
-    -------
-    torch.Tensor of shape (n,)
-        Mean over the labels where there are several.
+    Scores have shape (n, k); y holds classes, of shape (n,), or 0 and 1 in float32, of
+    shape (n, k). A share `label_smoothing` of the target is spread evenly over all
+    classes, or over both values of a label (Szegedy et al., 2016,
+    https://arxiv.org/abs/1512.00567).
     """
     if y.ndim == 1:
         return F.cross_entropy(
@@ -101,7 +101,10 @@ def _huber(scores, y):
     return F.huber_loss(scores, y, reduction="none").mean(1)
 
 
-def _pinball(scores, y, quantile=0.5):
+def pinball_loss(
+    scores: torch.Tensor, y: torch.Tensor, quantile: float = 0.5
+) -> torch.Tensor:
+    """Compute the pinball loss (n,) of scores and targets (n, k), a mean over k."""
     residual = y - scores
     return torch.maximum(quantile * residual, (quantile - 1) * residual).mean(1)
 
@@ -110,57 +113,13 @@ register_loss("cross_entropy", cross_entropy, task="classification")
 register_loss("squared_error", _squared_error)
 register_loss("absolute_error", _absolute_error)
 register_loss("huber", _huber)
-register_loss("quantile", _pinball)
+register_loss("quantile", pinball_loss)
 
 
-class RegressionLoss:
-    """Loss per sample, averaged over the targets where there are several.
-
-    Parameters
-    ----------
-    kind : {"squared_error", "absolute_error", "huber", "quantile"}, another \
-registered name or callable
-        "squared_error" is halved, as in scikit-learn. "huber" is squared up to one
-        standard deviation of the targets and absolute beyond (Huber, 1964). "quantile"
-        is the pinball loss (Koenker and Bassett, 1978). A callable is used as it is.
-    quantile : float, default=0.5
-        The quantile that "quantile" estimates.
-    """
-
-    def __init__(self, kind, quantile=0.5):
-        self.kind = kind
-        self.quantile = quantile
-
-    def __call__(self, scores, y):
-        """Compute the losses.
-
-        Parameters
-        ----------
-        scores, y : torch.Tensor of shape (n, k)
-
-        Returns
-        -------
-        torch.Tensor of shape (n,)
-        """
-        if self.kind == "quantile":
-            return _pinball(scores, y, self.quantile)
-        return (self.kind if callable(self.kind) else LOSSES[self.kind])(scores, y)
-
-
-def find_loss(loss: str | PerSampleLoss, known: Mapping[str, PerSampleLoss]):
-    """Return the loss of a registered name, or a checked callable.
-
-    Parameters
-    ----------
-    loss : str or callable
-    known : dict of str to callable
-        The registered losses of the task.
-
-    Raises
-    ------
-    ValueError
-        If there is no such loss.
-    """
+def find_loss(
+    loss: str | PerSampleLoss, known: Mapping[str, PerSampleLoss]
+) -> PerSampleLoss:
+    """Return a registered loss by name, or a callable with its result checked."""
     if callable(loss):
         return CheckedLoss(loss)
     if loss not in known:
@@ -172,34 +131,13 @@ def find_loss(loss: str | PerSampleLoss, known: Mapping[str, PerSampleLoss]):
 
 
 class CheckedLoss:
-    """Loss of the user's, checked to give one number per sample.
+    """A loss that raises an error unless it returns one value per sample."""
 
-    Parameters
-    ----------
-    function : callable
-        From scores of shape (n, k) and targets to losses of shape (n,).
-    """
-
-    def __init__(self, function):
+    def __init__(self, function: PerSampleLoss):
         self.function = function
 
-    def __call__(self, scores, y):
-        """Compute the losses.
-
-        Parameters
-        ----------
-        scores : torch.Tensor of shape (n, k)
-        y : torch.Tensor of shape (n, ...)
-
-        Returns
-        -------
-        torch.Tensor of shape (n,)
-
-        Raises
-        ------
-        ValueError
-            If the function returns something else.
-        """
+    def __call__(self, scores: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Compute the losses (n,) of scores (n, n_outputs)."""
         losses = self.function(scores, y)
         if not isinstance(losses, torch.Tensor) or losses.shape != scores.shape[:1]:
             got = getattr(losses, "shape", None)
@@ -207,113 +145,144 @@ class CheckedLoss:
             raise ValueError(
                 "`loss` must return a tensor with the loss of each sample, of shape "
                 f"({len(scores)},). Got {got}; reduce over the outputs, not over the "
-                "samples, as with `reduction='none'`."
+                "samples: losses of torch take reduction='none', and several outputs "
+                "need a mean over axis 1."
             )
         return losses
 
 
 class WeightedLoss(nn.Module):
-    """Mean of the losses of samples that have weights.
+    """Mean of the losses of samples, times their weights.
 
-    Parameters
-    ----------
-    per_sample : callable
-        From scores and targets to losses of shape (n,); see :func:`register_loss`.
-    objective : Objective or None, default=None
-        What is minimised besides. It plays no part in this loss, but belongs to what
-        skorch calls the criterion, so its parameters are trained.
+    The objective is no part of this loss; it is here because skorch trains the
+    parameters of its criterion, which this is.
     """
 
-    def __init__(self, per_sample, objective=None):
+    def __init__(self, per_sample: PerSampleLoss, objective: nn.Module | None = None):
         super().__init__()
-        self.per_sample = per_sample
+        self.per_sample = CheckedLoss(per_sample)
         self.objective = objective
 
-    def forward(self, scores, target, partner=None, share=None, rows=slice(None)):
-        """Compute the loss of a batch or of a part of it.
+    def forward(
+        self,
+        scores: torch.Tensor,
+        target: tuple[torch.Tensor, torch.Tensor],
+        partner: torch.Tensor | None = None,
+        share: torch.Tensor | None = None,
+        rows: slice = slice(None),
+    ) -> torch.Tensor:
+        """Compute the loss of a batch or of the part of it that `rows` selects.
 
-        Parameters
-        ----------
-        scores : torch.Tensor of shape (n, n_outputs)
-            Of the part.
-        target : (y, sample_weight), torch.Tensors of shape (n, ...) and (n,)
-            Of the batch.
-        partner : torch.Tensor of shape (n,), default=None
-            Sample that each sample of the batch is mixed with.
-        share : torch.Tensor of shape (n,), default=None
-            Weight of each sample's own target.
-        rows : slice, default=slice(None)
-            Which part of the batch the scores are of; by default all.
-
-        Returns
-        -------
-        torch.Tensor of shape ()
-            Sum of the weighted losses over n: weights with a mean of one over all
-            samples keep the scale of the gradients.
+        The scores are those of the part. The target is (y, sample_weight) of the batch.
+        Where samples are mixed, `partner` holds the positions of the other samples in
+        the batch and `share` the weights of the own targets. The sum of the weighted
+        losses is divided by n, since weights with a mean of one over all samples keep
+        the scale of the gradients.
         """
         y, weight = target
-        losses = weight[rows] * self._losses(scores, y[rows])
-        if partner is None:
+        losses = weight[rows] * self.per_sample(scores, y[rows])
+        if partner is None or share is None:
             return losses.mean()
         partner, share = partner[rows], share[rows]
-        others = weight[partner] * self._losses(scores, y[partner])
+        others = weight[partner] * self.per_sample(scores, y[partner])
         return (share * losses + (1 - share) * others).mean()
-
-    def _losses(self, scores, y):
-        losses = self.per_sample(scores, y)
-        got = getattr(losses, "shape", None)
-        if got != (len(scores),):
-            shape = type(losses).__name__ if got is None else f"shape {tuple(got)}"
-            raise ValueError(
-                "`loss` must return one loss per sample, a tensor of shape "
-                f"({len(scores)},) for this batch. Got {shape}; losses of torch take "
-                "reduction='none', and several outputs need a mean over axis 1."
-            )
-        return losses
 
 
 class StartingPoint:
-    """The L2-SP penalty: the trained weights of the backbone stay near their start.
+    """The L2-SP penalty, which keeps the weights of the backbone near their start.
 
-    The head has no pretrained weights to stay near; it has weight decay, as in the
-    paper.
-
-    Parameters
-    ----------
-    named_parameters : iterable of (str, torch.nn.Parameter)
-        Of a module at the start. Those that are frozen or whose names start with
-        ``head.`` are left out.
+    Frozen parameters are left out, and so is the head: it has no pretrained weights,
+    and has weight decay instead, as in the paper.
 
     References
     ----------
     X. Li et al. (2018). Explicit Inductive Bias for Transfer Learning with
     Convolutional Networks. https://arxiv.org/abs/1802.01483
-
-    Examples
-    --------
-    >>> import torch
-    >>> layer = torch.nn.Linear(3, 2)
-    >>> start = StartingPoint(layer.named_parameters())
-    >>> with torch.no_grad():
-    ...     layer.weight += 0.5
-    >>> start.penalty().item()
-    0.75
     """
 
-    def __init__(self, named_parameters):
+    def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]]):
         self.pairs = [
             (parameter, parameter.detach().clone())
             for name, parameter in named_parameters
             if parameter.requires_grad and not name.startswith("head.")
         ]
 
-    def penalty(self):
-        """Compute half the squared distance from the start.
-
-        Returns
-        -------
-        torch.Tensor of shape ()
-            Its gradient is the distance of each weight from its start.
-        """
+    def penalty(self) -> torch.Tensor:
+        """Compute half the squared distance from the start."""
         squares = [F.mse_loss(p, start, reduction="sum") for p, start in self.pairs]
         return 0.5 * sum(squares, start=torch.zeros(()))
+
+
+class Seen(NamedTuple):
+    """A batch as the network sees it.
+
+    Attributes
+    ----------
+    features : torch.Tensor of shape (n, d)
+        Input of the head.
+    scores : torch.Tensor of shape (n, n_outputs)
+        Output of the head.
+    """
+
+    features: torch.Tensor
+    scores: torch.Tensor
+
+
+class Objective(nn.Module):
+    """A function of features and scores that is minimised along with the loss.
+
+    Parameters
+    ----------
+    function : callable or torch.nn.Module
+        ``function(own, others, progress)`` returns a tensor of shape (). `own` and
+        `others` are :class:`Seen`, of the batch and of as many other samples, or None
+        if there are none; `progress` is the share of the training that is done. The
+        parameters of a module are trained, too.
+    others : Activations or None, default=None
+        Samples without targets, at the same boundary.
+    weight : float, default=1.0
+        Factor of the function.
+    seed : int, default=0
+        Seeds which other samples go with each batch.
+    span : (float, float), default=(0.0, 1.0)
+        Begin and end of this training as shares of a longer one, which `progress`
+        refers to.
+    """
+
+    def __init__(self, function, others=None, *, weight=1.0, seed=0, span=(0.0, 1.0)):
+        super().__init__()
+        self.function = function
+        self.others = others
+        self.weight = weight
+        self.seed = seed
+        self.span = span
+
+    def draw(self, size: int, number: int) -> torch.Tensor | None:
+        """Draw as many other samples as a batch has; None if there are none.
+
+        If there are fewer, they repeat. Each batch of the training, by its number, has
+        its own draw, which is the same if the training was interrupted.
+        """
+        if self.others is None:
+            return None
+        generator = torch.Generator().manual_seed(self.seed + number)
+        order = torch.randperm(len(self.others), generator=generator)
+        return self.others[order[torch.arange(size) % len(order)]]
+
+    def forward(
+        self, network, z, others, progress
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the scores (n, n_outputs) of a batch, and what is added to its loss.
+
+        Activations z (n, ...) and those of the other samples, if any, are augmented
+        already and go through the network together. Progress is that of this training,
+        in [0, 1).
+        """
+        n, (begin, end) = len(z), self.span
+        progress = begin + (end - begin) * progress
+        features = network.describe(z if others is None else torch.cat([z, others]))
+        scores = network.head(features)
+        own, rest = Seen(features[:n], scores[:n]), None
+        if others is not None:
+            rest = Seen(features[n:], scores[n:])
+        return own.scores, self.weight * self.function(own, rest, progress)

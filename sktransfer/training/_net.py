@@ -1,32 +1,114 @@
-"""The skorch net that trains a suffix and a head on activations."""
+"""The network above the boundary, and the skorch net that trains it."""
 
 import contextlib
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import fixed_threads, halving
+from sktransfer.compute import channels_last, fixed_threads, halving
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
 
-__all__ = ["SuffixNet", "restore_net"]
+__all__ = ["Network", "Probabilities", "SuffixNet", "head_from_linear", "restore_net"]
+
+
+class Network(nn.Module):
+    """The trained part of a network: maps activations at the boundary to scores.
+
+    `suffix` holds the stages above the boundary, or is an identity; `pool` reduces each
+    sample to a vector; `head` maps vectors to scores; `augment` changes activations in
+    train mode.
+    """
+
+    def __init__(
+        self,
+        suffix: nn.Module,
+        pool: nn.Module,
+        head: nn.Module | None = None,
+        augment: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.augment = nn.Identity() if augment is None else augment
+        self.suffix = suffix
+        self.pool = pool
+        self.head: Any = head  # None until it is made or solved
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Compute scores (n, n_outputs) from activations (n, ...)."""
+        return self.scores(self.augment(z))
+
+    def scores(self, z: torch.Tensor) -> torch.Tensor:
+        """Compute scores from activations that are already augmented."""
+        return self.head(self.describe(z))
+
+    def describe(self, z: torch.Tensor) -> torch.Tensor:
+        """Compute the features (n, d) that the head takes from activations (n, ...)."""
+        return self.pool(self.suffix(channels_last(z)))
+
+    def features(self, activations, batch_size: int) -> torch.Tensor:
+        """Compute the features (n, d) of all samples, in eval mode without gradients.
+
+        Activations and features are on the CPU.
+        """
+        was_training = self.suffix.training
+        self.suffix.eval()
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        size, parts = batch_size, []
+
+        def compute(z, size):
+            return [self.describe(part.to(device)).cpu() for part in z.split(size)]
+
+        for z in activations.split(batch_size):
+            with torch.no_grad(), fixed_threads():
+                described, size = halving(partial(compute, z), size, device)
+            parts += described
+        self.suffix.train(was_training)
+        return torch.cat(parts)
+
+
+class Probabilities:
+    """Turn scores into probabilities, and these into predictions.
+
+    Multilabel outputs are independent; otherwise the classes exclude each other.
+    """
+
+    def __init__(self, multilabel: bool = False):
+        self.multilabel = multilabel
+
+    def __call__(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return probabilities of the shape of scores, (n, n_outputs)."""
+        return torch.sigmoid(scores) if self.multilabel else torch.softmax(scores, 1)
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the most probable class (n,), or 0 and 1 per label (n, n_outputs)."""
+        if self.multilabel:
+            return (probabilities > 0.5).astype(int)
+        return probabilities.argmax(axis=1)
+
+
+def head_from_linear(linear: nn.Module, dropout: float = 0.0) -> nn.Module:
+    """Put dropout before a layer, as :func:`make_head` does; 0 returns the layer."""
+    return nn.Sequential(nn.Dropout(dropout), linear) if dropout else linear
 
 
 class SuffixNet(NeuralNet):
-    """skorch's net over activations.
+    """skorch's net that trains a :class:`Network` on activations.
 
     Parameters
     ----------
     module : Network
     groups : callable, default=None
-        From named parameters to the groups of the optimiser. By default they are one
-        group.
+        Maps named parameters to the optimiser's groups; None for a single group.
     mix : Mix, default=None
-        Mixes batches in training.
+        Mixes the samples of each training batch.
     l2_sp : float, default=0.0
         Strength of the penalty on the distance from the weights at the start.
     max_grad_norm : float, default=None
@@ -34,11 +116,11 @@ class SuffixNet(NeuralNet):
     accumulate_grad_batches : int, default=1
         Batches per step of the optimiser.
     draws : Draws, default=None
-        Random streams for dropout and mixing; None for torch's generators.
+        Random streams for dropout and mixing; None for torch's global generators.
     shards : Shards, default=None
-        Workers that compute parts of a batch; None computes a batch as a whole.
+        Workers that compute parts of a batch in parallel; None for whole batches.
     **kwargs
-        skorch's.
+        Passed to :class:`skorch.NeuralNet`.
     """
 
     def __init__(
@@ -78,7 +160,7 @@ class SuffixNet(NeuralNet):
         return callbacks
 
     def get_params_for_optimizer(self, prefix, named_parameters):
-        """Group the parameters by learning rate and weight decay."""
+        """Return groups of parameters with their learning rates and weight decay."""
         if self.groups is None:
             return super().get_params_for_optimizer(prefix, named_parameters)
         _, kwargs = super().get_params_for_optimizer(prefix, [])
@@ -86,7 +168,7 @@ class SuffixNet(NeuralNet):
         return (self.groups(list(named_parameters)),), kwargs
 
     def prepare(self):
-        """Remember the weights at the start, towards which `l2_sp` pulls."""
+        """Reset the counters, and store the weights that `l2_sp` pulls to."""
         self.optimizer_.zero_grad()  # an interrupted training may have left some
         self.n_batches_done_ = 0
         self._at_a_time = math.inf
@@ -97,8 +179,8 @@ class SuffixNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """Compute loss and gradients of a batch.
 
-        Where the memory of the device is too small for it, this batch and all later
-        ones are computed in parts, whose gradients add up to the batch's.
+        If the device runs out of memory, this and later batches are computed in smaller
+        parts, whose gradients add up to those of the batch.
         """
         self._set_training(True)
         z, target = to_device(batch, self.device)
@@ -123,13 +205,13 @@ class SuffixNet(NeuralNet):
         return {"loss": loss, "y_pred": scores}
 
     def _draw_others(self, n):
-        """Draw target samples outside of `_drawing`, as views use other threads."""
+        """Draw target samples; outside of `_drawing`, as views use other threads."""
         objective = self.criterion_.objective
         others = None if objective is None else objective.draw(n, self.n_batches_done_)
         return None if others is None else to_device(others, self.device)
 
     def _objective(self, others):
-        """Return the function that computes scores and what is added to the loss."""
+        """Return the function that computes scores and objective; None without one."""
         objective = self.criterion_.objective
         if objective is None:
             return None
@@ -170,7 +252,7 @@ class SuffixNet(NeuralNet):
         return self.l2_sp * self._start.penalty()
 
     def _drop_gradients(self):
-        """Drop the gradients of a batch that was too large, some of which may exist."""
+        """Reset the gradients of a batch that was too large and may have left some."""
         if self.n_batches_done_ % self.n_batches % self.accumulate_grad_batches:
             raise MemoryError(
                 f"The memory of {self.device} ran out within a step, after batches "
@@ -184,14 +266,14 @@ class SuffixNet(NeuralNet):
         return contextlib.nullcontext() if self.draws is None else self.draws.put_in()
 
     def _n_accumulated(self):
-        """Count the batches of this step, which are fewer at the end of an epoch."""
+        """Count the batches of this step, which may be fewer at the end of an epoch."""
         done = self.n_batches_done_ % self.n_batches  # of this epoch
         left = self.n_batches - done + done % self.accumulate_grad_batches
         return min(self.accumulate_grad_batches, left)
 
     @fixed_threads()
     def train_step(self, batch, **fit_params):
-        """Process a batch, and update the weights if it ends a step."""
+        """Process a batch, and update the weights if it completes a step."""
         step = self.train_step_single(batch, **fit_params)
         named = list(self.get_all_learnable_params())
         self.notify(
@@ -208,18 +290,15 @@ class SuffixNet(NeuralNet):
         return step
 
     def predict(self, X):
-        """Predict labels rather than probabilities, as scorers of scikit-learn expect.
-
-        Without classes, scores are predicted.
-        """
+        """Predict labels, as scikit-learn's scorers expect; scores without classes."""
         predicted = super().predict(X)
         decide = getattr(self.predict_nonlinearity, "decide", None)
         return predicted if decide is None else decide(predicted)
 
     def notify(self, method_name, **cb_kwargs):
-        """Call the callbacks, with batches of targets only, as skorch's scores expect.
+        """Call the callbacks, with batches ``(z, y)`` as skorch's scoring expects.
 
-        The weights of the samples are passed on as `sample_weight`.
+        The weights of the samples are passed as `sample_weight`.
         """
         if method_name == "on_batch_end":
             z, (y, weight) = cb_kwargs["batch"]
@@ -232,14 +311,14 @@ class SuffixNet(NeuralNet):
         return average.averaged() if average else contextlib.nullcontext()
 
     def validation_step(self, batch, **fit_params):
-        """Compute the loss of a batch, with the averaged weights if there are some."""
+        """Compute the loss of a batch, with the averaged weights if there are any."""
         with self.averaged(), self._drawing(), fixed_threads():
             return super().validation_step(batch, **fit_params)
 
 
 @contextlib.contextmanager
 def _single_sample_refused():
-    """Raise an error with a hint where BatchNorm needs more than a single sample."""
+    """Add a hint to the error of BatchNorm on a single sample."""
     try:
         yield
     except ValueError as error:
@@ -253,21 +332,10 @@ def _single_sample_refused():
         ) from error
 
 
-def restore_net(network, history=(), nonlinearity=None):
-    """Wrap a trained network in an initialised net, as after training.
-
-    Parameters
-    ----------
-    network : Network
-    history : list of dict, default=()
-        Of skorch.
-    nonlinearity : callable, default=None
-        From scores to what the net predicts.
-
-    Returns
-    -------
-    SuffixNet
-    """
+def restore_net(
+    network: Network, history=(), nonlinearity: Callable | None = None
+) -> SuffixNet:
+    """Wrap a trained network and its history in an initialised net."""
     net = SuffixNet(
         network,
         criterion=nn.Identity,

@@ -44,31 +44,21 @@ _LOOSE = {"solver": "newton-cg", "tol": 1e-5, "max_iter": 1000}
 _TIGHT = {"solver": "newton-cg", "tol": 1e-8, "max_iter": 1000}
 
 
-def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
+def fit_probe(
+    features: torch.Tensor,
+    y: np.ndarray,
+    n_classes: int,
+    *,
+    C: float | str = 1.0,
+    sample_weight: np.ndarray | None = None,
+) -> tuple[nn.Linear, int, float]:
     """Fit a multinomial logistic regression and return it as a linear layer.
 
-    A class without samples gets a bias so low that it is never predicted.
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    y : ndarray of shape (n_samples,)
-        Labels in [0, n_classes), of two classes at least.
-    n_classes : int
-    C : float or "auto", default=1.0
-        Inverse strength of the L2 penalty on the weights, as in
-        :class:`sklearn.linear_model.LogisticRegression`; "auto" is the result of
-        :func:`search_C`.
-    sample_weight : ndarray of shape (n_samples,), default=None
-
-    Returns
-    -------
-    head : torch.nn.Linear
-        From d to n_classes; with two classes the two rows are opposite.
-    n_iter : int
-        Iterations of the solver.
-    loss : float
-        Weighted mean of the cross-entropy.
+    Features have shape (n_samples, d), and labels are in [0, n_classes), of which at
+    least two occur. A class without samples gets a bias so low that it is never
+    predicted; with two classes the two rows of weights are opposite. C is that of
+    :class:`sklearn.linear_model.LogisticRegression`, and "auto" is the result of
+    :func:`search_C`. Also returns the solver's iterations and the weighted mean loss.
     """
     if C == "auto":
         C = search_C(features, y, sample_weight=sample_weight)
@@ -88,31 +78,19 @@ def fit_probe(features, y, n_classes, *, C=1.0, sample_weight=None):
     return head, n_iter, weighted_mean(losses, sample_weight)
 
 
-def fit_multilabel_probe(features, Y, *, C=1.0, sample_weight=None):
-    """Fit a binary logistic regression per label and return them as one linear layer.
+def fit_multilabel_probe(
+    features: torch.Tensor,
+    Y: np.ndarray,
+    *,
+    C: float | str = 1.0,
+    sample_weight: np.ndarray | None = None,
+) -> tuple[nn.Linear, int, float]:
+    """Fit a binary logistic regression per label and return them as one layer.
 
-    A label with a single value gets zero weights and a bias so high or low that this
-    value is always predicted.
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    Y : ndarray of shape (n_samples, n_outputs)
-        Of 0 and 1.
-    C : float or "auto", default=1.0
-        Inverse strength of the L2 penalty on the weights of each label, as in
-        :class:`sklearn.linear_model.LogisticRegression`; "auto" is the result of
-        :func:`search_multilabel_C`.
-    sample_weight : ndarray of shape (n_samples,), default=None
-
-    Returns
-    -------
-    head : torch.nn.Linear
-        From d to n_outputs.
-    n_iter : int
-        Iterations of the solver for the label that took the most.
-    loss : float
-        Weighted mean over samples of the mean binary cross-entropy of the labels.
+    Y holds 0 and 1, of shape (n_samples, n_outputs). A label with a single value gets
+    zero weights and a bias so high or low that this value is always predicted.
+    Parameters and results are those of :func:`fit_probe`; the iterations are those of
+    the label that took the most, and the loss is the mean over labels.
     """
     if C == "auto":
         C = search_multilabel_C(features, Y, sample_weight=sample_weight)
@@ -132,8 +110,14 @@ def fit_multilabel_probe(features, Y, *, C=1.0, sample_weight=None):
     return head, n_iter, weighted_mean(losses.mean(dim=1), sample_weight)
 
 
-def search_C(features, y, *, sample_weight=None, groups=None):
-    """Choose the penalty of :func:`fit_probe` by cross-validation.
+def search_C(
+    features: torch.Tensor,
+    y: np.ndarray,
+    *,
+    sample_weight: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> float:
+    """Choose the C of :func:`fit_probe` by cross-validation.
 
     Nine values, relative to the mean squared norm of the centred features, range from
     nearly constant to nearly unpenalised predictions. Each is scored by the log-loss in
@@ -142,44 +126,26 @@ def search_C(features, y, *, sample_weight=None, groups=None):
     sample is in every training set and never scored. If there are only such classes,
     the middle of the grid is returned, and 1.0 if all samples have equal features.
 
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    y : ndarray of shape (n_samples,)
-        Labels, of two classes at least.
-    sample_weight : ndarray of shape (n_samples,), default=None
-        Weight zero leaves a sample out; weight two equals repeating it.
-    groups : ndarray of shape (n_samples,), default=None
-        Samples of one group, such as the views of one image, are held out together. By
-        default, equal samples are a group.
-
-    Returns
-    -------
-    C : float
-        In the units of :class:`sklearn.linear_model.LogisticRegression`.
+    Samples of one group, such as the views of one image, are held out together; by
+    default, equal samples are a group. Samples of weight zero are left out.
     """
     X, y, weight, groups = with_weight_and_groups(features, y, sample_weight, groups)
     codes = np.unique(y, return_inverse=True)[1]
     return _search(X, [codes], weight, _deal(codes, groups))
 
 
-def search_multilabel_C(features, Y, *, sample_weight=None, groups=None):
-    """Choose the penalty of :func:`fit_multilabel_probe`, one for all labels.
+def search_multilabel_C(
+    features: torch.Tensor,
+    Y: np.ndarray,
+    *,
+    sample_weight: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> float:
+    """Choose the C of :func:`fit_multilabel_probe`, the same for all labels.
 
     Works like :func:`search_C`, but samples are stratified by the rarest of their
     values, and labels with a single value are left out. If there are only such labels,
     the middle of the grid is returned.
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    Y : ndarray of shape (n_samples, n_outputs)
-        Of 0 and 1.
-    sample_weight, groups : ndarray of shape (n_samples,), default=None
-
-    Returns
-    -------
-    C : float
     """
     X, Y, weight, groups = with_weight_and_groups(features, Y, sample_weight, groups)
     Y = Y[:, Y.min(axis=0) != Y.max(axis=0)].astype(int)
@@ -188,19 +154,15 @@ def search_multilabel_C(features, Y, *, sample_weight=None, groups=None):
     return _search(X, list(Y.T), weight, _deal(_rarest_values(Y, groups), groups))
 
 
-def middle_C(X, weight):
-    """Return the middle of the penalties that :func:`search_C` tries (float).
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, d)
-    weight : ndarray of shape (n_samples,)
-    """
+def middle_C(X: np.ndarray, weight: np.ndarray) -> float:
+    """Return the middle of the values that :func:`search_C` tries."""
     middle = _CS[len(_CS) // 2]
     return 1.0 if all_equal(X) else float(middle / mean_squared_norm(X, weight))
 
 
-def with_weight(n_samples, sample_weight):
+def with_weight(
+    n_samples: int, sample_weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of samples whose weight is not zero, and their weights."""
     weight = np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight)
     there = np.flatnonzero(weight)
@@ -208,10 +170,10 @@ def with_weight(n_samples, sample_weight):
 
 
 def with_weight_and_groups(features, y, sample_weight, groups):
-    """Return features, targets, weights and groups of samples that have weight.
+    """Return features, targets, weights and groups of the samples that have weight.
 
-    By default, equal samples with equal targets are a group. Groups are numbered in
-    the order of their first occurrence.
+    By default, equal samples with equal targets are a group. Groups are numbered in the
+    order of their first occurrence.
     """
     there, weight = with_weight(len(features), sample_weight)
     X, y = features.numpy()[there], np.asarray(y)[there]
@@ -226,19 +188,19 @@ def with_weight_and_groups(features, y, sample_weight, groups):
     return X, y, weight, groups
 
 
-def all_equal(X):
-    """Return whether all rows are equal (bool)."""
+def all_equal(X: np.ndarray) -> bool:
+    """Return whether all rows are equal."""
     return bool((X == X[0]).all())
 
 
-def mean_squared_norm(X, weight):
-    """Return the mean squared norm of the centred rows (float)."""
+def mean_squared_norm(X: np.ndarray, weight: np.ndarray) -> float:
+    """Return the weighted mean of the squared norms of the centred rows."""
     share = weight / weight.sum()
     return share @ np.square(X - share @ X).sum(axis=1)
 
 
-def linear_layer(weight, bias):
-    """Return a linear layer with given weights (k, d) and biases (k,), in float32."""
+def linear_layer(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
+    """Return a layer with given weights (k, d) and biases (k,), in float32."""
     # Drawing weights that are overwritten would advance torch's global generator.
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
     with torch.no_grad():
@@ -247,8 +209,8 @@ def linear_layer(weight, bias):
     return layer
 
 
-def weighted_mean(losses, sample_weight):
-    """Return the mean of a tensor of shape (n,), weighted unless None (float)."""
+def weighted_mean(losses: torch.Tensor, sample_weight: np.ndarray | None) -> float:
+    """Return the mean of losses (n,), weighted unless the weights are None."""
     if sample_weight is None:
         return float(losses.mean())
     weight = torch.from_numpy(sample_weight)
@@ -256,16 +218,10 @@ def weighted_mean(losses, sample_weight):
 
 
 class _Basis(NamedTuple):
-    """Features in the basis that the problem is solved in: (X - centre) @ axes / scale.
+    """Features in the basis of the problem: ``Z = (X - centre) @ axes / scale``.
 
-    Attributes
-    ----------
-    Z : ndarray of shape (n, n_axes)
-        The features in this basis.
-    axes : ndarray of shape (d, n_axes) or None
-        None for the identity.
-    centre : ndarray of shape (d,)
-    scale : float
+    Z has shape (n, n_axes) and axes have shape (d, n_axes), or are None for the
+    identity.
     """
 
     Z: np.ndarray
@@ -293,7 +249,7 @@ def _change_basis(X, weight):
 
 
 def _fit(model, Z, y, weight):
-    """Fit a logistic regression in place and return its iterations (int)."""
+    """Fit a logistic regression in place and return its number of iterations."""
     with warnings.catch_warnings():
         # Near the optimum, rounding may let the solver get no lower.
         warnings.simplefilter("ignore", UserWarning)

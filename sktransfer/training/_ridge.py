@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from scipy.linalg import eigh
 from sklearn.linear_model import Ridge
+from torch import nn
 
 from sktransfer.compute import fixed_threads, one_blas_thread
 from sktransfer.training._probe import (
@@ -20,27 +21,19 @@ _ALPHAS = np.logspace(5, -6, 23)
 
 
 @one_blas_thread()
-def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
+def fit_ridge(
+    features: torch.Tensor,
+    targets: np.ndarray,
+    *,
+    alpha: float | str = "auto",
+    sample_weight: np.ndarray | None = None,
+) -> tuple[nn.Linear, float, float]:
     """Fit least squares with an L2 penalty and return it as a linear layer.
 
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    targets : ndarray of shape (n_samples, n_outputs)
-    alpha : float or "auto", default="auto"
-        Strength of the L2 penalty on the weights, as in
-        :class:`sklearn.linear_model.Ridge`; "auto" is the result of
-        :func:`search_alpha`.
-    sample_weight : ndarray of shape (n_samples,), default=None
-
-    Returns
-    -------
-    head : torch.nn.Linear
-        From d to n_outputs.
-    alpha : float
-        The strength taken.
-    loss : float
-        Half of the weighted mean over samples of the mean squared error of the outputs.
+    Features have shape (n_samples, d) and targets (n_samples, n_outputs). Alpha is that
+    of :class:`sklearn.linear_model.Ridge`, and "auto" is the result of
+    :func:`search_alpha`. Also returns alpha, and half the weighted mean of the squared
+    errors.
     """
     if alpha == "auto":
         alpha = search_alpha(features, targets, sample_weight=sample_weight)
@@ -56,33 +49,24 @@ def fit_ridge(features, targets, *, alpha="auto", sample_weight=None):
 
 
 @one_blas_thread()
-def search_alpha(features, targets, *, sample_weight=None, groups=None):
-    """Choose the penalty of :func:`fit_ridge` by leaving one group out at a time.
+def search_alpha(
+    features: torch.Tensor,
+    targets: np.ndarray,
+    *,
+    sample_weight: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> float:
+    """Choose the alpha of :func:`fit_ridge` by leaving one group out at a time.
 
     The result is the one of 23 values, relative to the mean squared norm of the centred
     features, with the lowest squared error, summed over outputs. The errors of samples
     that are left out follow from one eigendecomposition [1]_, and those of a group from
-    its block of the hat matrix [2]_. If all samples are one group or have equal
-    features, 1.0 is returned.
+    its block of the hat matrix [2]_. By default, equal samples are a group. If all
+    samples are one group or have equal features, 1.0 is returned.
 
     :class:`sklearn.linear_model.RidgeCV` leaves out single samples only, and takes five
     times as long (4.8 to 0.9 s for 2,000 samples of 1,280 features and 10 outputs, on
     one core).
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n_samples, d)
-    targets : ndarray of shape (n_samples, n_outputs)
-    sample_weight : ndarray of shape (n_samples,), default=None
-        Weight zero leaves a sample out; weight two equals repeating it.
-    groups : ndarray of shape (n_samples,), default=None
-        Samples of one group are left out together. By default, equal samples are a
-        group.
-
-    Returns
-    -------
-    alpha : float
-        In the units of :class:`sklearn.linear_model.Ridge`.
 
     References
     ----------
@@ -106,14 +90,8 @@ def search_alpha(features, targets, *, sample_weight=None, groups=None):
     return float(_ALPHAS[np.argmin(errors)] * power)
 
 
-def middle_alpha(X, weight):
-    """Return the middle of the penalties that :func:`search_alpha` tries (float).
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, d)
-    weight : ndarray of shape (n_samples,)
-    """
+def middle_alpha(X: np.ndarray, weight: np.ndarray) -> float:
+    """Return the middle of the values that :func:`search_alpha` tries."""
     middle = _ALPHAS[len(_ALPHAS) // 2]
     return 1.0 if all_equal(X) else float(middle * mean_squared_norm(X, weight))
 
@@ -129,7 +107,7 @@ def _left_factor(X):
 
 
 def _blocks(groups):
-    """Return, per size of a group, the rows of these groups: (n_groups, size)."""
+    """Return, for each size of groups, the rows of these groups (n_groups, size)."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(group, kind="stable")
     size_of = sizes[group[order]]

@@ -1,4 +1,6 @@
-"""The state of a training: kept in a file to go on from, or restored on an error."""
+"""The state of a training, saved to resume from or restored after an error."""
+
+from __future__ import annotations
 
 import copy
 import glob
@@ -6,23 +8,25 @@ import os
 import socket
 import uuid
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
+from sktransfer.training._net import SuffixNet
 
 __all__ = ["Saver", "put_back_on_error"]
 
 
 @contextmanager
-def put_back_on_error(module):
-    """Restore the weights if a `with` block raises, also on an interrupt.
+def put_back_on_error(module: nn.Module) -> Iterator[None]:
+    """Restore the weights of a module if the block raises, also on an interrupt.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Trained in place by the block. It is in eval mode after an error.
+    The module is in eval mode after an error.
     """
     before = copy.deepcopy(module.state_dict())
     try:
@@ -45,30 +49,24 @@ class Saver:
     path : path-like
         Its folder is created if it does not exist.
     views : object, default=None
-        Random views with a state, which has `state_dict` and `load_state_dict`.
+        Random views that have `state_dict` and `load_state_dict`.
     """
 
-    def __init__(self, path, views=None):
+    def __init__(self, path: str | os.PathLike, views: Any = None):
         self.path = Path(path)
         self.views = views
         self._has_warned = False
 
     @property
     def _prefix(self):
-        """Beginning of the names of incomplete files of this machine."""
+        """Beginning of the names of this machine's incomplete files."""
         return f"{self.path.stem}.{socket.gethostname()}."
 
-    def save(self, net, generator):
-        """Write the state after an epoch.
+    def save(self, net: SuffixNet, generator: torch.Generator) -> None:
+        """Write the state after an epoch; the generator shuffles the samples.
 
         If it cannot be written, a warning says why, the file of an earlier epoch stays
-        as it is, and the training goes on.
-
-        Parameters
-        ----------
-        net : SuffixNet
-        generator : torch.Generator
-            Shuffles the samples.
+        as it is, and the training continues.
         """
         state = {
             "module": net.module_.state_dict(),
@@ -112,25 +110,11 @@ class Saver:
             stacklevel=2,
         )
 
-    def load(self, net, generator):
-        """Go on from the file, if there is one.
+    def load(self, net: SuffixNet, generator: torch.Generator) -> int:
+        """Restore the state from the file, if there is one; returns the epochs done.
 
-        Parameters
-        ----------
-        net : SuffixNet
-            Initialised, before the callbacks' ``on_train_begin``.
-        generator : torch.Generator
-            Shuffles the samples.
-
-        Returns
-        -------
-        int
-            Number of epochs that are done.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged or of another kind.
+        The net is initialised, and its callbacks' ``on_train_begin`` was not called
+        yet. A damaged file, or that of another training, is a ValueError.
         """
         try:
             state = torch.load(self.path, map_location=net.device, weights_only=True)
@@ -162,8 +146,8 @@ class Saver:
         for views, kept in zip(_views_of_others(net), state["others"], strict=True):
             views.load_state_dict(kept)
 
-    def remove(self):
-        """Remove the file after the training, and what killed processes left."""
+    def remove(self) -> None:
+        """Remove the file after the training, and those that killed processes left."""
         with suppress(FileNotFoundError, NotADirectoryError):
             self.path.unlink()
         for part in self.path.parent.glob(f"{glob.escape(self._prefix)}*.part"):
@@ -172,7 +156,7 @@ class Saver:
 
 
 def _is_alive(process):
-    """Return whether a process of this machine may still exist (bool)."""
+    """Return whether a process of this machine may still exist."""
     if os.name == "nt":  # where the call below would end it
         return True
     try:
@@ -193,13 +177,13 @@ def _scoring(net):
 
 
 def _views_of_others(net):
-    """Return the random views that an objective draws from, in a list."""
+    """Return the random views that an objective draws from, as a list."""
     others = getattr(net.criterion_.objective, "others", None)
     return [others] if hasattr(others, "load_state_dict") else []
 
 
 def _plain(value):
-    """Turn NumPy's numbers into Python's, as `weights_only` reads no others."""
+    """Turn NumPy's numbers into Python's, as ``weights_only`` requires."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if type(value) is dict:

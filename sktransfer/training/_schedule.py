@@ -1,10 +1,14 @@
 """Learning rates: per group of parameters, and over the course of a training."""
 
+from __future__ import annotations
+
 import copy
 import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from skorch.callbacks import LRScheduler
+from torch import nn
 from torch.optim import lr_scheduler as schedulers
 
 from sktransfer.utils import near_matches
@@ -38,47 +42,30 @@ _MIN_WARMUP = 10
 
 
 def parameter_groups(
-    named_parameters,
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
     *,
-    lr,
-    backbone_lr_ratio,
-    weight_decay,
-    layer_decay=1.0,
-    stages_above=None,
-):
+    lr: float,
+    backbone_lr_ratio: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    stages_above: Mapping[str, int] | None = None,
+) -> list[dict]:
     """Group the trainable parameters by learning rate and weight decay.
 
-    Parameters
-    ----------
-    named_parameters : iterable of (str, torch.nn.Parameter)
-        Names that start with ``head.`` are the head's. Those that start with
-        ``objective.`` learn five times as fast as the head: ten times as fast as a
-        backbone's last stage whose `backbone_lr_ratio` is 0.5 (Ganin et al., 2016,
-        https://arxiv.org/abs/1505.07818; Long et al., 2018,
-        https://arxiv.org/abs/1705.10667).
-    lr : float
-        Learning rate of the head.
-    backbone_lr_ratio : float
-        Learning rate of the backbone's last stage over the head's.
-    weight_decay : float
-        Of weight matrices and kernels. Norms and biases are not decayed (He et al.,
-        2019, https://arxiv.org/abs/1812.01187), nor are position embeddings and class
-        tokens (as in timm's ``param_groups_weight_decay``).
-    layer_decay : float, default=1.0
-        Learning rate of a stage over that of the stage above it (Howard and Ruder,
-        2018, https://arxiv.org/abs/1801.06146; Bao et al., 2022,
-        https://arxiv.org/abs/2106.08254).
-    stages_above : dict of str to int, default=None
-        Number of trained stages between a parameter's own and the head. By default,
-        and for names that are missing, zero.
+    The head, whose names start with ``head.``, learns at `lr`. A stage learns at ``lr *
+    backbone_lr_ratio * layer_decay ** stages_above`` (Howard and Ruder, 2018,
+    https://arxiv.org/abs/1801.06146; Bao et al., 2022,
+    https://arxiv.org/abs/2106.08254). Objectives, ``objective.``, learn five times as
+    fast as the head: ten times as fast as a last stage whose ratio is 0.5 (Ganin et
+    al., 2016, https://arxiv.org/abs/1505.07818; Long et al., 2018,
+    https://arxiv.org/abs/1705.10667).
 
-    Returns
-    -------
-    list of dict
-        As a torch optimiser takes them, ordered by the first parameter of each.
+    Weight matrices and kernels are decayed. Norms and biases are not (He et al., 2019,
+    https://arxiv.org/abs/1812.01187), nor are position embeddings and class tokens, as
+    in timm's ``param_groups_weight_decay``.
     """
     stages_above = stages_above or {}
-    groups = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named_parameters:
         if not parameter.requires_grad:
             continue
@@ -97,8 +84,8 @@ def parameter_groups(
     ]
 
 
-def warmup_cosine(step, *, n_steps):
-    """Return the factor of a linear warm-up followed by half a cosine (float)."""
+def warmup_cosine(step: int, *, n_steps: int) -> float:
+    """Return the factor of a linear warm-up followed by half a cosine."""
     n_warmup = _n_warmup(n_steps)
     if step < n_warmup:
         return (step + 1) / n_warmup
@@ -106,21 +93,17 @@ def warmup_cosine(step, *, n_steps):
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def warmup_constant(step, *, n_steps):
-    """Return the factor of a linear warm-up to one (float)."""
+def warmup_constant(step: int, *, n_steps: int) -> float:
+    """Return the factor of a linear warm-up to one."""
     return min(1.0, (step + 1) / _n_warmup(n_steps))
 
 
-def annealed(step, *, n_steps):
-    """Return the factor ``(1 + 10 p) ** -0.75`` after a share p of the steps (float).
+def annealed(step: int, *, n_steps: int) -> float:
+    """Return the factor ``(1 + 10 p) ** -0.75`` after a share p of the steps.
 
-    It is the schedule of adversarial domain adaptation; the paper starts from a rate of
-    0.01, of SGD.
-
-    References
-    ----------
-    Y. Ganin et al. (2016). Domain-Adversarial Training of Neural Networks.
-    https://arxiv.org/abs/1505.07818
+    It is the schedule of adversarial domain adaptation (Ganin et al., 2016,
+    https://arxiv.org/abs/1505.07818), which the paper starts from a rate of 0.01, of
+    SGD.
     """
     return (1 + 10 * step / n_steps) ** -0.75
 
@@ -138,11 +121,11 @@ class _OneCycle(schedulers.OneCycleLR):
 
 
 def _one_cycle(optimizer, n_steps, share=0.25):
-    """Make the cycle of fastai's ``fit_one_cycle``, each group up to its own rate.
+    """Make the cycle of fastai's ``fit_one_cycle``, up to the rate of each group.
 
     torch has the peak at ``pct_start * total_steps - 1`` and the end at ``total_steps -
     1``. fastai has them at a quarter of the steps and one past the last, which also
-    keeps torch's phases from having no length, as with four steps in all.
+    prevents phases without length in torch, as with four steps in all.
     """
     return _OneCycle(
         optimizer,
@@ -164,45 +147,27 @@ _FACTORS = {
 }
 
 
-def schedule_callback(lr_schedule, n_steps):
-    """Make the callback that changes the learning rates in training.
+def schedule_callback(lr_schedule: str | Callable, n_steps: int) -> ResumableSchedule:
+    """Return the callback that changes the learning rates in training.
 
-    Parameters
-    ----------
-    lr_schedule : {"cosine", "one_cycle", "constant", "annealed"} or callable
-        - ``"cosine"``: a linear warm-up over a tenth of the steps (at least ten, or
-          half of a short run), then half a cosine down to zero;
-        - ``"one_cycle"``: half a cosine up from a 25th in a quarter of the steps, then
-          half a cosine down to 1e-5, with the momentum (Adam's first beta) going from
-          0.95 to 0.85 and back, as in fastai;
-        - ``"constant"``: the warm-up, then constant rates;
-        - ``"annealed"``: from the start down to a sixth, see :func:`annealed`;
-        - callable: from an optimiser to a scheduler of torch, which is stepped at the
-          end of each epoch; one that waits for a plateau sees the validation loss if
-          there is one, the training loss otherwise.
-    n_steps : int
-        Steps of the optimiser in the whole training.
-
-    Returns
-    -------
-    ResumableSchedule
-
-    Raises
-    ------
-    ValueError
-        If there is no schedule of this name.
-    TypeError
-        If it is neither a name nor callable.
+    - ``"cosine"``: a linear warm-up over a tenth of the `n_steps` of the training (at
+      least ten, or half of a short run), then half a cosine down to zero [1]_;
+    - ``"one_cycle"``: half a cosine up from a 25th in a quarter of the steps, then
+      half a cosine down to 1e-5, with the momentum (Adam's first beta) going from 0.95
+      to 0.85 and back, as in fastai [2]_ [3]_;
+    - ``"constant"``: the warm-up, then constant rates;
+    - ``"annealed"``: from the start down to a sixth, see :func:`annealed`;
+    - callable: from an optimiser to a scheduler of torch, which is stepped at the end
+      of each epoch; one that waits for a plateau sees the validation loss if there is
+      one, the training loss otherwise.
 
     References
     ----------
-    I. Loshchilov and F. Hutter (2017). SGDR: Stochastic Gradient Descent with Warm
-    Restarts. https://arxiv.org/abs/1608.03983
-
-    L. N. Smith and N. Topin (2017). Super-Convergence.
-    https://arxiv.org/abs/1708.07120
-
-    https://docs.fast.ai/callback.schedule.html#learner.fit_one_cycle
+    .. [1] I. Loshchilov and F. Hutter (2017). SGDR: Stochastic Gradient Descent with
+       Warm Restarts. https://arxiv.org/abs/1608.03983
+    .. [2] L. N. Smith and N. Topin (2017). Super-Convergence.
+       https://arxiv.org/abs/1708.07120
+    .. [3] https://docs.fast.ai/callback.schedule.html#learner.fit_one_cycle
     """
     if isinstance(lr_schedule, str):
         return ResumableSchedule(_by_name(lr_schedule, n_steps), step_every="batch")
@@ -228,32 +193,24 @@ def _monitored_loss(net):
 
 
 class ResumableSchedule(LRScheduler):
-    """skorch's callback, which can go on where training was interrupted.
+    """skorch's callback, which can resume an interrupted training.
 
     skorch makes a new scheduler whenever training begins. That is right the first time
     only: later, a scheduler stepped by batches would take the number of epochs for its
-    step, and one that multiplies the current rate would do so once more.
-
-    A callback that saves the state at the end of an epoch has to come after this one.
-
-    Parameters
-    ----------
-    policy : callable
-        From an optimiser to a scheduler of torch.
-    monitor, event_name, step_every
-        As in :class:`skorch.callbacks.LRScheduler`.
+    step, and one that multiplies the current rate would do so once more. A callback
+    that saves the state at the end of an epoch has to come after this one.
     """
 
     lr_scheduler_ = None
     resume_from_ = None
 
     def initialize(self):
-        """Forget the scheduler and its state."""
+        """Discard the scheduler and its state."""
         self.resume_from_ = None
         return super().initialize()
 
     def on_train_begin(self, net, **kwargs):
-        """Make the scheduler, unless that of this optimiser can go on."""
+        """Make the scheduler, unless the one of this optimiser can continue."""
         state = self.state_dict()
         made = self.lr_scheduler_
         if self.resume_from_ or made is None or made.optimizer is not net.optimizer_:
@@ -263,18 +220,14 @@ class ResumableSchedule(LRScheduler):
             self.resume_from_ = None
 
     def on_batch_end(self, net, training, **kwargs):
-        """Step after a batch that ended a step of the optimiser."""
+        """Step after a batch that completed a step of the optimiser."""
         if getattr(net, "has_stepped", True):
             super().on_batch_end(net, training, **kwargs)
 
-    def state_dict(self):
-        """Return what an interrupted training needs to go on.
+    def state_dict(self) -> dict:
+        """Return the state of the scheduler and of the optimiser's groups.
 
-        Returns
-        -------
-        dict
-            State of the scheduler and hyperparameters of the optimiser's groups, as
-            some schedulers read the current rates. Empty before training.
+        Some schedulers read the current rates of the groups. Empty before training.
         """
         if self.resume_from_ is not None:
             return self.resume_from_
@@ -287,20 +240,17 @@ class ResumableSchedule(LRScheduler):
         }
         return copy.deepcopy(state)
 
-    def load_state_dict(self, state):
-        """Go on from a state when training begins next.
+    def load_state_dict(self, state: dict) -> None:
+        """Resume from a state when training begins next.
 
-        Parameters
-        ----------
-        state : dict
-            Of :meth:`state_dict`. Loaded after ``net.initialize()``, which forgets it;
-            whether the optimiser is loaded before or after makes no difference.
+        Call it after ``net.initialize()``, which discards the state; it may be before
+        or after the optimiser's state is loaded.
         """
         self.resume_from_ = state or None
 
 
 def _make(policy, optimizer):
-    """Call the user's function, where most mistakes in it show."""
+    """Call the user's function, and check that it returns a scheduler."""
     try:
         scheduler = policy(optimizer)
     except TypeError as error:
@@ -312,7 +262,7 @@ def _make(policy, optimizer):
 
 
 def _restore(scheduler, state):
-    """Load a state; last the groups, as making a scheduler changes their rates."""
+    """Load a state; the groups last, as making a scheduler changes their rates."""
     groups = scheduler.optimizer.param_groups
     if len(groups) != len(state["groups"]):
         raise ValueError(

@@ -1,4 +1,22 @@
-"""The head as a convex problem: the start of a training, or all of it."""
+"""A linear head as a convex problem, which is solved at once or incrementally.
+
+For `partial_fit`, the sum of the losses of all samples is bounded by a quadratic
+function of the weights, which has a fixed size. For each new part of the samples, the
+convex problem is solved with this function in place of the samples before; then the
+part is added to it. So the order of the parts matters little, even where each holds a
+single class, and for the squared error, where the bound is exact, it does not matter at
+all. This is the scheme of [1]_ with the bound of [2]_, or of [3]_ with a full matrix.
+The stochastic gradients of scikit-learn's ``partial_fit`` would depend on the order.
+
+References
+----------
+.. [1] Mairal, 2013, "Stochastic majorization-minimization algorithms for large-scale
+   optimization", https://arxiv.org/abs/1306.4650
+.. [2] Böhning, 1992, "Multinomial logistic regression algorithm",
+   https://doi.org/10.1007/BF00048682
+.. [3] Chapelle and Li, 2011, "An empirical evaluation of Thompson sampling",
+   Algorithm 3
+"""
 
 from __future__ import annotations
 
@@ -8,50 +26,196 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.linalg import cho_factor, cho_solve
+from scipy.special import expit, softmax
 from torch import nn
 
-from sktransfer.compute import fixed_threads
-from sktransfer.training._network import Network
-from sktransfer.training._online import (
-    Online,
-    assume_online,
-    begin_online,
-    go_on_online,
-    is_narrow,
-)
+from sktransfer.compute import fixed_threads, one_blas_thread
+from sktransfer.training._data import HeadData
+from sktransfer.training._net import Network
 
-__all__ = ["HeadData", "Probe", "Solution", "head_data", "last_layer"]
+__all__ = [
+    "Online",
+    "Probe",
+    "Solution",
+    "assume_online",
+    "begin_online",
+    "go_on_online",
+    "is_narrow",
+    "last_layer",
+]
+
+_MOST_FEATURES = 4096  # beyond, the function takes more than 130 MB
+_KNOWN = 0.5  # weight of the second moments of another part
+_ROWS = 1024  # that are solved at a time
+_MAX_ITER = 10  # a part with a single class is far from the optimum of all
+_TOL = 1e-4  # on the change of a score
+_LEAST = 1e-9  # penalty, relative to the mean squared norm
 
 
-class HeadData(NamedTuple):
-    """What a head is solved on, with one row per view of a sample.
+class _Link(NamedTuple):
+    """How predictions follow from scores, and the upper bound of the loss's curvature.
 
-    Attributes
-    ----------
-    features : torch.Tensor of shape (n, d)
-    y : ndarray of shape (n, ...)
-    weight : ndarray of shape (n,)
-        The views of a sample share its weight.
-    groups : ndarray of shape (n,)
-        Of which sample each row is.
+    The gradient of a sample's loss by its scores is the prediction minus the target.
     """
 
-    features: torch.Tensor
-    y: np.ndarray
-    weight: np.ndarray
-    groups: np.ndarray
+    mean: Callable
+    curvature: float
+
+
+def _same(scores):
+    return scores
+
+
+def _shares(scores):
+    return softmax(scores, axis=1)
+
+
+_LINKS = {
+    "multiclass": _Link(_shares, 0.5),
+    "multilabel": _Link(expit, 0.25),
+    "regression": _Link(_same, 1.0),
+}
+
+
+class Online(NamedTuple):
+    """Bound of the losses so far: ``trace(W' gram W) / 2 - trace(pull' W)``.
+
+    `gram` has shape (d + 1, d + 1), with the intercepts last, and `pull` (d + 1, k).
+    """
+
+    gram: np.ndarray
+    pull: np.ndarray
+
+
+def is_narrow(linear: nn.Linear) -> bool:
+    """Return whether a layer has few enough features to be solved incrementally."""
+    return linear.in_features <= _MOST_FEATURES
+
+
+@one_blas_thread()
+def begin_online(
+    linear: nn.Linear,
+    features: torch.Tensor,
+    targets: np.ndarray,
+    weight: np.ndarray,
+    kind: str,
+) -> Online:
+    """Bound the losses of the samples that a linear head was solved on.
+
+    Targets are labels in [0, k), or have one column per score. The loss of `kind` is
+    the cross-entropy ("multiclass"), the sum of binary cross-entropies ("multilabel")
+    or half the squared error ("regression").
+    """
+    link, W = _LINKS[kind], _weights(linear)
+    X, Y = _with_ones(features), _columns(targets, W.shape[1])
+    gram = link.curvature * (X.T * weight) @ X
+    slopes = X.T @ (weight[:, None] * (link.mean(X @ W) - Y))
+    return Online(gram, gram @ W - slopes)
+
+
+@one_blas_thread()
+def assume_online(
+    linear: nn.Linear,
+    features: torch.Tensor,
+    n_before: float,
+    penalty: float,
+    kind: str,
+) -> Online:
+    """Bound the losses of samples that are gone, from features of other samples.
+
+    The head was solved on `n_before` samples; the minimum of the bound is at its
+    weights.
+    """
+    X, W = _with_ones(features), _weights(linear)
+    moments = X.T @ X / len(X)
+    power = np.trace(moments[:-1, :-1]) / linear.in_features
+    gram = _KNOWN * moments
+    gram[np.diag_indices(len(W))] += (1 - _KNOWN) * np.append(
+        np.full(linear.in_features, power), 1.0
+    )
+    gram *= _LINKS[kind].curvature * n_before
+    return Online(gram, _penalised(gram, penalty) @ W)
+
+
+@one_blas_thread()
+def go_on_online(
+    state: Online,
+    linear: nn.Linear,
+    features: torch.Tensor,
+    targets: np.ndarray,
+    weight: np.ndarray,
+    penalty: float,
+    kind: str,
+) -> tuple[Online, int]:
+    """Update the weights of a head with more samples; those before count as well.
+
+    Half of `penalty` times the sum of the squared weights is added to the losses.
+    Returns the bound of all losses so far, and the number of iterations.
+    """
+    W, n_iter = _weights(linear), 0
+    Y = _columns(targets, W.shape[1])
+    for first in range(0, len(features), _ROWS):
+        rows = slice(first, first + _ROWS)
+        part = _with_ones(features[rows]), Y[rows], weight[rows]
+        state, W, n = _go_on(state, *part, penalty, W, _LINKS[kind])
+        n_iter += n
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(W[:-1].T))
+        linear.bias.copy_(torch.from_numpy(W[-1]))
+    return state, n_iter
+
+
+def _go_on(state, X, targets, weight, penalty, W, link):
+    there = weight > 0
+    X, targets, root = X[there], targets[there], np.sqrt(weight[there])[:, None]
+    if not len(X):
+        return state, W, 0
+    c, X, targets = link.curvature, root * X, root * targets
+    gram = state.gram + c * X.T @ X
+    factor = cho_factor(_penalised(gram, penalty))
+    spread = cho_solve(factor, X.T)  # (d + 1, n)
+    before, kernel = spread.T @ state.pull, X @ spread  # (n, k), (n, n)
+    scores, change, n_iter = X @ W, np.inf, 0
+    # Each bound touches the loss at the minimum of the bound before it.
+    while change >= _TOL and n_iter < _MAX_ITER:
+        pull = c * scores - (root * link.mean(scores / root) - targets)  # (n, k)
+        moved = before + kernel @ pull
+        change, scores, n_iter = np.abs(moved - scores).max(), moved, n_iter + 1
+    pull = state.pull + X.T @ pull
+    return Online(gram, pull), cho_solve(factor, pull), n_iter
+
+
+def _penalised(gram, penalty):
+    d = len(gram) - 1
+    least = _LEAST * np.trace(gram[:d, :d]) + np.finfo(float).tiny
+    added = np.full(len(gram), max(penalty, least))
+    added[d] = least  # intercepts are not penalised
+    return gram + np.diag(added)
+
+
+def _with_ones(features):
+    X = features.double().numpy()
+    return np.column_stack([X, np.ones(len(X))])
+
+
+def _columns(targets, k):
+    """Return one-hot labels, or targets of several columns, in float64."""
+    return np.eye(k)[targets] if targets.ndim == 1 else targets.astype(np.float64)
+
+
+def _weights(linear):
+    """Return weights and, in the last row, intercepts (d + 1, k), float64."""
+    with torch.no_grad():
+        parts = linear.weight.T, linear.bias[None]
+        return torch.cat(parts).cpu().double().numpy()
 
 
 class Solution(NamedTuple):
     """A linear head that was solved as a convex problem.
 
-    Attributes
-    ----------
-    head : torch.nn.Linear
-    strength : float
-        Of the penalty, as the estimator's parameter has it.
-    row : dict
-        For the history.
+    `strength` is the penalty as the estimator's parameter has it, C or alpha, and `row`
+    is the entry of the training's history.
     """
 
     head: nn.Linear
@@ -61,21 +225,20 @@ class Solution(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The convex problem that a linear head is.
+    """The convex problem of a linear head, for one kind of targets.
 
     Attributes
     ----------
     solve : callable
         ``solve(features, y, sample_weight, groups, is_part)`` returns a `Solution`.
     penalty : callable
-        From the strength to what half the sum of the squared weights is multiplied by
-        in the problem.
+        From the strength to the factor of half the sum of the squared weights.
     loss : callable
         From scores and targets to the loss of each sample, without regularisation.
     kind : {"multiclass", "multilabel", "regression"}
     is_final : bool
-        Whether the problem has the loss of the training, so that nothing is left to
-        train where only a linear head is.
+        Whether the problem has the loss of the training, so that no epochs are needed
+        where only a linear head is trained.
     """
 
     solve: Callable
@@ -85,7 +248,10 @@ class Probe:
     is_final: bool
 
     def begin_online(self, solution: Solution, data: HeadData) -> tuple | None:
-        """Summarise the samples of a solution, so that others may follow."""
+        """Summarise the samples of a solution for later parts.
+
+        None if there are too many features.
+        """
         if not is_narrow(solution.head):
             return None
         return (*begin_online(solution.head, *data[:3], self.kind),)
@@ -99,24 +265,11 @@ class Probe:
         online: tuple | None,
         n_before: int,
     ) -> tuple[tuple, int]:
-        """Solve a head on more samples, and keep what it learned of others.
+        """Solve a head in place on more samples, taking those before into account.
 
-        Parameters
-        ----------
-        linear : torch.nn.Linear
-            Changed in place.
-        data : HeadData
-        strength : float
-            Of the penalty of the first solution.
-        online : tuple or None
-            Summary of the samples before; None after `fit`, which keeps none.
-        n_before : int
-            Number of samples of `fit`.
-
-        Returns
-        -------
-        online : tuple
-        n_iter : int
+        `online` summarises the samples before, and is None after `fit`, which keeps no
+        summary of its `n_before` samples; `strength` is that of the first solution.
+        Returns the new summary and the number of iterations.
         """
         penalty, kind = self.penalty(strength), self.kind
         if online is None:
@@ -134,28 +287,6 @@ class Probe:
         return float(np.average(losses.numpy(), weights=data.weight))
 
 
-def head_data(network: Network, views, y, weight, batch_size: int) -> HeadData:
-    """Compute what a head is solved on, from some views of the samples.
-
-    Parameters
-    ----------
-    network : Network
-    views : list of Activations
-    y : torch.Tensor of shape (n_samples, ...)
-    weight : ndarray of shape (n_samples,)
-    batch_size : int
-        Samples per forward pass.
-    """
-    n_views = len(views)
-    features = [network.features(activations, batch_size) for activations in views]
-    return HeadData(
-        torch.cat(features),
-        torch.cat([y] * n_views).numpy(),
-        np.tile(weight / n_views, n_views),
-        np.tile(range(len(y)), n_views),
-    )
-
-
 def last_layer(network: Network) -> nn.Linear:
-    """Return the layer that gives the scores."""
+    """Return the layer that computes the scores."""
     return list(network.head.modules())[-1]

@@ -15,9 +15,8 @@ from sktransfer.training._callbacks import BestWeights, Watch, WeightAverage
 from sktransfer.training._data import ActivationBatches, Data, batches_in_order
 from sktransfer.training._gradients import PART_SIZE
 from sktransfer.training._loss import WeightedLoss
-from sktransfer.training._net import SuffixNet
-from sktransfer.training._network import Network
-from sktransfer.training._recipe import Recipe
+from sktransfer.training._net import Network, SuffixNet
+from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._schedule import parameter_groups, schedule_callback
 
 __all__ = ["train"]
@@ -28,7 +27,7 @@ def train(
     data: Data,
     *,
     loss: Callable,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     device: torch.device,
     seed: int,
     validation: Data | None = None,
@@ -41,7 +40,7 @@ def train(
     divides: bool = False,
     verbose: int = 0,
 ) -> SuffixNet:
-    """Train a suffix and a head on activations, with AdamW.
+    """Train a suffix and a head on activations, with AdamW; returns the net.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def train(
     loss : callable
         From scores and targets to the losses of single samples; see
         :func:`register_loss`.
-    recipe : Recipe
+    recipe : ResolvedRecipe
     device : torch.device
     seed : int
         For the order of the samples, mixing and dropout. Each step has its own random
@@ -62,27 +61,17 @@ def train(
         See :func:`parameter_groups`.
     mix : Mix, default=None
     objective : Objective, default=None
-        What is minimised besides the loss; it is a column of its own in the history.
+        Minimised along with the loss, with a column of its own in the history.
     nonlinearity : callable, default=None
         From scores to what the net predicts.
     callbacks : list of skorch callbacks or (name, callback), default=None
-        The user's.
+        Callbacks given by the user.
     saver : Saver, default=None
         Keeps the state of the training in a file.
     divides : bool, default=False
-        Whether parts of a batch are computed by several threads, see
-        :func:`is_divisible`.
+        Whether threads compute parts of a batch; see :func:`is_divisible`.
     verbose : int, default=0
         Whether to print a line per epoch.
-
-    Returns
-    -------
-    SuffixNet
-
-    Raises
-    ------
-    ValueError
-        If the loss becomes infinite or NaN.
     """
     dataset = data.dataset()
     generator = torch.Generator().manual_seed(seed)
@@ -111,7 +100,7 @@ def train(
 
 
 def _own_callbacks(recipe, n_batches, validates):
-    """Return the callbacks that a recipe asks for, in the order of their calls."""
+    """Return the callbacks of a recipe, in the order in which they are called."""
     n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
     callbacks = [("watch", Watch())]
     if validates and recipe.early_stopping:
@@ -122,7 +111,7 @@ def _own_callbacks(recipe, n_batches, validates):
 
 
 def _settings(recipe, stages_above):
-    """Return the parameters of the net that come from a recipe (dict)."""
+    """Return the parameters of the net that a recipe determines."""
     return {
         "groups": partial(
             parameter_groups,
@@ -145,7 +134,7 @@ def _settings(recipe, stages_above):
 
 
 def _parts(batch_size, divides):
-    """Return the context of the workers for parts of batches; None for whole ones."""
+    """Return the context of the threads that compute parts; None for whole batches."""
     if not divides:
         return contextlib.nullcontext()
     n_threads = min(torch.get_num_threads(), -(-batch_size // PART_SIZE))

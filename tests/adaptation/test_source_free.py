@@ -21,7 +21,12 @@ from sktransfer.adaptation._source_free import (
     source_statistics,
 )
 from sktransfer.backbones import load_backbone
-from sktransfer.training import AdaptationContext, Network, Recipe, cross_entropy
+from sktransfer.training import (
+    AdaptationContext,
+    Network,
+    ResolvedRecipe,
+    cross_entropy,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 SOURCE = torch.randn(50, 3, 4, 4, generator=GENERATOR)
@@ -183,7 +188,7 @@ def context_of(network, target=Z, callbacks=()):
         n_outputs=3,
         is_multilabel=False,
         state=None,
-        recipe=Recipe(max_epochs=3, lr=0.1, batch_size=10),
+        recipe=ResolvedRecipe(max_epochs=3, lr=0.1, batch_size=10),
         device=torch.device("cpu"),
         batch_size=10,
         seed=0,

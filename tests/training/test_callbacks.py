@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktransfer.compute import use_channels_last
-from sktransfer.training import Data, Network, Recipe, cross_entropy, train
+from sktransfer.training import Data, Network, ResolvedRecipe, cross_entropy, train
 from sktransfer.training._callbacks import BestWeights, WeightAverage
 
 Z = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -381,7 +381,7 @@ def train_early_stopping(**changes):
         network,
         Data(INPUTS, CLASSES, np.ones(60)),
         loss=cross_entropy,
-        recipe=Recipe(**{**settings, "early_stopping": True, **changes}),
+        recipe=ResolvedRecipe(**{**settings, "early_stopping": True, **changes}),
         device=torch.device("cpu"),
         seed=3,
         validation=HELD,

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_sample_weight
+from torch import nn
 
-from sktransfer.training import hold_out, merge_equal, weigh_classes
+from sktransfer.training import Network, head_data, hold_out, merge_equal, weigh_classes
 from sktransfer.training._data import (
     ActivationBatches,
     ActivationDataset,
@@ -201,3 +202,14 @@ def test_weights_of_a_dataset_have_a_mean_of_one():
     assert dataset.sample_weight.mean().item() == pytest.approx(1.0)
     found, (y, weight) = dataset[[3, 4]]
     assert torch.equal(found, z[3:5]) and y.tolist() == [0, 1] and len(weight) == 2
+
+
+def test_views_share_the_weights_of_their_samples():
+    network = Network(nn.Identity(), nn.Identity(), nn.Linear(3, 2))
+    views = [torch.ones(4, 3), torch.zeros(4, 3)]
+    y, weight = torch.tensor([0, 1, 0, 1]), np.array([1.0, 2.0, 3.0, 4.0])
+    data = head_data(network, views, y, weight, batch_size=2)
+    torch.testing.assert_close(data.features, torch.cat(views))
+    assert data.y.tolist() == [0, 1, 0, 1] * 2
+    assert data.weight.tolist() == [0.5, 1.0, 1.5, 2.0] * 2
+    assert data.groups.tolist() == [0, 1, 2, 3] * 2

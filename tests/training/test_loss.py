@@ -1,4 +1,6 @@
 import pickle
+from functools import partial
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -12,14 +14,16 @@ from sklearn.metrics import (
 )
 from torch import nn
 
-from sktransfer.training import Network
+from sktransfer.compute import seeded
+from sktransfer.training import Data, Network, Objective, ResolvedRecipe, train
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
-    RegressionLoss,
     StartingPoint,
     WeightedLoss,
     cross_entropy,
+    find_loss,
+    pinball_loss,
     register_loss,
 )
 
@@ -56,7 +60,7 @@ def test_cross_entropy_of_classes_is_the_log_loss():
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_cross_entropy_of_independent_labels(smoothing):
+def test_cross_entropy_of_multilabel_targets(smoothing):
     losses = cross_entropy(tensor(SCORES), tensor(LABELS), smoothing)
     p = expit(SCORES)
     target = np.where(LABELS == 1, 1 - smoothing / 2, smoothing / 2)
@@ -64,14 +68,15 @@ def test_cross_entropy_of_independent_labels(smoothing):
     np.testing.assert_allclose(losses, expected)
 
 
-def test_cross_entropy_of_independent_labels_with_extreme_scores_is_finite():
+def test_cross_entropy_of_multilabel_targets_with_extreme_scores_is_finite():
     scores = tensor([[-1e4, 1e4]])
     assert cross_entropy(scores, tensor([[0.0, 1.0]])).item() == 0.0
     assert cross_entropy(scores, tensor([[1.0, 0.0]])).item() == 1e4
 
 
-def regression(kind, **settings):
-    losses = RegressionLoss(kind, **settings)(tensor(PREDICTED), tensor(TARGETS))
+def regression(loss, **settings):
+    function = partial(find_loss(loss, LOSSES), **settings)
+    losses = function(tensor(PREDICTED), tensor(TARGETS))
     assert losses.shape == (12,)
     return losses.numpy()
 
@@ -96,7 +101,7 @@ def test_quantile_is_the_pinball_loss_of_sklearn(quantile):
 
 def test_quantile_is_the_minimum_of_its_loss():
     y = torch.linspace(0, 1, 1001)[:, None]
-    loss = RegressionLoss("quantile", 0.8)
+    loss = partial(pinball_loss, quantile=0.8)
     candidates = torch.linspace(0, 1, 101)
     totals = [loss(torch.full_like(y, c), y).mean() for c in candidates]
     assert candidates[int(torch.stack(totals).argmin())].item() == pytest.approx(0.8)
@@ -113,17 +118,17 @@ def test_huber_is_squared_up_to_one_and_absolute_beyond():
 @pytest.mark.parametrize("kind", LOSSES)
 def test_no_error_is_no_loss(kind):
     y = tensor(TARGETS)
-    assert not RegressionLoss(kind)(y, y).any()
+    assert not LOSSES[kind](y, y).any()
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_several_targets_count_as_their_mean(kind):
-    loss = RegressionLoss(kind, 0.3)
+    loss = LOSSES[kind]
     single = [
         loss(tensor(PREDICTED[:, [k]]), tensor(TARGETS[:, [k]])).numpy()
         for k in range(3)
     ]
-    np.testing.assert_allclose(regression(kind, quantile=0.3), np.mean(single, axis=0))
+    np.testing.assert_allclose(regression(kind), np.mean(single, axis=0))
 
 
 WEIGHT = np.array([1, 2, 0, 0.5, 1, 3, 1, 1, 0.25, 1, 1, 1])
@@ -157,7 +162,7 @@ def test_mixed_samples_count_for_both_targets_with_the_weights_of_both(smoothing
 def test_mixed_samples_of_a_regression():
     partner = np.roll(np.arange(12), 1)
     share = np.full(12, 0.3)
-    loss = WeightedLoss(RegressionLoss("squared_error"))(
+    loss = WeightedLoss(LOSSES["squared_error"])(
         tensor(PREDICTED),
         (tensor(TARGETS), tensor(WEIGHT)),
         tensor(partner),
@@ -270,9 +275,192 @@ def test_registered_loss_is_found_by_its_name(empty_losses):
 )
 def test_loss_that_is_not_one_per_sample_is_refused(loss, got):
     text = (
-        r"^`loss` must return one loss per sample, a tensor of shape \(12,\) for this "
-        f"batch. Got {got}; losses of torch take reduction='none', and several outputs "
-        "need a mean over axis 1.$"
+        "^`loss` must return a tensor with the loss of each sample, of shape "
+        rf"\(12,\). Got {got}; reduce over the outputs, not over the samples: losses "
+        "of torch take reduction='none', and several outputs need a mean over axis 1.$"
     )
     with pytest.raises(ValueError, match=text):
         WeightedLoss(loss)(tensor(PREDICTED), (tensor(TARGETS), tensor(WEIGHT)))
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+BATCH = torch.randn(24, 5, generator=GENERATOR)
+OTHERS = torch.randn(7, 5, generator=GENERATOR) + 2
+CLASSES = torch.arange(24) % 3
+
+
+def make_network():
+    torch.manual_seed(0)
+    suffix = nn.Sequential(nn.Linear(5, 4), nn.Tanh())
+    return Network(suffix, nn.Identity(), nn.Linear(4, 3))
+
+
+def distance(own, others, progress):
+    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+
+
+def fit(objective=None, network=None, **settings):
+    recipe = {"max_epochs": 4, "lr": 0.05, "batch_size": 8, **settings}
+    return train(
+        make_network() if network is None else network,
+        Data(BATCH, CLASSES, torch.ones(24).numpy()),
+        loss=cross_entropy,
+        recipe=ResolvedRecipe(**recipe),
+        device=torch.device("cpu"),
+        seed=0,
+        objective=objective,
+    )
+
+
+def weights_of(net):
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
+
+
+def test_draw_takes_each_other_before_one_comes_again():
+    objective = Objective(distance, OTHERS, seed=3)
+    rows = objective.draw(15, 0)
+    counts = [(rows == other).all(1).sum().item() for other in OTHERS]
+    assert rows.shape == (15, 5) and sorted(counts) == [2] * 6 + [3]
+
+
+def test_draw_goes_by_seed_and_number():
+    first = Objective(distance, OTHERS, seed=3)
+    assert torch.equal(first.draw(5, 1), Objective(distance, OTHERS, seed=3).draw(5, 1))
+    assert not torch.equal(first.draw(5, 1), first.draw(5, 2))
+
+
+def test_draw_without_others_is_nothing():
+    assert Objective(distance).draw(5, 0) is None
+
+
+def test_forward_sees_both_and_weighs():
+    network, seen = make_network(), []
+
+    def function(own, others, progress):
+        seen.append((own, others, progress))
+        return distance(own, others, progress)
+
+    scores, added = Objective(function, OTHERS, weight=3.0)(
+        network, BATCH, OTHERS, 0.25
+    )
+    ((own, others, progress),) = seen
+    torch.testing.assert_close(scores, network(BATCH))
+    torch.testing.assert_close(own.features, network.describe(BATCH))
+    torch.testing.assert_close(others.features, network.describe(OTHERS))
+    torch.testing.assert_close(others.scores, network(OTHERS))
+    assert progress == 0.25
+    torch.testing.assert_close(added, 3 * distance(own, others, 0))
+
+
+def test_forward_without_others_sees_its_own():
+    def function(own, others, progress):
+        assert others is None
+        return own.scores.mean()
+
+    network = make_network()
+    scores, added = Objective(function)(network, BATCH, None, 0.0)
+    torch.testing.assert_close(added, scores.mean())
+
+
+def test_training_minimises_the_objective():
+    net = fit(Objective(distance, OTHERS, weight=5.0))
+    assert net.history[-1, "objective"] < 0.5 * net.history[0, "objective"]
+
+
+def test_training_with_a_weight_of_zero_is_that_without():
+    found = weights_of(fit(Objective(distance, OTHERS, weight=0.0)))
+    torch.testing.assert_close(found, weights_of(fit()))
+
+
+def test_loss_in_the_history_is_without_the_objective():
+    def constant(own, others, progress):
+        return own.scores.sum() * 0 + 7
+
+    net = fit(Objective(constant, OTHERS, weight=2.0), max_epochs=1)
+    assert net.history[0, "objective"] == pytest.approx(14)
+    loss = fit(max_epochs=1).history[0, "train_loss"]
+    assert net.history[0, "train_loss"] == pytest.approx(loss)
+
+
+def test_progress_goes_from_zero_to_one():
+    seen = []
+
+    def function(own, others, progress):
+        seen.append(progress)
+        return own.scores.sum() * 0
+
+    fit(Objective(function, OTHERS), max_epochs=2)
+    assert seen == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+
+
+def test_progress_of_a_part_is_that_of_the_whole():
+    seen = []
+
+    def function(own, others, progress):
+        seen.append(progress)
+        return own.scores.sum() * 0
+
+    fit(Objective(function, OTHERS, span=(0.4, 1.0)), max_epochs=1)
+    assert seen == pytest.approx([0.4, 0.6, 0.8])
+
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, own, others, progress):
+        return (self.weight - 3) ** 2
+
+
+def test_parameters_of_the_function_learn_five_times_as_fast_as_the_head():
+    gate = Gate()
+    net = fit(Objective(gate, OTHERS), backbone_lr_ratio=0.2)
+    assert gate.weight.item() > 1.1
+    (group,) = [
+        g
+        for g in net.optimizer_.param_groups
+        if any(p is gate.weight for p in g["params"])
+    ]
+    assert group["initial_lr"] == pytest.approx(5 * 0.05)
+
+
+def test_batch_in_parts_takes_the_others_in_parts(monkeypatch):
+    sizes = []
+
+    def function(own, others, progress):
+        sizes.append((len(own.scores), len(others.scores)))
+        if len(own.scores) > 4:
+            raise torch.OutOfMemoryError
+        return distance(own, others, progress)
+
+    with pytest.warns(UserWarning, match="going on with 4"):
+        fit(Objective(function, OTHERS), max_epochs=1)
+    assert sizes == [(8, 8)] + 6 * [(4, 4)]
+
+
+def test_net_does_not_hold_the_others_afterwards():
+    net = fit(Objective(distance, OTHERS))
+    assert net.criterion_.objective.others is None
+
+
+def test_others_are_drawn_before_the_generators_are_taken():
+    """Views are made in other threads, which wait as long as this one draws."""
+
+    class Views:
+        def __len__(self):
+            return len(OTHERS)
+
+        def __getitem__(self, indices):
+            thread = Thread(target=draw, daemon=True)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+            return OTHERS[indices]
+
+    def draw():
+        with seeded(0):
+            pass
+
+    net = fit(Objective(distance, Views()), max_epochs=1)
+    assert len(net.history) == 1

@@ -1,16 +1,69 @@
+import pytest
+from sklearn.base import clone
 from torch import nn
 
-from sktransfer import Augmentation, FineTunedClassifier, LoRA, Pooling, TrainingRecipe
-from sktransfer.training import Recipe
+from sktransfer import (
+    Augmentation,
+    EarlyStopping,
+    FineTunedClassifier,
+    LoRA,
+    Pooling,
+    TrainingRecipe,
+)
+from sktransfer.training import ResolvedRecipe
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        (Pooling, "max", "Pooling(kind='max')"),
+        (Augmentation, None, "Augmentation()"),
+        (Augmentation, "crop", "Augmentation(views='crop')"),
+        (EarlyStopping, True, "EarlyStopping()"),
+        (EarlyStopping, False, "None"),
+        (LoRA, "lora", "LoRA()"),
+        (LoRA, None, "None"),
+        (TrainingRecipe, None, "TrainingRecipe()"),
+    ],
+)
+def test_shorthands(kind, given, expected):
+    assert repr(kind.of(given)) == expected
+
+
+@pytest.mark.parametrize(
+    "kind", [Pooling, LoRA, TrainingRecipe, EarlyStopping, Augmentation]
+)
+def test_groups_are_cloneable_and_valid_as_they_are(kind):
+    group = kind()
+    group.validate()
+    assert clone(group).get_params() == group.get_params()
+    names = group.get_params(deep=False).keys()
+    assert names == group._parameter_constraints.keys()
+
+
+def test_switched_off_groups_stay_off_until_one_of_their_parameters_is_set():
+    model = FineTunedClassifier()
+    params = model.get_params()
+    assert "early_stopping__n_iter_no_change" not in params
+    assert "training__adapter__rank" not in params
+    assert model.set_params(**params).early_stopping is False
+    model.set_params(early_stopping__n_iter_no_change=2, training__adapter__rank=4)
+    assert model.early_stopping.n_iter_no_change == 2
+    assert model.training.adapter.rank == 4
+
+
+def test_pooling_in_short():
+    assert Pooling("max").in_short() == "max"
+    assert Pooling("max", grid=2).in_short() == ("max", 2)
 
 
 def resolve(**params):
     model = FineTunedClassifier(**params)
-    return Recipe.from_params(model.get_params(deep=False))
+    return ResolvedRecipe.from_params(model.get_params(deep=False))
 
 
 def test_defaults_of_the_estimator_are_those_of_the_recipe():
-    expected, found = vars(Recipe()), vars(resolve())
+    expected, found = vars(ResolvedRecipe()), vars(resolve())
     for name, value in found.items():
         if name != "pooling":
             assert value == expected[name], name
@@ -36,9 +89,9 @@ def test_settings_of_groups_and_shorthands():
 
 def test_schedule_is_left_to_the_method_of_adaptation():
     params = FineTunedClassifier().get_params(deep=False)
-    assert Recipe.from_params(params, "annealed").lr_schedule == "annealed"
+    assert ResolvedRecipe.from_params(params, "annealed").lr_schedule == "annealed"
     given = params | {"training": TrainingRecipe(lr_schedule="constant")}
-    assert Recipe.from_params(given, "annealed").lr_schedule == "constant"
+    assert ResolvedRecipe.from_params(given, "annealed").lr_schedule == "constant"
 
 
 def test_only_linear_heads_start_from_the_probe():

@@ -17,17 +17,17 @@ from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau, StepLR
 
 from sktransfer.activations import Layout
 from sktransfer.training import (
-    LR_SCHEDULES,
     Data,
     Mix,
     Network,
     Objective,
-    Recipe,
+    ResolvedRecipe,
     Saver,
     cross_entropy,
     put_back_on_error,
     train,
 )
+from sktransfer.training._schedule import LR_SCHEDULES
 
 RNG = np.random.RandomState(0)
 Y = torch.arange(60) % 3
@@ -104,7 +104,7 @@ def fit(
         make_network(),
         Data(Z if views is None else views, Y, np.ones(60)),
         loss=cross_entropy,
-        recipe=Recipe(**settings),
+        recipe=ResolvedRecipe(**settings),
         device=torch.device("cpu"),
         seed=3,
         validation=validation,

@@ -1,17 +1,116 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit, softmax
+from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from sktransfer.training import (
-    HeadData,
-    Network,
+from sktransfer.training import Network, cross_entropy, fit_probe
+from sktransfer.training._data import HeadData
+from sktransfer.training._solved_head import (
     Probe,
     Solution,
-    cross_entropy,
-    head_data,
+    assume_online,
+    begin_online,
+    go_on_online,
+    is_narrow,
     last_layer,
 )
+
+RNG = np.random.RandomState(0)
+CENTRES = 2 * RNG.normal(size=(4, 12))
+Y = np.arange(120) % 4
+X = torch.from_numpy((CENTRES[Y] + RNG.normal(size=(120, 12))).astype(np.float32))
+SORTED = [np.flatnonzero(Y == c) for c in range(4)]
+
+
+def make_linear(k):
+    linear = nn.Linear(12, k)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def learn(parts, targets, penalty, kind, weight=None):
+    """Learn from one part of the samples after another."""
+    weight = np.ones(len(X)) if weight is None else weight
+    linear, state = make_linear(4 if targets.ndim == 1 else targets.shape[1]), None
+    for rows in parts:
+        data = X[rows], targets[rows], weight[rows]
+        if state is None:
+            state = begin_online(linear, *(part[:0] for part in data), kind)
+        state, n_iter = go_on_online(state, linear, *data, penalty, kind)
+        assert n_iter <= 10
+    return linear
+
+
+def scores_of(linear):
+    with torch.no_grad():
+        return linear(X).double().numpy()
+
+
+def test_binary_outputs_are_learned_as_such():
+    outputs = np.stack([Y > 1, Y % 2], axis=1).astype(np.float32)
+    found = expit(scores_of(learn(SORTED * 3, outputs, 5.0, "multilabel")))
+    for column, y in enumerate(outputs.T):
+        best = LogisticRegression(C=0.2, tol=1e-10, max_iter=10_000).fit(X.double(), y)
+        right = [((p > 0.5) == y).mean() for p in (found[:, column], best.predict(X))]
+        assert right[0] >= right[1] - 0.03
+
+
+def test_parts_of_one_class_are_learned_in_any_order():
+    full = softmax(scores_of(learn([range(120)], Y, 1.0, "multiclass")), axis=1)
+    for parts in (SORTED, SORTED[::-1], SORTED * 3, np.split(np.argsort(Y), 30)):
+        proba = softmax(scores_of(learn(parts, Y, 1.0, "multiclass")), axis=1)
+        assert (proba.argmax(axis=1) == Y).mean() > (
+            full.argmax(axis=1) == Y
+        ).mean() - 0.03
+
+
+def test_same_samples_again_do_no_harm():
+    best, *_ = fit_probe(X, Y, 4, C=1.0)
+    often = learn([range(120)] * 30, Y, 1.0, "multiclass")
+    losses = [
+        nn.functional.cross_entropy(linear(X), torch.from_numpy(Y)).item()
+        for linear in (best, often)
+    ]
+    assert losses[1] <= losses[0] + 0.05
+
+
+def test_squared_error_is_ridge_regression_on_all_parts():
+    targets = CENTRES[Y][:, :2] + RNG.normal(size=(120, 2))
+    weight = RNG.randint(0, 3, 120).astype(float)
+    found = learn(SORTED, targets, 2.0, "regression", weight)
+    expected = Ridge(alpha=2.0).fit(X.double(), targets, sample_weight=weight)
+    np.testing.assert_allclose(
+        scores_of(found), expected.predict(X.double()), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", ["begin", "assume"])
+def test_state_of_a_solution_leaves_it_as_it_is(kind):
+    head, *_ = fit_probe(X, Y, 4, C=1.0)
+    before = scores_of(head)
+    if kind == "begin":
+        state = begin_online(head, X, Y, np.ones(120), "multiclass")
+    else:
+        state = assume_online(head, X, 120, 1.0, "multiclass")
+    state, _ = go_on_online(state, head, X, Y, np.ones(120), 1.0, "multiclass")
+    moved = np.abs(softmax(scores_of(head), axis=1) - softmax(before, axis=1)).max()
+    assert moved < 0.1
+    assert np.isfinite(state.gram).all() and np.isfinite(state.pull).all()
+
+
+def test_samples_without_weight_change_nothing():
+    head, *_ = fit_probe(X, Y, 4, C=1.0)
+    state = begin_online(head, X, Y, np.ones(120), "multiclass")
+    before = head.weight.detach().clone()
+    again, n_iter = go_on_online(state, head, X, Y, np.zeros(120), 1.0, "multiclass")
+    assert again is state and n_iter == 0 and torch.equal(head.weight, before)
+
+
+def test_wide_layers_have_no_state():
+    assert is_narrow(nn.Linear(4096, 2)) and not is_narrow(nn.Linear(4097, 2))
 
 
 def probe(**changes):
@@ -33,16 +132,10 @@ def some_data(n=20, seed=0):
     return HeadData(features, y, np.ones(n), np.arange(n))
 
 
-def test_views_share_the_weights_of_their_samples():
-    network = Network(nn.Identity(), nn.Identity(), nn.Linear(3, 2))
-    views = [torch.ones(4, 3), torch.zeros(4, 3)]
-    y, weight = torch.tensor([0, 1, 0, 1]), np.array([1.0, 2.0, 3.0, 4.0])
-    data = head_data(network, views, y, weight, batch_size=2)
-    torch.testing.assert_close(data.features, torch.cat(views))
-    assert data.y.tolist() == [0, 1, 0, 1] * 2
-    assert data.weight.tolist() == [0.5, 1.0, 1.5, 2.0] * 2
-    assert data.groups.tolist() == [0, 1, 2, 3] * 2
-    assert last_layer(network) is network.head
+def test_last_layer_is_behind_the_dropout():
+    linear = nn.Linear(3, 2)
+    for head in (linear, nn.Sequential(nn.Dropout(0.2), linear)):
+        assert last_layer(Network(nn.Identity(), nn.Identity(), head)) is linear
 
 
 def test_mean_loss_is_weighted():

@@ -14,9 +14,9 @@ from sktransfer.training import (
     Mix,
     Network,
     Probabilities,
-    Recipe,
-    RegressionLoss,
+    ResolvedRecipe,
     cross_entropy,
+    pinball_loss,
     train,
 )
 
@@ -43,7 +43,7 @@ def fit(weight=ONES, network=None, data=None, *, loss=cross_entropy, **settings)
         make_network() if network is None else network,
         Data(Z, Y, weight) if data is None else data,
         loss=loss,
-        recipe=Recipe(**recipe),
+        recipe=ResolvedRecipe(**recipe),
         device=CPU,
         nonlinearity=Probabilities(),
         **{"seed": 0, **{k: v for k, v in settings.items() if k in given}},
@@ -88,7 +88,7 @@ def test_train_learns_a_regression():
     network = make_network(dropout=0.0)
     network.head = nn.Linear(8, 2)
     data = Data(Z, targets, ONES)
-    loss = RegressionLoss("squared_error")
+    loss = pinball_loss
     losses = fit(network=network, data=data, loss=loss, max_epochs=40).history
     assert losses[-1, "train_loss"] < 0.1 * losses[0, "train_loss"]
 
@@ -555,7 +555,9 @@ def test_chance_is_that_of_the_whole_epoch():
             network,
             Data(z, y, np.ones(24)),
             loss=lambda scores, y: ((scores - y) ** 2).mean(1),
-            recipe=Recipe(max_epochs=3, lr=1e-4, weight_decay=0.0, batch_size=8),
+            recipe=ResolvedRecipe(
+                max_epochs=3, lr=1e-4, weight_decay=0.0, batch_size=8
+            ),
             device=CPU,
             seed=seed,
         )
@@ -564,7 +566,7 @@ def test_chance_is_that_of_the_whole_epoch():
 def test_training_that_ends_above_chance_warns():
     network = Network(nn.Identity(), nn.Identity(), nn.Linear(4, 3))
     z, y = torch.randn(24, 4), torch.arange(24) % 3
-    recipe = Recipe(max_epochs=3, lr=1e3, weight_decay=0.0, batch_size=8)
+    recipe = ResolvedRecipe(max_epochs=3, lr=1e3, weight_decay=0.0, batch_size=8)
     message = (
         r"^The training did not converge: its last loss, .*, is above that of knowing "
         r"nothing, 1.1. Take a lower `lr` \(it is 1000\) or more"

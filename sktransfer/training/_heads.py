@@ -1,0 +1,174 @@
+"""The heads that map features to scores: a registry, and the built-in ones."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sktransfer.compute import seeded
+from sktransfer.training._net import head_from_linear
+from sktransfer.utils import near_matches
+
+__all__ = [
+    "HEADS",
+    "CosineHead",
+    "make_head",
+    "register_head",
+]
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {}
+# Width of the hidden layer: that of fastai's heads, for features of the usual 512 to
+# 2,048 entries; https://docs.fast.ai/vision.learner.html#create_head.
+_HIDDEN = 512
+_SCALE = 10.0  # the initial scale of Gidaris and Komodakis
+# Features shorter than this count as zero, as in Chen et al.; torch's own 1e-12 would
+# multiply the gradients of features that are all zero by its inverse.
+_SHORTEST = 1e-5
+
+
+def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
+    """Register a head, so that estimators find it by name.
+
+    Parameters
+    ----------
+    name : str
+        The value of the parameter `head`.
+    factory : callable
+        ``factory(n_features, n_outputs)`` returns a :class:`torch.nn.Module` that maps
+        features of shape (n, n_features) to scores of shape (n, n_outputs). Its weights
+        may be random: the factory is called with seeded generators.
+
+    Raises
+    ------
+    ValueError
+        If there is a head of this name.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sktransfer.training import make_head, register_head
+    >>> def bottleneck(n_features, n_outputs):
+    ...     return nn.Sequential(nn.Linear(n_features, 2), nn.Linear(2, n_outputs))
+    >>> register_head("bottleneck", bottleneck)
+    >>> len(make_head("bottleneck", 5, 3, seed=0))
+    2
+    """
+    if name in HEADS:
+        raise ValueError(f"`name` must be a new name of a head. Got {name!r} again.")
+    HEADS[name] = factory
+
+
+def make_head(
+    head: str | nn.Module,
+    n_features: int,
+    n_outputs: int,
+    *,
+    seed: int,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Make a registered head with random weights, or copy a module with its weights.
+
+    Of a module, only the weights of lazy layers are random. The head is in float32 and
+    on the CPU, no global generator is changed, and `dropout` puts a dropout layer
+    first. The error for an unknown name or for other shapes states the rule.
+    """
+    if isinstance(head, str) and head not in HEADS:
+        near = near_matches(head, HEADS)
+        raise ValueError(f"`head` must be one of {[*HEADS]}. Got {head!r}.{near}")
+    rule = (
+        f"`head` must map features of shape (n, {n_features}) to scores of shape "
+        f"(n, {n_outputs})."
+    )
+    with seeded(seed):
+        if isinstance(head, nn.Module):
+            made = _copy(head, n_features, rule)
+        else:
+            made = HEADS[head](n_features, n_outputs)
+        made = _tried(made.to("cpu", torch.float32), n_features, n_outputs, rule)
+    return head_from_linear(made, dropout)
+
+
+class CosineHead(nn.Module):
+    """Scores are the cosines of features and class weights, times a learned scale.
+
+    The scale is learned as its logarithm, as in CLIP (Radford et al., 2021,
+    https://arxiv.org/abs/2103.00020), so that it stays positive and changes in
+    proportion.
+
+    References
+    ----------
+    S. Gidaris and N. Komodakis (2018). Dynamic Few-Shot Visual Learning without
+    Forgetting. https://arxiv.org/abs/1804.09458
+
+    W.-Y. Chen et al. (2019). A Closer Look at Few-shot Classification.
+    https://arxiv.org/abs/1904.04232
+    """
+
+    def __init__(self, n_features: int, n_outputs: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_outputs, n_features))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_SCALE)))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / n_features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute scores (n, n_outputs), in [-scale, scale], from (n, n_features)."""
+        features = F.normalize(features, dim=1, eps=_SHORTEST)
+        weight = F.normalize(self.weight, dim=1, eps=_SHORTEST)
+        return self.log_scale.exp() * F.linear(features, weight)
+
+    def extra_repr(self):
+        """Return the numbers of features and outputs, for torch's repr."""
+        n_outputs, n_features = self.weight.shape
+        return f"{n_features}, {n_outputs}"
+
+
+def _mlp(n_features, n_outputs):
+    # The norm makes one learning rate fit features of any scale, and unlike BatchNorm
+    # it needs no statistics. It follows the layer, as normalising few features leaves
+    # no information: a single feature would become a constant.
+    return nn.Sequential(
+        nn.Linear(n_features, _HIDDEN),
+        nn.LayerNorm(_HIDDEN),
+        nn.GELU(),
+        nn.Linear(_HIDDEN, n_outputs),
+    )
+
+
+register_head("linear", nn.Linear)
+register_head("mlp", _mlp)
+register_head("cosine", CosineHead)
+
+
+def _copy(head, n_features, rule):
+    try:
+        return copy.deepcopy(head)
+    except ValueError as error:  # torch cannot copy the buffers of lazy layers
+        raise ValueError(
+            f"{rule} Got a {type(head).__name__} with a lazy layer that cannot be "
+            f"copied. Give its size, as torch.nn.BatchNorm1d({n_features}) in the "
+            "place of torch.nn.LazyBatchNorm1d()."
+        ) from error
+
+
+def _tried(head, n_features, n_outputs, rule):
+    """Check a head on two rows, which also draws the weights of lazy layers."""
+    was_training, kind = head.training, type(head).__name__
+    try:
+        with torch.no_grad():
+            scores = head.eval()(torch.zeros(2, n_features))
+    except Exception as error:
+        raise ValueError(
+            f"{rule} Got {kind}, which fails on features of shape (2, {n_features}): "
+            f"{error}. torch.nn.LazyLinear finds the number of features by itself."
+        ) from error
+    got = getattr(scores, "shape", None)
+    if got != (2, n_outputs):
+        shape = type(scores).__name__ if got is None else f"shape {tuple(got)}"
+        raise ValueError(
+            f"{rule} Got {kind}, whose output for two rows is of {shape} instead of "
+            f"(2, {n_outputs})."
+        )
+    return head.train(was_training)
