@@ -5,7 +5,6 @@ from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.adaptation._gap_display import GapDisplay
-from sktransfer.adaptation._image_statistics import image_statistics
 from sktransfer.adaptation._methods import (
     NoAdaptation,
     list_methods,
@@ -15,8 +14,7 @@ from sktransfer.adaptation._regressor import DomainAdaptedRegressor
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.adaptation._style import TargetStyle
-from sktransfer.adaptation._style_steps import mix_amplitudes
-from sktransfer.adaptation._two_samples import MMDResult, mmd_test, proxy_a_distance
+from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
 from sktransfer.training import AdaptationMethod
 
 __all__ = [
@@ -32,14 +30,11 @@ __all__ = [
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "GapDisplay",
-    "MMDResult",
     "NoAdaptation",
     "PseudoLabels",
     "TargetStyle",
     "domain_gap",
-    "image_statistics",
     "list_methods",
-    "mix_amplitudes",
     "mmd_test",
     "proxy_a_distance",
     "register_method",

@@ -1,4 +1,4 @@
-"""Methods with a discriminator of the domains: DANN and CDAN."""
+"""Methods with a discriminator between the domains: DANN and CDAN."""
 
 import math
 
@@ -9,14 +9,7 @@ from torch.nn import functional as F
 from sktransfer.compute import seeded
 from sktransfer.training import AdaptationMethod
 
-__all__ = [
-    "CDAN",
-    "DANN",
-    "ConditionalAdversary",
-    "DomainAdversary",
-    "adversarial_ramp",
-    "reverse_gradient",
-]
+__all__ = ["CDAN", "DANN", "adversarial_ramp"]
 
 _HIDDEN = 256
 _MOST_PRODUCTS = 4096  # of features and probabilities; beyond, random projections
@@ -26,13 +19,18 @@ _RANDOM_PRODUCTS = 1024
 class DANN(AdaptationMethod):
     """Domain-adversarial training: features whose domain a discriminator cannot see.
 
-    The discriminator gets features that are standardised per batch, and its gradient is
-    reversed for them, with a factor that rises from 0 to nearly 1 during the training.
+    Features are standardised per batch before the discriminator. Its gradient is
+    reversed for the features, times a factor that rises from 0 to nearly 1 during
+    training.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
+
+    See Also
+    --------
+    CDAN : Also shows the predictions to the discriminator.
 
     References
     ----------
@@ -45,22 +43,26 @@ class DANN(AdaptationMethod):
     lr_schedule = "annealed"
 
     def make_objective(self, n_features, n_outputs, is_multilabel, seed):
-        """Return the loss of a discriminator of features."""
+        """Return the loss of a discriminator between features."""
         with seeded(seed):
             return _Adversarial(DomainAdversary(n_features))
 
 
 class CDAN(AdaptationMethod):
-    """Conditional adversary: its discriminator sees features with predictions.
+    """Conditional domain adversary: a discriminator of features and predictions.
 
-    It gets the products of features and probabilities; where there are more than 4,096
-    of them, 1,024 products of random projections of the two. Samples with certain
-    predictions weigh more. The rest is as in :class:`DANN`.
+    The discriminator gets the products of features and probabilities; if there are more
+    than 4,096 of them, 1,024 products of random projections of the two. Samples with
+    certain predictions weigh more. Otherwise it is as :class:`DANN`.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
+
+    See Also
+    --------
+    DANN : Shows features alone to the discriminator.
 
     References
     ----------
@@ -74,7 +76,7 @@ class CDAN(AdaptationMethod):
     lr_schedule = "annealed"
 
     def make_objective(self, n_features, n_outputs, is_multilabel, seed):
-        """Return the loss of a discriminator of features with predictions."""
+        """Return the loss of a discriminator between features and predictions."""
         with seeded(seed):
             return _Conditional(ConditionalAdversary(n_features, n_outputs))
 
@@ -97,7 +99,7 @@ class _Conditional(_Adversarial):
 
 
 def _standardised(source, target):
-    """Scale features as the initial weights of a discriminator expect them."""
+    """Standardise features, as the initial weights of a discriminator expect."""
     both = torch.cat([source, target]).detach()
     mean, std = both.mean(0), both.std(0).clamp_min(1e-5)
     return [(features - mean) / std for features in (source, target)]
@@ -119,22 +121,18 @@ class _Reverse(torch.autograd.Function):
         return -ctx.factor * gradient, None
 
 
-def reverse_gradient(x, factor=1.0):
+def reverse_gradient(x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     """Gradient reversal: identity forward, gradient times ``-factor`` backward."""
     return _Reverse.apply(x, factor)
 
 
 class DomainAdversary(nn.Module):
-    """Discriminator of the domains of features, with reversed gradients for these.
+    """Discriminator between the domains, whose gradient is reversed for the features.
 
-    Parameters
-    ----------
-    n_features : int
-    hidden : int, default=256
-        Width of its two hidden layers.
+    It has two hidden layers.
     """
 
-    def __init__(self, n_features, hidden=_HIDDEN):
+    def __init__(self, n_features: int, hidden: int = _HIDDEN):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(n_features, hidden),
@@ -145,21 +143,11 @@ class DomainAdversary(nn.Module):
         )
 
     def forward(self, source, target, factor=1.0, weights=(None, None)):
-        """Compute the loss of the discriminator.
+        """Compute the loss of the discriminator for features (n, d) and (m, d).
 
-        Parameters
-        ----------
-        source, target : torch.Tensor of shape (n, n_features), (m, n_features)
-        factor : float, default=1.0
-            Of the reversed gradient.
-        weights : pair of torch.Tensor of shape (n,) and (m,), or of None
-            Of samples; by default all weigh the same.
-
-        Returns
-        -------
-        torch.Tensor of shape ()
-            Mean of the cross-entropies of both domains: log 2 for a discriminator that
-            is no better than chance.
+        It is the mean of the cross-entropies of both domains: log 2 for a discriminator
+        that is no better than chance. `factor` is that of the reversed gradient, and
+        `weights` holds sample weights (n,) and (m,), or None for equal ones.
         """
         losses = [
             self._cross_entropy(reverse_gradient(features, factor), label, weight)
@@ -177,16 +165,9 @@ class DomainAdversary(nn.Module):
 
 
 class ConditionalAdversary(nn.Module):
-    """Discriminator of the domains of features and predictions together.
+    """Discriminator between the domains by products of features and predictions."""
 
-    Parameters
-    ----------
-    n_features, n_classes : int
-    hidden : int, default=256
-        Width of the two hidden layers.
-    """
-
-    def __init__(self, n_features, n_classes, hidden=_HIDDEN):
+    def __init__(self, n_features: int, n_classes: int, hidden: int = _HIDDEN):
         super().__init__()
         n_products = n_features * n_classes
         self.is_random = n_products > _MOST_PRODUCTS
@@ -197,7 +178,7 @@ class ConditionalAdversary(nn.Module):
         self.adversary = DomainAdversary(n_products, hidden)
 
     def condition(self, features, scores):
-        """Multiply features by probabilities, without gradient through the latter."""
+        """Multiply features by probabilities, without a gradient for the latter."""
         probabilities = torch.softmax(scores.detach(), 1)
         if not self.is_random:
             return (features[:, :, None] * probabilities[:, None]).flatten(1)

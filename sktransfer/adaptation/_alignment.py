@@ -1,10 +1,12 @@
-"""Methods that align features of two domains: CORAL, MMD and joint MMD."""
+"""Methods that align the features of two domains: CORAL, MMD and joint MMD."""
+
+from collections.abc import Sequence
 
 import torch
 
 from sktransfer.training import AdaptationMethod
 
-__all__ = ["CORAL", "JMMD", "MMD", "coral_loss", "joint_mmd_loss", "mmd_loss"]
+__all__ = ["CORAL", "JMMD", "MMD"]
 
 _WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 _PROBABILITY_BANDWIDTH = 1.68  # as in the code of Long et al. (2017)
@@ -12,16 +14,20 @@ _ROUNDING = 16  # units in the last place by which equal features may differ
 
 
 class CORAL(AdaptationMethod):
-    """Correlation alignment: bring the covariances of the features together.
+    """Correlation alignment: make the covariances of the features equal.
 
     The distance of the covariances is divided by their own norms, so that it lies in
-    [0, 1]: the distance itself would be smallest where all features are zero, and
+    [0, 1]: the plain distance would be smallest where all features are zero, and
     vanishes in many dimensions.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
+
+    See Also
+    --------
+    MMD : Compares more than the covariances.
 
     References
     ----------
@@ -38,14 +44,19 @@ class CORAL(AdaptationMethod):
 
 
 class MMD(AdaptationMethod):
-    """Maximum mean discrepancy: bring the kernel means of the features together.
+    """Maximum mean discrepancy: make the kernel means of the features equal.
 
     The kernel is the mean of five Gaussians whose widths follow the median distance.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
+
+    See Also
+    --------
+    JMMD : Compares features and predictions together.
+    mmd_test : Tests whether two sets of features differ.
 
     References
     ----------
@@ -65,12 +76,16 @@ class MMD(AdaptationMethod):
 
 
 class JMMD(AdaptationMethod):
-    """Joint MMD: bring kernel means of features and predictions together.
+    """Joint MMD: make the kernel means of features and predictions together equal.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
+
+    See Also
+    --------
+    MMD : Compares features alone.
 
     References
     ----------
@@ -111,8 +126,8 @@ def _joint_mmd(own, others, probabilities):
     return joint_mmd_loss(*layers, bandwidths=(None, _PROBABILITY_BANDWIDTH))
 
 
-def coral_loss(source, target):
-    """Squared Frobenius distance of two covariances over 4 d²; features (n, d)."""
+def coral_loss(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Squared Frobenius distance of two covariances over 4 d², of features (n, d)."""
     difference = _covariance(source) - _covariance(target)  # (d, d)
     return difference.square().sum() / (4 * source.shape[1] ** 2)
 
@@ -122,31 +137,23 @@ def _covariance(features):
     return centred.T @ centred / max(1, len(features) - 1)
 
 
-def mmd_loss(source, target):
-    """Biased estimate of the squared discrepancy, in [0, 2); features (n, d)."""
+def mmd_loss(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Biased estimate of the squared MMD of features (n, d), in [0, 2)."""
     return joint_mmd_loss([source], [target])
 
 
-def joint_mmd_loss(source, target, bandwidths=None):
-    """Compute the squared discrepancy of the joint distributions of several layers.
+def joint_mmd_loss(
+    source: Sequence[torch.Tensor],
+    target: Sequence[torch.Tensor],
+    bandwidths: Sequence[float | None] | None = None,
+) -> torch.Tensor:
+    """Compute the squared MMD of the joint distributions of several layers, in [0, 2).
 
-    The kernel of a sample is the product of the kernels of its layers.
-
-    Parameters
-    ----------
-    source : sequence of torch.Tensor of shape (n, d_i)
-        Layers, such as features and probabilities.
-    target : sequence of torch.Tensor of shape (m, d_i)
-    bandwidths : sequence of float or None, default=None
-        The bandwidth of a single kernel ``exp(-d² / bandwidth)`` per layer. None stands
-        for five kernels whose widths follow the median distance. Probabilities need a
-        fixed bandwidth: most confident predictions differ by rounding alone, and the
-        median would, too.
-
-    Returns
-    -------
-    torch.Tensor of shape ()
-        In [0, 2).
+    Layers, such as features and probabilities, are (n, d_i) and (m, d_i). The kernel of
+    a sample is the product of the kernels of its layers. A bandwidth is that of the
+    kernel ``exp(-d² / bandwidth)`` of a layer; None stands for five kernels whose
+    widths follow the median distance. Probabilities need a fixed bandwidth: most
+    confident predictions differ by rounding alone, and so would the median.
     """
     layers = [torch.cat(pair) for pair in zip(source, target, strict=True)]
     bandwidths = [None] * len(layers) if bandwidths is None else bandwidths
@@ -158,14 +165,14 @@ def joint_mmd_loss(source, target, bandwidths=None):
     return (within - 2 * kernel[:n, n:].mean()).clamp_min(0)
 
 
-def gaussian_kernels(x, bandwidth=None):
-    """Return Gaussian kernels between all pairs of rows of x, of shape (n, n)."""
+def gaussian_kernels(x: torch.Tensor, bandwidth: float | None = None) -> torch.Tensor:
+    """Return Gaussian kernels between all pairs of rows of x, as (n, n)."""
     distances = _SquaredDistances.apply(x)  # (n, n)
     if bandwidth is not None:
         return torch.exp(-distances / bandwidth)
     bandwidth = _bandwidth(x.detach(), distances.detach())
     kernels = [torch.exp(-distances / (width * bandwidth)) for width in _WIDTHS]
-    return sum(kernels) / len(kernels)
+    return sum(kernels[1:], kernels[0]) / len(kernels)
 
 
 class _SquaredDistances(torch.autograd.Function):
@@ -192,7 +199,7 @@ class _SquaredDistances(torch.autograd.Function):
 def _bandwidth(x, distances):
     """Return the median squared distance of distinct rows, 1 if there are none.
 
-    It is at least what rounding makes of equal rows.
+    It is at least the distance that rounding makes between equal rows.
     """
     unit = _ROUNDING * torch.finfo(x.dtype).eps
     least = unit**2 * x.square().sum(1).max()

@@ -1,4 +1,4 @@
-"""Which samples are source and which are target, and masked labels."""
+"""Rows of the source and of the target domain, and masked labels."""
 
 from collections.abc import Callable
 from numbers import Real
@@ -23,16 +23,11 @@ _MASK = -1  # of classes, as in skada
 
 
 class Domains(NamedTuple):
-    """The samples of a fit, apart by domain.
+    """The samples of a fit by domain.
 
-    Attributes
-    ----------
-    X, y, sample_weight : array-like
-        Of the source.
-    X_target : array-like or None
-        None if there is no target.
-    source, target : ndarray of int
-        Rows of the given X. Source rows with a weight of 0 are left out.
+    `X`, `y` and `sample_weight` are those of the source. `X_target` is None if there is
+    no target. `source` and `target` are rows of the given X; source rows with a weight
+    of 0 are left out.
     """
 
     X: Any
@@ -46,25 +41,11 @@ class Domains(NamedTuple):
 def split_domains(
     X: Any, y: Any, sample_weight: Any, sample_domain: Any, find_masked: Callable
 ) -> Domains:
-    """Take source and target samples apart; labels of the target are left behind.
+    """Separate source and target samples; the labels of the target are not returned.
 
-    Parameters
-    ----------
-    X : array-like of n_samples
-    y : array-like of shape (n_samples, ...) or None
-        Without it there is no target.
-    sample_weight : array-like of shape (n_samples,) or None
-    sample_domain : array-like of shape (n_samples,), int or None
-        Positive for source domains, negative for target domains; an int is the domain
-        of all samples. By default the masked labels are those of the target.
-    find_masked : callable
-        From y to a mask of the labels that are missing.
-
-    Raises
-    ------
-    ValueError
-        If domains are no such numbers, there is no source, or a source sample has a
-        masked label.
+    `sample_domain` is positive for source domains and negative for target domains; an
+    int is the domain of all samples. By default the samples whose labels `find_masked`
+    masks are the target. Without y there is no target.
     """
     none = np.arange(0)
     if y is None:
@@ -89,7 +70,7 @@ def split_domains(
     )
 
 
-def take_rows(X, rows):
+def take_rows(X: Any, rows: Any) -> Any:
     """Return some samples of X, of the same type; consecutive ones without a copy."""
     if isinstance(X, torch.utils.data.Dataset):
         return torch.utils.data.Subset(X, rows.tolist())
@@ -103,7 +84,7 @@ def take_rows(X, rows):
 
 
 def _take_labels(y, rows):
-    """Return some labels; those of objects that are all of one type get its dtype."""
+    """Return some labels; objects that are all of one type get its dtype."""
     if hasattr(y, "toarray"):
         return y.tocsr()[rows]
     values = _as_objects(y)[rows]
@@ -111,7 +92,7 @@ def _take_labels(y, rows):
 
 
 def _find_targets(y, sample_domain, find_masked):
-    """Return a mask of the target samples, not all of them."""
+    """Return a mask of the target samples; raise if there are no others."""
     if sample_domain is None:
         is_target = find_masked(y)
     else:
@@ -155,7 +136,7 @@ def _first_wrong(domain):
 
 
 def _refuse_masked_sources(y, is_target, find_masked):
-    """Refuse to learn a mask as if it were a label."""
+    """Raise if a source sample has a mask in place of a label."""
     if hasattr(y, "toarray"):
         return
     values = np.array(_as_objects(y))
@@ -183,35 +164,18 @@ def name_rows(rows: np.ndarray) -> str:
 
 
 def masked_targets(y: Any) -> np.ndarray:
-    """Find the masked targets of a regression: rows whose entries are all NaN.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), bool
-    """
+    """Find masked regression targets: rows whose entries are all NaN."""
     return _whole_rows(pd.isna(_as_objects(y)))
 
 
 def masked_classes(y: Any, classes: Any = None) -> np.ndarray:
-    """Find the masked labels: -1, None or NaN.
+    """Find masked labels: -1, None or NaN.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        -1 is a class where another label is None or NaN, where there are labels below
-        -1, or fewer than two other classes. Among strings it never is, nor is the
-        string "-1", which NumPy makes of it, unless all strings are numbers. In
-        multilabel y, rows are masked whose entries all are, and -1 is no label.
-    classes : array-like, default=None
-        All classes, if they are known: then -1 is a mask unless it is one of them.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), bool
+    -1 is a class where another label is None or NaN, where there are labels below -1,
+    or fewer than two other classes. Among strings it never is, nor is the string "-1",
+    which NumPy makes of it, unless all strings are numbers. In multilabel y, rows are
+    masked whose entries all are, and -1 is no label. If all `classes` are known, -1 is
+    a mask unless it is one of them.
     """
     if hasattr(y, "toarray"):
         return np.zeros(y.shape[0], dtype=bool)

@@ -61,39 +61,10 @@ _SLOPES = 0.5, 1.0
 
 
 def image_statistics(image: Any) -> dict[str, float]:
-    """Measure the style of an image.
+    """Measure the style of an RGB image, a PIL image or uint8 array (h, w, 3).
 
-    Needs scikit-image: ``pip install "sktransfer[adaptation]"``.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image or uint8 array of shape (h, w, 3)
-        In RGB.
-
-    Returns
-    -------
-    dict of str to float
-        - ``brightness`` and ``contrast``: mean and standard deviation of the grey
-          levels, in [0, 1]
-        - ``lightness_mean``, ``green_red_mean``, ``blue_yellow_mean`` and ``..._std``:
-          of L*, a* and b* in CIELAB
-        - ``blur``: standard deviation, in pixels, of the Gaussian that would blur a
-          sharp image as much
-        - ``noise``: standard deviation of the noise of a channel, in levels of 255;
-          ``noise_shared``: its correlation between the channels, 1 if it is grey
-        - ``jpeg_quality``: that of a JPEG file opened by Pillow, in [1, 100], and 100
-          for other images
-        - ``side``: the shorter side in pixels
-        - ``background_lightness``, ``..._green_red`` and ``..._blue_yellow``: medians
-          along the border; ``background_spread``: standard deviation of L* there
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_sample_images
-    >>> from sktransfer.adaptation import image_statistics
-    >>> china, flower = load_sample_images().images
-    >>> round(image_statistics(china)["brightness"], 2)
-    0.57
+    ``TargetStyle.statistics_`` describes the statistics to users. The JPEG quality is
+    that of a file opened by Pillow, and 100 for other images.
     """
     pixels = np.asarray(image)
     lab, luma = to_lab(pixels), _luma(pixels)
@@ -116,12 +87,12 @@ def image_statistics(image: Any) -> dict[str, float]:
 
 
 def _luma(pixels):
-    """Return the grey level of each pixel, float32 of shape (h, w)."""
+    """Return the grey level of each pixel, float32 (h, w)."""
     return np.asarray(pixels, dtype=np.float32) @ _LUMA
 
 
 def _border(shape):
-    """Return a mask of the border, of shape (h, w)."""
+    """Return a mask (h, w) of the border."""
     width = max(1, round(_BORDER * min(shape)))
     mask = np.ones(shape, dtype=bool)
     mask[width:-width, width:-width] = False
@@ -131,12 +102,12 @@ def _border(shape):
 # Colours
 
 
-def to_lab(pixels):
-    """Convert RGB values in [0, 255] to CIELAB; both of shape (..., 3), float32."""
+def to_lab(pixels: Any) -> np.ndarray:
+    """Convert RGB values in [0, 255] to CIELAB; both (..., 3), float32."""
     return _color().rgb2lab(np.asarray(pixels, dtype=np.float32) / 255)
 
 
-def from_lab(lab):
+def from_lab(lab: Any) -> np.ndarray:
     """Convert CIELAB to RGB values in [0, 255]; colours out of gamut are clipped."""
     lab = np.array(lab, dtype=np.float32)
     # scikit-image warns of colours with a negative Z, so these are clipped before.
@@ -154,24 +125,15 @@ def _color():
 # Noise and blur
 
 
-def noise_and_blur(pixels):
-    """Estimate the noise and the blur of an image from its central part.
+def noise_and_blur(pixels: np.ndarray) -> tuple[float, float, float]:
+    """Estimate the noise and the blur of an image (h, w, 3) from its central part.
 
-    Parameters
-    ----------
-    pixels : uint8 array of shape (h, w, 3)
-
-    Returns
-    -------
-    noise : float
-        Standard deviation of the white noise of one channel, in levels of 255.
-    shared : float
-        Correlation of the noise between the channels: 1 if it is grey.
-    blur : float
-        Standard deviation in pixels of the Gaussian that the image was blurred with.
+    Returns the standard deviation of the white noise of one channel, in levels of 255,
+    the correlation of the noise between the channels, which is 1 if it is grey, and the
+    standard deviation in pixels of the Gaussian that the image was blurred with.
     """
     top, left = (max(0, n - _CENTRE) // 2 for n in pixels.shape[:2])
-    centre = np.float32(pixels[top : top + _CENTRE, left : left + _CENTRE])
+    centre = pixels[top : top + _CENTRE, left : left + _CENTRE].astype(np.float32)
     luma = _luma(centre)
     noise = float(np.mean([_noise(centre[..., i]) for i in range(3)]))
     noise_of_luma = _noise(luma)
@@ -226,20 +188,10 @@ def _energy(luma, scale, noise):
     return np.mean(slopes**2) - noise**2 / (4 * np.pi * scale**4)
 
 
-def noise_in_lab(noise, shared, pixel):
-    """Return the variances that noise adds to L*, a* and b* around a colour.
+def noise_in_lab(noise: float, shared: float, pixel: Any) -> np.ndarray:
+    """Return the variances that noise adds to L*, a* and b* around an RGB colour.
 
-    Parameters
-    ----------
-    noise, shared : float
-        See :func:`noise_and_blur`.
-    pixel : array of shape (3,)
-        The colour, as RGB in [0, 255].
-
-    Returns
-    -------
-    ndarray of shape (3,)
-        To first order in the noise.
+    They are to first order in the noise, which is as in :func:`noise_and_blur`.
     """
     steps = np.float32(pixel) + np.eye(4, 3, dtype=np.float32)  # the last is none
     lab = to_lab(steps).astype(np.float64)
@@ -252,12 +204,9 @@ def noise_in_lab(noise, shared, pixel):
 
 
 def jpeg_quality(content: bytes | Path | str | None) -> int:
-    """Return the quality that a JPEG file was written with, in [1, 100].
+    """Return the quality in [1, 100] that a JPEG file was written with.
 
-    Parameters
-    ----------
-    content : bytes, path or None
-        An encoded image; anything but a JPEG has the quality 100.
+    It is 100 for other files, and for None, as for images that come from no file.
     """
     if content is None:
         return 100
@@ -289,26 +238,20 @@ def _luminance_tables():
 # Light and dark
 
 
-def background_side(lab):
-    """Return 1 if the background is lighter than the image, -1 if darker, else 0.
+def background_side(lab: np.ndarray) -> int:
+    """Return 1 if the background of a CIELAB image (h, w, 3) is its lighter part.
 
-    Parameters
-    ----------
-    lab : array of shape (h, w, 3)
-        In CIELAB.
+    It is -1 if the background is the darker part, and 0 if neither is clear.
     """
     light = lab[..., 0]
     background = np.median(light[_border(light.shape)])
     return int(_sides(background, light.mean(), light.std()))
 
 
-def prevailing_side(rows):
-    """Return the side of the backgrounds of nearly all images: 1, -1, or 0 if mixed.
+def prevailing_side(rows: np.ndarray) -> int:
+    """Return the :func:`background_side` of nearly all images; 0 if it is mixed.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_images, n_statistics)
-        Columns as in ``STATISTICS``.
+    Rows hold the ``STATISTICS`` of one image each.
     """
     names = "background_lightness", "lightness_mean", "lightness_std"
     sides = _sides(*(rows[:, STATISTICS.index(name)] for name in names))

@@ -1,4 +1,4 @@
-"""The registry of adaptation methods, by name."""
+"""Registry of the adaptation methods, by name."""
 
 import copy
 from collections.abc import Callable
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class NoAdaptation(AdaptationMethod):
-    """Train on the source alone, for comparison."""
+    """No adaptation: train on the source alone, for comparison."""
 
     name = "none"
     needs_source = False
@@ -33,7 +33,7 @@ class NoAdaptation(AdaptationMethod):
 
 
 class _Callable(AdaptationMethod):
-    """A function of source, target and progress, such as users pass."""
+    """Method made of a user's function of source, target and progress."""
 
     def __init__(self, function, *, weight=1.0):
         super().__init__(weight=weight)
@@ -53,18 +53,23 @@ _METHODS: dict[str, type[AdaptationMethod]] = {}
 
 
 def register_method(name: str, method: type[AdaptationMethod]) -> None:
-    """Make a method of adaptation available by name.
+    """Make an adaptation method available by name.
 
     Parameters
     ----------
     name : str
-        What ``method=name`` stands for. An existing name is replaced.
+        Name for ``method=name``. An existing name is replaced.
     method : subclass of AdaptationMethod
         Called without arguments.
 
+    Raises
+    ------
+    TypeError
+        If `method` is not a subclass of AdaptationMethod.
+
     See Also
     --------
-    list_methods : The registered names.
+    list_methods : List the registered names.
     """
     if not (isinstance(method, type) and issubclass(method, AdaptationMethod)):
         raise TypeError(
@@ -74,7 +79,15 @@ def register_method(name: str, method: type[AdaptationMethod]) -> None:
 
 
 def list_methods() -> list[str]:
-    """Return the names of the registered methods of adaptation (list of str).
+    """Return the names of the registered adaptation methods.
+
+    Returns
+    -------
+    list of str
+
+    See Also
+    --------
+    register_method : Make a method available by name.
 
     Examples
     --------
@@ -86,30 +99,16 @@ def list_methods() -> list[str]:
 
 
 def source_free_methods() -> list[str]:
-    """Return the names of the methods that adapt without the source (list of str)."""
+    """Return the names of the methods that adapt without the source."""
     free = (name for name, method in _METHODS.items() if not method.needs_source)
     return [name for name in free if name != NoAdaptation.name]
 
 
 def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMethod:
-    """Return a method of adaptation from what a user passes.
+    """Return the adaptation method that a user's parameter stands for.
 
-    Parameters
-    ----------
-    method : str, AdaptationMethod or callable
-        A callable is ``function(own, others, progress)``, see
-        :meth:`AdaptationMethod.make_objective`.
-
-    Returns
-    -------
-    AdaptationMethod
-
-    Raises
-    ------
-    ValueError
-        If there is no method of that name, or its weight is negative.
-    TypeError
-        If it is a class, or nothing of these.
+    A callable is ``function(own, others, progress)``, see
+    :meth:`AdaptationMethod.make_objective`.
     """
     found = _by_name(method) if isinstance(method, str) else method
     if not isinstance(found, AdaptationMethod):

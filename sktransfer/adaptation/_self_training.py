@@ -1,4 +1,4 @@
-"""Methods that learn from predictions for the target: MCC and pseudo labels."""
+"""Methods that learn from predictions for the target: MCC and pseudo-labels."""
 
 from functools import partial
 
@@ -8,27 +8,25 @@ from torch.nn import functional as F
 from sktransfer.adaptation._adversarial import adversarial_ramp
 from sktransfer.training import AdaptationMethod
 
-__all__ = [
-    "MCC",
-    "PseudoLabels",
-    "class_confusion_loss",
-    "entropy",
-    "pseudo_label_loss",
-]
+__all__ = ["MCC", "PseudoLabels", "entropy"]
 
 
 class MCC(AdaptationMethod):
     """Minimum class confusion: predictions for the target that confuse few classes.
 
-    The objective is the mean share of a class's predictions that goes to other classes,
-    where samples with certain predictions have larger weights.
+    The objective is the share of a class's predictions that goes to other classes, on
+    average over classes. Samples with certain predictions weigh more.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
     temperature : float, default=2.5
-        What scores are divided by.
+        Divisor of the scores.
+
+    See Also
+    --------
+    PseudoLabels : Trains on confident predictions.
 
     References
     ----------
@@ -52,8 +50,10 @@ def _confusion(own, others, progress, temperature):
     return class_confusion_loss(others.scores, temperature)
 
 
-def class_confusion_loss(scores, temperature=2.5):
-    """Return the class confusion of logits of shape (n, k), in [0, 1)."""
+def class_confusion_loss(
+    scores: torch.Tensor, temperature: float = 2.5
+) -> torch.Tensor:
+    """Return the class confusion of logits (n, k), in [0, 1)."""
     scores = scores / temperature
     weights = 1 + torch.exp(-entropy(scores)).detach()
     weights = weights * len(scores) / weights.sum()  # (n,)
@@ -63,23 +63,27 @@ def class_confusion_loss(scores, temperature=2.5):
     return 1 - confusion.diagonal().mean()
 
 
-def entropy(scores):
-    """Return the entropy of predictions in nats, from logits of shape (n, k)."""
+def entropy(scores: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of predictions in nats, from logits (n, k)."""
     return -(torch.softmax(scores, 1) * torch.log_softmax(scores, 1)).sum(1)
 
 
 class PseudoLabels(AdaptationMethod):
-    """Take confident predictions for the target as labels.
+    """Pseudo-labels: train on confident predictions for the target as if on labels.
 
-    Their weight rises from 0 to nearly 1 during the training, as the first predictions
-    are the worst.
+    Their weight rises from 0 to nearly 1 during training, as the first predictions are
+    the worst.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the objective is multiplied by.
+        Factor of the objective in the loss.
     confidence : float, default=0.9
-        Least probability of a prediction that is taken for a label, in [0, 1].
+        Minimum probability of a prediction that is taken as a label, in [0, 1].
+
+    See Also
+    --------
+    MCC : Uses all predictions for the target.
 
     References
     ----------
@@ -111,8 +115,8 @@ def _pseudo_labels(own, others, progress, confidence):
     return adversarial_ramp(progress) * loss
 
 
-def pseudo_label_loss(scores, confidence):
-    """Sum the cross-entropies with confident predictions, over n; logits (n, k)."""
+def pseudo_label_loss(scores: torch.Tensor, confidence: float) -> torch.Tensor:
+    """Sum the cross-entropies of confident predictions of logits (n, k), over n."""
     best, labels = torch.softmax(scores.detach(), 1).max(1)  # (n,), (n,)
     losses = F.cross_entropy(scores, labels, reduction="none")
     return torch.where(best >= confidence, losses, 0.0).mean()

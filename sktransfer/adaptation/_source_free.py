@@ -9,6 +9,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer.activations import Activations
 from sktransfer.adaptation._self_training import entropy
 from sktransfer.backbones import Section
 from sktransfer.compute import fixed_threads
@@ -16,20 +17,14 @@ from sktransfer.training import (
     AdaptationMethod,
     Adapted,
     Data,
+    Network,
     Objective,
     cross_entropy,
 )
 
-__all__ = [
-    "SHOT",
-    "AdaBN",
-    "centroid_labels",
-    "find_batch_norms",
-    "fit_statistics",
-    "information_loss",
-    "source_statistics",
-]
+__all__ = ["SHOT", "AdaBN"]
 
+Statistics = dict[str, dict[str, np.ndarray]]  # by layer, and by name
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _PSEUDO_LABELS = 0.3  # weight of the pseudo labels beside the information, as published
 
@@ -40,9 +35,13 @@ class AdaBN(AdaptationMethod):
     Each channel gets the running statistics with which the output of the normalisation
     has the same mean and variance on the target as it had on the source. Where the
     source was normalised by its own statistics, these are the target's own, as
-    published; where it was normalised by those of the pretraining, the weights keep
-    seeing what they were trained on. Nothing is trained, and equal domains change
+    published. Where it was normalised by those of the pretraining, the weights keep
+    receiving inputs as in their training. Nothing is trained, and equal domains change
     nothing. Adapting again starts from the source each time.
+
+    See Also
+    --------
+    SHOT : Trains stages on the target.
 
     References
     ----------
@@ -71,7 +70,7 @@ class AdaBN(AdaptationMethod):
             )
 
     def after_training(self, context):
-        """Measure the source, if it is there, and align the target with it."""
+        """Measure the source, if it is given, and align the target with it."""
         network, state = context.network, context.state
         if context.source is not None:
             state = source_statistics(network, context.source, context.batch_size)
@@ -95,16 +94,20 @@ class AdaBN(AdaptationMethod):
 
 
 class SHOT(AdaptationMethod):
-    """Source hypothesis transfer: the stages move to the target under a fixed head.
+    """Source hypothesis transfer: train the stages on the target under a fixed head.
 
-    The trained stages are trained on until the predictions for the target are certain,
-    diverse, and agree with the nearest centroid of the classes. Adapting again goes on
-    from there.
+    After the training on the source, the trained stages are trained on the target until
+    the predictions are certain, diverse, and agree with the nearest centroid of the
+    classes. Adapting again continues from the current weights.
 
     Parameters
     ----------
     weight : float, default=1.0
-        What the losses are multiplied by.
+        Factor of the losses.
+
+    See Also
+    --------
+    AdaBN : Trains nothing.
 
     References
     ----------
@@ -119,7 +122,7 @@ class SHOT(AdaptationMethod):
     needs_classes = True
 
     def after_training(self, context):
-        """Train the stages on the target, if it is there."""
+        """Train the stages on the target, if it is given."""
         if context.target is None:
             return None
         network, n_samples = context.network, len(context.target)
@@ -146,34 +149,25 @@ def _information(own, others, progress):
     return information_loss(own.scores)
 
 
-def information_loss(scores):
-    """Mean entropy minus the entropy of the mean prediction; logits (n, k).
+def information_loss(scores: torch.Tensor) -> torch.Tensor:
+    """Mean entropy minus the entropy of the mean prediction, of logits (n, k).
 
-    From ``-log(k)``, for certain predictions of all classes in equal shares, to 0.
+    It lies between ``-log(k)``, for certain predictions of all classes in equal shares,
+    and 0.
     """
     mean = torch.softmax(scores, 1).mean(0)  # (k,)
     return entropy(scores).mean() + torch.xlogy(mean, mean).sum()
 
 
-def centroid_labels(features, scores, n_rounds=1):
-    """Label samples by the nearest centroid of the classes.
+def centroid_labels(
+    features: torch.Tensor, scores: torch.Tensor, n_rounds: int = 1
+) -> torch.Tensor:
+    """Label samples by the nearest centroid of the classes, as int64 (n,).
 
-    Centroids are first the means of the features weighted by the probabilities, then
-    those of the samples nearest to each centroid. Distances are cosines, of features
-    with an appended entry of one. A class that no sample is nearest to is left out of
-    the next round.
-
-    Parameters
-    ----------
-    features : torch.Tensor of shape (n, d)
-    scores : torch.Tensor of shape (n, k)
-        Logits.
-    n_rounds : int, default=1
-        How often the centroids are recomputed from the labels.
-
-    Returns
-    -------
-    torch.Tensor of shape (n,), int64
+    Centroids are first the means of the features (n, d) weighted by the probabilities
+    of the logits (n, k), then, `n_rounds` times, those of the samples nearest to each
+    centroid. Distances are cosines, of features with an appended entry of one. A class
+    that no sample is nearest to is left out of the next round.
     """
     features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
     features = F.normalize(features)  # (n, d + 1)
@@ -188,7 +182,7 @@ def centroid_labels(features, scores, n_rounds=1):
 
 
 class _CentroidLabels(Callback):
-    """Relabel the samples by centroids before each epoch; writes to `labels`."""
+    """Relabel the samples by centroids before each epoch, writing to `labels`."""
 
     def __init__(self, activations, labels, batch_size):
         self.activations = activations
@@ -235,15 +229,7 @@ class _Moments:
 def find_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
     """Find the BatchNorm layers whose running statistics may be changed, by name.
 
-    Those that the frozen stages below a section use as well are left out.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    dict of str to torch.nn.Module
+    Layers that the frozen stages below a section use as well are left out.
     """
     sections = [m for m in module.modules() if isinstance(m, Section)]
     shared = {layer for section in sections for layer in section.shared_layers()}
@@ -256,41 +242,28 @@ def find_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def source_statistics(network, activations, batch_size):
-    """Measure the inputs of the BatchNorm layers of a network.
+def source_statistics(
+    network: Network, activations: Activations, batch_size: int
+) -> Statistics:
+    """Measure the inputs of the BatchNorm layers of a network in eval mode.
 
-    Parameters
-    ----------
-    network : Network
-        In eval mode.
-    activations : Activations
-        Of the source domain.
-    batch_size : int
-
-    Returns
-    -------
-    dict of str to dict of str to ndarray of shape (c,), float64
-        By the names of the layers, in the order of execution: "mean" and "var" of the
-        inputs, and "running_mean" and "running_var", by which they are normalised.
+    By the names of the layers, in the order of execution, these are the "mean" and
+    "var" of the inputs, and the "running_mean" and "running_var" that normalise them,
+    each float64 (c,).
     """
     layers = find_batch_norms(network)
     moments = _measure(network, layers, activations, batch_size)
     return {name: _describe(layers[name], seen) for name, seen in moments.items()}
 
 
-def fit_statistics(network, activations, batch_size, source):
+def fit_statistics(
+    network: Network, activations: Activations, batch_size: int, source: Statistics
+) -> None:
     """Set the running statistics so that the target looks as the source did.
 
-    Parameters
-    ----------
-    network : Network
-        In eval mode. Its statistics are changed in place, layer by layer: each has a
-        pass of its own, in which the layers before it have changed already.
-    activations : Activations
-        Of the target domain.
-    batch_size : int
-    source : dict
-        From :func:`source_statistics`.
+    The network is in eval mode. Its statistics are changed in place, layer by layer:
+    each layer has a pass of its own, in which the layers before it have changed.
+    `source` comes from :func:`source_statistics`.
     """
     layers = find_batch_norms(network)
     for name, kept in source.items():
@@ -299,7 +272,8 @@ def fit_statistics(network, activations, batch_size, source):
     for name, of_source in source.items():
         layer = layers[name]
         moments = _measure(network, {name: layer}, activations, batch_size)
-        _align(layer, *moments[name].mean_and_var(), of_source)
+        mean, var = moments[name].mean_and_var()
+        _align(layer, mean, var, of_source)
 
 
 def _measure(network, layers, activations, batch_size):

@@ -1,6 +1,7 @@
-"""Style statistics of two collections of images, and how to move one to the other."""
+"""Statistics of the styles of two collections of images, and moves between them."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,7 @@ __all__ = [
     "thumbnails",
 ]
 
+Moves = dict[str, tuple[np.ndarray, np.ndarray]]  # quantiles and distances
 _QUALITY = STATISTICS.index("jpeg_quality")
 _MOVED = [
     *(f"{channel}_{kind}" for kind in ("mean", "std") for channel in CHANNELS),
@@ -33,20 +35,11 @@ _AT = np.linspace(0, 1, 33)
 _LEAST = {"blur": 0.25, "noise": 0.25, "jpeg_quality": 0.75}
 
 
-def some_images(X, n_most, **reading):
+def some_images(X: Any, n_most: int, **reading: Any) -> Samples:
     """Return at most `n_most` samples of X, evenly spread.
 
-    Parameters
-    ----------
-    X : array-like of n_samples or Samples
-        See :func:`sktransfer.inputs.as_samples`.
-    n_most : int
-    **reading
-        ``image_shape`` and ``value_range``.
-
-    Returns
-    -------
-    Samples
+    `reading` holds the options `image_shape` and `value_range` of
+    :func:`sktransfer.inputs.as_samples`.
     """
     images = SimpleNamespace(kind="image")
     samples = X if isinstance(X, Samples) else as_samples(X, images, **reading)
@@ -54,42 +47,28 @@ def some_images(X, n_most, **reading):
     return samples.take(np.linspace(0, len(samples) - 1, n).round().astype(int))
 
 
-def measure(samples):
-    """Measure images; the quality of JPEG files is read from the files.
+def measure(samples: Samples) -> np.ndarray:
+    """Measure images, as one row of ``STATISTICS`` per image, in float64.
 
-    Parameters
-    ----------
-    samples : Samples
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_statistics), float64
-        Columns as in ``STATISTICS``.
+    The quality of JPEG files is read from the files.
     """
-    rows = [[*image_statistics(samples[i]).values()] for i in range(len(samples))]
-    rows = np.array(rows)
-    rows[:, _QUALITY] = [jpeg_quality(samples.encoded(i)) for i in range(len(samples))]
+    n = len(samples)
+    rows = np.array([[*image_statistics(samples[i]).values()] for i in range(n)])
+    rows[:, _QUALITY] = [jpeg_quality(samples.encoded(i)) for i in range(n)]
     return rows
 
 
-def thumbnails(samples, side):
-    """Return images resized to squares, uint8 of shape (n_samples, side, side, 3)."""
+def thumbnails(samples: Samples, side: int) -> np.ndarray:
+    """Return images resized to squares, uint8 (n_samples, side, side, 3)."""
     size, how = (side, side), Image.Resampling.BILINEAR
     resized = (samples[i].resize(size, how) for i in range(len(samples)))
     return np.stack([np.asarray(image) for image in resized])
 
 
-def least_spoilt(rows):
-    """Return the blur, noise and compression that nearly all images have.
+def least_spoilt(rows: np.ndarray) -> dict[str, float]:
+    """Return the blur, noise and JPEG quality that nearly all images have at least.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_images, n_statistics)
-        Columns as in ``STATISTICS``.
-
-    Returns
-    -------
-    dict of str to float
+    Rows hold the ``STATISTICS`` of one image each.
     """
     return {
         name: float(np.quantile(rows[:, STATISTICS.index(name)], at))
@@ -97,21 +76,15 @@ def least_spoilt(rows):
     }
 
 
-def moves_between(source, target, swapped=False):
+def moves_between(
+    source: np.ndarray, target: np.ndarray, swapped: bool = False
+) -> Moves:
     """Return how far colours and sizes move from a source to a target, by quantiles.
 
-    Parameters
-    ----------
-    source, target : ndarray of shape (n_images, n_statistics)
-        Columns as in ``STATISTICS``.
-    swapped : bool, default=False
-        Whether light and dark of the source are swapped before.
-
-    Returns
-    -------
-    dict of str to (ndarray of shape (m,), ndarray of shape (m,))
-        For the mean and standard deviation of each channel of CIELAB, and the shorter
-        side: distinct quantiles of the source, and their distances to the target's.
+    Rows hold the ``STATISTICS`` of one image each; `swapped` says whether light and
+    dark of the source are swapped before. For the mean and standard deviation of each
+    channel of CIELAB, and for the shorter side, the result holds distinct quantiles of
+    the source and their distances to the target's.
     """
     found = {}
     for name in _MOVED:
@@ -124,20 +97,11 @@ def moves_between(source, target, swapped=False):
     return found
 
 
-def moved(lab, moves):
-    """Return the colours and the size that an image is moved to.
+def moved(lab: np.ndarray, moves: Moves) -> dict[str, float]:
+    """Return the colours and the size that a source image (h, w, 3) is moved to.
 
-    Parameters
-    ----------
-    lab : ndarray of shape (h, w, 3)
-        An image of the source in CIELAB.
-    moves : dict
-        From :func:`moves_between`.
-
-    Returns
-    -------
-    dict of str to float
-        Mean and standard deviation of each channel, and the shorter side in pixels.
+    These are the mean and standard deviation of each channel of CIELAB, and the shorter
+    side in pixels.
     """
     own = [*lab.mean(axis=(0, 1)), *lab.std(axis=(0, 1)), min(lab.shape[:2])]
     found = {n: v + np.interp(v, *moves[n]) for n, v in zip(_MOVED, own, strict=True)}

@@ -1,7 +1,9 @@
 """Steps that move an image towards the style of another: colours, blur, noise, …."""
 
 import math
+from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from sktransfer.adaptation._image_statistics import (
 )
 from sktransfer.utils import import_optional
 
-__all__ = ["SHIFTS", "STEPS", "apply_steps", "mix_amplitudes", "swap_lightness"]
+__all__ = ["SHIFTS", "STEPS", "apply_steps", "swap_lightness"]
 
 SHIFTS = {
     "measured": ("resolution", "polarity", "blur", "colour", "noise", "jpeg"),
@@ -34,62 +36,20 @@ _MOST_CONTRAST = 5.0  # factor on the contrast of nearly flat images
 
 
 def mix_amplitudes(
-    pixels: np.ndarray,
-    reference: np.ndarray,
-    *,
-    beta: float = 0.01,
-    share: float = 1.0,
+    pixels: np.ndarray, reference: np.ndarray, *, beta: float, share: float = 1.0
 ) -> np.ndarray:
     """Give an image the low-frequency amplitudes of another (Fourier adaptation).
 
-    The amplitudes of the lowest frequencies are taken from the reference; all phases
-    and the other amplitudes remain those of the image.
-
-    Parameters
-    ----------
-    pixels : array of shape (h, w, c)
-        Values in [0, 255].
-    reference : array of shape (h, w, c)
-        Another image of the same size.
-    beta : float, default=0.01
-        Which frequencies are low: up to ``beta`` times the shorter side, in waves per
-        image. 0 leaves the image as it is; larger values take over at least the means,
-        and from 0.1 on the reference becomes visible.
-    share : float, default=1.0
-        How far to go from the image's own amplitudes to the reference's.
-
-    Returns
-    -------
-    float array of shape (h, w, c)
-        Not clipped.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or `beta` or `share` is out of range.
+    Both are (h, w, c), with values in [0, 255]; the result is not clipped. Frequencies
+    are low up to `beta` times the shorter side, in waves per image. All phases and the
+    other amplitudes remain those of the image. `share` is how far to go from the
+    image's own amplitudes to the reference's.
 
     References
     ----------
     Y. Yang, S. Soatto (2020). FDA: Fourier Domain Adaptation for Semantic Segmentation.
     https://arxiv.org/abs/2004.05498
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sktransfer.adaptation import mix_amplitudes
-    >>> image, reference = np.zeros((8, 8, 3)), np.full((8, 8, 3), 100.0)
-    >>> mix_amplitudes(image, reference)[0, 0]
-    array([100., 100., 100.])
     """
-    pixels, reference = np.asarray(pixels, float), np.asarray(reference, float)
-    if pixels.ndim != 3 or pixels.shape != reference.shape:
-        raise ValueError(
-            "`reference` must have the shape of `pixels`, (h, w, c). Got "
-            f"{reference.shape} and {pixels.shape}; resize it."
-        )
-    for name, value, high in (("beta", beta, 0.5), ("share", share, 1)):
-        if not 0 <= value <= high:
-            raise ValueError(f"`{name}` must be in [0, {high}]. Got {value!r}.")
     own = np.fft.fft2(pixels, axes=(0, 1))
     other = np.abs(np.fft.fft2(reference, axes=(0, 1)))
     amplitude, low = np.abs(own), _low_frequencies(pixels.shape[:2], beta)
@@ -99,7 +59,7 @@ def mix_amplitudes(
 
 
 def _low_frequencies(shape, beta):
-    """Return a mask of shape (h, w), in the order of the transform."""
+    """Return a mask (h, w) of low frequencies, in the order of the transform."""
     if beta == 0:
         return np.zeros(shape, dtype=bool)
     most = np.floor(beta * min(shape))
@@ -107,8 +67,8 @@ def _low_frequencies(shape, beta):
     return h[:, None] & w
 
 
-def swap_lightness(lab):
-    """Turn light into dark in an image of shape (h, w, 3), in CIELAB."""
+def swap_lightness(lab: np.ndarray) -> np.ndarray:
+    """Swap light and dark in an image (h, w, 3) in CIELAB."""
     return lab * [-1, 1, 1] + [100, 0, 0]
 
 
@@ -222,26 +182,15 @@ STEPS = {
 }
 
 
-def apply_steps(image, steps, goal, share):
-    """Move an image towards the style of another.
+def apply_steps(
+    image: Image.Image, steps: Collection[str], goal: dict[str, Any], share: float
+) -> Image.Image:
+    """Move an RGB image towards the style of another by some of the ``STEPS``.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        In RGB.
-    steps : collection of str
-        Of ``STEPS``.
-    goal : dict
-        Statistics of the other image by their names; ``reference``, a uint8 image, and
-        ``beta`` for "histogram" and "fourier"; ``swaps``, whether light becomes dark;
-        and ``source``, the blur and noise that nearly all images of the source have.
-    share : float
-        How far to go, in [0, 1].
-
-    Returns
-    -------
-    PIL.Image.Image
-        Of the same size.
+    The goal holds the statistics of the other image by their names; ``reference``, a
+    uint8 image, and ``beta`` for "histogram" and "fourier"; ``swaps``, whether light
+    becomes dark; and ``source``, the blur and noise that nearly all source images have.
+    `share` in [0, 1] is how far to go.
     """
     size, own = image.size, min(image.size)
     side = own + share * min(0, goal["side"] - own) if "resolution" in steps else own

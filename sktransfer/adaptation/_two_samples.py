@@ -1,4 +1,4 @@
-"""Two-sample statistics: how different two sets of features are, and by chance."""
+"""Two-sample statistics: how much two sets of features differ, and by chance."""
 
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sktransfer.utils import spawn_seed
 
-__all__ = ["MMDResult", "mmd_test", "proxy_a_distance"]
+__all__ = ["mmd_test", "proxy_a_distance"]
 
 _FEWEST = 2
 
@@ -20,7 +20,7 @@ _FEWEST = 2
 def proxy_a_distance(
     Z_source: Any, Z_target: Any, *, cv: int = 5, C: float = 0.1, random_state=None
 ) -> float:
-    """Estimate the distance of two domains by classifying between them.
+    """Estimate the distance of two domains from how well a classifier separates them.
 
     It is 2 (1 - 2 e), where e is the mean of the two domains' error rates of a logistic
     regression on standardised features, in cross-validation.
@@ -45,11 +45,11 @@ def proxy_a_distance(
     Raises
     ------
     ValueError
-        If the features cannot be compared, or `cv` is no int of at least 2.
+        If the features cannot be compared, or `cv` is not an int of at least 2.
 
     See Also
     --------
-    mmd_test : Whether a difference may be chance.
+    mmd_test : Tests whether a difference may be due to chance.
 
     References
     ----------
@@ -79,17 +79,7 @@ def proxy_a_distance(
 
 
 class MMDResult(NamedTuple):
-    """Result of :func:`mmd_test`.
-
-    Attributes
-    ----------
-    statistic : float
-        The unbiased estimate of the squared maximum mean discrepancy: 0 on average if
-        both distributions are the same, so that it may be negative.
-    pvalue : float
-        The share of permutations, the identity included, with a statistic at least as
-        large.
-    """
+    """Result of :func:`mmd_test`."""
 
     statistic: float
     pvalue: float
@@ -100,32 +90,36 @@ def mmd_test(
 ) -> MMDResult:
     """Test by the maximum mean discrepancy whether two domains differ.
 
-    The kernel is Gaussian, exp(-d² / (2 m²)), where m is the median of the
-    distances between all samples.
+    The kernel is Gaussian, exp(-d² / (2 m²)), where m is the median of the distances
+    between all samples.
 
     Parameters
     ----------
     Z_source, Z_target : array-like of shape (n, n_features)
         Features of the two domains.
     n_permutations : int, default=200
-        How often the samples are randomly reassigned to the domains. The p-value is at
+        Number of random assignments of the samples to the domains. The p-value is at
         least 1 / (n_permutations + 1).
     random_state : int, RandomState instance or None, default=None
         Seeds the permutations.
 
     Returns
     -------
-    MMDResult
-        With ``statistic`` and ``pvalue``.
+    statistic : float
+        Unbiased estimate of the squared maximum mean discrepancy. It is 0 on average if
+        both distributions are the same, so that it may be negative.
+    pvalue : float
+        Share of the permutations, the identity included, with a statistic at least as
+        large. Both are also attributes of the tuple.
 
     Raises
     ------
     ValueError
-        If the features cannot be compared, or `n_permutations` is no positive int.
+        If the features cannot be compared, or `n_permutations` is not a positive int.
 
     See Also
     --------
-    proxy_a_distance : How large a difference is.
+    proxy_a_distance : Measures how large a difference is.
 
     References
     ----------
@@ -148,9 +142,9 @@ def mmd_test(
     kernel = _kernel(np.concatenate([Z_source, Z_target]))
     is_source = np.arange(len(kernel)) < len(Z_source)
     rng = np.random.default_rng(spawn_seed(random_state))
-    deals = [is_source, *(rng.permutation(is_source) for _ in range(n_permutations))]
-    found = _discrepancies(kernel, np.array(deals))
-    tolerance = 1e-12  # the rounding of equal deals in another order
+    drawn = (rng.permutation(is_source) for _ in range(n_permutations))
+    found = _discrepancies(kernel, np.array([is_source, *drawn]))
+    tolerance = 1e-12  # the rounding of equal assignments in another order
     return MMDResult(float(found[0]), float(np.mean(found >= found[0] - tolerance)))
 
 
@@ -166,11 +160,11 @@ def _kernel(Z):
 
 
 def _discrepancies(kernel, is_source):
-    """Return the squared discrepancy of each deal, given as (n_deals, n) bools."""
+    """Return the squared discrepancy per assignment; rows (n_assignments, n), bool."""
     first = is_source.astype(np.float64)
     second = 1 - first
     n, m = first.sum(axis=1), second.sum(axis=1)
-    to_first = first @ kernel  # (n_deals, n)
+    to_first = first @ kernel  # (n_assignments, n)
     within_first = (to_first * first).sum(axis=1)
     between = (to_first * second).sum(axis=1)
     within_second = kernel.sum() - within_first - 2 * between

@@ -1,12 +1,5 @@
 """Where and how to compute: device, precision, batches, threads, random streams."""
 
-from sktransfer.compute._batches import (
-    channels_last,
-    channels_second,
-    halving,
-    pad_rows,
-    use_channels_last,
-)
 from sktransfer.compute._draws import (
     Draws,
     drawn_since,
@@ -16,11 +9,16 @@ from sktransfer.compute._draws import (
 )
 from sktransfer.compute._runtime import (
     Runtime,
+    channels_last,
+    channels_second,
     gains_by_bfloat16,
+    halving,
+    pad_rows,
     resolve_batch_size,
     resolve_device,
     resolve_precision,
     synchronise,
+    use_channels_last,
 )
 from sktransfer.compute._threads import (
     Shards,

@@ -1,9 +1,11 @@
-"""Local random streams for code that draws from the process's generators."""
+"""Random streams for code that draws from the generators of the whole process."""
 
 import random
 import threading
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,19 +28,13 @@ in_forked_child(_renew)
 
 
 class Draws:
-    """Random stream of its own for code that draws from torch's global generators.
+    """Separate random stream for code that draws from torch's global generators.
 
     Layers such as dropout draw from the generators of the whole process, so fits in
-    several threads would take numbers from each other's sequences. Inside of
+    several threads would take numbers from each other's sequences. Inside
     :meth:`put_in` the global generators have the states of this stream. Other threads
     that enter a stream wait meanwhile, and afterwards the user's own sequence continues
-    as if nothing had been drawn.
-
-    Parameters
-    ----------
-    seed : int
-    device : torch.device or str, default="cpu"
-        A device on which numbers are drawn, besides the CPU.
+    as if nothing had been drawn. Numbers may be drawn on the CPU and on `device`.
 
     Attributes
     ----------
@@ -47,7 +43,7 @@ class Draws:
         continues.
     """
 
-    def __init__(self, seed, device="cpu"):
+    def __init__(self, seed: int, device: torch.device | str = "cpu"):
         device = torch.device(device)
         self._device = device if device.type in _DEVICES else None
         devices = [torch.device("cpu"), *filter(None, [self._device])]
@@ -56,8 +52,8 @@ class Draws:
         }
 
     @contextmanager
-    def put_in(self):
-        """Draw from this stream inside of a `with` block.
+    def put_in(self) -> Iterator[None]:
+        """Draw from this stream inside a `with` block.
 
         Other threads that draw from a stream wait, so the block must not wait for one
         of them.
@@ -87,34 +83,20 @@ class Draws:
             _DEVICES[kind].set_rng_state(states[kind], *where)
 
 
-def seeded(seed):
+def seeded(seed: int) -> AbstractContextManager[None]:
     """Return a context in which a seed determines what torch draws on the CPU.
 
     Other threads that draw wait, as for :class:`Draws`.
-
-    Parameters
-    ----------
-    seed : int
-
-    Returns
-    -------
-    context manager
     """
     return Draws(seed).put_in()
 
 
 @contextmanager
-def seeded_everywhere(seed, device="cpu"):
-    """Seed torch, NumPy and Python's `random` inside of a `with` block.
+def seeded_everywhere(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch, NumPy and Python's `random` inside a `with` block.
 
     It is for code of users, which may draw from any of these. Afterwards all of them
     are as they were. Other threads that draw from torch wait, as for :class:`Draws`.
-
-    Parameters
-    ----------
-    seed : int
-    device : torch.device or str, default="cpu"
-        A device on which numbers are drawn, besides the CPU.
     """
     with Draws(seed, device).put_in():
         kept = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -127,43 +109,26 @@ def seeded_everywhere(seed, device="cpu"):
             random.setstate(kept[1])
 
 
-def generator_states():
-    """Return the states of the global generators on the CPU.
+def generator_states() -> dict[str, Any]:
+    """Return the states of the global generators on the CPU, by library.
 
-    Returns
-    -------
-    dict of str to object
-        By the name of the library. The state of a library differs from an earlier one
-        if a number was drawn in between.
+    The state of a library differs from an earlier one if a number was drawn between.
     """
-    _, keys, *rest = np.random.get_state()  # noqa: NPY002
+    numpy: Any = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy.random": (keys.tobytes(), *rest),
+        "numpy.random": (numpy[1].tobytes(), *numpy[2:]),
         "random": random.getstate(),
     }
 
 
-def drawn_since(before, seconds):
-    """Return which global generators this thread has drawn from.
+def drawn_since(before: dict[str, Any], seconds: float) -> tuple[list[str], list[str]]:
+    """Return the libraries whose global generators this thread has drawn from.
 
-    The whole process shares these generators. If the state of one has changed, it is
-    observed for a while to see whether another thread draws from it.
-
-    Parameters
-    ----------
-    before : dict
-        States at an earlier time, from :func:`generator_states`.
-    seconds : float
-        The time that has passed since.
-
-    Returns
-    -------
-    drawn : list of str
-        Names of libraries that this thread has drawn from.
-    others : list of str
-        Names of libraries that another thread draws from, so that nothing is known of
-        this one.
+    `before` is an earlier result of :func:`generator_states`, and `seconds` the time
+    since. The whole process shares these generators. If the state of one has changed,
+    it is observed for a while, to see whether another thread draws from it. Such
+    libraries are returned second: what this thread drew from them is not known.
     """
     now = generator_states()
     moved = [name for name in before if before[name] != now[name]]

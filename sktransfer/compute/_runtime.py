@@ -1,43 +1,40 @@
-"""Where and how to compute: device, batch size and precision."""
+"""How to compute a forward pass: device, precision, batch size, memory layout."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from sktransfer.compute._threads import one_thread_in_forks
 
 __all__ = [
     "Runtime",
+    "channels_last",
+    "channels_second",
     "gains_by_bfloat16",
+    "halving",
+    "pad_rows",
     "resolve_batch_size",
     "resolve_device",
     "resolve_precision",
     "synchronise",
+    "use_channels_last",
 ]
 
 # glibc gives tensors above this size back to the system after every use.
 _CPU_TENSOR_BYTES = 32 * 2**20
 _CPU_BATCHES = (4, 16)
 _GPU_BATCH = 128
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
-def resolve_device(device):
-    """Choose a device.
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Return the device that a parameter names.
 
-    Parameters
-    ----------
-    device : "auto", str or torch.device
-        "auto" is CUDA if there is one, then Apple's MPS, then the CPU.
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    ValueError
-        If there is no such device, or not on this machine.
+    "auto" is CUDA if there is one, then Apple's MPS, then the CPU.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -56,21 +53,14 @@ def resolve_device(device):
     return found
 
 
-def resolve_batch_size(batch_size, device, sample_bytes):
+def resolve_batch_size(
+    batch_size: int | str, device: torch.device, sample_bytes: int
+) -> int:
     """Choose the batch size of a forward pass.
 
-    Parameters
-    ----------
-    batch_size : "auto" or int
-    device : torch.device
-    sample_bytes : int
-        Size of the largest activation of one sample, in bytes.
-
-    Returns
-    -------
-    int
-        With "auto" on a CPU, as many samples as keep the largest activation below
-        32 MB, but from 4 to 16, as one thread computes a batch. 128 on a GPU.
+    "auto" is 128 on a GPU. On a CPU it is as many samples as keep the largest
+    activation, of `sample_bytes` bytes per sample, below 32 MiB, but from 4 to 16, as
+    one thread computes a batch.
     """
     if batch_size != "auto":
         return int(batch_size)
@@ -80,17 +70,10 @@ def resolve_batch_size(batch_size, device, sample_bytes):
     return max(low, min(high, _CPU_TENSOR_BYTES // max(1, sample_bytes)))
 
 
-def gains_by_bfloat16(device):
+def gains_by_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies matrices faster in bfloat16 than in float32.
 
-    Parameters
-    ----------
-    device : torch.device
-
-    Returns
-    -------
-    bool
-        True on NVIDIA GPUs since Ampere, and on CPUs with AVX512-BF16 or AMX.
+    NVIDIA GPUs do since Ampere, and so do CPUs with AVX512-BF16 or AMX.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -100,20 +83,12 @@ def gains_by_bfloat16(device):
     return any(getattr(torch.cpu, flag, bool)() for flag in flags)
 
 
-def resolve_precision(precision, device):
+def resolve_precision(precision: str, device: torch.device) -> str:
     """Choose the precision in which frozen stages are computed.
 
-    Parameters
-    ----------
-    precision : {"auto", "float32"}
-    device : torch.device
-
-    Returns
-    -------
-    {"float32", "folded", "bfloat16"}
-        "float32" computes the network as it is. "folded" is float32 as well, with
-        BatchNorm folded into the convolutions. "bfloat16" folds them, and computes
-        convolutions and linear layers in bfloat16.
+    "float32" computes the network as it is. "folded" is float32 as well, with BatchNorm
+    folded into the convolutions. "bfloat16" folds them, and computes convolutions and
+    linear layers in bfloat16.
     """
     if precision != "auto":
         return precision
@@ -147,8 +122,8 @@ class Runtime:
         one_thread_in_forks()
 
     @property
-    def key(self):
-        """Everything here that can change a result, if only by rounding (str)."""
+    def key(self) -> str:
+        """Text of everything here that can change a result, if only by rounding."""
         parts = self.batch_size, self.precision, self.activation_dtype
         return ", ".join(map(str, [*parts, *_switches(self.device)]))
 
@@ -170,12 +145,91 @@ def _switches(device):
     return switches
 
 
-def synchronise(device):
-    """Wait until a device has finished its work, so that the work can be timed.
-
-    Parameters
-    ----------
-    device : torch.device
-    """
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has finished its work, so that the work can be timed."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+# Batches that fit the memory, and their layout
+
+
+def halving(
+    compute: Callable[[int], Any], size: int, device: torch.device, hint: str = ""
+) -> tuple[Any, int]:
+    """Run `compute`, halving the batch size on out-of-memory errors.
+
+    `compute` is called with a batch size, and `hint` is further advice for the error
+    message. Returns the result and the batch size that fitted, from which the next call
+    should start.
+    """
+    while True:
+        try:
+            return compute(size), size
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise MemoryError(
+                    f"The memory of {device} is too small for one sample. {hint}"
+                    "Take a smaller `image_size` or backbone, or device='cpu'."
+                ) from error
+        size //= 2  # after `except`, whose traceback keeps tensors alive
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"The memory of {device} is too small for so many samples at a time: going "
+            f"on with {size}. `batch_size` sets it.",
+            stacklevel=3,
+        )
+
+
+def pad_rows(z: torch.Tensor, n: int) -> torch.Tensor:
+    """Append rows of zeros to a batch until it has n rows.
+
+    Batches of different sizes are computed by different routines, which round
+    differently. If all batches have one size, the result of a sample does not depend on
+    the other samples of its batch.
+    """
+    if len(z) >= n:
+        return z
+    return torch.cat([z, z.new_zeros(n - len(z), *z.shape[1:])])
+
+
+def channels_last(z: torch.Tensor) -> torch.Tensor:
+    """Lay feature maps (n, c, h, w) out in memory with the channels last.
+
+    Convolutions bring feature maps into the layout of their kernels, and are slow until
+    they have done so. A different layout also means different rounding. Tensors that do
+    not have four axes are made contiguous.
+    """
+    maps = z.ndim == 4
+    return _lay_out(z, torch.channels_last if maps else torch.contiguous_format)
+
+
+def channels_second(z: torch.Tensor) -> torch.Tensor:
+    """Lay activations out in memory in the order of their axes."""
+    return _lay_out(z, torch.contiguous_format)
+
+
+def _lay_out(z, memory_format):
+    """Lay out a tensor, including the strides of axes of length one.
+
+    The strides of such an axis may have any value, but routines are chosen by them: two
+    equal tensors with different strides would be rounded differently.
+    """
+    z = z.contiguous(memory_format=memory_format)
+    strides = torch.empty(z.shape, device="meta", memory_format=memory_format).stride()
+    return z if z.stride() == strides else z.as_strided(z.shape, strides)
+
+
+def use_channels_last(module: _Module) -> _Module:
+    """Lay the kernels of a module out with the channels last, in place.
+
+    Feature maps follow the layout of the kernels, and this one is the fastest for
+    images. No value changes.
+    """
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(
+                memory_format=torch.channels_last
+            )
+    return module

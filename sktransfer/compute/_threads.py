@@ -1,8 +1,9 @@
-"""Threads and forked processes: results that do not depend on how many there are."""
+"""Threads and forked processes: results that do not depend on their number."""
 
 import functools
 import os
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -23,15 +24,14 @@ _N_THREADS = 1
 
 
 @contextmanager
-def fixed_threads():
-    """Compute operations of torch on the CPU in one thread inside of a `with` block.
+def fixed_threads() -> Iterator[None]:
+    """Compute operations of torch on the CPU in one thread inside a `with` block.
 
-    The gradients of convolutions, BatchNorm and LayerNorm are sums over samples, of
-    which each thread adds up some, and some convolutions are divided among threads. So
-    the number of threads changes how results are rounded. joblib's workers have fewer
-    threads than the process that started them: without this, a search with
-    ``n_jobs=2`` would find other scores than one with ``n_jobs=1``. Other Python
-    threads keep their setting.
+    The gradients of convolutions, BatchNorm and LayerNorm are sums over samples that
+    are divided among the threads, and so are some convolutions. So the number of
+    threads changes how results are rounded. joblib's workers have fewer threads than
+    the process that started them: without this, a search with ``n_jobs=2`` would find
+    other scores than one with ``n_jobs=1``. Other Python threads keep their setting.
     """
     before = torch.get_num_threads()
     if before == _N_THREADS:
@@ -45,7 +45,7 @@ def fixed_threads():
 
 
 @contextmanager
-def one_blas_thread():
+def one_blas_thread() -> Iterator[None]:
     """Limit BLAS and LAPACK to one thread.
 
     Products and factorisations are rounded differently with another number of threads,
@@ -58,20 +58,15 @@ def one_blas_thread():
 
 
 class Shards:
-    """Pool of threads that compute the parts of a batch.
+    """Pool of threads that compute the parts of a batch; a context manager.
 
     How an operation rounds depends on the number of threads that share it. So each part
     is computed by one thread, and the number of threads changes how long a batch takes,
-    but not the result. As a context manager, the pool ends its threads.
-
-    Parameters
-    ----------
-    workers : list of callable
-        Equal functions that share no state, one per thread. Any of them may compute any
-        part.
+    but not the result. The workers are equal functions that share no state, one per
+    thread; any of them may compute any part.
     """
 
-    def __init__(self, workers):
+    def __init__(self, workers: list[Callable]):
         self._workers = workers
         self._pool = None
 
@@ -86,22 +81,10 @@ class Shards:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def map(self, parts):
-        """Apply a worker to each part.
+    def map(self, parts: list) -> list:
+        """Apply a worker to each part; the results are in the order of the parts.
 
-        Parameters
-        ----------
-        parts : list
-
-        Returns
-        -------
-        list
-            Results of the parts, in their order.
-
-        Raises
-        ------
-        Exception
-            The first that a worker raised, once all parts are finished.
+        An error that a worker raises is raised here once all parts are finished.
         """
         if self._pool is None or len(parts) == 1:
             with fixed_threads():
@@ -127,28 +110,21 @@ def _apply(free, part):
         free.put(worker)
 
 
-def in_forked_child(renew):
+def in_forked_child(renew: Callable[[], object]) -> None:
     """Register a function to be called in every process that is forked from now on.
 
-    A fork copies locks as they are, but not the threads that would release them.
-
-    Parameters
-    ----------
-    renew : callable
-        Called without arguments, to replace the locks by new ones.
+    A fork copies locks as they are, but not the threads that would release them. The
+    function replaces the locks by new ones.
     """
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=renew)
 
 
-def held_at_forks(lock):
+def held_at_forks(lock: threading.RLock) -> None:
     """Acquire a lock before every fork, so that no thread is in its section then.
 
-    Parameters
-    ----------
-    lock : threading.RLock
-        Guards sections that must not be copied half-way, such as transactions. After
-        the fork it is free in both processes, unless the thread that forked held it.
+    The section must not be copied half-way, as a transaction must not. After the fork
+    the lock is free in both processes, unless the thread that forked held it.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(

@@ -1,6 +1,7 @@
-"""State that computing leaves as it was: torch's settings, and modules' attributes."""
+"""Contexts that leave torch's settings and modules' attributes as they were."""
 
 import copy
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -12,8 +13,8 @@ _STRUCTURE = {*vars(nn.Module())} - {"_buffers"}
 
 
 @contextmanager
-def own_torch_state():
-    """Set torch inside of a `with` block as it is in a new process.
+def own_torch_state() -> Iterator[None]:
+    """Set torch inside a `with` block as it is in a new process.
 
     Gradients are recorded, inference mode and autocast are off, and new tensors are in
     float32 and on the CPU. Afterwards everything is as the user has set it. It is also
@@ -35,18 +36,13 @@ def own_torch_state():
 
 
 @contextmanager
-def state_put_back(modules, *, keep=""):
+def state_put_back(modules: Iterable[nn.Module], *, keep: str = "") -> Iterator[None]:
     """Restore the attributes and buffers of modules after a `with` block.
 
-    Inside of the block the modules have copies of them. So other objects that share
-    one, such as a module with the same buffer, never see a change.
-
-    Parameters
-    ----------
-    modules : iterable of torch.nn.Module
-        Their parameters and submodules are not copied.
-    keep : str, default=""
-        New attributes whose names begin with this stay. "" keeps none.
+    Inside the block the modules have copies of them, so that other objects that share
+    one, such as a module with the same buffer, never see a change. Parameters and
+    submodules are not copied. New attributes whose names begin with `keep` stay; ""
+    keeps none.
     """
     modules = list(dict.fromkeys(modules))
     parameters = (p for m in modules for p in m._parameters.values())

@@ -1,4 +1,4 @@
-"""Tools that know nothing of networks: settings, validation, messages, hashes.
+"""Settings, validation, messages, and hashes of files, tensors and objects.
 
 :mod:`sktransfer.utils.description` describes objects by everything that can change what
 they compute, so that results can be kept under a key and found again.
@@ -11,18 +11,7 @@ from sktransfer.utils._config import (
     set_config,
     settings_to_send,
 )
-from sktransfer.utils._groups import (
-    ParameterGroup,
-    add_group_params,
-    as_groups,
-    validate_groups,
-)
-from sktransfer.utils._hashing import (
-    DIGEST_SIZE,
-    FileMemory,
-    content_stamp,
-    digest,
-)
+from sktransfer.utils._hashing import FileMemory, content_stamp
 from sktransfer.utils._messages import (
     TransferWarning,
     import_optional,
@@ -32,12 +21,12 @@ from sktransfer.utils._messages import (
 from sktransfer.utils._tensors import TensorDigests, on_cpu, update_with_tensor
 from sktransfer.utils._validation import (
     HasMethods,
-    Hidden,
     Interval,
     InvalidParameterError,
-    Options,
+    ParameterGroup,
     StrOptions,
-    VisualBlock,
+    add_group_params,
+    as_groups,
     captioned_block,
     check_array,
     check_classification_targets,
@@ -47,17 +36,17 @@ from sktransfer.utils._validation import (
     check_sample_weight,
     column_or_1d,
     compute_class_weight,
-    compute_sample_weight,
     spawn_seed,
     type_of_target,
     validate_data,
-    validate_params,
+    validate_groups,
 )
 from sktransfer.utils.description import (
+    DIGEST_SIZE,
     Description,
     describe,
+    digest,
     join_key,
-    process_key,
     survey_class,
 )
 
@@ -66,15 +55,12 @@ __all__ = [
     "Description",
     "FileMemory",
     "HasMethods",
-    "Hidden",
     "Interval",
     "InvalidParameterError",
-    "Options",
     "ParameterGroup",
     "StrOptions",
     "TensorDigests",
     "TransferWarning",
-    "VisualBlock",
     "add_group_params",
     "adopt_settings",
     "as_groups",
@@ -87,7 +73,6 @@ __all__ = [
     "check_sample_weight",
     "column_or_1d",
     "compute_class_weight",
-    "compute_sample_weight",
     "config_context",
     "content_stamp",
     "describe",
@@ -97,7 +82,6 @@ __all__ = [
     "join_key",
     "near_matches",
     "on_cpu",
-    "process_key",
     "set_config",
     "settings_to_send",
     "spawn_seed",
@@ -106,6 +90,5 @@ __all__ = [
     "update_with_tensor",
     "validate_data",
     "validate_groups",
-    "validate_params",
     "warn_caller",
 ]

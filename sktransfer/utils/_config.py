@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = [
     "adopt_settings",
@@ -24,7 +26,7 @@ def _physical_memory():
         return 8 * 2**30
 
 
-_global = {
+_global: dict[str, Any] = {
     "memory_budget": int(_MEMORY_SHARE * _physical_memory()),
     "disk_budget": 20 * 2**30,
     "activation_dtype": "auto",
@@ -34,8 +36,8 @@ _global = {
 _changed: set = set()  # settings that this process has ever changed
 
 
-def get_config():
-    """Return the current settings.
+def get_config() -> dict[str, Any]:
+    """Return the current settings, by their names.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def get_config():
 
     See Also
     --------
-    set_config : Change them; describes each.
+    set_config : Change settings; describes each of them.
 
     Examples
     --------
@@ -56,12 +58,12 @@ def get_config():
 
 def set_config(
     *,
-    memory_budget=None,
-    disk_budget=None,
-    activation_dtype=None,
-    precision=None,
-    slim_pickles=None,
-):
+    memory_budget: int | None = None,
+    disk_budget: int | None = None,
+    activation_dtype: str | None = None,
+    precision: str | None = None,
+    slim_pickles: bool | None = None,
+) -> None:
     """Change settings for this thread.
 
     Threads that have set none use the settings of the main thread. Workers of joblib's
@@ -71,34 +73,35 @@ def set_config(
     Parameters
     ----------
     memory_budget : int, default=None
-        Maximum bytes of activations that a process keeps in memory; 0 keeps none.
-        Initially an eighth of the machine's memory. None leaves a setting as it is,
-        here and below.
+        Maximum number of bytes of activations that a process keeps in memory; 0 keeps
+        none. Initially an eighth of the machine's memory. As for all parameters, None
+        leaves the setting as it is.
     disk_budget : int, default=None
-        Maximum bytes of the store in a `memory=` folder. Initially 20 GiB.
+        Maximum number of bytes of the store in a `memory=` folder. Initially 20 GiB.
     activation_dtype : {"auto", "float16", "float32"}, default=None
         Type in which activations are kept. "auto", the initial setting, keeps vectors
         in float32 and larger activations in float16. Activations are rounded at the end
         of every stage, whether they are kept or not, so that keeping them changes no
-        prediction. An estimator stays with the type that it was fitted with.
+        prediction. A fitted estimator uses the type that it was fitted with.
     precision : {"auto", "float32"}, default=None
-        Precision in which frozen stages are computed. "float32" is the network as it
-        is; "auto", the initial setting, folds BatchNorm into convolutions and takes
-        bfloat16 where the hardware gains by it and the features stay within 5%; see the
-        user guide. An estimator stays with the precision that it was fitted with.
+        Precision in which frozen stages are computed. "float32" computes the network as
+        it is. "auto", the initial setting, folds BatchNorm into convolutions, and uses
+        bfloat16 where the hardware computes faster in it and the features differ by at
+        most 5%; see the user guide. A fitted estimator uses the precision that it was
+        fitted with.
     slim_pickles : bool, default=None
-        Whether pickles of fitted estimators leave out the frozen weights, which are
-        then loaded again by the name of the backbone and compared. Initially False; see
+        Whether pickles of fitted estimators leave out the frozen weights. These are
+        then loaded again by the name of the backbone, and checked. Initially False; see
         the user guide.
 
     Raises
     ------
     ValueError
-        If a value is none of those allowed.
+        If a value is not allowed.
 
     See Also
     --------
-    config_context : Change settings inside of a `with` block.
+    config_context : Change settings inside a `with` block.
 
     Examples
     --------
@@ -133,13 +136,17 @@ def set_config(
 
 
 @contextmanager
-def config_context(**settings):
-    """Change settings inside of a `with` block.
+def config_context(**settings: Any) -> Iterator[None]:
+    """Change settings inside a `with` block.
 
     Parameters
     ----------
     **settings
         Parameters of :func:`set_config`.
+
+    See Also
+    --------
+    set_config : Describes each setting.
 
     Examples
     --------
@@ -156,28 +163,20 @@ def config_context(**settings):
         set_config(**before)
 
 
-def settings_to_send():
-    """Return the current settings for another process.
+def settings_to_send() -> dict[str, Any]:
+    """Return the current settings for another process; see :func:`adopt_settings`.
 
-    Returns
-    -------
-    dict
-        For :func:`adopt_settings`. Empty where no setting was ever changed, so that
-        equal estimators have equal pickles, and hashes, in every process.
+    The dictionary is empty where no setting was ever changed, so that equal estimators
+    have equal pickles, and equal hashes, in every process.
     """
     return {"pid": os.getpid(), "settings": get_config()} if _changed else {}
 
 
-def adopt_settings(sent):
+def adopt_settings(sent: dict[str, Any]) -> None:
     """Adopt, in a worker process, the settings of the process that started it.
 
-    Pickles may also come from other runs and other machines. Their settings are not for
-    this process, so settings that were not sent by the parent of a worker are ignored.
-
-    Parameters
-    ----------
-    sent : dict
-        Result of :func:`settings_to_send` in the other process.
+    Pickles may also come from other runs and other machines, whose settings are not for
+    this process. So settings that the parent of a worker has not sent are ignored.
     """
     is_worker = multiprocessing.current_process().name != "MainProcess"
     if is_worker and sent.get("pid") == os.getppid():

@@ -1,78 +1,37 @@
-"""Hashes of texts and bytes, and of files for as long as they stay as they are."""
+"""Results of reading files, computed again only once a file has changed."""
 
 import hashlib
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["DIGEST_SIZE", "FileMemory", "content_stamp", "digest"]
+__all__ = ["FileMemory", "content_stamp"]
 
-DIGEST_SIZE = 16  # bytes
 # Some file systems count seconds, or even two of them: a file that is younger may be
 # written again without another stamp.
 _SETTLED = 2 * 10**9  # ns
 _MOST = 100_000  # files
 
 
-def digest(*parts):
-    """Hash texts and bytes; where one ends and the next begins counts.
-
-    Parameters
-    ----------
-    *parts : str or bytes
-
-    Returns
-    -------
-    bytes
-        As many as `DIGEST_SIZE` says.
-    """
-    state = hashlib.blake2b(digest_size=DIGEST_SIZE)
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        state.update(f"{len(data)}:".encode())
-        state.update(data)
-    return state.digest()
-
-
 class FileMemory:
     """Cache of a function of the content of files.
 
-    The function is called again if the size, a time, the inode or the device of the
-    file has changed, and if the file is so young that it could have been written again
-    within the same tick of its file system. Of more than 100,000 files, those that were
-    read longest ago are forgotten.
-
-    Parameters
-    ----------
-    compute : callable
-        Called with a file that is open for reading bytes, and the options.
+    `compute` is called with a file that is open for reading bytes, and further options.
+    It is called again if the size, a time, the inode or the device of the file has
+    changed, and if the file is so young that it could have been written again within
+    the same tick of its file system. Of more than 100,000 files, those that were read
+    longest ago are forgotten.
     """
 
-    def __init__(self, compute):
+    def __init__(self, compute: Callable):
         self._compute = compute
         # (real path, *options): (stamp, what was computed); oldest first
-        self._known = OrderedDict()
+        self._known: OrderedDict = OrderedDict()
 
-    def __call__(self, path, *options):
-        """Return the function's result for a file.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-            Symbolic links are followed.
-        *options : object
-            Further arguments of the function. Hashable.
-
-        Returns
-        -------
-        object
-            Result of `compute`.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        """
+    def __call__(self, path: str | os.PathLike, *options: Any) -> Any:
+        """Return the function's result for a file; symbolic links are followed."""
         path = os.path.realpath(path)
         known = self._known.get((path, *options))
         if known is not None and known[0] == _stamp(os.stat(path)):
@@ -102,22 +61,6 @@ def _stamp(status):
 _hash = FileMemory(lambda file: hashlib.file_digest(file, "sha256").hexdigest()[:32])
 
 
-def content_stamp(path):
-    """Return the hash of the content of a file.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Symbolic links are followed.
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
+def content_stamp(path: str | os.PathLike) -> str:
+    """Return the hash of the content of a file, as 32 hexadecimal digits."""
     return _hash(path)

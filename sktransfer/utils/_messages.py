@@ -1,4 +1,4 @@
-"""What users read: suggestions in errors, missing packages, warnings of a fit."""
+"""What users read: suggestions in errors, missing packages, and warnings."""
 
 import contextlib
 import functools
@@ -23,20 +23,14 @@ _DECORATORS = {
 
 
 class TransferWarning(UserWarning):
-    """Warning that a fit overfits, undoes its features or freezes too much.
+    """Warning after `fit` about overfitting, feature drift or too many frozen stages.
 
     ``warnings.simplefilter("ignore", TransferWarning)`` silences all of them.
     """
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn in the name of the line that called the package.
-
-    Parameters
-    ----------
-    message : str
-    category : type, default=UserWarning
-    """
+    """Warn with the file and line of the code that called the package."""
     frame, level = sys._getframe(1), 3
     while frame.f_back is not None and _is_ours(frame.f_back.f_code.co_filename):
         frame, level = frame.f_back, level + 1
@@ -48,30 +42,16 @@ def _is_ours(path):
 
 
 def near_matches(word: str, candidates: Iterable[str], n: int = 3) -> str:
-    """Suggest the valid names that a misspelt name may stand for.
+    """Return a sentence that suggests at most n names similar to a misspelt one.
 
-    Parameters
-    ----------
-    word : str
-        The name that the user wrote.
-    candidates : iterable of str
-        The valid names.
-    n : int, default=3
-        The maximum number of suggestions.
-
-    Returns
-    -------
-    text : str
-        A sentence with a leading space, to be appended to an error message, or the
-        empty string if no candidate is similar.
+    It begins with a space, to be appended to an error message, and is empty if no
+    candidate is similar.
 
     Examples
     --------
     >>> from sktransfer.utils import near_matches
     >>> near_matches("layr3", ["stem", "layer3", "head"])
     " Did you mean 'layer3'?"
-    >>> near_matches("xyz", ["stem", "layer3", "head"])
-    ''
     """
     by_lowercase = {candidate.lower(): candidate for candidate in candidates}
     near = get_close_matches(word.lower(), by_lowercase, n=n)
@@ -85,25 +65,9 @@ def near_matches(word: str, candidates: Iterable[str], n: int = 3) -> str:
 def import_optional(module: str, *, feature: str, extra: str) -> ModuleType:
     """Import a module that is not a core dependency.
 
-    Parameters
-    ----------
-    module : str
-        Dotted name of the module, such as ``"matplotlib.pyplot"``.
-    feature : str
-        The feature that needs the module; the subject of the error message.
-    extra : str
-        The extra of sktransfer that installs the module.
-
-    Returns
-    -------
-    module : module
-        The imported module.
-
-    Raises
-    ------
-    ImportError
-        If the package is not installed. An error inside an installed package is
-        left as it is.
+    If its package is not installed, the ImportError names the feature that needs it,
+    which is the subject of the sentence, and the extra of sktransfer that installs it.
+    Errors inside an installed package are left as they are.
 
     Examples
     --------

@@ -2,23 +2,21 @@
 
 import copy
 import hashlib
-import weakref
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["TensorDigests", "on_cpu", "tensor_digest", "update_with_tensor"]
 
 
-def update_with_tensor(state, tensor):
+def update_with_tensor(state: Any, tensor: torch.Tensor) -> None:
     """Update a hash with the dtype, shape, layout and values of a tensor.
 
-    Parameters
-    ----------
-    state : hashlib hash
-    tensor : torch.Tensor
-        Dense, sparse, quantised, nested or without data (``meta``), on any device.
+    The tensor may be dense, sparse, quantised, nested or without data (``meta``), and
+    on any device.
     """
     tensor = tensor.detach()
     head = f"{tensor.dtype} {tensor.layout} {tensor.is_quantized} {tensor.is_nested}"
@@ -36,7 +34,7 @@ def update_with_tensor(state, tensor):
 
 
 def _parts(tensor):
-    """Return the dense tensors that hold the values of one (list)."""
+    """List the dense tensors that hold the values of a tensor."""
     if tensor.is_meta:
         return []
     if tensor.layout is torch.sparse_coo:
@@ -70,13 +68,8 @@ def _update_with_values(state, tensor):
         state.update(flat.view(torch.uint8).numpy())
 
 
-def tensor_digest(tensor):
-    """Return the hash of a tensor's content, see :func:`update_with_tensor` (bytes).
-
-    Parameters
-    ----------
-    tensor : torch.Tensor
-    """
+def tensor_digest(tensor: torch.Tensor) -> bytes:
+    """Return the hash of a tensor's content, as :func:`update_with_tensor` reads it."""
     state = hashlib.sha256()
     update_with_tensor(state, tensor)
     return state.digest()
@@ -90,45 +83,32 @@ class TensorDigests:
     """
 
     def __init__(self):
-        self._known = {}
+        self._known = WeakIdKeyDictionary()  # tensor: (stamp, hash)
 
-    def digest(self, tensor):
-        """Return the hash of a tensor (bytes)."""
-        number, stamp = id(tensor), _stamp(tensor)
-        known = self._known.get(number)
-        if known is not None and known[0]() is tensor and known[1] == stamp:
-            return known[2]
+    def digest(self, tensor: torch.Tensor) -> bytes:
+        """Return the hash of a tensor."""
+        stamp = _stamp(tensor)
+        known = self._known.get(tensor)
+        if known is not None and known[0] == stamp:
+            return known[1]
         digest = tensor_digest(tensor)
         if stamp is not None:
-            reference = weakref.ref(tensor, lambda ref: self._forget(number, ref))
-            self._known[number] = reference, stamp, digest
+            self._known[tensor] = stamp, digest
         return digest
-
-    def _forget(self, number, reference):
-        known = self._known.get(number)
-        if known is not None and known[0] is reference:
-            self._known.pop(number, None)
 
 
 def _stamp(tensor):
-    """Return something that changes when a tensor is written to, or None (tuple)."""
+    """Return a tuple that changes when a tensor is written to; None if unknown."""
     if tensor.is_inference() or tensor.layout is not torch.strided:
         return None
     return tensor._version, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)
 
 
-def on_cpu(module):
+def on_cpu(module: nn.Module) -> nn.Module:
     """Return a module with all of its tensors on the CPU.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    torch.nn.Module
-        The given module if it is on the CPU. Otherwise a copy, which shares with the
-        given one the tensors that are on the CPU.
+    A module that is on another device is copied; tensors that are on the CPU already
+    are shared with the copy.
     """
     tensors = _tensors(module)
     if all(tensor.device.type == "cpu" for tensor in tensors):
@@ -137,7 +117,7 @@ def on_cpu(module):
 
 
 def _tensors(module):
-    """List parameters, buffers and what modules hold as plain attributes."""
+    """List the parameters and buffers, and the tensors that are plain attributes."""
     attributes = [v for m in module.modules() for v in vars(m).values()]
     plain = filter(torch.is_tensor, attributes)
     found = [*module.parameters(), *module.buffers(), *plain]

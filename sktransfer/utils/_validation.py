@@ -1,21 +1,24 @@
-"""Validation and diagrams by scikit-learn, including what it does not document.
+"""Validation by scikit-learn, its undocumented parts, and groups of parameters.
 
 No other module imports from `sklearn.utils._param_validation` or uses a private name of
 scikit-learn. If one of these moves, only this file changes.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import (
     HasMethods,
-    Hidden,
     Interval,
     InvalidParameterError,
-    Options,
     StrOptions,
-    validate_params,
 )
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import (
@@ -32,12 +35,12 @@ except ImportError:  # before scikit-learn 1.7
 
 __all__ = [
     "HasMethods",
-    "Hidden",
     "Interval",
     "InvalidParameterError",
-    "Options",
+    "ParameterGroup",
     "StrOptions",
-    "VisualBlock",
+    "add_group_params",
+    "as_groups",
     "captioned_block",
     "check_array",
     "check_classification_targets",
@@ -47,29 +50,18 @@ __all__ = [
     "check_sample_weight",
     "column_or_1d",
     "compute_class_weight",
-    "compute_sample_weight",
     "spawn_seed",
     "type_of_target",
     "validate_data",
-    "validate_params",
+    "validate_groups",
 ]
 
 
 def spawn_seed(random_state: int | np.random.RandomState | None = None) -> int:
-    """Draw the seed of a local random generator.
+    """Draw the seed of a local random generator, in [0, 2**31 - 1).
 
-    No global generator is read, advanced or seeded.
-
-    Parameters
-    ----------
-    random_state : int, RandomState instance or None, default=None
-        An int gives the same seed every time, a `RandomState` the next one of its
-        sequence, and None an unpredictable one.
-
-    Returns
-    -------
-    seed : int
-        In [0, 2**31 - 1): valid for numpy and for `torch.Generator.manual_seed`.
+    No global generator is read, advanced or seeded. An int gives the same seed every
+    time, a `RandomState` the next one of its sequence, and None an unpredictable one.
 
     Examples
     --------
@@ -82,19 +74,10 @@ def spawn_seed(random_state: int | np.random.RandomState | None = None) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def captioned_block(estimator, caption):
+def captioned_block(estimator: BaseEstimator, caption: str) -> VisualBlock:
     """Return scikit-learn's diagram of an estimator, with a line below its name.
 
-    Parameters
-    ----------
-    estimator : estimator
-    caption : str
-        The line.
-
-    Returns
-    -------
-    VisualBlock
-        To be returned by the estimator's ``_sk_visual_block_``.
+    An estimator's ``_sk_visual_block_`` returns it.
     """
     return VisualBlock(
         "single",
@@ -103,3 +86,104 @@ def captioned_block(estimator, caption):
         name_details=str(estimator),
         name_caption=caption,
     )
+
+
+class ParameterGroup(BaseEstimator):
+    """Base of the groups of parameters: cloneable, searchable and validated.
+
+    A subclass lists its constraints as scikit-learn's estimators do, the groups that it
+    contains itself, and the parameter that a shorthand sets, if there is one.
+    """
+
+    _parameter_constraints: ClassVar[dict] = {}
+    _groups: ClassVar[dict[str, type[ParameterGroup]]] = {}
+    _shorthand: ClassVar[str | None] = None
+
+    @classmethod
+    def of(cls, given: Any) -> Any:
+        """Return the group that a parameter stands for; None if it is switched off."""
+        if isinstance(given, cls):
+            return given
+        if given is None or cls._shorthand is None:
+            return cls()
+        return cls(**{cls._shorthand: given})
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, if `deep` including those of nested groups.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the parameters of nested groups.
+
+        Returns
+        -------
+        dict
+        """
+        params = super().get_params(deep=deep)
+        return add_group_params(params, self._groups) if deep else params
+
+    def set_params(self, **params: Any) -> ParameterGroup:
+        """Set parameters, also those of nested groups by ``group__parameter``.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+        """
+        return super().set_params(**as_groups(self, params, self._groups))
+
+    def validate(self) -> None:
+        """Raise an error if a parameter is out of range."""
+        self._validate_params()
+        validate_groups(self, self._groups)
+
+
+def add_group_params(
+    params: Mapping, groups: Mapping[str, type[ParameterGroup]]
+) -> dict[str, Any]:
+    """Add the parameters of groups that are given by a shorthand, or by default.
+
+    `params` comes from ``get_params(deep=True)``, and `groups` holds the class of the
+    group per parameter. The result also has ``group__parameter`` where a group is not
+    given as an object.
+    """
+    found = dict(params)
+    for name, kind in groups.items():
+        group = kind.of(params[name])
+        if group is not None and group is not params[name]:
+            nested = group.get_params(deep=True)
+            found |= {f"{name}__{key}": value for key, value in nested.items()}
+    return found
+
+
+def as_groups(
+    estimator: BaseEstimator,
+    params: Mapping,
+    groups: Mapping[str, type[ParameterGroup]],
+) -> dict[str, Any]:
+    """Replace shorthands by groups where a parameter of the group is set.
+
+    `params` are those for ``set_params``. scikit-learn needs an object to set
+    ``group__parameter`` on.
+    """
+    found = dict(params)
+    for name, kind in groups.items():
+        given = params.get(name, getattr(estimator, name))
+        is_set = any(key.startswith(f"{name}__") for key in params)
+        if is_set and not isinstance(given, kind):
+            found[name] = kind.of(given) or kind()
+    return found
+
+
+def validate_groups(
+    estimator: BaseEstimator, groups: Mapping[str, type[ParameterGroup]]
+) -> None:
+    """Check the parameters of the groups that an estimator was given."""
+    for name, kind in groups.items():
+        given = getattr(estimator, name)
+        if isinstance(given, kind):
+            given.validate()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktransfer.adaptation import image_statistics
 from sktransfer.adaptation._image_statistics import (
     STATISTICS,
     background_side,
     from_lab,
+    image_statistics,
     jpeg_quality,
     noise_and_blur,
     noise_in_lab,

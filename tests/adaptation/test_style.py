@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from sktransfer import Augmentation, FineTunedClassifier
 from sktransfer.activations import forward_passes, name_of, process_store
 from sktransfer.adaptation import TargetStyle
-from tests.adaptation._photographs import CROPS, blurred, noisy, whole
+from tests.adaptation._photographs import CROPS, SIDE, blurred, noisy, whole
 
 SOURCE, OTHERS = CROPS[::2], CROPS[1::2]
 
@@ -136,7 +136,7 @@ def test_images_that_do_not_turn_still_lose_resolution():
 
 def test_what_is_shown_is_not_taken_for_noise_or_blur():
     flat = [np.full_like(SOURCE[0], 128)] * 2
-    checked = np.indices((192, 192)).sum(axis=0) % 2 * 255
+    checked = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 255
     rough = [np.uint8(np.repeat(checked[..., None], 3, axis=2))] * 2
     style = TargetStyle(shift="cameras").fit([*SOURCE, *flat, *rough], X_source=SOURCE)
     for found, image in zip(drawn(style), SOURCE, strict=True):
@@ -190,7 +190,9 @@ def test_tensors_labels_boxes_and_compose():
     np.testing.assert_array_equal(found.permute(1, 2, 0), expected)
     image, boxes = (
         tv_tensors.Image(pixels),
-        tv_tensors.BoundingBoxes([[0, 0, 9, 9]], format="XYXY", canvas_size=(192, 192)),
+        tv_tensors.BoundingBoxes(
+            [[0, 0, 9, 9]], format="XYXY", canvas_size=(SIDE, SIDE)
+        ),
     )
     torch.manual_seed(0)
     found, same, label = STYLE(image, boxes, 3)
@@ -204,13 +206,13 @@ def test_tensors_labels_boxes_and_compose():
 def test_batches_of_tensors(leading):
     n = int(np.prod(leading))
     pixels = torch.tensor(np.array(SOURCE))[:n]
-    pixels = pixels.permute(0, 3, 1, 2).reshape(*leading, 3, 192, 192)
+    pixels = pixels.permute(0, 3, 1, 2).reshape(*leading, 3, SIDE, SIDE)
     style = TargetStyle(shift="lighting").fit(TARGET[:1])
     for batch in (pixels, tv_tensors.Image(pixels)):
         found = style(batch)
         assert type(found) is type(batch) and found.shape == pixels.shape
-        found = found.reshape(n, 3, 192, 192).permute(0, 2, 3, 1)
-        expected = np.reshape(drawn(style, SOURCE[:n]), (n, 192, 192, 3))
+        found = found.reshape(n, 3, SIDE, SIDE).permute(0, 2, 3, 1)
+        expected = np.reshape(drawn(style, SOURCE[:n]), (n, SIDE, SIDE, 3))
         np.testing.assert_array_equal(found, expected)
 
 
@@ -288,7 +290,7 @@ def test_parameters_changed_after_fit():
     style = TargetStyle().fit(TARGET[:2])
     for name, value in {
         **{"strength": 0.5, "shift": "styles", "p": 0.5, "beta": 0.2},
-        **{"max_images": 3, "image_shape": (192, 192, 3), "value_range": (0, 255)},
+        **{"max_images": 3, "image_shape": (SIDE, SIDE, 3), "value_range": (0, 255)},
     }.items():
         before = getattr(style, name)
         setattr(style, name, value)
@@ -333,12 +335,12 @@ def test_unknown_shift(shift):
 
 # In the training of an estimator, with the shipped weights
 
-SIDE, N = 32, 100
+N = 100
 
 
 def enlarged(row):
     image = Image.fromarray(whole(row.reshape(8, 8) * 255 / 16))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +356,7 @@ def digits():
 
 def test_training_towards_the_target_helps_there(digits):
     X, y, target, new, y_new = digits
-    model = FineTunedClassifier(freeze=5, image_size=48, max_epochs=2, random_state=0)
+    model = FineTunedClassifier(freeze=5, image_size=32, max_epochs=2, random_state=0)
     plain = model.fit(X, y).score(new, y_new)
     model.set_params(augment=Augmentation(TargetStyle().fit(target), n_views=2))
     assert model.fit(X, y).score(new, y_new) > 0.5 > plain + 0.1

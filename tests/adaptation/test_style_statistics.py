@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktransfer.adaptation import image_statistics
-from sktransfer.adaptation._image_statistics import STATISTICS, to_lab
+from sktransfer.adaptation._image_statistics import STATISTICS, image_statistics, to_lab
 from sktransfer.adaptation._style_statistics import (
     least_spoilt,
     measure,

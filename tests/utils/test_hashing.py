@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sktransfer.utils import FileMemory, _hashing, content_stamp, digest
+from sktransfer.utils import FileMemory, _hashing, content_stamp
 
 
 @pytest.fixture
@@ -62,9 +62,3 @@ def test_hashing_read_longest_ago_are_forgotten(tmp_path, monkeypatch):
 def test_missing_file(path):
     with pytest.raises(FileNotFoundError):
         content_stamp(path)
-
-
-def test_digest_counts_where_parts_end():
-    assert digest("ab", "c") != digest("a", "bc")
-    assert digest("ab", b"c") == digest(b"ab", "c")
-    assert len(digest("x")) == 16

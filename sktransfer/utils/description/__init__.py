@@ -7,12 +7,12 @@ keys. It takes an object apart into simpler values, these into simpler ones agai
 hashes the values that it ends up with, in order.
 
 What is described
-    Numbers, texts, arrays and tensors go by their type and content. Objects go by their
-    class and their attributes. Functions and classes that come with an installed
-    library go by their name and the version of the library, after a check that none of
-    what they call was replaced by something else. All other code goes by its
-    instructions, constants, defaults and closures, and by whatever it refers to. Names
-    of functions, comments, and the place of a tensor in memory don't count.
+    Numbers, texts, arrays and tensors are described by their type and content, and
+    objects by their class and their attributes. Functions and classes of installed
+    libraries are described by their name and the version of the library, after a check
+    that nothing that they call was replaced. All other code is described by its
+    instructions, constants, defaults and closures, and by everything that it refers to.
+    Names of functions, comments, and the place of a tensor in memory don't count.
 
 When a description is incomplete
     Some things cannot be described: a file that is open, memory that only C knows of,
@@ -20,11 +20,11 @@ When a description is incomplete
     computed, as ``eval`` does. The description then states the reason, and equal
     descriptions don't mean equal results.
 
-Keys that never come again
+Keys that occur once
     :func:`join_key` makes a key of a description. If it is incomplete, the key also
-    holds a random number that belongs to one living object (:func:`process_key`). No
-    other object, and no other process, ever has the same key, so nothing that was
-    computed before is mistaken for the result. It is merely computed again.
+    holds a random number that belongs to one living object (``process_key``). No other
+    object, in this process or another, has the same key. So no earlier result is taken
+    for one of this object; its results are computed again.
 
 The modules, each of which uses those above it:
 
@@ -33,7 +33,7 @@ The modules, each of which uses those above it:
 ``_objects``
     What objects, classes and modules of torch consist of.
 ``_data``
-    Arrays, tensors and other things that are known by their content.
+    Arrays, tensors and other objects that are described by their content.
 ``_code``
     Functions and what they refer to.
 ``_describe``
@@ -41,11 +41,19 @@ The modules, each of which uses those above it:
 """
 
 from sktransfer.utils.description._describe import (
+    DIGEST_SIZE,
     Description,
     describe,
+    digest,
     join_key,
-    process_key,
 )
 from sktransfer.utils.description._libraries import survey_class
 
-__all__ = ["Description", "describe", "join_key", "process_key", "survey_class"]
+__all__ = [
+    "DIGEST_SIZE",
+    "Description",
+    "describe",
+    "digest",
+    "join_key",
+    "survey_class",
+]

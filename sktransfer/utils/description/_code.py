@@ -1,4 +1,4 @@
-"""What functions consist of, and what their code refers to."""
+"""Functions, and what their code refers to."""
 
 import builtins
 import dis
@@ -90,7 +90,7 @@ class Names:
     globals : list of str
         Looked up in the module, and then among the built-in names.
     attributes : list of str
-        Looked up in anything.
+        Looked up in any object.
     imports : list of (str, int)
         Modules that are imported, each with its level of a relative import.
     looks_up : bool
@@ -125,67 +125,25 @@ class Names:
 
 
 @functools.lru_cache(maxsize=4096)
-def names_of(code):
-    """Return the names in a code object.
-
-    Parameters
-    ----------
-    code : types.CodeType
-
-    Returns
-    -------
-    Names
-    """
+def names_of(code: types.CodeType) -> Names:
+    """Return the names in a code object."""
     return Names(code)
 
 
-def reason_against(value):
-    """Return the name of something that makes code that uses it indescribable.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    str or None
-        None if code that uses the value can be described.
-    """
+def reason_against(value: Any) -> str | None:
+    """Name a value that makes code that uses it indescribable; None for others."""
     return _DYNAMIC.get(id(value))
 
 
-def reads(value):
-    """Whether a function has a name of those that read files, clocks or the like.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    bool
-    """
+def reads(value: Any) -> bool:
+    """Whether a function is named like those that read files, clocks or the like."""
     name = getattr(value, "__name__", None)
     is_read = isinstance(name, str) and _READS.fullmatch(name) is not None
     return callable(value) and is_read and name not in _READS_ARGUMENTS
 
 
-def resolve_imports(function):
-    """Import what a function imports when it is called.
-
-    Parameters
-    ----------
-    function : types.FunctionType
-
-    Returns
-    -------
-    list of types.ModuleType
-
-    Raises
-    ------
-    ImportError
-        If there is no such module.
-    """
+def resolve_imports(function: types.FunctionType) -> list[types.ModuleType]:
+    """Import what a function imports when it is called."""
     package = function.__globals__.get("__package__")
     imported = []
     for name, level in names_of(function.__code__).imports:
@@ -219,7 +177,7 @@ def _attached(function):
 
 
 class _References(NamedTuple):
-    """What the code of a function refers to: a part of its own, as it may fail."""
+    """What the code of a function refers to; separate, as finding it may fail."""
 
     function: Any  # types.FunctionType, which a class would bind
 
@@ -241,7 +199,7 @@ def _(references: _References):
 
 
 def _global_parts(name, value, names):
-    """Describe what code finds under the name of a global or of a builtin (list)."""
+    """List what describes a value that code finds under a global or built-in name."""
     if value is _MISSING:
         return []
     library = library_version(getattr(value, "__module__", None) or "")
@@ -251,7 +209,7 @@ def _global_parts(name, value, names):
 
 
 def _used_parts(value, names, passed):
-    """Describe a value that code uses; of a module, only what the code takes (list)."""
+    """List what describes a value in use; of a module, only what the code uses."""
     if reason_against(value):
         return [Unknown(f"code that uses {reason_against(value)}")]
     if value is torch.ops:
@@ -262,7 +220,7 @@ def _used_parts(value, names, passed):
 
 
 def _module_parts(module, names, passed):
-    """Describe a module by what code takes from it (list)."""
+    """List what describes a module by the attributes that code uses."""
     if id(module) in passed:
         return []
     passed[id(module)] = module
@@ -280,7 +238,7 @@ def _module_parts(module, names, passed):
 
 
 def _counts(value):
-    """Whether something in a module of a library is more than its own affair."""
+    """Whether a value in a library's module may be code, or not the library's."""
     is_code = isinstance(value, _CODE + _PLAIN) or reason_against(value) is not None
     return is_code or library_version(type(value).__module__) is None
 

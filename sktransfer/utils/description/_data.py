@@ -1,4 +1,4 @@
-"""What is known by its content: arrays, tensors, pictures, patterns, paths, scripts."""
+"""Objects that are described by their content: arrays, tensors, images, paths, …."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.nn.parameter import is_lazy
 
-from sktransfer.utils._tensors import tensor_digest
+from sktransfer.utils._tensors import TensorDigests, tensor_digest
 from sktransfer.utils.description._libraries import library_version
 from sktransfer.utils.description._objects import (
     Unknown,
@@ -33,19 +33,11 @@ _MANGLED = re.compile(rb"[./]?_*torch_mangle_\d+")
 
 
 @take_apart.register(torch.Tensor)
-def tensor_parts(tensor, digests=None):
+def tensor_parts(tensor: torch.Tensor, digests: TensorDigests | None = None) -> list:
     """Take a tensor apart: the hash of its content, its class and its attributes.
 
-    Parameters
-    ----------
-    tensor : torch.Tensor
-    digests : TensorDigests, default=None
-        Hashes that are kept. None computes the hash.
-
-    Returns
-    -------
-    list
-        The device does not count, nor whether it is a parameter.
+    Its device does not count, nor whether it is a parameter. Hashes of its content are
+    taken from `digests` where they are given.
     """
     cls = type(tensor)
     parts = ["tensor", *([] if cls in PLAIN_TENSORS else [cls])]
@@ -127,18 +119,11 @@ def _(operator: torch._ops.OpOverload | torch._ops.OpOverloadPacket):
     return ["operator", str(operator), library_version("torch"), *unknown]
 
 
-def unknown_operators(names):
+def unknown_operators(names: set[str]) -> list[Unknown]:
     """Return reasons for the operators of no library that code may call.
 
-    Parameters
-    ----------
-    names : set of str
-        Attributes that the code refers to. An operator is one that it may call if both
-        its namespace and its name are among them.
-
-    Returns
-    -------
-    list of Unknown
+    The names are the attributes that the code refers to. It may call an operator if
+    they contain both the operator's namespace and its name.
     """
     operators = (name.partition("::") for name in _operator_names())
     return [
@@ -163,18 +148,11 @@ def _(script: torch.jit.ScriptModule | torch.jit.ScriptFunction):
     return ["script", type(script), *script_parts(script)]
 
 
-def script_parts(script):
-    """Return what a TorchScript module or function is saved as.
+def script_parts(script: torch.jit.ScriptModule | torch.jit.ScriptFunction) -> list:
+    """Return the bytes that a TorchScript module or function is saved as.
 
-    Parameters
-    ----------
-    script : torch.jit.ScriptModule or torch.jit.ScriptFunction
-
-    Returns
-    -------
-    list of bytes
-        Without the numbers in the names of its classes, which depend on how many
-        there were before in the process.
+    The numbers in the names of its classes are left out, as they depend on how many
+    classes there were before in the process.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The walk through everything that can change a result, and keys made of its hash."""
+"""Hashes of objects: a walk through everything that can change what they compute."""
 
 import hashlib
 import pathlib
@@ -8,23 +8,28 @@ import threading
 import types
 import uuid
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakIdKeyDictionary
 
+from sktransfer.utils._tensors import TensorDigests
 from sktransfer.utils.description import _code  # noqa: F401  (registers functions)
 from sktransfer.utils.description._data import PLAIN_TENSORS, tensor_parts
 from sktransfer.utils.description._objects import Unknown, name_of, take_apart
 
-__all__ = ["Description", "describe", "join_key", "process_key"]
+__all__ = ["DIGEST_SIZE", "Description", "describe", "digest", "join_key"]
 
+DIGEST_SIZE = 16  # bytes
 _MAX_PARTS = 2_000_000  # of one description
 # Values that consist of nothing simpler, and what is hashed of them beside their type.
-_LEAVES = {
+_LEAVES: dict[type, Callable] = {
     **dict.fromkeys((type(None), type(...), type(NotImplemented), bool, range), repr),
     **dict.fromkeys((torch.dtype, torch.device, torch.layout), repr),
     **dict.fromkeys((torch.memory_format, torch.finfo, torch.iinfo), repr),
@@ -38,8 +43,10 @@ _LEAVES = {
     bytes: bytes,
     bytearray: bytes,
 }
-_NAMES = dict.fromkeys(PLAIN_TENSORS, "Tensor")  # a parameter computes the same
-_CONTAINERS = {tuple: iter, list: iter, dict: dict.items}
+_NAMES: dict[type, str] = dict.fromkeys(
+    PLAIN_TENSORS, "Tensor"
+)  # a parameter computes the same
+_CONTAINERS: dict[type, Callable] = {tuple: iter, list: iter, dict: dict.items}
 # Two of these that are equal are the same, whether or not they are one object. All
 # others may be changed, or refer to themselves: the second time they go by a number.
 _BY_CONTENT = (
@@ -64,7 +71,17 @@ _BY_CONTENT = (
     types.MethodWrapperType,
     weakref.ReferenceType,
 )
-_keys: dict[int, tuple[weakref.ref, str]] = {}
+_keys = WeakIdKeyDictionary()  # object: key
+
+
+def digest(*parts: str | bytes) -> bytes:
+    """Hash texts and bytes; where one ends and the next begins makes a difference."""
+    state = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(f"{len(data)}:".encode())
+        state.update(data)
+    return state.digest()
 
 
 @dataclass(frozen=True)
@@ -74,14 +91,14 @@ class Description:
     Attributes
     ----------
     digest : str
-        Hexadecimal, 32 digits. The same in every process.
+        32 hexadecimal digits, the same in every process.
     is_complete : bool
         Whether equal digests mean equal results.
     reason : str
         What could not be described; "" if the description is complete.
     has_code : bool
-        Whether there is code that comes from no library, and so may be edited while
-        the version of every library stays the same.
+        Whether some code comes from no library, so that it may be edited while the
+        version of every library stays the same.
     """
 
     digest: str
@@ -90,33 +107,14 @@ class Description:
     has_code: bool
 
 
-def describe(obj, *, tensors=None):
+def describe(obj: Any, *, tensors: TensorDigests | None = None) -> Description:
     """Describe an object by everything that can change what it computes.
 
-    Values, arrays and tensors go by their content and type, but not by their device.
-    Functions and classes of installed libraries go by their names and the version of
-    the library, their objects by their attributes. Whether a module is in train or eval
-    mode is left out. All other code is described by itself: instructions, constants,
-    defaults, closures, the globals that it refers to, class attributes, decorators and
-    hooks. So are functions that replace a library's own.
-
-    Parameters
-    ----------
-    obj : object
-    tensors : TensorDigests, default=None
-        Hashes of tensors that are kept from one description to the next. None hashes
-        all tensors.
-
-    Returns
-    -------
-    Description
-        Incomplete where the object holds something that cannot be described, such as an
-        open file, or where its code looks something up by a name that is computed, as
-        with ``globals()`` or ``eval``.
-
-    See Also
-    --------
-    join_key : Make a key of a description, complete or not.
+    Whether a module is in train or eval mode is left out, and so is the device of
+    tensors. `tensors` keeps hashes of tensors from one description to the next. The
+    description is incomplete where the object holds something that cannot be described,
+    such as an open file, or where its code looks something up by a name that is
+    computed, as with ``globals()`` or ``eval``.
 
     Examples
     --------
@@ -136,18 +134,10 @@ def describe(obj, *, tensors=None):
 
 
 class _Walk:
-    """Goes through everything that an object consists of, depth first.
+    """Depth-first walk through everything that an object consists of.
 
-    Parameters
-    ----------
-    tensors : TensorDigests or None
-
-    Attributes
-    ----------
-    reasons : list of str
-        Why something could not be described.
-    kinds : set of type
-        Types of everything that was met.
+    It gathers the reasons why something could not be described, and the types of
+    everything that it met.
     """
 
     def __init__(self, tensors):
@@ -160,12 +150,13 @@ class _Walk:
             **dict.fromkeys(PLAIN_TENSORS, partial(tensor_parts, digests=tensors)),
         }
 
-    def digest(self, root):
-        """Hash a value and everything that it consists of (str)."""
-        state, seen, pending = hashlib.sha256(), {}, [root]
+    def digest(self, root: Any) -> str:
+        """Hash a value and everything that it consists of."""
+        state, pending = hashlib.sha256(), [root]
+        seen: dict[int, tuple[int, Any]] = {}
         while pending:
             value = pending.pop()
-            kind, parts = type(value), ()
+            kind, parts = type(value), []
             self.kinds.add(kind)
             if kind in _LEAVES:
                 word = kind.__name__, _LEAVES[kind](value)
@@ -190,7 +181,7 @@ class _Walk:
         return state.hexdigest()[:32]
 
     def _members(self, members):
-        """Return the hashes of the members of a set, in an order of their own."""
+        """Return the hashes of the members of a set, in the order of the hashes."""
         if id(members) in self._open_sets:  # it holds something that holds it
             return []
         self._open_sets.add(id(members))
@@ -200,59 +191,32 @@ class _Walk:
 
 
 def _say(error, value):
-    """Return why a value could not be taken apart (str)."""
+    """State why a value could not be taken apart."""
     if isinstance(error, RecursionError):
         return "objects that are nested too deeply"
     return f"{name_of(value)} ({type(error).__name__}: {error})"
 
 
-def process_key(obj):
+def process_key(obj: Any) -> str:
     """Return a key that no other object has, in this process or in another.
 
-    Parameters
-    ----------
-    obj : object
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits. The same for the same object as long as it lives; a new
-        one at each call if it cannot be weakly referenced, as lists cannot.
+    It has 32 hexadecimal digits, and is the same for the same object as long as it
+    lives. An object that cannot be weakly referenced, such as a list, gets a new key at
+    each call.
     """
-    number = id(obj)
-    known = _keys.get(number)
-    if known is not None and known[0]() is obj:
-        return known[1]
-    new = uuid.uuid4().hex
     try:
-        reference = weakref.ref(obj, lambda ref: _forget(number, ref))
-    except TypeError:
-        return new
-    return _keys.setdefault(number, (reference, new))[1]  # of two threads, the first's
+        return _keys.setdefault(obj, uuid.uuid4().hex)
+    except TypeError:  # it cannot be weakly referenced
+        return uuid.uuid4().hex
 
 
-def _forget(number, reference):
-    known = _keys.get(number)
-    if known is not None and known[0] is reference:
-        _keys.pop(number, None)
+def join_key(description: Description, owner: Any) -> str:
+    """Make a key of a description, with 32 hexadecimal digits.
 
-
-def join_key(description, owner):
-    """Make a key of a description: one that never comes again if it is incomplete.
-
-    Parameters
-    ----------
-    description : Description
-    owner : object
-        The living object that was described.
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits. If the description is complete, the same for all that
-        have the same description; otherwise for the owner alone.
+    All objects with the same complete description have the same key. If the description
+    is incomplete, the key belongs to the owner, the living object that was described,
+    and never occurs again.
     """
     if description.is_complete:
         return description.digest
-    key = f"{description.digest} {process_key(owner)}"
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    return digest(description.digest, process_key(owner)).hex()

@@ -17,6 +17,7 @@ from functools import cache, cached_property, partial, wraps
 from itertools import product
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -46,7 +47,7 @@ _SETUP = {"__init__", "__setstate__", "extra_repr", "reset_parameters"}
 
 @cache
 def _roots():
-    """Return the folders that hold libraries; this package's counts as one (tuple)."""
+    """Return the folders of libraries (tuple); that of this package is one of them."""
     paths = sysconfig.get_paths()
     folders = [paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
@@ -61,18 +62,8 @@ def _spellings(path):
 
 
 @cache
-def is_library_file(path):
-    """Whether a source file is in a folder of libraries.
-
-    Parameters
-    ----------
-    path : str
-        As ``co_filename`` of a code object or ``__file__`` of a module gives it.
-
-    Returns
-    -------
-    bool
-    """
+def is_library_file(path: str) -> bool:
+    """Whether a source file, as in ``co_filename``, is in a folder of libraries."""
     if path.startswith("<frozen "):
         return True
     if path.startswith("<"):
@@ -80,18 +71,10 @@ def is_library_file(path):
     return any(p.startswith(_roots()) for p in _spellings(path))
 
 
-def library_version(name):
-    """Return the version of the library that a module belongs to.
+def library_version(name: str) -> str | None:
+    """Return the version of the library that a module belongs to, by its name.
 
-    Parameters
-    ----------
-    name : str
-        Name of the module, such as ``"torch.nn.functional"``.
-
-    Returns
-    -------
-    str or None
-        None if it belongs to no library, or to one whose version is not known.
+    None if it belongs to no library, or to one whose version is not known.
     """
     top = name.partition(".")[0]
     module = sys.modules.get(top)
@@ -121,17 +104,10 @@ def _distributed_version(top):
     return importlib.metadata.version(names[0]) if names else None
 
 
-def is_library_function(function):
+def is_library_function(function: FunctionType) -> bool:
     """Whether the code of a function was written in a library.
 
-    Parameters
-    ----------
-    function : types.FunctionType
-        Its name does not count, as a wrapper may have taken it from another function.
-
-    Returns
-    -------
-    bool
+    Its name does not count, as a wrapper may have taken it from another function.
     """
     name = function.__globals__.get("__name__")
     if not isinstance(name, str) or library_version(name) is None:
@@ -144,17 +120,8 @@ def is_library_function(function):
     return is_generated and vars(sys.modules.get(name, sys)) is function.__globals__
 
 
-def is_own(thing):
-    """Whether a library has this very function or class under its name.
-
-    Parameters
-    ----------
-    thing : types.FunctionType or type
-
-    Returns
-    -------
-    bool
-    """
+def is_own(thing: FunctionType | type) -> bool:
+    """Whether a library has this very function or class under its name."""
     name = getattr(thing, "__module__", None)
     if not isinstance(name, str) or library_version(name) is None:
         return False
@@ -191,12 +158,12 @@ class Survey:
     codes: tuple = ()
 
     @property
-    def parts(self):
-        """Text, and what comes from no library (list)."""
+    def parts(self) -> list:
+        """The text, and what comes from no library."""
         return [self.text, *self.foreign]
 
-    def holds(self):
-        """Whether everything is still as it was found (bool)."""
+    def holds(self) -> bool:
+        """Whether everything is still as it was found."""
         return (
             all(len(space) == n for space, n in self.sizes)
             and all(space.get(name) is value for space, name, value in self.found)
@@ -219,17 +186,10 @@ def _kept(make):
 
 
 @_kept
-def survey_class(cls):
+def survey_class(cls: type) -> Survey:
     """Survey the members of a library's class, and what its methods call.
 
-    Parameters
-    ----------
-    cls : type
-
-    Returns
-    -------
-    Survey
-        The same object as before if nothing was replaced since.
+    The survey is the same object as before if nothing was replaced since.
     """
     members = _survey_members(cls)
     called = [
@@ -248,24 +208,17 @@ def survey_class(cls):
 
 
 @_kept
-def survey_function(function):
+def survey_function(function: FunctionType) -> Survey:
     """Survey the functions and classes that a library's function calls.
 
-    Parameters
-    ----------
-    function : types.FunctionType
-
-    Returns
-    -------
-    Survey
-        The same object as before if nothing was replaced since.
+    The survey is the same object as before if nothing was replaced since.
     """
     return _survey_calls([function])
 
 
 @_kept
 def _survey_members(cls):
-    """Survey the dictionary of a class, and not what its methods call."""
+    """Survey the dictionary of a class, but not what its methods call."""
     members, lines, foreign, codes = vars(cls), [], [], []
     for name, member in members.items():
         if isinstance(member, _PLAIN) and not name.startswith("__"):
@@ -304,17 +257,10 @@ def _survey_calls(functions):
     return Survey("\n".join(lines), tuple(foreign), tuple(all_found), codes=codes)
 
 
-def library_class_parts(cls):
-    """Take a class of a library apart: name, version and surveys.
+def library_class_parts(cls: type) -> list:
+    """Take a class of a library apart: its name, its version and surveys.
 
-    Parameters
-    ----------
-    cls : type
-
-    Returns
-    -------
-    list
-        Empty if the class is not what a library has under its name.
+    The list is empty if the class is not what a library has under its name.
     """
     if not is_own(cls) and not (cls.__module__ == "builtins" and _is_in_c(cls)):
         return []
@@ -329,14 +275,11 @@ def _is_in_c(cls):
     return not cls.__flags__ & _HEAP
 
 
-def torch_changes():
-    """Return what was put into the parts of torch that every network uses.
+def torch_changes() -> list[tuple[str, Any]]:
+    """Return what was put into the parts of torch that every network uses, by name.
 
-    Returns
-    -------
-    list of (str, object)
-        By name, functions of no library among the methods of tensors, and lists of the
-        hooks that are called for every module. Usually empty.
+    These are functions of no library among the methods of tensors, and lists of the
+    hooks that are called for every module. Usually there are none.
     """
     kinds = [name for name in vars(torch_module) if name.startswith("_global_")]
     hooks = {k: vars(torch_module)[k] for k in kinds if k.endswith("_hooks")}
@@ -345,7 +288,7 @@ def torch_changes():
 
 
 def _is_foreign(value):
-    """Whether a function is of no library, or an object of a kind they rarely have."""
+    """Whether a function is of no library, or an object of a type they rarely have."""
     if isinstance(value, FunctionType):
         return not is_library_function(value)
     if isinstance(value, partial | MethodType):
@@ -355,7 +298,7 @@ def _is_foreign(value):
 
 
 def _functions_in(member):
-    """Return the functions that a member of a class consists of (list)."""
+    """List the functions that a member of a class consists of."""
     if isinstance(member, staticmethod | classmethod):
         member = member.__func__
     if isinstance(member, property):
@@ -368,7 +311,7 @@ def _functions_in(member):
 
 
 def _functions_of(cls):
-    """Return the functions in the members of a class (list of (str, function))."""
+    """List the functions in the members of a class, as (name, function)."""
     return [(name, f) for name, m in [*vars(cls).items()] for f in _functions_in(m)]
 
 
@@ -394,6 +337,6 @@ def _names(code):
 
 
 def _full_name(value):
-    """Return the module and the name of a function or class (str)."""
+    """Return the module and the name of a function or class as one text."""
     owner = getattr(value, "__module__", None) or getattr(value, "__self__", None)
     return f"{getattr(owner, '__name__', owner)}.{value.__qualname__}"

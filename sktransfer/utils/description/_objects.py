@@ -1,6 +1,6 @@
 """What objects, their classes and modules of torch consist of.
 
-:func:`take_apart` has one function per kind of thing; other modules register more.
+:func:`take_apart` has one implementation per type; other modules register more.
 """
 
 import collections
@@ -70,7 +70,7 @@ _NO_STATE = {
 _OF_ALL_MODULES = {*vars(nn.Module())}
 _OF_GRAPHS = {"_graph", "_codegen", "meta", "_tracer_cls", "_tracer_extras"}
 # Memory and functions of which Python knows only the addresses.
-_OUTSIDE_PYTHON = (ctypes.CDLL, ctypes._SimpleCData.__base__)
+_OUTSIDE_PYTHON: Any = (ctypes.CDLL, ctypes._SimpleCData.__base__)
 _WITH_UFUNCS = ("numpy", "scipy.special")  # ufuncs don't say where they are
 # What an object of a subclass of a built-in type holds, as a plain value.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
@@ -101,21 +101,13 @@ by_name = functools.partial(sorted, key=operator.itemgetter(0))
 
 
 @functools.singledispatch
-def take_apart(value):
+def take_apart(value: Any) -> list:
     """Return the simpler values that a value consists of.
 
-    Two values must consist of the same only if they compute the same. So the first of
-    them is the name of the kind, and none may depend on the process.
-
-    Parameters
-    ----------
-    value : object
-        Chosen by its type; this function is for objects of any class.
-
-    Returns
-    -------
-    list
-        With an :class:`Unknown` for whatever cannot be described.
+    Two values must consist of the same parts only if they compute the same. So the
+    first part names the kind of the value, and no part may depend on the process. An
+    :class:`Unknown` stands for anything that cannot be described. The implementation is
+    chosen by the type of the value; this one is for objects of any class.
     """
     cls = type(value)
     if cls.__name__ == "cython_function_or_method":
@@ -132,7 +124,7 @@ def take_apart(value):
 
 
 def _content(value):
-    """Return what an object of a subclass of a built-in type holds (list)."""
+    """List what an object of a subclass of a built-in type holds."""
     kind = next((kind for kind in _CONTENT if isinstance(value, kind)), None)
     if kind is None:
         return []
@@ -161,18 +153,10 @@ def _slots(value):
     return found
 
 
-def has_python_state(cls):
+def has_python_state(cls: type) -> bool:
     """Whether objects of a class consist of attributes and slots alone.
 
     Classes that are written in C have more. The rule is that of ``object.__reduce__``.
-
-    Parameters
-    ----------
-    cls : type
-
-    Returns
-    -------
-    bool
     """
     size = object.__basicsize__
     if cls.__dictoffset__ and not cls.__flags__ & _MANAGED_DICT:
@@ -187,7 +171,7 @@ def has_python_state(cls):
 
 
 def _refusal(value):
-    """Return why a class of no library refuses to be pickled (list, usually empty).
+    """List the reason, if any, why a class of no library refuses to be pickled.
 
     A class that refuses holds something that its attributes don't show.
     """
@@ -206,7 +190,7 @@ def _refusal(value):
 
 
 def _reduced(value):
-    """Return what pickle would make an object of a class in C of again (list)."""
+    """List what pickle would rebuild an object of a class in C from."""
     reduce = copyreg.dispatch_table.get(type(value))
     reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
     if isinstance(reduced, str):
@@ -217,7 +201,7 @@ def _reduced(value):
 
 
 def _global(value, name):
-    """Return where a module has an object under a name, and its version (tuple)."""
+    """Return where a module has an object under a name, and its version."""
     known = [getattr(value, "__module__", None), type(value).__module__, *_WITH_UFUNCS]
     for module in filter(None, known):
         found = vars(sys.modules[module]) if module in sys.modules else {}
@@ -226,17 +210,8 @@ def _global(value, name):
     raise TypeError(f"no module has it under its name, {name!r}")
 
 
-def builtin_parts(function):
-    """Take a function written in C apart: its name, version, and what it is bound to.
-
-    Parameters
-    ----------
-    function : types.BuiltinFunctionType or a function compiled by Cython
-
-    Returns
-    -------
-    list
-    """
+def builtin_parts(function: Any) -> list:
+    """Take a function in C apart: its name, version, and what it is bound to."""
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__module__", None) or ""
     if isinstance(owner, ModuleType):
@@ -244,17 +219,8 @@ def builtin_parts(function):
     return ["builtin", name, function.__qualname__, library_version(name), owner]
 
 
-def is_global_generator(obj):
-    """Whether an object is a random generator that the whole process draws from.
-
-    Parameters
-    ----------
-    obj : object
-
-    Returns
-    -------
-    bool
-    """
+def is_global_generator(obj: Any) -> bool:
+    """Whether an object is a random generator that the whole process draws from."""
     return (
         obj is random._inst
         or obj is np.random.mtrand._rand
@@ -262,13 +228,8 @@ def is_global_generator(obj):
     )
 
 
-def name_of(value):
-    """Return what a message calls an object (str).
-
-    Parameters
-    ----------
-    value : object
-    """
+def name_of(value: Any) -> str:
+    """Return how a message names an object."""
     if isinstance(getattr(value, "__qualname__", None), str):
         return f"`{value.__qualname__}`"
     return f"an object of type {type(value).__module__}.{type(value).__qualname__}"
@@ -304,19 +265,12 @@ def _(module: fx.GraphModule):  # which keeps its graph as code, too
     return ["graph", type(module), by_name(kept)]
 
 
-def module_state(module):
+def module_state(module: nn.Module) -> dict[str, Any]:
     """Return what a module consists of: settings, tensors, children and hooks.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    dict
-        Without what changes no result, and what every module has and is empty. Hooks
-        are lists in their order, as the numbers in their names depend on how many
-        hooks there were before in the process.
+    What changes no result is left out, and so are empty attributes that every module
+    has. Hooks are lists in their order, as the numbers in their names depend on how
+    many hooks there were before in the process.
     """
     state = {}
     for name, value in vars(module).items():

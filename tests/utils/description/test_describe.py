@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.utils import TensorDigests, describe, join_key, process_key
+from sktransfer.utils import TensorDigests, describe, digest, join_key
 from sktransfer.utils.description import _describe
+from sktransfer.utils.description._describe import process_key
 from tests.utils.description._pairs import PAIRS, build
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -146,3 +147,9 @@ def test_hashes_of_tensors_may_be_kept():
     assert before == describe(layer) == describe(layer, tensors=known)
     nn.init.zeros_(layer.bias)
     assert before != describe(layer, tensors=known) == describe(layer)
+
+
+def test_digest_counts_where_parts_end():
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab", b"c") == digest(b"ab", "c")
+    assert len(digest("x")) == 16
