@@ -4,7 +4,7 @@ import copy
 import numbers
 from functools import cached_property
 
-from sktransfer.backbones._boundaries import graphs_between
+from sktransfer.backbones._boundaries import graphs_between, n_values
 from sktransfer.backbones._layout import find_layout, no_tensor_text, unwrap
 from sktransfer.backbones._probe import output_digests
 from sktransfer.backbones._sections import (
@@ -13,7 +13,6 @@ from sktransfer.backbones._sections import (
     fingerprint_tensors,
 )
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
-from sktransfer.backbones._states import n_values
 from sktransfer.compute import own_torch_state
 from sktransfer.utils import TensorDigests, join_key, near_matches, on_cpu
 

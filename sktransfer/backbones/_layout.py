@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sktransfer.backbones._boundaries import shape_of_sample, shape_text, tensors_in
 from sktransfer.backbones._images import channels_error, check_patches
 from sktransfer.backbones._probe import probe
 from sktransfer.backbones._stages import (
@@ -17,7 +18,6 @@ from sktransfer.backbones._stages import (
     declared_anatomy,
     find_anatomies,
 )
-from sktransfer.backbones._states import shape_of_sample, shape_text, tensors_in
 from sktransfer.backbones._trace import CONSTANT, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
 from sktransfer.compute import own_torch_state, seeded

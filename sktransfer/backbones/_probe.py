@@ -16,7 +16,13 @@ from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 import torch
 from torch import nn
 
-from sktransfer.backbones._boundaries import evaluate, graphs_between
+from sktransfer.backbones._boundaries import (
+    evaluate,
+    graphs_between,
+    map_tensors,
+    shape_of_sample,
+    tensors_in,
+)
 from sktransfer.backbones._purity import (
     call,
     copy_state,
@@ -28,7 +34,6 @@ from sktransfer.backbones._purity import (
 )
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
-from sktransfer.backbones._states import map_tensors, shape_of_sample, tensors_in
 from sktransfer.backbones._tracer import run_graph
 from sktransfer.compute import fixed_threads
 from sktransfer.utils import describe, survey_class

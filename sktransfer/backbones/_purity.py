@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sktransfer.backbones._states import is_plain, map_tensors, tensors_in
+from sktransfer.backbones._boundaries import is_plain, map_tensors, tensors_in
 from sktransfer.compute import drawn_since, generator_states, seeded_everywhere
 
 __all__ = [

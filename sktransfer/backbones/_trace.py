@@ -7,8 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from sktransfer.backbones._boundaries import find_boundaries, is_static, nodes_in
-from sktransfer.backbones._states import is_state, shape_of_sample
+from sktransfer.backbones._boundaries import (
+    find_boundaries,
+    is_state,
+    is_static,
+    nodes_in,
+    shape_of_sample,
+)
 from sktransfer.backbones._tracer import TraceError, record, trace_graph
 from sktransfer.compute import seeded_everywhere, state_put_back
 

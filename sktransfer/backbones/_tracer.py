@@ -15,7 +15,7 @@ import torchvision
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sktransfer.backbones._states import is_plain, map_tensors
+from sktransfer.backbones._boundaries import is_plain, map_tensors
 from sktransfer.compute import drawn_since, generator_states
 
 __all__ = ["Call", "Recorder", "TraceError", "record", "run_graph", "trace_graph"]
