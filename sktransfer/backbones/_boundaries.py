@@ -52,7 +52,7 @@ def is_plain(x: object) -> bool:
     return isinstance(x, torch.Tensor) and x.is_floating_point()
 
 
-def is_state(value: object, n: int) -> bool:
+def is_state(value, n: int) -> bool:
     """Return whether a value is a state of n samples."""
     named = _named(value)
     tensors = [value] if named is None else [*named.values()]
@@ -69,7 +69,7 @@ def map_tensors(function, state):
     return mapped if isinstance(state, dict) else type(state)(**mapped)
 
 
-def shape_of_sample(value: object) -> tuple | dict | None:
+def shape_of_sample(value):
     """Return the shape of one sample: a dict for a group, None if there is none."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape[1:])
@@ -93,7 +93,7 @@ def shape_text(shape: tuple | dict) -> str:
     return f"({', '.join(map(str, ('n', *shape)))})"
 
 
-def nodes_in(argument: object) -> list[fx.Node]:
+def nodes_in(argument):
     """List the nodes in an argument of a node, in order."""
     found = []
     fx.map_arg(argument, found.append)
@@ -120,7 +120,7 @@ def _needed(inputs, ends, known=()):
     return needed
 
 
-def find_boundaries(nodes, inputs, effects, overwritten, runs) -> dict:
+def find_boundaries(nodes, inputs, effects, overwritten, runs):
     """Find where exactly one tensor is live that the rest of a graph depends on.
 
     The arguments are attributes of a Trace, and the Recorders of a run on two samples

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -165,7 +166,7 @@ def _text(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def model_card(backbone: "Backbone | nn.Module | str | BaseEstimator") -> ModelCard:
+def model_card(backbone: Any) -> ModelCard:
     """Return the card of a backbone: its origin, license and size.
 
     Parameters
@@ -214,7 +215,7 @@ def model_card(backbone: "Backbone | nn.Module | str | BaseEstimator") -> ModelC
     )
 
 
-def _entries_of_origin(backbone: Backbone) -> dict[str, str]:
+def _entries_of_origin(backbone):
     """Return the entries of a card about the weights and their source."""
     weights, provider = backbone.weights, backbone.provider
     entries = {

@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,7 @@ def load_checkpoint(
     """
     title, expected = title_of(weights), module.state_dict()
     state = without_prefix(read_state_dict(weights), expected, title)
-    optional = ()
+    optional: Collection[str] = ()
     if Misfits(expected, state, optional):
         optional = classifier()
     if misfits := Misfits(expected, state, optional):

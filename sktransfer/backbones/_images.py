@@ -59,7 +59,7 @@ def channels_error(name: str, error: Exception) -> ImageError | None:
     )
 
 
-def check_patches(name, trace, module) -> None:
+def check_patches(name, trace, module):
     """Raise an ImageError if a part of each image would be in no patch.
 
     That is if the first convolution has its kernel size as stride, and the height or

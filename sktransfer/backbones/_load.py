@@ -205,7 +205,7 @@ def _check_own_size(backbone, own):
         twin.stages  # noqa: B018
 
 
-def _load_given(backbone: Backbone, weights, own: Preprocessing) -> None:
+def _load_given(backbone, weights, own):
     """Load the user's checkpoint into a backbone."""
     network = backbone.network
     is_named = backbone.provider is not None

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import pandas as pd
 
@@ -46,7 +47,7 @@ _COLUMNS = {
     "license": None,
     "available": False,
 }
-registered: dict[str, object] = {}  # by name, including the packages in use
+registered: dict[str, Any] = {}  # by name, including the packages in use
 _broken: set[str] = set()
 
 
@@ -227,7 +228,7 @@ def _plug_ins() -> dict[str, EntryPoint]:
     return {point.name: point for point in found if point.name not in _BUILT_IN}
 
 
-def get_provider(name: str) -> "BackboneProvider | None":
+def get_provider(name: str) -> Any:
     """Return a provider; None if its package is broken, after a warning."""
     if name not in registered:
         point = _BUILT_IN.get(name) or _plug_ins()[name]

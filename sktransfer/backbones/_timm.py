@@ -34,7 +34,7 @@ class TimmProvider(BackboneProvider):
     """Models of timm by architecture or by weights, as ``"convnext_nano.in12k"``."""
 
     def names(self):
-        """Return the names with tags of weights, or of architectures without weights."""
+        """Return the names of weights, and of architectures without weights."""
         pretrained = timm.list_pretrained()
         trained = {name.partition(".")[0] for name in pretrained}
         return sorted([*pretrained, *({*timm.list_models()} - trained)])
@@ -101,7 +101,7 @@ def timm_adapted(state: dict, network: nn.Module) -> dict:
     return state if filter_ is None else filter_(state, network)
 
 
-def _pretrained_options(name: str) -> dict:
+def _pretrained_options(name):
     """Return the options with which timm loads weights from this machine."""
     config = timm.models.get_pretrained_cfg(name)
     path = _weights_file(name, config)
@@ -196,8 +196,8 @@ def timm_preprocessing(config: dict) -> ImagePreprocessing:
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     height, width = data["input_size"][1:]
     crop = data["crop_pct"]
-    # timm scales the shorter side for a square input, and otherwise both sides; "squash"
-    # ignores the aspect ratio.
+    # timm scales the shorter side for a square input, and otherwise both sides;
+    # "squash" ignores the aspect ratio.
     if data["crop_mode"] == "squash" or height != width:
         resize = (math.floor(height / crop), math.floor(width / crop))
     else:
