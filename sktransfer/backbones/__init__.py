@@ -8,7 +8,6 @@ from sktransfer.backbones._card import (
     model_card,
     stated_license,
 )
-from sktransfer.backbones._catalogue import describe_backbone, list_backbones
 from sktransfer.backbones._images import is_image_network
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._load import load_backbone, shared_backbone

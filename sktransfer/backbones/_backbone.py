@@ -2,9 +2,10 @@
 
 import copy
 import numbers
+from collections.abc import Iterable
 from functools import cached_property
 
-from sktransfer.backbones._boundaries import graphs_between
+from sktransfer.backbones._boundaries import graphs_between, n_values
 from sktransfer.backbones._layout import find_layout, no_tensor_text, unwrap
 from sktransfer.backbones._probe import output_digests
 from sktransfer.backbones._sections import (
@@ -13,9 +14,8 @@ from sktransfer.backbones._sections import (
     fingerprint_tensors,
 )
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
-from sktransfer.backbones._states import n_values
 from sktransfer.compute import own_torch_state
-from sktransfer.utils import TensorDigests, join_key, near_matches, on_cpu
+from sktransfer.utils import Description, TensorDigests, join_key, near_matches, on_cpu
 
 __all__ = ["Backbone"]
 
@@ -23,37 +23,36 @@ __all__ = ["Backbone"]
 class Backbone:
     """A network, its stages, and the preprocessing that its weights expect.
 
-    The whole network stays in one piece in ``module``; :meth:`split` cuts it after any
-    stage or block into two modules that share its parameters. A
-    :class:`StagedModule` declares where it can be cut. Of any other network these
-    points are found on the traced graph (``torch.fx``), so they exist for every
-    architecture whose forward pass can be traced; one that cannot is a single stage.
+    The whole network stays in ``module``; :meth:`split` cuts it after any stage or
+    block into two modules that share its parameters. A :class:`StagedModule` declares
+    its stages. Those of any other network are found on the graph that ``torch.fx``
+    traces; a network that cannot be traced is a single stage.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one argument: a tensor of shape ``(n, *preprocessing.input_shape)``, or
-        whatever ``preprocessing.example(n)`` returns. It is not copied; layers that
-        overwrite their input (``inplace=True``) are set not to where that changes no
-        result, since they would overwrite activations at a boundary.
+        Network of one argument: a tensor of shape ``(n, *preprocessing.input_shape)``,
+        or a group of tensors as returned by ``preprocessing.example(n)``. It is not
+        copied. Where that changes no result, ``inplace`` of its layers is set to
+        False, as they would overwrite activations at a boundary.
     preprocessing : ImagePreprocessing or VectorPreprocessing
-        What turns a sample into the model input that the weights were trained on.
+        Makes model inputs of samples, as in the training of the weights.
     name : str, default=None
-        What to call it. By default the name of the module's class.
+        By default the name of the module's class.
     provider : str, default=None
-        Name of the provider, see :func:`list_providers`. None for a user's own module.
+        Name of the provider, one of :func:`list_providers`. None for a user's module.
     weights : str, default=None
-        What the weights are called. None for random weights.
+        Name of the weights. None for random ones.
     license : str, default=None
-        License of the weights where the provider states one.
+        License of the weights as the provider states it. None if it is not stated.
     classifier : sequence of str, default=None
-        Paths of the network's own classifying layers. By default the last layers
-        with weights if they are named as usual (``fc``, ``classifier``, ``head``, …).
-        Everything from there on is not part of the stages.
+        Paths of the network's own classifying layers, which are in no stage, like all
+        that comes after them. By default the last layer with weights if it has a
+        usual name (``fc``, ``classifier``, ``head``, …).
 
     See Also
     --------
-    load_backbone : Makes one from a name, a path, a module or a callable.
+    load_backbone : Makes a backbone from a name, a module or a callable.
 
     Examples
     --------
@@ -86,7 +85,7 @@ class Backbone:
         self._forget()
 
     def _forget(self):
-        """Reset what is computed once for given weights."""
+        """Reset all that is computed once for given weights."""
         self._origin = None
         self._frozen_sections = {}
         self._descriptions = {}
@@ -98,7 +97,7 @@ class Backbone:
 
     @property
     def module(self):
-        """The whole network; that of a fork is copied when it is first asked for."""
+        """The whole network; a fork copies it when it is first read."""
         if self._module is None:
             origin, _ = self._origin
             self._module = copy.deepcopy(origin.module)
@@ -110,7 +109,7 @@ class Backbone:
 
     @property
     def _weights(self):
-        """The whole network, to be read only: that of a fork is not copied for it."""
+        """The whole network for reading its weights, without copying that of a fork."""
         if self._module is None:
             origin, _ = self._origin
             return origin._weights
@@ -118,7 +117,7 @@ class Backbone:
 
     @cached_property
     def _tensors(self):
-        """Hashes of the weights, which are computed once."""
+        """Hashes of the weights, computed once."""
         return TensorDigests()
 
     @cached_property
@@ -139,30 +138,30 @@ class Backbone:
 
     @property
     def stages(self):
-        """List of Stage, in order of execution."""
+        """Stages in order of execution (list of Stage)."""
         return self._anatomy.stages
 
     @property
     def stage_names(self):
-        """List of str, in order of execution."""
+        """Names of the stages in order of execution (list of str)."""
         return [stage.name for stage in self.stages]
 
     @property
     def boundaries(self):
-        """Dict of the name of each stage and block to its place, in order."""
+        """Names of the stages and blocks with their places in the graph, in order."""
         return self._anatomy.listed
 
     @property
     def impurity(self):
-        """Why the output for a sample is no function of it (str); None if it is one.
+        """Reason why the output for a sample is no function of it; None if it is one.
 
-        Where it is none, nothing may be stored, and samples go through one at a time.
+        With a reason, samples go through one at a time and no activations are stored.
         """
         return self._layout.impurity
 
     @property
     def network(self):
-        """The network as it was given, which `module` holds if it cannot be cut."""
+        """The network as it was given; `module` wraps one that cannot be cut."""
         return unwrap(self.module)
 
     @property
@@ -170,19 +169,20 @@ class Backbone:
         """Number of parameters of the whole network."""
         return sum(p.numel() for p in self.module.parameters())
 
-    def split(self, where):
+    def split(self, where: int | str) -> tuple[Section, Section]:
         """Cut the network in two.
 
         Parameters
         ----------
         where : int or str
-            After so many stages (negative: before the last so many), or after the
-            stage, block or submodule of this name.
+            Number of stages before the cut (if negative, minus the number of stages
+            after it), or the name of the stage, block or submodule before it.
 
         Returns
         -------
         prefix, suffix : Section
-            ``suffix(prefix(x))`` equals ``module(x)``. They share its parameters.
+            Modules that share the network's parameters. ``suffix(prefix(x))`` equals
+            ``module(x)``.
 
         Raises
         ------
@@ -192,11 +192,11 @@ class Backbone:
         name = self.boundary(where)
         return self.section(INPUT, name), self.section(name, OUTPUT)
 
-    def boundary(self, where):
-        """Return the name of the boundary after so many stages, or of this name (str).
+    def boundary(self, where: int | str) -> str:
+        """Return the name of the boundary at a place that :meth:`split` takes.
 
-        As in :meth:`split`; also ``"input"``, ``"features"`` (in front of the network's
-        own classifier) and ``"output"``.
+        Other boundaries are ``"input"``, ``"features"`` (in front of the network's own
+        classifier) and ``"output"``.
         """
         names = self.stage_names
         if isinstance(where, numbers.Integral) and not isinstance(where, bool):
@@ -212,27 +212,27 @@ class Backbone:
             f"[{-len(names)}, {len(names)}].{near}"
         )
 
-    def _place(self, boundary):
-        """Return the index of the last node before a boundary (int)."""
+    def _place(self, boundary: str) -> int:
+        """Return the index of the last node before a boundary."""
         end = self._anatomy.ends[boundary]
         return len(self._anatomy.trace.nodes) if end is None else end
 
-    def n_stages_before(self, boundary):
-        """Return how many whole stages lie before a boundary (int)."""
+    def n_stages_before(self, boundary: str) -> int:
+        """Return the number of whole stages before a boundary."""
         end = self._place(boundary)
         return sum(self._place(name) <= end for name in self.stage_names)
 
-    def in_order(self, names):
-        """Return the distinct boundaries of names in order of execution (list)."""
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return the distinct boundaries among names in order of execution."""
         return sorted(dict.fromkeys(names), key=self._place)
 
-    def section(self, start, stop):
-        """Return the part of the network between two boundaries (Section)."""
+    def section(self, start: str, stop: str) -> Section:
+        """Return the part of the network between two boundaries."""
         graphs = graphs_between(self._layout.anatomies, start, stop)
         return Section(self, start, stop, graphs)
 
-    def frozen_section(self, start, stop):
-        """Return a section in eval mode that is made once (Section)."""
+    def frozen_section(self, start: str, stop: str) -> Section:
+        """Return a frozen section, which is made once."""
         owner = self.owner(stop)
         if owner is not self:
             return owner.frozen_section(start, stop)
@@ -241,28 +241,28 @@ class Backbone:
             self._frozen_sections[start, stop] = section
         return self._frozen_sections[start, stop]
 
-    def classifier_layers(self):
-        """Return the paths of layers and tensors that only the classifier uses (list).
+    def classifier_layers(self) -> list[str]:
+        """Return the paths of layers and tensors of the network's classifier alone.
 
-        It is what comes after the features, and is part of no stage.
+        The classifier is what comes after the features, and is in no stage.
         """
         stages = self.section(INPUT, FEATURES).state_dict().keys()
         tensors = self.section(FEATURES, OUTPUT).state_dict().keys() - stages
         return sorted({name.rpartition(".")[0] or name for name in tensors})
 
-    def activation_shape(self, boundary):
+    def activation_shape(self, boundary: str):
         """Return the shape of one sample's activation at a boundary.
 
         Returns
         -------
         tuple of int, or dict of str to tuple of int
-            A dict where the state is a group of tensors. Of lengths that differ from
-            batch to batch, it is that of ``preprocessing.example``.
+            A dict for a group of tensors. Where shapes differ from batch to batch,
+            that of ``preprocessing.example``.
 
         Raises
         ------
         TypeError
-            At the output of a network that returns something else than a tensor.
+            If the boundary is the output, and the network returns no tensor.
         """
         trace, end = self._anatomy.trace, self._anatomy.ends[boundary]
         if end is not None:
@@ -271,31 +271,33 @@ class Backbone:
             raise TypeError(no_tensor_text(self.name, trace))
         return trace.shapes[len(trace.nodes) - 1]
 
-    def multiply_adds(self, start, stop):
-        """Return the multiply-adds of one sample from one boundary to another (int)."""
+    def multiply_adds(self, start: str, stop: str) -> int:
+        """Return the multiply-adds per sample between two boundaries."""
         first, last = self._place(start), self._place(stop)
         counted = self._anatomy.trace.multiply_adds
         return sum(n for i, n in counted.items() if first < i <= last)
 
     @property
-    def largest_activation_bytes(self):
-        """Bytes of the largest state inside the network, of a sample in float32."""
+    def largest_activation_bytes(self) -> int:
+        """Bytes per sample of the largest state in the network, in float32."""
         return 4 * max(map(n_values, self._anatomy.trace.shapes.values()))
 
-    def fork(self, boundary):
-        """Return a copy whose activations up to a boundary are known to be this one's.
+    def fork(self, boundary: str) -> "Backbone":
+        """Return a copy whose stages up to a boundary stay those of this backbone.
 
-        Whatever happens to the weights of the copy, frozen sections before the boundary
-        and their fingerprints are those of this backbone. Its own must not change.
+        Whatever happens to the weights of the copy, its frozen sections before the
+        boundary and their fingerprints are those of this backbone, whose weights must
+        not change.
         """
         twin = self._with_module(None)
         twin._origin = (self, boundary)
         return twin
 
-    def owner(self, boundary):
-        """Return the backbone that the weights before a boundary came from (Backbone).
+    def owner(self, boundary: str) -> "Backbone":
+        """Return the backbone that owns the weights before a boundary.
 
-        This one, or the one that it was forked from at this boundary or a later one.
+        It is this one, or the one that it was forked from at this boundary or a later
+        one.
         """
         if self._origin is None:
             return self
@@ -304,7 +306,7 @@ class Backbone:
         return origin.owner(boundary) if is_shared else self
 
     def _with_module(self, module):
-        """Return a backbone of the same layout with other weights."""
+        """Return a backbone with the same layout and other weights."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         twin.module = module
@@ -312,11 +314,11 @@ class Backbone:
         return twin
 
     def __deepcopy__(self, memo):
-        """Copy the network; what was found on its graph holds for the copy."""
+        """Copy the network. The layout that was found holds for the copy."""
         return self._with_module(copy.deepcopy(self.module, memo))
 
-    def untraced(self):
-        """Return a copy that is traced again, for another preprocessing (Backbone)."""
+    def untraced(self) -> "Backbone":
+        """Return a copy whose layout is found again, as for another preprocessing."""
         twin = copy.deepcopy(self)
         vars(twin).pop("_layout", None)
         return twin
@@ -331,19 +333,18 @@ class Backbone:
         return f"<Backbone {self.name}, {len(self.stages)} stages>"
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Text that changes with the architecture and with any weight."""
         section = self.section(INPUT, OUTPUT)
         return join_key(describe_section(section, self._weights), self._weights)
 
-    def prefix_fingerprint(self, boundary):
-        """Return a text that changes with anything that the prefix computes (str).
+    def prefix_fingerprint(self, boundary: str) -> str:
+        """Return a text that changes with anything that the prefix computes.
 
-        It is that of a description of its code, its settings and its weights, and of
-        what it makes of two model inputs. Weights above the boundary don't count, and
-        those below must not change any more. Layers whose code comes from no library
-        are described again each time, as a cell of a notebook may have been edited;
-        and where that code cannot be described, the inputs are computed again.
+        It joins a hash of the code, settings and weights of the prefix, which must not
+        change any more, and a hash of its output for two model inputs. Code that is no
+        library's is described again each time, as a cell of a notebook may be edited.
+        If it cannot be described, the output is computed again.
         """
         owner = self.owner(boundary)
         description = owner.describe_prefix(boundary)
@@ -352,12 +353,11 @@ class Backbone:
         key = join_key(description, owner._weights)
         return f"{key} {owner.probe_digest(boundary)}"
 
-    def describe_prefix(self, boundary):
-        """Describe what the prefix computes (Description).
+    def describe_prefix(self, boundary: str) -> Description:
+        """Describe what the prefix computes.
 
-        If the description is not complete, :meth:`prefix_fingerprint` is one of this
-        object alone, and nothing that the prefix computes may be kept for longer than
-        the process lives.
+        If the description is not complete, :meth:`prefix_fingerprint` holds for this
+        object only, and its activations must not be kept beyond the process.
         """
         owner = self.owner(boundary)
         if owner is not self:
@@ -370,12 +370,12 @@ class Backbone:
         return known
 
     @own_torch_state()
-    def probe_digest(self, boundary):
-        """Return a text of what the prefix makes of two model inputs (str).
+    def probe_digest(self, boundary: str) -> str:
+        """Return a hash of the output of the prefix for two model inputs.
 
-        It is computed once, from a copy, in float32 on one thread of the CPU. So
-        another process on this machine gets the same, and a prefix that computes
-        something else gives another text, whatever its code and its weights say.
+        It is computed once, from a copy, in float32 on one thread of the CPU, so that
+        every process on this machine gets the same. It detects differences that neither
+        code nor weights show.
         """
         owner = self.owner(boundary)
         if owner is not self:
@@ -385,11 +385,11 @@ class Backbone:
             self._digests = output_digests(self.module, trace, example)
         return self._digests[self._anatomy.ends[boundary]]
 
-    def weights_fingerprint(self, boundary):
-        """Return a text that changes with any weight before a boundary (str).
+    def weights_fingerprint(self, boundary: str) -> str:
+        """Return a text that changes with any weight before a boundary.
 
-        Unlike :meth:`prefix_fingerprint` it does not depend on the code, so that other
-        versions of the libraries give the same.
+        Unlike :meth:`prefix_fingerprint`, it is the same with all versions of the
+        libraries.
         """
         section = self.owner(boundary).section(INPUT, boundary)
         return fingerprint_tensors(section.state_dict())

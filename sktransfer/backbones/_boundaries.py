@@ -1,11 +1,96 @@
-"""Find the boundaries of a recorded graph, and cut it there."""
+"""States, the boundaries of a recorded graph where they are live, and graphs between.
 
+A state is one tensor, or a dict or NamedTuple of tensors. The first dimension of each
+tensor is that of the samples.
+"""
+
+import math
 import operator
+from dataclasses import is_dataclass
 
 import torch
 from torch import fx
 
-__all__ = ["evaluate", "find_boundaries", "graphs_between", "is_static", "nodes_in"]
+__all__ = [
+    "evaluate",
+    "find_boundaries",
+    "graphs_between",
+    "is_plain",
+    "is_state",
+    "is_static",
+    "map_tensors",
+    "n_values",
+    "nodes_in",
+    "shape_of_sample",
+    "shape_text",
+    "tensors_in",
+]
+
+
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """List the tensors in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif is_dataclass(value):
+        value = vars(value).values()
+    elif not isinstance(value, tuple | list):
+        return []
+    return [tensor for part in value for tensor in tensors_in(part)]
+
+
+def _named(state) -> dict | None:
+    """Return the tensors of a group by name, None for any other value."""
+    if isinstance(state, dict):
+        return state
+    return state._asdict() if hasattr(state, "_asdict") else None
+
+
+def is_plain(x: object) -> bool:
+    """Return whether model inputs are one tensor of floating point."""
+    return isinstance(x, torch.Tensor) and x.is_floating_point()
+
+
+def is_state(value, n: int) -> bool:
+    """Return whether a value is a state of n samples."""
+    named = _named(value)
+    tensors = [value] if named is None else [*named.values()]
+    are_tensors = all(isinstance(t, torch.Tensor) for t in tensors)
+    return bool(tensors) and are_tensors and all(t.shape[:1] == (n,) for t in tensors)
+
+
+def map_tensors(function, state):
+    """Apply a function to each tensor of a state; return a state of the same kind."""
+    named = _named(state)
+    if named is None:
+        return function(state)
+    mapped = {name: function(tensor) for name, tensor in named.items()}
+    return mapped if isinstance(state, dict) else type(state)(**mapped)
+
+
+def shape_of_sample(value):
+    """Return the shape of one sample: a dict for a group, None if there is none."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape[1:])
+    named = _named(value)
+    if not named or not all(isinstance(t, torch.Tensor) for t in named.values()):
+        return None
+    return {name: tuple(tensor.shape[1:]) for name, tensor in named.items()}
+
+
+def n_values(shape: tuple | dict) -> int:
+    """Return the number of values per sample of a state of some shape."""
+    shapes = shape.values() if isinstance(shape, dict) else [shape]
+    return sum(map(math.prod, shapes))
+
+
+def shape_text(shape: tuple | dict) -> str:
+    """Write the shape of a batch, such as ``(n, 3, 64, 64)`` for ``(3, 64, 64)``."""
+    if isinstance(shape, dict):
+        parts = (f"{name!r}: {shape_text(part)}" for name, part in shape.items())
+        return f"{{{', '.join(parts)}}}"
+    return f"({', '.join(map(str, ('n', *shape)))})"
 
 
 def nodes_in(argument):
@@ -16,7 +101,7 @@ def nodes_in(argument):
 
 
 def _dependent(inputs):
-    """Nodes whose value depends on the input of the network."""
+    """Return the nodes whose value depends on the input of the network."""
     dependent = set()
     for node, before in inputs.items():
         if node.op == "placeholder" or not dependent.isdisjoint(before):
@@ -25,7 +110,7 @@ def _dependent(inputs):
 
 
 def _needed(inputs, ends, known=()):
-    """Nodes that some nodes depend on, themselves included, without known ones."""
+    """Return the nodes that some nodes depend on, with these, without known ones."""
     needed, stack = set(), list(ends)
     while stack:
         node = stack.pop()
@@ -38,8 +123,8 @@ def _needed(inputs, ends, known=()):
 def find_boundaries(nodes, inputs, effects, overwritten, runs):
     """Find where exactly one tensor is live that the rest of a graph depends on.
 
-    The arguments are those of a Trace, and the Recorders of a run on two samples and
-    one on three. Returns a dict as ``Trace.live``.
+    The arguments are attributes of a Trace, and the Recorders of a run on two samples
+    and of one on three. Returns ``Trace.live``.
     """
     index = {node: i for i, node in enumerate(nodes)}
     relevant = _dependent(inputs) & _needed(inputs, [nodes[-1], *effects])
@@ -60,7 +145,7 @@ def find_boundaries(nodes, inputs, effects, overwritten, runs):
 
 
 def _boundary(live, runs):
-    """Return (live node, expressions of the static values), or None."""
+    """Return the live node and the expressions of the static values, or None."""
     two, three = (run.values for run in runs)
     tensors = [n for n in live if not is_static(two[n])]
     if len(tensors) != 1 or not isinstance(two[tensors[0]], torch.Tensor):
@@ -75,8 +160,8 @@ def _boundary(live, runs):
     return None if None in static.values() else (node, static)
 
 
-def is_static(value):
-    """Whether a value of a node holds no tensor and depends on shapes alone."""
+def is_static(value: object) -> bool:
+    """Return whether a value holds no tensor, so that it depends on shapes alone."""
     if isinstance(value, tuple | list):
         return all(map(is_static, value))
     kinds = (int, float, bool, str, torch.dtype, torch.device, slice, type(None))
@@ -84,10 +169,10 @@ def is_static(value):
 
 
 def _expression(two, three, z):
-    """Say how to get a static value from a boundary tensor; None if one cannot.
+    """Describe how to compute a static value from a boundary tensor, or return None.
 
-    ``("constant", v)``, ``("batch", k)`` for k times the batch size, ``("device",)``,
-    ``("dtype",)``, or ``("tuple", parts)``.
+    It is ``("constant", v)``, ``("batch", k)`` for k times the batch size,
+    ``("device",)``, ``("dtype",)``, or ``("tuple", parts)``.
     """
     if isinstance(two, torch.device):
         return ("device",)
@@ -104,7 +189,7 @@ def _expression(two, three, z):
 
 
 def _replay(graph, z, expression):
-    """Write an expression into a graph, where z is the boundary tensor's node."""
+    """Write an expression into a graph, where z is the node of the boundary tensor."""
     kind, *rest = expression
     if kind == "constant":
         return rest[0]
@@ -126,20 +211,19 @@ def evaluate(expression, z):
     return len(z) * rest[0] if kind == "batch" else getattr(z, kind)
 
 
-def section_graph(trace, start, stop):
-    """Return the graph (torch.fx.Graph) from one boundary to another.
+def section_graph(trace, start, stop) -> fx.Graph:
+    """Return the graph from one boundary to another.
 
-    ``start`` and ``stop`` are keys of ``trace.live``, or None for the output. The graph
-    has one placeholder and one output; values that don't depend on the input are
-    computed where they are needed.
+    ``start`` and ``stop`` are keys of ``trace.live``, or None for the output. Values
+    that do not depend on the input are computed where they are needed.
     """
     graph, env = fx.Graph(), {}
     z = graph.placeholder("x")
-    if start is None:  # nothing comes after the output
+    if start is None:  # from the output to the output
         graph.output(z)
         return graph
     node, static = trace.live[start]
-    # The one boundary that a network may overwrite is its input.
+    # The input is the only boundary that a network may overwrite.
     env[node] = graph.call_method("clone", (z,)) if node in trace.overwritten else z
     env.update({n: _replay(graph, z, e) for n, e in static.items()})
     end = trace.nodes[-1].args[0] if stop is None else trace.live[stop][0]
@@ -153,8 +237,8 @@ def section_graph(trace, start, stop):
     return graph
 
 
-def graphs_between(anatomies, start, stop):
-    """Return the graphs from one boundary to another, by name, in each mode (dict)."""
+def graphs_between(anatomies: dict, start: str, stop: str) -> dict[bool, fx.Graph]:
+    """Return the graphs from one boundary to another by mode, True for train mode."""
     return {
         mode: section_graph(anatomy.trace, anatomy.ends[start], anatomy.ends[stop])
         for mode, anatomy in anatomies.items()

@@ -1,6 +1,6 @@
-"""What is known of a backbone: its origin, and what it may be used for.
+"""What is known about a backbone: its stages, its origin, and its license.
 
-Every entry says what its source says, and "not stated" where none does.
+Every entry repeats what its source states, and is "not stated" where none does.
 """
 
 import csv
@@ -11,28 +11,29 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from typing import Any
 
+import pandas as pd
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer.backbones._registry import get_provider
+from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._boundaries import n_values
+from sktransfer.backbones._load import STATE_DICT, are_users_own, load_backbone
+from sktransfer.backbones._registry import NOT_STATED, get_provider, stated_license
+from sktransfer.backbones._stages import INPUT, OUTPUT
 from sktransfer.utils import check_is_fitted
 
 __all__ = [
-    "NOT_STATED",
-    "STATE_DICT",
     "ModelCard",
     "card_of",
+    "describe_backbone",
     "describe_training",
     "model_card",
-    "stated_license",
 ]
 
-NOT_STATED = "not stated"
-STATE_DICT = "a state dict"  # what weights are called that come as one
-_ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 _PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
-# By the parts of the name of weights, in this order: the first fine-tuned on the last.
+# Data sets by the parts of the names of weights that stand for them.
 _DATA = {
     "imagenet-1k": "ImageNet-1k",
     "imagenet1k": "ImageNet-1k",
@@ -53,43 +54,39 @@ _DATA = {
 }
 
 
-def stated_license(license):
-    """Return a license as a provider states it, or "not stated" (str)."""
-    return license if license and license != "unknown" else NOT_STATED
-
-
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """What there is to know of a backbone, and of what was trained on top.
+    """Facts about a backbone, and about what was trained on top of it.
 
     Parameters
     ----------
     name : str
-        Of the backbone.
+        Name of the backbone.
     source : str
-        Who provides it, and where the weights come from.
+        Provider of the backbone, and where the weights come from.
     architecture : str
-        Class of the network, and its stages.
+        Class of the network, and its number of stages.
     weights : str
-        What they are called; "random" if there are none.
+        Name of the weights; "random" for random ones.
     training_data : str
-        What the weights were trained on, as their source or their name says.
+        Data that the weights were trained on, as their source or their name says.
     license : str
-        Of the weights, as their source states it, or "not stated".
+        License of the weights as their source states it, or "not stated".
     citation : str
+        Paper of the architecture, or "not stated".
     preprocessing : dict
-        What the model input is made by.
+        Parameters of the preprocessing.
     parameters, multiply_adds : int
-        Of the whole network; the latter for one sample.
+        Number of parameters of the whole network, and of multiply-adds per sample.
     checksum : str
         First 32 hexadecimal digits of a SHA-256 of the names and values of all tensors.
     trained : dict, default=None
-        What was trained on top: samples, classes, strategy, freeze depth, date and
-        versions. None for a backbone as it came.
+        Description of the training on top: samples, classes, strategy, freeze depth,
+        date and versions. None for a backbone as it was loaded.
 
     See Also
     --------
-    model_card : Makes one.
+    model_card : Makes the card of a backbone.
     """
 
     name: str
@@ -105,17 +102,17 @@ class ModelCard:
     checksum: str
     trained: dict | None = None
 
-    def to_dict(self):
-        """Return the entries (dict), of numbers, strings, lists and dicts only."""
+    def to_dict(self) -> dict:
+        """Return the entries as a dict of numbers, strings, lists and dicts."""
         return dataclasses.asdict(self)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Return the entries as JSON (str)."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text):
-        """Read what :meth:`to_json` wrote.
+    def from_json(cls, text: str) -> "ModelCard":
+        """Make a card of the text that :meth:`to_json` returned.
 
         Parameters
         ----------
@@ -127,20 +124,14 @@ class ModelCard:
         """
         return cls(**json.loads(text))
 
-    def with_training(self, trained):
-        """Return a card that also says what was trained on top (ModelCard).
-
-        Parameters
-        ----------
-        trained : dict
-        """
+    def with_training(self, trained: dict) -> "ModelCard":
+        """Return a copy of the card that describes a training on top."""
         return dataclasses.replace(self, trained=dict(trained))
 
-    def sections(self):
-        """Return the card as titles and texts in Markdown.
+    def sections(self) -> dict[str, str]:
+        """Return the card as Markdown texts by title.
 
-        ``skops.card.Card(model).add(**card.sections())`` puts them into a card of
-        skops.
+        ``skops.card.Card(model).add(**card.sections())`` adds them to a card of skops.
 
         Returns
         -------
@@ -175,28 +166,29 @@ def _text(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def model_card(backbone):
-    """Say where a backbone comes from and what its weights may be used for.
+def model_card(backbone: Any) -> ModelCard:
+    """Return the card of a backbone: its origin, license and size.
 
     Parameters
     ----------
     backbone : Backbone, str or fitted estimator
-        A name is loaded, see :func:`load_backbone`; an estimator returns its own card.
+        A name is loaded by :func:`load_backbone`. The card of a fitted estimator also
+        describes its training.
 
     Returns
     -------
     ModelCard
-        Prints as text; `to_json` and `to_dict` give it to programs.
+        ``print(card)`` shows it as text.
 
     See Also
     --------
-    list_backbones : Filters by license.
+    list_backbones : Lists the backbones with their licenses.
 
     Notes
     -----
-    Licenses and data are those that the providers state: the metadata of torchvision's
-    and timm's weights, and the packages of the shipped ones. No license of a file is a
-    statement on the images that it was trained on.
+    Licenses and training data are stated by the providers: by the metadata of
+    torchvision's and timm's weights, and by the packages of the shipped ones. The
+    license of weights does not cover the images that they were trained on.
 
     Examples
     --------
@@ -210,8 +202,6 @@ def model_card(backbone):
     if isinstance(backbone, BaseEstimator):
         check_is_fitted(backbone)
     if isinstance(backbone, str | nn.Module):
-        from sktransfer.backbones._load import load_backbone
-
         backbone = load_backbone(backbone)
     entries = _entries_of_origin(backbone)
     return ModelCard(
@@ -226,7 +216,7 @@ def model_card(backbone):
 
 
 def _entries_of_origin(backbone):
-    """Return what a card says of the weights and of where they come from (dict)."""
+    """Return the entries of a card about the weights and their source."""
     weights, provider = backbone.weights, backbone.provider
     entries = {
         "source": "a module of the user's",
@@ -235,7 +225,7 @@ def _entries_of_origin(backbone):
         "license": stated_license(backbone.license),
         "citation": paper_of(backbone.name) or NOT_STATED,
     }
-    if _is_given(weights):
+    if are_users_own(weights):
         name = os.path.basename(weights)
         is_file = weights != STATE_DICT
         source = f"the file {name}" if is_file else "a state dict of the user's"
@@ -251,22 +241,22 @@ def _entries_of_origin(backbone):
     return entries
 
 
-def card_of(backbone):
-    """Return the card of a backbone whose weights will not change, made once."""
+def card_of(backbone: Backbone) -> ModelCard:
+    """Return the card of a backbone whose weights no longer change, made once."""
     if backbone.card is None:
         backbone.card = model_card(backbone)
     return backbone.card
 
 
-def describe_training(**entries):
-    """Return entries of what was trained, with the date and versions of it (dict)."""
+def describe_training(**entries) -> dict:
+    """Return entries about a training, with its date and versions of packages."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     versions = {name: version(name) for name in _PACKAGES}
     return {**_plain(entries), "date": now, "versions": versions}
 
 
 def _plain(value):
-    """Return a value as JSON has it."""
+    """Return a value with nothing but types that JSON has."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -275,17 +265,8 @@ def _plain(value):
 
 
 def _architecture(backbone):
-    n = len(backbone.stages)
-    kind = type(backbone.network).__name__
+    n, kind = len(backbone.stages), type(backbone.network).__name__
     return f"{kind}, {n} stage{'s' if n > 1 else ''}"
-
-
-def _is_given(weights):
-    """Whether weights are the user's own: a file or a state dict."""
-    if weights is None or weights == STATE_DICT:
-        return weights == STATE_DICT
-    folder, name = os.path.split(weights)
-    return bool(folder) or os.path.splitext(name)[1] in _ENDINGS
 
 
 @cache
@@ -295,22 +276,92 @@ def _papers():
         return {row["architecture"]: row["paper"] for row in csv.DictReader(lines)}
 
 
-def paper_of(name):
-    """Return what the architecture of a backbone is cited by (str or None).
+def paper_of(name: str) -> str | None:
+    """Return the paper of an architecture, None if it is not known.
 
-    It is found by the beginning of the name, with or without the provider in front; the
-    longest that fits is taken.
+    It is found by the longest known beginning of the name, without its provider.
     """
     bare = name.rpartition("/")[2].removeprefix("tf_")
     fitting = [start for start in _papers() if bare.startswith(start)]
     return _papers()[max(fitting, key=len)] if fitting else None
 
 
-def training_data_of(weights):
-    """Return what weights were trained on, as their name says (str or None).
+def training_data_of(weights: str) -> str | None:
+    """Return the data that weights were trained on, as their name says.
 
-    The last part of a name is named last, as timm does: ``"ft_in22k_in1k"``.
+    The last part of a name is the data of the last training, as in ``"ft_in22k_in1k"``.
+    None if the name does not say.
     """
     parts = weights.lower().split("_")
     found = [_DATA[part] for part in parts if part in _DATA]
     return ", then ".join(dict.fromkeys(found)) if found else None
+
+
+def describe_backbone(
+    spec="efficientnet_lite0", *, weights=None, blocks: bool = False, **options
+) -> pd.DataFrame:
+    """Describe a backbone stage by stage.
+
+    Parameters
+    ----------
+    spec : str, torch.nn.Module, callable or Backbone, default="efficientnet_lite0"
+        See :func:`load_backbone`.
+    weights : str, os.PathLike or None, default=None
+        The description does not depend on the weights, so none are loaded by default.
+    blocks : bool, default=False
+        Whether to list the blocks inside the stages as well.
+    **options
+        Other parameters of :func:`load_backbone`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per stage (or block), in order of execution, with the columns
+
+        - ``index``: the value of `freeze` that freezes up to and including this stage;
+          missing for blocks, which `freeze` takes by name;
+        - ``name``;
+        - ``parameters``: the number of parameters;
+        - ``multiply_adds``: the number of multiply-adds per sample;
+        - ``activation_shape``: the shape of one sample's activation at the end;
+        - ``activation_bytes``: the size of that activation in float32;
+        - ``cumulative_share``: the share of the network's multiply-adds up to and
+          including this stage.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import describe_backbone
+    >>> describe_backbone("efficientnet_lite0")[["name", "parameters"]].head(2)
+           name  parameters
+    0      stem         928
+    1  blocks.0         896
+    """
+    if isinstance(spec, Backbone) and weights is None:
+        weights = "default"
+    backbone = load_backbone(spec, weights=weights, **options)
+    names = list(backbone.boundaries) if blocks else backbone.stage_names
+    total = backbone.multiply_adds(INPUT, OUTPUT)
+    rows, start, done = [], INPUT, 0
+    for name in names:
+        n = backbone.multiply_adds(start, name)
+        done += n
+        shape = backbone.activation_shape(name)
+        row = {
+            "index": _index(backbone, name),
+            "name": name,
+            "parameters": sum(
+                p.numel() for p in backbone.section(start, name).parameters()
+            ),
+            "multiply_adds": n,
+            "activation_shape": shape,
+            "activation_bytes": 4 * n_values(shape),
+            "cumulative_share": done / total if total else 1.0,
+        }
+        rows.append(row)
+        start = name
+    return pd.DataFrame(rows).astype({"index": "Int64"})
+
+
+def _index(backbone, name):
+    names = backbone.stage_names
+    return names.index(name) + 1 if name in names else pd.NA

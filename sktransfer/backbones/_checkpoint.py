@@ -1,56 +1,59 @@
-"""Load a checkpoint into a network, or say what of it does not fit."""
+"""Load a checkpoint into a network, or say which of its tensors do not fit."""
 
 import difflib
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from sktransfer.backbones._state_dict import (
-    read_state_dict,
-    title_of,
-    without_prefix,
-)
+from sktransfer.backbones._files import read_state_dict, title_of
 
-__all__ = ["Misfits", "check_finite", "load_checkpoint"]
+__all__ = ["Misfits", "check_finite", "load_checkpoint", "without_prefix"]
 
 _SHOWN = 3
-_SEARCHED = 2_000  # names that are compared with a missing one
+_SEARCHED = 2_000  # number of names that are compared with a missing one
 _POSITIONS = ("pos_emb", "position", "rel_pos", "pos_enc", "posemb")
+# Parts of names that wrappers of single layers add.
+_WRAPPED = re.compile(
+    r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+_USUAL = ("state_dict.", "model.", "module.", "net.", "network.", "backbone.")
+# Words in prefixes of tensors other than the trained weights, such as their averages.
+_SECOND = {
+    *("average", "averaged", "avg", "ema", "grad", "momentum", "optim", "optimizer"),
+    *("optimizers", "shadow", "swa", "target", "teacher"),
+}
+# Shares of names: of the network's that a prefix must fit, of the network's that have a
+# prefix which a checkpoint may lack, and of the best prefix's that another must fit.
+_MOST, _OWN, _AS_WELL = 0.5, 0.8, 0.9
 
 
 def load_checkpoint(
-    module, weights, *, classifier=list, adapt=dict, advice="", areas=(1, 1)
-):
-    """Load a checkpoint into a network.
+    module: nn.Module,
+    weights: str | os.PathLike | Mapping,
+    *,
+    classifier: Callable[[], list] = list,
+    adapt: Callable[[dict], dict] = dict,
+    advice: str = "",
+    areas: tuple[int, int] = (1, 1),
+) -> None:
+    """Load a checkpoint into a network, which changes only if all of it fits.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Changed in place, and only if everything fits.
-    weights : str, os.PathLike or mapping of str to torch.Tensor
-        A file, or a state dict.
-    classifier : callable, default=list
-        Returns the paths of the network's classifying layers (list of str). They may
-        be missing from the file or have another number of classes there; they then
-        keep what they have. Only called if something does not fit.
-    adapt : callable, default=dict
-        Makes a state dict for this network of one that does not fit, as by resampling
-        position embeddings.
-    advice : str, default=""
-        What to add to the message if position embeddings have another shape, or layers
-        are sized for images of another area.
-    areas : (int, int), default=(1, 1)
-        Of the images of the weights' own size, and of those that the network takes.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        See :func:`read_state_dict`; also if a tensor is missing, left over, or of
-        another shape or kind, in which case the first such tensors are named, or if
-        one holds NaN or infinity.
+    ``classifier`` returns the paths of classifying layers, which may differ and then
+    keep their weights. ``adapt`` makes a state dict of this network from one that does
+    not fit. ``areas`` are those of the weights' own images and of the network's, and
+    ``advice`` ends the message if position embeddings or sized layers do not fit.
+    Raises the errors of :func:`read_state_dict`, and a ValueError that names the first
+    tensors that do not fit or are not finite.
     """
     title, expected = title_of(weights), module.state_dict()
     state = without_prefix(read_state_dict(weights), expected, title)
-    optional = ()
+    optional: Collection[str] = ()
     if Misfits(expected, state, optional):
         optional = classifier()
     if misfits := Misfits(expected, state, optional):
@@ -77,14 +80,8 @@ def _adapted(state, adapt):
 class Misfits:
     """Tensors that are missing, left over, or of another shape or dtype.
 
-    Parameters
-    ----------
-    expected : dict of str to torch.Tensor
-        State dict of the network.
-    state : dict of str to torch.Tensor
-        Of the checkpoint.
-    layers : collection of str, default=()
-        Paths of layers of which nothing needs to fit.
+    ``expected`` and ``state`` are the state dicts of the network and of the checkpoint.
+    Those of ``layers``, given by their paths, are ignored.
     """
 
     def __init__(self, expected, state, layers=()):
@@ -110,13 +107,13 @@ class Misfits:
 
     @property
     def of_positions(self):
-        """Whether position embeddings have another shape (bool)."""
+        """Whether position embeddings have another shape."""
         return any(part in k for k in self.shapes for part in _POSITIONS)
 
-    def is_of_size(self, areas):
-        """Whether all that does not fit is sized for images of another area (bool).
+    def is_of_size(self, areas: tuple[int, int]) -> bool:
+        """Return whether all misfits are layers sized for images of another area.
 
-        The areas are those of the checkpoint's images and of the network's.
+        The areas are those of the images of the checkpoint and of the network.
         """
         pairs = [
             (a, b)
@@ -133,7 +130,7 @@ class Misfits:
         )
 
     def __str__(self):
-        """Name the first of them, and both sides where names differ."""
+        """Describe the first misfits; list names of both sides if some are missing."""
         problems = [
             *map(self._shape, self.shapes),
             *map(self._kind, self.kinds),
@@ -170,7 +167,7 @@ def _some(names):
 
 
 def _can_cast(found, due):
-    """Whether values of a tensor can be those of another, but for rounding."""
+    """Return whether casting a tensor to the dtype of another keeps its values."""
     if found.is_floating_point() and due.is_floating_point():
         return True
     if found.dtype == due.dtype:
@@ -180,11 +177,10 @@ def _can_cast(found, due):
     return torch.equal(found.to(due.dtype).to(found.dtype), found)
 
 
-def check_finite(expected, state, title):
-    """Raise a ValueError if a weight is NaN or infinite where the network's is not.
+def check_finite(expected: Mapping, state: Mapping, title: str) -> None:
+    """Raise a ValueError if a weight is not finite where the network's own is.
 
-    That is also if it becomes so in the network's dtype. ``expected`` is the state dict
-    of the network as it is, whose masks may hold infinity.
+    It is checked in the network's dtype. Masks in a network may hold infinity.
     """
     for name, tensor in state.items():
         due = expected[name]
@@ -196,3 +192,142 @@ def check_finite(expected, state, title):
                 f"{int(wrong.sum())} of {wrong.numel()} that are NaN or infinite in "
                 f"{due.dtype}. Take a checkpoint from before the training diverged."
             )
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Tensors whose names have one prefix, in place of the network's own prefix."""
+
+    prefix: str
+    own: str
+    n_shapes: int
+    n_names: int
+
+    @property
+    def rank(self):
+        return self.n_shapes, self.n_names, -len(self.own), -len(self.prefix)
+
+    @property
+    def is_second(self):
+        return not _SECOND.isdisjoint(re.split(r"[._\-]", self.prefix.lower()))
+
+    def of(self, state):
+        """Return the tensors by the names that the network gives them."""
+        return {
+            self.own + key.removeprefix(self.prefix): value
+            for key, value in state.items()
+            if key.startswith(self.prefix)
+        }
+
+
+def without_prefix(
+    state: dict, expected: Mapping, title: str
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a network by the names that the network gives them.
+
+    Most of its names must be in the checkpoint, behind one prefix that a wrapper or a
+    training script added; tensors with other prefixes are left out. Trained weights are
+    preferred to averages of them or a teacher's, with a warning. Raises a ValueError if
+    the names do not show which of several sets to take. If too few names fit, the state
+    dict is returned without usual prefixes.
+    """
+    state = _unwrapped(state, expected)
+    sets = _sets(state, expected)
+    if not sets or sets[0].n_names < _MOST * _count(expected):
+        return _without_usual(state)
+    chosen, *others = _several(sets, state)
+    if others:
+        chosen = _choose([chosen, *others], title)
+    found = chosen.of(state)
+    if not chosen.prefix:
+        beside = tuple(other.prefix for other in others if other.prefix)
+        found = {k: v for k, v in found.items() if not k.startswith(beside)}
+    return found
+
+
+def _count(expected):
+    return sum(not name.endswith("num_batches_tracked") for name in expected)
+
+
+def _unwrapped(state, expected):
+    if any(_WRAPPED.search(name) for name in expected):
+        return state
+    names = {name: _WRAPPED.sub("", name) for name in state}
+    if len({*names.values()}) < len(names):
+        return state
+    return {names[name]: value for name, value in state.items()}
+
+
+def _without_usual(state):
+    for prefix in _USUAL:
+        inner = {
+            key.removeprefix(prefix): value
+            for key, value in state.items()
+            if key.startswith(prefix)
+        }
+        if len(inner) > _MOST * len(state):
+            return _without_usual(inner)
+    return state
+
+
+def _prefixes(name):
+    """Return the beginnings of a name that end with a dot, and the empty one."""
+    return ["", *(name[: dot.end()] for dot in re.finditer(r"\.", name))]
+
+
+def _sets(state, expected):
+    """Return the sets of tensors that fit some names, the best one first."""
+    shared = Counter(prefix for name in expected for prefix in _prefixes(name))
+    own = [p for p, n in shared.items() if n >= _OWN * len(expected)]
+    names, shapes = Counter(), Counter()
+    for key, value in state.items():
+        for prefix in _prefixes(key):
+            for start in own:
+                tensor = expected.get(start + key.removeprefix(prefix))
+                if tensor is not None and not key.endswith("num_batches_tracked"):
+                    names[prefix, start] += 1
+                    shapes[prefix, start] += tensor.shape == value.shape
+    sets = [_Set(*which, shapes[which], names[which]) for which in names]
+    return sorted(sets, key=lambda found: found.rank, reverse=True)
+
+
+def _several(sets, state):
+    """Return the best set, and others that fit as well but hold other weights."""
+    best, *others = sets
+    weights = best.of(state)
+    several = [best]
+    for other in others:
+        fits = other.n_shapes >= _AS_WELL * best.n_shapes > 0
+        if fits and _differ(weights, other.of(state)):
+            several.append(other)
+    return several
+
+
+def _differ(these, those):
+    """Return whether two sets have different tensors under the same name."""
+    return any(
+        name in these and these[name] is not tensor and not _equal(these[name], tensor)
+        for name, tensor in those.items()
+    )
+
+
+def _equal(a, b):
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _choose(several, title):
+    """Return the one set of several that is no average or teacher, with a warning."""
+    first = [found for found in several if not found.is_second]
+    listed = " and ".join(repr(found.prefix) for found in several[:4])
+    what = f"{title} holds several sets of weights that fit, whose names begin with "
+    advice = (
+        "pass its tensors as `weights`, a dict whose names do not begin so any more."
+    )
+    if len(first) != 1:
+        raise ValueError(f"{what}{listed}. To choose one, {advice}")
+    warnings.warn(
+        f"{what}{listed}. Those with {first[0].prefix!r} are taken. For another set, "
+        f"{advice}",
+        stacklevel=2,
+    )
+    return first[0]

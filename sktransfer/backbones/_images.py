@@ -1,4 +1,4 @@
-"""Networks for images: what marks one, and which images it cannot take."""
+"""Networks of images: how to recognize one, and errors about images it cannot take."""
 
 import re
 
@@ -26,8 +26,8 @@ _CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 
 
-def is_image_network(module):
-    """Say whether a network looks at images: whether it has a 2-D convolution."""
+def is_image_network(module: nn.Module) -> bool:
+    """Return whether a network has a 2-D convolution, and so takes images."""
     return any(map(_is_convolution, module.modules()))
 
 
@@ -40,13 +40,13 @@ def _is_convolution(layer):
 
 
 class ImageError(ValueError):
-    """A network cannot take images of this size, or no RGB images."""
+    """A network cannot take images of this size, or cannot take RGB images."""
 
 
-def channels_error(name, error):
-    """Return the ImageError for a network that takes no RGB images.
+def channels_error(name: str, error: Exception) -> ImageError | None:
+    """Return the error for a network that takes no RGB images, else None.
 
-    None if it raised `error` for another reason.
+    ``error`` is the one that the network raised.
     """
     found = _CHANNELS.search(str(error))
     if found is None or found[1] == "3":
@@ -60,14 +60,12 @@ def channels_error(name, error):
 
 
 def check_patches(name, trace, module):
-    """Raise an ImageError if patches of the first layer leave a part of images unseen.
+    """Raise an ImageError if a part of each image would be in no patch.
 
-    That is if a convolution whose stride is its kernel cuts the input into patches, and
-    height or width are no multiple of them.
+    That is if the first convolution has its kernel size as stride, and the height or
+    width of the images is not a multiple of it.
     """
-    shapes = dict(
-        zip(trace.nodes, map(trace.shapes.get, range(len(trace.nodes))), strict=True)
-    )
+    shapes = {node: trace.shapes.get(i) for i, node in enumerate(trace.nodes)}
     image = shapes[trace.nodes[0]]
     for node in trace.nodes:
         layer = module.get_submodule(node.target) if node.op == "call_module" else None
@@ -102,11 +100,10 @@ def _patches_error(name, size, sides):
     )
 
 
-def size_error(name, size, own, reason):
-    """Return the ImageError for an image size that a network cannot take.
+def size_error(name: str, size, own, reason: Exception | str) -> ImageError:
+    """Return the error for an image size that a network cannot take.
 
-    ``size`` is that which was asked for, ``own`` that of the weights, and ``reason`` an
-    exception or its text.
+    ``own`` is the size of the weights, and ``reason`` an exception or a text.
     """
     if isinstance(reason, Exception):
         reason = f"{type(reason).__name__}: {reason}"

@@ -1,24 +1,25 @@
-"""Lay a network out in stages: as it declares them, as traced, or as a single one."""
+"""Find the stages of a network: as it declares them, as traced, or a single one."""
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from sktransfer.backbones._boundaries import shape_of_sample, shape_text, tensors_in
 from sktransfer.backbones._images import channels_error, check_patches
 from sktransfer.backbones._probe import probe
 from sktransfer.backbones._stages import (
     FEATURES,
     INPUT,
     OUTPUT,
+    Anatomy,
     declared_anatomy,
     find_anatomies,
 )
-from sktransfer.backbones._states import shape_of_sample, shape_text, tensors_in
-from sktransfer.backbones._trace import CONSTANT, trace_declared, trace_network
+from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
 from sktransfer.compute import own_torch_state, seeded
 
@@ -26,45 +27,46 @@ __all__ = ["Layout", "StagedModule", "find_layout", "no_tensor_text", "unwrap"]
 
 
 class StagedModule(nn.Module):
-    """A network that declares its stages, for what ``torch.fx`` cannot trace.
+    """Network that declares its stages, for networks that cannot be traced.
 
     The stages run one after the other, and then the final step. Each stage is a module
     whose ``forward`` takes one state and returns the next one:
 
-    - A state is one tensor, or a dict or a NamedTuple of tensors by name, such as the
-      hidden states of a sequence and their mask. The first dimension of every tensor
-      is that of the samples. The other dimensions may differ from batch to batch.
+    - A state is one tensor, or a dict or a NamedTuple of tensors, such as the hidden
+      states of a sequence and their mask. The first dimension of each tensor is that
+      of the samples. The other dimensions may differ from batch to batch.
     - The first stage takes the model inputs, which are a state as well.
-    - The last stage returns the features, and the final step makes the output of them,
-      which is one tensor.
+    - The last stage returns the features. The final step returns the output, which is
+      one tensor.
     - A stage must not change its input in place, and must return everything that later
-      stages need, such as the mask. What becomes of a sample must not depend on the
+      stages need, such as the mask. Its output for a sample must not depend on the
       other samples of the batch.
 
-    :class:`Backbone` and :func:`load_backbone` take these stages as boundaries instead
-    of tracing the network, and otherwise treat it like any other: it can be frozen and
-    cut after each stage, and ``activation_shape`` of a group is a dict of shapes.
+    :class:`Backbone` and :func:`load_backbone` use these stages as boundaries instead
+    of tracing the network. In everything else it is like any other network.
 
     Parameters
     ----------
     stages : dict or sequence of (str, torch.nn.Module)
-        Names and modules in order of execution. A name is not empty, holds no dot, and
-        is none of "input", "features" and "output".
+        Names and modules in order of execution. A name must not be empty, hold a dot,
+        or be "input", "features" or "output".
     final : torch.nn.Module, default=None
-        From the last state to the output, such as pooling and a classifier. By default
-        the last state is the output.
+        Module from the last state to the output, such as pooling and a classifier. By
+        default the last state is the output.
 
     Attributes
     ----------
     stages : torch.nn.ModuleDict
+        The stages by name.
     final : torch.nn.Module or None
+        The final step.
 
     Raises
     ------
     TypeError
-        If a stage is no module.
+        If a stage is not a module.
     ValueError
-        If there are no stages, or a name breaks the rule.
+        If there are no stages, or a name is not allowed.
 
     Examples
     --------
@@ -76,11 +78,15 @@ class StagedModule(nn.Module):
     ['embed', 'layer0']
     """
 
-    def __init__(self, stages, final=None):
+    def __init__(
+        self,
+        stages: "Mapping[str, nn.Module] | Iterable[tuple[str, nn.Module]]",
+        final: "nn.Module | None" = None,
+    ):
         super().__init__()
         pairs = [*(stages.items() if isinstance(stages, Mapping) else stages)]
         _check_declared(pairs)
-        self.stages = nn.ModuleDict(pairs)
+        self.stages = nn.ModuleDict(dict(pairs))
         self.final = final
 
     def forward(self, x):
@@ -94,6 +100,7 @@ class StagedModule(nn.Module):
         Returns
         -------
         torch.Tensor of shape (n, ...)
+            Output of the final step.
         """
         for stage in self.stages.values():
             x = stage(x)
@@ -122,11 +129,11 @@ def _is_name(name):
 
 
 class _Whole(nn.Sequential):
-    """Holds a network that cannot be cut as one layer."""
+    """Wraps a network that cannot be cut as one layer."""
 
 
 class _Unpacked(nn.Module):
-    """Returns the one tensor in what a network returns."""
+    """Returns the only tensor in the output of a network."""
 
     def __init__(self, network):
         super().__init__()
@@ -137,27 +144,11 @@ class _Unpacked(nn.Module):
         return tensor
 
 
-def _place_of(value):
-    """Write how to get a tensor out of a container: the first of a dict, or the last.
+def _place_of(value: object) -> str:
+    """Write how to get a tensor out of a container, such as ``['features'][-1]``.
 
-    Lists of maps go from the first layers to the last ones; dicts begin with the
-    output.
-
-    Parameters
-    ----------
-    value : object
-        What a network returns.
-
-    Returns
-    -------
-    str
-        What comes after the value in Python.
-
-    Examples
-    --------
-    >>> import torch
-    >>> place_of({"features": [torch.zeros(1), torch.zeros(1)], "other": None})
-    "['features'][-1]"
+    It is the last part of a list, as maps go from the first layers to the last ones,
+    and the first part of a dict, which begins with the output.
     """
     if isinstance(value, dict):
         keys = [key for key in value if tensors_in(value[key])]
@@ -170,7 +161,7 @@ def _place_of(value):
 
 
 def unwrap(module):
-    """Return the network that was given, where it is kept whole inside a module."""
+    """Return the network that was given, without its wrappers."""
     while isinstance(module, _Whole | _Unpacked):
         module = module.network
     return module
@@ -180,30 +171,26 @@ def unwrap(module):
 class Layout:
     """A network whose boundaries are known.
 
-    Attributes
-    ----------
-    module : torch.nn.Module
-        The network, or the single layer that holds it where it cannot be cut.
-    anatomies : dict of bool to Anatomy
-        In train mode (True) and eval mode (False), with the same boundaries in both.
-    impurity : str or None
-        Why the output for a sample is no function of it; None if it is one.
+    ``module`` is the network, wrapped if it cannot be cut. ``anatomies`` are those in
+    train mode (True) and eval mode (False). ``impurity`` is the reason why the output
+    for a sample is no function of it.
     """
 
     module: nn.Module
-    anatomies: dict
+    anatomies: dict[bool, Anatomy]
     impurity: str | None
 
 
 @own_torch_state()
-def find_layout(module, name, preprocessing, classifier=None, known_impurity=None):
-    """Find the boundaries of a network, and try it.
+def find_layout(
+    module, name, preprocessing, classifier=None, known_impurity=None
+) -> Layout:
+    """Find the boundaries of a network, and check them by running it.
 
-    Model inputs are those of ``preprocessing.example(n)``, and ``classifier`` are paths
-    of the network's own classifying layers. Of an impurity that is known, no warning is
-    given again. Returns a Layout. Raises a TypeError if the network, or a stage that it
-    declares, returns something else than it must; and a ValueError if it cannot be run,
-    or its stages do not compute together what it does.
+    ``classifier`` are paths of the network's own classifying layers. A known impurity
+    gives no second warning. Raises a TypeError if the network or a declared stage
+    returns a wrong type, and a ValueError if it cannot be run or its declared stages do
+    not compute the same as the whole.
     """
     finder = _Finder(name, preprocessing, classifier)
     module, anatomies = finder.lay_out(module)
@@ -237,7 +224,7 @@ def _warn(text):
 
 @dataclass(frozen=True)
 class _Finder:
-    """Finds boundaries; each method returns the module and its anatomies."""
+    """Finds the boundaries of a network by different means."""
 
     name: str
     preprocessing: object
@@ -290,7 +277,7 @@ class _Finder:
         )
 
     def _as_traced(self, module):
-        # Tensors that a forward method makes are left in the module by torch.fx.
+        # torch.fx leaves tensors that a forward method makes in the module.
         for name in [n for n in vars(module) if n.startswith(CONSTANT)]:
             delattr(module, name)
         traces = self._traces(module)
@@ -316,8 +303,8 @@ class _Finder:
             }
 
 
-def no_tensor_text(name, trace):
-    """Return the message for a network whose trace returns no tensor (str)."""
+def no_tensor_text(name: str, trace: Trace) -> str:
+    """Return the message for a network that returns no single tensor."""
     value = trace.returned
     kind = type(value).__name__.removeprefix("immutable_")  # torch.fx's dict
     return (

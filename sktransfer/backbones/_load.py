@@ -1,4 +1,4 @@
-"""Load a backbone by name, or from a module; once per process where it is shared."""
+"""Load a backbone by name or from a module, or share one within the process."""
 
 import math
 import operator
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._card import STATE_DICT
 from sktransfer.backbones._checkpoint import load_checkpoint
+from sktransfer.backbones._files import read_state_dict
 from sktransfer.backbones._images import ImageError, size_error
 from sktransfer.backbones._module import load_module
 from sktransfer.backbones._registry import (
@@ -22,16 +22,19 @@ from sktransfer.backbones._registry import (
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
-from sktransfer.backbones._state_dict import read_state_dict
 from sktransfer.compute import in_forked_child, own_torch_state, seeded
+from sktransfer.inputs import Preprocessing
 from sktransfer.utils import content_stamp, spawn_seed, survey_class
 
-__all__ = ["load_backbone", "shared_backbone"]
+__all__ = ["STATE_DICT", "are_users_own", "load_backbone", "shared_backbone"]
+
+STATE_DICT = "a state dict"  # the name of weights that are given as one
+_ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 _MOST_SHARED = 4
 _lock = threading.RLock()
-_shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones, and their layers' code
+_shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones and their code
 
 
 @own_torch_state()
@@ -39,43 +42,44 @@ def load_backbone(
     spec="efficientnet_lite0",
     *,
     weights="default",
-    image_size=None,
-    n_features=None,
-    preprocessing=None,
-    kind=None,
+    image_size: "int | tuple[int, int] | None" = None,
+    n_features: int | None = None,
+    preprocessing: "Preprocessing | None" = None,
+    kind: str | None = None,
     random_state=None,
-):
+) -> Backbone:
     """Load a pretrained network as a sequence of stages.
 
     Parameters
     ----------
     spec : str, torch.nn.Module, callable or Backbone, default="efficientnet_lite0"
-        - ``"efficientnet_lite0"``: ImageNet weights that are installed with
-          sktransfer; never a download;
+        - ``"efficientnet_lite0"``: its ImageNet weights are installed with sktransfer
+          and need no download;
         - ``"torchvision/resnet50"``, ``"timm/convnext_nano.in12k"``: a provider and a
-          name there. Without a provider, those of :func:`list_providers` are asked in
-          that order, and the log says which was taken;
+          name there. A name without a provider is looked up in those of
+          :func:`list_providers`, in that order, and the log says where it was found;
         - a module, which is copied, or a callable that returns one;
-        - a `Backbone`, which is returned as it is, or copied to have other weights,
-          another image size or another preprocessing.
+        - a `Backbone`, which is returned unchanged, or copied if other weights,
+          another image size or another preprocessing are asked for.
     weights : str, os.PathLike, mapping or None, default="default"
-        ``"default"``; None for random weights; what the provider calls them, as
-        ``"IMAGENET1K_V1"``; the path of a checkpoint (``.safetensors``, or a file
-        that ``torch.load(weights_only=True)`` reads); or a state dict. Of a module or
-        a callable, ``"default"`` and None both leave the weights as they are. Of a
-        `Backbone`, None is refused.
+        ``"default"``; None for random weights; the provider's name of other weights,
+        such as ``"IMAGENET1K_V1"``; the path of a checkpoint (``.safetensors``, or a
+        file that ``torch.load(weights_only=True)`` reads); or a state dict. A module
+        or a callable keeps its weights with ``"default"`` and with None, a `Backbone`
+        with ``"default"``.
     image_size : int or (int, int), default=None
-        Height and width of the model input in pixels. By default the weights' own.
-        Transformers by name are made for it, and position embeddings resampled.
+        Height and width of the model input in pixels. By default those of the
+        weights. Transformers loaded by name are built for this size, and their
+        position embeddings are resampled.
     n_features : int, default=None
-        Length of the vectors for a network that takes vectors and has lazy layers.
+        Length of the vectors, for a network of vectors that has lazy layers.
     preprocessing : ImagePreprocessing or VectorPreprocessing, default=None
-        By default what the weights were trained with.
+        By default that of the weights.
     kind : {"image", "vector"}, default=None
-        What a module without preprocessing takes. By default images if it has a 2-D
-        convolution, and vectors if not.
+        Kind of sample of a module without preprocessing. By default images if it has
+        a 2-D convolution, and otherwise vectors.
     random_state : int, RandomState instance or None, default=None
-        Seeds random weights. No global generator is touched.
+        Seed of random weights. Global generators are neither used nor changed.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def load_backbone(
     Raises
     ------
     TypeError
-        If `spec` or `weights` is something else.
+        If `spec` or `weights` has another type.
     ValueError
         If there is no backbone or there are no weights of this name, if a checkpoint
         does not fit or is not finite, or if the network cannot take the image size.
@@ -94,8 +98,8 @@ def load_backbone(
 
     See Also
     --------
-    list_backbones : The names.
-    describe_backbone : The stages.
+    list_backbones : Lists the names.
+    describe_backbone : Lists the stages of a backbone.
 
     Examples
     --------
@@ -105,7 +109,7 @@ def load_backbone(
     9
     """
     _check_weights(spec, weights)
-    given = weights if _is_given(weights) else None
+    given = weights if are_users_own(weights) else None
     same = given is None and image_size is None and preprocessing is None
     if isinstance(spec, Backbone) and same:
         return spec
@@ -147,13 +151,13 @@ def _check_weights(spec, weights):
     if not isinstance(weights, str | os.PathLike | Mapping | None):
         raise TypeError(
             "`weights` must be 'default', None, a name, the path of a file or a state "
-            f"dict. Got {_shortened(weights)}.{_hint(weights)}"
+            f"dict. Got {_shortened(weights)}."
         )
     if isinstance(weights, str) and weights == "":
         raise ValueError(
             "`weights` must be 'default', None, a name or the path of a file. Got ''."
         )
-    if _is_given(weights):
+    if are_users_own(weights):
         return
     if isinstance(spec, Backbone) and weights != "default":
         raise ValueError(
@@ -170,17 +174,13 @@ def _check_weights(spec, weights):
 
 def _shortened(weights):
     text = repr(weights)
-    return text if len(text) <= 60 else f"a {type(weights).__name__}"
-
-
-def _hint(weights):
-    if isinstance(weights, nn.Module):
-        return " Pass its `state_dict()`."
-    return ""
+    text = text if len(text) <= 60 else f"a {type(weights).__name__}"
+    hint = ". Pass its `state_dict()`" if isinstance(weights, nn.Module) else ""
+    return f"{text}{hint}"
 
 
 def _check_size(backbone, own):
-    """Check that a network can take another size than that of its preprocessing."""
+    """Check that a network can take another input shape than that of its weights."""
     wanted = backbone.preprocessing
     if wanted.input_shape == own.input_shape:
         return
@@ -197,7 +197,7 @@ def _check_size(backbone, own):
 
 
 def _check_own_size(backbone, own):
-    """Raise what a network raises for its own size as well."""
+    """Raise the error of a network that cannot take its own input shape either."""
     twin = backbone.untraced()
     twin.preprocessing = own
     with warnings.catch_warnings():
@@ -206,7 +206,7 @@ def _check_own_size(backbone, own):
 
 
 def _load_given(backbone, weights, own):
-    """Load a user's checkpoint into a backbone."""
+    """Load the user's checkpoint into a backbone."""
     network = backbone.network
     is_named = backbone.provider is not None
     provider = get_provider(backbone.provider) if is_named else None
@@ -217,21 +217,19 @@ def _load_given(backbone, weights, own):
         classifier=lambda: [*backbone.classifier_layers(), *_removed(backbone)],
         adapt=lambda state: provider.adapt(state, network) if provider else state,
         advice="" if same_size else f"Leave `image_size` out for {own.size}.",
-        areas=[
-            math.prod(getattr(p, "size", ())) for p in (own, backbone.preprocessing)
-        ],
+        areas=(_area(own), _area(backbone.preprocessing)),
     )
     in_memory = isinstance(weights, Mapping)
     backbone.weights = STATE_DICT if in_memory else os.fspath(weights)
-    backbone.license = None  # which is not that of these weights
+    backbone.license = None  # unknown for the user's weights
 
 
 def _area(preprocessing):
     return math.prod(getattr(preprocessing, "size", ()))
 
 
-def _removed(backbone):
-    """Paths of classifying layers that a network has no weights of any more."""
+def _removed(backbone: Backbone) -> list[str]:
+    """Return the paths of classifying layers that the network no longer has."""
     network = backbone.network
     names = network.state_dict().keys()
     return [
@@ -242,14 +240,11 @@ def _removed(backbone):
     ]
 
 
-def _is_given(weights):
-    """Whether weights are the user's own: a file or a state dict."""
-    if isinstance(weights, os.PathLike | Mapping):
-        return True
+def are_users_own(weights: object) -> bool:
+    """Return whether weights come from the user: a state dict, a file, or its name."""
     if not isinstance(weights, str):
-        return False
-    endings = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
-    return weights.endswith(endings) or os.sep in weights
+        return isinstance(weights, os.PathLike | Mapping)
+    return weights == STATE_DICT or weights.endswith(_ENDINGS) or os.sep in weights
 
 
 def _renew():
@@ -260,11 +255,11 @@ def _renew():
 in_forked_child(_renew)
 
 
-def shared_backbone(spec, *, weights, image_size, seed):
+def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Backbone:
     """Return a backbone by name that others in this process may use, too.
 
-    Its weights must not be changed: :meth:`Backbone.fork` gives ones that may be. See
-    `load_backbone` for the parameters.
+    Its weights must not be changed; those of :meth:`Backbone.fork` may be. The
+    parameters are those of :func:`load_backbone`.
     """
     size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
     with _lock:
@@ -287,22 +282,22 @@ def shared_backbone(spec, *, weights, image_size, seed):
         return _shared[key][0]
 
 
-def _code_of(backbone):
-    """Return its provider, and surveys of the code of its layers (list).
+def _code_of(backbone: Backbone) -> list:
+    """Return the provider of a backbone, and surveys of the code of its layers.
 
-    They are the same objects as long as nothing is replaced.
+    They are the same objects as long as no code is replaced.
     """
     kinds = dict.fromkeys(type(layer) for layer in backbone.module.modules())
     return [registered.get(backbone.provider), *map(survey_class, kinds)]
 
 
 def _is_outdated(backbone, code):
-    """Whether its provider, or code of its layers, was replaced."""
+    """Return whether the provider of a backbone or code of its layers was replaced."""
     return any(map(operator.is_not, code, _code_of(backbone)))
 
 
 def _identity(weights):
-    """Return what weights are identified by: the content of a file, not its path."""
+    """Return what identifies weights: the content of a file, not its path."""
     if isinstance(weights, Mapping):
         return fingerprint_tensors(read_state_dict(weights))
     if not isinstance(weights, str | os.PathLike):

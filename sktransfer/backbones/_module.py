@@ -1,4 +1,4 @@
-"""Backbones from an nn.Module, or from a callable that returns one."""
+"""Backbones from a module, or from a callable that returns one."""
 
 import copy
 import warnings
@@ -14,14 +14,15 @@ from sktransfer.inputs import VectorPreprocessing
 __all__ = ["load_module"]
 
 
-def load_module(spec, *, image_size, n_features, preprocessing, kind=None, make):
-    """Make a backbone of a module or of a callable that returns one.
+def load_module(
+    spec, *, image_size, n_features, preprocessing, kind=None, make
+) -> Backbone:
+    """Make a backbone from a module, or from a callable that returns one.
 
-    A module is copied, and so is what a callable returns, as that may be in use
-    elsewhere. The preprocessing is by default timm's configuration of the module if it
-    has one; ImageNet's usual one, with a warning, if it takes images; none for vectors.
-    ``make`` calls a function that makes a module under a local seed; see
-    `load_backbone` for the other parameters and what is raised.
+    The module is copied. The preprocessing is by default that of timm's configuration,
+    or that of ImageNet with a warning for images, or none for vectors. ``make`` calls a
+    function that makes a module under a local seed; the other parameters are those of
+    :func:`load_backbone`.
     """
     if isinstance(spec, nn.Module):
         _check_weights(spec)
@@ -41,7 +42,7 @@ def load_module(spec, *, image_size, n_features, preprocessing, kind=None, make)
 
 
 def _make(spec, make):
-    """Call a function for a module that nobody else has."""
+    """Call a function for a module, and make sure that nobody else holds it."""
     module = make(spec)
     if not isinstance(module, nn.Module):
         raise TypeError(
@@ -66,7 +67,7 @@ def _tensors(module):
 
 
 def _check_weights(module):
-    """See that weights are plain tensors of numbers."""
+    """Check that weights are plain tensors of floating point."""
     name = type(module).__name__
     for path, layer in module.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
@@ -93,7 +94,7 @@ def _check_weights(module):
 
 
 def _cast(module):
-    """Bring weights to float32, in which everything is computed."""
+    """Cast weights to float32, the precision that everything is computed in."""
     tensors = [*module.parameters(), *module.buffers()]
     kinds = {t.dtype for t in tensors if t.is_floating_point()} - {torch.float32}
     if not kinds:
@@ -157,7 +158,7 @@ def _width(layer):
 
 
 def _materialise(module, preprocessing):
-    """Give lazy layers their width."""
+    """Run a network with lazy layers once, so that they get their widths."""
     if any(map(is_lazy, [*module.parameters(), *module.buffers()])):
         training = module.training
         with torch.no_grad():

@@ -1,8 +1,8 @@
-"""Try a network once it is traced, before anything relies on it.
+"""Check a traced network by running it, before anything relies on its graph.
 
 A graph does not record everything that a ``forward`` does. So the sections are compared
-with the network, the network is tried for purity, and both are remembered by what the
-network consists of.
+with the network, and its output for a sample must be a function of that sample. The
+results are remembered for equal networks.
 """
 
 import copy
@@ -16,7 +16,13 @@ from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 import torch
 from torch import nn
 
-from sktransfer.backbones._boundaries import evaluate, graphs_between
+from sktransfer.backbones._boundaries import (
+    evaluate,
+    graphs_between,
+    map_tensors,
+    shape_of_sample,
+    tensors_in,
+)
 from sktransfer.backbones._purity import (
     call,
     copy_state,
@@ -28,7 +34,6 @@ from sktransfer.backbones._purity import (
 )
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
-from sktransfer.backbones._states import map_tensors, shape_of_sample, tensors_in
 from sktransfer.backbones._tracer import run_graph
 from sktransfer.compute import fixed_threads
 from sktransfer.utils import describe, survey_class
@@ -47,16 +52,11 @@ _remembered: dict[tuple, "Findings"] = {}
 
 @dataclass(frozen=True)
 class Findings:
-    """What a network was found to do.
+    """Results of the checks of a network.
 
-    Attributes
-    ----------
-    difference : str or None
-        How the sections differ from the module; None if they compute the same.
-    impurity : str or None
-        Why the output for a sample is no function of that sample; None if it is one.
-    overwrites : bool
-        Whether the module overwrites its input.
+    ``difference`` says how the sections differ from the whole, ``impurity`` why the
+    output for a sample is no function of it, and ``overwrites`` whether the network
+    overwrites its input.
     """
 
     difference: str | None
@@ -65,12 +65,11 @@ class Findings:
 
 
 def probe(module, anatomies, example):
-    """Try whether sections compute what the module does, and whether that is pure.
+    """Check whether the sections compute the same as a module, and whether it is pure.
 
-    The module is called on copies, so that nothing of it changes; the example holds
-    five model inputs. What was found is remembered in this process: about a network of
-    the libraries for others of its architecture, about any other for those that are
-    equal to it. Returns Findings.
+    The module is called on copies, with five model inputs like ``example``. The
+    findings are remembered in this process: for modules of the libraries by their
+    architecture, for others by all that they hold.
     """
     key = outline(module) or _description(module), repr(shape_of_sample(example))
     if key[0] is None:
@@ -82,8 +81,8 @@ def probe(module, anatomies, example):
     return _remembered[key]
 
 
-def _description(module):
-    """Describe a module with its weights (str), None where that is not possible."""
+def _description(module) -> str | None:
+    """Return a hash of a module and its weights, None if it cannot be described."""
     found = describe(module)
     return found.digest if found.is_complete else None
 
@@ -99,10 +98,10 @@ def _probe(module, anatomies, example):
     return Findings(difference, impurity, trial.overwrites)
 
 
-def output_digests(module, trace, example):
-    """Hash what a network makes of two model inputs at every boundary.
+def output_digests(module, trace, example) -> dict[int | None, str]:
+    """Hash the values of a network at each boundary for two model inputs.
 
-    Returns a dict by the keys of ``trace.live``, and None for the output.
+    The keys are those of ``trace.live``, and None for the output.
     """
     network = copy.deepcopy(module).cpu().eval()
     with fixed_threads():
@@ -112,7 +111,7 @@ def output_digests(module, trace, example):
 
 
 def _boundary_values(trace, module, x):
-    """Run a network and return what is live at each boundary, and its output."""
+    """Run a network; return the live values at each boundary, and the output."""
     values = run_graph(module, trace.nodes[0].graph, x).values
     found = {end: values[node] for end, (node, _) in trace.live.items()}
     return found | {None: values[trace.nodes[-1]]}
@@ -127,7 +126,7 @@ def _digest(tensors):
 
 
 def _difference(module, anatomies, trial, is_pure):
-    """Say how the sections differ from the module; None if they don't."""
+    """Say how the sections differ from the module; None if they do not."""
 
     def renewed(network):
         return network if is_pure else copy.deepcopy(module)
@@ -188,7 +187,7 @@ def _largest(tensor):
 
 
 def _join(network, anatomies, x, training):
-    """Run the sections between stages one after the other (list of tensors)."""
+    """Run the sections between stages one after the other; list the output tensors."""
     owner = SimpleNamespace(module=network)
     anatomy = anatomies[False]
     last = len(anatomy.trace.nodes)
@@ -215,12 +214,11 @@ def _say(error):
     return f"{type(error).__name__}: {lines[0][:200]}"
 
 
-def outline(module):
-    """Describe layers, their settings and the shapes of their tensors (str or None).
+def outline(module: nn.Module) -> str | None:
+    """Hash the layers of a network, their settings and the shapes of their tensors.
 
-    Networks of one outline compute alike, but for their weights: what was found out
-    about one holds for the other. None for a network with code that is no library's,
-    such as that of a layer, a hook or a method that is replaced on an instance.
+    Networks with the same outline differ in their weights only. None for a network with
+    code that is not of a library, such as that of a layer, a hook or a replaced method.
     """
     try:
         parts = [
@@ -233,7 +231,7 @@ def outline(module):
 
 
 class _UnknownError(Exception):
-    """Something has code of its own, or may have."""
+    """A layer has code of its own, or may have."""
 
 
 def _describe_layer(layer):

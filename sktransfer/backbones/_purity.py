@@ -1,17 +1,18 @@
-"""Whether what a network makes of a sample is a function of that sample alone."""
+"""Check whether a network's output for a sample is a function of that sample alone."""
 
 import copy
 import io
 import pickle
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from sktransfer.backbones._states import is_plain, map_tensors, tensors_in
+from sktransfer.backbones._boundaries import is_plain, map_tensors, tensors_in
 from sktransfer.compute import drawn_since, generator_states, seeded_everywhere
 
 __all__ = [
@@ -25,40 +26,27 @@ __all__ = [
     "run_once",
 ]
 
-_SEED = 1  # another one than that of the trace
-_COMPANY, _TWICE = 1e-4, 1e-6  # of the largest value
-_AT = 3  # the sample that is tried by itself
+_SEED = 1  # not that of the trace
+# Tolerances in other batches and in a second run, relative to the largest value.
+_COMPANY, _TWICE = 1e-4, 1e-6
+_AT = 3  # the sample that also runs alone
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A first run of a copy of a network, in eval mode.
+    """A first run of a copy of a network in eval mode."""
 
-    Attributes
-    ----------
-    network : torch.nn.Module
-        The copy, after the run.
-    x : torch.Tensor, dict or NamedTuple of torch.Tensor
-        Model inputs, as they were before the run.
-    output : object
-        What the network returned.
-    drawn : list of str
-        Names of the libraries whose global generators were drawn from.
-    overwrites : bool
-        Whether the run changed its input.
-    """
-
-    network: nn.Module
-    x: torch.Tensor
+    network: nn.Module  # the copy after the run
+    x: torch.Tensor | dict | tuple  # the model inputs before the run
     output: object
-    drawn: list
-    overwrites: bool
+    drawn: list[str]  # libraries whose global generators were drawn from
+    overwrites: bool  # whether the run changed its input
 
 
-def run_once(module, example):
-    """Run a copy of a network on the first of `draw_inputs` that it takes (Trial).
+def run_once(module: nn.Module, example) -> Trial:
+    """Run a copy of a network on the first inputs of `draw_inputs` that it accepts.
 
-    Raises whatever the network raises on the last of them.
+    Raises the error of the network on the last of them.
     """
 
     def run(x):
@@ -71,25 +59,17 @@ def run_once(module, example):
 
 
 def copy_state(x):
-    """Return a copy of model inputs, or of another state."""
+    """Return a copy of model inputs or another state."""
     return map_tensors(torch.clone, x)
 
 
-def draw_inputs(example):
-    """Draw model inputs of several kinds.
+def draw_inputs(example) -> Iterator:
+    """Yield model inputs of several kinds, in the shape of an example.
 
-    Parameters
-    ----------
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        Of a preprocessing. A tensor of floating point says what shape to draw. Any
-        other inputs, such as token ids and their mask, cannot be drawn: they are taken
-        as they are, and should differ between samples.
-
-    Yields
-    ------
-    torch.Tensor, dict or NamedTuple of torch.Tensor
-        Of a normal distribution; then, for networks that look values up or take their
-        logarithms, of a uniform one on [0, 1); then the example.
+    For a tensor of floating point these are normal numbers, uniform ones on [0, 1) for
+    networks that use them as indices or take their logarithms, and the example. Other
+    inputs, such as token ids and their mask, cannot be drawn: only the example is
+    yielded, whose samples should differ.
     """
     if is_plain(example):
         generator = torch.Generator().manual_seed(_SEED)
@@ -99,7 +79,7 @@ def draw_inputs(example):
 
 
 def run_on_first(candidates, run):
-    """Return what a function makes of the first candidate that it does not raise on."""
+    """Return what a function returns for the first candidate that it accepts."""
     for x in candidates:
         try:
             return run(x)
@@ -109,16 +89,15 @@ def run_on_first(candidates, run):
 
 
 def call(network, x, *, with_gradients=False):
-    """Call a network under a seed of its own and return its output."""
+    """Call a network with all generators seeded, and return its output."""
     with _own_seed(), torch.set_grad_enabled(with_gradients):
         return network(x)
 
 
-def watched_call(network, x):
-    """Call a network under a seed of its own.
+def watched_call(network: nn.Module, x) -> tuple[object, list[str]]:
+    """Call a network with all generators seeded.
 
-    Returns its output, and the names of the libraries whose global generators it drew
-    from (list).
+    Returns its output, and the names of the libraries whose generators it drew from.
     """
     with _own_seed(), torch.no_grad():
         before, began = generator_states(), time.perf_counter()
@@ -134,8 +113,8 @@ def _own_seed():
         yield
 
 
-def is_near(actual, expected, tolerance):
-    """Whether lists of tensors are equal, up to a fraction of their largest value."""
+def is_near(actual: list, expected: list, tolerance: float) -> bool:
+    """Return whether lists of tensors agree, relative to their largest value."""
     if [t.shape for t in actual] != [t.shape for t in expected]:
         return False
     return all(
@@ -150,12 +129,12 @@ def _is_near(a, b, tolerance):
     return torch.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
-def find_impurity(module, trial):
-    """Return why the output for a sample is no function of it (str), or None.
+def find_impurity(module: nn.Module, trial: Trial) -> str | None:
+    """Return the reason why the output for a sample is no function of it, or None.
 
-    It is one if the network draws nothing, keeps nothing, and neither the other samples
-    of a batch nor those before it change what becomes of a sample. The trial is one of
-    this module, on at least five model inputs; the module is not changed.
+    It is one if the network draws nothing, stores nothing, and its output for a sample
+    changes neither with the other samples of the batch nor with earlier ones. The trial
+    is one of this module with at least five model inputs. The module is not changed.
     """
     if trial.drawn:
         return f"it draws from the generator of {' and of '.join(trial.drawn)}"
@@ -195,10 +174,10 @@ def _output(network, x, some):
 
 
 def _beside_another(network, x, some):
-    """List what a network returns for some samples in company of another one.
+    """List the output for some samples in a batch with another one.
 
-    That is zeros, as at the end of a batch; or the first sample where inputs are no
-    plain tensor, as a sequence of length zero may be no valid input.
+    That is zeros, as at the end of a batch, or the first sample if inputs are no plain
+    tensor, as a sequence of length zero may not be valid.
     """
     change = torch.zeros_like if is_plain(x) else torch.clone
     batch = map_tensors(lambda t: torch.cat([t[some], change(t[:1])]), x)
@@ -206,7 +185,7 @@ def _beside_another(network, x, some):
 
 
 def _changed_parameter(network, module):
-    """Say which parameter differs from that of the module; None if none does."""
+    """Say which parameter a forward pass changed; None if it changed none."""
     for (name, a), b in zip(
         network.named_parameters(), module.parameters(), strict=True
     ):
@@ -216,7 +195,7 @@ def _changed_parameter(network, module):
 
 
 def _agrees_in_float64(module, x, some):
-    """Whether it is rounding alone by which samples differ in company."""
+    """Return whether outputs in other batches agree in float64, but for rounding."""
     network = _fresh(module).double()
     x = map_tensors(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
     try:
@@ -229,7 +208,7 @@ def _agrees_in_float64(module, x, some):
 
 
 def _smallest_batch(network, trial):
-    """Return the place of one sample, or of two where one cannot be alone."""
+    """Return the slice of one sample, or of two if one alone is not accepted."""
     one, two = slice(_AT, _AT + 1), slice(_AT, _AT + 2)
     expected = _rows(trial.output, _n(trial.x), one)
     shapes = [None if t is None else t.shape for t in expected]
@@ -244,7 +223,7 @@ def _smallest_batch(network, trial):
 
 
 def _rows(value, n, place):
-    """List what an output says of some of n samples; None for what has no rows."""
+    """List the rows of n samples in an output; None for tensors without such rows."""
     return [t[place] if t.shape[:1] == (n,) else None for t in tensors_in(value)]
 
 
@@ -254,7 +233,7 @@ def _agree(alone, others):
 
 
 def _state(network, *names):
-    """Describe what a forward pass may change: buffers and attributes (dict)."""
+    """Return bytes for each buffer and attribute that a forward pass may change."""
     state = {}
     for path, module in network.named_modules():
         kept = vars(module) if not names else {n: vars(module)[n] for n in names}
@@ -279,7 +258,7 @@ def _differing(before, after):
 
 
 def _describe(value):
-    """Return bytes that change with a value; none where it cannot be pickled."""
+    """Return bytes that change with a value; empty ones if it cannot be pickled."""
     file = io.BytesIO()
     try:
         _Pickler(file).dump(value)
@@ -289,7 +268,7 @@ def _describe(value):
 
 
 class _Pickler(pickle.Pickler):
-    """Writes what tensors and generators hold, and of code and layers the names."""
+    """Writes values of tensors and generators, and names of code and layers."""
 
     def reducer_override(self, obj):
         if isinstance(obj, torch.Tensor):

@@ -1,25 +1,33 @@
-"""Providers of backbones: who makes a network of a name."""
+"""Providers of backbones by name, and the list of what they provide."""
 
+import fnmatch
 import logging
 import warnings
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pandas as pd
 
 from sktransfer.utils import TransferWarning, near_matches
 
 __all__ = [
+    "NOT_STATED",
     "BackboneProvider",
     "full_name",
     "get_provider",
+    "list_backbones",
     "list_providers",
     "register_provider",
     "registered",
     "resolve_name",
+    "stated_license",
 ]
 
 _logger = logging.getLogger("sktransfer")
 _GROUP = "sktransfer.backbones"
-_UNPREFIXED = "shipped"  # whose names are listed without the provider in front
-# In the order in which names without a provider are looked up.
+_UNPREFIXED = "shipped"  # listed without the provider in front of the name
+# In the order in which a name without a provider is looked up.
 _BUILT_IN = {
     name: EntryPoint(name, f"sktransfer.backbones.{place}", _GROUP)
     for name, place in (
@@ -29,23 +37,37 @@ _BUILT_IN = {
     )
 }
 _METHODS = ("names", "load", "describe", "card_entries", "adapt")
-registered: dict[str, object] = {}  # by name; those of packages once they are loaded
+NOT_STATED = "not stated"
+_COLUMNS = {
+    "name": None,
+    "provider": None,
+    "parameters": None,
+    "input_size": None,
+    "weights": None,
+    "license": None,
+    "available": False,
+}
+registered: dict[str, Any] = {}  # by name, including the packages in use
 _broken: set[str] = set()
 
 
 class BackboneProvider:
     """A source of backbones by name, such as a library of networks.
 
-    A provider is an object with these methods. :meth:`names` and :meth:`load` are its
-    own; the others have defaults here, so that a provider may inherit from this class,
-    but need not. It is known by a name, see :func:`register_provider`, which stands in
-    front of its backbones' names: ``"acme/small"``.
+    A provider is an object with these methods. It must define :meth:`names` and
+    :meth:`load`, and can inherit the other ones from this class.
+    :func:`register_provider` gives it a name, which stands in front of the names of its
+    backbones: ``"acme/small"``.
     """
 
     def names(self):
-        """Return the names of its backbones (list of str), without the provider's.
+        """Return the names of the backbones, without the provider in front.
 
-        It is called often, and should neither build networks nor use the network.
+        It is called often, so it should neither build networks nor download anything.
+
+        Returns
+        -------
+        list of str
         """
         raise NotImplementedError
 
@@ -55,37 +77,38 @@ class BackboneProvider:
         Parameters
         ----------
         name : str
-            One that :meth:`provides` accepts.
+            A name that :meth:`provides` accepts.
         weights : str or None
-            ``"default"``; None for random weights; or what the provider calls them.
+            ``"default"``, the provider's name of other weights, or None for random
+            ones.
         image_size : int, (int, int) or None
-            For a network that is made for one size; None for that of the weights.
+            Image size for networks that are built for a fixed one. None for that of
+            the weights.
         make : callable
-            ``make(function)`` calls a function that makes a module, under a local seed
-            for its random weights.
+            ``make(function)`` returns ``function()``, which builds the module, with
+            the generators of random weights seeded locally.
 
         Returns
         -------
         Backbone
-            With the module, the preprocessing of its weights, ``weights`` (what they
-            are called, None for random ones), ``license`` if it is known and ``name``
-            without the provider's.
+            With ``preprocessing`` of the weights, ``name`` without the provider,
+            ``weights`` (their name, None for random ones) and ``license`` if known.
 
         Raises
         ------
         ValueError
-            If there are no such weights.
+            If there are no weights of this name.
         OSError
             If weights cannot be downloaded.
         """
         raise NotImplementedError
 
     def provides(self, name):
-        """Return whether it can load a backbone of this name (bool)."""
+        """Return whether :meth:`load` accepts a name (bool)."""
         return name in self.names()
 
     def describe(self, name):
-        """Return what :func:`list_backbones` lists of a backbone.
+        """Return the rows of :func:`list_backbones` about a backbone.
 
         Parameters
         ----------
@@ -95,21 +118,21 @@ class BackboneProvider:
         Returns
         -------
         list of dict
-            One per set of weights, or one without ``weights``. Known entries among
+            One per set of weights, or one without ``weights``. Each may have
             ``parameters`` (int), ``input_size`` (int, in pixels), ``weights`` (str),
-            ``license`` (str) and ``available`` (bool, whether the weights are on this
-            machine).
+            ``license`` (str) and ``available`` (bool, whether no download is needed).
         """
         return [{}]
 
     def card_entries(self, name, weights):
-        """Return what a :class:`ModelCard` says of the origin of some weights.
+        """Return the entries of a :class:`ModelCard` about the origin of weights.
 
         Parameters
         ----------
         name : str
+            Name of the backbone, without the provider.
         weights : str or None
-            What the backbone calls them.
+            Name of the weights, None for random ones.
 
         Returns
         -------
@@ -119,43 +142,44 @@ class BackboneProvider:
         return {}
 
     def adapt(self, state, network):
-        """Return a checkpoint with the names and shapes that a network has.
+        """Adapt a checkpoint to the names and shapes of a network.
 
         Parameters
         ----------
         state : dict of str to torch.Tensor
+            State dict that does not fit.
         network : torch.nn.Module
-            Of this provider.
+            Network of this provider.
 
         Returns
         -------
         dict of str to torch.Tensor
-            As it was by default.
+            By default `state` itself.
         """
         return state
 
 
-def register_provider(name, provider):
-    """Make the backbones of a provider known by name in this process.
+def register_provider(name: str, provider: BackboneProvider) -> None:
+    """Register a provider of backbones in this process.
 
-    A package registers its provider for every process by an entry point of the group
+    A package registers its provider for all processes by an entry point of the group
     ``sktransfer.backbones``, whose name is that of the provider and whose value is the
-    provider or its class. It is imported when one of its backbones is asked for.
+    provider or its class. It is imported when a backbone is looked up in it.
 
     Parameters
     ----------
     name : str
-        An identifier. That of a built-in provider cannot be taken; a later provider
-        replaces an earlier one of its name.
+        An identifier that is not the name of a built-in provider. It replaces an
+        earlier provider of the same name.
     provider : BackboneProvider
-        Or any object with its methods.
+        Any object with the methods of this class.
 
     Raises
     ------
     TypeError
         If the provider lacks a method.
     ValueError
-        If the name is none or is taken.
+        If the name is no identifier, or that of a built-in provider.
 
     See Also
     --------
@@ -179,11 +203,15 @@ def _check_provider(provider):
         )
 
 
-def list_providers():
-    """Return the names of the providers (list of str).
+def list_providers() -> list[str]:
+    """Return the names of the providers.
 
-    In the order in which names without a provider are looked up: the built-in ones,
-    those of installed packages, and those that were registered in this process.
+    They are in the order in which a name without a provider is looked up: the built-in
+    ones, those of installed packages, and those registered in this process.
+
+    Returns
+    -------
+    list of str
 
     Examples
     --------
@@ -194,14 +222,14 @@ def list_providers():
     return list(dict.fromkeys([*_BUILT_IN, *_plug_ins(), *registered]))
 
 
-def _plug_ins():
-    """Return the entry points of installed packages by name (dict)."""
+def _plug_ins() -> dict[str, EntryPoint]:
+    """Return the entry points of installed packages by name."""
     found = sorted(entry_points(group=_GROUP), key=lambda point: point.name)
     return {point.name: point for point in found if point.name not in _BUILT_IN}
 
 
-def get_provider(name):
-    """Return the provider of a name; None if its package is broken, with a warning."""
+def get_provider(name: str) -> Any:
+    """Return a provider; None if its package is broken, after a warning."""
     if name not in registered:
         point = _BUILT_IN.get(name) or _plug_ins()[name]
         try:
@@ -229,16 +257,15 @@ def _warn_of_broken(point, error):
     )
 
 
-def full_name(provider, name):
-    """Return the name of a backbone with that of its provider in front (str)."""
+def full_name(provider: str, name: str) -> str:
+    """Return the name of a backbone with its provider in front."""
     return name if provider == _UNPREFIXED else f"{provider}/{name}"
 
 
-def resolve_name(spec):
-    """Return the provider and the name there (str, str) of a name with or without both.
+def resolve_name(spec: str) -> tuple[str, str]:
+    """Return the provider that a name belongs to, and the name without it.
 
-    Raises a TypeError if it is no string, and a ValueError that names near matches if
-    nobody provides it.
+    Raises a ValueError that lists similar names if there is none.
     """
     if not isinstance(spec, str):
         raise TypeError(
@@ -277,3 +304,83 @@ def _unknown(spec):
         f"There is no backbone {spec!r} from any of the providers {list_providers()}; "
         f"`sktransfer.backbones.list_backbones()` lists them.{near}"
     )
+
+
+def list_backbones(
+    filter: str | None = None,
+    provider: str | None = None,
+    license: str | list[str] | None = None,
+) -> pd.DataFrame:
+    """List the backbones that can be loaded by name.
+
+    Parameters
+    ----------
+    filter : str, default=None
+        Shell-style pattern of the name, such as ``"*resnet*"``. By default all.
+    provider : str, default=None
+        One of :func:`list_providers`. By default all.
+    license : str or list of str, default=None
+        Shell-style patterns of the license of the weights, in any case, such as
+        ``["apache-*", "mit"]`` or ``"not stated"``. By default all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per set of weights, or per architecture without any, with the columns
+        ``name`` (for :func:`load_backbone`), ``provider``, ``parameters`` (their
+        number), ``input_size`` in pixels, ``weights`` (missing if there are none),
+        ``license`` of the weights as the provider states it or ``"not stated"``, and
+        ``available``, whether they are on this machine.
+
+    Raises
+    ------
+    ValueError
+        If there is no such provider.
+
+    See Also
+    --------
+    model_card : Describes one backbone.
+    describe_backbone : Lists the stages of one backbone.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import list_backbones
+    >>> list_backbones(provider="shipped")["name"].tolist()
+    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
+    >>> list_backbones("resnet18", license="bsd-*")["weights"].tolist()
+    []
+    """
+    providers = list_providers()
+    if provider not in (None, *providers):
+        raise ValueError(
+            f"`provider` must be one of {providers} or None. Got {provider!r}."
+        )
+    wanted = providers if provider is None else [provider]
+    rows = [row for p in wanted for row in _rows(p, filter or "*")]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    if license is not None:
+        patterns = [license] if isinstance(license, str) else list(license)
+        table = table[[_is_license(found, patterns) for found in table["license"]]]
+        table = table.reset_index(drop=True)
+    return table.astype({"parameters": "Int64", "input_size": "Int64"})
+
+
+def _rows(provider: str, pattern: str) -> Iterator[dict]:
+    """Yield the rows of a table about the backbones of a provider."""
+    source = get_provider(provider)
+    for bare in source.names() if source is not None else ():
+        name = full_name(provider, bare)
+        if not (fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)):
+            continue
+        for entries in source.describe(bare):
+            row = _COLUMNS | entries | {"name": name, "provider": provider}
+            yield row | {"license": stated_license(row["license"])}
+
+
+def _is_license(found, patterns):
+    return any(fnmatch.fnmatch(found.lower(), p.lower()) for p in patterns)
+
+
+def stated_license(license: str | None) -> str:
+    """Return a license as its provider states it, or "not stated"."""
+    return license if license and license != "unknown" else NOT_STATED

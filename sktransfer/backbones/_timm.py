@@ -1,9 +1,8 @@
-"""Backbones of timm, with the preprocessing that their weights carry."""
+"""Backbones of timm, with the preprocessing of their weights."""
 
 import csv
 import math
 import os
-import re
 import sys
 from functools import cache
 from importlib.metadata import version
@@ -13,51 +12,39 @@ import timm
 import torch
 from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from torch import nn
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._download import (
-    check_weights_file,
+from sktransfer.backbones._files import (
     explain_download,
     fetch_weights,
     hub_file,
+    read_mapping,
 )
 from sktransfer.backbones._images import size_error
 from sktransfer.backbones._registry import BackboneProvider
-from sktransfer.backbones._state_dict import read_mapping
 from sktransfer.inputs import ImagePreprocessing
 
 __all__ = ["TimmProvider", "n_parameters", "timm_adapted", "timm_preprocessing"]
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class TimmProvider(BackboneProvider):
-    """Models of timm, by architecture or with the tag of their weights.
-
-    As in ``"convnext_nano"`` and ``"convnext_nano.in12k"``.
-    """
+    """Models of timm by architecture or by weights, as ``"convnext_nano.in12k"``."""
 
     def names(self):
-        """Return all weights, and the architectures without any (list of str)."""
+        """Return the names of weights, and of architectures without weights."""
         pretrained = timm.list_pretrained()
         trained = {name.partition(".")[0] for name in pretrained}
         return sorted([*pretrained, *({*timm.list_models()} - trained)])
 
     def provides(self, name):
-        """Return whether there is this architecture (bool)."""
+        """Return whether there is this architecture."""
         return timm.is_model(name.partition(".")[0])
 
     def load(self, name, *, weights, image_size, make):
-        """Make a model; ``weights`` may be a tag.
-
-        Raises
-        ------
-        ValueError
-            If there are no weights of this name, or none for this image size.
-        OSError
-            If the weights cannot be downloaded.
-        """
+        """Make a model; ``weights`` may be the tag of some."""
         architecture, _, tag = name.partition(".")
         if weights not in ("default", None):
             tag = weights
@@ -68,7 +55,7 @@ class TimmProvider(BackboneProvider):
             options |= _pretrained_options(name)
         module = make(lambda: _create(name, options))
         config = module.pretrained_cfg
-        for entry in ("file", "state_dict"):  # of this machine
+        for entry in ("file", "state_dict"):  # what was loaded is not to be kept
             config.pop(entry, None)
         classifier = config.get("classifier") or None
         is_one = isinstance(classifier, str)
@@ -82,7 +69,7 @@ class TimmProvider(BackboneProvider):
         )
 
     def describe(self, name):
-        """Return what :func:`list_backbones` lists of a model (list of dict)."""
+        """Return the row about a model."""
         architecture, _, tag = name.partition(".")
         config = timm.models.get_pretrained_cfg(name)
         row = {
@@ -95,19 +82,19 @@ class TimmProvider(BackboneProvider):
         return [row]
 
     def card_entries(self, name, weights):
-        """Return where the weights come from (dict)."""
+        """Return where the weights come from."""
         address = f"https://huggingface.co/timm/{name}"
         return {"source": f"timm {version('timm')}, {address}"}
 
     def adapt(self, state, network):
-        """Return a checkpoint that fits a network (dict)."""
+        """Return a checkpoint that fits a network."""
         return timm_adapted(state, network)
 
 
-def timm_adapted(state, network):
-    """Return a checkpoint as timm adapts it: names, position embeddings, … (dict).
+def timm_adapted(state: dict, network: nn.Module) -> dict:
+    """Return a checkpoint as timm adapts it to a network's names and positions.
 
-    It is as it was where timm has no filter for checkpoints of this architecture.
+    It is returned unchanged if timm has no filter for this architecture.
     """
     home = sys.modules[type(network).__module__]
     filter_ = getattr(home, "checkpoint_filter_fn", None)
@@ -115,16 +102,13 @@ def timm_adapted(state, network):
 
 
 def _pretrained_options(name):
-    """Return what makes timm take weights that are on this machine (dict)."""
+    """Return the options with which timm loads weights from this machine."""
     config = timm.models.get_pretrained_cfg(name)
     path = _weights_file(name, config)
-    # That of the file at a URL is no matter of the one on Hugging Face.
-    is_custom = config.custom_load and (
-        config.custom_load == "hf" or _is_at_url(config)
-    )
-    if is_custom or path.endswith(".safetensors"):
-        overlay = {"file": path, "custom_load": is_custom}
-    else:  # old versions of timm would run code in a pickle
+    # A custom format is that of the file at the URL, or else of the one at the hub.
+    if config.custom_load and (config.custom_load == "hf" or _is_at_url(config)):
+        overlay = {"file": path, "custom_load": config.custom_load}
+    else:
         overlay = {"state_dict": read_mapping(path)}
     return {"pretrained": True, "pretrained_cfg_overlay": overlay}
 
@@ -133,8 +117,8 @@ def _is_at_url(config):
     return not config.hf_hub_id
 
 
-def _weights_file(name, config):
-    """Return the path of a model's weights, downloaded if they are not there (str)."""
+def _weights_file(name, config) -> str:
+    """Return the path of weights, downloaded if they are not on this machine."""
     name = f"timm/{name}"
     if _is_at_url(config):
         return fetch_weights(name, config.url)
@@ -142,9 +126,6 @@ def _weights_file(name, config):
     if path is None:
         with explain_download(name, _address(config)):
             path = _download_from_hub(config)
-    blob = os.path.realpath(path)  # which is named by its SHA-256 if it is a large file
-    if _SHA256.fullmatch(os.path.basename(blob)):
-        check_weights_file(name, blob, os.path.basename(blob))
     return path
 
 
@@ -152,19 +133,19 @@ def _files_of(config):
     return [config.hf_hub_filename] if config.hf_hub_filename else _FILES
 
 
-def _download_from_hub(config):
-    """Download weights into the cache of Hugging Face; return their path (str)."""
+def _download_from_hub(config) -> str:
+    """Download weights into the cache of Hugging Face, and return their path."""
     first, *others = _files_of(config)
     try:
         return hf_hub_download(config.hf_hub_id, first)
     except EntryNotFoundError as error:
         if isinstance(error, LocalEntryNotFoundError) or not others:
-            raise  # without a connection, there is no use in asking for another file
+            raise  # without a connection, another file cannot be downloaded either
         return hf_hub_download(config.hf_hub_id, others[0])
 
 
-def _cached_file(config):
-    """Return the path of weights that are on this machine (str or None)."""
+def _cached_file(config) -> str | None:
+    """Return the path of weights on this machine, or None."""
     if _is_at_url(config):
         path = hub_file(config.url) if config.url else ""
         return path if os.path.isfile(path) else None
@@ -172,13 +153,13 @@ def _cached_file(config):
     return next((path for path in found if isinstance(path, str)), None)
 
 
-def _address(config):
-    """Return where weights on Hugging Face are downloaded from (str)."""
+def _address(config) -> str:
+    """Return the URL of weights on Hugging Face."""
     return hf_hub_url(config.hf_hub_id, _files_of(config)[0])
 
 
-def _size_options(name, image_size):
-    """Return what to make a network of a fixed size with, if not its own (dict)."""
+def _size_options(name, image_size) -> dict:
+    """Return the options for a network that is built for another size."""
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.fixed_input_size:
         return {}
@@ -210,13 +191,13 @@ def _check_weights(name, architecture, weights):
         )
 
 
-def timm_preprocessing(config):
-    """Return the preprocessing of a configuration of timm (ImagePreprocessing)."""
+def timm_preprocessing(config: dict) -> ImagePreprocessing:
+    """Return the preprocessing of a model's configuration in timm."""
     data = timm.data.resolve_data_config(pretrained_cfg=config)
     height, width = data["input_size"][1:]
     crop = data["crop_pct"]
-    # timm scales the shorter side for a square input, and both sides else; "squash"
-    # disregards the aspect ratio.
+    # timm scales the shorter side for a square input, and otherwise both sides;
+    # "squash" ignores the aspect ratio.
     if data["crop_mode"] == "squash" or height != width:
         resize = (math.floor(height / crop), math.floor(width / crop))
     else:
@@ -230,10 +211,10 @@ def timm_preprocessing(config):
     )
 
 
-def n_parameters(architecture):
-    """Return the number of parameters of an architecture (int).
+def n_parameters(architecture: str) -> int:
+    """Return the number of parameters of an architecture.
 
-    It is taken from the table in this folder, and counted if that is older than it.
+    It is read from a table, or counted if the table lacks the architecture.
     """
     known = _table().get(f"timm/{architecture}")
     return _count_parameters(architecture) if known is None else known

@@ -1,4 +1,4 @@
-"""Backbones of torchvision, with the preprocessing that their weights carry."""
+"""Backbones of torchvision, with the preprocessing of their weights."""
 
 import os
 import re
@@ -9,10 +9,9 @@ from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._download import fetch_weights, hub_file
+from sktransfer.backbones._files import fetch_weights, hub_file, read_state_dict
 from sktransfer.backbones._images import size_error
 from sktransfer.backbones._registry import BackboneProvider
-from sktransfer.backbones._state_dict import read_state_dict
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import near_matches
 
@@ -26,20 +25,11 @@ class TorchvisionProvider(BackboneProvider):
     """Image classification models of torchvision."""
 
     def names(self):
-        """Return the names of the models (list of str)."""
+        """Return the names of the models."""
         return models.list_models(module=models)
 
     def load(self, name, *, weights, image_size, make):
-        """Make a model; ``weights`` may be a name such as ``"IMAGENET1K_V1"``.
-
-        Raises
-        ------
-        ValueError
-            If there are no weights of this name, or if there cannot be a transformer
-            for this image size.
-        OSError
-            If the weights cannot be downloaded.
-        """
+        """Make a model; ``weights`` may be a name such as ``"IMAGENET1K_V1"``."""
         found = _find_weights(name, weights)
         preprocessing = _preprocessing(found)
         size = preprocessing.with_size(image_size).size
@@ -56,7 +46,7 @@ class TorchvisionProvider(BackboneProvider):
         )
 
     def describe(self, name):
-        """Return what :func:`list_backbones` lists of a model (list of dict)."""
+        """Return the rows about a model."""
         return [
             {
                 "parameters": weights.meta["num_params"],
@@ -69,14 +59,14 @@ class TorchvisionProvider(BackboneProvider):
         ]
 
     def card_entries(self, name, weights):
-        """Return where the weights come from (dict)."""
+        """Return where the weights come from."""
         return {"source": f"torchvision {version('torchvision')}"}
 
     def adapt(self, state, network):
-        """Return a checkpoint that fits a network (dict).
+        """Return a checkpoint that fits a network.
 
-        That is without auxiliary classifiers, with the present names of DenseNet's
-        layers, and with position embeddings for the image size of the network.
+        It has no auxiliary classifiers, the present names of DenseNet's layers, and
+        position embeddings for the image size of the network.
         """
         state = {
             _OLD_DENSENET.sub(r"\1\2", name): tensor
@@ -90,7 +80,7 @@ class TorchvisionProvider(BackboneProvider):
 
 
 def _find_weights(name, weights):
-    """Look weights up; random weights take the default ones' preprocessing."""
+    """Return weights by name; for random ones the default ones, for preprocessing."""
     offered = models.get_model_weights(name)
     if weights in ("default", None):
         return offered.DEFAULT
@@ -109,8 +99,8 @@ def _make(name, size, own):
     if name == "maxvit_t":
         return _make_maxvit(name, size, own)
     if name in ("inception_v3", "googlenet"):
-        # The auxiliary classifiers serve training from scratch alone; the weights were
-        # ported with another normalisation, which the network undoes itself.
+        # Auxiliary classifiers are only for training from scratch. The weights expect
+        # another normalization, which the network converts to itself.
         options = {"aux_logits": False, "init_weights": False, "transform_input": True}
         return models.get_model(name, weights=None, **options)
     return models.get_model(name, weights=None)

@@ -1,71 +1,57 @@
-"""Describe the graph of a network in one mode, and what a run of it shows."""
+"""Trace a network in one mode, and describe its graph and a run of it."""
 
 import operator
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import fx
+from torch.fx import Node
 
-from sktransfer.backbones._boundaries import find_boundaries, is_static, nodes_in
-from sktransfer.backbones._states import is_state, shape_of_sample
-from sktransfer.backbones._tracer import TraceError, record, trace_graph
+from sktransfer.backbones._boundaries import (
+    find_boundaries,
+    is_state,
+    is_static,
+    nodes_in,
+    shape_of_sample,
+)
+from sktransfer.backbones._tracer import Call, TraceError, record, trace_graph
 from sktransfer.compute import seeded_everywhere, state_put_back
 
 __all__ = ["CONSTANT", "Trace", "trace_declared", "trace_network"]
 
-CONSTANT = "_tensor_constant"  # how torch.fx names tensors that a forward makes
+CONSTANT = "_tensor_constant"  # torch.fx's name for tensors that a forward makes
 
 
 @dataclass
 class Trace:
-    """The graph of a network in one mode, and what a run on it showed.
+    """The graph of a network in one mode, and what a run of it showed.
 
-    Attributes
-    ----------
-    nodes : list of Node
-        In order of execution.
-    calls : list of Call
-        The tree of submodule calls.
-    live : dict of int to (Node, dict)
-        By the index of the node that a boundary comes after (-1 for the input): the
-        node whose value is live there, and the expressions that replace the
-        non-tensor values that are used on both sides.
-    ends : dict of str to int
-        Index of the last node of every submodule that is called once.
-    overwritten : set of Node
-        Nodes whose tensor a later node changes in place.
-    inputs : dict of Node to list of Node
-        What each node depends on: its arguments, and what changed those.
-    effects : list of Node
-        Nodes that change a buffer, such as running statistics.
-    shapes : dict of int to (tuple or dict)
-        Shape of a node's value, for one sample.
-    multiply_adds : dict of int to int
-        Of a node, for one sample; counted in eval mode only.
-    returned : object
-        An output of the network. One that holds a single tensor is that tensor.
+    Keys of type int are indices of nodes; shapes and multiply-adds are per sample.
     """
 
-    nodes: list
-    calls: list
-    live: dict
-    ends: dict
-    overwritten: set
-    inputs: dict
-    effects: list
-    shapes: dict
-    multiply_adds: dict
-    returned: object
+    nodes: list[Node]  # in order of execution
+    calls: list[Call]  # the tree of submodule calls
+    # By the last node before a boundary (-1 for the input): the node whose value is
+    # live there, and expressions of the static values that both sides use.
+    live: dict[int, tuple[Node, dict]]
+    ends: dict[str, int]  # the last node of every submodule that is called once
+    overwritten: set[Node]  # nodes whose tensor a later node changes in place
+    inputs: dict[Node, list[Node]]  # arguments of a node, and nodes that change these
+    effects: list[Node]  # nodes that change a buffer, such as running statistics
+    shapes: dict[int, tuple | dict]
+    multiply_adds: dict[int, int]  # counted in eval mode only
+    returned: object  # an output of the network, or the only tensor in it
 
     @property
     def returns_tensor(self):
-        """Whether the network returns a tensor (bool)."""
+        """Whether the network returns one tensor."""
         return isinstance(self.returned, torch.Tensor)
 
     @property
     def output_nodes(self):
-        """The nodes that what the network returns is made of (list of Node)."""
+        """Nodes whose values are in the output of the network."""
         return nodes_in(self.nodes[-1].args[0])
 
 
@@ -78,15 +64,11 @@ _OUT_OF_PLACE = {
 
 
 def _without_inplace(nodes, module, mutations):
-    """Compute out of place wherever nobody reads what would have been overwritten.
+    """Compute out of place wherever the overwritten value is not read; return the rest.
 
-    Otherwise stored activations would be overwritten. A tensor that is read again
-    after it was overwritten has to be, and is no boundary.
-
-    Returns
-    -------
-    dict of Node to set of Node
-        The mutations that are left.
+    Otherwise activations that are stored would be overwritten. A tensor that is read
+    after it was overwritten is no boundary. The arguments and the result are mutations:
+    the nodes that each node overwrites.
     """
     index = {node: i for i, node in enumerate(nodes)}
     left, layers = {}, {}
@@ -105,7 +87,7 @@ def _without_inplace(nodes, module, mutations):
 
 
 def _make_pure(node):
-    """Say whether a function could be put out of place."""
+    """Return whether a function could be replaced by one that computes out of place."""
     if node.kwargs.get("inplace") is True:
         node.kwargs = {**node.kwargs, "inplace": False}
         return True
@@ -114,33 +96,19 @@ def _make_pure(node):
     return known
 
 
-def trace_network(module, example, *, training=False, leaves=()):
-    """Trace a network and find its boundaries.
+def trace_network(
+    module, example, *, training: bool = False, leaves: Iterable[str] = ()
+) -> Trace:
+    """Trace a network in one mode, and find its boundaries.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Its ``forward`` takes one argument.
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        A batch of at least three model inputs.
-    training : bool, default=False
-        The mode to trace in, since ``self.training`` is baked into a graph. Gradients
-        are on in train mode alone, as they are when the graph is used.
-    leaves : iterable of str, default=()
-        Paths of submodules to keep whole, whether they can be traced or not.
-
-    Returns
-    -------
-    Trace
-
-    Raises
-    ------
-    TraceError
-        If the network's own ``forward`` cannot be traced or run.
+    ``example`` holds at least three model inputs, and ``leaves`` are paths of
+    submodules to keep whole. ``self.training`` is fixed in a graph; gradients are on in
+    train mode only. Raises a TraceError if the network's own ``forward`` cannot be
+    traced or run.
     """
     _check_root(module)
     with _tracing(module, training):
-        # A forward may keep proxies in attributes and caches, or count its calls.
+        # A forward may store proxies in attributes, or count its calls.
         with state_put_back(module.modules(), keep=CONSTANT):
             graph, root = trace_graph(module, leaves)
         two, three = record(module, graph, example, count=not training)
@@ -162,28 +130,13 @@ def trace_network(module, example, *, training=False, leaves=()):
     )
 
 
-def trace_declared(module, paths, example):
+def trace_declared(module, paths: list[str], example) -> Trace:
     """Describe a network that is a sequence of submodules, without tracing it.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    paths : list of str
-        Of the submodules, in order. Each takes what the one before it returns.
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
-        A batch of at least three model inputs.
-
-    Returns
-    -------
-    Trace
-        Every node but the output is a boundary.
-
-    Raises
-    ------
-    TraceError
-        If the network cannot be run.
-    TypeError
-        If a submodule before the last one returns no state.
+    ``paths`` are those of the submodules in order; each takes the state that the one
+    before it returns. ``example`` holds at least three model inputs. Each node but the
+    output is a boundary. Raises a TraceError if the network cannot be run, and a
+    TypeError if a submodule before the last one returns no state.
     """
     graph = fx.Graph()
     node = graph.placeholder("x")
@@ -214,11 +167,11 @@ def trace_declared(module, paths, example):
 
 @contextmanager
 def _tracing(module, training):
-    """Set a mode, seed everything, and raise what fails as a TraceError."""
+    """Set a mode, seed all generators, and raise any failure as a TraceError."""
     modes = {m: m.training for m in module.modules()}
     module.train(training)
     try:
-        # Dropout draws; and torch.fx traces one network at a time.
+        # Dropout draws random numbers, and torch.fx traces one network at a time.
         with seeded_everywhere(0), torch.set_grad_enabled(training):
             yield
     except TraceError:
@@ -231,7 +184,7 @@ def _tracing(module, training):
 
 
 def _measured(nodes, run):
-    """Return what a run on two samples says of each node (dict)."""
+    """Return the attributes of a Trace that a run on two samples shows."""
     shapes = {i: shape_of_sample(run.values.get(n)) for i, n in enumerate(nodes)}
     counted = run.multiply_adds
     return {
@@ -244,7 +197,7 @@ def _measured(nodes, run):
 
 
 def _unpack(output, *runs):
-    """Let a network return the one tensor that a container holds."""
+    """Change the output of a graph to the only tensor in what it returned."""
     found = [n for n in nodes_in(output.args[0]) if n in runs[0].values]
     tensors = [n for n in found if not is_static(runs[0].values[n])]
     container = not isinstance(runs[0].values[output], torch.Tensor)
@@ -257,7 +210,7 @@ def _unpack(output, *runs):
 
 
 def _check_root(module):
-    """See that a call of the network is nothing but its class's `forward`."""
+    """Check that a call of the network only runs the `forward` of its class."""
     hooks = module._forward_hooks or module._forward_pre_hooks
     if hooks or module._backward_hooks or module._backward_pre_hooks:
         raise TraceError("hooks are registered on the network itself")
@@ -266,7 +219,7 @@ def _check_root(module):
 
 
 def _call_ends(root):
-    """Map the path of every submodule that is called once to its last node."""
+    """Return the last node of every submodule that is called once."""
     ends, repeated, stack = {}, set(), list(root.children)
     while stack:
         call = stack.pop()
@@ -277,7 +230,7 @@ def _call_ends(root):
 
 
 def _inputs(nodes, mutations):
-    """Map each node to its arguments and to the nodes before it that change those."""
+    """Return the arguments of each node, and the nodes before it that change them."""
     inputs, so_far = {}, []
     for node in nodes:
         arguments = set(node.all_input_nodes)

@@ -1,4 +1,4 @@
-"""Record the graph of a network and the tree of its submodule calls, and run it."""
+"""Record the graph of a network and its tree of submodule calls, and run the graph."""
 
 import copy
 import math
@@ -6,6 +6,7 @@ import operator
 import threading
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partialmethod
 from operator import itemgetter, methodcaller
@@ -15,7 +16,7 @@ import torchvision
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sktransfer.backbones._states import is_plain, map_tensors
+from sktransfer.backbones._boundaries import is_plain, map_tensors
 from sktransfer.compute import drawn_since, generator_states
 
 __all__ = ["Call", "Recorder", "TraceError", "record", "run_graph", "trace_graph"]
@@ -24,7 +25,7 @@ _MAX_LEAVES = 64
 
 
 class TraceError(RuntimeError):
-    """The forward method of the network itself cannot be traced."""
+    """The network's own forward method cannot be traced."""
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Call:
 
 
 class _Proxy(fx.Proxy):
-    """Records ``x += y`` as it is; torch.fx takes it for ``x = x + y``."""
+    """Records ``x += y`` as it is, where torch.fx would record ``x = x + y``."""
 
     def _inplace(self, function, other):
         return self.tracer.create_proxy("call_function", function, (self, other), {})
@@ -50,13 +51,13 @@ class _Proxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """Symbolic tracer with one placeholder that remembers the tree of calls.
+    """Traces a network of one input, and records the tree of calls.
 
-    Modules without children stay leaves: they own no boundary, and shapes that they
-    read inside stay hidden. So do those that timm and torchvision ask for.
+    Modules without children stay leaves, so that shapes which they read stay hidden,
+    and so do those that timm and torchvision exclude from tracing.
     """
 
-    # What is computed from a buffer is computed anew, never frozen as it was.
+    # Values of buffers are read when the graph runs, and are not fixed in it.
     proxy_buffer_attributes = True
 
     def __init__(self, leaves):
@@ -102,7 +103,7 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def _is_of_another_thread(self):
-        # torch.fx records all modules of the process that are called meanwhile.
+        # torch.fx also records modules that other threads call in the meantime.
         return threading.get_ident() != self._thread
 
     def call_module(self, m, forward, args, kwargs):
@@ -115,7 +116,7 @@ class _Tracer(fx.Tracer):
             result = super().call_module(m, forward, args, kwargs)
             self.check_drawn(drawn_before, time.perf_counter() - began)
         except Exception:
-            # A leaf fails by what it is given: whoever gives it must stay whole.
+            # A leaf fails because of its input, so its caller must stay whole.
             if not self.is_leaf_module(m, call.path):
                 self.failed = self.failed or call.path
             raise
@@ -127,20 +128,21 @@ class _Tracer(fx.Tracer):
         return result
 
     def check_drawn(self, before, seconds):
-        """Refuse to draw: numbers of a trace would stay the same for ever.
+        """Refuse to trace what draws random numbers: the graph would fix them.
 
-        Where other threads draw, nothing can be said; networks are tried afterwards.
+        If other threads draw, nothing is known yet; networks are run afterwards.
         """
         before = {k: v for k, v in before.items() if k not in self._others_draw}
         drawn, others = drawn_since(before, seconds)
         self._others_draw.update(others)
         if drawn:
-            text = "part of it draws random numbers that are no function of x"
-            raise TraceError(text)
+            raise TraceError(
+                "part of it draws random numbers that are no function of x"
+            )
 
 
 def _modes():
-    """Return what a graph does not record, and a `with` block may change."""
+    """Return the modes of torch that a graph does not record."""
     kinds = ("cpu", "cuda")
     return (
         torch.is_grad_enabled(),
@@ -156,11 +158,11 @@ def _timm_leaves():
     return tuple(get_notrace_modules()), functions
 
 
-def trace_graph(module, leaves):
+def trace_graph(module: nn.Module, leaves: Iterable[str]) -> tuple[fx.Graph, Call]:
     """Trace a network; return its graph and the Call of its root.
 
-    A submodule whose forward cannot be traced stays whole, and so do those whose paths
-    are in `leaves`. Raises a TraceError if the network's own forward cannot be traced.
+    Submodules that cannot be traced, and those whose paths are in ``leaves``, stay
+    whole. Raises a TraceError if the network's own forward cannot be traced.
     """
     leaves = {*leaves}
     while True:
@@ -168,7 +170,7 @@ def trace_graph(module, leaves):
         began = time.perf_counter()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the tracer's, about its own proxies
+                warnings.simplefilter("ignore")  # about proxies of the tracer
                 graph = tracer.trace(module)
             tracer.check_drawn(drawn_before, time.perf_counter() - began)
         except Exception as error:
@@ -180,12 +182,12 @@ def trace_graph(module, leaves):
 
 
 def _version(tensor):
-    """Return how often a tensor was changed in place; those of inference don't say."""
+    """Return how often a tensor was changed in place, as far as it is counted."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 class Recorder(fx.Interpreter):
-    """Runs a graph and keeps each node's value, and which nodes it overwrites."""
+    """Runs a graph; keeps the value of each node, and the nodes that it overwrites."""
 
     def __init__(self, module, graph, *, count):
         super().__init__(module, garbage_collect_values=False, graph=graph)
@@ -196,7 +198,7 @@ class Recorder(fx.Interpreter):
         self.multiply_adds = {}
 
     def record(self, x):
-        """Run all nodes; `run` starts a thread for a bar that it does not show."""
+        """Run all nodes, without the thread of a progress bar that `run` starts."""
         self.env, self.args_iter = {}, iter([x])
         for node in self.graph.nodes:
             self.env[node] = self.run_node(node)
@@ -208,7 +210,7 @@ class Recorder(fx.Interpreter):
             self.multiply_adds[n] = counter.get_total_flops() // 2
         else:
             value = super().run_node(n)
-        if self._changed(n.all_input_nodes):  # and so did their views
+        if self._changed(n.all_input_nodes):  # then their views changed as well
             self.mutations[n] = self._changed(self.versions)
             self.versions |= {m: _version(self.values[m]) for m in self.mutations[n]}
         self.values[n] = value
@@ -223,13 +225,15 @@ class Recorder(fx.Interpreter):
         }
 
 
-def record(module, graph, example, *, count):
+def record(
+    module: nn.Module, graph: fx.Graph, example, *, count: bool
+) -> list["Recorder"]:
     """Run a graph on two samples and on three; return the two Recorders.
 
-    It runs on the meta device, which costs nothing, or else on the CPU. There a tensor
-    of floating point is drawn first, so that what depends on values differs between the
-    runs; a network that looks values up, as indices, takes the example alone, which
-    holds at least three model inputs.
+    It runs on the meta device, which computes nothing, or else on the CPU. There, a
+    tensor of floating point is drawn first, so that values that depend on it differ
+    between the runs. Otherwise the example is taken, which holds at least three model
+    inputs.
     """
     given = [map_tensors(itemgetter(slice(n)), example) for n in (2, 3)]
     attempts = [("meta", given), ("cpu", given)]
@@ -247,15 +251,15 @@ def record(module, graph, example, *, count):
     raise failed
 
 
-def run_graph(module, graph, x, *, count=False):
-    """Run a graph on model inputs; return the Recorder that saw it."""
+def run_graph(module, graph, x, *, count=False) -> Recorder:
+    """Run a graph on model inputs, and return the Recorder of the run."""
     recorder = Recorder(module, graph, count=count)
     recorder.record(x)
     return recorder
 
 
 def _replica(module, device):
-    """Copy a module onto a device; on meta without copying a single weight."""
+    """Copy a module onto a device; the copy on meta has no weights."""
     memo = {}
     if device == "meta":
         attributes = [v for m in module.modules() for v in vars(m).values()]

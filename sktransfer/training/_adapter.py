@@ -70,13 +70,12 @@ def _adapted(section):
 
 
 def _name(section):
-    (backbone,) = section._backbone
-    return backbone.name
+    return section.backbone.name
 
 
 def _find_layers(section):
     """Map paths to the layers whose weight is used in their own call only."""
-    (backbone,) = section._backbone
+    backbone = section.backbone
     users = Counter(
         id(parameter)
         for layer in backbone.module.modules()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from sktransfer.backbones import Backbone, load_backbone
-from sktransfer.backbones._states import tensors_in
+from sktransfer.backbones._boundaries import tensors_in
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 SMALL = ImagePreprocessing(

@@ -7,14 +7,19 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from sktransfer import FineTunedClassifier
-from sktransfer.backbones import ModelCard, load_backbone, model_card
+from sktransfer.backbones import (
+    ModelCard,
+    describe_backbone,
+    load_backbone,
+    model_card,
+)
 from sktransfer.backbones._card import (
     card_of,
     describe_training,
     paper_of,
-    stated_license,
     training_data_of,
 )
+from sktransfer.backbones._registry import stated_license
 
 
 def test_card_of_the_shipped_weights(lite0):
@@ -179,3 +184,75 @@ def test_training_data_of(weights, data):
 
 def test_training_data_of_a_name_that_does_not_say():
     assert training_data_of("default") is None
+
+
+def test_describe_backbone_of_resnet18(resnet18):
+    table = describe_backbone(resnet18)
+    assert list(table) == [
+        "index",
+        "name",
+        "parameters",
+        "multiply_adds",
+        "activation_shape",
+        "activation_bytes",
+        "cumulative_share",
+    ]
+    assert table["index"].tolist() == [1, 2, 3, 4, 5]
+    assert table["name"].tolist() == resnet18.stage_names
+    assert table["parameters"].tolist() == [9536, 147968, 525568, 2099712, 8393728]
+    assert table["parameters"].sum() + 512 * 1000 + 1000 == resnet18.n_parameters
+    assert table["activation_shape"][4] == (512, 2, 2)
+    assert table["activation_bytes"].tolist() == [
+        4 * c * s * s for c, s in [(64, 16), (64, 16), (128, 8), (256, 4), (512, 2)]
+    ]
+    assert table["cumulative_share"].is_monotonic_increasing
+    assert 0.99 < table["cumulative_share"].iloc[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "published"),
+    [
+        ("torchvision/resnet18", 1.814e9),
+        ("efficientnet_lite0", 0.385e9),
+        ("torchvision/mobilenet_v3_small", 0.057e9),
+        pytest.param("torchvision/vit_b_32", 4.41e9, marks=pytest.mark.slow),
+    ],
+)
+def test_multiply_adds_are_the_published_ones(spec, published):
+    backbone = load_backbone(spec, weights=None)
+    counted = backbone.multiply_adds("input", "output")
+    assert counted == pytest.approx(published, rel=0.04)
+
+
+def test_describe_backbone_of_the_default():
+    table = describe_backbone()
+    assert len(table) == 9
+    assert table["parameters"].sum() + 1280 * 1000 + 1000 == 4_652_008
+    assert table["cumulative_share"].iloc[-1] == pytest.approx(1, abs=0.01)
+    assert table["multiply_adds"].sum() == pytest.approx(0.39e9, rel=0.05)
+
+
+def test_describe_backbone_with_blocks(resnet18):
+    table = describe_backbone(resnet18, blocks=True)
+    assert table["name"].tolist() == list(resnet18.boundaries)
+    stages = describe_backbone(resnet18)
+    for column in ("parameters", "multiply_adds"):
+        assert table[column].sum() == stages[column].sum()
+    by_name = table.set_index("name")
+    assert by_name["index"].dropna().to_dict() == dict(
+        zip(resnet18.stage_names, range(1, 6), strict=True)
+    )
+    assert by_name["index"].isna()["layer2.0"]
+    assert by_name["parameters"]["layer1.0"] == by_name["parameters"]["layer1"]
+
+
+def test_describe_backbone_passes_options_on():
+    table = describe_backbone(nn.Sequential(nn.LazyLinear(4)), n_features=3)
+    assert table["parameters"].tolist() == [16]
+    table = describe_backbone("timm/test_resnet", image_size=64)
+    assert table["activation_shape"].iloc[0][1] == 16
+
+
+def test_describe_backbone_without_work():
+    table = describe_backbone(nn.ReLU(), n_features=3)
+    assert table["cumulative_share"].tolist() == [1.0]

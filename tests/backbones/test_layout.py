@@ -13,8 +13,8 @@ from sktransfer.backbones import (
     fingerprint,
     load_backbone,
 )
+from sktransfer.backbones._boundaries import map_tensors
 from sktransfer.backbones._layout import _place_of, _Unpacked, _Whole
-from sktransfer.backbones._states import map_tensors
 from sktransfer.inputs import VectorPreprocessing
 
 Z = torch.zeros(1, 2)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from sktransfer.backbones import load_backbone
+from sktransfer.backbones._boundaries import tensors_in
 from sktransfer.backbones._purity import is_near, run_once
-from sktransfer.backbones._states import tensors_in
 
 
 class Layers(nn.Module):

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from sktransfer.backbones import _shipped, load_backbone
-from sktransfer.backbones._download import sha256_in_name
+from sktransfer.backbones._files import sha256_in_name
 from sktransfer.backbones._shipped import (
     SHIPPED,
     ShippedProvider,

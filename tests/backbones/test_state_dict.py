@@ -4,9 +4,8 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
-
 from sktransfer.backbones._state_dict import read_state_dict, title_of, without_prefix
+from torch import nn
 
 
 @pytest.fixture

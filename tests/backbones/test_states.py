@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 import torch
 
-from sktransfer.backbones._states import (
+from sktransfer.backbones._boundaries import (
     is_plain,
     is_state,
     map_tensors,

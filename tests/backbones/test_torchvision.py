@@ -6,7 +6,7 @@ import torch
 from torchvision import models
 
 from sktransfer.backbones import load_backbone
-from sktransfer.backbones._download import hub_file, sha256_in_name
+from sktransfer.backbones._files import hub_file, sha256_in_name
 from sktransfer.backbones._torchvision import TorchvisionProvider
 from sktransfer.inputs import ImagePreprocessing
 
