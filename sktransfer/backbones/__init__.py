@@ -4,17 +4,19 @@ from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._card import (
     ModelCard,
     card_of,
+    describe_backbone,
     describe_training,
     model_card,
-    stated_license,
 )
 from sktransfer.backbones._images import is_image_network
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._load import load_backbone, shared_backbone
 from sktransfer.backbones._registry import (
     BackboneProvider,
+    list_backbones,
     list_providers,
     register_provider,
+    stated_license,
 )
 from sktransfer.backbones._sections import Section, fingerprint
 from sktransfer.backbones._stages import Stage

@@ -341,13 +341,14 @@ def describe_backbone(
     backbone = load_backbone(spec, weights=weights, **options)
     names = list(backbone.boundaries) if blocks else backbone.stage_names
     total = backbone.multiply_adds(INPUT, OUTPUT)
+    stages = {name: i for i, name in enumerate(backbone.stage_names, 1)}
     rows, start, done = [], INPUT, 0
     for name in names:
         n = backbone.multiply_adds(start, name)
         done += n
         shape = backbone.activation_shape(name)
         row = {
-            "index": _index(backbone, name),
+            "index": stages.get(name, pd.NA),
             "name": name,
             "parameters": sum(
                 p.numel() for p in backbone.section(start, name).parameters()
@@ -360,8 +361,3 @@ def describe_backbone(
         rows.append(row)
         start = name
     return pd.DataFrame(rows).astype({"index": "Int64"})
-
-
-def _index(backbone, name):
-    names = backbone.stage_names
-    return names.index(name) + 1 if name in names else pd.NA

@@ -305,14 +305,10 @@ def _several(sets, state):
 
 def _differ(these, those):
     """Return whether two sets have different tensors under the same name."""
+    both = [(these[name], those[name]) for name in these.keys() & those.keys()]
     return any(
-        name in these and these[name] is not tensor and not _equal(these[name], tensor)
-        for name, tensor in those.items()
+        a is not b and not (a.dtype == b.dtype and torch.equal(a, b)) for a, b in both
     )
-
-
-def _equal(a, b):
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _choose(several, title):

@@ -152,7 +152,7 @@ def _difference(module, anatomies, trial, is_pure):
 def _replays_differ(trace, network, x):
     """Whether a static value differs between a boundary and the network."""
     try:
-        values = run_graph(network, trace.nodes[0].graph, _first(x)).values
+        values = run_graph(network, trace.nodes[0].graph, map_tensors(itemgetter(slice(1)), x)).values
     except Exception:  # layers that need company
         values = run_graph(network, trace.nodes[0].graph, x).values
     return any(
@@ -160,10 +160,6 @@ def _replays_differ(trace, network, x):
         for node, static in trace.live.values()
         for n, expression in static.items()
     )
-
-
-def _first(x):
-    return map_tensors(itemgetter(slice(1)), x)
 
 
 def _plain(value):

@@ -377,8 +377,6 @@ def _rows(provider: str, pattern: str) -> Iterator[dict]:
             yield row | {"license": stated_license(row["license"])}
 
 
-def _is_license(found, patterns):
-    return any(fnmatch.fnmatch(found.lower(), p.lower()) for p in patterns)
 
 
 def stated_license(license: str | None) -> str:

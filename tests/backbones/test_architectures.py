@@ -21,7 +21,6 @@ FAST = {
     "torchvision/shufflenet_v2_x0_5": 64,
     "torchvision/squeezenet1_1": 64,
     "timm/convnext_atto": 64,
-    "timm/densenet121": 64,
     "timm/efficientvit_b0": 64,
     "timm/levit_128s": None,
     "timm/mobilenetv4_conv_small": 64,
@@ -43,6 +42,7 @@ SLOW = {
     "torchvision/alexnet": 64,
     "torchvision/convnext_tiny": 64,
     "torchvision/densenet121": 64,
+    "timm/densenet121": 64,
     "torchvision/inception_v3": 96,
     "torchvision/maxvit_t": None,
     "torchvision/mnasnet0_5": 64,
@@ -117,6 +117,17 @@ def built(randomise):
 @pytest.mark.parametrize(("name", "size"), FAST.items(), ids=FAST)
 def test_sections_of_architecture_equal_the_whole(name, size, built):
     backbone = built(name, size)
+    assert len(backbone.stages) >= 3
+    check_walk(backbone)
+
+
+def test_sections_of_dense_blocks_equal_the_whole(randomise):
+    def make():
+        return models.DenseNet(4, (2, 2, 2), 8)
+
+    options = {"preprocessing": IMAGENET, "image_size": 64, "random_state": 0}
+    backbone = load_backbone(make, **options)
+    randomise(backbone.module)
     assert len(backbone.stages) >= 3
     check_walk(backbone)
 

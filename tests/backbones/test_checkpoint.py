@@ -358,6 +358,18 @@ def test_infinity_of_a_mask_passes():
     check_finite(mask, mask, "It")
 
 
+NAMES = ["stem.weight", "stem.bias", "block.norm.weight", "block.norm.bias", "fc.bias"]
+
+
+WEIGHTS = {name: torch.full((k + 1,), float(k)) for k, name in enumerate(NAMES)}
+
+
+AVERAGES = {name: tensor + 1 for name, tensor in WEIGHTS.items()}
+
+
+STRAY = {"criterion.weight": torch.ones(3), "queue": torch.ones(2)}
+
+
 def behind(prefix, state=WEIGHTS):
     return {prefix + name: tensor for name, tensor in state.items()}
 

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
-from torchvision.models import get_model
+from torchvision.models import VisionTransformer, get_model
 
 from sktransfer.backbones import _timm, load_backbone
 from sktransfer.backbones._images import IMAGENET, size_error
-from sktransfer.backbones._torchvision import _make
+from sktransfer.backbones._torchvision import TorchvisionProvider, _make
 
 
 @pytest.mark.parametrize("reason", ["It is so.", "It is\n  so:", "It is so"])
@@ -197,6 +197,22 @@ def vit_b_32():
 
 
 @torch.no_grad()
+def test_positions_of_a_transformer_of_torchvision_are_resampled():
+    own, network = (VisionTransformer(size, 16, 1, 2, 8, 16) for size in (224, 32))
+    torch.nn.init.normal_(own.heads.head.weight)
+    state = TorchvisionProvider().adapt(own.state_dict(), network)
+    network.load_state_dict(state)
+    embedding = state.pop("encoder.pos_embedding")
+    assert embedding.shape == (1, 1 + 2 * 2, 8)
+    # The corners of the grid stay where they are.
+    assert_close(embedding[:, :2], own.encoder.pos_embedding[:, :2])
+    assert_close(embedding[:, -1], own.encoder.pos_embedding[:, -1])
+    for name, tensor in state.items():
+        assert torch.equal(tensor, own.state_dict()[name]), name
+
+
+@pytest.mark.slow
+@torch.no_grad()
 def test_checkpoint_of_a_transformer_of_torchvision_is_resampled(vit_b_32, tmp_path):
     torch.nn.init.normal_(vit_b_32.heads.head.weight)
     path = saved(vit_b_32, tmp_path / "vit.pth")
@@ -233,6 +249,10 @@ def test_image_size_of_maxvit():
     )
     with pytest.raises(ValueError, match=re.escape(text)):
         load_backbone("torchvision/maxvit_t", weights=None, image_size=64)
+
+
+@pytest.mark.slow
+def test_maxvit_is_made_for_an_image_size():
     module = _make("maxvit_t", (448, 448), (224, 224))
     assert module.state_dict().keys() == get_model("maxvit_t").state_dict().keys()
     assert module(torch.zeros(1, 3, 448, 448)).shape == (1, 1000)

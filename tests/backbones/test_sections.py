@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torchvision.models import SwinTransformer
 
 from sktransfer.backbones import Section, load_backbone
+from sktransfer.backbones._images import IMAGENET
 
 
 @pytest.fixture
@@ -207,10 +209,17 @@ def test_weight_shared_by_prefix_and_suffix_is_one_and_frozen():
         assert torch.equal(suffix.eval()(prefix(batch())), expected)
 
 
-@pytest.mark.parametrize("name", ["swin_t", "resnet18"])
+def swin():
+    """Return a small network with buffers of its own that no layer uses."""
+    sizes = {"patch_size": [4, 4], "window_size": [4, 4]}
+    return SwinTransformer(embed_dim=8, depths=[1, 1], num_heads=[1, 1], **sizes)
+
+
+@pytest.mark.parametrize("name", ["swin", "torchvision/resnet18"])
 def test_change_of_dtype_moves_the_buffers_of_the_module(name):
+    spec, given = (swin, IMAGENET) if name == "swin" else (name, None)
     backbone = load_backbone(
-        f"torchvision/{name}", weights=None, image_size=64, random_state=0
+        spec, weights=None, image_size=64, preprocessing=given, random_state=0
     )
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     prefix, suffix = backbone.split(2)

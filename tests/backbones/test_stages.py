@@ -9,7 +9,6 @@ from sktransfer.backbones._stages import (
     Anatomy,
     _find_classifier,
     _find_stages,
-    _last_boundary,
     find_anatomies,
 )
 from sktransfer.backbones._trace import trace_network
@@ -104,13 +103,6 @@ def test_find_classifier_by_name_and_by_given_paths():
     assert _find_classifier(trace, module, ["nothing"]) is None
     relu = nn.Sequential(nn.ReLU())
     assert _find_classifier(trace_network(relu, torch.zeros(3, 3)), relu) is None
-
-
-def test_last_boundary():
-    module = mlp(3, 4, 2)
-    trace = trace_network(module, torch.zeros(3, 3))
-    assert _last_boundary(trace, trace.live) == 3
-    assert _last_boundary(trace, trace.live, before=3) == 2
 
 
 def test_find_stages_does_not_go_beyond_the_limit():

@@ -37,8 +37,7 @@ def of_images(make, size=16):
 
 
 def example(section, n=4):
-    (backbone,) = section._backbone
-    shape = backbone.activation_shape(section.start)
+    shape = section.backbone.activation_shape(section.start)
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
