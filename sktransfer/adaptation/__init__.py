@@ -17,7 +17,7 @@ from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.adaptation._style_steps import mix_amplitudes
 from sktransfer.adaptation._two_samples import MMDResult, mmd_test, proxy_a_distance
-from sktransfer.training import AdaptationMethod
+from sktransfer.training import AdaptationContext, AdaptationMethod, Adapted
 
 __all__ = [
     "CDAN",
@@ -28,18 +28,16 @@ __all__ = [
     "MMD",
     "SHOT",
     "AdaBN",
+    "AdaptationContext",
     "AdaptationMethod",
+    "Adapted",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "GapDisplay",
-    "MMDResult",
-    "NoAdaptation",
     "PseudoLabels",
     "TargetStyle",
     "domain_gap",
-    "image_statistics",
     "list_methods",
-    "mix_amplitudes",
     "mmd_test",
     "proxy_a_distance",
     "register_method",
