@@ -21,10 +21,10 @@ least ten images in each::
 # Every choice is made by cross-validation on the training images. The held-out images
 # are used once, at the end.
 #
-# The network was trained on images of 224 × 224 pixels. The digits have 8 × 8 pixels, so
-# we enlarge them to 64 × 64 only, which is much faster; in cross-validation, 112 × 112
-# was no better. For images in a folder we use 128 × 128; `image_size=None` is the size
-# that the network was trained on.
+# The network was trained on images of 224 × 224 pixels. The digits have 8 × 8 pixels,
+# so we enlarge them to 64 × 64 only, which is much faster; in cross-validation, 112 ×
+# 112 was no better. For images in a folder we use 128 × 128; `image_size=None` is the
+# size that the network was trained on.
 
 import sys
 import time
@@ -102,8 +102,8 @@ raw = choose(
 #
 # `stage` is the stage of the network after which features are taken. The `grid` of
 # `pooling` is how finely they are pooled: 1 averages over the whole image, and 3 keeps
-# 3 × 3 cells, and with them the layout of the image. The usual features are those of the
-# last stage with one cell.
+# 3 × 3 cells, and with them the layout of the image. The usual features are those of
+# the last stage with one cell.
 #
 # The same search with random weights shows what the architecture achieves by itself.
 
@@ -122,9 +122,9 @@ random_features = choose("Features, random weights", classify(untrained), grid)
 # Training the last stages
 # ------------------------
 #
-# `freeze` is a depth as well: the network stays as it is up to that stage, and the stages
-# after it are trained, together with a new head. We try every second stage, from the
-# first to the last, after which only the head is trained.
+# `freeze` is a depth as well: the network stays as it is up to that stage, and the
+# stages after it are trained, together with a new head. We try every second stage, from
+# the first to the last, after which only the head is trained.
 
 fine_tuned = FineTunedClassifier(
     "efficientnet_lite0", image_size=image_size, random_state=0
@@ -135,8 +135,8 @@ tuned = choose("Fine-tuned", fine_tuned, {"freeze": stages[::2]})
 # What the advisor recommends
 # ---------------------------
 #
-# A search trains a network for every depth and fold. `TransferAdvisor` fits probes to the
-# features of the stages and measures one pass instead. Does the search agree?
+# A search trains a network for every depth and fold. `TransferAdvisor` fits probes to
+# the features of the stages and measures one pass instead. Does the search agree?
 
 began = time.perf_counter()
 advisor = TransferAdvisor("efficientnet_lite0", image_size=image_size, random_state=0)

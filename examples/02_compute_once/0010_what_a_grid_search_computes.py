@@ -30,8 +30,8 @@ print(pd.DataFrame(search.cv_results_)[["param_freeze", "mean_test_score"]])
 
 # %%
 # These are sixteen fits of three epochs each, and fifteen scores. `forward_passes`, a
-# counter of the package's internals, shows how many images went through each part of the
-# frozen network: all of them once.
+# counter of the package's internals, shows how many images went through each part of
+# the frozen network: all of them once.
 
 passes = pd.Series(forward_passes()).rename_axis(["backbone", "from", "to"])
 print(passes)
@@ -40,10 +40,10 @@ print(passes)
 # What was kept, and why
 # ----------------------
 #
-# Another classifier finds the activations in the memory of the process. With a folder as
-# `memory`, classifiers in other processes would find them as well. `pass_report_` says
-# how many activations were found and computed at each boundary. Where some were computed,
-# it also says what that took, and whether and why they were kept.
+# Another classifier finds the activations in the memory of the process. With a folder
+# as `memory`, classifiers in other processes would find them as well. `pass_report_`
+# says how many activations were found and computed at each boundary. Where some were
+# computed, it also says what that took, and whether and why they were kept.
 
 deeper = FineTunedClassifier(
     freeze="blocks.5", image_size=64, max_epochs=3, random_state=0
@@ -62,8 +62,8 @@ print(deeper.pass_report_[columns].to_string(index=False))
 # ------------
 #
 # Each new view of an image has to go through the frozen stages: with `augment="crop"`
-# in every epoch. The activations of fixed views are kept, and augmented activations need
-# no further passes.
+# in every epoch. The activations of fixed views are kept, and augmented activations
+# need no further passes.
 
 ways = {
     "fresh views": "crop",

