@@ -9,6 +9,8 @@ from sktransfer.training import (
     LoRA,
     Pooling,
     TrainingRecipe,
+    register_head,
+    register_loss,
 )
 from sktransfer.utils import config_context, get_config, set_config
 
@@ -24,6 +26,8 @@ __all__ = [
     "__version__",
     "config_context",
     "get_config",
+    "register_head",
+    "register_loss",
     "set_config",
 ]
 __version__ = "0.1.0.dev0"

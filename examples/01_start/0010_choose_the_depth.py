@@ -3,11 +3,12 @@ Choose the depth by cross-validation
 ====================================
 
 The last layer of a pretrained network is the usual source of features, and often the
-wrong one: it is the most specialised in what the network was trained on. Here it is
-photographs, and we want to read handwritten digits, from ten labelled images a class.
-How deep to go is a hyperparameter, so we let `GridSearchCV` choose it.
+wrong one: it is the most specialised in what the network was trained on. Here, the
+network was trained on photographs, and we want to classify handwritten digits, with ten
+labelled images per class. The depth at which features are taken is a hyperparameter, so
+we let `GridSearchCV` choose it.
 
-The same script runs on your own images, in a folder with one subfolder a class and at
+The same script runs on your own images, in a folder with one subfolder per class and at
 least ten images in each::
 
     python 0010_choose_the_depth.py path/to/folder
@@ -18,17 +19,20 @@ least ten images in each::
 # ----------
 #
 # Every choice is made by cross-validation on the training images. The held-out images
-# are looked at once, at the end.
+# are used once, at the end.
 #
-# The network was trained at 224 × 224 pixels. The digits have 8 × 8, so we enlarge them
-# to 64 × 64 only, which is much faster; in cross-validation, 112 × 112 was no better.
-# For a folder we take 128, for speed too; `image_size=None` is the network's own size.
+# The network was trained on images of 224 × 224 pixels. The digits have 8 × 8 pixels,
+# so we enlarge them to 64 × 64 only, which is much faster; in cross-validation, 112 ×
+# 112 was no better. For images in a folder we use 128 × 128; `image_size=None` is the
+# size that the network was trained on.
 
 import sys
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
@@ -39,8 +43,6 @@ from torchvision.datasets import ImageFolder
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
 from sktransfer.advice import TransferAdvisor
 from sktransfer.backbones import describe_backbone
-from sktransfer.inputs import open_image
-from sktransfer.utils import import_optional
 
 if len(sys.argv) > 1:
     folder = ImageFolder(sys.argv[1])
@@ -61,14 +63,15 @@ print(f"{len(y_train)} training images, {len(y_held_out)} held-out images")
 # Raw pixels
 # ----------
 #
-# What pretraining is worth only shows beside a baseline without it: logistic regression
-# on the pixels, of thumbnails where the images are files.
+# The value of pretraining only shows in comparison with a baseline without it: logistic
+# regression on the pixels, or on those of thumbnails if the images are files.
 
 
 def pixels(X):
     if X.ndim == 3:
         return X.reshape(len(X), -1)
-    return np.array([np.ravel(open_image(path).resize((16, 16))) for path in X])
+    thumbnails = [Image.open(path).convert("RGB").resize((16, 16)) for path in X]
+    return np.array([np.ravel(thumbnail) for thumbnail in thumbnails])
 
 
 def classify(features):
@@ -97,13 +100,12 @@ raw = choose(
 # Features from every depth
 # -------------------------
 #
-# `stage` says after which stage of the network to take the features, and the `grid` of
-# `pooling` how finely to pool them: 1 averages over the whole image, 3 keeps a grid of
-# 3 × 3 cells and with it where things are. The last stage with one cell is what is
-# usually taken.
+# `stage` is the stage of the network after which features are taken. The `grid` of
+# `pooling` is how finely they are pooled: 1 averages over the whole image, and 3 keeps
+# 3 × 3 cells, and with them the layout of the image. The usual features are those of
+# the last stage with one cell.
 #
-# The same network with random weights gets the same search. It shows what the
-# architecture does by itself.
+# The same search with random weights shows what the architecture achieves by itself.
 
 stages = list(describe_backbone("efficientnet_lite0")["name"])
 pretrained = PretrainedFeatureExtractor("efficientnet_lite0", image_size=image_size)
@@ -120,9 +122,9 @@ random_features = choose("Features, random weights", classify(untrained), grid)
 # Training the last stages
 # ------------------------
 #
-# `freeze` is the same choice of a depth: the network is kept up to that stage, and what
-# comes after it is trained, together with a new head. Every second stage is tried, from
-# the first to the last, where the head alone is left.
+# `freeze` is a depth as well: the network stays as it is up to that stage, and the
+# stages after it are trained, together with a new head. We try every second stage, from
+# the first to the last, after which only the head is trained.
 
 fine_tuned = FineTunedClassifier(
     "efficientnet_lite0", image_size=image_size, random_state=0
@@ -130,11 +132,11 @@ fine_tuned = FineTunedClassifier(
 tuned = choose("Fine-tuned", fine_tuned, {"freeze": stages[::2]})
 
 # %%
-# What the advisor says
-# ---------------------
+# What the advisor recommends
+# ---------------------------
 #
-# A search trains a network for every depth and fold. `TransferAdvisor` looks at the
-# images, probes the stages and measures one pass instead. Did the search agree?
+# A search trains a network for every depth and fold. `TransferAdvisor` fits probes to
+# the features of the stages and measures one pass instead. Does the search agree?
 
 began = time.perf_counter()
 advisor = TransferAdvisor("efficientnet_lite0", image_size=image_size, random_state=0)
@@ -156,10 +158,10 @@ print(
 # The comparison
 # --------------
 #
-# On the digits, the features of the last stage lose to raw pixels. Those of a middle
-# stage, from the same network, win by a wide margin, and fine-tuning on a hundred
-# images does not catch up with them. Cross-validation finds the stage without a look
-# at the held-out images. On photographs it may well choose the last one.
+# On the digits, the features of the last stage are worse than raw pixels. Those of a
+# middle stage of the same network are better by a wide margin, also than fine-tuning on
+# a hundred images. Cross-validation finds the stage without the held-out images. On
+# photographs it may well choose the last one.
 
 searches = {
     "raw pixels": raw,
@@ -192,9 +194,7 @@ print(table.to_string(index=False, float_format="{:.1%}".format))
 # Accuracy against depth
 # ----------------------
 #
-# All of it in cross-validation, as it was when the choice was made.
-
-plt = import_optional("matplotlib.pyplot", feature="The figure", extra="plot")
+# These are the cross-validated accuracies that the choices are based on.
 
 figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
 results = pd.DataFrame(features.cv_results_)
@@ -203,7 +203,7 @@ for cells, line in results.groupby("param_features__pooling__grid"):
     ax.plot(line["param_features__stage"], line["mean_test_score"], "o-", label=label)
 
 results = pd.DataFrame(tuned.cv_results_)
-label = "fine-tuned above the stage"
+label = "fine-tuned after the stage"
 ax.plot(results["param_freeze"], results["mean_test_score"], "s--", label=label)
 
 ax.axhline(raw.best_score_, color="black", label="raw pixels")

@@ -2,9 +2,9 @@
 What a grid search computes
 ===========================
 
-A grid search over how much of a network to freeze fits many models on much the same
-images. Below the freeze boundary all of them need the same activations, so each image
-goes through the frozen stages once. This example counts.
+A grid search over how much of a network to freeze fits many models on the same images.
+Below the freeze boundary all of them need the same activations, so each image goes
+through the frozen stages once. This example counts how often images are computed.
 """
 
 # %%
@@ -29,9 +29,9 @@ search = GridSearchCV(classifier, grid, cv=3).fit(X, y)
 print(pd.DataFrame(search.cv_results_)[["param_freeze", "mean_test_score"]])
 
 # %%
-# Sixteen fits of three epochs, and fifteen scores. `forward_passes` counts the images
-# that went through each part of the frozen network: all of them once, from the input to
-# the first boundary that is worth keeping, and on from there.
+# These are sixteen fits of three epochs each, and fifteen scores. `forward_passes`, a
+# counter of the package's internals, shows how many images went through each part of
+# the frozen network: all of them once.
 
 passes = pd.Series(forward_passes()).rename_axis(["backbone", "from", "to"])
 print(passes)
@@ -40,9 +40,10 @@ print(passes)
 # What was kept, and why
 # ----------------------
 #
-# Another classifier finds the activations in the memory of the process, and so would
-# one in another process if `memory` named a folder. `pass_report_` says where what was
-# found, and where something had to be computed, what that took and why it was kept.
+# Another classifier finds the activations in the memory of the process. With a folder
+# as `memory`, classifiers in other processes would find them as well. `pass_report_`
+# says how many activations were found and computed at each boundary. Where some were
+# computed, it also says what that took, and whether and why they were kept.
 
 deeper = FineTunedClassifier(
     freeze="blocks.5", image_size=64, max_epochs=3, random_state=0
@@ -50,7 +51,7 @@ deeper = FineTunedClassifier(
 print(deeper.fit(X, y).pass_report_.to_string(index=False))
 
 # %%
-# Images that are new have to be computed.
+# New images have to be computed.
 
 deeper.fit(digits.images[:200] / 16, digits.target[:200])
 columns = ["boundary", "bytes_per_sample", "kept", "reason", "n_stored", "n_computed"]
@@ -60,9 +61,9 @@ print(deeper.pass_report_[columns].to_string(index=False))
 # Augmentation
 # ------------
 #
-# A view of an image that was never seen has to go through the frozen stages: with
-# `augment="crop"` in every epoch. Fixed views are kept as well, and augmented
-# activations need nothing new at all.
+# Each new view of an image has to go through the frozen stages: with `augment="crop"`
+# in every epoch. The activations of fixed views are kept, and augmented activations
+# need no further passes.
 
 ways = {
     "fresh views": "crop",

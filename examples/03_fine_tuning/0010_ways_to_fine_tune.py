@@ -2,14 +2,14 @@
 Ways to fine-tune
 =================
 
-How much of a network to train, in which order and how fast are parameters of the
-estimator. This example compares some of them on handwritten digits, which look little
-like the photographs that the network was trained on.
+How much of a network is trained, in which order and at which rates are parameters of
+the estimator. This example compares some choices on handwritten digits, which do not
+resemble the photographs that the network was trained on.
 """
 
 # %%
-# Ten images a class
-# ------------------
+# Ten images per class
+# --------------------
 
 import time
 import warnings
@@ -38,8 +38,8 @@ ways = {
 }
 
 # %%
-# Each is fitted on the same 100 images. Images of which the activations are known are
-# not computed again. `X_val` puts the loss on other images into `history_`.
+# Each strategy is fitted on the same 100 images. Activations that are stored are not
+# computed again. With `X_val`, `history_` includes the loss on other images.
 
 rows, histories = [], {}
 warnings.filterwarnings("ignore", message="`max_epochs=")
@@ -62,19 +62,19 @@ table = pd.DataFrame(rows).set_index("way")
 print(table.round(3))
 
 # %%
-# Overfitting, seen
-# -----------------
+# Overfitting
+# -----------
 #
-# All of them learn their 100 images by heart. What the loss on other images does in the
-# meantime differs.
+# All strategies bring the loss on the 100 training images close to zero. They differ in
+# the loss on other images.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), sharex=True)
 for name, history in histories.items():
     if "valid_loss" in history:  # a probe has no epochs
         left.plot(history["epoch"], history["train_loss"], label=name)
         right.plot(history["epoch"], history["valid_loss"], label=name)
-left.set(title="Images trained on", xlabel="Epoch", ylabel="Loss", yscale="log")
-right.set(title="Images kept aside", xlabel="Epoch")
+left.set(title="Training images", xlabel="Epoch", ylabel="Loss", yscale="log")
+right.set(title="Held-out images", xlabel="Epoch")
 right.legend(fontsize="small")
 figure.tight_layout()
 figure.savefig("ways_to_fine_tune.png", dpi=100)

@@ -1,18 +1,18 @@
 """
-Choose a method of adaptation without labels
-============================================
+Choose an adaptation method without labels
+==========================================
 
-The images with labels are clean, those to predict are dark and noisy and have none.
-This example asks whether that matters to the network, adapts to it, and lets a search
-choose how, without a label of the target.
+The labelled images are clean; those to predict for are dark and noisy, and have no
+labels. This example measures whether the network sees the difference, adapts to it, and
+lets a search choose the method, without labels of the target.
 """
 
 # %%
 # Source and target
 # -----------------
 #
-# Both are handwritten digits. Labels of the target are used for nothing but the scores
-# that are printed in the end.
+# Both are handwritten digits. Labels of the target are used only to compute the
+# accuracies that are printed.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,16 +50,16 @@ for images, row in zip((X, X_target), axes, strict=True):
     for image, ax in zip(images, row, strict=False):
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
         ax.set_axis_off()
-figure.suptitle("Source above, target below")
+figure.suptitle("Source (top) and target (bottom)")
 
 # %%
 # Is there a gap?
 # ---------------
 #
-# A linear classifier tries to separate the domains by the features of each stage: an
-# A-distance of 0 is chance, 2 is without an error. It finds them different everywhere;
-# the maximum mean discrepancy says how far apart they are. What is frozen stays
-# as it is.
+# A linear classifier tries to separate the domains by the features of each stage. An
+# A-distance of 0 means that it is as good as chance, and 2 that it makes no error. The
+# domains differ at every stage; the maximum mean discrepancy measures how much. Frozen
+# stages cannot adapt to the difference.
 
 extractor = PretrainedFeatureExtractor(image_size=32)
 gaps = domain_gap(extractor, X, X_target, random_state=0)
@@ -69,7 +69,7 @@ display.figure_.tight_layout()
 display.figure_.savefig("domain_gap.png", dpi=100)
 
 # %%
-# Adapted against source only
+# With and without adaptation
 # ---------------------------
 
 network = FineTunedClassifier(freeze=4, image_size=32, max_epochs=5, random_state=0)
@@ -83,8 +83,8 @@ print(f"source only {source_only:.3f}, adapted {model.score(X_new, y_new):.3f}")
 # Choosing without labels
 # -----------------------
 #
-# skada's scorer looks at how certain the predictions for the target are. The stages
-# that are frozen are not computed again, for any candidate.
+# The scorer of skada measures how certain the predictions for the target are. The
+# activations of the frozen stages are computed once for all candidates.
 
 weights = [0.5, 2.0]
 candidates = {
@@ -104,8 +104,8 @@ table = pd.DataFrame({"method": map(str, methods)})
 table["certainty"] = search.cv_results_["mean_test_score"]
 
 # %%
-# How far from the best does it land? To know that, all candidates are fitted here, and
-# scored on other images of the target, with their labels.
+# How far from the best candidate is the choice? To find out, all candidates are fitted
+# and scored on other images of the target, with their labels.
 
 table["accuracy"] = [
     model.set_params(method=method)
@@ -124,7 +124,7 @@ figure, ax = plt.subplots(figsize=(5, 3.5))
 for method, rows in table.groupby("method", sort=False):
     ax.scatter(rows["certainty"], rows["accuracy"], label=method)
 ax.axhline(source_only, linestyle="--", color="gray", label="source only")
-ax.set(xlabel="What the scorer sees", ylabel="Accuracy on the target")
+ax.set(xlabel="Score without labels", ylabel="Accuracy on the target")
 ax.legend(fontsize="small")
 figure.tight_layout()
 figure.savefig("choose_a_method.png", dpi=100)

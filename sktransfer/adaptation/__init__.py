@@ -15,7 +15,7 @@ from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
-from sktransfer.training import AdaptationMethod
+from sktransfer.training import AdaptationContext, AdaptationMethod, Adapted
 
 __all__ = [
     "CDAN",
@@ -26,11 +26,12 @@ __all__ = [
     "MMD",
     "SHOT",
     "AdaBN",
+    "AdaptationContext",
     "AdaptationMethod",
+    "Adapted",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "GapDisplay",
-    "NoAdaptation",
     "PseudoLabels",
     "TargetStyle",
     "domain_gap",

@@ -7,7 +7,6 @@ from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.advice._registry import list_scores, register_score
 from sktransfer.advice._scores import h_score, leep, logme
 from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
-from sktransfer.backbones import model_card
 from sktransfer.utils import TransferWarning
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "leep",
     "list_scores",
     "logme",
-    "model_card",
     "n_leep",
     "register_score",
 ]

@@ -192,7 +192,7 @@ def model_card(backbone: Any) -> ModelCard:
 
     Examples
     --------
-    >>> from sktransfer.advice import model_card
+    >>> from sktransfer.backbones import model_card
     >>> card = model_card("efficientnet_lite0")
     >>> card.license, card.training_data, card.parameters
     ('apache-2.0', 'ImageNet-1k', 4652008)

@@ -30,23 +30,10 @@ from sktransfer.inputs.images._samples import Samples, open_image
 from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
 
 __all__ = [
-    "MODALITIES",
-    "PRESETS",
-    "AugmentedSamples",
     "ImagePreprocessing",
     "Modality",
     "Preprocessing",
-    "Samples",
     "UnreadableSampleError",
     "VectorPreprocessing",
-    "VectorSamples",
-    "as_samples",
-    "find_unreadable",
-    "iter_batches",
-    "modality_of",
-    "open_image",
-    "preprocessing_key",
-    "preset_augmentation",
     "register_modality",
-    "to_numpy",
 ]

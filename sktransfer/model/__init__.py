@@ -11,12 +11,5 @@ from sktransfer.model._outputs import ClassOutputs, RegressionOutputs
 from sktransfer.model._slim import slim_state
 
 __all__ = [
-    "ClassOutputs",
-    "ExportedModule",
     "FittedModel",
-    "LoadedBackbone",
-    "RegressionOutputs",
-    "make_pool",
-    "pooled_model",
-    "slim_state",
 ]

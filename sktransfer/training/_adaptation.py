@@ -175,7 +175,7 @@ class AdaptationMethod(BaseEstimator):
 
     Examples
     --------
-    >>> from sktransfer.training import AdaptationMethod
+    >>> from sktransfer.adaptation import AdaptationMethod
     >>> class MeanMatching(AdaptationMethod):
     ...     name = "mean matching"
     ...     needs_stages = True

@@ -49,12 +49,11 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
     Examples
     --------
     >>> from torch import nn
-    >>> from sktransfer.training import make_head, register_head
+    >>> from sktransfer import FineTunedClassifier, register_head
     >>> def bottleneck(n_features, n_outputs):
     ...     return nn.Sequential(nn.Linear(n_features, 2), nn.Linear(2, n_outputs))
     >>> register_head("bottleneck", bottleneck)
-    >>> len(make_head("bottleneck", 5, 3, seed=0))
-    2
+    >>> model = FineTunedClassifier(head="bottleneck")
     """
     if name in HEADS:
         raise ValueError(f"`name` must be a new name of a head. Got {name!r} again.")

@@ -58,7 +58,7 @@ def register_loss(
 
     Examples
     --------
-    >>> from sktransfer.training import register_loss
+    >>> from sktransfer import register_loss
     >>> def log_cosh(scores, y):
     ...     return (y - scores).cosh().log().mean(1)
     >>> register_loss("log_cosh", log_cosh)
