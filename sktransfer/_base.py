@@ -99,7 +99,6 @@ def unwrapped(backbone):
 
 
 def _is_there(device):
-    """Whether this machine has a device."""
     try:
         resolve_device(device)
     except ValueError:
@@ -345,8 +344,6 @@ class BackboneEstimator(
     def _sk_visual_block_(self):
         """Show in scikit-learn's diagrams what is frozen, once fitted."""
         return captioned_block(self, self._caption())
-
-    # Persistence
 
     def _whole(self):
         """Return all that a copy needs (dict)."""

@@ -255,8 +255,6 @@ class FineTunedEstimator(BackboneEstimator):
         trained = trainer.go_on(model.network, data, held, earlier)
         return self._set_fitted_further(trainer, trained, len(data.y))
 
-    # The steps of a fit
-
     def _recipe(self, options):
         """Resolve the settings of the training; `partial_fit` holds nothing out."""
         method = options.method

@@ -1,4 +1,4 @@
-"""A fitted network as one module that stands alone."""
+"""A fitted model as one module of PyTorch that stands alone."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ __all__ = ["ExportedModule", "StackedFeatures", "UnitsOfY"]
 
 
 class ExportedModule(nn.Module):
-    """From raw samples to what an estimator says of them.
+    """From raw samples to the outputs of an estimator.
 
     Everything is a copy, in float32 and on the CPU, in eval mode and without
     gradients. What it was made from does not change with it.
@@ -26,9 +26,9 @@ class ExportedModule(nn.Module):
     parts : list of torch.nn.Module
         From model inputs to the output.
     output : str
-        What the output is called.
+        Name of the output.
     classes : ndarray of shape (n_classes,), default=None
-        What the columns of the output stand for.
+        Labels of the columns of the output.
     value_range : tuple of float (low, high), default=None
         Values of black and of full intensity in the arrays of the fit.
     card : str, default=None
@@ -41,8 +41,8 @@ class ExportedModule(nn.Module):
     classes_ : ndarray of shape (n_classes,) or None
     input_name, output_name : str
     metadata : dict of str to str
-        What a file that the module is written to should say of it; in JSON, but for
-        names, versions and the key of the preprocessing.
+        Entries for a file that the module is written to: JSON, except for names,
+        versions and the key of the preprocessing.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ExportedModule(nn.Module):
             self.metadata["model_card"] = card
         self.eval().requires_grad_(False).to("cpu")
 
-    def forward(self, samples):
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """Compute the output.
 
         Parameters
@@ -80,23 +80,10 @@ class ExportedModule(nn.Module):
         """
         return self.network(self.preprocess(samples))
 
-    def example(self, n=2, image_size=None):
+    def example(self, n: int = 2, image_size=None) -> torch.Tensor:
         """Return random samples to trace the module with.
 
-        Parameters
-        ----------
-        n : int, default=2
-        image_size : int or tuple of int (h, w), default=None
-            Of images, in px. By default that of the model input.
-
-        Returns
-        -------
-        Tensor of shape (n, h, w, 3), uint8, or (n, d), float32
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is no size, or there are no images.
+        Images have the size `image_size`, or by default that of the model input.
         """
         return self.preprocess.example(n, image_size)
 
@@ -104,14 +91,9 @@ class ExportedModule(nn.Module):
 class StackedFeatures(nn.Module):
     """Pooled activations at some boundaries, side by side.
 
-    Parameters
-    ----------
-    sections : list of torch.nn.Module
-        From the input to the first boundary, from there to the second, and so on.
-    pools : list of torch.nn.Module
-        One for each.
-    order : list of int
-        Positions of the boundaries whose features are wanted, in this order.
+    The sections lead from the input to the first boundary, from there to the second,
+    and so on, and each has a pool. ``order`` holds the positions of the boundaries
+    whose features are returned.
     """
 
     def __init__(self, sections, pools, order):
@@ -120,18 +102,8 @@ class StackedFeatures(nn.Module):
         self.pools = nn.ModuleList(map(_alone, pools))
         self.order = list(order)
 
-    def forward(self, z):
-        """Compute the features.
-
-        Parameters
-        ----------
-        z : torch.Tensor of shape (n, ...)
-            Model inputs.
-
-        Returns
-        -------
-        torch.Tensor of shape (n, n_features)
-        """
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Compute features (n, n_features) of model inputs (n, ...)."""
         pooled = []
         for section, pool in zip(self.sections, self.pools, strict=True):
             z = section(z)
@@ -142,13 +114,12 @@ class StackedFeatures(nn.Module):
 class UnitsOfY(nn.Module):
     """Bring standardised predictions to the units of the targets, in float64.
 
-    Parameters
-    ----------
-    scale, mean : ndarray of shape (n_outputs,)
-        Of the targets.
-    flat : bool
-        Whether there is one target, and no axis for it.
+    ``scale`` and ``mean`` are those of the targets, of shape (n_outputs,). ``flat``
+    says whether there is one target, and no axis for it.
     """
+
+    scale: torch.Tensor
+    mean: torch.Tensor
 
     def __init__(self, scale, mean, flat):
         super().__init__()
@@ -156,17 +127,8 @@ class UnitsOfY(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
         self.flat = flat
 
-    def forward(self, scores):
-        """Compute predictions.
-
-        Parameters
-        ----------
-        scores : torch.Tensor of shape (n, n_outputs)
-
-        Returns
-        -------
-        float64 Tensor of shape (n,) or (n, n_outputs)
-        """
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        """Compute predictions of shape (n,) or (n, n_outputs) from scores."""
         predicted = scores.double() * self.scale + self.mean
         return predicted[:, 0] if self.flat else predicted
 

@@ -1,4 +1,6 @@
-"""An exported module as an ONNX file, which onnxruntime has tried."""
+"""An exported module as an ONNX file, which is verified with onnxruntime."""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -6,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from sktransfer.model._module import ExportedModule
 from sktransfer.utils import import_optional
 
 __all__ = ["check_path", "write_onnx"]
@@ -15,22 +18,8 @@ _TOLERANCE = 1e-4
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def check_path(path):
-    """Return the path of a file that can be written.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    ValueError
-        If it is that of a folder, or of a file in a folder that does not exist.
-    """
+def check_path(path: str | os.PathLike) -> Path:
+    """Return the path of a file in a folder that exists."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(
@@ -45,35 +34,14 @@ def check_path(path):
     return path
 
 
-def write_onnx(module, path, *, image_size=None):
+def write_onnx(
+    module: ExportedModule, path: str | os.PathLike, *, image_size=None
+) -> Path:
     """Write a module as ONNX, with a dynamic batch.
 
     The file appears when it is complete and onnxruntime has computed from it what the
     module computes; until then, one that was there before stays. Weights are in the
     file, if they are below the 2 GB that a file can have, and else in one beside it.
-
-    Parameters
-    ----------
-    module : ExportedModule
-    path : str or os.PathLike
-    image_size : int or tuple of int (h, w), default=None
-        Height and width of the images that the file takes, in px. By default those of
-        the model input. None if there are no images.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    ImportError
-        If the extra ``onnx`` is not installed.
-    ValueError
-        If there is no such file to write, or `image_size` is no size.
-    OSError
-        If the file cannot be written, for lack of space or of permission.
-    RuntimeError
-        If ONNX cannot say what the module computes.
     """
     path = check_path(path)
     for package in _PACKAGES:

@@ -1,4 +1,4 @@
-"""What the scores of a network stand for: classes, labels or regression targets."""
+"""The meaning of the scores of a network: classes, labels or regression targets."""
 
 from __future__ import annotations
 
@@ -57,14 +57,7 @@ class ClassOutputs:
 
     @classmethod
     def learn(cls, y: Any, classes: Any = None) -> ClassOutputs:
-        """Find the classes of targets.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        classes : array-like of shape (n_classes,), default=None
-            All that will ever come; by default those of y.
-        """
+        """Find the classes of targets; `classes` are all that will ever come."""
         _check_labels(y)
         if type_of_target(y).startswith("multilabel"):
             return cls(np.arange(_dense(y).shape[1]), is_multilabel=True)
@@ -83,13 +76,7 @@ class ClassOutputs:
         return "multilabel" if self.is_multilabel else "multiclass"
 
     def encode(self, y: Any) -> np.ndarray:
-        """Return int64 codes of classes, or 0 and 1 in float32 for each label.
-
-        Raises
-        ------
-        ValueError
-            If y holds other labels than `classes`, or none.
-        """
+        """Return int64 codes of classes, or 0 and 1 in float32 for each label."""
         _check_labels(y)
         if self.is_multilabel:
             return _dense(y, self.n_outputs)
@@ -106,16 +93,7 @@ class ClassOutputs:
     def fitted_to(
         self, codes: np.ndarray, sample_weight: np.ndarray, *, more_to_come: bool
     ) -> ClassOutputs:
-        """Check that there is something to learn.
-
-        Parameters
-        ----------
-        codes : ndarray
-            Of the samples that are trained on.
-        sample_weight : ndarray of shape (n_samples,)
-        more_to_come : bool
-            Whether samples of other classes may come later.
-        """
+        """Check that the samples have two classes, if others cannot come later."""
         _check_not_empty(codes)
         if more_to_come and self.n_outputs > 1:
             return self
@@ -131,7 +109,7 @@ class ClassOutputs:
         return torch.from_numpy(codes)
 
     def strata(self, codes: np.ndarray) -> np.ndarray:
-        """Return the group of each sample that held-out samples are drawn from."""
+        """Return the stratum of each sample, for holding out samples."""
         return np.zeros(len(codes), dtype=int) if self.is_multilabel else codes
 
     def nonlinearity(self) -> Callable:
@@ -215,7 +193,7 @@ class RegressionOutputs:
         return torch.from_numpy((codes - self.mean) / self.scale).float()
 
     def strata(self, codes: np.ndarray) -> np.ndarray:
-        """Return the group of each sample that held-out samples are drawn from."""
+        """Return the stratum of each sample, for holding out samples."""
         return np.zeros(len(codes), dtype=int)
 
     def nonlinearity(self) -> Callable:
@@ -232,7 +210,7 @@ class RegressionOutputs:
         return predicted[:, 0] if self.is_flat else predicted
 
     def quality(self, scores: torch.Tensor, y: torch.Tensor, loss: Callable) -> float:
-        """Return the share of the loss of the best constants that is gone."""
+        """Return by which share the loss is below that of the best constants."""
         n, least = len(y), torch.zeros(())
         for column in y.T:  # the mean or one of the targets is the best constant
             constants = torch.cat([column.mean()[None], column])

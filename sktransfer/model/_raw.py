@@ -1,60 +1,36 @@
 """The first step of an exported network: from raw samples to model inputs."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 from sktransfer.model._resize import resize
 
 __all__ = ["RawImages", "RawRows", "raw_input"]
 
 
-def raw_input(preprocessing):
-    """Return the module that does a preprocessing with tensors.
-
-    Parameters
-    ----------
-    preprocessing : ImagePreprocessing or VectorPreprocessing
-
-    Returns
-    -------
-    RawImages or RawRows
-    """
+def raw_input(
+    preprocessing: ImagePreprocessing | VectorPreprocessing,
+) -> RawImages | RawRows:
+    """Return the module that does a preprocessing with tensors."""
     kinds = {"image": RawImages, "vector": RawRows}
     return kinds[preprocessing.kind](preprocessing)
 
 
 class RawImages(nn.Module):
-    """Resize images as Pillow does, crop them at the centre, and normalise them.
-
-    Parameters
-    ----------
-    preprocessing : ImagePreprocessing
-    """
+    """Resize images as Pillow does, crop them at the centre, and normalise them."""
 
     name = "images"
 
-    def __init__(self, preprocessing):
+    def __init__(self, preprocessing: ImagePreprocessing):
         super().__init__()
         self.preprocessing = preprocessing
 
-    def forward(self, images):
-        """Compute model inputs.
-
-        Parameters
-        ----------
-        images : uint8 Tensor of shape (n, h, w, 3)
-            RGB images, all of one size; 0 is black and 255 full intensity.
-
-        Returns
-        -------
-        float32 Tensor of shape (n, 3, height, width)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is anything else.
-        """
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute model inputs from RGB images, uint8 of shape (n, h, w, 3)."""
         _check_images(images)
         preprocessing = self.preprocessing
         resized = preprocessing.resized_size(*images.shape[1:3])
@@ -66,24 +42,8 @@ class RawImages(nn.Module):
             pixels = F.pad(pixels, (0, 0, *columns[1], *rows[1]))  # black
         return preprocessing.to_input(pixels)
 
-    def example(self, n, image_size=None):
-        """Return random images.
-
-        Parameters
-        ----------
-        n : int
-        image_size : int or tuple of int (h, w), default=None
-            In px. By default that of the model input.
-
-        Returns
-        -------
-        uint8 Tensor of shape (n, h, w, 3)
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is no size.
-        """
+    def example(self, n: int, image_size=None) -> torch.Tensor:
+        """Return random images, by default of the size of the model input."""
         size = self.preprocessing.with_size(image_size).size
         generator = torch.Generator().manual_seed(0)
         shape = (n, *size, 3)
@@ -95,35 +55,16 @@ class RawImages(nn.Module):
 
 
 class RawRows(nn.Module):
-    """Let rows of numbers through.
-
-    Parameters
-    ----------
-    preprocessing : VectorPreprocessing
-    """
+    """Check rows of numbers, which are model inputs as they are."""
 
     name = "rows"
 
-    def __init__(self, preprocessing):
+    def __init__(self, preprocessing: VectorPreprocessing):
         super().__init__()
         self.preprocessing = preprocessing
 
-    def forward(self, rows):
-        """Compute model inputs.
-
-        Parameters
-        ----------
-        rows : float32 Tensor of shape (n, d)
-
-        Returns
-        -------
-        float32 Tensor of shape (n, d)
-
-        Raises
-        ------
-        ValueError
-            If it is anything else.
-        """
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Compute model inputs from rows, float32 of shape (n, d)."""
         n_features = self.preprocessing.n_features
         if rows.ndim != 2 or rows.shape[1] != n_features:
             raise ValueError(
@@ -132,24 +73,8 @@ class RawRows(nn.Module):
             )
         return self.preprocessing.to_input(rows)
 
-    def example(self, n, image_size=None):
-        """Return random rows.
-
-        Parameters
-        ----------
-        n : int
-        image_size : None, default=None
-            Only there to agree with images.
-
-        Returns
-        -------
-        float32 Tensor of shape (n, d)
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is not None.
-        """
+    def example(self, n: int, image_size=None) -> torch.Tensor:
+        """Return random rows; `image_size` must be None, as there are no images."""
         (n_features,) = self.preprocessing.with_size(image_size).input_shape
         generator = torch.Generator().manual_seed(0)
         return torch.randn(n, n_features, generator=generator)
@@ -160,10 +85,10 @@ class RawRows(nn.Module):
 
 
 def _crop(length, wanted):
-    """Return the part of a resized axis that is kept, and the px to pad it with.
+    """Return the slice of a resized axis to keep, and the pixels to pad it with.
 
-    Where it is too short, it is padded on both sides, as torchvision's ``CenterCrop``
-    does.
+    An axis that is too short is padded on both sides, as by torchvision's
+    ``CenterCrop``.
     """
     missing = max(wanted - length, 0)
     first = round(max(length - wanted, 0) / 2)

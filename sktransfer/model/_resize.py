@@ -1,5 +1,9 @@
 """Pillow's resizing of 8-bit images, with tensors, to the last bit.
 
+An exported model must get the inputs that the estimator computes with Pillow. Those of
+torchvision's resizing of tensors differ by one step of 255, and it has no box and no
+Hamming filter.
+
 Pillow resizes one axis after the other, and rounds to 8 bits in between. A pixel of the
 result is a weighted sum over a window of the axis; the weights are fixed-point numbers.
 """
@@ -52,23 +56,16 @@ _KERNELS = {
 }
 
 
-def resize(images, size, interpolation, window):
-    """Resize images as Pillow does, and make only what a window shows of them.
+def resize(
+    images: torch.Tensor,
+    size: tuple[int, int],
+    interpolation: str,
+    window: tuple[slice, slice],
+) -> torch.Tensor:
+    """Resize images exactly as the installed version of Pillow, to (h, w) = `size`.
 
-    Parameters
-    ----------
-    images : uint8 Tensor of shape (n, h, w, c)
-    size : tuple of int, (h, w)
-        Of the resized images, in px.
-    interpolation : str
-        One of those of ``ImagePreprocessing``.
-    window : tuple of slice
-        The rows and the columns of the resized images to make.
-
-    Returns
-    -------
-    uint8 Tensor of shape (n, rows, columns, c)
-        Equal to what the installed version of Pillow gives.
+    Images are uint8 of shape (n, h, w, c). Only the rows and the columns in `window` of
+    the resized images are computed.
     """
     before = tuple(images.shape[1:3])
     axes = (1, 2) if _starts_with_height(before, size) else (2, 1)
@@ -130,11 +127,8 @@ def _nearest(before, after):
 def _weigh(before, after, interpolation):
     """Return the window of each pixel of a resized axis, and its weights.
 
-    Returns
-    -------
-    places : int64 ndarray of shape (width of the window, after)
-    weights : int32 ndarray of the same shape
-        Times 2 to the power of ``_BITS``.
+    Both have the shape (width of the window, after): int64 positions, and int32 weights
+    times 2 to the power of ``_BITS``.
     """
     kernel, reach = _KERNELS[interpolation]
     scale = before / after

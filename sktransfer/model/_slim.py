@@ -5,7 +5,10 @@ of the fit. What is kept holds only numbers, strings, arrays, lists and dicts, s
 other formats than pickle can store it.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,30 +20,20 @@ from sktransfer.compute import use_channels_last
 from sktransfer.model._outputs import outputs_from_dict
 from sktransfer.training import HEADS, ActivationAugment, Network, make_head
 
+if TYPE_CHECKING:
+    from sktransfer.model._fitted import FittedModel
+
 __all__ = ["slim_state", "whole_state"]
 
 _WHOLE = "sktransfer.config_context(slim_pickles=False)"
 _AS_THEY_ARE = ("value_range", "card", "precision", "activation_dtype", "n_features")
 
 
-def slim_state(model):
+def slim_state(model: FittedModel) -> dict:
     """Return a fitted model without its frozen weights.
 
-    Parameters
-    ----------
-    model : FittedModel
-
-    Returns
-    -------
-    dict
-        With the name to load the backbone by, the fingerprint of the frozen weights,
-        and the trained ones. Random weights, which have no name, are kept like trained
-        ones.
-
-    Raises
-    ------
-    ValueError
-        If the backbone was not given by name, or the head is a module of the user's.
+    It has the name to load the backbone by, the fingerprint of the frozen weights, and
+    the trained ones. Random weights, which have no name, are kept like trained ones.
     """
     backbone, frozen = model.backbone, model.boundary
     last = frozen
@@ -57,23 +50,10 @@ def slim_state(model):
     }
 
 
-def whole_state(state):
-    """Put the frozen weights back into the state of a fitted model.
+def whole_state(state: dict) -> dict:
+    """Return the attributes of a fitted model, with the frozen weights if it is slim.
 
-    Parameters
-    ----------
-    state : dict
-        Slim or whole.
-
-    Returns
-    -------
-    dict
-        The attributes of a FittedModel.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the backbone cannot be loaded, or has other frozen weights than in the fit.
+    The backbone must be loadable, and its frozen weights must be those of the fit.
     """
     kept = state["backbone"]
     if not isinstance(kept, dict):
