@@ -99,10 +99,10 @@ random_state, verbose
 
     References
     ----------
-    .. [1] Yosinski, J., Clune, J., Bengio, Y., & Lipson, H. (2014). How transferable
-       are features in deep neural networks? https://arxiv.org/abs/1411.1792
-    .. [2] Kornblith, S., Shlens, J., & Le, Q. V. (2019). Do better ImageNet models
-       transfer better? https://arxiv.org/abs/1805.08974
+    .. [1] J. Yosinski et al. (2014). How transferable are features in deep neural
+       networks? https://arxiv.org/abs/1411.1792
+    .. [2] S. Kornblith et al. (2019). Do better ImageNet models transfer better?
+       https://arxiv.org/abs/1805.08974
 
     Examples
     --------
@@ -237,10 +237,10 @@ random_state, verbose
         )
 
     def _probe(self, reader, y, regression, seed):
-        """Score each stage.
+        """Score each stage (DataFrame), and return the evidence for `choose_level`.
 
-        Returns the scores (DataFrame), and the evidence for `choose_level`: the score
-        of the last stage, the best one, and the standard error of their difference.
+        The evidence is the score of the last stage, the best one, and the standard
+        error of their difference.
         """
         if self.scoring is None:
             return None, None
@@ -254,7 +254,7 @@ random_state, verbose
         return table, (float(scores[-1]), float(max(scores)), error)
 
     def _report(self, levels, depths, costs, figures, wanted, why):
-        """Choose the strategy that can be afforded (DataFrame, as ``report_``)."""
+        """Choose the first strategy within the budget (DataFrame, as ``report_``)."""
         seconds = [cost.seconds(figures["samples"], self.max_epochs) for cost in costs]
         refused = [
             _refusal(*pair, self.budget, figures["free_memory"])
@@ -282,7 +282,7 @@ random_state, verbose
         )
 
     def _wanted(self, depths, figures, similarity, evidence):
-        """Return the place of the depth that the rules choose, and why."""
+        """Return the position of the depth that the rules choose, and why."""
         n, known = figures["samples"], None
         if similarity.source == "batch norm":  # others are of another scale
             known = similarity.similarity
@@ -315,7 +315,7 @@ random_state, verbose
 
 
 def _figures(samples, preprocessing, device, similarity):
-    """Collect what a recommendation is based on (dict)."""
+    """Collect the figures that a recommendation is based on."""
     return {
         "samples": len(samples),
         "similarity": float(similarity),
@@ -326,10 +326,10 @@ def _figures(samples, preprocessing, device, similarity):
 
 
 def _balance(y):
-    """Describe how even classes are (dict).
+    """Describe how balanced the classes are.
 
-    The balance is the entropy of their shares relative to the maximum: 1 where classes
-    are equally large, and near 0 where nearly all samples are of one class.
+    The balance is the entropy of their shares relative to the maximum: 1 if all classes
+    are equally large, and near 0 if nearly all samples are of one class.
     """
     shares = np.unique(y, return_counts=True)[1] / len(y)
     balance = entr(shares).sum() / np.log(max(len(shares), 2))
@@ -341,7 +341,7 @@ def _balance(y):
 
 
 def _image_sizes(samples, preprocessing):
-    """Return the median height and width of some samples; None unless images."""
+    """Return the median height and width of some images; None for others."""
     if not preprocessing.is_image:
         return None
     sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
@@ -349,7 +349,7 @@ def _image_sizes(samples, preprocessing):
 
 
 def _score_targets(features, y):
-    """Score each stage for regression targets, by nearest neighbours.
+    """Score each stage for regression targets by nearest neighbours.
 
     Returns the scores, and the standard error of their differences.
     """
@@ -360,7 +360,7 @@ def _score_targets(features, y):
 
 
 def _score_labels(features, y):
-    """Score each stage for labels, by a linear discriminant; returns as above."""
+    """Score each stage for labels by linear discriminant analysis; returns as above."""
     codes = encode(y)
     right = np.stack([lda_predictions(F, codes) == codes for F in features])
     scores = right.mean(axis=1)
@@ -369,7 +369,7 @@ def _score_labels(features, y):
 
 
 def _refusal(cost, seconds, budget, free_memory):
-    """Say why a strategy cannot be afforded; empty if it can."""
+    """Return why a strategy is too expensive; empty if it is not."""
     if budget is not None and seconds > budget:
         return f"{seconds:.3g} s exceed the budget of {budget:g} s"
     if free_memory is not None and cost.memory > free_memory:
@@ -378,7 +378,7 @@ def _refusal(cost, seconds, budget, free_memory):
 
 
 def _levels_of(n_stages):
-    """Return the levels of a network, each of another depth, and these depths."""
+    """Return the levels of a network that differ in depth, and these depths."""
     depths = [round(level.share * n_stages) for level in LEVELS]
     found = dict(zip(depths[::-1], LEVELS[::-1], strict=True))  # the first one wins
     found |= {0: LEVELS[0], n_stages: LEVELS[-1]}
@@ -386,7 +386,7 @@ def _levels_of(n_stages):
 
 
 def _rule(level, rules):
-    """Say for how many samples a level is."""
+    """Describe the number of samples for which a rule chooses a level."""
     place, last = LEVELS.index(level), rules[-1][0]
     for low, (high, of_rule) in zip([0, *(n for n, _ in rules)], rules, strict=False):
         if of_rule == place:

@@ -3,12 +3,14 @@
 import copy
 import os
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from sktransfer.backbones import Backbone
 from sktransfer.compute import synchronise
 from sktransfer.inputs import iter_batches
 
@@ -22,17 +24,10 @@ _MEMORY_OF_LINUX = "/proc/meminfo"
 class Cost(NamedTuple):
     """Cost of training from a boundary.
 
-    Attributes
-    ----------
-    prefix_seconds : float
-        Forward pass of one sample through the frozen stages.
-    step_seconds : float
-        Forward and backward pass of one sample through the trained stages.
-    memory : int
-        Bytes of a training step of 32 samples, with weights, gradients and the state of
-        the optimiser.
-    stored : int
-        Bytes of one sample's activation at the boundary.
+    The forward pass of one sample through the frozen stages, and the forward and
+    backward pass through the trained ones, in seconds; the bytes of a training step of
+    32 samples, with weights, gradients and the optimiser's state; and the bytes of one
+    sample's activation at the boundary.
     """
 
     prefix_seconds: float
@@ -40,42 +35,24 @@ class Cost(NamedTuple):
     memory: int
     stored: int
 
-    def seconds(self, n_samples, n_epochs):
-        """Estimate the time of a fit.
-
-        Parameters
-        ----------
-        n_samples, n_epochs : int
-
-        Returns
-        -------
-        float
-        """
+    def seconds(self, n_samples: int, n_epochs: int) -> float:
+        """Estimate the time of a fit."""
         return n_samples * (self.prefix_seconds + n_epochs * self.step_seconds)
 
 
-def model_inputs(samples, preprocessing, batch_size, device):
-    """Yield model inputs, batch by batch, on a device."""
+def model_inputs(
+    samples, preprocessing, batch_size: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Yield model inputs on a device, batch by batch."""
     with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
         for _, batch in batches:
             yield preprocessing.to_input(batch.to(device))
 
 
-def measure(backbone, samples, boundaries, device):
-    """Measure forward and backward passes of a few samples.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    samples : Samples or VectorSamples
-    boundaries : list of str
-        That training starts from; at the end of the last stage nothing is trained.
-    device : torch.device
-
-    Returns
-    -------
-    dict of str to Cost
-    """
+def measure(
+    backbone: Backbone, samples, boundaries: list[str], device: torch.device
+) -> dict[str, Cost]:
+    """Measure forward and backward passes of a few samples from each boundary."""
     few = samples.take(range(min(_BATCH, len(samples))))
     x = next(model_inputs(few, backbone.preprocessing, len(few), device))
     return {name: _measure(backbone, name, x, device) for name in boundaries}
@@ -101,7 +78,7 @@ def _measure(backbone, boundary, x, device):
 
 
 def _saved_tensors(network, z):
-    """Run a training step; return the bytes of what backward needs, by address."""
+    """Run a training step; return the bytes kept for backward, by address."""
     held = {}
 
     def note(tensor):
@@ -115,7 +92,7 @@ def _saved_tensors(network, z):
 
 
 def _timed(function, device):
-    """Return the result of a function, and the seconds of the faster of two runs."""
+    """Return a function's result, and the seconds of the faster of two runs."""
     times = []
     for _ in range(2):
         began = time.perf_counter()
@@ -125,8 +102,8 @@ def _timed(function, device):
     return result, min(times)
 
 
-def free_memory(device):
-    """Return the free memory of a device in bytes (int); None if it is not known."""
+def free_memory(device: torch.device) -> int | None:
+    """Return the free memory of a device in bytes; None if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:  # with the cache of files, which the system frees when memory is needed

@@ -1,6 +1,16 @@
 """Plot of the scores of a ranking."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.utils import check_is_fitted, import_optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["RankingDisplay"]
 
@@ -17,14 +27,14 @@ class RankingDisplay:
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
-    lines_ : list of matplotlib Line2D
-        One per backbone.
+    ax_ : matplotlib.axes.Axes
+    figure_ : matplotlib.figure.Figure
+    lines_ : list of matplotlib.lines.Line2D
+        One line per backbone.
 
     See Also
     --------
-    RankingDisplay.from_estimator : Plots the scores of a fitted ranker.
+    BackboneRanker : Computes the scores.
 
     Examples
     --------
@@ -38,20 +48,22 @@ class RankingDisplay:
     'lda'
     """
 
-    def __init__(self, scores, *, score_name="score"):
+    def __init__(self, scores: pd.DataFrame, *, score_name: str = "score"):
         self.scores = scores
         self.score_name = score_name
 
     @classmethod
-    def from_estimator(cls, ranker, *, ax=None, **kwargs):
+    def from_estimator(
+        cls, ranker: BackboneRanker, *, ax: Axes | None = None, **kwargs: Any
+    ) -> RankingDisplay:
         """Plot the scores of a fitted ranker.
 
         Parameters
         ----------
         ranker : BackboneRanker
             Fitted.
-        ax : matplotlib Axes, default=None
-            By default those of a new figure.
+        ax : matplotlib.axes.Axes, default=None
+            By default the axes of a new figure.
         **kwargs
             Passed to :meth:`matplotlib.axes.Axes.plot`.
 
@@ -71,13 +83,13 @@ class RankingDisplay:
         name = scorer if isinstance(scorer, str) else getattr(scorer, "__name__", "")
         return cls(ranker.scores_, score_name=name or "score").plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> RankingDisplay:
         """Plot the scores.
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            By default those of a new figure.
+        ax : matplotlib.axes.Axes, default=None
+            By default the axes of a new figure.
         **kwargs
             Passed to :meth:`matplotlib.axes.Axes.plot`.
 
@@ -96,7 +108,7 @@ class RankingDisplay:
         )
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
-        self.lines_ = []
+        self.lines_: list = []
         for name, table in self.scores.groupby("backbone", sort=False):
             settings = {"marker": "o", "label": name, **kwargs}
             self.lines_ += ax.plot(

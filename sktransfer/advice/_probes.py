@@ -1,4 +1,4 @@
-"""Scores by simple models on the features of a frozen network."""
+"""Scores of features by simple models that predict the targets from them."""
 
 import warnings
 
@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
 
 from sktransfer.advice._registry import register_score
 from sktransfer.advice._scores import (
@@ -22,7 +23,6 @@ __all__ = ["knn_score", "lda_score", "n_leep"]
 
 _ENERGY = 0.8  # share of the variance that N-LEEP keeps
 _PER_CLASS = 5  # components of N-LEEP for each class
-_CHUNK = 1024  # rows of similarities
 _TIE = 1e-3  # weight of similarity beside that of a vote
 
 
@@ -57,9 +57,8 @@ def lda_score(features: ArrayLike, y: ArrayLike) -> float:
 
     References
     ----------
-    .. [1] Ledoit, O., & Wolf, M. (2004). A well-conditioned estimator for
-       large-dimensional covariance matrices. *Journal of Multivariate Analysis*, 88(2),
-       365-411.
+    .. [1] O. Ledoit and M. Wolf (2004). A well-conditioned estimator for
+       large-dimensional covariance matrices. *Journal of Multivariate Analysis*, 88(2).
 
     Examples
     --------
@@ -115,27 +114,14 @@ def knn_score(
     """
     F = check_features(features, y)
     Y = standardised(y) if regression else one_hot(y)
-    lengths = np.linalg.norm(F, axis=1, keepdims=True)
-    F = F / np.where(lengths > 0, lengths, 1)
     k = min(n_neighbors, len(F) - 1)
-    nearest, similarity = _neighbours(F, k)  # (n_samples, k)
+    search = NearestNeighbors(n_neighbors=k, metric="cosine").fit(F)
+    distance, nearest = search.kneighbors()  # (n_samples, k)
     means = Y[nearest].mean(axis=1)  # (n_samples, n_outputs)
     if regression:
         return float(1 - np.square(Y - means).mean())
-    nearer = (Y[nearest] * similarity[..., None]).mean(axis=1)
+    nearer = (Y[nearest] * (1 - distance)[..., None]).mean(axis=1)
     return float(((means + _TIE * nearer).argmax(axis=1) == encode(y)).mean())
-
-
-def _neighbours(F, k):
-    """Return the most similar other samples of each, and how similar they are."""
-    found = []
-    for first in range(0, len(F), _CHUNK):
-        near = F[first : first + _CHUNK] @ F.T
-        rows = np.arange(len(near))
-        near[rows, first + rows] = -np.inf
-        chosen = np.argpartition(-near, k - 1, axis=1)[:, :k]
-        found.append((chosen, np.take_along_axis(near, chosen, axis=1)))
-    return map(np.concatenate, zip(*found, strict=True))
 
 
 def n_leep(
@@ -172,9 +158,8 @@ def n_leep(
 
     References
     ----------
-    .. [1] Li, Y., Jia, X., Sang, R., Zhu, Y., Green, B., Wang, L., & Gong, B. (2021).
-       Ranking neural checkpoints. *Conference on Computer Vision and Pattern
-       Recognition*. https://arxiv.org/abs/2011.11200
+    .. [1] Y. Li et al. (2021). Ranking neural checkpoints.
+       https://arxiv.org/abs/2011.11200
 
     Examples
     --------

@@ -1,10 +1,14 @@
 """Ranking of backbones, and of their stages, for a task without training."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Collection
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from sktransfer._base import as_array, undone_on_error
@@ -86,9 +90,8 @@ class BackboneRanker(BaseEstimator):
 
     References
     ----------
-    .. [1] You, K., Liu, Y., Zhang, Z., Wang, J., Jordan, M. I., & Long, M. (2022).
-       Ranking and tuning pre-trained models: A new paradigm for exploiting model hubs.
-       *Journal of Machine Learning Research*, 23. https://arxiv.org/abs/2110.10545
+    .. [1] K. You et al. (2022). Ranking and tuning pre-trained models: A new paradigm
+       for exploiting model hubs. https://arxiv.org/abs/2110.10545
 
     Examples
     --------
@@ -194,7 +197,7 @@ class BackboneRanker(BaseEstimator):
         return hasattr(self, "scores_")
 
     def _check_backbones(self):
-        """Return a name for each backbone."""
+        """Return a distinct name for each backbone."""
         if not len(self.backbones):
             raise ValueError("`backbones` must hold at least one backbone. Got none.")
         names = []
@@ -232,7 +235,7 @@ class BackboneRanker(BaseEstimator):
         ]
 
     def _features(self, reader, score, rows):
-        """Return what is scored, by the name of its boundary (dict of ndarray)."""
+        """Return the scored features by boundary; none without a classifier."""
         if score.of == "features":
             stages = self._stages(reader.backbone_)
             return reader.features(stages, rows, self.pooling)
@@ -276,21 +279,8 @@ def _resolve(stage, backbone):
     )
 
 
-def costs_of(backbone, stages):
-    """Return the costs of computing stages.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    stages : collection of str
-        Names of boundaries.
-
-    Returns
-    -------
-    list of (float, dict)
-        Per stage, its share of the multiply-adds up to the last one, and the columns of
-        ``scores_`` about it.
-    """
+def costs_of(backbone: Backbone, stages: Collection[str]) -> list[tuple[float, dict]]:
+    """Return each stage's share of the multiply-adds, and columns of ``scores_``."""
     last = backbone.in_order(stages)[-1]
     whole = max(1, backbone.multiply_adds("input", last))
     costs = []
@@ -307,31 +297,16 @@ def costs_of(backbone, stages):
 
 
 def _timed_score(score, features, y, regression, seconds):
-    """Return the score, and the seconds with those that came before (dict)."""
+    """Return the score, and its seconds added to those before (dict)."""
     began = time.perf_counter()
     found = score(features, y, regression)
     return {"score": found, "seconds": seconds + time.perf_counter() - began}
 
 
-def read_targets(samples, y, task="auto"):
+def read_targets(samples, y, task: str = "auto") -> tuple[np.ndarray, bool]:
     """Return targets as an array, and whether they are regression targets.
 
-    Parameters
-    ----------
-    samples : Samples or VectorSamples
-    y : array-like or None
-        None for the labels of the samples.
-    task : {"auto", "classification", "regression"}, default="auto"
-
-    Returns
-    -------
-    y : ndarray of shape (n_samples, ...)
-    regression : bool
-
-    Raises
-    ------
-    ValueError
-        If there are no targets, or not as many as samples.
+    Without y, the targets are the labels of the samples.
     """
     y = samples.labels if y is None else as_array(y)
     if y is None:
@@ -347,8 +322,8 @@ def read_targets(samples, y, task="auto"):
     return y, task == "regression"
 
 
-def is_regression(y):
-    """Whether targets look like regression targets (bool)."""
+def is_regression(y: ArrayLike) -> bool:
+    """Return whether targets look like regression targets."""
     kind = type_of_target(y)
     several = kind == "multiclass-multioutput" and np.asarray(y).dtype.kind in "iufb"
     return kind.startswith("continuous") or several

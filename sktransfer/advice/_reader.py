@@ -1,68 +1,30 @@
-"""Features of some stages, and scores of the pretrained classifier, in one pass."""
+"""Reading of samples for advice: features of stages, and the pretrained classifier."""
+
+from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
+from sklearn.base import BaseEstimator
 from torch import nn
 
-from sktransfer._base import BackboneEstimator
+from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.activations import Pass, Target, gather, open_store
 from sktransfer.model import make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import check_random_state, spawn_seed
 
-__all__ = ["StageReader", "choose_samples"]
+__all__ = ["StageReader", "choose_samples", "probabilities"]
 
 
-class StageReader(BackboneEstimator):
-    """Reader of samples at any stage of a backbone, as the estimators read them.
-
-    Parameters
-    ----------
-    backbone, weights, image_size, image_shape, value_range, batch_size, device, \
-memory, random_state, verbose
-        As in :class:`sktransfer.PretrainedFeatureExtractor`.
-    """
-
-    def __init__(
-        self,
-        backbone="efficientnet_lite0",
-        *,
-        weights="default",
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        batch_size="auto",
-        device="auto",
-        memory=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.image_shape = image_shape
-        self.value_range = value_range
-        self.batch_size = batch_size
-        self.device = device
-        self.memory = memory
-        self.random_state = random_state
-        self.verbose = verbose
+class StageReader(PretrainedFeatureExtractor):
+    """An extractor that computes features of any stages of the network, in one pass."""
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "samples_")
 
-    def read(self, X):
-        """Load the backbone and read X.
-
-        Parameters
-        ----------
-        X : array-like of n_samples
-
-        Returns
-        -------
-        self : StageReader
-            With ``samples_``.
-        """
+    def read(self, X) -> StageReader:
+        """Load the backbone and read X."""
         self._validate_params()
         X = self._modality(X).validate(self, X, reset=True)
         self.loaded_, self.samples_ = self._load(X, spawn_seed(self.random_state))
@@ -70,27 +32,18 @@ memory, random_state, verbose
         self.preprocessing_ = self.loaded_.preprocessing
         return self
 
-    def copy_columns(self, estimator):
-        """Set what scikit-learn keeps of the columns of X, if it is a table."""
+    def copy_columns(self, estimator: BaseEstimator) -> None:
+        """Set what scikit-learn keeps of the columns of X, if X is a table."""
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 setattr(estimator, name, getattr(self, name))
 
-    def features(self, stages, rows=None, pooling="avg"):
-        """Return the pooled features of some stages, all from one pass.
+    def features(
+        self, stages: list[str], rows: ArrayLike | None = None, pooling: str = "avg"
+    ) -> dict[str, np.ndarray]:
+        """Return pooled float32 features (n, d) of some boundaries, all from one pass.
 
-        Parameters
-        ----------
-        stages : list of str
-            Names of boundaries; ``"output"`` is the output of the whole network.
-        rows : array-like of int, default=None
-            By default all samples.
-        pooling : str, default="avg"
-            See :class:`sktransfer.Pooling`.
-
-        Returns
-        -------
-        dict of str to float32 ndarray of shape (n, d)
+        The boundary ``"output"`` is the output of the whole network.
         """
         samples = self.samples_ if rows is None else self.samples_.take(rows)
         targets = [Target(name, self._tap(name, pooling)) for name in stages]
@@ -108,8 +61,8 @@ memory, random_state, verbose
             return nn.Flatten()
         return make_pool(self.backbone_, name, Pooling(pooling))
 
-    def has_classifier(self):
-        """Whether the weights came with a classifier of classes of their own (bool)."""
+    def has_classifier(self) -> bool:
+        """Return whether the weights include a classifier of pretrained classes."""
         backbone = self.backbone_
         if backbone.provider is None or backbone.weights is None:
             return False
@@ -120,23 +73,16 @@ memory, random_state, verbose
         return shape[0] if len(shape) == 1 else 0
 
 
-def choose_samples(n_samples, most, y=None, random_state=None):
-    """Choose samples at random, of classes in their proportions.
+def choose_samples(
+    n_samples: int,
+    most: int | None,
+    y: np.ndarray | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> np.ndarray:
+    """Choose at most so many samples at random, with classes in proportion (indices).
 
-    Parameters
-    ----------
-    n_samples : int
-    most : int or None
-        How many at most; None for all.
-    y : ndarray of shape (n_samples,) or (n_samples, n_labels), default=None
-        Labels; each class keeps two samples at least where it has them. Multilabel
-        targets are not looked at.
-    random_state : int, RandomState instance or None, default=None
-
-    Returns
-    -------
-    ndarray of int
-        In order.
+    Each class keeps at least two samples if it has them. Multilabel targets are
+    ignored.
     """
     if most is None or n_samples <= most:
         return np.arange(n_samples)
@@ -153,11 +99,6 @@ def choose_samples(n_samples, most, y=None, random_state=None):
     return np.sort(shuffled[np.argsort(place, kind="stable")[:most]])
 
 
-def probabilities(outputs):
-    """Return the probabilities of a classifier's scores (n, n_classes).
-
-    Parameters
-    ----------
-    outputs : ndarray of shape (n, n_classes)
-    """
+def probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Return class probabilities from the scores (n, n_classes) of a classifier."""
     return softmax(outputs.astype(np.float64), axis=1)

@@ -1,7 +1,9 @@
-"""Scores of how well the features of a frozen network suit a task, by name."""
+"""Registry of the scores that rate how well frozen features suit a task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
 
 from sktransfer.utils import near_matches
 
@@ -12,15 +14,15 @@ _BUILT_IN = ("h_score", "knn", "lda", "leep", "logme", "n_leep")
 
 @dataclass(frozen=True)
 class Score:
-    """A score and what it applies to; see :func:`register_score`."""
+    """A score and its range of application; see :func:`register_score`."""
 
     name: str
     function: Callable
     regression: bool = False
     of: str = "features"
 
-    def __call__(self, features, y, regression):
-        """Score features (float); regression targets need a score that takes them."""
+    def __call__(self, features: ArrayLike, y: ArrayLike, regression: bool) -> float:
+        """Compute the score, for regression if the score applies to it."""
         if regression and self.regression:
             return float(self.function(features, y, regression=True))
         return float(self.function(features, y))
@@ -88,7 +90,16 @@ def register_score(
 
 
 def list_scores() -> list[str]:
-    """Return the names of the registered scores (list of str).
+    """Return the names of the registered scores.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+
+    See Also
+    --------
+    register_score : Adds a score.
 
     Examples
     --------
@@ -99,19 +110,10 @@ def list_scores() -> list[str]:
     return sorted(_scores)
 
 
-def find_score(scorer, regression):
-    """Return the score that a ranker's `scorer` asks for (Score).
+def find_score(scorer: str | Callable, regression: bool) -> Score:
+    """Return the score for a ranker's `scorer`, checked to apply to the targets.
 
-    Parameters
-    ----------
-    scorer : str or callable
-    regression : bool
-        Whether there are regression targets, or multilabel indicators.
-
-    Raises
-    ------
-    ValueError
-        If there is no such score, or it does not apply to the targets.
+    With `regression`, these are regression targets or multilabel indicators.
     """
     if callable(scorer):
         return Score(getattr(scorer, "__name__", ""), scorer)

@@ -1,4 +1,4 @@
-"""Scores of features by closed formulas: evidence, variance and likelihood.
+"""Scores of features in closed form: evidence, variance and likelihood.
 
 Each is a function of features and targets, in float64; higher is better.
 """
@@ -62,9 +62,8 @@ def logme(features: ArrayLike, y: ArrayLike, *, regression: bool = False) -> flo
 
     References
     ----------
-    .. [1] You, K., Liu, Y., Wang, J., & Long, M. (2021). LogME: Practical assessment of
-       pre-trained models for transfer learning. *International Conference on Machine
-       Learning*. https://arxiv.org/abs/2102.11005
+    .. [1] K. You et al. (2021). LogME: Practical assessment of pre-trained models for
+       transfer learning. https://arxiv.org/abs/2102.11005
 
     Examples
     --------
@@ -138,12 +137,10 @@ def h_score(features: ArrayLike, y: ArrayLike) -> float:
 
     References
     ----------
-    .. [1] Bao, Y., Li, Y., Huang, S.-L., Zhang, L., Zheng, L., Zamir, A., & Guibas, L.
-       (2019). An information-theoretic approach to transferability in task transfer
-       learning. *International Conference on Image Processing*.
-    .. [2] Ibrahim, S., Ponomareva, N., & Mazumder, R. (2022). Newer is not always
-       better: Rethinking transferability metrics, their peculiarities, stability and
-       performance. *ECML PKDD*. https://arxiv.org/abs/2110.06893
+    .. [1] Y. Bao et al. (2019). An information-theoretic approach to transferability in
+       task transfer learning. *International Conference on Image Processing*.
+    .. [2] S. Ibrahim et al. (2022). Newer is not always better: Rethinking
+       transferability metrics. https://arxiv.org/abs/2110.06893
 
     Examples
     --------
@@ -187,9 +184,8 @@ def leep(probabilities: ArrayLike, y: ArrayLike) -> float:
 
     References
     ----------
-    .. [1] Nguyen, C. V., Hassner, T., Seeger, M., & Archambeau, C. (2020). LEEP: A new
-       measure to evaluate transferability of learned representations. *International
-       Conference on Machine Learning*. https://arxiv.org/abs/2002.12462
+    .. [1] C. V. Nguyen et al. (2020). LEEP: A new measure to evaluate transferability
+       of learned representations. https://arxiv.org/abs/2002.12462
 
     Examples
     --------
@@ -211,44 +207,15 @@ def leep(probabilities: ArrayLike, y: ArrayLike) -> float:
     return float(np.log(likelihood).mean()) + 0.0
 
 
-def check_features(features, y):
-    """Return features as a float64 array, with one sample per target.
-
-    Parameters
-    ----------
-    features : array-like of shape (n_samples, n_features)
-    y : array-like of shape (n_samples, ...)
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or values are not finite.
-    """
+def check_features(features: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """Return features as a finite float64 array, with one row per target."""
     F = check_array(features, dtype=np.float64, ensure_min_samples=2)
     check_consistent_length(F, y)
     return F
 
 
-def encode(y):
-    """Return labels as codes in [0, n_classes).
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If there is one class only.
-    """
+def encode(y: ArrayLike) -> np.ndarray:
+    """Return labels of at least two classes as codes in [0, n_classes)."""
     classes, codes = np.unique(column_or_1d(y), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
@@ -258,14 +225,14 @@ def encode(y):
     return codes
 
 
-def one_hot(y):
+def one_hot(y: ArrayLike) -> np.ndarray:
     """Return labels as indicators (n_samples, n_classes)."""
     codes = encode(y)
     return np.eye(codes.max() + 1)[codes]
 
 
-def standardised(y):
-    """Return targets with a mean of 0 and a variance of 1 (n_samples, n_outputs)."""
+def standardised(y: ArrayLike) -> np.ndarray:
+    """Return targets with mean 0 and variance 1 per column (n_samples, n_outputs)."""
     Y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     Y = Y.reshape(len(Y), -1)
     Y = Y - Y.mean(axis=0)

@@ -1,6 +1,9 @@
-"""Similarity of samples to those that a network was trained on, without labels."""
+"""Similarity of samples to the training samples of a network, without labels."""
+
+from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -8,10 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logsumexp, xlogy
+from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from sktransfer.advice._costs import model_inputs
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
+from sktransfer.backbones import Backbone
 from sktransfer.compute import resolve_device
 
 __all__ = [
@@ -104,14 +109,12 @@ def domain_similarity(
 
     References
     ----------
-    .. [1] Li, Y., Wang, N., Shi, J., Liu, J., & Hou, X. (2017). Revisiting batch
-       normalization for practical domain adaptation. https://arxiv.org/abs/1603.04779
-    .. [2] Liu, W., Wang, X., Owens, J., & Li, Y. (2020). Energy-based
-       out-of-distribution detection. *Advances in Neural Information Processing
-       Systems*, 33. https://arxiv.org/abs/2010.03759
-    .. [3] Facco, E., d'Errico, M., Rodriguez, A., & Laio, A. (2017). Estimating the
-       intrinsic dimension of datasets by a minimal neighborhood information.
-       *Scientific Reports*, 7. https://arxiv.org/abs/1803.06992
+    .. [1] Y. Li et al. (2017). Revisiting batch normalization for practical domain
+       adaptation. https://arxiv.org/abs/1603.04779
+    .. [2] W. Liu et al. (2020). Energy-based out-of-distribution detection.
+       https://arxiv.org/abs/2010.03759
+    .. [3] E. Facco et al. (2017). Estimating the intrinsic dimension of datasets by a
+       minimal neighborhood information. https://arxiv.org/abs/1803.06992
 
     Examples
     --------
@@ -133,22 +136,18 @@ def domain_similarity(
     )
 
 
-def similarity_of(backbone, samples, features, *, has_classifier, device):
-    """Measure how similar samples are to those of a network's training.
+def similarity_of(
+    backbone: Backbone,
+    samples,
+    features: Mapping[str, np.ndarray],
+    *,
+    has_classifier: bool,
+    device: torch.device,
+) -> DomainSimilarity:
+    """Measure the similarity of samples, whose pooled features per stage are given.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    samples : Samples or VectorSamples
-    features : dict of str to ndarray of shape (n_samples, d)
-        Pooled features of each stage.
-    has_classifier : bool
-        Whether the output of the network are scores of pretrained classes.
-    device : torch.device
-
-    Returns
-    -------
-    DomainSimilarity
+    `has_classifier` says whether the network's outputs are scores of pretrained
+    classes.
     """
     divergences, outputs = _look(backbone, samples, has_classifier, device)
     table = pd.DataFrame(
@@ -175,10 +174,10 @@ def similarity_of(backbone, samples, features, *, has_classifier, device):
 
 
 def _look(backbone, samples, has_classifier, device):
-    """Send samples through a copy of the network.
+    """Pass samples through a copy of the network.
 
-    Returns the divergences of the BatchNorm layers of each stage, and the scores of
-    the pretrained classifier (n, n_classes) or None.
+    Returns the divergences of the BatchNorm layers of each stage, and the scores of the
+    pretrained classifier (n, n_classes) or None.
     """
     layers = _batch_norms(backbone)
     if not has_classifier and not any(layers.values()):
@@ -202,7 +201,7 @@ def _look(backbone, samples, has_classifier, device):
 
 
 def _batch_norms(backbone):
-    """Return the paths of the BatchNorm layers with statistics, by stage (dict)."""
+    """Return the paths of the BatchNorm layers with statistics, per stage."""
     tracked = {
         path
         for path, layer in backbone.module.named_modules()
@@ -228,7 +227,7 @@ class _Moments:
         self.squares = self.squares + z.square().sum(dim=1)
 
     def divergence(self, layer):
-        """Return the median over channels of the divergence from a layer."""
+        """Return the median over channels of the divergence from the layer."""
         mean = self.total / self.n
         variance = (self.squares / self.n - mean.square()).clamp_min(_FLOOR)
         known = layer.running_var.double().clamp_min(_FLOOR)
@@ -245,24 +244,14 @@ def _norm(features):
     return float(np.linalg.norm(features.astype(np.float64), axis=1).mean())
 
 
-def intrinsic_dimension(features):
-    """Estimate the intrinsic dimension of points by their two nearest neighbours.
+def intrinsic_dimension(features: np.ndarray) -> float:
+    """Estimate the dimension of points (n_samples, d) by their two nearest neighbours.
 
-    Parameters
-    ----------
-    features : array-like of shape (n_samples, d)
-
-    Returns
-    -------
-    float
-        NaN for fewer than four distinct points.
+    NaN for fewer than four distinct points.
     """
     F = np.unique(np.asarray(features, dtype=np.float64), axis=0)
     if len(F) < 4:
         return np.nan
-    squares = np.square(F).sum(axis=1)
-    distances = np.maximum(squares[:, None] + squares - 2 * F @ F.T, 0)
-    np.fill_diagonal(distances, np.inf)
-    first, second = np.sqrt(np.partition(distances, 1, axis=1)[:, :2]).T
+    first, second = NearestNeighbors(n_neighbors=2).fit(F).kneighbors()[0].T
     logs = np.log(second[first > 0] / first[first > 0])
     return float((len(logs) - 1) / logs.sum()) if logs.sum() > 0 else np.nan

@@ -102,25 +102,11 @@ def head_from_linear(linear: nn.Module, dropout: float = 0.0) -> nn.Module:
 class SuffixNet(NeuralNet):
     """skorch's net that trains a :class:`Network` on activations.
 
-    Parameters
-    ----------
-    module : Network
-    groups : callable, default=None
-        Maps named parameters to the optimiser's groups; None for a single group.
-    mix : Mix, default=None
-        Mixes the samples of each training batch.
-    l2_sp : float, default=0.0
-        Strength of the penalty on the distance from the weights at the start.
-    max_grad_norm : float, default=None
-        Gradients are clipped to this norm.
-    accumulate_grad_batches : int, default=1
-        Batches per step of the optimiser.
-    draws : Draws, default=None
-        Random streams for dropout and mixing; None for torch's global generators.
-    shards : Shards, default=None
-        Workers that compute parts of a batch in parallel; None for whole batches.
-    **kwargs
-        Passed to :class:`skorch.NeuralNet`.
+    `groups` maps named parameters to the optimiser's groups, and `mix` mixes the
+    samples of a training batch. `draws` are the random streams for dropout and mixing,
+    by default torch's global generators; `shards` are workers that compute parts of a
+    batch in parallel. `l2_sp`, `max_grad_norm` and `accumulate_grad_batches` are those
+    of :class:`TrainingRecipe`, and other arguments are :class:`skorch.NeuralNet`'s.
     """
 
     def __init__(

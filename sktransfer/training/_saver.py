@@ -42,14 +42,8 @@ class Saver:
 
     The file is replaced as a whole: whenever the process dies, it holds the state of
     the last epoch or of the one before. Several processes may keep the state of the
-    same training in it.
-
-    Parameters
-    ----------
-    path : path-like
-        Its folder is created if it does not exist.
-    views : object, default=None
-        Random views that have `state_dict` and `load_state_dict`.
+    same training in it. `views` are random views that have `state_dict` and
+    `load_state_dict`.
     """
 
     def __init__(self, path: str | os.PathLike, views: Any = None):

@@ -225,20 +225,13 @@ class Solution(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The convex problem of a linear head, for one kind of targets.
+    """The convex problem of a linear head, for one `kind` of targets.
 
-    Attributes
-    ----------
-    solve : callable
-        ``solve(features, y, sample_weight, groups, is_part)`` returns a `Solution`.
-    penalty : callable
-        From the strength to the factor of half the sum of the squared weights.
-    loss : callable
-        From scores and targets to the loss of each sample, without regularisation.
-    kind : {"multiclass", "multilabel", "regression"}
-    is_final : bool
-        Whether the problem has the loss of the training, so that no epochs are needed
-        where only a linear head is trained.
+    ``solve(features, y, sample_weight, groups, is_part)`` returns a `Solution`.
+    `penalty` maps the strength to the factor of half the sum of the squared weights,
+    and `loss` maps scores and targets to the loss of each sample. `is_final` says
+    whether that is the loss of the training, so that no epochs are needed where only a
+    linear head is trained.
     """
 
     solve: Callable

@@ -40,38 +40,16 @@ def train(
     divides: bool = False,
     verbose: int = 0,
 ) -> SuffixNet:
-    """Train a suffix and a head on activations, with AdamW; returns the net.
+    """Train a suffix and a head in place on activations, with AdamW; returns the net.
 
-    Parameters
-    ----------
-    network : Network
-        Trained in place.
-    data : Data
-    loss : callable
-        From scores and targets to the losses of single samples; see
-        :func:`register_loss`.
-    recipe : ResolvedRecipe
-    device : torch.device
-    seed : int
-        For the order of the samples, mixing and dropout. Each step has its own random
-        stream (:class:`Draws`), and torch's global generators are not changed.
-    validation : Data, default=None
-        For the validation loss, and for early stopping.
-    stages_above : dict of str to int, default=None
-        See :func:`parameter_groups`.
-    mix : Mix, default=None
-    objective : Objective, default=None
-        Minimised along with the loss, with a column of its own in the history.
-    nonlinearity : callable, default=None
-        From scores to what the net predicts.
-    callbacks : list of skorch callbacks or (name, callback), default=None
-        Callbacks given by the user.
-    saver : Saver, default=None
-        Keeps the state of the training in a file.
-    divides : bool, default=False
-        Whether threads compute parts of a batch; see :func:`is_divisible`.
-    verbose : int, default=0
-        Whether to print a line per epoch.
+    The `loss` maps scores and targets to the losses of single samples, see
+    :func:`register_loss`, and the `objective` is minimised along with it. The
+    validation data are for the validation loss and for early stopping. `seed` is for
+    the order of the samples, mixing and dropout: each step has its own random stream
+    (:class:`Draws`), and torch's global generators are not changed. `stages_above` is
+    what :func:`parameter_groups` takes, the `saver` keeps the state of the training in
+    a file, and with `divides` threads compute parts of a batch, see
+    :func:`is_divisible`. It is a ValueError if the loss becomes infinite or NaN.
     """
     dataset = data.dataset()
     generator = torch.Generator().manual_seed(seed)
