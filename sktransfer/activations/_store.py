@@ -122,7 +122,7 @@ class Space:
         return {self.key + digest: row for digest, row in pairs if digest is not None}
 
     def _is_row(self, row):
-        """Whether a row has the dtype and shape that it must have; files may be forged."""
+        """Whether a row has a dtype and shape of this space; files may be forged."""
         if self.shape is None:
             parts = row.values() if isinstance(row, dict) else [row]
             return all(self._is_array(array, array.shape) for array in parts)
