@@ -64,7 +64,7 @@ figure.suptitle("Source (top) and target (bottom)")
 extractor = PretrainedFeatureExtractor(image_size=32)
 gaps = domain_gap(extractor, X, X_target, random_state=0)
 print(gaps.round(3))
-display = GapDisplay.from_gaps(gaps, metric="mmd2")
+display = GapDisplay(gaps).plot(metric="mmd2")
 display.figure_.tight_layout()
 display.figure_.savefig("domain_gap.png", dpi=100)
 

@@ -42,8 +42,8 @@ def _of_inner(name, doc):
 class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
     """Base of the meta-estimators that adapt a network to a target domain.
 
-    A subclass names the default of `estimator` (`_default`), finds masked labels
-    (`_find_masked`), and refuses methods that are not for its task (`_check_method`).
+    A subclass defines the default of `estimator` (`_default`), how masked labels are
+    found (`_find_masked`), and which methods do not suit its task (`_check_method`).
     """
 
     _parameter_constraints: dict = {
@@ -94,18 +94,18 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             Samples of all domains: file paths, images, encoded bytes, arrays, flat
             rows, a one-column DataFrame or a Dataset; see the user guide.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            What to predict. Values of target samples are never looked at. May be left
-            out if X is a Dataset with labels.
+            Classes or regression targets. Values of target samples are not used. May be
+            omitted if X is a Dataset with labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            By default all samples weigh the same. Weights of target samples are not
-            used.
+            By default all samples have the same weight. Weights of target samples are
+            not used.
         sample_domain : array-like of shape (n_samples,), default=None
-            A number per sample, positive for source domains and negative for target
-            domains, of which there may be several each. By default the target are the
-            samples with a masked label.
+            Domain per sample: a positive number for source domains and a negative one
+            for target domains, of which there may be several each. By default the
+            samples with a masked label are the target.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
-            Samples with labels for the validation loss in ``history_``, and for early
-            stopping instead of a share of the source.
+            Labelled samples for the validation loss in ``history_``, and for early
+            stopping instead of a part of the source.
 
         Returns
         -------
@@ -114,7 +114,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         Raises
         ------
         ValueError
-            If there is no source, or no target although the method needs one, the
+            If there is no source, or no target although the method needs one, if the
             method has nothing to adapt, or for the reasons of the inner estimator.
         """
         self._validate_params()
@@ -146,8 +146,8 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     def adapt(self, X: Any):
         """Adapt the fitted network to a target domain, without the source.
 
-        For methods that do without the source: ``"adabn"``, which starts from the
-        source each time, and ``"shot"``, which goes on from the current weights.
+        This is for methods that do not need the source: ``"adabn"``, which starts from
+        the source each time, and ``"shot"``, which continues from the current weights.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         Raises
         ------
         ValueError
-            If the method needs the source, or something that the fit has not left:
+            If the method needs the source, or something that `fit` did not provide:
             trained stages, or classes that exclude each other.
         """
         check_is_fitted(self)
@@ -178,10 +178,10 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         return self
 
     def _check_method(self, method):
-        """Refuse a method that is not for this task; a hook."""
+        """Raise if a method does not suit the task; a hook."""
 
     def _check_validation(self, X_val, y_val, y):
-        """Refuse masks among the labels to validate on."""
+        """Raise if a label to validate on is masked."""
         y_val = _labels_of(X_val) if y_val is None else y_val
         if y_val is None:
             return
@@ -285,7 +285,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         return self.estimator_.transform(X)
 
     def get_feature_names_out(self, input_features: Any = None):
-        """Return the names of the features, as the inner estimator has them."""
+        """Return the names of the features; see the inner estimator."""
         check_is_fitted(self)
         return self.estimator_.get_feature_names_out(input_features)
 
@@ -303,7 +303,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
 
 
 def _labels_of(X):
-    """Return the labels of a Dataset, or of a list of pairs; None without any."""
+    """Return the labels of a Dataset, or of a list of pairs; otherwise None."""
     is_pairs = isinstance(X, list) and len(X) and isinstance(X[0], tuple)
     if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
         return None
@@ -311,7 +311,7 @@ def _labels_of(X):
 
 
 def _takes_images(estimator, X):
-    """Whether samples are images: as the estimator's tags say, or else as X looks."""
+    """Whether samples are images, by the estimator's tags, or else by their look."""
     if get_tags(estimator).input_tags.three_d_array:
         return True
     return modality_of(X) is modality_of(backbone="image")

@@ -1,4 +1,4 @@
-"""The gap between two domains, as the stages of a network see it."""
+"""Gap between two domains, measured at each stage of a network."""
 
 from numbers import Integral
 from typing import Any
@@ -24,9 +24,9 @@ def domain_gap(
     *,
     n_permutations: int = 200,
     max_samples: int = 1000,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
-    """Measure at each stage of a network how different two domains are.
+    """Measure how much two domains differ at each stage of a network.
 
     No labels are needed. All stages are computed in one pass through the network, and
     stored as all activations are.
@@ -34,33 +34,33 @@ def domain_gap(
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Its backbone, pooling and other settings are used, fitted or not; its ``stage``
-        is not. It remains unchanged.
+        Its backbone, pooling and other settings are used, whether it is fitted or not,
+        except ``stage``. It is not changed.
     X_source, X_target : array-like of n_samples
         Samples of the two domains, as the extractor takes them.
     n_permutations : int, default=200
-        See :func:`mmd_test`.
+        Number of permutations of the test, see :func:`mmd_test`.
     max_samples : int, default=1000
-        How many samples of each domain are compared at most, drawn at random: time
-        and memory grow with the square of it.
+        Maximum number of samples per domain, drawn at random. Time and memory grow with
+        its square.
     random_state : int, RandomState instance or None, default=None
-        Draws samples, folds and permutations.
+        Seeds the draws of samples, folds and permutations.
 
     Returns
     -------
     pandas.DataFrame
         One row per stage, in their order, indexed by ``stage``:
 
-        - ``n_features``: their number
+        - ``n_features``: number of features
         - ``a_distance``: about 0 if a linear classifier cannot separate the domains,
-          2 if it never errs; see :func:`proxy_a_distance`
-        - ``mmd2``: the squared maximum mean discrepancy; see :func:`mmd_test`
-        - ``p_value``: the probability of one as large by chance
+          2 if it makes no error; see :func:`proxy_a_distance`
+        - ``mmd2``: squared maximum mean discrepancy; see :func:`mmd_test`
+        - ``p_value``: probability of a discrepancy as large by chance
 
     Raises
     ------
     TypeError
-        If `extractor` is no PretrainedFeatureExtractor.
+        If `extractor` is not a PretrainedFeatureExtractor.
     ValueError
         If a domain has fewer than 2 samples, some of its features are not finite, or a
         parameter is out of range.

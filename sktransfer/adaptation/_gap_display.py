@@ -1,8 +1,11 @@
-"""Display of the gap between two domains, stage by stage."""
+"""Display of the gap between two domains, with one bar per stage."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.utils import import_optional
 
@@ -13,17 +16,17 @@ _CERTAIN = 0.05
 
 
 class GapDisplay:
-    """Display of how different two domains are to the stages of a network.
+    """Display of how much two domains differ at each stage of a network.
 
     Parameters
     ----------
     stages : sequence of str of length n_stages, or pandas.DataFrame
-        Names; or what :func:`domain_gap` returned, also after it was written to a file
-        and read again: the names are then the column ``stage`` or, without one, the
-        index.
+        Names of the stages; or a table from :func:`domain_gap`, also after it was
+        written to a file and read again: the names are then the column ``stage`` or,
+        without one, the index.
     a_distance, mmd2, p_value : array-like of shape (n_stages,), default=None
-        See :func:`domain_gap`. Of a table, its columns. What is None is not drawn;
-        without `p_value` all bars are opaque.
+        Columns of :func:`domain_gap`, taken from the table if one is given. Columns
+        that are None are not drawn; without `p_value` all bars are opaque.
 
     Attributes
     ----------
@@ -34,7 +37,7 @@ class GapDisplay:
 
     See Also
     --------
-    domain_gap : Computes the numbers.
+    domain_gap : Computes the gap.
 
     Examples
     --------
@@ -47,7 +50,14 @@ class GapDisplay:
     'Proxy A-distance'
     """
 
-    def __init__(self, stages, *, a_distance=None, mmd2=None, p_value=None):
+    def __init__(
+        self,
+        stages: Any,
+        *,
+        a_distance: Any = None,
+        mmd2: Any = None,
+        p_value: Any = None,
+    ):
         columns = {"a_distance": a_distance, "mmd2": mmd2, "p_value": p_value}
         if isinstance(stages, pd.DataFrame):
             columns |= {name: stages[name] for name in columns if name in stages}
@@ -58,71 +68,47 @@ class GapDisplay:
         )
 
     @classmethod
-    def from_gaps(cls, gaps, *, metric="a_distance", ax=None):
-        """Draw what :func:`domain_gap` returned.
-
-        Parameters
-        ----------
-        gaps : pandas.DataFrame
-        metric : {"a_distance", "mmd2"}, default="a_distance"
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        GapDisplay
-        """
-        return cls(gaps).plot(ax=ax, metric=metric)
-
-    @classmethod
     def from_estimator(
         cls,
-        extractor,
-        X_source,
-        X_target,
+        extractor: PretrainedFeatureExtractor,
+        X_source: Any,
+        X_target: Any,
         *,
-        n_permutations=200,
-        max_samples=1000,
-        random_state=None,
-        metric="a_distance",
-        ax=None,
-    ):
-        """Measure the gap and draw it.
+        metric: str = "a_distance",
+        ax: Any = None,
+        **options: Any,
+    ) -> "GapDisplay":
+        """Measure the gap with :func:`domain_gap` and draw it.
 
         Parameters
         ----------
         extractor : PretrainedFeatureExtractor
+            Fitted or not.
         X_source, X_target : array-like of n_samples
-        n_permutations : int, default=200
-        max_samples : int, default=1000
-        random_state : int, RandomState instance or None, default=None
-            As in :func:`domain_gap`.
+            Samples of the two domains.
         metric : {"a_distance", "mmd2"}, default="a_distance"
+            Height of the bars.
         ax : matplotlib.axes.Axes, default=None
-            Where to draw; by default a new figure.
+            Axes to draw in; by default those of a new figure.
+        **options
+            Further parameters of :func:`domain_gap`.
 
         Returns
         -------
         GapDisplay
         """
-        gaps = domain_gap(
-            extractor,
-            X_source,
-            X_target,
-            n_permutations=n_permutations,
-            max_samples=max_samples,
-            random_state=random_state,
-        )
-        return cls.from_gaps(gaps, metric=metric, ax=ax)
+        gaps = domain_gap(extractor, X_source, X_target, **options)
+        return cls(gaps).plot(ax, metric=metric)
 
-    def plot(self, ax=None, *, metric="a_distance"):
-        """Draw a bar per stage, opaque where the domains differ (p < 0.05), else pale.
+    def plot(self, ax: Any = None, *, metric: str = "a_distance") -> "GapDisplay":
+        """Draw one bar per stage; those of stages with p >= 0.05 are pale.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to draw; by default a new figure.
+            Axes to draw in; by default those of a new figure.
         metric : {"a_distance", "mmd2"}, default="a_distance"
+            Height of the bars.
 
         Returns
         -------
@@ -133,16 +119,15 @@ class GapDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If there is no such metric, or no numbers of it.
+            If `metric` is not one of these, or its column is missing.
         """
         if metric not in _LABELS:
             raise ValueError(f"`metric` must be one of {[*_LABELS]}. Got {metric!r}.")
         heights = getattr(self, metric)
         if heights is None:
             raise ValueError(
-                f"`metric` must be one that there are numbers of. Got {metric!r}, of "
-                f"which GapDisplay was given none. Pass `{metric}`, or a table with "
-                "this column."
+                f"`metric` must be a column that GapDisplay was given. Got {metric!r}. "
+                f"Pass `{metric}`, or a table with this column."
             )
         plt = import_optional("matplotlib.pyplot", feature="GapDisplay", extra="plot")
         if ax is None:

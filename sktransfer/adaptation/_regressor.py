@@ -1,5 +1,7 @@
 """Meta-estimator that adapts a regressor to a target domain."""
 
+from typing import Any
+
 from sklearn.base import RegressorMixin
 
 from sktransfer._regressor import FineTunedRegressor
@@ -10,15 +12,15 @@ __all__ = ["DomainAdaptedRegressor"]
 
 
 class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
-    """Regressor for a target domain, from the targets of a source domain alone.
+    """Regressor for a target domain, trained on the targets of a source domain alone.
 
-    A meta-estimator: :class:`~sktransfer.FineTunedRegressor` gets the samples of both
-    domains in one `fit`. Frozen stages are computed once for either.
+    This is a meta-estimator: :class:`~sktransfer.FineTunedRegressor` gets the samples
+    of both domains in one `fit`. Frozen stages are computed once for both.
 
     Parameters
     ----------
     estimator : FineTunedRegressor, default=None
-        What is fitted, as a clone; None stands for ``FineTunedRegressor()``.
+        Estimator of which a clone is fitted; by default ``FineTunedRegressor()``.
     method : str, AdaptationMethod or callable, default="mmd"
         As in :class:`DomainAdaptedClassifier`: "none", "adabn", "coral", "mmd" or
         "dann". All but "none" need stages to train.
@@ -31,16 +33,16 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
         The fitted inner estimator. Its ``model_``, ``module_``, ``history_`` and
         ``model_card_`` are also attributes of this estimator.
     style_ : TargetStyle or None
-        What source images were moved towards the target by.
+        Style that source images were moved to.
 
     See Also
     --------
     DomainAdaptedClassifier : For classes.
-    sktransfer.FineTunedRegressor : Where target samples have values.
+    sktransfer.FineTunedRegressor : If target samples have labels.
 
     Notes
     -----
-    Masked values are NaN; of several outputs, rows that are NaN throughout.
+    Masked regression targets are NaN; of several outputs, rows of NaN alone.
     """
 
     _default = FineTunedRegressor
@@ -48,7 +50,9 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
 
     score = DomainAdaptedEstimator.score  # not that of the mixin
 
-    def __init__(self, estimator=None, method="mmd", *, style="auto"):
+    def __init__(
+        self, estimator: Any = None, method: Any = "mmd", *, style: Any = "auto"
+    ):
         self.estimator = estimator
         self.method = method
         self.style = style

@@ -58,7 +58,7 @@ class TargetStyle(v2.Transform):
     strength : float, default=1.0
         How far to go, in [0, 1]: 0 leaves images as they are, 1 goes all the way.
     shift : str or list of str, default="measured"
-        What differs. One of these, or a list of them or of steps:
+        Differences to imitate: one of these names, or a list of them or of steps:
 
         - "measured": all that is measured and can be imitated without a risk for the
           content: "resolution", "polarity", "blur", "colour", "noise" and "jpeg"
@@ -78,13 +78,14 @@ class TargetStyle(v2.Transform):
         "histogram" matches the histograms of a target image. "jpeg" compresses as the
         target's JPEG files are. "erase" covers a rectangle of up to a third of the
         image in the colour of a target image's background. "fourier" takes amplitudes
-        of low frequencies from a target image; see :func:`mix_amplitudes`.
+        of low frequencies from a target image (Yang and Soatto 2020).
     p : float, default=1.0
-        Share of the images that are changed at all.
+        Probability that an image is changed.
     beta : float, default=0.01
-        Which frequencies count as low for "fourier".
+        Highest frequency for "fourier", in waves per pixel of the shorter side. 0
+        changes nothing; from 0.1 on the target image becomes visible.
     max_images : int, default=200
-        How many target images are measured at most, evenly spread over X.
+        Maximum number of images that are measured, evenly spread over X.
     image_shape : tuple, default=None
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
@@ -98,18 +99,24 @@ class TargetStyle(v2.Transform):
     source_rows_ : ndarray of shape (n_measured, n_statistics) or None
         Those of the source, if `fit` got it.
     statistics_ : pandas.DataFrame
-        By statistic, see :func:`image_statistics`, its mean over the target images
-        (``target``) and standard deviation (``target_std``). If `fit` got source
-        images, also ``source``, ``source_std`` and ``difference``, the difference of
-        the means in pooled standard deviations.
+        Per statistic, its mean (``target``) and standard deviation (``target_std``)
+        over the target images. If `fit` got source images, also ``source``,
+        ``source_std`` and ``difference``, the difference of the means in pooled
+        standard deviations. The statistics are the mean and standard deviation of the
+        grey levels in [0, 1] (``brightness``, ``contrast``) and of the channels of
+        CIELAB; ``blur``, the standard deviation in pixels of the Gaussian that would
+        blur a sharp image as much; ``noise``, the standard deviation of the noise of a
+        channel in levels of 255, and ``noise_shared``, its correlation between the
+        channels; ``jpeg_quality`` in [1, 100]; ``side``, the shorter side in pixels;
+        and along the border, the median colour (``background_...``) and the standard
+        deviation of L* (``background_spread``).
     turned_ : bool
         Whether "polarity" found light and dark swapped between source and target; False
         if `fit` got no source.
 
     See Also
     --------
-    image_statistics : What is measured.
-    domain_gap : Whether a network sees a difference at all.
+    domain_gap : Measures whether the domains differ for a network.
 
     Notes
     -----
@@ -248,7 +255,12 @@ class TargetStyle(v2.Transform):
         return table.assign(difference=difference)
 
     def key(self) -> str:
-        """Return a stable text of everything that the views depend on (str)."""
+        """Return a stable text that determines the views.
+
+        Returns
+        -------
+        str
+        """
         self._check_is_fitted()
         arrays = self.target_rows_, self.source_rows_, self._references
         contents = [b"" if a is None else a.tobytes() for a in arrays]
@@ -259,7 +271,7 @@ class TargetStyle(v2.Transform):
         )
 
     def make_params(self, flat_inputs):
-        """Draw a target image to go to, and whether to go there."""
+        """Draw a target image, and whether to move; called by torchvision."""
         self._check_is_fitted()
         changed = bool(torch.rand(()) < self.p)
         row = int(torch.randint(len(self.target_rows_), ()))
@@ -273,7 +285,7 @@ class TargetStyle(v2.Transform):
         return {"goal": goal, "share": self.strength if changed else 0}
 
     def transform(self, inpt, params):
-        """Move an image; boxes and masks stay as they are."""
+        """Move an image, leaving boxes and masks; called by torchvision."""
         if isinstance(inpt, tv_tensors.BoundingBoxes | tv_tensors.Mask):
             return inpt
         if isinstance(inpt, torch.Tensor):
@@ -325,7 +337,7 @@ class TargetStyle(v2.Transform):
                 )
 
     def extra_repr(self) -> str:
-        """Return the parameters, and if it is fitted a digest of what was measured."""
+        """Return the parameters and a digest of the statistics, for `repr`."""
         shown = f"strength={self.strength}, shift={self.shift!r}, p={self.p}"
         if not hasattr(self, "target_rows_"):
             return shown
@@ -336,7 +348,7 @@ class TargetStyle(v2.Transform):
 
 
 def _steps_of(shift):
-    """Return the steps that are asked for, in order (tuple of str)."""
+    """Return the steps that `shift` stands for, in their order."""
     names = [shift] if isinstance(shift, str) else list(shift)
     known = [*SHIFTS, *STEPS]
     for name in names:
@@ -350,7 +362,7 @@ def _steps_of(shift):
 
 
 def _as_batch(pixels):
-    """Return a view of shape (n, h, w, 3) of a tensor of shape (..., 3, h, w)."""
+    """Return a view (n, h, w, 3) of a tensor (..., 3, h, w)."""
     n = pixels.shape[:-3].numel()
     return pixels.view(n, *pixels.shape[-3:]).permute(0, 2, 3, 1)
 

@@ -68,12 +68,6 @@ def import_optional(module: str, *, feature: str, extra: str) -> ModuleType:
     If its package is not installed, the ImportError names the feature that needs it,
     which is the subject of the sentence, and the extra of sktransfer that installs it.
     Errors inside an installed package are left as they are.
-
-    Examples
-    --------
-    >>> from sktransfer.utils import import_optional
-    >>> import_optional("json", feature="This example", extra="plot").__name__
-    'json'
     """
     package = module.partition(".")[0]
     try:

@@ -62,12 +62,6 @@ def spawn_seed(random_state: int | np.random.RandomState | None = None) -> int:
 
     No global generator is read, advanced or seeded. An int gives the same seed every
     time, a `RandomState` the next one of its sequence, and None an unpredictable one.
-
-    Examples
-    --------
-    >>> from sktransfer.utils import spawn_seed
-    >>> spawn_seed(0) == spawn_seed(0)
-    True
     """
     if random_state is None:
         random_state = np.random.RandomState()

@@ -35,7 +35,7 @@ def heights(display):
     ("metric", "label"), [("a_distance", "Proxy A-distance"), ("mmd2", "Squared MMD")]
 )
 def test_bars_are_the_numbers(metric, label):
-    display = GapDisplay.from_gaps(GAPS, metric=metric)
+    display = GapDisplay(GAPS).plot(metric=metric)
     assert heights(display) == GAPS[metric].tolist()
     assert display.ax_.get_ylabel() == label
     ticks = [tick.get_text() for tick in display.ax_.get_xticklabels()]
@@ -61,14 +61,11 @@ def _from_csv(gaps, **options):
     ],
 )
 def test_table_is_drawn_wherever_it_comes_from(change):
-    for display in (
-        GapDisplay(change(GAPS)).plot(),
-        GapDisplay.from_gaps(change(GAPS)),
-    ):
-        assert heights(display) == GAPS["a_distance"].tolist()
-        assert display.stages == ["stem", "layer1"]
-        assert [bar.get_alpha() for bar in display.bars_] == [0.3, 1.0]
-        np.testing.assert_array_equal(display.mmd2, GAPS["mmd2"])
+    display = GapDisplay(change(GAPS)).plot()
+    assert heights(display) == GAPS["a_distance"].tolist()
+    assert display.stages == ["stem", "layer1"]
+    assert [bar.get_alpha() for bar in display.bars_] == [0.3, 1.0]
+    np.testing.assert_array_equal(display.mmd2, GAPS["mmd2"])
 
 
 def test_rows_in_another_order_keep_their_names():
@@ -108,12 +105,12 @@ def test_columns_that_do_not_fit():
 
 
 def test_distances_are_drawn_up_to_2():
-    assert GapDisplay.from_gaps(GAPS).ax_.get_ylim() == (-0.1, 2)
+    assert GapDisplay(GAPS).plot().ax_.get_ylim() == (-0.1, 2)
 
 
 def test_plot_in_given_axes():
     _, ax = plt.subplots()
-    display = GapDisplay.from_gaps(GAPS, ax=ax)
+    display = GapDisplay(GAPS).plot(ax)
     assert display.ax_ is ax
     assert display.plot().ax_ is not ax
 
@@ -133,7 +130,7 @@ def test_from_estimator_draws_what_domain_gap_finds():
 def test_unknown_metric():
     message = r"`metric` must be one of \['a_distance', 'mmd2'\]\. Got 'mmd'\."
     with pytest.raises(ValueError, match=message):
-        GapDisplay.from_gaps(GAPS, metric="mmd")
+        GapDisplay(GAPS).plot(metric="mmd")
 
 
 def test_without_matplotlib(monkeypatch):
@@ -142,4 +139,4 @@ def test_without_matplotlib(monkeypatch):
 
     monkeypatch.setattr(f"{import_optional.__module__}.import_module", absent)
     with pytest.raises(ImportError, match=r"GapDisplay needs matplotlib\. Install"):
-        GapDisplay.from_gaps(GAPS)
+        GapDisplay(GAPS).plot()

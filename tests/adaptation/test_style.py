@@ -335,7 +335,7 @@ def test_unknown_shift(shift):
 
 # In the training of an estimator, with the shipped weights
 
-N = 100
+N = 60
 
 
 def enlarged(row):
@@ -356,7 +356,7 @@ def digits():
 
 def test_training_towards_the_target_helps_there(digits):
     X, y, target, new, y_new = digits
-    model = FineTunedClassifier(freeze=5, image_size=32, max_epochs=2, random_state=0)
+    model = FineTunedClassifier(freeze=8, image_size=48, max_epochs=2, random_state=0)
     plain = model.fit(X, y).score(new, y_new)
     model.set_params(augment=Augmentation(TargetStyle().fit(target), n_views=2))
     assert model.fit(X, y).score(new, y_new) > 0.5 > plain + 0.1

@@ -85,18 +85,11 @@ _LOOKS_UP = {
 class Names:
     """Names in a code object and in those that are nested in it.
 
-    Attributes
-    ----------
-    globals : list of str
-        Looked up in the module, and then among the built-in names.
-    attributes : list of str
-        Looked up in any object.
-    imports : list of (str, int)
-        Modules that are imported, each with its level of a relative import.
-    looks_up : bool
-        Whether attributes are looked up by names that may be computed.
-    reads : list of str
-        Attributes by which libraries read files, clocks or the environment.
+    `globals` are looked up in the module, and then among the built-in names, and
+    `attributes` in any object. `imports` are modules, each with its level of a relative
+    import. `looks_up` says whether attributes are looked up by names that may be
+    computed. `reads` are the attributes by which libraries read files, clocks or the
+    environment.
     """
 
     def __init__(self, code):

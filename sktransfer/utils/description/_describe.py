@@ -88,17 +88,10 @@ def digest(*parts: str | bytes) -> bytes:
 class Description:
     """Hash of everything that can change what an object computes.
 
-    Attributes
-    ----------
-    digest : str
-        32 hexadecimal digits, the same in every process.
-    is_complete : bool
-        Whether equal digests mean equal results.
-    reason : str
-        What could not be described; "" if the description is complete.
-    has_code : bool
-        Whether some code comes from no library, so that it may be edited while the
-        version of every library stays the same.
+    `digest` has 32 hexadecimal digits, the same in every process. `is_complete` says
+    whether equal digests mean equal results; otherwise `reason` states what could not
+    be described. `has_code` says whether some code comes from no library, so that it
+    may be edited while the version of every library stays the same.
     """
 
     digest: str

@@ -137,18 +137,10 @@ def is_own(thing: FunctionType | type) -> bool:
 class Survey:
     """What the names in the code of a library refer to.
 
-    Attributes
-    ----------
-    text : str
-        The same in every process.
-    foreign : tuple of (str, object)
-        What comes from no library, with the names that it was found under.
-    found : tuple of (mapping, str, object)
-        Namespace, name and what was found there.
-    sizes : tuple of (mapping, int)
-        Namespaces, and how many names they had.
-    codes : tuple of (types.FunctionType, types.CodeType)
-        Functions, and the code that they had.
+    `text` is the same in every process. `foreign` is what comes from no library, with
+    the names that it was found under. `found` holds namespaces, names and what was
+    found there, `sizes` namespaces and how many names they had, and `codes` functions
+    and the code that they had.
     """
 
     text: str
