@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from typing import ClassVar
 
+import numpy as np
+
 from sktransfer.inputs import PRESETS
 from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.utils import Interval, ParameterGroup, StrOptions
@@ -246,7 +248,7 @@ class EarlyStopping(ParameterGroup):
         """Return what `early_stopping` asks for; None if it is False."""
         if isinstance(given, cls):
             return given
-        return cls() if given else None
+        return cls() if isinstance(given, bool | np.bool_) and given else None
 
 
 class Augmentation(ParameterGroup):
