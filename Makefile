@@ -49,10 +49,10 @@ test-slow: $(call installed,test)
 # Old versions break what calls other libraries: the contract and the estimators, networks
 # of timm and torchvision, what reads files and arrays, and what is pickled and exported.
 # The rest is arithmetic of our own, which `make test` has tested.
-LOWEST := $(addprefix tests/,backbones export inputs training test_contract.py \
-	test_base.py test_classifier.py test_compute_once.py test_export.py test_features.py \
-	test_fine_tuned.py test_lowest.py test_multilabel.py test_persistence.py \
-	test_regressor.py test_same_answer.py)
+LOWEST := $(addprefix tests/,backbones inputs model training test_base.py \
+	test_classifier.py test_compute_once.py test_contract.py test_features.py \
+	test_fine_tuned.py test_lowest.py test_multilabel.py test_regressor.py \
+	test_same_answer.py)
 
 # Old versions warn about each other, say things in other words (no doctests), and have
 # wheels for old Pythons only.

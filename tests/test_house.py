@@ -116,6 +116,16 @@ def test_files_are_short():
     assert {path: over for path, over in lengths.items() if over > 0} == {}
 
 
+def test_files_that_the_settings_name_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    lowest = makefile.split("LOWEST := $(addprefix ")[1].split(")")[0]
+    prefix, *names = re.split(r"[\s,\\]+", lowest)
+    names = [prefix + name for name in names]
+    names += re.findall(r'"(tests/.+\.py)"', (ROOT / "conftest.py").read_text())
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
 def test_goals_of_the_complexity_that_hold():
     path = ROOT / "benchmarks" / "complexity.py"
     spec = importlib.util.spec_from_file_location("complexity", path)

@@ -10,6 +10,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import sklearn
 import torch
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
@@ -42,6 +43,9 @@ _LARGEST = 4096  # samples; reducing the dimension costs the cube of their numbe
 # stops early.
 _LOOSE = {"solver": "newton-cg", "tol": 1e-5, "max_iter": 1000}
 _TIGHT = {"solver": "newton-cg", "tol": 1e-8, "max_iter": 1000}
+# Older versions of scikit-learn's solver fail on float32 where SciPy's line search
+# returns a step in float64.
+_SOLVES_FLOAT32 = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9)
 
 
 def fit_probe(
@@ -282,6 +286,7 @@ def _search(X, columns, weight, folds):
     scored = folds >= 0
     if all_equal(X) or not scored.any():
         return middle_C(X, weight)
+    X = X if _SOLVES_FLOAT32 else X.astype(np.float64)
     basis = _change_basis(X, weight)
     problems = [*_split(columns, folds)]
     chosen, lowest = _CS[0], np.inf

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import ClassVar
 
+import numpy as np
 from torch import nn
 
 from sktransfer.inputs import PRESETS
@@ -259,7 +260,7 @@ class EarlyStopping(ParameterGroup):
         """Return the group for a value of `early_stopping`; None if it is False."""
         if isinstance(given, cls):
             return given
-        return cls() if given else None
+        return cls() if isinstance(given, bool | np.bool_) and given else None
 
 
 class Augmentation(ParameterGroup):
