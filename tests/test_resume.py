@@ -441,7 +441,9 @@ def test_partial_fit_holds_nothing_out():
 
 def test_warm_start_with_another_network():
     model = tiny(freeze=1, warm_start=True).fit(ROWS, Y)
-    message = "^`freeze` must stay .* there. Got freeze='none' after freeze=1; set"
+    message = (
+        "^`freeze` must not change .* further. Got freeze='none' after freeze=1; set"
+    )
     with pytest.raises(ValueError, match=message):
         model.set_params(freeze="none").fit(ROWS, Y)
     pickle.loads(pickle.dumps(model)).set_params(freeze=1).fit(ROWS, Y)
