@@ -17,7 +17,7 @@ from sktransfer._diagnosis import (
     has_risen,
     look,
 )
-from sktransfer._split import suffix_above
+from sktransfer._split import count_trainable, suffix_above
 from sktransfer.activations import Target
 from sktransfer.training import (
     Mix,
@@ -32,7 +32,7 @@ from sktransfer.training import (
 if TYPE_CHECKING:
     from sktransfer._training import Trainer
 
-__all__ = ["Trained", "count_trainable", "run_phases", "train_phase"]
+__all__ = ["Trained", "plan_phases", "run_phases", "train_phase"]
 
 
 class Trained(NamedTuple):
@@ -69,11 +69,6 @@ class Trained(NamedTuple):
     online: tuple | None = None
     state: dict | None = None
     n_trainable: int | None = None
-
-
-def count_trainable(module: nn.Module) -> int:
-    """Count the weights that require gradients."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):

@@ -45,6 +45,7 @@ __all__ = [
     "LabelledActivations",
     "LabelledSamples",
     "SplitBackbone",
+    "count_trainable",
     "in_order",
     "later_seed",
     "split_backbone",
@@ -161,6 +162,11 @@ def later_seed(seed: int, n_epochs: int) -> int:
     if not n_epochs:
         return seed
     return int(np.random.SeedSequence([seed, n_epochs]).generate_state(1)[0] >> 1)
+
+
+def count_trainable(module: nn.Module) -> int:
+    """Count the weights that require gradients."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ import torchvision
 from torch import nn
 
 from sktransfer._adapting import Adaptation
-from sktransfer._phases import Trained, count_trainable, run_phases, train_phase
+from sktransfer._phases import Trained, run_phases, train_phase
 from sktransfer._split import (
     LabelledActivations,
     LabelledSamples,
     SplitBackbone,
+    count_trainable,
     later_seed,
 )
 from sktransfer.activations import Target
