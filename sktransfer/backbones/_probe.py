@@ -152,7 +152,9 @@ def _difference(module, anatomies, trial, is_pure):
 def _replays_differ(trace, network, x):
     """Whether a static value differs between a boundary and the network."""
     try:
-        values = run_graph(network, trace.nodes[0].graph, map_tensors(itemgetter(slice(1)), x)).values
+        values = run_graph(
+            network, trace.nodes[0].graph, map_tensors(itemgetter(slice(1)), x)
+        ).values
     except Exception:  # layers that need company
         values = run_graph(network, trace.nodes[0].graph, x).values
     return any(

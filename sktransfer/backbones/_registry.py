@@ -360,8 +360,11 @@ def list_backbones(
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
     if license is not None:
         patterns = [license] if isinstance(license, str) else list(license)
-        table = table[[_is_license(found, patterns) for found in table["license"]]]
-        table = table.reset_index(drop=True)
+        found = [
+            any(fnmatch.fnmatch(stated.lower(), p.lower()) for p in patterns)
+            for stated in table["license"]
+        ]
+        table = table[found].reset_index(drop=True)
     return table.astype({"parameters": "Int64", "input_size": "Int64"})
 
 
@@ -375,8 +378,6 @@ def _rows(provider: str, pattern: str) -> Iterator[dict]:
         for entries in source.describe(bare):
             row = _COLUMNS | entries | {"name": name, "provider": provider}
             yield row | {"license": stated_license(row["license"])}
-
-
 
 
 def stated_license(license: str | None) -> str:
