@@ -28,7 +28,8 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 LONGEST = [
     "tests/test_contract.py",
     "tests/test_bad_luck.py",
-    "tests/test_persistence.py",
+    "tests/test_concurrency.py",
+    "tests/training/test_train.py",
 ]
 
 

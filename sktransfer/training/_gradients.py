@@ -114,13 +114,20 @@ def is_divisible(network, z: torch.Tensor, multiply_adds: int) -> bool:
         before = torch.get_rng_state()
         whole = network.scores(z)
         drew = not torch.equal(before, torch.get_rng_state())
-        alone = network.scores(z[:1]) if not drew else whole[:1]
+        if _restore(network, buffers) or drew:
+            return False  # batch normalization may not take a single sample
+        alone = network.scores(z[:1])
+    return torch.allclose(alone, whole[:1], 1e-2, 1e-3)
+
+
+def _restore(network, buffers):
+    """Set buffers to what they were; return whether any of them had moved (bool)."""
     moved = False
     for name, buffer in network.named_buffers():
         if not torch.equal(buffer, buffers[name]):
             moved = True
             buffer.copy_(buffers[name])
-    return not (drew or moved) and torch.allclose(alone, whole[:1], 1e-2, 1e-3)
+    return moved
 
 
 def _is_of_libraries(network):

@@ -109,5 +109,11 @@ def test_layers_that_see_one_sample_at_a_time_can_be_divided(layers, divisible):
         assert torch.equal(tensor, before[name])
 
 
+def test_batch_norm_that_takes_no_single_sample_is_not_divided():
+    made = network(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(5))
+    made.head = nn.Linear(5, 2)
+    assert not is_divisible(made, MAPS, MANY)
+
+
 def test_little_to_compute_is_not_divided():
     assert not is_divisible(network(), MAPS, 10**6)
