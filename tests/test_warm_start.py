@@ -106,7 +106,9 @@ def test_partial_fit_holds_nothing_out():
 
 def test_warm_start_with_another_network():
     model = tiny(freeze=1, warm_start=True).fit(ROWS, Y)
-    message = "^`freeze` must stay .* there. Got freeze='none' after freeze=1; set"
+    message = (
+        "^`freeze` must not change .* further. Got freeze='none' after freeze=1; set"
+    )
     with pytest.raises(ValueError, match=message):
         model.set_params(freeze="none").fit(ROWS, Y)
     pickle.loads(pickle.dumps(model)).set_params(freeze=1).fit(ROWS, Y)
@@ -118,9 +120,9 @@ def test_partial_fit_with_another_network():
     model = tiny(freeze=1).partial_fit(ROWS, Y)
     before = model.predict_proba(ROWS_NEW)
     message = (
-        "^`pooling` must stay as it is in `partial_fit`, which goes on with the "
-        "network that is there. Got pooling='max' after pooling='auto'; use "
-        "`sklearn.base.clone` to start anew.$"
+        "^`pooling` must not change in `partial_fit`, which trains the fitted network "
+        "further. Got pooling='max' after pooling='auto'; use "
+        "`sklearn.base.clone` to start again.$"
     )
     with pytest.raises(ValueError, match=message):
         model.set_params(pooling="max").partial_fit(ROWS, Y)
@@ -134,7 +136,7 @@ def test_going_on_with_a_backbone_that_was_changed():
     pickle.loads(pickle.dumps(model)).partial_fit(ROWS, Y)
     module[2].weight.data += 1
     message = (
-        "^`backbone` must stay as it is .*. Got backbone=<Sequential> whose content is "
+        "^`backbone` must not change .*. Got backbone=<Sequential> whose content is "
         "not that of the first training; "
     )
     for go_on in (model.fit, model.partial_fit):
@@ -158,7 +160,7 @@ def test_going_on_with_a_file_of_weights_that_was_changed(tmp_path):
     write(0)
     model.partial_fit(X, Y)
     write(1)
-    with pytest.raises(ValueError, match="`weights` must stay as it is in `partial_f"):
+    with pytest.raises(ValueError, match="`weights` must not change in `partial_f"):
         model.partial_fit(X, Y)
     path.unlink()
     model.partial_fit(X, Y)  # what was read is there

@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 
 def model_inputs(
     samples, preprocessing, batch_size: int, device: torch.device
-) -> Iterator[torch.Tensor]:
+) -> Generator[torch.Tensor]:
     """Yield model inputs on a device, batch by batch."""
     with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
         for _, batch in batches:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from numbers import Integral
@@ -184,7 +184,7 @@ def iter_batches(
     failed: dict[int, str] | None = None,
     expected: list[bytes] | None = None,
     changed: set[int] | None = None,
-) -> Iterator:
+) -> Generator:
     """Yield pairs (positions, batch) of prepared samples of equal shape.
 
     A batch is a tensor of shape (b, ...) on the CPU, or a dict of such, for

@@ -254,7 +254,7 @@ class FittedModel(LoadedBackbone):
         """Return the module from model inputs to scores, which shares the weights."""
         (boundary, pool), *_ = self.taps.items()
         prefix = self.backbone.section("input", boundary).freeze()
-        parts = {"prefix": prefix, "pool": pool, "network": self.network}
+        parts: dict = {"prefix": prefix, "pool": pool, "network": self.network}
         return nn.Sequential(OrderedDict(parts)).eval()
 
     def to_torch(self) -> ExportedModule:

@@ -114,7 +114,7 @@ def resolve_freeze(
     if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
         return backbone.boundary(round(freeze * n))
     try:
-        return backbone.boundary(freeze)
+        return backbone.boundary(freeze)  # type: ignore[arg-type]
     except ValueError as error:
         words = ["all", "none", "auto"]
         near = near_matches(str(freeze), [*words, *backbone.boundaries])
