@@ -261,7 +261,7 @@ COLOURS = np.random.RandomState(0).randint(0, 256, (3, 24, 24, 3), dtype=np.uint
 def test_views_of_a_random_dataset_do_not_reach_the_store():
     """Items of one image are alike at first: each is read and encoded by itself."""
     extractor = PretrainedFeatureExtractor(BACKBONE).fit(COLOURS)
-    with pytest.warns(UserWarning, match="gives sample .* differently .*`augment=`"):
+    with pytest.warns(UserWarning, match="returns sample .* differently .*`augment=`"):
         features = extractor.transform(Flipping())
     assert np.isfinite(features).all()
     warm = extractor.transform(COLOURS)
