@@ -81,7 +81,13 @@ def lite(method, style="auto", **settings):
 # What all methods have in common
 
 
-@every_method
+@pytest.mark.parametrize(
+    ("make", "method", "y"),
+    [
+        *(pytest.param(classifier, m, MASKED, id=m) for m in ("mcc", "cdan", *FREE)),
+        pytest.param(regressor, "mmd", INK, id="mmd-regressor"),
+    ],
+)
 def test_labels_of_the_target_change_nothing(make, method, y):
     expected = outputs(fitted(make, method))
     garbage = y.copy()
@@ -158,11 +164,11 @@ def test_methods_help_where_there_is_a_gap():
         return model.fit(ROWS, MASKED).score(NEW, Y_NEW)
 
     plain = score("none")
-    for method in ("adabn", "shot", "coral", "mmd", "jmmd"):
+    for method in ("adabn", "shot", "mmd", "jmmd"):
         assert score(method) > plain + 0.1, method
 
 
-@pytest.mark.parametrize("method", ["dann", "shot", "adabn"])
+@pytest.mark.parametrize("method", ["dann", "shot"])
 def test_methods_with_other_ways_to_train(method):
     for settings in (
         {

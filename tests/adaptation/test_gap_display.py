@@ -81,8 +81,8 @@ def test_columns_that_are_not_there_are_not_drawn():
     display = GapDisplay(GAPS[["a_distance"]]).plot()
     assert [bar.get_alpha() for bar in display.bars_] == [1.0, 1.0]
     text = (
-        "`metric` must be one that there are numbers of. Got 'mmd2', of which "
-        "GapDisplay was given none. Pass `mmd2`, or a table with this column."
+        "`metric` must be a column that GapDisplay was given. Got 'mmd2'. "
+        "Pass `mmd2`, or a table with this column."
     )
     with pytest.raises(ValueError, match=text):
         display.plot(metric="mmd2")
