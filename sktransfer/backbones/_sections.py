@@ -84,7 +84,7 @@ class Section(nn.Module):
             self._forwards[mode] = _compile(graph)
         return self._forwards[mode]
 
-    def freeze(self) -> "Section":
+    def freeze(self):
         """Freeze parameters and buffers, also under ``train()``; return the section."""
         self.frozen = True
         self.requires_grad_(False)
