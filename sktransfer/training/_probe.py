@@ -257,6 +257,8 @@ def _fit(model, Z, y, weight):
     with warnings.catch_warnings():
         # Near the optimum, rounding may let the solver get no lower.
         warnings.simplefilter("ignore", UserWarning)
+        message = "Rounding errors|The line search algorithm"  # scipy's
+        warnings.filterwarnings("ignore", message, RuntimeWarning)
         return int(model.fit(Z, y, sample_weight=weight).n_iter_.max())
 
 

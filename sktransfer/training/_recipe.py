@@ -40,9 +40,8 @@ class Pooling(ParameterGroup):
         classifier. "avgmax" concatenates the average and the maximum; "cls" takes the
         class token of a vision transformer; "flatten" does not pool.
     grid : int, default=1
-        Number of cells per side: each cell of a ``grid`` x ``grid`` grid is pooled on
-        its own, so that the features keep the position in the image. A sequence of
-        tokens that is not a grid is divided lengthwise.
+        Each cell of a ``grid`` x ``grid`` grid is pooled on its own, which keeps
+        positions. A sequence of tokens that is not a grid is divided lengthwise.
 
     See Also
     --------
