@@ -42,7 +42,7 @@ ways = {
 # computed again. With `X_val`, `history_` includes the loss on other images.
 
 rows, histories = [], {}
-warnings.filterwarnings("ignore", message="`max_epochs=")
+warnings.filterwarnings("ignore", message="`max_epochs=|The training overfits")
 for name, settings in ways.items():
     model = FineTunedClassifier(image_size=64, max_epochs=10, random_state=0)
     model.set_params(**settings)
