@@ -302,7 +302,9 @@ class Trainer:
         at, recipe = self.boundary, replace(self.recipe, max_epochs=n_epochs)
         if saver is not None:
             saver.views = training.views
-        mix = Mix(at.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
+        mix = None
+        if recipe.mixes:
+            mix = Mix(at.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
         return train(
             network,
             training.data,
@@ -312,7 +314,7 @@ class Trainer:
             seed=at.seed,
             validation=validation and self._hold(validation, target).data,
             stages_above=stages_above(at.backbone, target.boundary),
-            mix=mix if recipe.mixes else None,
+            mix=mix,
             objective=objective,
             nonlinearity=self.outputs.nonlinearity(),
             callbacks=self.callbacks,

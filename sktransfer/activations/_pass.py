@@ -17,13 +17,12 @@ from sktransfer.activations._batches import (
     recall_batches,
     shape_after,
     shape_of,
-    split,
     to_tensor,
 )
 from sktransfer.activations._engine import Engine, joined
 from sktransfer.activations._store import Cost, Space, choose
 from sktransfer.activations._targets import Route
-from sktransfer.compute import Shards, halving
+from sktransfer.compute import Shards, halving, split_state
 from sktransfer.inputs import (
     UnreadableSampleError,
     is_describable_preprocessing,
@@ -243,7 +242,7 @@ class Pass:
         """
 
         def compute(size):
-            return shards.map([(part, size, kept) for part in split(state, size)])
+            return shards.map([(part, size, kept) for part in split_state(state, size)])
 
         parts, self._size = halving(compute, self._size, self.runtime.device)
         return joined(parts)

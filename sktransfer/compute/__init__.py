@@ -22,6 +22,13 @@ from sktransfer.compute._runtime import (
     resolve_precision,
     synchronise,
 )
+from sktransfer.compute._states import (
+    join_states,
+    map_state,
+    n_samples,
+    split_state,
+    take_rows,
+)
 from sktransfer.compute._threads import (
     Shards,
     fixed_threads,
@@ -44,6 +51,9 @@ __all__ = [
     "halving",
     "held_at_forks",
     "in_forked_child",
+    "join_states",
+    "map_state",
+    "n_samples",
     "one_blas_thread",
     "own_torch_state",
     "pad_rows",
@@ -52,7 +62,9 @@ __all__ = [
     "resolve_precision",
     "seeded",
     "seeded_everywhere",
+    "split_state",
     "state_put_back",
     "synchronise",
+    "take_rows",
     "use_channels_last",
 ]

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer.compute import map_state
+
 __all__ = ["ACTIVATION_AUGMENTATIONS", "ActivationAugment", "Mix"]
 
 ACTIVATION_AUGMENTATIONS = ("flip", "shift", "crop", "drop")
@@ -52,7 +54,7 @@ class ActivationAugment(nn.Module):
         if not self.training:
             return z
         if not self.layout.is_spatial:
-            return F.dropout(z, _DROP) if "drop" in self.kinds else z
+            return map_state(_drop, z) if "drop" in self.kinds else z
         maps = self.layout.to_map(z)  # (n, c, h, w)
         if {"flip", "shift", "crop"} & {*self.kinds}:
             maps = self._move(maps)
@@ -76,6 +78,11 @@ class ActivationAugment(nn.Module):
         theta = theta.to(maps)
         grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
         return F.grid_sample(maps, grid, align_corners=False)
+
+
+def _drop(z):
+    """Drop entries of activations, and leave masks and ids as they are."""
+    return F.dropout(z, _DROP) if z.is_floating_point() else z
 
 
 def _drop_squares(maps):
@@ -112,6 +119,11 @@ class Mix:
     cutmix : float, default=0.0
         Likewise for the share of the area, before boxes are cut off at the edges.
 
+    Raises
+    ------
+    ValueError
+        If activations are sequences, whose lengths differ between samples.
+
     References
     ----------
     H. Zhang et al. (2018). mixup: Beyond Empirical Risk Minimization.
@@ -122,6 +134,11 @@ class Mix:
     """
 
     def __init__(self, layout, *, mixup=0.0, cutmix=0.0):
+        if layout.kind == "sequence":
+            raise ValueError(
+                "`mixup` and `cutmix` need activations of one shape, and those of this "
+                "backbone are as long as their samples. Set both to 0."
+            )
         self.layout = layout
         self.mixup = mixup
         self.cutmix = cutmix

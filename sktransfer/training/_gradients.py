@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from sktransfer.activations import is_plain
-from sktransfer.compute import seeded
+from sktransfer.compute import n_samples, seeded, take_rows
 
 __all__ = ["PART_SIZE", "add_gradients", "is_divisible"]
 
@@ -37,7 +37,7 @@ def add_gradients(
     network : callable
         From activations to scores.
     criterion : WeightedLoss
-    z : torch.Tensor of shape (n, ...)
+    z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
     target : (y, sample_weight), torch.Tensors of shape (n, ...) and (n,)
     size : int
         Samples that go through the network at a time. The gradients of the parts add
@@ -64,15 +64,16 @@ def add_gradients(
         Without the objective.
     scores : torch.Tensor of shape (n, n_outputs)
     """
-    n = len(z)
+    n = n_samples(z)
 
     def compute(first):
         """Return scores and loss of a part, and what its gradients are of."""
         rows = slice(first, first + size)
+        part = take_rows(z, rows)
         if objective is None:
-            scores, added = network(z[rows]), 0.0
+            scores, added = network(part), 0.0
         else:
-            scores, added = objective(z[rows], rows)
+            scores, added = objective(part, rows)
         share = len(scores) / n
         loss = criterion(scores, target, *mixing, rows=rows) * share
         if penalty is not None and first == 0:
@@ -125,7 +126,7 @@ def is_divisible(network, z, multiply_adds):
     ----------
     network : Network
         In train mode.
-    z : torch.Tensor of shape (n, ...)
+    z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
         Some activations, n >= 2.
     multiply_adds : int
         Per batch.
@@ -144,7 +145,7 @@ def is_divisible(network, z, multiply_adds):
         before = torch.get_rng_state()
         whole = network.scores(z)
         drew = not torch.equal(before, torch.get_rng_state())
-        alone = network.scores(z[:1]) if not drew else whole[:1]
+        alone = network.scores(take_rows(z, slice(1))) if not drew else whole[:1]
     moved = False
     for name, buffer in network.named_buffers():
         if not torch.equal(buffer, buffers[name]):

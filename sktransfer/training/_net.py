@@ -9,7 +9,7 @@ from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import fixed_threads, halving
+from sktransfer.compute import fixed_threads, halving, n_samples, take_rows
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
 
@@ -102,10 +102,10 @@ class SuffixNet(NeuralNet):
         """
         self._set_training(True)
         z, target = to_device(batch, self.device)
-        size = min(self._at_a_time, len(z))
+        size = min(self._at_a_time, n_samples(z))
         if self.shards is not None:
             size = min(size, PART_SIZE)
-        others = self._draw_others(len(z))
+        others = self._draw_others(n_samples(z))
         with self._drawing(), _single_sample_refused():
             z = self.module_.augment(z)
             mixed = (z,) if self.mix is None else self.mix(z)
@@ -138,7 +138,7 @@ class SuffixNet(NeuralNet):
         progress = self.n_batches_done_ / (self.n_batches * self.max_epochs)
 
         def compute(z, rows):
-            part = None if others is None else others[rows]
+            part = None if others is None else take_rows(others, rows)
             scores, added = objective(self.module_, z, part, progress)
             self.history.record_batch("objective", float(added.detach()))
             return scores, added
@@ -206,6 +206,10 @@ class SuffixNet(NeuralNet):
             self.optimizer_.step()
             self.optimizer_.zero_grad()
         return step
+
+    def infer(self, x, **fit_params):
+        """Compute the scores of activations; skorch would unpack a dict of them."""
+        return self.module_(to_device(x, self.device))
 
     def predict(self, X):
         """Predict labels rather than probabilities, as scorers of scikit-learn expect.

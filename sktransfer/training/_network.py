@@ -9,7 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.compute import channels_last, fixed_threads, halving, seeded
+from sktransfer.compute import (
+    channels_last,
+    fixed_threads,
+    halving,
+    map_state,
+    seeded,
+    split_state,
+)
 from sktransfer.utils import near_matches
 
 __all__ = [
@@ -59,7 +66,7 @@ class Network(nn.Module):
 
         Parameters
         ----------
-        z : torch.Tensor of shape (n, ...)
+        z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
             Activations at the boundary.
 
         Returns
@@ -77,20 +84,20 @@ class Network(nn.Module):
 
         Parameters
         ----------
-        z : torch.Tensor of shape (n, ...)
+        z : torch.Tensor of shape (n, ...) or dict of str to torch.Tensor
 
         Returns
         -------
         torch.Tensor of shape (n, d)
         """
-        return self.pool(self.suffix(channels_last(z)))
+        return self.pool(self.suffix(map_state(channels_last, z)))
 
     def features(self, activations, batch_size):
         """Compute the features that the head takes, in eval mode, without gradients.
 
         Parameters
         ----------
-        activations : torch.Tensor of shape (n_samples, ...)
+        activations : Activations, torch.Tensor of shape (n_samples, ...) or dict
             On the CPU.
         batch_size : int
 
@@ -105,9 +112,12 @@ class Network(nn.Module):
         size, parts = batch_size, []
 
         def compute(z, size):
-            return [self.describe(part.to(device)).cpu() for part in z.split(size)]
+            moved = (
+                map_state(lambda t: t.to(device), part) for part in split_state(z, size)
+            )
+            return [self.describe(part).cpu() for part in moved]
 
-        for z in activations.split(batch_size):
+        for z in split_state(activations, batch_size):
             with torch.no_grad(), fixed_threads():
                 described, size = halving(partial(compute, z), size, device)
             parts += described

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from sktransfer.compute import join_states, n_samples
+
 __all__ = ["Objective", "Seen"]
 
 
@@ -91,9 +93,9 @@ class Objective(nn.Module):
         scores : torch.Tensor of shape (n, n_outputs)
         added : torch.Tensor of shape ()
         """
-        n, (begin, end) = len(z), self.span
+        n, (begin, end) = n_samples(z), self.span
         progress = begin + (end - begin) * progress
-        features = network.describe(z if others is None else torch.cat([z, others]))
+        features = network.describe(z if others is None else join_states([z, others]))
         scores = network.head(features)
         own, rest = Seen(features[:n], scores[:n]), None
         if others is not None:
