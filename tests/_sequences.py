@@ -153,6 +153,24 @@ class SequenceModality:
         """Raise: there are no random views of sequences."""
         raise ValueError(f"`augment` must be None for sequences. Got {augment!r}.")
 
+    def raw_input(self, preprocessing):
+        """Return what exported models begin with."""
+        return PaddedIds()
+
+
+class PaddedIds(nn.Module):
+    """Token ids of shape (n, t), where 0 stands for padding."""
+
+    name = "ids"
+
+    def forward(self, ids):
+        """Return model inputs."""
+        return {"ids": ids, "mask": ids != 0}
+
+    def example(self, n, image_size=None):
+        """Return random ids."""
+        return torch.arange(1, 1 + 8 * n).reshape(n, 8) % N_TOKENS
+
 
 register_modality("sequence", SequenceModality())
 

@@ -31,9 +31,9 @@ class StagedModule(nn.Module):
     The stages run one after the other, and then the final step. Each stage is a module
     whose ``forward`` takes one state and returns the next one:
 
-    - A state is one tensor, or a dict or a NamedTuple of tensors by name, such as the
-      hidden states of a sequence and their mask. The first dimension of every tensor
-      is that of the samples. The other dimensions may differ from batch to batch.
+    - A state is one tensor, or a dict of tensors by name, such as the hidden states
+      of a sequence, and as "mask" which of them are real. The first dimension of every
+      tensor is that of the samples. The others may differ from batch to batch.
     - The first stage takes the model inputs, which are a state as well.
     - The last stage returns the features, and the final step makes the output of them,
       which is one tensor.
@@ -88,7 +88,7 @@ class StagedModule(nn.Module):
 
         Parameters
         ----------
-        x : torch.Tensor, dict or NamedTuple of torch.Tensor
+        x : torch.Tensor or dict of str to torch.Tensor
             Model inputs.
 
         Returns

@@ -71,9 +71,10 @@ def load_backbone(
         Length of the vectors for a network that takes vectors and has lazy layers.
     preprocessing : ImagePreprocessing or VectorPreprocessing, default=None
         By default what the weights were trained with.
-    kind : {"image", "vector"}, default=None
-        What a module without preprocessing takes. By default images if it has a 2-D
-        convolution, and vectors if not.
+    kind : str, default=None
+        The modality that a module without preprocessing takes, "image", "vector" or
+        another that is registered. By default images if it has a 2-D convolution, and
+        vectors if nothing tells.
     random_state : int, RandomState instance or None, default=None
         Seeds random weights. No global generator is touched.
 

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sktransfer.backbones._states import is_plain, map_tensors, tensors_in
-from sktransfer.compute import drawn_since, generator_states, seeded_everywhere
+from sktransfer.backbones._states import is_plain, tensors_in
+from sktransfer.compute import (
+    drawn_since,
+    generator_states,
+    map_state,
+    seeded_everywhere,
+)
 
 __all__ = [
     "Trial",
@@ -38,7 +43,7 @@ class Trial:
     ----------
     network : torch.nn.Module
         The copy, after the run.
-    x : torch.Tensor, dict or NamedTuple of torch.Tensor
+    x : torch.Tensor or dict of str to torch.Tensor
         Model inputs, as they were before the run.
     output : object
         What the network returned.
@@ -72,7 +77,7 @@ def run_once(module, example):
 
 def copy_state(x):
     """Return a copy of model inputs, or of another state."""
-    return map_tensors(torch.clone, x)
+    return map_state(torch.clone, x)
 
 
 def draw_inputs(example):
@@ -80,14 +85,14 @@ def draw_inputs(example):
 
     Parameters
     ----------
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
+    example : torch.Tensor or dict of str to torch.Tensor
         Of a preprocessing. A tensor of floating point says what shape to draw. Any
         other inputs, such as token ids and their mask, cannot be drawn: they are taken
         as they are, and should differ between samples.
 
     Yields
     ------
-    torch.Tensor, dict or NamedTuple of torch.Tensor
+    torch.Tensor or dict of str to torch.Tensor
         Of a normal distribution; then, for networks that look values up or take their
         logarithms, of a uniform one on [0, 1); then the example.
     """
@@ -191,7 +196,7 @@ def _fresh(module):
 
 def _output(network, x, some):
     """List the tensors that a network returns for some samples."""
-    return tensors_in(call(network, map_tensors(lambda t: t[some].clone(), x)))
+    return tensors_in(call(network, map_state(lambda t: t[some].clone(), x)))
 
 
 def _beside_another(network, x, some):
@@ -201,7 +206,7 @@ def _beside_another(network, x, some):
     plain tensor, as a sequence of length zero may be no valid input.
     """
     change = torch.zeros_like if is_plain(x) else torch.clone
-    batch = map_tensors(lambda t: torch.cat([t[some], change(t[:1])]), x)
+    batch = map_state(lambda t: torch.cat([t[some], change(t[:1])]), x)
     return _rows(call(network, batch), _n(batch), slice(0, -1))
 
 
@@ -218,7 +223,7 @@ def _changed_parameter(network, module):
 def _agrees_in_float64(module, x, some):
     """Whether it is rounding alone by which samples differ in company."""
     network = _fresh(module).double()
-    x = map_tensors(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
+    x = map_state(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
     try:
         alone = _output(network, x, some)
         in_company = _rows(call(network, copy_state(x)), _n(x), some)

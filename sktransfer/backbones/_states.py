@@ -1,4 +1,4 @@
-"""States between stages: one tensor, or a dict or NamedTuple of tensors.
+"""States between stages: one tensor, or a dict of tensors.
 
 The first dimension of every tensor of a state is that of the samples.
 """
@@ -11,7 +11,6 @@ import torch
 __all__ = [
     "is_plain",
     "is_state",
-    "map_tensors",
     "n_values",
     "shape_of_sample",
     "shape_text",
@@ -42,13 +41,6 @@ def tensors_in(value):
     return [tensor for part in value for tensor in tensors_in(part)]
 
 
-def _named(state):
-    """Return the tensors of a group by name (dict), None for any other value."""
-    if isinstance(state, dict):
-        return state
-    return state._asdict() if hasattr(state, "_asdict") else None
-
-
 def is_plain(x):
     """Whether model inputs are one tensor of floating point, which can be drawn."""
     return isinstance(x, torch.Tensor) and x.is_floating_point()
@@ -56,29 +48,20 @@ def is_plain(x):
 
 def is_state(value, n):
     """Whether a value is a state of n samples."""
-    named = _named(value)
-    tensors = [value] if named is None else [*named.values()]
+    tensors = [*value.values()] if isinstance(value, dict) else [value]
     are_tensors = all(isinstance(t, torch.Tensor) for t in tensors)
     return bool(tensors) and are_tensors and all(t.shape[:1] == (n,) for t in tensors)
-
-
-def map_tensors(function, state):
-    """Apply a function to every tensor of a state; return a state of the same kind."""
-    named = _named(state)
-    if named is None:
-        return function(state)
-    mapped = {name: function(tensor) for name, tensor in named.items()}
-    return mapped if isinstance(state, dict) else type(state)(**mapped)
 
 
 def shape_of_sample(value):
     """Return the shape of one sample: a tuple, of a group a dict, None without one."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape[1:])
-    named = _named(value)
-    if not named or not all(isinstance(t, torch.Tensor) for t in named.values()):
+    if not isinstance(value, dict) or not value:
         return None
-    return {name: tuple(tensor.shape[1:]) for name, tensor in named.items()}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+        return None
+    return {name: tuple(tensor.shape[1:]) for name, tensor in value.items()}
 
 
 def n_values(shape):

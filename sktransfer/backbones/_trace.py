@@ -121,7 +121,7 @@ def trace_network(module, example, *, training=False, leaves=()):
     ----------
     module : torch.nn.Module
         Its ``forward`` takes one argument.
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
+    example : torch.Tensor or dict of str to torch.Tensor
         A batch of at least three model inputs.
     training : bool, default=False
         The mode to trace in, since ``self.training`` is baked into a graph. Gradients
@@ -170,7 +170,7 @@ def trace_declared(module, paths, example):
     module : torch.nn.Module
     paths : list of str
         Of the submodules, in order. Each takes what the one before it returns.
-    example : torch.Tensor, dict or NamedTuple of torch.Tensor
+    example : torch.Tensor or dict of str to torch.Tensor
         A batch of at least three model inputs.
 
     Returns
@@ -196,8 +196,8 @@ def trace_declared(module, paths, example):
     for node in nodes[1:-2]:
         if not (is_state(two.values[node], 2) and is_state(three.values[node], 3)):
             raise TypeError(
-                f"{node.target!r} must return a state: a tensor, or a dict or "
-                "NamedTuple of tensors, the first dimension of each being that of the "
+                f"{node.target!r} must return a state: a tensor or a dict of tensors, "
+                "the first dimension of each being that of the "
                 f"samples. Got a value of type {type(two.values[node]).__name__}."
             )
     return Trace(

@@ -84,7 +84,8 @@ class Modality(Protocol):
     - ``digest(i)``, which identifies the sample by its content (bytes);
     - ``can_change(i)``, whether another reading may give something else, as of a file,
       and ``warn_of_change(i)``, which warns that it did;
-    - ``take(indices)``, a part of the samples, and ``describe(i)``, words for messages;
+    - ``take(indices)``, a part of the samples; ``describe(i)``, words for messages; and
+      ``name(i)``, the path of a sample or None;
     - ``labels``, an array or None, and ``digests``, a list of bytes or None, which
       ``take`` takes along;
     - optionally ``rows(start, stop)``, a block of cheap samples as one array.
@@ -108,6 +109,16 @@ class Modality(Protocol):
 
     def takes_network(self, module):
         """Return whether a network can only take this modality (bool)."""
+
+    def default_preprocessing(self, module, n_features):
+        """Return the preprocessing for a network that comes without one.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        n_features : int or None
+            The number of columns of X, if it is a table.
+        """
 
     def set_tags(self, tags, options):
         """Set the input tags of scikit-learn.
@@ -165,6 +176,25 @@ class Modality(Protocol):
             If samples of this modality cannot be augmented.
         """
 
+    def raw_input(self, preprocessing):
+        """Return the module with which ``to_torch`` begins.
+
+        Parameters
+        ----------
+        preprocessing : Preprocessing
+
+        Returns
+        -------
+        torch.nn.Module
+            From a tensor of raw samples to model inputs. It has a ``name``, and
+            ``example(n, image_size)`` returns such a tensor.
+
+        Raises
+        ------
+        ValueError
+            If models of this modality cannot be exported.
+        """
+
 
 MODALITIES: dict[str, Any] = {}
 
@@ -213,8 +243,8 @@ class UnreadableSampleError(ValueError):
     --------
     >>> from sktransfer.inputs import UnreadableSampleError
     >>> print(UnreadableSampleError(3, "a.png", "the file does not exist"))
-    Samples must be readable images. Got sample 3 ('a.png'), which is not; replace it or
-    leave it out. The reason: the file does not exist
+    Samples must be readable. Got sample 3 ('a.png'), which is not; replace it or leave
+    it out. The reason: the file does not exist
     """
 
     def __init__(self, row: int, name: str | None, reason: str):
@@ -226,7 +256,7 @@ class UnreadableSampleError(ValueError):
     def __str__(self):
         """Return which sample it is, what to do, and why."""
         return (
-            f"Samples must be readable images. Got {self.where}, which is not; "
+            f"Samples must be readable. Got {self.where}, which is not; "
             f"replace it or leave it out. The reason: {self.reason}"
         )
 

@@ -5,12 +5,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from sktransfer.inputs._modality import register_modality
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
-__all__ = ["VectorPreprocessing", "VectorSamples"]
+__all__ = ["RawRows", "VectorPreprocessing", "VectorSamples"]
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,71 @@ class VectorSamples:
         return digest(b"vector:" + self[i].tobytes())
 
 
+class RawRows(nn.Module):
+    """Let rows of numbers through.
+
+    Parameters
+    ----------
+    preprocessing : VectorPreprocessing
+    """
+
+    name = "rows"
+
+    def __init__(self, preprocessing):
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, rows):
+        """Compute model inputs.
+
+        Parameters
+        ----------
+        rows : float32 Tensor of shape (n, d)
+
+        Returns
+        -------
+        float32 Tensor of shape (n, d)
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        n_features = self.preprocessing.n_features
+        if rows.ndim != 2 or rows.shape[1] != n_features:
+            raise ValueError(
+                f"Rows must be a tensor of shape (n, {n_features}). Got shape "
+                f"{tuple(rows.shape)}."
+            )
+        return self.preprocessing.to_input(rows)
+
+    def example(self, n, image_size=None):
+        """Return random rows.
+
+        Parameters
+        ----------
+        n : int
+        image_size : None, default=None
+            Only there to agree with images.
+
+        Returns
+        -------
+        float32 Tensor of shape (n, d)
+
+        Raises
+        ------
+        ValueError
+            If `image_size` is not None.
+        """
+        (n_features,) = self.preprocessing.with_size(image_size).input_shape
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(n, n_features, generator=generator)
+
+    def extra_repr(self):
+        """Name the settings."""
+        return self.preprocessing.key()
+
+
 class Vectors:
     """The modality of vectors. Anything that no other modality claims is one."""
 
@@ -226,6 +292,18 @@ class Vectors:
     def takes_network(self, module):
         """Return False: layers that take vectors occur in any network."""
         return False
+
+    def default_preprocessing(self, module, n_features):
+        """Return the preprocessing for rows as long as the first layer takes."""
+        if n_features is None:
+            widths = (_width(layer) for layer in module.modules())
+            n_features = next((width for width in widths if width is not None), 0)
+        if n_features:  # a lazy layer says 0
+            return VectorPreprocessing(n_features)
+        raise ValueError(
+            f"{type(module).__name__} does not say how long its vectors are. Pass "
+            "`n_features`."
+        )
 
     def set_tags(self, tags, options):
         """Leave the tags as they are: scikit-learn's defaults are for tables."""
@@ -251,6 +329,14 @@ class Vectors:
             "`augment` must be None for a backbone that takes vectors. Got "
             f"{augment!r}; `augment__activations` is for any backbone."
         )
+
+    def raw_input(self, preprocessing):
+        """Return the module that lets rows through (RawRows)."""
+        return RawRows(preprocessing)
+
+
+def _width(layer):
+    return getattr(layer, "in_features", getattr(layer, "num_features", None))
 
 
 def _plain(values):

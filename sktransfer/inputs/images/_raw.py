@@ -1,27 +1,12 @@
-"""The first step of an exported network: from raw samples to model inputs."""
+"""The first step of an exported network for images: from pixels to model inputs."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.model._resize import resize
+from sktransfer.inputs.images._resize import resize
 
-__all__ = ["RawImages", "RawRows", "raw_input"]
-
-
-def raw_input(preprocessing):
-    """Return the module that does a preprocessing with tensors.
-
-    Parameters
-    ----------
-    preprocessing : ImagePreprocessing or VectorPreprocessing
-
-    Returns
-    -------
-    RawImages or RawRows
-    """
-    kinds = {"image": RawImages, "vector": RawRows}
-    return kinds[preprocessing.kind](preprocessing)
+__all__ = ["RawImages"]
 
 
 class RawImages(nn.Module):
@@ -88,71 +73,6 @@ class RawImages(nn.Module):
         generator = torch.Generator().manual_seed(0)
         shape = (n, *size, 3)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-
-    def extra_repr(self):
-        """Name the settings."""
-        return self.preprocessing.key()
-
-
-class RawRows(nn.Module):
-    """Let rows of numbers through.
-
-    Parameters
-    ----------
-    preprocessing : VectorPreprocessing
-    """
-
-    name = "rows"
-
-    def __init__(self, preprocessing):
-        super().__init__()
-        self.preprocessing = preprocessing
-
-    def forward(self, rows):
-        """Compute model inputs.
-
-        Parameters
-        ----------
-        rows : float32 Tensor of shape (n, d)
-
-        Returns
-        -------
-        float32 Tensor of shape (n, d)
-
-        Raises
-        ------
-        ValueError
-            If it is anything else.
-        """
-        n_features = self.preprocessing.n_features
-        if rows.ndim != 2 or rows.shape[1] != n_features:
-            raise ValueError(
-                f"Rows must be a tensor of shape (n, {n_features}). Got shape "
-                f"{tuple(rows.shape)}."
-            )
-        return self.preprocessing.to_input(rows)
-
-    def example(self, n, image_size=None):
-        """Return random rows.
-
-        Parameters
-        ----------
-        n : int
-        image_size : None, default=None
-            Only there to agree with images.
-
-        Returns
-        -------
-        float32 Tensor of shape (n, d)
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is not None.
-        """
-        (n_features,) = self.preprocessing.with_size(image_size).input_shape
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(n, n_features, generator=generator)
 
     def extra_repr(self):
         """Name the settings."""
