@@ -229,8 +229,8 @@ def check_depth(split: SplitBackbone, data: LabelledSamples, freeze) -> None:
     )
     *found, last = gather(a_pass, data.samples.take(rows))
     if split.has_stages:
-        z = torch.from_numpy(np.stack(last)).float()
-        last = make_pool(backbone, target.boundary, average)(z).numpy()
+        pool = make_pool(backbone, target.boundary, average)
+        last = pool(a_pass.as_input(last)).numpy()
     right = [lda_predictions(np.stack(F), codes) == codes for F in (*found, last)]
     names = [t.boundary for t in (*earlier, target)]
     _warn_of_depth(backbone, names, right, freeze)

@@ -142,7 +142,9 @@ def train_phase(
     split, recipe = trainer.split, replace(trainer.recipe, max_epochs=n_epochs)
     if saver is not None:
         saver.views = training.views
-    mix = Mix(split.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
+    mix = None
+    if recipe.mixes:
+        mix = Mix(split.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
     return train(
         network,
         training.data,
@@ -152,7 +154,7 @@ def train_phase(
         seed=split.seed,
         validation=validation and trainer.load_held(validation, target).data,
         stages_above=stages_above(split.backbone, target.boundary),
-        mix=mix if recipe.mixes else None,
+        mix=mix,
         objective=objective,
         nonlinearity=trainer.outputs.nonlinearity(),
         callbacks=[*trainer.callbacks],

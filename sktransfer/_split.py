@@ -23,7 +23,7 @@ from sktransfer.activations import (
     load_activations,
 )
 from sktransfer.backbones import Backbone
-from sktransfer.compute import Runtime, use_channels_last
+from sktransfer.compute import Runtime, map_state, use_channels_last
 from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
@@ -138,7 +138,8 @@ def _warn_if_all_equal(digests):
 
 def end_of(backbone: Backbone, pooling: Pooling) -> str:
     """Return the boundary that the head sits on."""
-    own = sum(n > 1 for n in backbone.activation_shape("features")) == 1
+    shape = backbone.activation_shape("features")
+    own = isinstance(shape, tuple) and sum(n > 1 for n in shape) == 1
     if own and pooling.kind == "auto" and pooling.grid == 1:
         return "features"
     return backbone.stage_names[-1]
@@ -265,27 +266,30 @@ class SplitBackbone:
         self, loaded: LoadedBackbone, outputs, network: Network, card: dict
     ) -> FittedModel:
         """Return the model of a trained network above the boundary."""
-        shape = self.backbone.activation_shape(self.boundary)
-        z = torch.zeros(1, *shape, device=self.runtime.device)
-        with torch.inference_mode():
-            n_features = network.eval().describe(self.tap(z)).shape[1]
+        is_pooled = isinstance(self.tap, Pool)
+        pool: Any = self.tap if is_pooled else network.pool
+        shape = self.backbone.activation_shape(self.boundary if is_pooled else self.end)
         given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
         return FittedModel(
             **(given | {"backbone": self.backbone, "card": card}),
             taps={self.boundary: self.tap},
-            network=network,
+            network=network.eval(),
             outputs=outputs,
-            n_features=n_features,
+            n_features=pool.n_features(shape),
         )
 
     def layout(self, target: Target) -> Layout:
         """Return where the positions in the activations of a target are."""
-        shape = tuple(self.example(target).shape[1:])
+        shape = map_state(lambda z: tuple(z.shape[1:]), self.example(target))
         return Layout(shape, self.backbone.preprocessing.input_shape)
 
-    def example(self, target: Target) -> torch.Tensor:
-        """Return random activations of three samples at a target."""
+    def example(self, target: Target):
+        """Return activations of three made-up samples at a target."""
         shape = self.backbone.activation_shape(target.boundary)
+        if isinstance(shape, dict):  # of which ids and masks cannot be drawn
+            x = self.backbone.preprocessing.example(3)
+            with torch.no_grad():
+                return target.tap(self.backbone.split(target.boundary)[0].eval()(x))
         return target.tap(torch.randn(3, *shape, generator=torch.Generator()))
 
     @contextlib.contextmanager

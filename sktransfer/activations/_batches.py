@@ -13,38 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from sktransfer.compute import map_state
 from sktransfer.inputs import UnreadableSampleError, iter_batches
 
 __all__ = [
     "as_stored",
-    "concatenate",
     "digest_samples",
-    "map_state",
     "n_bytes",
-    "n_samples",
     "read_batches",
     "recall_batches",
     "shape_after",
     "shape_of",
-    "split",
     "to_rows",
     "to_tensor",
 ]
 
 # Bits of float16 numbers: 1e-3, below which its steps (6e-8) are coarse, and infinity.
 _SMALL, _INFINITY = 0x1419, 0x7C00
-
-
-def map_state(function, state):
-    """Apply a function to a tensor, or to each of a group of tensors."""
-    if isinstance(state, dict):
-        return {name: function(part) for name, part in state.items()}
-    return function(state)
-
-
-def n_samples(state):
-    """Count the samples of a batch (int)."""
-    return len(next(iter(state.values())) if isinstance(state, dict) else state)
 
 
 def n_bytes(row):
@@ -61,24 +46,14 @@ def shape_of(row: Any) -> tuple:
 
 
 def shape_after(tap, shape):
-    """Return the shape of what a tap makes of one sample of a shape (tuple or dict)."""
+    """Return the shape of what a tap makes of one sample (tuple or dict).
+
+    None stands for a shape that varies.
+    """
+    if shape is None:
+        return None
     example = tap(map_state(lambda lengths: torch.zeros(1, *lengths), shape))
     return map_state(lambda z: tuple(z.shape[1:]), example)
-
-
-def split(state, size):
-    """Divide a batch into batches of so many samples, the last of fewer (list)."""
-    if not isinstance(state, dict):
-        return state.split(size)
-    parts = [part.split(size) for part in state.values()]
-    return [dict(zip(state, each, strict=True)) for each in zip(*parts, strict=True)]
-
-
-def concatenate(states):
-    """Join batches of samples of one shape to one batch."""
-    if not isinstance(states[0], dict):
-        return torch.cat(states)
-    return {name: torch.cat([s[name] for s in states]) for name in states[0]}
 
 
 def as_stored(state: Any, activation_dtype: str) -> Any:

@@ -13,14 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from sktransfer.activations._batches import (
-    as_stored,
-    concatenate,
-    map_state,
-    n_samples,
-    split,
-    to_rows,
-)
+from sktransfer.activations._batches import as_stored, to_rows
 from sktransfer.activations._fold import fold_batch_norm, halve
 from sktransfer.activations._targets import Pool, hidden_of
 from sktransfer.backbones import Backbone, Section
@@ -29,9 +22,13 @@ from sktransfer.compute import (
     channels_last,
     channels_second,
     fixed_threads,
+    join_states,
+    map_state,
+    n_samples,
     pad_rows,
     resolve_precision,
     seeded_everywhere,
+    split_state,
     state_put_back,
     synchronise,
     use_channels_last,
@@ -204,14 +201,14 @@ def run_alone(function: Callable, z: Any, network: nn.Module) -> Any:
     wholes = [m for part in parts for m in part.whole.modules()]
     modules = [*network.modules(), *wholes]
     results = []
-    for row in split(z, 1):
+    for row in split_state(z, 1):
         row = map_state(torch.clone, row)
         device = (
             next(iter(row.values())).device if isinstance(row, dict) else row.device
         )
         with seeded_everywhere(_SEED, device), state_put_back(modules):
             results.append(function(row))
-    return concatenate(results)
+    return join_states(results)
 
 
 def choose_precision(backbone: Backbone, precision: str, device: torch.device) -> str:

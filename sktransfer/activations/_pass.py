@@ -20,14 +20,19 @@ from sktransfer.activations._batches import (
     read_batches,
     recall_batches,
     shape_of,
-    split,
     to_tensor,
 )
 from sktransfer.activations._engine import Engine, joined
 from sktransfer.activations._store import Cost, Store, choose, make_space
 from sktransfer.activations._targets import Route, Target
 from sktransfer.backbones import Backbone
-from sktransfer.compute import Runtime, Shards, halving, in_forked_child
+from sktransfer.compute import (
+    Runtime,
+    Shards,
+    halving,
+    in_forked_child,
+    split_state,
+)
 from sktransfer.inputs import preprocessing_key
 from sktransfer.utils import get_config
 
@@ -218,7 +223,7 @@ class Pass:
         """
 
         def compute(size):
-            return shards.map([(part, size, kept) for part in split(state, size)])
+            return shards.map([(part, size, kept) for part in split_state(state, size)])
 
         parts, self._size = halving(compute, self._size, self.runtime.device)
         return joined(parts)

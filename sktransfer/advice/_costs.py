@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from sktransfer.backbones import Backbone
-from sktransfer.compute import synchronise
+from sktransfer.compute import map_state, n_samples, synchronise
 from sktransfer.inputs import iter_batches
 
 __all__ = ["Cost", "free_memory", "measure", "model_inputs"]
@@ -46,7 +46,7 @@ def model_inputs(
     """Yield model inputs on a device, batch by batch."""
     with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
         for _, batch in batches:
-            yield preprocessing.to_input(batch.to(device))
+            yield preprocessing.to_input(map_state(lambda z: z.to(device), batch))
 
 
 def measure(
@@ -59,11 +59,11 @@ def measure(
 
 
 def _measure(backbone, boundary, x, device):
-    n, end = len(x), backbone.stage_names[-1]
+    n, end = n_samples(x), backbone.stage_names[-1]
     prefix = backbone.section("input", boundary).to(device).eval()
     with torch.no_grad():
         z, seconds = _timed(lambda: prefix(x), device)
-    stored = z[0].numel() * 4
+    stored = 4 * sum(part.numel() for part in _parts(z)) // n
     if boundary == end:
         return Cost(seconds / n, 0.0, n * stored, stored)
     suffix = copy.deepcopy(backbone.section(boundary, end)).to(device).eval()
@@ -77,6 +77,11 @@ def _measure(backbone, boundary, x, device):
     return Cost(seconds / n, step_seconds / n, int(memory), stored)
 
 
+def _parts(state):
+    """Return the tensors of a state (list)."""
+    return [*state.values()] if isinstance(state, dict) else [state]
+
+
 def _saved_tensors(network, z):
     """Run a training step; return the bytes kept for backward, by address."""
     held = {}
@@ -86,7 +91,7 @@ def _saved_tensors(network, z):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        network(z).float().sum().backward()
+        sum(part.float().sum() for part in _parts(network(z))).backward()
     network.zero_grad()
     return held
 

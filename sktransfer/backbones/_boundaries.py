@@ -1,7 +1,7 @@
 """States, the boundaries of a recorded graph where they are live, and graphs between.
 
-A state is one tensor, or a dict or NamedTuple of tensors. The first dimension of each
-tensor is that of the samples.
+A state is one tensor or a dict of tensors. The first dimension of each tensor is that
+of the samples.
 """
 
 import math
@@ -18,7 +18,6 @@ __all__ = [
     "is_plain",
     "is_state",
     "is_static",
-    "map_tensors",
     "n_values",
     "nodes_in",
     "shape_of_sample",
@@ -40,13 +39,6 @@ def tensors_in(value: object) -> list[torch.Tensor]:
     return [tensor for part in value for tensor in tensors_in(part)]
 
 
-def _named(state) -> dict | None:
-    """Return the tensors of a group by name, None for any other value."""
-    if isinstance(state, dict):
-        return state
-    return state._asdict() if hasattr(state, "_asdict") else None
-
-
 def is_plain(x: object) -> bool:
     """Return whether model inputs are one tensor of floating point."""
     return isinstance(x, torch.Tensor) and x.is_floating_point()
@@ -54,29 +46,20 @@ def is_plain(x: object) -> bool:
 
 def is_state(value, n: int) -> bool:
     """Return whether a value is a state of n samples."""
-    named = _named(value)
-    tensors = [value] if named is None else [*named.values()]
+    tensors = [*value.values()] if isinstance(value, dict) else [value]
     are_tensors = all(isinstance(t, torch.Tensor) for t in tensors)
     return bool(tensors) and are_tensors and all(t.shape[:1] == (n,) for t in tensors)
-
-
-def map_tensors(function, state):
-    """Apply a function to each tensor of a state; return a state of the same kind."""
-    named = _named(state)
-    if named is None:
-        return function(state)
-    mapped = {name: function(tensor) for name, tensor in named.items()}
-    return mapped if isinstance(state, dict) else type(state)(**mapped)
 
 
 def shape_of_sample(value):
     """Return the shape of one sample: a dict for a group, None if there is none."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape[1:])
-    named = _named(value)
-    if not named or not all(isinstance(t, torch.Tensor) for t in named.values()):
+    if not isinstance(value, dict) or not value:
         return None
-    return {name: tuple(tensor.shape[1:]) for name, tensor in named.items()}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+        return None
+    return {name: tuple(tensor.shape[1:]) for name, tensor in value.items()}
 
 
 def n_values(shape: tuple | dict) -> int:

@@ -4,10 +4,7 @@ import re
 
 from torch import nn
 
-from sktransfer.inputs import ImagePreprocessing
-
 __all__ = [
-    "IMAGENET",
     "ImageError",
     "channels_error",
     "check_patches",
@@ -15,13 +12,6 @@ __all__ = [
     "size_error",
 ]
 
-IMAGENET = ImagePreprocessing(
-    size=(224, 224),
-    resize=256,
-    interpolation="bilinear",
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-)
 _CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 

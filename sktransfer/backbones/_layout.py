@@ -32,9 +32,10 @@ class StagedModule(nn.Module):
     The stages run one after the other, and then the final step. Each stage is a module
     whose ``forward`` takes one state and returns the next one:
 
-    - A state is one tensor, or a dict or a NamedTuple of tensors, such as the hidden
-      states of a sequence and their mask. The first dimension of each tensor is that
-      of the samples. The other dimensions may differ from batch to batch.
+    - A state is one tensor, or a dict of tensors, such as the hidden states of a
+      sequence and, under the name "mask", which of them are real. The first dimension
+      of each tensor is that of the samples. The other dimensions may differ from batch
+      to batch.
     - The first stage takes the model inputs, which are a state as well.
     - The last stage returns the features. The final step returns the output, which is
       one tensor.
@@ -94,7 +95,7 @@ class StagedModule(nn.Module):
 
         Parameters
         ----------
-        x : torch.Tensor, dict or NamedTuple of torch.Tensor
+        x : torch.Tensor or dict of str to torch.Tensor
             Model inputs.
 
         Returns

@@ -75,9 +75,10 @@ def load_backbone(
         Length of the vectors, for a network of vectors that has lazy layers.
     preprocessing : ImagePreprocessing or VectorPreprocessing, default=None
         By default that of the weights.
-    kind : {"image", "vector"}, default=None
-        Kind of sample of a module without preprocessing. By default images if it has
-        a 2-D convolution, and otherwise vectors.
+    kind : str, default=None
+        Modality of a module without preprocessing: "image", "vector" or another that
+        is registered. By default images if it has a 2-D convolution, and otherwise
+        vectors.
     random_state : int, RandomState instance or None, default=None
         Seed of random weights. Global generators are neither used nor changed.
 

@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._images import IMAGENET, is_image_network
-from sktransfer.inputs import VectorPreprocessing
+from sktransfer.inputs import MODALITIES, modality_of
 
 __all__ = ["load_module"]
 
@@ -20,16 +19,14 @@ def load_module(
     """Make a backbone from a module, or from a callable that returns one.
 
     The module is copied. The preprocessing is by default that of timm's configuration,
-    or that of ImageNet with a warning for images, or none for vectors. ``make`` calls a
-    function that makes a module under a local seed; the other parameters are those of
-    :func:`load_backbone`.
+    or otherwise the default of the modality. ``make`` calls a function that makes a
+    module under a local seed; the other parameters are those of :func:`load_backbone`.
     """
     if isinstance(spec, nn.Module):
         _check_weights(spec)
     module = _copy(spec) if isinstance(spec, nn.Module) else _make(spec, make)
     _cast(module)
     if preprocessing is None:
-        kind = kind or ("image" if is_image_network(module) else "vector")
         preprocessing = _preprocessing(module, n_features, kind)
     make(lambda: _materialise(module, preprocessing.with_size(image_size)))
     config = getattr(module, "pretrained_cfg", None) or {}
@@ -125,36 +122,15 @@ def _copy(module):
 
 
 def _preprocessing(module, n_features, kind):
+    """Return the preprocessing of timm's configuration, or of the modality."""
     if getattr(module, "pretrained_cfg", None):
         from sktransfer.backbones._timm import timm_preprocessing
 
         return timm_preprocessing(module.pretrained_cfg)
-    if kind == "vector":
-        return VectorPreprocessing(_n_features(module, n_features))
-    warnings.warn(
-        f"{type(module).__name__} does not say which preprocessing its weights expect, "
-        "so ImageNet's usual one is taken (224 pixels, mean (0.485, 0.456, 0.406)). "
-        "Give it with `load_backbone(module, preprocessing=ImagePreprocessing(...))`.",
-        stacklevel=2,
-    )
-    return IMAGENET
-
-
-def _n_features(module, n_features):
-    if n_features is not None:
-        return n_features
-    widths = (_width(layer) for layer in module.modules())
-    first = next((width for width in widths if width is not None), 0)
-    if first:  # a lazy layer says 0
-        return first
-    raise ValueError(
-        f"{type(module).__name__} does not say how long its vectors are. Pass "
-        "`n_features`."
-    )
-
-
-def _width(layer):
-    return getattr(layer, "in_features", getattr(layer, "num_features", None))
+    if kind is not None and kind not in MODALITIES:
+        raise ValueError(f"`kind` must be one of {[*MODALITIES]}. Got {kind!r}.")
+    modality = MODALITIES[kind] if kind else modality_of(backbone=module)
+    return modality.default_preprocessing(module, n_features)
 
 
 def _materialise(module, preprocessing):

@@ -19,7 +19,6 @@ from torch import nn
 from sktransfer.backbones._boundaries import (
     evaluate,
     graphs_between,
-    map_tensors,
     shape_of_sample,
     tensors_in,
 )
@@ -35,7 +34,7 @@ from sktransfer.backbones._purity import (
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
 from sktransfer.backbones._tracer import run_graph
-from sktransfer.compute import fixed_threads
+from sktransfer.compute import fixed_threads, map_state
 from sktransfer.utils import describe, survey_class
 
 __all__ = ["Findings", "outline", "output_digests", "probe"]
@@ -138,7 +137,7 @@ def _difference(module, anatomies, trial, is_pure):
             return _say_by_how_much("eval", joined, tensors_in(trial.output))
         if _replays_differ(anatomies[False].trace, network, trial.x):
             return "a value that is no tensor depends on more than the batch size"
-        x = map_tensors(itemgetter(slice(_N_TRAIN)), trial.x)
+        x = map_state(itemgetter(slice(_N_TRAIN)), trial.x)
         whole = renewed(trial.network).train()
         expected = call(whole, copy_state(x), with_gradients=True)
         joined = _join(renewed(network).train(), anatomies, x, training=True)
@@ -153,7 +152,7 @@ def _replays_differ(trace, network, x):
     """Whether a static value differs between a boundary and the network."""
     try:
         values = run_graph(
-            network, trace.nodes[0].graph, map_tensors(itemgetter(slice(1)), x)
+            network, trace.nodes[0].graph, map_state(itemgetter(slice(1)), x)
         ).values
     except Exception:  # layers that need company
         values = run_graph(network, trace.nodes[0].graph, x).values

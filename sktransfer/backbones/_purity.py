@@ -12,8 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sktransfer.backbones._boundaries import is_plain, map_tensors, tensors_in
-from sktransfer.compute import drawn_since, generator_states, seeded_everywhere
+from sktransfer.backbones._boundaries import is_plain, tensors_in
+from sktransfer.compute import (
+    drawn_since,
+    generator_states,
+    map_state,
+    seeded_everywhere,
+)
 
 __all__ = [
     "Trial",
@@ -60,7 +65,7 @@ def run_once(module: nn.Module, example) -> Trial:
 
 def copy_state(x):
     """Return a copy of model inputs or another state."""
-    return map_tensors(torch.clone, x)
+    return map_state(torch.clone, x)
 
 
 def draw_inputs(example) -> Iterator:
@@ -170,7 +175,7 @@ def _fresh(module):
 
 def _output(network, x, some):
     """List the tensors that a network returns for some samples."""
-    return tensors_in(call(network, map_tensors(lambda t: t[some].clone(), x)))
+    return tensors_in(call(network, map_state(lambda t: t[some].clone(), x)))
 
 
 def _beside_another(network, x, some):
@@ -180,7 +185,7 @@ def _beside_another(network, x, some):
     tensor, as a sequence of length zero may not be valid.
     """
     change = torch.zeros_like if is_plain(x) else torch.clone
-    batch = map_tensors(lambda t: torch.cat([t[some], change(t[:1])]), x)
+    batch = map_state(lambda t: torch.cat([t[some], change(t[:1])]), x)
     return _rows(call(network, batch), _n(batch), slice(0, -1))
 
 
@@ -197,7 +202,7 @@ def _changed_parameter(network, module):
 def _agrees_in_float64(module, x, some):
     """Return whether outputs in other batches agree in float64, but for rounding."""
     network = _fresh(module).double()
-    x = map_tensors(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
+    x = map_state(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
     try:
         alone = _output(network, x, some)
         in_company = _rows(call(network, copy_state(x)), _n(x), some)

@@ -149,9 +149,9 @@ def trace_declared(module, paths: list[str], example) -> Trace:
     for node in nodes[1:-2]:
         if not (is_state(two.values[node], 2) and is_state(three.values[node], 3)):
             raise TypeError(
-                f"{node.target!r} must return a state: a tensor, or a dict or "
-                "NamedTuple of tensors, the first dimension of each being that of the "
-                f"samples. Got a value of type {type(two.values[node]).__name__}."
+                f"{node.target!r} must return a state: a tensor or a dict of tensors, "
+                "the first dimension of each being that of the samples. Got a value "
+                f"of type {type(two.values[node]).__name__}."
             )
     return Trace(
         nodes=nodes,

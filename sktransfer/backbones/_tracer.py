@@ -16,8 +16,8 @@ import torchvision
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sktransfer.backbones._boundaries import is_plain, map_tensors
-from sktransfer.compute import drawn_since, generator_states
+from sktransfer.backbones._boundaries import is_plain
+from sktransfer.compute import drawn_since, generator_states, map_state
 
 __all__ = ["Call", "Recorder", "TraceError", "record", "run_graph", "trace_graph"]
 
@@ -235,7 +235,7 @@ def record(
     between the runs. Otherwise the example is taken, which holds at least three model
     inputs.
     """
-    given = [map_tensors(itemgetter(slice(n)), example) for n in (2, 3)]
+    given = [map_state(itemgetter(slice(n)), example) for n in (2, 3)]
     attempts = [("meta", given), ("cpu", given)]
     if is_plain(example):
         attempts.insert(1, ("cpu", torch.randn(5, *example.shape[1:]).split([2, 3])))
@@ -244,7 +244,7 @@ def record(
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                moved = [map_tensors(methodcaller("to", device), e) for e in examples]
+                moved = [map_state(methodcaller("to", device), e) for e in examples]
                 return [run_graph(replica, graph, e, count=count) for e in moved]
         except Exception as error:
             failed = error

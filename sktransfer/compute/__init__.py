@@ -20,6 +20,13 @@ from sktransfer.compute._runtime import (
     synchronise,
     use_channels_last,
 )
+from sktransfer.compute._states import (
+    join_states,
+    map_state,
+    n_samples,
+    split_state,
+    take_rows,
+)
 from sktransfer.compute._threads import (
     Shards,
     fixed_threads,
@@ -42,6 +49,9 @@ __all__ = [
     "halving",
     "held_at_forks",
     "in_forked_child",
+    "join_states",
+    "map_state",
+    "n_samples",
     "one_blas_thread",
     "own_torch_state",
     "pad_rows",
@@ -50,7 +60,9 @@ __all__ = [
     "resolve_precision",
     "seeded",
     "seeded_everywhere",
+    "split_state",
     "state_put_back",
     "synchronise",
+    "take_rows",
     "use_channels_last",
 ]

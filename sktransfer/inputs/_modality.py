@@ -81,7 +81,8 @@ class Modality(Protocol):
     - ``digest(i)``, which identifies the sample by its content (bytes);
     - ``can_change(i)``, whether another reading may differ, as that of a file may, and
       ``warn_of_change(i)``, which warns that it did;
-    - ``take(indices)``, a part of the samples, and ``describe(i)``, words for messages;
+    - ``take(indices)``, a part of the samples; ``describe(i)``, words for messages; and
+      ``name(i)``, the path of a sample or None;
     - ``labels``, an array or None, and ``digests``, a list of bytes or None, which a
       part of the samples keeps;
     - optionally ``rows(start, stop)``, a block of cheap samples as one array.
@@ -105,6 +106,16 @@ class Modality(Protocol):
 
     def takes_network(self, module: Any) -> bool:
         """Return whether a network can only take this modality."""
+
+    def default_preprocessing(self, module: Any, n_features: int | None) -> Any:
+        """Return the preprocessing for a network that has none.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        n_features : int or None
+            Number of columns of X, if it is a table.
+        """
 
     def set_tags(self, tags: Any, options: dict) -> None:
         """Set the input tags of scikit-learn.
@@ -161,6 +172,25 @@ class Modality(Protocol):
         ------
         ValueError
             If samples of this modality cannot be augmented.
+        """
+
+    def raw_input(self, preprocessing: Any) -> Any:
+        """Return the module with which ``to_torch`` begins.
+
+        Parameters
+        ----------
+        preprocessing : Preprocessing
+
+        Returns
+        -------
+        torch.nn.Module
+            From a tensor of raw samples to model inputs. It has a ``name``, and
+            ``example(n, image_size)`` returns such a tensor.
+
+        Raises
+        ------
+        ValueError
+            If models of this modality cannot be exported.
         """
 
 

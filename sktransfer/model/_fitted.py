@@ -32,6 +32,8 @@ from sktransfer.compute import (
     fixed_threads,
     gains_by_bfloat16,
     halving,
+    map_state,
+    n_samples,
     pad_rows,
     resolve_batch_size,
     resolve_device,
@@ -327,12 +329,14 @@ class FittedModel(LoadedBackbone):
     def _compute(self, function, a_pass, rows, device, size):
         parts = []
         for first in range(0, len(rows), size):
-            z = a_pass.as_input(rows[first : first + size]).to(device)
+            z = a_pass.as_input(rows[first : first + size])
+            z = map_state(lambda t: t.to(device), z)
             with torch.inference_mode(), fixed_threads():
                 if self.backbone.impurity:
                     found = run_alone(function, z, self.network)
                 else:
-                    found = function(pad_rows(z, size))[: len(z)]
+                    padded = map_state(lambda t: pad_rows(t, size), z)
+                    found = function(padded)[: n_samples(z)]
             parts.append(found.cpu().numpy())
         return np.concatenate(parts)
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from sktransfer.backbones import Section
-from sktransfer.model._raw import raw_input
+from sktransfer.inputs import modality_of
 
 __all__ = ["ExportedModule", "StackedFeatures", "UnitsOfY"]
 
@@ -36,7 +36,7 @@ class ExportedModule(nn.Module):
 
     Attributes
     ----------
-    preprocess : RawImages or RawRows
+    preprocess : RawImages, RawRows or that of another modality
     network : torch.nn.Sequential
     classes_ : ndarray of shape (n_classes,) or None
     input_name, output_name : str
@@ -56,7 +56,7 @@ class ExportedModule(nn.Module):
         card=None,
     ):
         super().__init__()
-        self.preprocess = raw_input(preprocessing)
+        self.preprocess = modality_of(backbone=preprocessing).raw_input(preprocessing)
         self.network = nn.Sequential(*map(_alone, _without_identities(parts)))
         self.classes_ = None if classes is None else np.array(classes)
         self.input_name = self.preprocess.name

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer.activations import Layout
+from sktransfer.compute import map_state
 
 __all__ = ["ACTIVATION_AUGMENTATIONS", "ActivationAugment", "Mix"]
 
@@ -40,7 +41,7 @@ class ActivationAugment(nn.Module):
         if not self.training:
             return z
         if not self.layout.is_spatial:
-            return F.dropout(z, _DROP) if "drop" in self.kinds else z
+            return map_state(_drop, z) if "drop" in self.kinds else z
         maps = self.layout.to_map(z)  # (n, c, h, w)
         if {"flip", "shift", "crop"} & {*self.kinds}:
             maps = self._move(maps)
@@ -66,6 +67,11 @@ class ActivationAugment(nn.Module):
         return F.grid_sample(maps, grid, align_corners=False)
 
 
+def _drop(z):
+    """Drop entries of activations, and leave masks and ids as they are."""
+    return F.dropout(z, _DROP) if z.is_floating_point() else z
+
+
 def _drop_squares(maps):
     """Set a square to zero in about half of the maps."""
     n, _, height, width = maps.shape
@@ -87,7 +93,7 @@ class Mix:
     one off, and with both, each batch takes one of the two with probability one half.
     All pairs of a batch have the same draw, from torch's global CPU generator. CutMix
     leaves tokens that are not patches as they are, and averages activations that are
-    not spatial.
+    not spatial, and refuses sequences, whose lengths differ between samples.
 
     The loss is ``share * loss(y) + (1 - share) * loss(y[partner])``. torchvision's
     MixUp and CutMix take images and class labels; these also take tokens, vectors,
@@ -102,6 +108,11 @@ class Mix:
     """
 
     def __init__(self, layout: Layout, *, mixup: float = 0.0, cutmix: float = 0.0):
+        if layout.kind == "sequence":
+            raise ValueError(
+                "`mixup` and `cutmix` need activations of one shape, and those of this "
+                "backbone are as long as their samples. Set both to 0."
+            )
         self.layout = layout
         self.mixup = mixup
         self.cutmix = cutmix

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sktransfer.activations import is_plain
-from sktransfer.compute import Shards, seeded
+from sktransfer.compute import Shards, n_samples, seeded, take_rows
 from sktransfer.training._loss import WeightedLoss
 
 __all__ = ["PART_SIZE", "add_gradients", "is_divisible"]
@@ -47,15 +47,16 @@ def add_gradients(
     the network, maps activations and their rows in the batch to scores and to what is
     minimised in addition, which is not in the returned loss.
     """
-    n = len(z)
+    n = n_samples(z)
 
     def compute(first):
         """Return scores and loss of a part, and what its gradients are of."""
         rows = slice(first, first + size)
+        part = take_rows(z, rows)
         if objective is None:
-            scores, added = network(z[rows]), 0.0
+            scores, added = network(part), 0.0
         else:
-            scores, added = objective(z[rows], rows)
+            scores, added = objective(part, rows)
         share = len(scores) / n
         loss = criterion(scores, target, *mixing, rows=rows) * share
         if penalty is not None and first == 0:
@@ -116,7 +117,7 @@ def is_divisible(network, z: torch.Tensor, multiply_adds: int) -> bool:
         drew = not torch.equal(before, torch.get_rng_state())
         if _restore(network, buffers) or drew:
             return False  # batch normalization may not take a single sample
-        alone = network.scores(z[:1])
+        alone = network.scores(take_rows(z, slice(1)))
     return torch.allclose(alone, whole[:1], 1e-2, 1e-3)
 
 

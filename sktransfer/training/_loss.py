@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer.compute import join_states, n_samples
 from sktransfer.utils import near_matches
 
 __all__ = [
@@ -278,9 +279,9 @@ class Objective(nn.Module):
         already and go through the network together. Progress is that of this training,
         in [0, 1).
         """
-        n, (begin, end) = len(z), self.span
+        n, (begin, end) = n_samples(z), self.span
         progress = begin + (end - begin) * progress
-        features = network.describe(z if others is None else torch.cat([z, others]))
+        features = network.describe(z if others is None else join_states([z, others]))
         scores = network.head(features)
         own, rest = Seen(features[:n], scores[:n]), None
         if others is not None:

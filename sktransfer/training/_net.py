@@ -13,7 +13,15 @@ from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import channels_last, fixed_threads, halving
+from sktransfer.compute import (
+    channels_last,
+    fixed_threads,
+    halving,
+    map_state,
+    n_samples,
+    split_state,
+    take_rows,
+)
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
 
@@ -51,7 +59,7 @@ class Network(nn.Module):
 
     def describe(self, z: torch.Tensor) -> torch.Tensor:
         """Compute the features (n, d) that the head takes from activations (n, ...)."""
-        return self.pool(self.suffix(channels_last(z)))
+        return self.pool(self.suffix(map_state(channels_last, z)))
 
     def features(self, activations, batch_size: int) -> torch.Tensor:
         """Compute the features (n, d) of all samples, in eval mode without gradients.
@@ -64,9 +72,12 @@ class Network(nn.Module):
         size, parts = batch_size, []
 
         def compute(z, size):
-            return [self.describe(part.to(device)).cpu() for part in z.split(size)]
+            moved = (
+                map_state(lambda t: t.to(device), part) for part in split_state(z, size)
+            )
+            return [self.describe(part).cpu() for part in moved]
 
-        for z in activations.split(batch_size):
+        for z in split_state(activations, batch_size):
             with torch.no_grad(), fixed_threads():
                 described, size = halving(partial(compute, z), size, device)
             parts += described
@@ -170,10 +181,10 @@ class SuffixNet(NeuralNet):
         """
         self._set_training(True)
         z, target = to_device(batch, self.device)
-        size = min(self._at_a_time, len(z))
+        size = min(self._at_a_time, n_samples(z))
         if self.shards is not None:
             size = min(size, PART_SIZE)
-        others = self._draw_others(len(z))
+        others = self._draw_others(n_samples(z))
         with self._drawing(), _single_sample_refused():
             z = self.module_.augment(z)
             mixed = (z,) if self.mix is None else self.mix(z)
@@ -206,7 +217,7 @@ class SuffixNet(NeuralNet):
         progress = self.n_batches_done_ / (self.n_batches * self.max_epochs)
 
         def compute(z, rows):
-            part = None if others is None else others[rows]
+            part = None if others is None else take_rows(others, rows)
             scores, added = objective(self.module_, z, part, progress)
             self.history.record_batch("objective", float(added.detach()))
             return scores, added
@@ -274,6 +285,10 @@ class SuffixNet(NeuralNet):
             self.optimizer_.step()
             self.optimizer_.zero_grad()
         return step
+
+    def infer(self, x, **fit_params):
+        """Compute the scores of activations; skorch would unpack a dict of them."""
+        return self.module_(to_device(x, self.device))
 
     def predict(self, X):
         """Predict labels, as scikit-learn's scorers expect; scores without classes."""

@@ -1,5 +1,4 @@
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,18 +10,12 @@ from sktransfer.backbones._boundaries import (
     _expression,
     is_plain,
     is_state,
-    map_tensors,
     n_values,
     section_graph,
     shape_of_sample,
     tensors_in,
 )
 from sktransfer.backbones._trace import trace_network
-
-
-class Hidden(NamedTuple):
-    z: torch.Tensor
-    mask: torch.Tensor
 
 
 @dataclass
@@ -39,27 +32,17 @@ def test_tensors_in_containers_are_listed_in_order():
 
 
 def test_state_is_a_tensor_or_a_group_with_the_samples_in_front():
-    for state in (Z, {"z": Z, "mask": MASK}, Hidden(Z, MASK)):
+    for state in (Z, {"z": Z, "mask": MASK}):
         assert is_state(state, 2) and not is_state(state, 3)
-    for value in ({}, (Z, MASK), {"z": Z, "n": 2}, None, Hidden(Z, MASK[:1])):
+    for value in ({}, (Z, MASK), {"z": Z, "n": 2}, None, {"z": Z, "m": MASK[:1]}):
         assert not is_state(value, 2)
-    assert is_plain(Z) and not is_plain(MASK) and not is_plain(Hidden(Z, MASK))
-
-
-def test_map_tensors_keeps_the_kind():
-    def first(tensor):
-        return tensor[:1]
-
-    assert map_tensors(first, Z).shape == (1, 5, 3)
-    assert map_tensors(first, {"z": Z})["z"].shape == (1, 5, 3)
-    found = map_tensors(first, Hidden(Z, MASK))
-    assert isinstance(found, Hidden) and found.mask.shape == (1, 5)
+    assert is_plain(Z) and not is_plain(MASK) and not is_plain({"z": Z})
 
 
 def test_shapes_are_those_of_one_sample():
     assert shape_of_sample(Z) == (5, 3)
     shapes = {"z": (5, 3), "mask": (5,)}
-    assert shape_of_sample(Hidden(Z, MASK)) == shapes
+    assert shape_of_sample({"z": Z, "mask": MASK}) == shapes
     assert shape_of_sample((Z, MASK)) is None
     assert n_values((5, 3)) == 15 and n_values(shapes) == 20
 

@@ -11,8 +11,9 @@ from torch.testing import assert_close
 from torchvision.models import VisionTransformer, get_model
 
 from sktransfer.backbones import _timm, load_backbone
-from sktransfer.backbones._images import IMAGENET, size_error
+from sktransfer.backbones._images import size_error
 from sktransfer.backbones._torchvision import TorchvisionProvider, _make
+from sktransfer.inputs.images._images import IMAGENET
 
 
 @pytest.mark.parametrize("reason", ["It is so.", "It is\n  so:", "It is so"])

@@ -1,6 +1,5 @@
 import copy
 import pickle
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ from sktransfer.backbones import (
     fingerprint,
     load_backbone,
 )
-from sktransfer.backbones._boundaries import map_tensors
 from sktransfer.backbones._layout import _place_of, _Unpacked, _Whole
+from sktransfer.compute import map_state
 from sktransfer.inputs import VectorPreprocessing
 
 Z = torch.zeros(1, 2)
@@ -70,18 +69,13 @@ class Tokens:
         return self
 
 
-class Hidden(NamedTuple):
-    z: torch.Tensor  # (n, length, 8)
-    mask: torch.Tensor  # (n, length)
-
-
 class Embed(nn.Module):
     def __init__(self):
         super().__init__()
         self.table = nn.Embedding(11, 8)
 
     def forward(self, tokens):
-        return Hidden(self.table(tokens["ids"]), tokens["mask"])
+        return {"z": self.table(tokens["ids"]), "mask": tokens["mask"]}
 
 
 class Attend(nn.Module):
@@ -90,9 +84,9 @@ class Attend(nn.Module):
         self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
 
     def forward(self, state):
-        z, mask = state
+        z, mask = state["z"], state["mask"]
         change, _ = self.attention(z, z, z, key_padding_mask=~mask, need_weights=False)
-        return Hidden(z + change, mask)
+        return {"z": z + change, "mask": mask}
 
 
 class Mean(nn.Module):
@@ -101,8 +95,8 @@ class Mean(nn.Module):
         self.linear = nn.Linear(8, 3)
 
     def forward(self, state):
-        weight = state.mask.unsqueeze(2).float()
-        return self.linear((state.z * weight).sum(1) / weight.sum(1))
+        weight = state["mask"].unsqueeze(2).float()
+        return self.linear((state["z"] * weight).sum(1) / weight.sum(1))
 
 
 def sequence_model(seed=0):
@@ -157,7 +151,7 @@ def test_sections_of_declared_stages_equal_the_whole(sequences, length):
             prefix, suffix = sequences.split(where)
             assert torch.equal(suffix(prefix(x)), expected)
         z = sequences.section("embed", "layer0")(sequences.split("embed")[0](x))
-    assert isinstance(z, Hidden) and z.z.shape == (5, length, 8)
+    assert z["z"].shape == (5, length, 8)
     assert fingerprint(prefix) != fingerprint(sequences.split("layer1")[0])
 
 
@@ -167,8 +161,8 @@ def test_sample_of_declared_stages_is_the_same_alone(sequences):
     whole = prefix(x)
     for i in range(5):
         n = int(x["mask"][i].sum())
-        alone = prefix(map_tensors(lambda t, i=i, n=n: t[i : i + 1, :n], x))
-        torch.testing.assert_close(alone.z[0], whole.z[i, :n])
+        alone = prefix(map_state(lambda t, i=i, n=n: t[i : i + 1, :n], x))
+        torch.testing.assert_close(alone["z"][0], whole["z"][i, :n])
 
 
 def test_training_declared_suffix_leaves_frozen_stages_bit_identical():
@@ -212,7 +206,7 @@ def test_declared_backbone_is_pickled(sequences):
     assert twin.stage_names == sequences.stage_names
     assert twin.fingerprint == sequences.fingerprint
     x = twin.preprocessing.example(3)
-    assert torch.equal(twin.split(2)[0](x).z, sequences.split(2)[0](x).z)
+    assert torch.equal(twin.split(2)[0](x)["z"], sequences.split(2)[0](x)["z"])
 
 
 class Mixes(nn.Module):
@@ -272,7 +266,7 @@ def test_stage_that_mixes_samples_is_warned_of():
         (
             StagedModule({"a": Tuples(), "b": First()}),
             TypeError,
-            "'stages.a' must return a state: a tensor, or a dict or NamedTuple of "
+            "'stages.a' must return a state: a tensor or a dict of "
             "tensors, the first dimension of each being that of the samples. Got a "
             "value of type tuple.",
         ),

@@ -9,8 +9,8 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
 from sktransfer.backbones import is_image_network, load_backbone
-from sktransfer.backbones._images import IMAGENET
 from sktransfer.inputs import VectorPreprocessing
+from sktransfer.inputs.images._images import IMAGENET
 
 
 def mlp():

@@ -62,6 +62,12 @@ class Texts:
     def augmentation(self, augment, preprocessing):
         return augment
 
+    def default_preprocessing(self, module, n_features):
+        return SimpleNamespace(kind="text")
+
+    def raw_input(self, preprocessing):
+        return torch.nn.Identity()
+
 
 def test_modality_of_others_is_asked_first():
     before, texts = {**MODALITIES}, Texts()
@@ -88,7 +94,7 @@ def test_modality_that_lacks_parts():
         def read(self, X, preprocessing, *, on_error="raise"):
             return X
 
-    message = r"must have everything .* lacks \['looks_like', 'takes_network', 'set_t"
+    message = r"must have everything .* lacks \['looks_like', 'takes_network', 'defa"
     with pytest.raises(TypeError, match=message):
         register_modality("half", Half())
     assert "half" not in MODALITIES

@@ -1,6 +1,7 @@
 """Images: how X is checked and read, and how an image becomes a model input."""
 
 import os
+import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -22,10 +23,11 @@ from sktransfer.inputs.images._pixels import (
     check_value_range,
     resolve_value_range,
 )
+from sktransfer.inputs.images._raw import RawImages
 from sktransfer.inputs.images._samples import Samples
 from sktransfer.utils import validate_data
 
-__all__ = ["ImagePreprocessing"]
+__all__ = ["IMAGENET", "ImagePreprocessing"]
 
 RESAMPLING = {mode.value: code for mode, code in pil_modes_mapping.items()}
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
@@ -287,6 +289,15 @@ class ImagePreprocessing:
         return torch.addcmul(shift, x, scale)
 
 
+IMAGENET = ImagePreprocessing(
+    size=(224, 224),
+    resize=256,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+
+
 class Images:
     """The modality of images."""
 
@@ -319,6 +330,19 @@ class Images:
             or getattr(layer, "original_name", None) == "Conv2d"
             for layer in module.modules()
         )
+
+    def default_preprocessing(
+        self, module: nn.Module, n_features: int | None
+    ) -> ImagePreprocessing:
+        """Return the usual preprocessing of ImageNet, and warn that it is a guess."""
+        warnings.warn(
+            f"{type(module).__name__} does not say which preprocessing its weights "
+            "expect, so ImageNet's usual one is taken (224 pixels, mean (0.485, 0.456, "
+            "0.406)). Give it with `load_backbone(module, "
+            "preprocessing=ImagePreprocessing(...))`.",
+            stacklevel=2,
+        )
+        return IMAGENET
 
     def set_tags(self, tags: Any, options: dict) -> None:
         """Allow arrays of three axes and paths, and rows if `image_shape` is given."""
@@ -365,6 +389,10 @@ class Images:
         if isinstance(augment, str):
             return preset_augmentation(augment, preprocessing)
         return augment
+
+    def raw_input(self, preprocessing: ImagePreprocessing) -> RawImages:
+        """Return the module that resizes, crops and normalises."""
+        return RawImages(preprocessing)
 
 
 register_modality("image", Images())

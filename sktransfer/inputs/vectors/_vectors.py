@@ -5,12 +5,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from sktransfer.inputs._modality import register_modality
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
-__all__ = ["VectorPreprocessing", "VectorSamples"]
+__all__ = ["RawRows", "VectorPreprocessing", "VectorSamples"]
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,36 @@ class VectorSamples:
         return digest(b"vector:" + self[i].tobytes())
 
 
+class RawRows(nn.Module):
+    """Check rows of numbers, which are model inputs as they are."""
+
+    name = "rows"
+
+    def __init__(self, preprocessing: VectorPreprocessing):
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Compute model inputs from rows, float32 of shape (n, d)."""
+        n_features = self.preprocessing.n_features
+        if rows.ndim != 2 or rows.shape[1] != n_features:
+            raise ValueError(
+                f"Rows must be a tensor of shape (n, {n_features}). Got shape "
+                f"{tuple(rows.shape)}."
+            )
+        return self.preprocessing.to_input(rows)
+
+    def example(self, n: int, image_size=None) -> torch.Tensor:
+        """Return random rows; `image_size` must be None, as there are no images."""
+        (n_features,) = self.preprocessing.with_size(image_size).input_shape
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(n, n_features, generator=generator)
+
+    def extra_repr(self):
+        """Name the settings."""
+        return self.preprocessing.key()
+
+
 class Vectors:
     """The modality of vectors, which is that of any X that no other modality claims."""
 
@@ -201,6 +232,20 @@ class Vectors:
     def takes_network(self, module: Any) -> bool:
         """Return False: layers that take vectors occur in any network."""
         return False
+
+    def default_preprocessing(
+        self, module: nn.Module, n_features: int | None
+    ) -> VectorPreprocessing:
+        """Return the preprocessing for rows as long as the first layer takes."""
+        if n_features is None:
+            widths = (_width(layer) for layer in module.modules())
+            n_features = next((width for width in widths if width is not None), 0)
+        if n_features:  # a lazy layer says 0
+            return VectorPreprocessing(n_features)
+        raise ValueError(
+            f"{type(module).__name__} does not say how long its vectors are. Pass "
+            "`n_features`."
+        )
 
     def set_tags(self, tags: Any, options: dict) -> None:
         """Leave the tags unchanged: scikit-learn's defaults are those of tables."""
@@ -228,6 +273,14 @@ class Vectors:
             "`augment` must be None for a backbone that takes vectors. Got "
             f"{augment!r}; `augment__activations` is for any backbone."
         )
+
+    def raw_input(self, preprocessing: VectorPreprocessing) -> RawRows:
+        """Return the module that checks rows and lets them through."""
+        return RawRows(preprocessing)
+
+
+def _width(layer):
+    return getattr(layer, "in_features", getattr(layer, "num_features", None))
 
 
 def _plain(values):

@@ -1,12 +1,15 @@
 """Rows of numbers as samples."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from sktransfer.inputs import VectorPreprocessing, as_samples
+from sktransfer.inputs import MODALITIES, VectorPreprocessing, as_samples
+from sktransfer.inputs.vectors._vectors import RawRows
 
 
 def test_preprocessing_leaves_values():
@@ -72,3 +75,16 @@ def test_samples_wrong_shape(shape):
 def test_samples_empty():
     with pytest.raises(ValueError, match="at least 1 sample. Got 0"):
         as_samples(np.zeros((0, 2)), VectorPreprocessing(2))
+
+
+def test_rows_are_let_through():
+    rows = torch.randn(4, 3)
+    raw = MODALITIES["vector"].raw_input(VectorPreprocessing(3))
+    assert isinstance(raw, RawRows) and raw.name == "rows"
+    assert torch.equal(raw(rows), rows) and "n_features=3" in repr(raw)
+    example = raw.example(2)
+    assert example.shape == (2, 3) and example.dtype == torch.float32
+    for shape in [(2, 4), (3,)]:
+        message = f"Rows must be a tensor of shape (n, 3). Got shape {shape}."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            raw(torch.zeros(shape))

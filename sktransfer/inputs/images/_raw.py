@@ -1,23 +1,12 @@
-"""The first step of an exported network: from raw samples to model inputs."""
-
-from __future__ import annotations
+"""The first step of an exported network for images: from pixels to model inputs."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
-from sktransfer.model._resize import resize
+from sktransfer.inputs.images._resize import resize
 
-__all__ = ["RawImages", "RawRows", "raw_input"]
-
-
-def raw_input(
-    preprocessing: ImagePreprocessing | VectorPreprocessing,
-) -> RawImages | RawRows:
-    """Return the module that does a preprocessing with tensors."""
-    kinds = {"image": RawImages, "vector": RawRows}
-    return kinds[preprocessing.kind](preprocessing)
+__all__ = ["RawImages"]
 
 
 class RawImages(nn.Module):
@@ -25,7 +14,7 @@ class RawImages(nn.Module):
 
     name = "images"
 
-    def __init__(self, preprocessing: ImagePreprocessing):
+    def __init__(self, preprocessing):
         super().__init__()
         self.preprocessing = preprocessing
 
@@ -48,36 +37,6 @@ class RawImages(nn.Module):
         generator = torch.Generator().manual_seed(0)
         shape = (n, *size, 3)
         return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
-
-    def extra_repr(self):
-        """Name the settings."""
-        return self.preprocessing.key()
-
-
-class RawRows(nn.Module):
-    """Check rows of numbers, which are model inputs as they are."""
-
-    name = "rows"
-
-    def __init__(self, preprocessing: VectorPreprocessing):
-        super().__init__()
-        self.preprocessing = preprocessing
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Compute model inputs from rows, float32 of shape (n, d)."""
-        n_features = self.preprocessing.n_features
-        if rows.ndim != 2 or rows.shape[1] != n_features:
-            raise ValueError(
-                f"Rows must be a tensor of shape (n, {n_features}). Got shape "
-                f"{tuple(rows.shape)}."
-            )
-        return self.preprocessing.to_input(rows)
-
-    def example(self, n: int, image_size=None) -> torch.Tensor:
-        """Return random rows; `image_size` must be None, as there are no images."""
-        (n_features,) = self.preprocessing.with_size(image_size).input_shape
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(n, n_features, generator=generator)
 
     def extra_repr(self):
         """Name the settings."""

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sktransfer.inputs.images import _resize
 from sktransfer.inputs.images._images import RESAMPLING
-from sktransfer.model import _resize
 
 ALL = (slice(None), slice(None))
 SIZES = [  # (h, w) before and after

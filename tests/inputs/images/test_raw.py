@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
-from sktransfer.model._raw import RawImages, RawRows, raw_input
+from sktransfer.inputs import ImagePreprocessing
+from sktransfer.inputs.images._raw import RawImages
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -37,16 +37,9 @@ def test_images_are_prepared_as_the_estimators_do(preprocessing, size):
     images = random_images(*size)
     prepared = [preprocessing.prepare(Image.fromarray(image)) for image in images]
     expected = preprocessing.to_input(torch.from_numpy(np.stack(prepared)))
-    found = raw_input(preprocessing)(torch.from_numpy(images))
+    found = RawImages(preprocessing)(torch.from_numpy(images))
     assert found.shape == (3, *preprocessing.input_shape)
     assert torch.equal(found, expected)
-
-
-def test_rows_are_let_through():
-    rows = torch.randn(4, 3)
-    raw = raw_input(VectorPreprocessing(3))
-    assert isinstance(raw, RawRows) and raw.name == "rows"
-    assert torch.equal(raw(rows), rows)
 
 
 def test_examples():
@@ -56,13 +49,10 @@ def test_examples():
     assert example.shape == (4, 10, 12, 3) and example.dtype == torch.uint8
     assert torch.equal(example, images.example(4, (10, 12))) and example.max() > 250
     assert images.example(1, 9).shape == (1, 9, 9, 3)
-    rows = RawRows(VectorPreprocessing(5)).example(2)
-    assert rows.shape == (2, 5) and rows.dtype == torch.float32
 
 
 def test_settings_are_shown():
     assert "size=(24, 32)" in repr(RawImages(make()))
-    assert "n_features=5" in repr(RawRows(VectorPreprocessing(5)))
 
 
 @pytest.mark.parametrize(
@@ -95,13 +85,4 @@ def test_settings_are_shown():
 )
 def test_what_is_no_image(images, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        raw_input(make())(images)
-
-
-@pytest.mark.parametrize("shape", [(2, 4), (3,)])
-def test_what_is_no_row(shape):
-    message = re.escape(
-        f"Rows must be a tensor of shape (n, 3). Got shape {tuple(shape)}."
-    )
-    with pytest.raises(ValueError, match=message):
-        raw_input(VectorPreprocessing(3))(torch.zeros(shape))
+        RawImages(make())(images)
