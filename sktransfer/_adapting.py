@@ -22,8 +22,6 @@ from sktransfer.training import (
     stages_above,
 )
 
-__all__ = ["Adaptation"]
-
 
 @dataclass(frozen=True)
 class Adaptation:

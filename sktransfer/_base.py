@@ -55,8 +55,6 @@ from sktransfer.utils import (
     validate_groups,
 )
 
-__all__ = ["BackboneEstimator", "as_array", "undone_on_error"]
-
 
 def as_array(values):
     """Return a tensor as an array, and anything else as it is."""

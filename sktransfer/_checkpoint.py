@@ -21,8 +21,6 @@ from sktransfer.utils import Description, describe, warn_caller
 if TYPE_CHECKING:
     from sktransfer._training import Trainer
 
-__all__ = ["checkpoint_name", "describe_data", "make_savers"]
-
 # Parameters that change no result, or that the recipe and other settings cover.
 _COVERED = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
 _COVERED |= {"augment", "early_stopping", "pooling", "training"}

@@ -32,8 +32,6 @@ from sktransfer.training import (
 )
 from sktransfer.utils import Interval, StrOptions, column_or_1d, warn_caller
 
-__all__ = ["FineTunedClassifier"]
-
 
 @shares_docs
 class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):

@@ -13,18 +13,6 @@ from sktransfer.model import make_pool
 from sktransfer.training import Network, Pooling, ResolvedRecipe, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
-__all__ = [
-    "MANY",
-    "Look",
-    "check_depth",
-    "check_drift",
-    "check_overfitting",
-    "check_start",
-    "drift",
-    "has_risen",
-    "look",
-]
-
 _LOOKED_AT = 64  # samples that are looked at before and after
 _FEWEST = 32  # below, a share says little
 _UNLIKE = 0.5  # drift of features that are no longer the pretrained ones

@@ -1,7 +1,5 @@
 """Documentation that the classifier and the regressor share."""
 
-__all__ = ["shares_docs"]
-
 _NETWORK = """\
     backbone : str, torch.nn.Module, callable, Backbone or fitted estimator, \
 default="efficientnet_lite0"

@@ -16,8 +16,6 @@ from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
 from sktransfer.utils import ParameterGroup, StrOptions, check_is_fitted, spawn_seed
 
-__all__ = ["PretrainedFeatureExtractor"]
-
 _POOLINGS = {"avg", "max", "avgmax", "cls", "flatten"}
 
 

@@ -51,8 +51,6 @@ from sktransfer.utils import (
     spawn_seed,
 )
 
-__all__ = ["FineTunedEstimator"]
-
 # Parameters that a network is built by, and keeps when its training goes on.
 _SHAPE = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
 

@@ -32,8 +32,6 @@ from sktransfer.training import (
 if TYPE_CHECKING:
     from sktransfer._training import Trainer
 
-__all__ = ["Trained", "plan_phases", "run_phases", "train_phase"]
-
 
 class Trained(NamedTuple):
     """Result of a training.

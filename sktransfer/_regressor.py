@@ -25,8 +25,6 @@ from sktransfer.training import (
 )
 from sktransfer.utils import Interval, StrOptions
 
-__all__ = ["FineTunedRegressor"]
-
 
 @shares_docs
 class FineTunedRegressor(MultiOutputMixin, RegressorMixin, FineTunedEstimator):

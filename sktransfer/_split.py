@@ -41,17 +41,6 @@ from sktransfer.training import (
 )
 from sktransfer.utils import check_sample_weight, warn_caller
 
-__all__ = [
-    "LabelledActivations",
-    "LabelledSamples",
-    "SplitBackbone",
-    "count_trainable",
-    "in_order",
-    "later_seed",
-    "split_backbone",
-    "suffix_above",
-]
-
 
 class LabelledSamples(NamedTuple):
     """Distinct samples, which have ``digests``, their encoded targets and weights.

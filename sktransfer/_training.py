@@ -42,8 +42,6 @@ from sktransfer.training import (
 )
 from sktransfer.utils import content_stamp, describe, join_key
 
-__all__ = ["EarlierTraining", "Trainer", "check_unchanged", "describe_network"]
-
 _LIBRARIES = (torch, torchvision, timm)
 
 

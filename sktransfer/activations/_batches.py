@@ -16,18 +16,6 @@ import torch
 from sktransfer.compute import map_state
 from sktransfer.inputs import UnreadableSampleError, iter_batches
 
-__all__ = [
-    "as_stored",
-    "digest_samples",
-    "n_bytes",
-    "read_batches",
-    "recall_batches",
-    "shape_after",
-    "shape_of",
-    "to_rows",
-    "to_tensor",
-]
-
 # Bits of float16 numbers: 1e-3, below which its steps (6e-8) are coarse, and infinity.
 _SMALL, _INFINITY = 0x1419, 0x7C00
 

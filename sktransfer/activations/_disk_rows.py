@@ -14,21 +14,6 @@ import numpy as np
 
 from sktransfer.activations._batches import n_bytes
 
-__all__ = [
-    "decode",
-    "delete_rows",
-    "exceeds",
-    "insert_rows",
-    "lay_out",
-    "make_room",
-    "make_tables",
-    "room_for",
-    "select_rows",
-    "shrink",
-    "touch_rows",
-    "used_bytes",
-]
-
 _PAGE = 16_384
 _EMPTY = 8 * _PAGE  # a file without rows
 _CHUNK = 500  # keys in a query

@@ -35,8 +35,6 @@ from sktransfer.activations._disk_rows import (
 from sktransfer.compute import held_at_forks, in_forked_child
 from sktransfer.utils import get_config
 
-__all__ = ["DiskStore", "open_disk_store"]
-
 _FILE = "activations-2.sqlite"  # another layout gets another number
 _WAIT = 60.0  # seconds for other processes' writes
 _WAIT_AGAIN = 0.1  # seconds, after an error

@@ -34,8 +34,6 @@ from sktransfer.compute import (
     use_channels_last,
 )
 
-__all__ = ["Computed", "Engine", "choose_precision", "joined", "run_alone"]
-
 _logger = logging.getLogger("sktransfer")
 _SEED = 0  # for every sample, where a network draws random numbers
 _TOLERANCES = {"folded": 1e-3, "bfloat16": 0.05}

@@ -8,15 +8,6 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = [
-    "count_uses",
-    "fold_batch_norm",
-    "halve",
-    "is_plain",
-    "is_plain_convolution",
-    "round_kernels",
-]
-
 
 def fold_batch_norm(section: Any) -> nn.Module:
     """Copy a section, with each BatchNorm folded into the convolution before it.

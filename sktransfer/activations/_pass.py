@@ -36,8 +36,6 @@ from sktransfer.compute import (
 from sktransfer.inputs import preprocessing_key
 from sktransfer.utils import get_config
 
-__all__ = ["Activations", "Pass", "forward_passes", "gather", "load_activations"]
-
 _logger = logging.getLogger("sktransfer")
 # Below this number of multiply-adds, computing a sample is faster than a look-up.
 _TRIVIAL = 100_000

@@ -15,17 +15,6 @@ from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.compute import in_forked_child
 from sktransfer.utils import describe, digest, get_config
 
-__all__ = [
-    "Cost",
-    "MemoryStore",
-    "Space",
-    "Store",
-    "choose",
-    "make_space",
-    "open_store",
-    "process_store",
-]
-
 # Part of every key: another number where a pass begins to return other values.
 _VERSION = "pass-2"
 

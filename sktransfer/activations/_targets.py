@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["MASK", "Layout", "Pool", "Route", "Target", "check_pooling", "hidden_of"]
-
 MASK = "mask"  # name, in a group of tensors, of the mask of real positions
 _MOST_EXTRA = 16  # tokens that are no patches
 

@@ -13,8 +13,6 @@ from sktransfer.activations._pass import Pass, gather, load_activations
 from sktransfer.inputs import AugmentedSamples
 from sktransfer.utils import describe, digest
 
-__all__ = ["FixedViews", "FreshViews", "draw_views", "name_of"]
-
 _SEEDS_TRIED = 8
 
 

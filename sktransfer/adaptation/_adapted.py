@@ -16,8 +16,6 @@ from sktransfer.inputs import as_samples, modality_of
 from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
 
-__all__ = ["ROUTED", "DomainAdaptedEstimator", "inner_has"]
-
 ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators
 _N_VIEWS = 4  # of each source image, moved towards the target
 _IMAGES = SimpleNamespace(kind="image")

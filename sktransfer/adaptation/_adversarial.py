@@ -9,8 +9,6 @@ from torch.nn import functional as F
 from sktransfer.compute import seeded
 from sktransfer.training import AdaptationMethod
 
-__all__ = ["CDAN", "DANN", "adversarial_ramp"]
-
 _HIDDEN = 256
 _MOST_PRODUCTS = 4096  # of features and probabilities; beyond, random projections
 _RANDOM_PRODUCTS = 1024

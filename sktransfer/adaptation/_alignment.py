@@ -6,8 +6,6 @@ import torch
 
 from sktransfer.training import AdaptationMethod
 
-__all__ = ["CORAL", "JMMD", "MMD"]
-
 _WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0)
 _PROBABILITY_BANDWIDTH = 1.68  # as in the code of Long et al. (2017)
 _ROUNDING = 16  # units in the last place by which equal features may differ

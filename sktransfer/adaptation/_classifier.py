@@ -10,8 +10,6 @@ from sktransfer.adaptation._adapted import ROUTED, DomainAdaptedEstimator, inner
 from sktransfer.adaptation._domains import masked_classes
 from sktransfer.utils import check_is_fitted
 
-__all__ = ["DomainAdaptedClassifier"]
-
 
 class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     """Classifier for a target domain, from the labels of a source domain alone.

@@ -10,15 +10,6 @@ import torch
 
 from sktransfer.utils import check_consistent_length, check_sample_weight
 
-__all__ = [
-    "Domains",
-    "masked_classes",
-    "masked_targets",
-    "name_rows",
-    "split_domains",
-    "take_rows",
-]
-
 _MASK = -1  # of classes, as in skada
 
 

@@ -14,8 +14,6 @@ from sktransfer.model import make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import spawn_seed
 
-__all__ = ["domain_gap"]
-
 
 def domain_gap(
     extractor: PretrainedFeatureExtractor,

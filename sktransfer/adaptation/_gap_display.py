@@ -9,8 +9,6 @@ from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.utils import import_optional
 
-__all__ = ["GapDisplay"]
-
 _LABELS = {"a_distance": "Proxy A-distance", "mmd2": "Squared MMD"}
 _CERTAIN = 0.05
 

@@ -11,19 +11,6 @@ from scipy import ndimage
 
 from sktransfer.utils import import_optional
 
-__all__ = [
-    "CHANNELS",
-    "STATISTICS",
-    "background_side",
-    "from_lab",
-    "image_statistics",
-    "jpeg_quality",
-    "noise_and_blur",
-    "noise_in_lab",
-    "prevailing_side",
-    "to_lab",
-]
-
 CHANNELS = "lightness", "green_red", "blue_yellow"
 STATISTICS = (
     "brightness",

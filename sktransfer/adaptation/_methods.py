@@ -13,14 +13,6 @@ from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.training import AdaptationMethod
 from sktransfer.utils import near_matches
 
-__all__ = [
-    "NoAdaptation",
-    "list_methods",
-    "register_method",
-    "resolve_method",
-    "source_free_methods",
-]
-
 
 class NoAdaptation(AdaptationMethod):
     """No adaptation: train on the source alone, for comparison."""

@@ -8,8 +8,6 @@ from sktransfer._regressor import FineTunedRegressor
 from sktransfer.adaptation._adapted import DomainAdaptedEstimator
 from sktransfer.adaptation._domains import masked_targets
 
-__all__ = ["DomainAdaptedRegressor"]
-
 
 class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
     """Regressor for a target domain, trained on the targets of a source domain alone.

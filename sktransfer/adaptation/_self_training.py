@@ -8,8 +8,6 @@ from torch.nn import functional as F
 from sktransfer.adaptation._adversarial import adversarial_ramp
 from sktransfer.training import AdaptationMethod
 
-__all__ = ["MCC", "PseudoLabels", "entropy"]
-
 
 class MCC(AdaptationMethod):
     """Minimum class confusion: predictions for the target that confuse few classes.

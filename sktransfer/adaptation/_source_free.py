@@ -22,8 +22,6 @@ from sktransfer.training import (
     cross_entropy,
 )
 
-__all__ = ["SHOT", "AdaBN"]
-
 Statistics = dict[str, dict[str, np.ndarray]]  # by layer, and by name
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _PSEUDO_LABELS = 0.3  # weight of the pseudo labels beside the information, as published

@@ -34,8 +34,6 @@ from sktransfer.adaptation._style_steps import (
 )
 from sktransfer.utils import near_matches
 
-__all__ = ["TargetStyle"]
-
 _VERSION = "target-style-v5"  # changes whenever the code draws other views
 _PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
 _N_REFERENCES, _REFERENCE_SIDE = 32, 128  # number, and side in pixels

@@ -14,15 +14,6 @@ from sktransfer.adaptation._image_statistics import (
 )
 from sktransfer.inputs import Samples, as_samples
 
-__all__ = [
-    "least_spoilt",
-    "measure",
-    "moved",
-    "moves_between",
-    "some_images",
-    "thumbnails",
-]
-
 Moves = dict[str, tuple[np.ndarray, np.ndarray]]  # quantiles and distances
 _QUALITY = STATISTICS.index("jpeg_quality")
 _MOVED = [

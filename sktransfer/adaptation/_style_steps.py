@@ -20,8 +20,6 @@ from sktransfer.adaptation._image_statistics import (
 )
 from sktransfer.utils import import_optional
 
-__all__ = ["SHIFTS", "STEPS", "apply_steps", "swap_lightness"]
-
 SHIFTS = {
     "measured": ("resolution", "polarity", "blur", "colour", "noise", "jpeg"),
     "lighting": ("lightness",),

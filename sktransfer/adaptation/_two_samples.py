@@ -12,8 +12,6 @@ from sklearn.preprocessing import StandardScaler
 
 from sktransfer.utils import spawn_seed
 
-__all__ = ["mmd_test", "proxy_a_distance"]
-
 _FEWEST = 2
 
 

@@ -27,8 +27,6 @@ from sktransfer.training import (
 )
 from sktransfer.utils import Interval, StrOptions, spawn_seed
 
-__all__ = ["TransferAdvisor"]
-
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
 _N_SIMILARITY = 32  # samples that the similarity is computed from
 _N_SIZES = 16  # samples whose image sizes are looked at

@@ -14,8 +14,6 @@ from sktransfer.backbones import Backbone
 from sktransfer.compute import map_state, n_samples, synchronise
 from sktransfer.inputs import iter_batches
 
-__all__ = ["Cost", "free_memory", "measure", "model_inputs"]
-
 _BATCH = 8
 _BATCH_OF_TRAINING = 32  # samples in a batch of the estimators
 _MEMORY_OF_LINUX = "/proc/meminfo"

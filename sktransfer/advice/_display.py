@@ -12,8 +12,6 @@ from sktransfer.utils import check_is_fitted, import_optional
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["RankingDisplay"]
-
 
 class RankingDisplay:
     """Plot of the scores of backbones over the cost of each stage.

@@ -19,8 +19,6 @@ from sktransfer.advice._scores import (
 )
 from sktransfer.training import lda_predictions
 
-__all__ = ["knn_score", "lda_score", "n_leep"]
-
 _ENERGY = 0.8  # share of the variance that N-LEEP keeps
 _PER_CLASS = 5  # components of N-LEEP for each class
 _TIE = 1e-3  # weight of similarity beside that of a vote

@@ -24,8 +24,6 @@ from sktransfer.utils import (
     type_of_target,
 )
 
-__all__ = ["BackboneRanker", "is_regression", "read_targets"]
-
 _COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 
 

@@ -14,8 +14,6 @@ from sktransfer.model import make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import check_random_state, spawn_seed
 
-__all__ = ["StageReader", "choose_samples", "probabilities"]
-
 
 class StageReader(PretrainedFeatureExtractor):
     """An extractor that computes features of any stages of the network, in one pass."""

@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike
 
 from sktransfer.utils import near_matches
 
-__all__ = ["Score", "find_score", "list_scores", "register_score"]
-
 _BUILT_IN = ("h_score", "knn", "lda", "leep", "logme", "n_leep")
 
 

@@ -11,17 +11,6 @@ from sktransfer.advice._registry import register_score
 from sktransfer.training import class_means, in_span, shrunk_covariance, whiten
 from sktransfer.utils import check_array, check_consistent_length, column_or_1d
 
-__all__ = [
-    "check_features",
-    "encode",
-    "h_score",
-    "leep",
-    "logme",
-    "one_hot",
-    "standardised",
-]
-
-
 _LEAST = 1e-12  # share of a target's energy below which nothing is left of it
 # Half widths, in decades, and steps of the searches for the best ratio.
 _ZOOMS = ((12.0, 97), (0.25, 21), (0.025, 21), (0.0025, 11))

@@ -19,13 +19,6 @@ from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.backbones import Backbone
 from sktransfer.compute import resolve_device
 
-__all__ = [
-    "DomainSimilarity",
-    "domain_similarity",
-    "intrinsic_dimension",
-    "similarity_of",
-]
-
 _BATCH = 16
 # The divergence at which the similarity is 1/e. That of photographs is 0.04 to 0.06 in
 # EfficientNet-Lite0, of drawings 0.12 to 0.16, of digits 0.4 and of noise 0.7: see the

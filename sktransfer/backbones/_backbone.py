@@ -17,8 +17,6 @@ from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
 from sktransfer.compute import own_torch_state
 from sktransfer.utils import Description, TensorDigests, join_key, near_matches, on_cpu
 
-__all__ = ["Backbone"]
-
 
 class Backbone:
     """A network, its stages, and the preprocessing that its weights expect.

@@ -11,20 +11,6 @@ from dataclasses import is_dataclass
 import torch
 from torch import fx
 
-__all__ = [
-    "evaluate",
-    "find_boundaries",
-    "graphs_between",
-    "is_plain",
-    "is_state",
-    "is_static",
-    "n_values",
-    "nodes_in",
-    "shape_of_sample",
-    "shape_text",
-    "tensors_in",
-]
-
 
 def tensors_in(value: object) -> list[torch.Tensor]:
     """List the tensors in nested tuples, lists, dicts and dataclasses, in order."""

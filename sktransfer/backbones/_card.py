@@ -24,14 +24,6 @@ from sktransfer.backbones._registry import NOT_STATED, get_provider, stated_lice
 from sktransfer.backbones._stages import INPUT, OUTPUT
 from sktransfer.utils import check_is_fitted
 
-__all__ = [
-    "ModelCard",
-    "card_of",
-    "describe_backbone",
-    "describe_training",
-    "model_card",
-]
-
 _PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
 # Data sets by the parts of the names of weights that stand for them.
 _DATA = {

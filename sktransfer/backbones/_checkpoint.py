@@ -13,8 +13,6 @@ from torch import nn
 
 from sktransfer.backbones._files import read_state_dict, title_of
 
-__all__ = ["Misfits", "check_finite", "load_checkpoint", "without_prefix"]
-
 _SHOWN = 3
 _SEARCHED = 2_000  # number of names that are compared with a missing one
 _POSITIONS = ("pos_emb", "position", "rel_pos", "pos_enc", "posemb")

@@ -13,17 +13,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = [
-    "check_weights_file",
-    "explain_download",
-    "fetch_weights",
-    "hub_file",
-    "read_mapping",
-    "read_state_dict",
-    "sha256_in_name",
-    "title_of",
-]
-
 _logger = logging.getLogger("sktransfer")
 _TIMEOUT = 20.0  # seconds until a server must answer
 _IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")

@@ -4,14 +4,6 @@ import re
 
 from torch import nn
 
-__all__ = [
-    "ImageError",
-    "channels_error",
-    "check_patches",
-    "is_image_network",
-    "size_error",
-]
-
 _CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 

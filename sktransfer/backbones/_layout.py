@@ -23,8 +23,6 @@ from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_n
 from sktransfer.backbones._tracer import TraceError
 from sktransfer.compute import own_torch_state, seeded
 
-__all__ = ["Layout", "StagedModule", "find_layout", "no_tensor_text", "unwrap"]
-
 
 class StagedModule(nn.Module):
     """Network that declares its stages, for networks that cannot be traced.

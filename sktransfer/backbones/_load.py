@@ -26,8 +26,6 @@ from sktransfer.compute import in_forked_child, own_torch_state, seeded
 from sktransfer.inputs import Preprocessing
 from sktransfer.utils import content_stamp, spawn_seed, survey_class
 
-__all__ = ["STATE_DICT", "are_users_own", "load_backbone", "shared_backbone"]
-
 STATE_DICT = "a state dict"  # the name of weights that are given as one
 _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 

@@ -10,8 +10,6 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.inputs import MODALITIES, modality_of
 
-__all__ = ["load_module"]
-
 
 def load_module(
     spec, *, image_size, n_features, preprocessing, kind=None, make

@@ -37,8 +37,6 @@ from sktransfer.backbones._tracer import run_graph
 from sktransfer.compute import fixed_threads, map_state
 from sktransfer.utils import describe, survey_class
 
-__all__ = ["Findings", "outline", "output_digests", "probe"]
-
 _N_TRAIN = 2
 _TOLERANCE = 1e-5  # of the largest value
 _MOST = 256

@@ -20,17 +20,6 @@ from sktransfer.compute import (
     seeded_everywhere,
 )
 
-__all__ = [
-    "Trial",
-    "call",
-    "copy_state",
-    "draw_inputs",
-    "find_impurity",
-    "is_near",
-    "run_on_first",
-    "run_once",
-]
-
 _SEED = 1  # not that of the trace
 # Tolerances in other batches and in a second run, relative to the largest value.
 _COMPANY, _TWICE = 1e-4, 1e-6

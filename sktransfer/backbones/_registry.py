@@ -11,19 +11,6 @@ import pandas as pd
 
 from sktransfer.utils import TransferWarning, near_matches
 
-__all__ = [
-    "NOT_STATED",
-    "BackboneProvider",
-    "full_name",
-    "get_provider",
-    "list_backbones",
-    "list_providers",
-    "register_provider",
-    "registered",
-    "resolve_name",
-    "stated_license",
-]
-
 _logger = logging.getLogger("sktransfer")
 _GROUP = "sktransfer.backbones"
 _UNPREFIXED = "shipped"  # listed without the provider in front of the name

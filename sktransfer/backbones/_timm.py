@@ -25,8 +25,6 @@ from sktransfer.backbones._images import size_error
 from sktransfer.backbones._registry import BackboneProvider
 from sktransfer.inputs import ImagePreprocessing
 
-__all__ = ["TimmProvider", "n_parameters", "timm_adapted", "timm_preprocessing"]
-
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 

@@ -15,8 +15,6 @@ from sktransfer.backbones._registry import BackboneProvider
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import near_matches
 
-__all__ = ["TorchvisionProvider"]
-
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 

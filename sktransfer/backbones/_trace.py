@@ -19,8 +19,6 @@ from sktransfer.backbones._boundaries import (
 from sktransfer.backbones._tracer import Call, TraceError, record, trace_graph
 from sktransfer.compute import seeded_everywhere, state_put_back
 
-__all__ = ["CONSTANT", "Trace", "trace_declared", "trace_network"]
-
 CONSTANT = "_tensor_constant"  # torch.fx's name for tensors that a forward makes
 
 

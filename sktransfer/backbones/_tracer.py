@@ -19,8 +19,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from sktransfer.backbones._boundaries import is_plain
 from sktransfer.compute import drawn_since, generator_states, map_state
 
-__all__ = ["Call", "Recorder", "TraceError", "record", "run_graph", "trace_graph"]
-
 _MAX_LEAVES = 64
 
 

@@ -12,8 +12,6 @@ import torch
 
 from sktransfer.compute._threads import in_forked_child
 
-__all__ = ["Draws", "drawn_since", "generator_states", "seeded", "seeded_everywhere"]
-
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw
 _lock = threading.RLock()

@@ -10,20 +10,6 @@ from torch import nn
 
 from sktransfer.compute._threads import one_thread_in_forks
 
-__all__ = [
-    "Runtime",
-    "channels_last",
-    "channels_second",
-    "gains_by_bfloat16",
-    "halving",
-    "pad_rows",
-    "resolve_batch_size",
-    "resolve_device",
-    "resolve_precision",
-    "synchronise",
-    "use_channels_last",
-]
-
 # glibc gives tensors above this size back to the system after every use.
 _CPU_TENSOR_BYTES = 32 * 2**20
 _CPU_BATCHES = (4, 16)

@@ -7,8 +7,6 @@ hidden states of sequences, and the mask that says which of them are real.
 import torch
 from torch.nn import functional as F
 
-__all__ = ["join_states", "map_state", "n_samples", "split_state", "take_rows"]
-
 
 def map_state(function, state):
     """Apply a function to a tensor, or to each tensor of a dict."""

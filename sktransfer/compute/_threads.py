@@ -11,15 +11,6 @@ from queue import SimpleQueue
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = [
-    "Shards",
-    "fixed_threads",
-    "held_at_forks",
-    "in_forked_child",
-    "one_blas_thread",
-    "one_thread_in_forks",
-]
-
 _N_THREADS = 1
 
 

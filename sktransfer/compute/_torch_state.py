@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-__all__ = ["own_torch_state", "state_put_back"]
-
 _STRUCTURE = {*vars(nn.Module())} - {"_buffers"}
 
 

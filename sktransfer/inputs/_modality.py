@@ -8,14 +8,6 @@ or a small named group of tensors, and never asks for the kind of a sample.
 
 from typing import Any, Protocol
 
-__all__ = [
-    "MODALITIES",
-    "Modality",
-    "Preprocessing",
-    "UnreadableSampleError",
-    "register_modality",
-]
-
 
 class Preprocessing(Protocol):
     """Protocol of the step from samples to the model inputs that weights expect.

@@ -22,15 +22,6 @@ from sktransfer.inputs._modality import (
 )
 from sktransfer.utils import Description, describe, join_key
 
-__all__ = [
-    "as_samples",
-    "find_unreadable",
-    "iter_batches",
-    "modality_of",
-    "preprocessing_key",
-    "to_numpy",
-]
-
 _OF_NAMES = "image"  # modality of backbones that are given by a name
 _OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")

@@ -46,8 +46,6 @@ from sktransfer.model._slim import slim_state, whole_state
 from sktransfer.training import Augmentation, Network, Pooling
 from sktransfer.utils import get_config, on_cpu, warn_caller
 
-__all__ = ["FittedModel", "LoadedBackbone", "make_pool", "pooled_model"]
-
 _NAMED = 5  # unreadable samples that a warning names
 
 

@@ -11,8 +11,6 @@ from torch import fx, nn
 from sktransfer.backbones import Section
 from sktransfer.inputs import modality_of
 
-__all__ = ["ExportedModule", "StackedFeatures", "UnitsOfY"]
-
 
 class ExportedModule(nn.Module):
     """From raw samples to the outputs of an estimator.

@@ -11,8 +11,6 @@ import torch
 from sktransfer.model._module import ExportedModule
 from sktransfer.utils import import_optional
 
-__all__ = ["check_path", "write_onnx"]
-
 _OPSET = 18
 _TOLERANCE = 1e-4
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

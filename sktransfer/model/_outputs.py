@@ -21,8 +21,6 @@ from sktransfer.utils import (
     warn_caller,
 )
 
-__all__ = ["ClassOutputs", "Features", "RegressionOutputs", "outputs_from_dict"]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Features:

@@ -23,8 +23,6 @@ from sktransfer.training import HEADS, ActivationAugment, Network, make_head
 if TYPE_CHECKING:
     from sktransfer.model._fitted import FittedModel
 
-__all__ = ["slim_state", "whole_state"]
-
 _WHOLE = "sktransfer.config_context(slim_pickles=False)"
 _AS_THEY_ARE = ("value_range", "card", "precision", "activation_dtype", "n_features")
 

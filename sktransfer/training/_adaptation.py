@@ -14,8 +14,6 @@ from sktransfer.training._net import Network, SuffixNet
 from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._train import train
 
-__all__ = ["AdaptationContext", "AdaptationMethod", "Adapted"]
-
 
 class Adapted(NamedTuple):
     """What an adaptation method returns from `after_training`.

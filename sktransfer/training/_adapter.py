@@ -9,8 +9,6 @@ from torch import nn
 from sktransfer.compute import fixed_threads, seeded
 from sktransfer.utils import import_optional
 
-__all__ = ["add_lora", "merge_lora"]
-
 _NAME = "sktransfer"  # distinguishes these adapters from others in the network
 
 

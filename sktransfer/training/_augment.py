@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from sktransfer.activations import Layout
 from sktransfer.compute import map_state
 
-__all__ = ["ACTIVATION_AUGMENTATIONS", "ActivationAugment", "Mix"]
-
 ACTIVATION_AUGMENTATIONS = ("flip", "shift", "crop", "drop")
 _SHIFT = 0.125  # of the side: the four pixels of 32 that are usual for CIFAR
 _CROP = 0.75  # side of the smallest crop

@@ -15,8 +15,6 @@ from skorch.utils import to_device
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-__all__ = ["BestWeights", "Watch", "WeightAverage"]
-
 # BatchNorm's statistics are averaged with the weights, as they have to fit the weights
 # they are used with (Cai et al., 2021, https://arxiv.org/abs/2101.08482). No other
 # buffer is learned.

@@ -14,18 +14,6 @@ from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSam
 
 from sktransfer.utils import compute_class_weight
 
-__all__ = [
-    "ActivationBatches",
-    "ActivationDataset",
-    "Data",
-    "HeadData",
-    "batches_in_order",
-    "head_data",
-    "hold_out",
-    "merge_equal",
-    "weigh_classes",
-]
-
 
 def weigh_classes(
     class_weight: Mapping | str | None,

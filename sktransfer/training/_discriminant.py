@@ -6,8 +6,6 @@ scikit-learn would need one fit per sample.
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
 
-__all__ = ["class_means", "in_span", "lda_predictions", "shrunk_covariance", "whiten"]
-
 _LEAST = 1e-12  # share of the variance that is added to the diagonal
 
 

@@ -10,16 +10,6 @@ from typing import NamedTuple
 from sktransfer.backbones import Backbone
 from sktransfer.utils import near_matches
 
-__all__ = [
-    "LEVELS",
-    "LITERATURE",
-    "MEASURED",
-    "choose_level",
-    "resolve_freeze",
-    "stages_above",
-    "unfreezing_phases",
-]
-
 
 class Level(NamedTuple):
     """A strategy by its name, and the share of the stages that it freezes."""

@@ -12,8 +12,6 @@ from sktransfer.activations import is_plain
 from sktransfer.compute import Shards, n_samples, seeded, take_rows
 from sktransfer.training._loss import WeightedLoss
 
-__all__ = ["PART_SIZE", "add_gradients", "is_divisible"]
-
 # Each part writes gradients of all weights: fewer samples cost nearly as much.
 PART_SIZE = 16
 # Below so many multiply-adds per batch, parts cost more than they save.

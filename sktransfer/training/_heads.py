@@ -12,13 +12,6 @@ from sktransfer.compute import seeded
 from sktransfer.training._net import head_from_linear
 from sktransfer.utils import near_matches
 
-__all__ = [
-    "HEADS",
-    "CosineHead",
-    "make_head",
-    "register_head",
-]
-
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {}
 # Width of the hidden layer: that of fastai's heads, for features of the usual 512 to
 # 2,048 entries; https://docs.fast.ai/vision.learner.html#create_head.

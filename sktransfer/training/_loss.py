@@ -10,20 +10,6 @@ from torch.nn import functional as F
 from sktransfer.compute import join_states, n_samples
 from sktransfer.utils import near_matches
 
-__all__ = [
-    "CLASSIFICATION_LOSSES",
-    "LOSSES",
-    "CheckedLoss",
-    "Objective",
-    "Seen",
-    "StartingPoint",
-    "WeightedLoss",
-    "cross_entropy",
-    "find_loss",
-    "pinball_loss",
-    "register_loss",
-]
-
 PerSampleLoss = Callable[..., torch.Tensor]
 CLASSIFICATION_LOSSES: dict[str, PerSampleLoss] = {}
 LOSSES: dict[str, PerSampleLoss] = {}  # of regression

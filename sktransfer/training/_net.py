@@ -25,8 +25,6 @@ from sktransfer.compute import (
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
 
-__all__ = ["Network", "Probabilities", "SuffixNet", "head_from_linear", "restore_net"]
-
 
 class Network(nn.Module):
     """The trained part of a network: maps activations at the boundary to scores.

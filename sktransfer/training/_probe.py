@@ -18,20 +18,6 @@ from torch import nn
 
 from sktransfer.compute import fixed_threads, one_blas_thread
 
-__all__ = [
-    "all_equal",
-    "fit_multilabel_probe",
-    "fit_probe",
-    "linear_layer",
-    "mean_squared_norm",
-    "middle_C",
-    "search_C",
-    "search_multilabel_C",
-    "weighted_mean",
-    "with_weight",
-    "with_weight_and_groups",
-]
-
 _ABSENT = -1e4  # bias of a class that is never predicted
 # Strong to weak penalties: scores of a standard deviation of 0.03 to 300.
 _CS = np.logspace(-3, 5, 9)

@@ -14,15 +14,6 @@ from sktransfer.inputs import PRESETS
 from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.utils import Interval, ParameterGroup, StrOptions
 
-__all__ = [
-    "Augmentation",
-    "EarlyStopping",
-    "LoRA",
-    "Pooling",
-    "ResolvedRecipe",
-    "TrainingRecipe",
-]
-
 _BATCH_SIZE = 32
 _POOLINGS = {"auto", "avg", "max", "avgmax", "cls", "flatten"}
 _POSITIVE = Interval(Integral, 1, None, closed="left")

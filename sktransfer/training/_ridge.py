@@ -15,8 +15,6 @@ from sktransfer.training._probe import (
     with_weight_and_groups,
 )
 
-__all__ = ["fit_ridge", "middle_alpha", "search_alpha"]
-
 _ALPHAS = np.logspace(5, -6, 23)
 
 

@@ -19,8 +19,6 @@ from torch import nn
 
 from sktransfer.training._net import SuffixNet
 
-__all__ = ["Saver", "put_back_on_error"]
-
 
 @contextmanager
 def put_back_on_error(module: nn.Module) -> Iterator[None]:

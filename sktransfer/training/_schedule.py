@@ -13,16 +13,6 @@ from torch.optim import lr_scheduler as schedulers
 
 from sktransfer.utils import near_matches
 
-__all__ = [
-    "LR_SCHEDULES",
-    "ResumableSchedule",
-    "annealed",
-    "parameter_groups",
-    "schedule_callback",
-    "warmup_constant",
-    "warmup_cosine",
-]
-
 LR_SCHEDULES = ("cosine", "one_cycle", "constant", "annealed")
 _RULE = (
     f"`lr_schedule` must be one of {list(LR_SCHEDULES)} or a callable from an "

@@ -34,17 +34,6 @@ from sktransfer.compute import fixed_threads, one_blas_thread
 from sktransfer.training._data import HeadData
 from sktransfer.training._net import Network
 
-__all__ = [
-    "Online",
-    "Probe",
-    "Solution",
-    "assume_online",
-    "begin_online",
-    "go_on_online",
-    "is_narrow",
-    "last_layer",
-]
-
 _MOST_FEATURES = 4096  # beyond, the function takes more than 130 MB
 _KNOWN = 0.5  # weight of the second moments of another part
 _ROWS = 1024  # that are solved at a time

@@ -19,8 +19,6 @@ from sktransfer.training._net import Network, SuffixNet
 from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._schedule import parameter_groups, schedule_callback
 
-__all__ = ["train"]
-
 
 def train(
     network: Network,

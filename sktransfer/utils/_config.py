@@ -7,14 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = [
-    "adopt_settings",
-    "config_context",
-    "get_config",
-    "set_config",
-    "settings_to_send",
-]
-
 _MEMORY_SHARE = 0.125
 _local = threading.local()
 

@@ -7,8 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["FileMemory", "content_stamp"]
-
 # Some file systems count seconds, or even two of them: a file that is younger may be
 # written again without another stamp.
 _SETTLED = 2 * 10**9  # ns

@@ -12,8 +12,6 @@ from types import ModuleType
 
 import sklearn
 
-__all__ = ["TransferWarning", "import_optional", "near_matches", "warn_caller"]
-
 _PACKAGE = str(Path(__file__).parents[1])
 _DECORATORS = {
     contextlib.__file__,

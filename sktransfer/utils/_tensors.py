@@ -9,8 +9,6 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["TensorDigests", "on_cpu", "tensor_digest", "update_with_tensor"]
-
 
 def update_with_tensor(state: Any, tensor: torch.Tensor) -> None:
     """Update a hash with the dtype, shape, layout and values of a tensor.

@@ -10,8 +10,6 @@ from torchvision.transforms import v2
 from sktransfer.compute import seeded
 from sktransfer.utils import digest
 
-__all__ = ["PRESETS", "AugmentedSamples", "preset_augmentation"]
-
 PRESETS = ("crop", "crop_flip", "light", "medium", "strong")
 # Shares of the area. ImageNet's training has 0.08 at the lowest.
 _CROP_SCALES = {

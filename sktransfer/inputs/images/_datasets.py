@@ -16,16 +16,6 @@ from torchvision.datasets.folder import default_loader
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
 
-__all__ = [
-    "DatasetItems",
-    "Raw",
-    "Unreadable",
-    "explain",
-    "read_dataset",
-    "stack_labels",
-    "unreadable_image",
-]
-
 # Datasets are written for one thread per process: `FakeData`, for one, sets the
 # global seed in each read.
 _LOCK = threading.Lock()

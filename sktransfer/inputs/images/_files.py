@@ -19,8 +19,6 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from sktransfer.inputs.images._pixels import array_to_image, over_white
 from sktransfer.utils import DIGEST_SIZE, FileMemory, digest
 
-__all__ = ["Content", "content_of", "deep_dtype", "file_content", "picture_to_rgb"]
-
 _HEAD = 26  # bytes up to the depth and the colour type of a PNG file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY_OF_16_BITS = b"\x10\x00"

@@ -27,8 +27,6 @@ from sktransfer.inputs.images._raw import RawImages
 from sktransfer.inputs.images._samples import Samples
 from sktransfer.utils import validate_data
 
-__all__ = ["IMAGENET", "ImagePreprocessing"]
-
 RESAMPLING = {mode.value: code for mode, code in pil_modes_mapping.items()}
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 # Above this many pixels a resized image is not built in full: the shorter side

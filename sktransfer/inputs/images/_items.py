@@ -23,8 +23,6 @@ from sktransfer.inputs.images._datasets import (
 from sktransfer.inputs.images._files import deep_dtype, visible_values
 from sktransfer.inputs.images._pixels import channels_last
 
-__all__ = ["Values", "collect"]
-
 KINDS = (
     "a list of paths, of PIL images, of arrays or of encoded images, an array or "
     "tensor, a column of a data frame, or a map-style dataset"

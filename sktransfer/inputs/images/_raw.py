@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from sktransfer.inputs.images._resize import resize
 
-__all__ = ["RawImages"]
-
 
 class RawImages(nn.Module):
     """Resize images as Pillow does, crop them at the centre, and normalise them."""

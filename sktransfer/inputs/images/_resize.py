@@ -14,8 +14,6 @@ import numpy as np
 import PIL
 import torch
 
-__all__ = ["resize"]
-
 _BITS = 22  # behind the point of a weight, which leaves 8 for the pixel and 2 to spare
 # Since version 13, the height may go first.
 _MAY_START_WITH_HEIGHT = int(PIL.__version__.partition(".")[0]) >= 13

@@ -32,8 +32,6 @@ from sktransfer.inputs.images._pixels import (
 )
 from sktransfer.utils import digest
 
-__all__ = ["Samples", "open_image"]
-
 
 class Samples:
     """Samples of images, each read when it is indexed.

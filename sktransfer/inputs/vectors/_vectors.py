@@ -11,8 +11,6 @@ from sktransfer.inputs._modality import register_modality
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
-__all__ = ["RawRows", "VectorPreprocessing", "VectorSamples"]
-
 
 @dataclass(frozen=True)
 class VectorPreprocessing:

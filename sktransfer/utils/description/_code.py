@@ -29,8 +29,6 @@ from sktransfer.utils.description._objects import (
     take_apart,
 )
 
-__all__ = ["Names", "names_of", "reads", "reason_against", "resolve_imports"]
-
 _CODE = (
     types.FunctionType,
     types.BuiltinFunctionType,

@@ -24,8 +24,6 @@ from sktransfer.utils.description._objects import (
     take_apart,
 )
 
-__all__ = ["PLAIN_TENSORS", "script_parts", "tensor_parts", "unknown_operators"]
-
 PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 # Operators in these namespaces are part of torch and torchvision.
 _NAMESPACES = {"aten", "prim", "prims", "quantized", "torchvision"}

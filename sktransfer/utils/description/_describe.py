@@ -24,8 +24,6 @@ from sktransfer.utils.description import _code  # noqa: F401  (registers functio
 from sktransfer.utils.description._data import PLAIN_TENSORS, tensor_parts
 from sktransfer.utils.description._objects import Unknown, name_of, take_apart
 
-__all__ = ["DIGEST_SIZE", "Description", "describe", "digest", "join_key"]
-
 DIGEST_SIZE = 16  # bytes
 _MAX_PARTS = 2_000_000  # of one description
 # Values that consist of nothing simpler, and what is hashed of them beside their type.

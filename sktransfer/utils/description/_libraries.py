@@ -24,18 +24,6 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-__all__ = [
-    "Survey",
-    "is_library_file",
-    "is_library_function",
-    "is_own",
-    "library_class_parts",
-    "library_version",
-    "survey_class",
-    "survey_function",
-    "torch_changes",
-]
-
 _HEAP = 1 << 9  # flag of classes that are made while a process runs
 _MAX_FUNCTIONS = 500  # that the survey of one class looks into
 _MAX_DEPTH = 3  # calls

@@ -26,17 +26,6 @@ from sktransfer.utils.description._libraries import (
     torch_changes,
 )
 
-__all__ = [
-    "Unknown",
-    "builtin_parts",
-    "by_name",
-    "has_python_state",
-    "is_global_generator",
-    "module_state",
-    "name_of",
-    "take_apart",
-]
-
 _MANAGED_DICT = 1 << 4  # flag of classes whose objects' dictionary is not inside them
 _POINTER = 8  # bytes
 _NOT_OF_CLASSES = {
