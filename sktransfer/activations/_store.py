@@ -113,9 +113,9 @@ class Space:
     ----------
     key : bytes
         Hash of everything that a row depends on, except the sample.
-    shape : tuple of int or dict of str to tuple of int
+    shape : tuple of int, dict of str to tuple of int or None
         Of one row. Arrays of a group may differ from it in their first axis, which is
-        the length of the sample.
+        the length of the sample. None where it is not known.
     is_input : bool
         Whether rows are model inputs, which are not rounded.
     on_disk : bool, default=True
@@ -146,6 +146,9 @@ class Space:
 
     def _is_row(self, row):
         """Whether a row can have been stored: files can be damaged, or forged."""
+        if self.shape is None:
+            parts = row.values() if isinstance(row, dict) else [row]
+            return all(self._is_array(part, part.shape) for part in parts)
         if not isinstance(self.shape, dict):
             return isinstance(row, np.ndarray) and self._is_array(row, self.shape)
         return (
