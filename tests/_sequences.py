@@ -119,9 +119,11 @@ class SequenceModality:
     options = ()
 
     def looks_like(self, X):
-        """Return whether the first sample is a list of ints."""
-        first = X[0] if isinstance(X, list | np.ndarray) and len(X) else None
-        return isinstance(first, list) and all(isinstance(t, int) for t in first)
+        """Return whether the samples are lists of several lengths, as in no table."""
+        if not isinstance(X, list | np.ndarray) or not len(X):
+            return False
+        are_lists = all(isinstance(ids, list) for ids in X)
+        return are_lists and len({*map(len, X)}) > 1
 
     def takes_network(self, module):
         """Return whether the network begins with an embedding."""

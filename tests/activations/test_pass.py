@@ -13,31 +13,24 @@ from sktransfer.activations import (
     Pass,
     Pool,
     Target,
-    _batches,
     _engine,
     digest_samples,
     gather,
     load_activations,
 )
 from sktransfer.activations import _pass as _pass_module
-from sktransfer.activations._batches import map_state
 from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.activations._pass import _living
 from sktransfer.activations._store import MemoryStore, Store
 from sktransfer.activations._targets import Route
 from sktransfer.backbones import load_backbone
-from sktransfer.compute import Runtime
+from sktransfer.compute import Runtime, map_state
 from sktransfer.inputs import (
     UnreadableSampleError,
     as_samples,
 )
 from sktransfer.inputs.images._files import file_content
-from tests.activations._sequences import (
-    SequenceBackbone,
-    Sequences,
-    Tokens,
-    iter_batches,
-)
+from tests._sequences import SequenceNetwork, SequencePreprocessing, Sequences
 from tests.activations.conftest import PREPROCESSING, small_network
 
 pytestmark = pytest.mark.usefixtures("keeping_is_free")
@@ -381,22 +374,29 @@ def test_digest_samples_reads_items_once_for_label_and_digest():
 
 
 @pytest.fixture
-def sequences(monkeypatch):
+def sequences():
     """Sequences of two padded lengths, the shorter and the longer ones mixed."""
-    monkeypatch.setattr(_batches, "iter_batches", iter_batches)
     rng = np.random.RandomState(0)
-    return Sequences([rng.randint(50, size=n).tolist() for n in (3, 7, 2, 5, 4, 8, 3)])
+    lengths = (3, 12, 2, 9, 8, 16, 3)
+    return Sequences([rng.randint(50, size=n).tolist() for n in lengths])
+
+
+def sequence_backbone():
+    return load_backbone(SequenceNetwork(), preprocessing=SequencePreprocessing())
 
 
 def test_groups_of_several_lengths_are_what_each_is_alone(sequences, runtime, tmp_path):
-    toy, disk = SequenceBackbone(), open_disk_store(tmp_path)
-    pool = Pool("avgmax", 1, toy.activation_shape("mix2"), Tokens.input_shape)
-    targets = [Target("mix2"), Target("mix2", pool), Target("input")]
+    toy, disk = sequence_backbone(), open_disk_store(tmp_path)
+    preprocessing, stages = toy.preprocessing, toy.module.stages.values()
+    shape = toy.activation_shape("block2")
+    pool = Pool("avgmax", 1, shape, preprocessing.input_shape)
+    targets = [Target("block2"), Target("block2", pool), Target("input")]
     expected = gather(Pass(toy, targets, store=None, runtime=runtime), sequences)
-    for i, ids in enumerate(sequences.sequences):
-        state = map_state(lambda a: torch.from_numpy(a[None]), Tokens().prepare(ids))
+    for i, ids in enumerate(sequences):
+        prepared = preprocessing.prepare(ids)
+        state = map_state(lambda a: torch.from_numpy(a[None]), prepared)
         with torch.no_grad():
-            for stage in toy.stages:
+            for stage in stages:
                 state = stage(state)
         np.testing.assert_allclose(
             expected[0][i]["hidden"], state["hidden"][0], rtol=2e-3, atol=2e-3
@@ -406,12 +406,10 @@ def test_groups_of_several_lengths_are_what_each_is_alone(sequences, runtime, tm
         np.testing.assert_allclose(expected[1][i], pooled, rtol=2e-3, atol=2e-3)
         assert expected[0][i]["mask"].dtype == bool
         assert expected[0][i]["hidden"].dtype == np.float16
-        np.testing.assert_equal(expected[2][i], Tokens().prepare(ids))
+        np.testing.assert_equal(expected[2][i], prepared)
     order = np.random.RandomState(1).permutation(7)
-    gather(
-        Pass(toy, [Target("mix")], store=Store(MemoryStore(), disk), runtime=runtime),
-        sequences.take(order[:5]),
-    )
+    store, first = Store(MemoryStore(), disk), [Target("block0")]
+    gather(Pass(toy, first, store=store, runtime=runtime), sequences.take(order[:5]))
     for n_computed in (7, 0):  # the second takes all from disk
         a_pass = Pass(toy, targets, store=Store(MemoryStore(), disk), runtime=runtime)
         for rows, same in zip(gather(a_pass, sequences), expected, strict=True):
@@ -420,14 +418,14 @@ def test_groups_of_several_lengths_are_what_each_is_alone(sequences, runtime, tm
 
 
 def test_rows_of_a_batch_are_of_one_length(sequences, store, runtime):
-    a_pass = Pass(SequenceBackbone(), [Target("mix")], store=store, runtime=runtime)
+    a_pass = Pass(sequence_backbone(), [Target("block0")], store=store, runtime=runtime)
     for _ in range(2):
         for _, (rows,) in a_pass.iterate(sequences):
             assert len({len(row["mask"]) for row in rows}) == 1
     mixed = a_pass.as_input(
         [row for _, (rows,) in a_pass.iterate(sequences) for row in rows]
     )
-    assert mixed["hidden"].shape == (7, 8, 6) and mixed["mask"].sum() == 32
+    assert mixed["hidden"].shape == (7, 16, 16) and mixed["mask"].sum() == 53
 
 
 def _load(backbone, name, samples, store, runtime):

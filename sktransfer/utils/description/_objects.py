@@ -41,6 +41,7 @@ _NOT_OF_CLASSES = {
     "__orig_bases__",
     "__parameters__",
     "__qualname__",
+    "__slotnames__",  # set by the first copy or pickle of an object
     "__static_attributes__",
     "__weakref__",
     "_abc_impl",

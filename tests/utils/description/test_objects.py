@@ -1,5 +1,6 @@
 import array
 import collections
+import copy
 import ctypes
 import logging
 import random
@@ -197,3 +198,13 @@ def test_generators_of_the_process():
     for generator in (random._inst, np.random.mtrand._rand, torch.default_generator):
         assert is_global_generator(generator)
     assert not is_global_generator(random.Random(0))
+
+
+def test_a_class_is_the_same_after_a_copy_of_its_object():
+    class Plain:
+        pass
+
+    before = describe(Plain()).digest
+    copy.copy(Plain())
+    assert "__slotnames__" in vars(Plain)
+    assert describe(Plain()).digest == before
