@@ -149,7 +149,7 @@ class Broken(Dataset):
         return FRACTIONS[row], row % 2
 
 
-SAMPLE = r"readable. Got sample {}, which is not; replace it or leave it out. "
+SAMPLE = r"readable images. Got sample {}, which is not; replace it or leave it out. "
 SAMPLE += r"The reason: {}"
 PATH = SAMPLE.format(r"8 \('.*{}'\)", "{}")
 COLLECTION = r"X must be a collection with a length and an order: .*Got {}"

@@ -273,8 +273,8 @@ def test_stage_that_mixes_samples_is_warned_of():
         (
             StagedModule({"a": nn.Linear(5, 4)}),
             ValueError,
-            "StagedModule cannot be run on model inputs of shape \\(n, 4\\) .*, or X, "
-            "says.",
+            "StagedModule cannot be run on model inputs of shape \\(n, 4\\) .* or the "
+            "number of columns of X.",
         ),
     ],
     ids=["overwrites", "computes more", "no state", "cannot be run"],

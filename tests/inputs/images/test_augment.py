@@ -206,5 +206,7 @@ def test_sample_that_cannot_be_read(tmp_path):
     samples = as_samples([str(path)], PREPROCESSING)
     path.write_bytes(b"no image")
     views = AugmentedSamples(samples, lambda image: image, SEEDS[:1])
-    with pytest.raises(ValueError, match="Samples must be readable. Got sample 0"):
+    with pytest.raises(
+        ValueError, match="Samples must be readable images. Got sample 0"
+    ):
         views[0]

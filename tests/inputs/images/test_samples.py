@@ -157,7 +157,7 @@ def test_unreadable_file(damage, kind, tmp_path):
     path.write_bytes(bad)
     samples = samples_of([content, str(path) if kind == "path" else bad])
     name = r" \('.*Bad\.png'\)" if kind == "path" else ""
-    message = f"be readable. Got sample 1{name}, which is not; .*The reason: ."
+    message = f"be readable images. Got sample 1{name}, which is not; .*The reason: ."
     with pytest.raises(ValueError, match=message) as info:
         samples[1]
     assert isinstance(info.value.__cause__, OSError)
