@@ -254,7 +254,8 @@ class Boundary:
             What its model card says.
         """
         is_pooled = isinstance(self.tap, Pool)
-        pool, place = (self.tap, self.name) if is_pooled else (network.pool, self.end)
+        pool: Any = self.tap if is_pooled else network.pool
+        place = self.name if is_pooled else self.end
         given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
         return FittedModel(
             **(given | {"backbone": self.backbone, "card": card}),
