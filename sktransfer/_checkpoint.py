@@ -15,7 +15,7 @@ import torchvision
 
 from sktransfer._split import LabelledSamples
 from sktransfer.activations import digest
-from sktransfer.training import Saver
+from sktransfer.training import HEADS, Saver
 from sktransfer.utils import Description, describe, warn_caller
 
 if TYPE_CHECKING:
@@ -40,9 +40,13 @@ def make_savers(
     split, adaptation = trainer.split, trainer.adaptation
     if trainer.checkpoint is None:
         return [None] * n_phases
+    head = trainer.recipe.head
     settings = {
         **{k: v for k, v in trainer.settings.items() if k not in _COVERED},
         **trainer.recipe.to_dict(),
+        # A name stands for code, which may have been registered anew.
+        "head": HEADS.get(head, head) if isinstance(head, str) else head,
+        "loss": trainer.loss,
         "backbone": split.origin.describe_prefix("output"),
         "preprocessing": split.origin.preprocessing,
         "runtime": split.runtime.key,

@@ -414,9 +414,9 @@ def test_feature_union():
     union = FeatureUnion(
         [("network", image_extractor()), ("deep", image_extractor())]
     ).set_params(deep__stage="0")
-    features = union.fit_transform(DIGITS.images[:20])
+    features = union.fit_transform(DIGITS.images[:20] / 16)
     assert features.shape == (20, 2 * 16 + 2 * 8)
-    last = image_extractor().fit_transform(DIGITS.images[:20])
+    last = image_extractor().fit_transform(DIGITS.images[:20] / 16)
     np.testing.assert_array_equal(features[:, :32], last)
 
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from skorch.callbacks import Callback
 
 from sktransfer import FineTunedRegressor, config_context
-from sktransfer.training import Saver
+from sktransfer.training import HEADS, Saver
 from tests.test_classifier import ROWS, ROWS_NEW, X, Y, make_network, small, tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -287,6 +287,22 @@ def test_fit_with_other_settings_does_not_resume(tmp_path, first, second):
     np.testing.assert_array_equal(
         model.predict_proba(ROWS_NEW), expected.fit(ROWS, Y).predict_proba(ROWS_NEW)
     )
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2])
+def test_name_of_a_head_stands_for_its_code(tmp_path, monkeypatch, slope):
+    def head(slope):
+        return lambda n_features, n_outputs: torch.nn.Sequential(
+            torch.nn.LeakyReLU(slope), torch.nn.Linear(n_features, n_outputs)
+        )
+
+    settings = {"head": "leaky", "freeze": 1, "max_epochs": 4, "checkpoint": tmp_path}
+    monkeypatch.setitem(HEADS, "leaky", head(0.01))
+    interrupt(tiny(**settings), ROWS, Y, after=2)
+    monkeypatch.setitem(HEADS, "leaky", head(slope))
+    with counted() as epochs:
+        tiny(**settings).fit(ROWS, Y)
+    assert len(epochs) == (2 if slope == 0.01 else 4)
 
 
 def test_fit_with_another_augmentation_does_not_resume(tmp_path):

@@ -391,10 +391,7 @@ def load_activations(
     store: Store | None,
     runtime: Runtime,
 ) -> tuple[Activations, list[dict]]:
-    """Compute or read the rows of samples at a target, and hold what memory allows.
-
-    Returns the activations and the report of the pass.
-    """
+    """Bring samples to a target; return their activations and the pass's report."""
     a_pass = Pass(backbone, [target], store=store, runtime=runtime)
     activations = Activations(samples, a_pass)
     activations.load()

@@ -91,11 +91,7 @@ class LoadedBackbone:
         return self.backbone.preprocessing
 
     def read(self, X: Any, *, image_shape=None, on_error: str = "raise"):
-        """Return X as samples, with the value range of the fit.
-
-        `image_shape` is the shape of one image if X holds flat rows, and `on_error`
-        says whether images that cannot be read raise an error or only "warn".
-        """
+        """Return X as samples, with the value range of the fit."""
         return as_samples(
             X,
             self.preprocessing,
@@ -125,7 +121,7 @@ class LoadedBackbone:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedModel(LoadedBackbone):
     """What an estimator fitted, from raw samples to features and scores.
 
@@ -150,6 +146,10 @@ class FittedModel(LoadedBackbone):
     network: Network | None
     outputs: ClassOutputs | RegressionOutputs | Features
     n_features: int
+
+    def __repr__(self) -> str:
+        stages = ", ".join(map(repr, self.taps))
+        return f"<{type(self).__name__} of {self.backbone.name} from {stages}>"
 
     @property
     def boundary(self) -> str:

@@ -34,10 +34,9 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
         features of shape (n, n_features) to scores of shape (n, n_outputs). Its weights
         may be random: the factory is called with seeded generators.
 
-    Raises
-    ------
-    ValueError
-        If there is a head of this name.
+    Notes
+    -----
+    A head of the same name is replaced.
 
     Examples
     --------
@@ -48,8 +47,6 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
     >>> register_head("bottleneck", bottleneck)
     >>> model = FineTunedClassifier(head="bottleneck")
     """
-    if name in HEADS:
-        raise ValueError(f"`name` must be a new name of a head. Got {name!r} again.")
     HEADS[name] = factory
 
 

@@ -37,11 +37,15 @@ def register_loss(
     Raises
     ------
     ValueError
-        If a loss of this name is registered, or there is no such task.
+        If there is no such task.
 
     See Also
     --------
     register_head : Registers a head by name.
+
+    Notes
+    -----
+    A loss of the same name is replaced.
 
     Examples
     --------
@@ -52,8 +56,6 @@ def register_loss(
     """
     if task not in _TASKS:
         raise ValueError(f"`task` must be one of {[*_TASKS]}. Got {task!r}.")
-    if name in _TASKS[task]:
-        raise ValueError(f"`name` must be a new name of a loss. Got {name!r} again.")
     _TASKS[task][name] = function
 
 
