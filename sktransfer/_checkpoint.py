@@ -44,7 +44,7 @@ def make_savers(
     settings = {
         **{k: v for k, v in trainer.settings.items() if k not in _COVERED},
         **trainer.recipe.to_dict(),
-        # A name stands for code, which may have been registered anew.
+        # A name stands for code, which may have been registered again.
         "head": HEADS.get(head, head) if isinstance(head, str) else head,
         "loss": trainer.loss,
         "backbone": split.origin.describe_prefix("output"),

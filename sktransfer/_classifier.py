@@ -188,7 +188,7 @@ default="cross_entropy"
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to "
                 f"partial_fit, was: {self.classes_!r}. Give the same labels or none; a "
-                "`clone` of the estimator starts anew."
+                "`clone` of the estimator starts from the beginning."
             )
 
     def decision_function(self, X):

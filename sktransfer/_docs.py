@@ -63,7 +63,8 @@ Augmentation or None, default=None
         Folder in which the state of the training is kept, epoch by epoch, until it is
         over. A killed `fit` on the same data with the same parameters goes on there.
     warm_start : bool, default=False
-        Whether another `fit` goes on training the network as it is.
+        Whether another `fit` trains the network further. A linear head that is solved
+        is solved again, on the new samples alone.
     callbacks : list of skorch callbacks or (name, callback), default=None
         Added to those of the training, see :mod:`skorch.callbacks`. The probe has none.
     random_state : int, RandomState instance or None, default=None
@@ -73,7 +74,7 @@ Augmentation or None, default=None
 
 _ATTRIBUTES = """\
     model_ : FittedModel
-        All that predictions depend on, in one immutable object.
+        All that predictions depend on, in one object. Training on changes its network.
     backbone_ : Backbone
         The network in stages, as trained.
     boundary_ : str

@@ -68,7 +68,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     Attributes
     ----------
     model_ : FittedModel
-        All that features depend on, in one immutable object.
+        All that features depend on, in one object.
     backbone_ : Backbone
         The network in stages.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing

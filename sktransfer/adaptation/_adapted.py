@@ -8,11 +8,12 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, cl
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
+from sktransfer._base import unwrapped as backbone_of
 from sktransfer.activations import digest_samples
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
-from sktransfer.inputs import as_samples, modality_of
+from sktransfer.inputs import MODALITIES, as_samples, modality_of
 from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
 
@@ -216,7 +217,8 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         samples = as_samples(
             X, _IMAGES, image_shape=image_shape, value_range=value_range
         )
-        source, target = (_in_order(samples.take(rows)) for rows in domains[4:])
+        both = domains.source, domains.target
+        source, target = (_in_order(samples.take(rows)) for rows in both)
         return TargetStyle().fit(target, X_source=source)
 
     # Predictions, by the inner estimator
@@ -309,10 +311,11 @@ def _labels_of(X):
 
 
 def _takes_images(estimator, X):
-    """Whether samples are images, by the estimator's tags, or else by their look."""
-    if get_tags(estimator).input_tags.three_d_array:
-        return True
-    return modality_of(X) is modality_of(backbone="image")
+    """Whether the estimator takes samples for images."""
+    names = ("image_size", "image_shape", "value_range")
+    options = {name: getattr(estimator, name) for name in names}
+    modality = modality_of(X, backbone_of(estimator.backbone), options)
+    return modality is MODALITIES["image"]
 
 
 def _in_order(samples):

@@ -28,7 +28,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
         ``f(own, others, progress)`` that is added to the loss, see
         :meth:`AdaptationMethod.make_objective`.
 
-        - "none" trains on the source alone (:class:`NoAdaptation`);
+        - "none" trains on the source alone, for comparison;
         - "adabn" gives BatchNorm in the trained stages statistics that move the target
           to the source (:class:`AdaBN`);
         - "shot" then trains the trained stages on until the target's predictions are

@@ -95,9 +95,11 @@ class Modality(Protocol):
 
     def looks_like(self, X: Any) -> bool:
         """Return whether X can only be of this modality."""
+        return False
 
     def takes_network(self, module: Any) -> bool:
         """Return whether a network can only take this modality."""
+        return False
 
     def default_preprocessing(self, module: Any, n_features: int | None) -> Any:
         """Return the preprocessing for a network that has none.
@@ -107,7 +109,16 @@ class Modality(Protocol):
         module : torch.nn.Module
         n_features : int or None
             Number of columns of X, if it is a table.
+
+        Raises
+        ------
+        ValueError
+            If there is no default.
         """
+        raise ValueError(
+            f"A network of {self.noun} needs a `preprocessing`. Got None; pass it to "
+            "`load_backbone`."
+        )
 
     def set_tags(self, tags: Any, options: dict) -> None:
         """Set the input tags of scikit-learn.
@@ -165,6 +176,10 @@ class Modality(Protocol):
         ValueError
             If samples of this modality cannot be augmented.
         """
+        raise ValueError(
+            f"`augment` must be None, as there are no random views of {self.noun}. Got "
+            f"{augment!r}."
+        )
 
     def raw_input(self, preprocessing: Any) -> Any:
         """Return the module with which ``to_torch`` begins.
@@ -184,6 +199,7 @@ class Modality(Protocol):
         ValueError
             If models of this modality cannot be exported.
         """
+        raise ValueError(f"Models of {self.noun} cannot be exported.")
 
 
 MODALITIES: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The fitted model in one immutable object: predictions, export, persistence."""
+"""The fitted model in one object: predictions, export, persistence."""
 
 from sktransfer.model._fitted import (
     FittedModel,

@@ -125,8 +125,9 @@ class LoadedBackbone:
 class FittedModel(LoadedBackbone):
     """What an estimator fitted, from raw samples to features and scores.
 
-    It is immutable: training makes another one. It holds all that a prediction depends
-    on; where it is computed is up to the caller.
+    It holds all that a prediction depends on; where it is computed is up to the caller.
+    Its fields cannot be set. `partial_fit`, a warm start and `adapt` of the estimator
+    train its network further.
 
     Attributes
     ----------

@@ -13,6 +13,7 @@ from sktransfer.training._net import head_from_linear
 from sktransfer.utils import near_matches
 
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {}
+_BUILT_IN: list[str] = []
 # Width of the hidden layer: that of fastai's heads, for features of the usual 512 to
 # 2,048 entries; https://docs.fast.ai/vision.learner.html#create_head.
 _HIDDEN = 512
@@ -34,9 +35,10 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
         features of shape (n, n_features) to scores of shape (n, n_outputs). Its weights
         may be random: the factory is called with seeded generators.
 
-    Notes
-    -----
-    A head of the same name is replaced.
+    Raises
+    ------
+    ValueError
+        If the name is that of a built-in head. Any other head of this name is replaced.
 
     Examples
     --------
@@ -47,6 +49,10 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
     >>> register_head("bottleneck", bottleneck)
     >>> model = FineTunedClassifier(head="bottleneck")
     """
+    if name in _BUILT_IN:
+        raise ValueError(
+            f"`name` must be none of the built-in heads, {[*_BUILT_IN]}. Got {name!r}."
+        )
     HEADS[name] = factory
 
 
@@ -129,6 +135,7 @@ def _mlp(n_features, n_outputs):
 register_head("linear", nn.Linear)
 register_head("mlp", _mlp)
 register_head("cosine", CosineHead)
+_BUILT_IN += HEADS
 
 
 def _copy(head, n_features, rule):

@@ -13,6 +13,7 @@ from sktransfer.utils import near_matches
 PerSampleLoss = Callable[..., torch.Tensor]
 CLASSIFICATION_LOSSES: dict[str, PerSampleLoss] = {}
 LOSSES: dict[str, PerSampleLoss] = {}  # of regression
+_BUILT_IN: list[str] = []
 _TASKS = {"classification": CLASSIFICATION_LOSSES, "regression": LOSSES}
 
 
@@ -37,15 +38,12 @@ def register_loss(
     Raises
     ------
     ValueError
-        If there is no such task.
+        If there is no such task, or the name is that of a built-in loss. Any other loss
+        of this name is replaced.
 
     See Also
     --------
     register_head : Registers a head by name.
-
-    Notes
-    -----
-    A loss of the same name is replaced.
 
     Examples
     --------
@@ -56,6 +54,10 @@ def register_loss(
     """
     if task not in _TASKS:
         raise ValueError(f"`task` must be one of {[*_TASKS]}. Got {task!r}.")
+    if name in _BUILT_IN:
+        raise ValueError(
+            f"`name` must be none of the built-in losses, {[*_BUILT_IN]}. Got {name!r}."
+        )
     _TASKS[task][name] = function
 
 
@@ -103,6 +105,7 @@ register_loss("squared_error", _squared_error)
 register_loss("absolute_error", _absolute_error)
 register_loss("huber", _huber)
 register_loss("quantile", pinball_loss)
+_BUILT_IN += [*CLASSIFICATION_LOSSES, *LOSSES]
 
 
 def find_loss(

@@ -28,8 +28,9 @@ class Pooling(ParameterGroup):
     kind : {"auto", "avg", "max", "avgmax", "cls", "flatten"}, default="auto"
         What is pooled over height and width, or over tokens. "auto" does what the
         network itself does before its classifier, and is "avg" for networks without a
-        classifier. "avgmax" concatenates the average and the maximum; "cls" takes the
-        class token of a vision transformer; "flatten" does not pool.
+        classifier and in :class:`PretrainedFeatureExtractor`. "avgmax" concatenates the
+        average and the maximum; "cls" takes the class token of a vision transformer;
+        "flatten" does not pool.
     grid : int, default=1
         Each cell of a ``grid`` x ``grid`` grid is pooled on its own, which keeps
         positions. A sequence of tokens that is not a grid is divided lengthwise.
@@ -143,7 +144,8 @@ class TrainingRecipe(ParameterGroup):
     dropout : float, default=0.0
         Share of the features that are dropped before the head in training.
     label_smoothing : float, default=0.0
-        Share of the cross-entropy's target that is spread evenly over all classes.
+        Share of the cross-entropy's target that is spread evenly over all classes. It
+        has no effect on a head that is solved, as with ``freeze="all"``.
     adapter : LoRA, "lora" or None, default=None
         Low-rank adapters that are trained instead of the weights above the boundary.
 

@@ -116,7 +116,7 @@ class Saver:
         except Exception as error:
             raise ValueError(
                 f"The checkpoint {self.path} cannot be read ({error}). Remove it to "
-                "start anew."
+                "start again."
             ) from error
         return len(state["history"])
 

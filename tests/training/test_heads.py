@@ -231,6 +231,8 @@ def test_registered_head_is_found_by_its_name(registry):
     one, same = (make_head("bottleneck", 5, 3, seed=1) for _ in range(2))
     assert equal_states(one, same) and one(FEATURES).shape == (6, 3)
     assert torch.equal(torch.random.get_rng_state(), state)
+    with pytest.raises(ValueError, match="none of the built-in heads.* Got 'linear'"):
+        register_head("linear", bottleneck)
     register_head("bottleneck", nn.Linear)
     assert isinstance(make_head("bottleneck", 5, 3, seed=1), nn.Linear)
 

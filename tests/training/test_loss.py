@@ -257,6 +257,8 @@ def test_registered_loss_is_found_by_its_name(empty_losses):
     expected = ((PREDICTED - TARGETS) ** 6).mean(1)
     np.testing.assert_allclose(regression("sixth_power"), expected)
     np.testing.assert_allclose(regression(sixth_power), expected)
+    with pytest.raises(ValueError, match="none of the built-in losses.* Got 'huber'"):
+        register_loss("huber", sixth_power)
     register_loss("other", sixth_power, task="classification")
     assert CLASSIFICATION_LOSSES == {"other": sixth_power}
     text = r"^`task` must be one of \['classification', 'regression'\]. Got 'ranking'.$"

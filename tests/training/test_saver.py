@@ -300,7 +300,7 @@ def test_damaged_file_is_named_and_changes_nothing(path, name):
     states = generator.get_state(), torch.random.get_rng_state()
     rows = rows_of(net)
     message = f"^The checkpoint {re.escape(str(path))} cannot be read \\((.|\n)*\\). "
-    with pytest.raises(ValueError, match=message + "Remove it to start anew.$"):
+    with pytest.raises(ValueError, match=message + "Remove it to start again.$"):
         Saver(path).load(net, generator)
     for key, value in net.module_.state_dict().items():
         assert torch.equal(value, before[key]), key
