@@ -195,6 +195,7 @@ class SuffixNet(NeuralNet):
                 torch.device(self.device),
                 "Freeze more stages with `freeze`. ",
             )
+        self.n_outputs_ = scores.shape[1]
         if fitting < size:
             self._at_a_time = fitting
         return {"loss": loss, "y_pred": scores}
@@ -287,6 +288,17 @@ class SuffixNet(NeuralNet):
     def infer(self, x, **fit_params):
         """Compute the scores of activations; skorch would unpack a dict of them."""
         return self.module_(to_device(x, self.device))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        if hasattr(self.predict_nonlinearity, "decide"):
+            tags.estimator_type = "classifier"
+        return tags
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Codes of the classes, as scorers of probabilities expect."""
+        return np.arange(self.n_outputs_)
 
     def predict(self, X):
         """Predict labels, as scikit-learn's scorers expect; scores without classes."""
