@@ -241,10 +241,15 @@ def test_starting_point_pickles_with_its_network(network):
 
 
 @pytest.fixture
-def empty_losses(monkeypatch):
-    for losses in (LOSSES, CLASSIFICATION_LOSSES):
-        for name in [*losses]:
-            monkeypatch.delitem(losses, name)
+def empty_losses():
+    registries = LOSSES, CLASSIFICATION_LOSSES
+    before = [{**losses} for losses in registries]
+    for losses in registries:
+        losses.clear()
+    yield
+    for losses, registered in zip(registries, before, strict=True):
+        losses.clear()
+        losses.update(registered)
 
 
 def test_registered_loss_is_found_by_its_name(empty_losses):
