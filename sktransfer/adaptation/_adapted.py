@@ -9,7 +9,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
 from sktransfer._base import unwrapped as backbone_of
-from sktransfer.activations import digest_samples
+from sktransfer._split import in_order
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
@@ -218,7 +218,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             X, _IMAGES, image_shape=image_shape, value_range=value_range
         )
         both = domains.source, domains.target
-        source, target = (_in_order(samples.take(rows)) for rows in both)
+        source, target = (in_order(samples.take(rows)) for rows in both)
         return TargetStyle().fit(target, X_source=source)
 
     # Predictions, by the inner estimator
@@ -316,9 +316,3 @@ def _takes_images(estimator, X):
     options = {name: getattr(estimator, name) for name in names}
     modality = modality_of(X, backbone_of(estimator.backbone), options)
     return modality is MODALITIES["image"]
-
-
-def _in_order(samples):
-    """Return samples in an order that does not depend on that of X."""
-    digests = digest_samples(samples)
-    return samples.take(sorted(range(len(digests)), key=digests.__getitem__))

@@ -242,7 +242,7 @@ def _fit(model, Z, y, weight):
     """Fit a logistic regression in place and return its number of iterations."""
     with warnings.catch_warnings():
         # Near the optimum, rounding may let the solver get no lower.
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", "Line Search failed", UserWarning)
         message = "Rounding errors|The line search algorithm"  # scipy's
         warnings.filterwarnings("ignore", message, RuntimeWarning)
         return int(model.fit(Z, y, sample_weight=weight).n_iter_.max())
