@@ -13,8 +13,8 @@ from sklearn.base import ClassifierMixin
 from torch import nn
 
 from sktransfer._base import undone_on_error
-from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
+from sktransfer.fitting import shares_docs
 from sktransfer.model import ClassOutputs
 from sktransfer.training import (
     CLASSIFICATION_LOSSES,

@@ -10,29 +10,28 @@ from typing import Any, ClassVar, NamedTuple
 import pandas as pd
 from torch import nn
 
-from sktransfer._adapting import Adaptation
 from sktransfer._base import (
     BackboneEstimator,
     as_array,
     undone_on_error,
     unwrapped,
 )
-from sktransfer._diagnosis import MANY, check_depth
-from sktransfer._split import (
+from sktransfer.activations import Pool, open_store
+from sktransfer.compute import own_torch_state
+from sktransfer.fitting import (
+    ENOUGH_FOR_DEPTH,
+    Adaptation,
+    EarlierTraining,
     LabelledSamples,
     SplitBackbone,
+    Trainer,
+    check_depth,
+    check_unchanged,
+    describe_network,
     in_order,
     later_seed,
     split_backbone,
 )
-from sktransfer._training import (
-    EarlierTraining,
-    Trainer,
-    check_unchanged,
-    describe_network,
-)
-from sktransfer.activations import Pool, open_store
-from sktransfer.compute import own_torch_state
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
     AdaptationMethod,
@@ -234,7 +233,7 @@ class FineTunedEstimator(BackboneEstimator):
         trainer = self._trainer(loaded, split, outputs, options)
         data, held = self._hold_out(loaded, data, trainer, seed, options)
         trainer = trainer.fitted_to(data)
-        if outputs.kind == "multiclass" and len(data.y) >= MANY:
+        if outputs.kind == "multiclass" and len(data.y) >= ENOUGH_FOR_DEPTH:
             check_depth(split, data, self.freeze)
         trained = trainer.fit(suffix, data, held)
         return self._set_fitted_first(loaded, trainer, trained, len(data.y))

@@ -9,8 +9,8 @@ from typing import ClassVar
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from sktransfer._base import undone_on_error
-from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
+from sktransfer.fitting import shares_docs
 from sktransfer.model import RegressionOutputs
 from sktransfer.training import (
     LOSSES,

@@ -9,10 +9,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
 from sktransfer._base import unwrapped as backbone_of
-from sktransfer._split import in_order
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
+from sktransfer.fitting import in_order
 from sktransfer.inputs import MODALITIES, as_samples, modality_of
 from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted

@@ -13,13 +13,13 @@ import timm
 import torch
 import torchvision
 
-from sktransfer._split import LabelledSamples
 from sktransfer.activations import digest
+from sktransfer.fitting._split_backbone import LabelledSamples
 from sktransfer.training import HEADS, Saver
 from sktransfer.utils import Description, describe, warn_caller
 
 if TYPE_CHECKING:
-    from sktransfer._training import Trainer
+    from sktransfer.fitting._trainer import Trainer
 
 # Parameters that change no result, or that the recipe and other settings cover.
 _COVERED = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sktransfer._checkpoint import checkpoint_name
+from sktransfer.fitting._checkpoint_name import checkpoint_name
 from sktransfer.utils import describe
 
 DATA = [b"data"]

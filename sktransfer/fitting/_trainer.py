@@ -14,17 +14,17 @@ import torch
 import torchvision
 from torch import nn
 
-from sktransfer._adapting import Adaptation
-from sktransfer._phases import Trained, run_phases, train_phase
-from sktransfer._split import (
+from sktransfer.activations import Target
+from sktransfer.backbones import Backbone, describe_training
+from sktransfer.fitting._phases import Trained, run_phases, train_phase
+from sktransfer.fitting._split_backbone import (
     LabelledActivations,
     LabelledSamples,
     SplitBackbone,
     count_trainable,
     later_seed,
 )
-from sktransfer.activations import Target
-from sktransfer.backbones import Backbone, describe_training
+from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     Network,

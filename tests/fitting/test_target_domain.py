@@ -1,6 +1,6 @@
 import pytest
 
-from sktransfer._adapting import Adaptation
+from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.model import ClassOutputs
 from sktransfer.training import AdaptationMethod
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from sktransfer._split import SplitBackbone
 from sktransfer.activations import Target
 from sktransfer.compute import seeded
+from sktransfer.fitting._split_backbone import SplitBackbone
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     AdaptationContext,

@@ -14,8 +14,8 @@ from sktransfer import (
     FineTunedRegressor,
     TrainingRecipe,
 )
-from sktransfer._training import check_unchanged, describe_network
 from sktransfer.backbones import load_backbone
+from sktransfer.fitting._trainer import check_unchanged, describe_network
 from tests._networks import SmallNetwork
 
 DIGITS = load_digits(n_class=3)

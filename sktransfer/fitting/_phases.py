@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch import nn
 
-from sktransfer._checkpoint import make_savers
-from sktransfer._diagnosis import (
+from sktransfer.activations import Target
+from sktransfer.fitting._checkpoint_name import make_savers
+from sktransfer.fitting._diagnosis import (
     check_drift,
     check_overfitting,
     check_start,
@@ -17,8 +18,7 @@ from sktransfer._diagnosis import (
     has_risen,
     look,
 )
-from sktransfer._split import count_trainable, suffix_above
-from sktransfer.activations import Target
+from sktransfer.fitting._split_backbone import count_trainable, suffix_above
 from sktransfer.training import (
     Mix,
     Network,
@@ -30,7 +30,7 @@ from sktransfer.training import (
 )
 
 if TYPE_CHECKING:
-    from sktransfer._training import Trainer
+    from sktransfer.fitting._trainer import Trainer
 
 
 class Trained(NamedTuple):

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sktransfer._phases import plan_phases
 from sktransfer.activations import forward_passes, process_store
+from sktransfer.fitting._phases import plan_phases
 from tests.test_classifier import ROWS, X, Y, small
 from tests.test_fine_tuned import deep
 

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor, TrainingRecipe
-from sktransfer._diagnosis import (
+from sktransfer.fitting._diagnosis import (
     Look,
     check_drift,
     check_overfitting,

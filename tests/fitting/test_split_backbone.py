@@ -4,9 +4,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from sktransfer import FineTunedClassifier
-from sktransfer._split import LabelledSamples, in_order
 from sktransfer.activations import Pool
 from sktransfer.backbones import load_backbone
+from sktransfer.fitting._split_backbone import LabelledSamples, in_order
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing, as_samples
 from sktransfer.model import ClassOutputs
 

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor
-from sktransfer._docs import shares_docs
+from sktransfer.fitting._shared_docs import shares_docs
 
 ESTIMATORS = [FineTunedClassifier, FineTunedRegressor]
 

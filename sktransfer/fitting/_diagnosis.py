@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sktransfer._split import LabelledSamples, SplitBackbone
 from sktransfer.activations import Activations, Pass, Target, gather
 from sktransfer.compute import fixed_threads
+from sktransfer.fitting._split_backbone import LabelledSamples, SplitBackbone
 from sktransfer.model import make_pool
 from sktransfer.training import Network, Pooling, ResolvedRecipe, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
@@ -25,7 +25,7 @@ _RISEN = 1.2  # times the lowest validation loss
 _GAP = 0.15  # between the accuracies of training and validation
 _VALIDATED = 30
 
-MANY = 500  # samples from which on the depth is looked at
+ENOUGH_FOR_DEPTH = 500  # samples, fewer of which do not show the best depth
 _PROBED = 150
 _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
@@ -201,7 +201,7 @@ def check_depth(split: SplitBackbone, data: LabelledSamples, freeze) -> None:
 
     It looks where `freeze` was given and is deep, at samples with codes of classes;
     what goes through the frozen stages for it is stored for the fit. Fewer than
-    ``MANY`` samples say too little.
+    ``ENOUGH_FOR_DEPTH`` samples say too little.
     """
     backbone, target = split.origin, split.target
     depth = backbone.n_stages_before(target.boundary)

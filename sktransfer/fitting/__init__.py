@@ -1,0 +1,34 @@
+"""The course of one fit: from samples and a split backbone to a trained network."""
+
+from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
+from sktransfer.fitting._shared_docs import shares_docs
+from sktransfer.fitting._split_backbone import (
+    LabelledSamples,
+    SplitBackbone,
+    in_order,
+    later_seed,
+    split_backbone,
+)
+from sktransfer.fitting._target_domain import Adaptation
+from sktransfer.fitting._trainer import (
+    EarlierTraining,
+    Trainer,
+    check_unchanged,
+    describe_network,
+)
+
+__all__ = [
+    "ENOUGH_FOR_DEPTH",
+    "Adaptation",
+    "EarlierTraining",
+    "LabelledSamples",
+    "SplitBackbone",
+    "Trainer",
+    "check_depth",
+    "check_unchanged",
+    "describe_network",
+    "in_order",
+    "later_seed",
+    "shares_docs",
+    "split_backbone",
+]
