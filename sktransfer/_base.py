@@ -32,7 +32,7 @@ from sktransfer.backbones import (
     load_backbone,
     shared_backbone,
 )
-from sktransfer.compute import own_torch_state, resolve_device
+from sktransfer.compute import default_torch_state, resolve_device
 from sktransfer.inputs import MODALITIES, as_samples, modality_of, to_numpy
 from sktransfer.model import (
     ExportedModule,
@@ -64,14 +64,14 @@ def as_array(values):
 def undone_on_error(fit):
     """Restore the attributes of the estimator if the decorated method raises.
 
-    The method runs with torch's settings at their defaults, see `own_torch_state`.
+    The method runs with torch's settings at their defaults, see `default_torch_state`.
     """
 
     @functools.wraps(fit)
     def fit_or_undo(self, *args, **kwargs):
         before = {**vars(self)}
         try:
-            with own_torch_state():
+            with default_torch_state():
                 return fit(self, *args, **kwargs)
         except BaseException:
             vars(self).clear()
@@ -256,7 +256,7 @@ class BackboneEstimator(
     def _n_features_out(self):
         return self.model_.n_features
 
-    @own_torch_state()
+    @default_torch_state()
     def transform(self, X) -> np.ndarray:
         """Compute the features that the head sees.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sktransfer._base import BackboneEstimator, undone_on_error
 from sktransfer.activations import open_store
-from sktransfer.compute import own_torch_state
+from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
@@ -180,7 +180,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         self._derive()
         return self
 
-    @own_torch_state()
+    @default_torch_state()
     def transform(self, X) -> np.ndarray:
         """Compute the features.
 

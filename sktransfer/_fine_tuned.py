@@ -17,7 +17,7 @@ from sktransfer._base import (
     unwrapped,
 )
 from sktransfer.activations import Pool, open_store
-from sktransfer.compute import own_torch_state
+from sktransfer.compute import default_torch_state
 from sktransfer.fitting import (
     ENOUGH_FOR_DEPTH,
     Adaptation,
@@ -370,7 +370,7 @@ class FineTunedEstimator(BackboneEstimator):
 
     # Predictions
 
-    @own_torch_state()
+    @default_torch_state()
     def _scores(self, X):
         """Compute the scores of the head (n_samples, n_outputs), float64."""
         check_is_fitted(self)

@@ -19,6 +19,7 @@ from sktransfer.activations._targets import Pool, hidden_of
 from sktransfer.backbones import Backbone, Section
 from sktransfer.compute import (
     Runtime,
+    attributes_restored,
     channels_last,
     channels_second,
     fixed_threads,
@@ -29,7 +30,6 @@ from sktransfer.compute import (
     resolve_precision,
     seeded_everywhere,
     split_state,
-    state_put_back,
     synchronise,
     use_channels_last,
 )
@@ -204,7 +204,7 @@ def run_alone(function: Callable, z: Any, network: nn.Module) -> Any:
         device = (
             next(iter(row.values())).device if isinstance(row, dict) else row.device
         )
-        with seeded_everywhere(_SEED, device), state_put_back(modules):
+        with seeded_everywhere(_SEED, device), attributes_restored(modules):
             results.append(function(row))
     return join_states(results)
 

@@ -14,7 +14,7 @@ from sktransfer.backbones._sections import (
     fingerprint_tensors,
 )
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
-from sktransfer.compute import own_torch_state
+from sktransfer.compute import default_torch_state
 from sktransfer.utils import Description, TensorDigests, join_key, near_matches, on_cpu
 
 
@@ -367,7 +367,7 @@ class Backbone:
             self._descriptions[boundary] = known
         return known
 
-    @own_torch_state()
+    @default_torch_state()
     def probe_digest(self, boundary: str) -> str:
         """Return a hash of the output of the prefix for two model inputs.
 

@@ -21,7 +21,7 @@ from sktransfer.backbones._stages import (
 )
 from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
-from sktransfer.compute import own_torch_state, seeded
+from sktransfer.compute import default_torch_state, seeded
 
 
 class StagedModule(nn.Module):
@@ -180,7 +180,7 @@ class Layout:
     impurity: str | None
 
 
-@own_torch_state()
+@default_torch_state()
 def find_layout(
     module, name, preprocessing, classifier=None, known_impurity=None
 ) -> Layout:

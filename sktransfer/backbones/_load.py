@@ -22,7 +22,7 @@ from sktransfer.backbones._registry import (
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
-from sktransfer.compute import in_forked_child, own_torch_state, seeded
+from sktransfer.compute import default_torch_state, in_forked_child, seeded
 from sktransfer.inputs import Preprocessing
 from sktransfer.utils import content_stamp, spawn_seed, survey_class
 
@@ -35,7 +35,7 @@ _lock = threading.RLock()
 _shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones and their code
 
 
-@own_torch_state()
+@default_torch_state()
 def load_backbone(
     spec="efficientnet_lite0",
     *,

@@ -17,7 +17,7 @@ from sktransfer.backbones._boundaries import (
     shape_of_sample,
 )
 from sktransfer.backbones._tracer import Call, TraceError, record, trace_graph
-from sktransfer.compute import seeded_everywhere, state_put_back
+from sktransfer.compute import attributes_restored, seeded_everywhere
 
 CONSTANT = "_tensor_constant"  # torch.fx's name for tensors that a forward makes
 
@@ -107,7 +107,7 @@ def trace_network(
     _check_root(module)
     with _tracing(module, training):
         # A forward may store proxies in attributes, or count its calls.
-        with state_put_back(module.modules(), keep=CONSTANT):
+        with attributes_restored(module.modules(), keep=CONSTANT):
             graph, root = trace_graph(module, leaves)
         two, three = record(module, graph, example, count=not training)
     nodes = list(graph.nodes)

@@ -1,5 +1,6 @@
 """Where and how to compute: device, precision, batches, threads, random streams."""
 
+from sktransfer.compute._attributes import attributes_restored
 from sktransfer.compute._draws import (
     Draws,
     drawn_since,
@@ -7,41 +8,41 @@ from sktransfer.compute._draws import (
     seeded,
     seeded_everywhere,
 )
+from sktransfer.compute._process import (
+    Shards,
+    default_torch_state,
+    fixed_threads,
+    held_at_forks,
+    in_forked_child,
+    one_blas_thread,
+)
 from sktransfer.compute._runtime import (
     Runtime,
     channels_last,
     channels_second,
     gains_by_bfloat16,
     halving,
+    join_states,
+    map_state,
+    n_samples,
     pad_rows,
     resolve_batch_size,
     resolve_device,
     resolve_precision,
+    split_state,
     synchronise,
+    take_rows,
     use_channels_last,
 )
-from sktransfer.compute._states import (
-    join_states,
-    map_state,
-    n_samples,
-    split_state,
-    take_rows,
-)
-from sktransfer.compute._threads import (
-    Shards,
-    fixed_threads,
-    held_at_forks,
-    in_forked_child,
-    one_blas_thread,
-)
-from sktransfer.compute._torch_state import own_torch_state, state_put_back
 
 __all__ = [
     "Draws",
     "Runtime",
     "Shards",
+    "attributes_restored",
     "channels_last",
     "channels_second",
+    "default_torch_state",
     "drawn_since",
     "fixed_threads",
     "gains_by_bfloat16",
@@ -53,7 +54,6 @@ __all__ = [
     "map_state",
     "n_samples",
     "one_blas_thread",
-    "own_torch_state",
     "pad_rows",
     "resolve_batch_size",
     "resolve_device",
@@ -61,7 +61,6 @@ __all__ = [
     "seeded",
     "seeded_everywhere",
     "split_state",
-    "state_put_back",
     "synchronise",
     "take_rows",
     "use_channels_last",

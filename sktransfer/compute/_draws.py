@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktransfer.compute._threads import in_forked_child
+from sktransfer.compute._process import in_forked_child
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw

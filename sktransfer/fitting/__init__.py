@@ -1,6 +1,7 @@
 """The course of one fit: from samples and a split backbone to a trained network."""
 
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
+from sktransfer.fitting._identity import check_unchanged, describe_network
 from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
     LabelledSamples,
@@ -13,8 +14,6 @@ from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.fitting._trainer import (
     EarlierTraining,
     Trainer,
-    check_unchanged,
-    describe_network,
 )
 
 __all__ = [

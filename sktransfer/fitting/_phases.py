@@ -9,7 +9,6 @@ import numpy as np
 from torch import nn
 
 from sktransfer.activations import Target
-from sktransfer.fitting._checkpoint_name import make_savers
 from sktransfer.fitting._diagnosis import (
     check_drift,
     check_overfitting,
@@ -18,6 +17,7 @@ from sktransfer.fitting._diagnosis import (
     has_risen,
     look,
 )
+from sktransfer.fitting._identity import make_savers
 from sktransfer.fitting._split_backbone import count_trainable, suffix_above
 from sktransfer.training import (
     Mix,

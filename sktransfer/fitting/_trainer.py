@@ -1,21 +1,15 @@
-"""From samples to a trained suffix and head, and whether these may go on."""
+"""From samples to a trained suffix and head."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-import timm
-import torch
-import torchvision
 from torch import nn
 
 from sktransfer.activations import Target
-from sktransfer.backbones import Backbone, describe_training
+from sktransfer.backbones import describe_training
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
     LabelledActivations,
@@ -40,76 +34,6 @@ from sktransfer.training import (
     put_back_on_error,
     restore_net,
 )
-from sktransfer.utils import content_stamp, describe, join_key
-
-_LIBRARIES = (torch, torchvision, timm)
-
-
-def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
-    """Describe the parameters that a network is built by, to notice changes later.
-
-    ``weights`` that name a file are compared by the content of the file, modules and
-    callables by theirs, as far as the versions of libraries are the same.
-    """
-    return {name: _describe(value) for name, value in parameters.items()}
-
-
-def _describe(value):
-    value = value.item() if isinstance(value, np.generic) else value
-    value = tuple(value) if isinstance(value, list) else value
-    kind, content = _content(value)
-    return {
-        "shown": _show(value),
-        "kind": kind,
-        "content": content,
-        "libraries": [sys.version, *(str(m.__version__) for m in _LIBRARIES)],
-    }
-
-
-def _content(value):
-    if isinstance(value, Backbone):
-        return "object", value.fingerprint
-    if isinstance(value, str | os.PathLike):
-        if os.path.isfile(value):
-            return "file", content_stamp(value)
-        return "absent", os.fspath(value)
-    is_plain = value is None or isinstance(value, int | float | tuple)
-    return "plain" if is_plain else "object", join_key(describe(value), value)
-
-
-def _show(value):
-    if value is None or isinstance(value, str | int | float | tuple):
-        return repr(value)
-    name = getattr(value, "__qualname__", type(value).__name__)
-    return os.fspath(value) if isinstance(value, os.PathLike) else f"<{name}>"
-
-
-def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> None:
-    """Raise an error if a training would go on with another network than before.
-
-    ``before`` and ``now`` are from :func:`describe_network`. ``where`` and ``restart``
-    are for the message: what goes on, and how to start again.
-    """
-    for name, new in now.items():
-        old = before[name]
-        if _is_same(old, new):
-            continue
-        after = f"after {name}={old['shown']}"
-        if old["shown"] == new["shown"]:
-            after = "whose content is not that of the first training"
-        raise ValueError(
-            f"`{name}` must not change {where}, which trains the fitted network "
-            f"further. Got {name}={new['shown']} {after}; {restart} to start again."
-        )
-
-
-def _is_same(old, new):
-    if old["content"] == new["content"]:
-        return True
-    # A file may be gone once it was read, and the code of libraries may be another.
-    is_gone = old["kind"] == "file" and new["kind"] == "absent"
-    is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
-    return (is_gone or is_other) and old["shown"] == new["shown"]
 
 
 class EarlierTraining(NamedTuple):

@@ -8,16 +8,23 @@ from sktransfer.compute import (
     channels_last,
     gains_by_bfloat16,
     halving,
+    join_states,
+    map_state,
+    n_samples,
     pad_rows,
     resolve_batch_size,
     resolve_device,
     resolve_precision,
+    split_state,
     synchronise,
+    take_rows,
     use_channels_last,
 )
 
 CPU = torch.device("cpu")
 MB = 2**20
+Z = torch.arange(30.0).reshape(5, 3, 2)
+MASK = torch.tensor([[1, 1, 0]] * 5).bool()
 
 
 def test_the_key_leaves_out_what_changes_no_result():
@@ -189,3 +196,31 @@ def test_pad_rows_appends_zeros(shape):
     padded = pad_rows(z, 4)
     assert torch.equal(padded[:2], z) and torch.equal(padded[2:], torch.zeros_like(z))
     assert pad_rows(z, 2) is z and pad_rows(z, 1) is z
+
+
+@pytest.mark.parametrize(
+    "state", [Z, {"hidden": Z, "mask": MASK}], ids=["tensor", "group"]
+)
+def test_states_are_taken_apart_and_joined(state):
+    def parts(some):
+        return [*some.values()] if isinstance(some, dict) else [some]
+
+    assert n_samples(state) == 5
+    split = split_state(state, 2)
+    assert [n_samples(part) for part in split] == [2, 2, 1]
+    joined = join_states(split)
+    for one, other in zip(parts(joined), parts(state), strict=True):
+        assert torch.equal(one, other)
+    taken = take_rows(state, torch.tensor([3, 0]))
+    assert torch.equal(parts(taken)[0], Z[[3, 0]])
+    halved = map_state(lambda z: z.half(), state)
+    assert all(part.dtype == torch.float16 for part in parts(halved))
+
+
+def test_shorter_samples_are_filled_up_with_zeros():
+    short = {"hidden": Z[:2, :1], "mask": MASK[:2, :1]}
+    joined = join_states([short, {"hidden": Z, "mask": MASK}])
+    assert joined["hidden"].shape == (7, 3, 2) and joined["mask"].dtype == torch.bool
+    assert torch.equal(joined["hidden"][:2, :1], Z[:2, :1])
+    assert not joined["hidden"][:2, 1:].any() and not joined["mask"][:2, 1:].any()
+    assert torch.equal(joined["hidden"][2:], Z)

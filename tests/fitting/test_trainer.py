@@ -1,6 +1,3 @@
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -14,8 +11,6 @@ from sktransfer import (
     FineTunedRegressor,
     TrainingRecipe,
 )
-from sktransfer.backbones import load_backbone
-from sktransfer.fitting._trainer import check_unchanged, describe_network
 from tests._networks import SmallNetwork
 
 DIGITS = load_digits(n_class=3)
@@ -101,83 +96,6 @@ def test_batch_size_is_that_of_a_step():
 
     model(head=Sizes(8, 3), batch_size=10, max_epochs=1).fit(X, Y)
     assert sizes == [10, 10, 10, 10]
-
-
-# Whether a training may go on
-
-
-def check_change(old, new):
-    before, now = (describe_network({"head": value}) for value in (old, new))
-    check_unchanged(before, now, "here", "do that")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("mlp", "mlp"),
-        (1, np.int64(1)),
-        ((64, 64), [64, 64]),
-        (None, None),
-        (nn.LeakyReLU(0.1), nn.LeakyReLU(0.1)),
-        (load_backbone(nn.Linear(2, 2)), None),
-    ],
-)
-def test_the_same_network_goes_on(old, new):
-    check_change(old, old if new is None else new)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "text"),
-    [
-        (
-            "mlp",
-            "linear",
-            "Got head='linear' after head='mlp'; do that to start",
-        ),
-        (1, True, "Got head=True after head=1;"),
-        (nn.ReLU(), "mlp", "Got head='mlp' after head=<ReLU>;"),
-        (
-            nn.LeakyReLU(0.1),
-            nn.LeakyReLU(0.2),
-            "Got head=<LeakyReLU> whose content is not that of the first training; do",
-        ),
-        (lambda: 1, lambda: 2, "Got head=<<lambda>> whose content is not that of the"),
-        (
-            load_backbone(nn.Linear(2, 2)),
-            load_backbone(nn.Linear(2, 2), random_state=1),
-            "Got head=<Backbone> whose content is not that",
-        ),
-    ],
-)
-def test_another_network_does_not_go_on(old, new, text):
-    with pytest.raises(ValueError, match=f"^`head` must not change here, .* {text}"):
-        check_change(old, new)
-
-
-def test_files_go_by_content(tmp_path):
-    path, other = tmp_path / "a.pt", tmp_path / "b.pt"
-    path.write_bytes(b"one")
-    other.write_bytes(b"one")
-    before = describe_network({"weights": path})
-
-    def go_on(path):
-        check_unchanged(before, describe_network({"weights": path}), "here", "do that")
-
-    go_on(str(path)), go_on(other)
-    path.write_bytes(b"two")
-    with pytest.raises(ValueError, match="a.pt whose content is not that of the first"):
-        go_on(path)
-    path.unlink()
-    go_on(path)  # what was in it is loaded
-    with pytest.raises(ValueError, match="Got weights=.*c.pt after weights="):
-        go_on(Path("c.pt"))
-
-
-def test_objects_of_other_versions_of_libraries_go_on(monkeypatch):
-    before = describe_network({"head": nn.LeakyReLU(0.1)})
-    monkeypatch.setattr(sys, "version", "4.0")
-    now = describe_network({"head": nn.LeakyReLU(0.2)})
-    check_unchanged(before, now, "here", "do that")
 
 
 @pytest.mark.parametrize(

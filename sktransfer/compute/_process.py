@@ -1,17 +1,44 @@
-"""Threads and forked processes: results that do not depend on their number."""
+"""What computations share with their process: torch's settings, threads and forks.
+
+No result depends on what the user or another library has set, nor on the number of
+threads or processes.
+"""
 
 import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 
 import torch
 from threadpoolctl import threadpool_limits
 
 _N_THREADS = 1
+
+
+@contextmanager
+def default_torch_state() -> Iterator[None]:
+    """Set torch inside a `with` block as it is in a new process.
+
+    Gradients are recorded, inference mode and autocast are off, and new tensors are in
+    float32 and on the CPU. Afterwards everything is as the user has set it. It is also
+    a decorator.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, dtype)
+        yield
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import os
 import threading
 import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from sktransfer.backbones import _load
 from sktransfer.compute import (
     Shards,
     _draws,
-    _threads,
+    _process,
+    default_torch_state,
     fixed_threads,
     held_at_forks,
     in_forked_child,
@@ -116,7 +118,7 @@ def test_the_first_error_is_raised_and_threads_end(n_workers):
 
 LOCKS = {
     "draws": lambda: _draws._lock,
-    "blas": lambda: _threads._lock,
+    "blas": lambda: _process._lock,
     "shared backbones": lambda: _load._lock,
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
@@ -218,3 +220,46 @@ def test_threads_put_the_setting_back_in_whatever_order_they_end():
         for thread in threads:
             thread.join()
         assert n_threads() == {2}
+
+
+@contextmanager
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+CONTEXTS = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "device": lambda: torch.device("meta"),
+    "dtype": float64_by_default,
+}
+
+
+def state():
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_default_device(),
+        torch.get_default_dtype(),
+    )
+
+
+@pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
+def test_state_is_that_of_a_new_process_and_put_back(context):
+    new = state()
+    with context():
+        users = state()
+        assert users != new
+        with default_torch_state():
+            assert state() == new
+        assert state() == users
+        assert default_torch_state()(state)() == new
+        with pytest.raises(KeyError), default_torch_state():
+            raise KeyError
+        assert state() == users

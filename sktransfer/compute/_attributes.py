@@ -1,40 +1,18 @@
-"""Contexts that leave torch's settings and modules' attributes as they were."""
+"""A context that leaves the attributes and buffers of modules as they were."""
 
 import copy
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 _STRUCTURE = {*vars(nn.Module())} - {"_buffers"}
 
 
 @contextmanager
-def own_torch_state() -> Iterator[None]:
-    """Set torch inside a `with` block as it is in a new process.
-
-    Gradients are recorded, inference mode and autocast are off, and new tensors are in
-    float32 and on the CPU. Afterwards everything is as the user has set it. It is also
-    a decorator.
-    """
-    dtype = torch.get_default_dtype()
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        if dtype != torch.float32:
-            torch.set_default_dtype(torch.float32)
-            stack.callback(torch.set_default_dtype, dtype)
-        yield
-
-
-@contextmanager
-def state_put_back(modules: Iterable[nn.Module], *, keep: str = "") -> Iterator[None]:
+def attributes_restored(
+    modules: Iterable[nn.Module], *, keep: str = ""
+) -> Iterator[None]:
     """Restore the attributes and buffers of modules after a `with` block.
 
     Inside the block the modules have copies of them, so that other objects that share
