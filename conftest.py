@@ -27,7 +27,7 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 # them is left with a long one at the end.
 LONGEST = [
     "tests/test_contract.py",
-    "tests/test_bad_luck.py",
+    "tests/test_system_failures.py",
     "tests/test_concurrency.py",
     "tests/training/test_train.py",
 ]

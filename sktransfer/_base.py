@@ -61,7 +61,7 @@ def as_array(values):
     return to_numpy(values) if isinstance(values, torch.Tensor) else values
 
 
-def undone_on_error(fit):
+def restore_on_error(fit):
     """Restore the attributes of the estimator if the decorated method raises.
 
     The method runs with torch's settings at their defaults, see `default_torch_state`.
@@ -81,7 +81,7 @@ def undone_on_error(fit):
     return fit_or_undo
 
 
-def unwrapped(backbone):
+def backbone_of(backbone):
     """Return a backbone as it is; of a fitted estimator, the network it trained."""
     if isinstance(backbone, FrozenEstimator):
         backbone = backbone.estimator
@@ -96,7 +96,7 @@ def unwrapped(backbone):
     return backbone.backbone_
 
 
-def _is_there(device):
+def _is_available(device):
     try:
         resolve_device(device)
     except ValueError:
@@ -180,7 +180,7 @@ class BackboneEstimator(
 
     def _modality(self, X=None):
         """Return the modality of the samples."""
-        return modality_of(X, unwrapped(self.backbone), self._options())
+        return modality_of(X, backbone_of(self.backbone), self._options())
 
     def _load(self, X, seed):
         """Load the backbone, and read X with it (LoadedBackbone, Samples)."""
@@ -205,7 +205,7 @@ class BackboneEstimator(
 
     def _load_backbone(self, X, seed):
         """Load the backbone, without changing the parameter."""
-        given = unwrapped(self.backbone)
+        given = backbone_of(self.backbone)
         settings = {"weights": self.weights, "image_size": self.image_size}
         if isinstance(given, Backbone):
             return copy.deepcopy(load_backbone(given, **settings))
@@ -223,7 +223,7 @@ class BackboneEstimator(
     def _source(self):
         """Return the names that load the same backbone again, None without these."""
         weights, size = self.weights, self.image_size
-        if not isinstance(unwrapped(self.backbone), str) or isinstance(
+        if not isinstance(backbone_of(self.backbone), str) or isinstance(
             weights, Mapping
         ):
             return None
@@ -380,7 +380,7 @@ class BackboneEstimator(
     def __setstate__(self, state):
         state = dict(state)
         adopt_settings(state.pop("_settings", {}))
-        if "model_" in state and not _is_there(state["device"]):
+        if "model_" in state and not _is_available(state["device"]):
             self._absent_device = state["device"]
             warnings.warn(
                 f"This {type(self).__name__} was fitted with "

@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from torch import nn
 
-from sktransfer._base import undone_on_error
+from sktransfer._base import restore_on_error
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.fitting import shares_docs
 from sktransfer.model import ClassOutputs
@@ -155,7 +155,7 @@ default="cross_entropy"
         tags.classifier_tags.multi_label = True
         return tags
 
-    @undone_on_error
+    @restore_on_error
     def partial_fit(self, X, y=None, classes=None, sample_weight=None):
         """Train for one epoch on some samples.
 
@@ -332,7 +332,7 @@ default="cross_entropy"
         )
 
 
-def _solve(outputs, C, features, y, sample_weight, groups, is_part):
+def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
     """Solve logistic regression (Solution)."""
     known, weighted = np.unique(y), {"sample_weight": sample_weight}
     search, fit = search_C, partial(fit_probe, n_classes=outputs.n_outputs)
@@ -347,9 +347,9 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_part):
     if C == "auto":
         strength = search(features, y, groups=groups, **weighted)
         # A few samples must not settle on next to no classifier.
-        strength = max(strength, middle) if is_part else strength
+        strength = max(strength, middle) if is_partial else strength
     head, n_iter, loss = fit(features, y, C=strength, **weighted)
-    if is_part:
+    if is_partial:
         open_to_others = _open_to_new_classes
         if outputs.is_multilabel:
             open_to_others = _open_outputs

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from sktransfer._base import BackboneEstimator, undone_on_error
+from sktransfer._base import BackboneEstimator, restore_on_error
 from sktransfer.activations import open_store
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
@@ -144,7 +144,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @undone_on_error
+    @restore_on_error
     def fit(self, X, y=None):
         """Load the backbone and check that it can look at X.
 

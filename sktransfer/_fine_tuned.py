@@ -13,8 +13,8 @@ from torch import nn
 from sktransfer._base import (
     BackboneEstimator,
     as_array,
-    undone_on_error,
-    unwrapped,
+    backbone_of,
+    restore_on_error,
 )
 from sktransfer.activations import Pool, open_store
 from sktransfer.compute import default_torch_state
@@ -61,7 +61,7 @@ class FitOptions(NamedTuple):
     X_target: Any = None  # samples of a target domain
     method: AdaptationMethod | None = None  # how to adapt to it
     classes: Any = None  # all labels that will ever come, for `partial_fit`
-    more_to_come: bool = False  # whether it is a call of `partial_fit`
+    is_partial: bool = False  # whether it is a call of `partial_fit`
 
 
 def _check_validation(X, y, sample_weight):
@@ -119,7 +119,7 @@ class FineTunedEstimator(BackboneEstimator):
     }
     _derived: ClassVar[tuple] = (*BackboneEstimator._derived, "module_", "net_")
 
-    @undone_on_error
+    @restore_on_error
     def fit(
         self,
         X,
@@ -165,12 +165,12 @@ class FineTunedEstimator(BackboneEstimator):
         self._validate_params()
         validation = _check_validation(X_val, y_val, sample_weight_val)
         options = FitOptions(validation, X_target, adaptation)
-        if not self.warm_start or not self._can_go_on(adaptation):
+        if not self.warm_start or not self._can_continue(adaptation):
             return self._fit(X, y, sample_weight, options)
         self._check_unchanged("with `warm_start=True`", "set `warm_start=False`")
         return self._fit_further(X, y, sample_weight, options)
 
-    @undone_on_error
+    @restore_on_error
     def adapt(self, X_target, adaptation: AdaptationMethod):
         """Adapt the fitted network to a target domain, without the source.
 
@@ -206,7 +206,7 @@ class FineTunedEstimator(BackboneEstimator):
 
     def _partial_fit(self, X, y, sample_weight, classes=None):
         """Train for one epoch, and settle the network in the first call."""
-        options = FitOptions(classes=classes, more_to_come=True)
+        options = FitOptions(classes=classes, is_partial=True)
         if not hasattr(self, "model_"):
             return self._fit(X, y, sample_weight, options)
         self._check_unchanged("in `partial_fit`", "use `sklearn.base.clone`")
@@ -249,7 +249,7 @@ class FineTunedEstimator(BackboneEstimator):
         data, held = self._hold_out(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
         earlier = EarlierTraining(self._strength(), self._online, n_before)
-        trained = trainer.go_on(model.network, data, held, earlier)
+        trained = trainer.fit_further(model.network, data, held, earlier)
         return self._set_fitted_further(trainer, trained, len(data.y))
 
     def _recipe(self, options):
@@ -257,7 +257,7 @@ class FineTunedEstimator(BackboneEstimator):
         method = options.method
         schedule = "cosine" if method is None else method.lr_schedule
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
-        return replace(recipe, early_stopping=False) if options.more_to_come else recipe
+        return replace(recipe, early_stopping=False) if options.is_partial else recipe
 
     def _split_again(self, options, seed):
         """Return the split backbone of the fitted model (SplitBackbone)."""
@@ -279,7 +279,7 @@ class FineTunedEstimator(BackboneEstimator):
             outputs=outputs,
             loss=self._loss(),
             probe=self._probe(outputs),
-            more_to_come=options.more_to_come,
+            is_partial=options.is_partial,
             adaptation=adaptation,
             callbacks=callbacks,
             checkpoint=self.checkpoint,
@@ -296,7 +296,7 @@ class FineTunedEstimator(BackboneEstimator):
         outputs, weigh = trainer.outputs, self._weigh
         return data, LabelledSamples.of(samples, y, sample_weight, outputs, weigh)
 
-    def _can_go_on(self, method):
+    def _can_continue(self, method):
         """Whether there is a network to train further; a solved head starts again."""
         if not hasattr(self, "model_"):
             return False
@@ -357,7 +357,7 @@ class FineTunedEstimator(BackboneEstimator):
         """Describe the parameters that shape the network (dict)."""
         shape = {name: getattr(self, name) for name in _SHAPE}
         shape["pooling"] = Pooling.of(self.pooling).in_short()
-        return describe_network({"backbone": unwrapped(self.backbone), **shape})
+        return describe_network({"backbone": backbone_of(self.backbone), **shape})
 
     def _check_unchanged(self, where, restart):
         """Raise an error if the parameters would make another network."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
-from sktransfer._base import undone_on_error
+from sktransfer._base import restore_on_error
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.fitting import shares_docs
 from sktransfer.model import RegressionOutputs
@@ -135,7 +135,7 @@ default="squared_error"
         self.random_state = random_state
         self.verbose = verbose
 
-    @undone_on_error
+    @restore_on_error
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train for one epoch on some samples.
 
@@ -222,12 +222,12 @@ default="squared_error"
         )
 
 
-def _solve(alpha, features, y, sample_weight, groups, is_part):
+def _solve(alpha, features, y, sample_weight, groups, is_partial):
     """Solve ridge regression (Solution)."""
     weighted = {"sample_weight": sample_weight}
     if alpha == "auto":
         alpha = search_alpha(features, y, groups=groups, **weighted)
-        if is_part:  # a few samples must not settle on next to no regression
+        if is_partial:  # a few samples must not settle on next to no regression
             alpha = min(alpha, middle_alpha(features.numpy(), sample_weight))
     head, alpha, loss = fit_ridge(features, y, alpha=alpha, **weighted)
     return Solution(head, alpha, {"train_loss": loss})

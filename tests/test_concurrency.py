@@ -17,7 +17,7 @@ from torch import nn
 
 from sktransfer import PretrainedFeatureExtractor
 from sktransfer.backbones import load_backbone
-from tests.test_bad_luck import (
+from tests.test_system_failures import (
     IMAGES,
     PATIENCE,
     ROOT,
@@ -95,7 +95,7 @@ def test_fits_leave_no_thread_in_a_fresh_process():
 PROCESSES = """
 import multiprocessing, sys, warnings
 import numpy as np
-from tests.test_bad_luck import IMAGES, Y, small
+from tests.test_system_failures import IMAGES, Y, small
 
 def predict_and_fit(model, X, pipe):
     pipe.send((model.predict_proba(X), model.fit(X, Y).predict_proba(X)))

@@ -62,7 +62,7 @@ def _rounded(z, activation_dtype):
         return z.float()
     half = z.half()
     rounded = half.float()
-    unfit = _unfit(half)
+    unfit = _beyond_float16(half)
     if unfit:
         rounded[unfit] = z[unfit].float()
     return rounded
@@ -95,7 +95,7 @@ def _rows(z, activation_dtype):
         return _cut(z.float())
     half = z.contiguous().half()
     rows = _cut(half)
-    for i in _unfit(half):
+    for i in _beyond_float16(half):
         (rows[i],) = _cut(z[[i]].float())
     return rows
 
@@ -104,7 +104,7 @@ def _cut(z):
     return [row.copy() for row in z.contiguous().cpu().numpy()]
 
 
-def _unfit(half):
+def _beyond_float16(half):
     """Return the positions of rows that float16 cannot hold well, or that are zero.
 
     Without their signs, the bits of float16 numbers sort like integers, which are

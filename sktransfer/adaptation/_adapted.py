@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, cl
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
-from sktransfer._base import unwrapped as backbone_of
+from sktransfer._base import backbone_of
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle

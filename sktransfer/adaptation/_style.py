@@ -19,12 +19,12 @@ from sktransfer.adaptation._image_statistics import (
     to_lab,
 )
 from sktransfer.adaptation._style_statistics import (
-    least_spoilt,
     measure,
     moved,
     moves_between,
     some_images,
     thumbnails,
+    typical_quality,
 )
 from sktransfer.adaptation._style_steps import (
     SHIFTS,
@@ -203,7 +203,7 @@ class TargetStyle(v2.Transform):
         self._references = None
         if {"fourier", "histogram"} & {*self._steps}:
             self._references = thumbnails(self._some(X, _N_REFERENCES), _REFERENCE_SIDE)
-        self._least = least_spoilt(self.target_rows_)
+        self._least = typical_quality(self.target_rows_)
         self.source_rows_, self.turned_, self._source = None, False, None
         if X_source is not None:
             self.source_rows_ = measure(self._some(X_source, self.max_images))
@@ -217,7 +217,7 @@ class TargetStyle(v2.Transform):
         sides = [prevailing_side(rows) for rows in pair]
         self.turned_ = "polarity" in self._steps and sides[0] * sides[1] < 0
         self._target_side = sides[1]
-        self._source = least_spoilt(self.source_rows_)
+        self._source = typical_quality(self.source_rows_)
         self._moves = moves_between(*pair, swapped=self.turned_)
         # Images that are swapped already have the lightness of the target.
         stays = moves_between(self.target_rows_, self.target_rows_)

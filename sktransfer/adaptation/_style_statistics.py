@@ -56,7 +56,7 @@ def thumbnails(samples: Samples, side: int) -> np.ndarray:
     return np.stack([np.asarray(image) for image in resized])
 
 
-def least_spoilt(rows: np.ndarray) -> dict[str, float]:
+def typical_quality(rows: np.ndarray) -> dict[str, float]:
     """Return the blur, noise and JPEG quality that nearly all images have at least.
 
     Rows hold the ``STATISTICS`` of one image each.

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import entr
 from sklearn.base import BaseEstimator
 
-from sktransfer._base import undone_on_error
+from sktransfer._base import restore_on_error
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._regressor import FineTunedRegressor
 from sktransfer.advice._costs import free_memory, measure
@@ -160,7 +160,7 @@ random_state, verbose
         self.random_state = random_state
         self.verbose = verbose
 
-    @undone_on_error
+    @restore_on_error
     def fit(self, X, y=None):
         """Recommend a strategy for some samples.
 

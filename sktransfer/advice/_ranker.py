@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from sktransfer._base import as_array, undone_on_error
+from sktransfer._base import as_array, restore_on_error
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
@@ -144,7 +144,7 @@ class BackboneRanker(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    @undone_on_error
+    @restore_on_error
     def fit(self, X, y=None):
         """Score every backbone.
 

@@ -142,7 +142,7 @@ def similarity_of(
     `has_classifier` says whether the network's outputs are scores of pretrained
     classes.
     """
-    divergences, outputs = _look(backbone, samples, has_classifier, device)
+    divergences, outputs = _run_network(backbone, samples, has_classifier, device)
     table = pd.DataFrame(
         {
             "stage": [*features],
@@ -166,7 +166,7 @@ def similarity_of(
     return DomainSimilarity(similarity, source, table, entropy, energy)
 
 
-def _look(backbone, samples, has_classifier, device):
+def _run_network(backbone, samples, has_classifier, device):
     """Pass samples through a copy of the network.
 
     Returns the divergences of the BatchNorm layers of each stage, and the scores of the

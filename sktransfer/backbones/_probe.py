@@ -88,7 +88,7 @@ def _probe(module, anatomies, example):
     try:
         trial = run_once(module, example)
     except Exception as error:  # whatever a network raises
-        reason = f"it cannot be run on 5 samples at once ({_say(error)})"
+        reason = f"it cannot be run on 5 samples at once ({_error_text(error)})"
         return Findings(None, reason, overwrites=False)
     impurity = find_impurity(module, trial)
     difference = _difference(module, anatomies, trial, impurity is None)
@@ -125,24 +125,24 @@ def _digest(tensors):
 def _difference(module, anatomies, trial, is_pure):
     """Say how the sections differ from the module; None if they do not."""
 
-    def renewed(network):
+    def intact(network):
         return network if is_pure else copy.deepcopy(module)
 
     try:
         network = copy.deepcopy(module).eval()
         joined = _join(network, anatomies, trial.x, training=False)
         if not is_near(joined, tensors_in(trial.output), _TOLERANCE):
-            return _say_by_how_much("eval", joined, tensors_in(trial.output))
+            return _describe_difference("eval", joined, tensors_in(trial.output))
         if _replays_differ(anatomies[False].trace, network, trial.x):
             return "a value that is no tensor depends on more than the batch size"
         x = map_state(itemgetter(slice(_N_TRAIN)), trial.x)
-        whole = renewed(trial.network).train()
+        whole = intact(trial.network).train()
         expected = call(whole, copy_state(x), with_gradients=True)
-        joined = _join(renewed(network).train(), anatomies, x, training=True)
+        joined = _join(intact(network).train(), anatomies, x, training=True)
         if not is_near(joined, tensors_in(expected), _TOLERANCE):
-            return _say_by_how_much("train", joined, tensors_in(expected))
+            return _describe_difference("train", joined, tensors_in(expected))
     except Exception as error:  # whatever a network raises
-        return _say(error)
+        return _error_text(error)
     return None
 
 
@@ -152,7 +152,7 @@ def _replays_differ(trace, network, x):
         values = run_graph(
             network, trace.nodes[0].graph, map_state(itemgetter(slice(1)), x)
         ).values
-    except Exception:  # layers that need company
+    except Exception:  # layers that need several samples
         values = run_graph(network, trace.nodes[0].graph, x).values
     return any(
         evaluate(expression, values[node]) != _plain(values[n])
@@ -165,7 +165,7 @@ def _plain(value):
     return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
-def _say_by_how_much(mode, joined, expected):
+def _describe_difference(mode, joined, expected):
     if [t.shape for t in joined] != [t.shape for t in expected]:
         return f"in {mode} mode the shapes of the output differ"
     pairs = zip(joined, expected, strict=True)
@@ -204,7 +204,7 @@ def _join(network, anatomies, x, training):
     return tensors_in(call(run, copy_state(x), with_gradients=training))
 
 
-def _say(error):
+def _error_text(error):
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"
 

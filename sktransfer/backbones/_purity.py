@@ -22,7 +22,7 @@ from sktransfer.compute import (
 
 _SEED = 1  # not that of the trace
 # Tolerances in other batches and in a second run, relative to the largest value.
-_COMPANY, _TWICE = 1e-4, 1e-6
+_OTHER_BATCH, _SECOND_RUN = 1e-4, 1e-6
 _AT = 3  # the sample that also runs alone
 
 
@@ -143,12 +143,12 @@ def find_impurity(module: nn.Module, trial: Trial) -> str | None:
     )
     if moved:
         return f"a forward pass changes its {moved}"
-    if not is_near(again, alone, _TWICE):
+    if not is_near(again, alone, _SECOND_RUN):
         return "the same input gives something else a second time"
-    in_company = [_rows(trial.output, _n(x), some), _beside_another(network, x, some)]
-    if not is_near(_output(_fresh(module), x, some), alone, _COMPANY):
+    in_batch = [_rows(trial.output, _n(x), some), _beside_another(network, x, some)]
+    if not is_near(_output(_fresh(module), x, some), alone, _OTHER_BATCH):
         return "what it makes of a sample depends on the samples before it"
-    agree = all(_agree(alone, other) for other in in_company)
+    agree = all(_agree(alone, other) for other in in_batch)
     if not (agree or _agrees_in_float64(module, x, some)):
         return "what it makes of a sample depends on the other samples of the batch"
     return _changed_parameter(network, module)
@@ -194,9 +194,9 @@ def _agrees_in_float64(module, x, some):
     x = map_state(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
     try:
         alone = _output(network, x, some)
-        in_company = _rows(call(network, copy_state(x)), _n(x), some)
+        in_batch = _rows(call(network, copy_state(x)), _n(x), some)
         beside = _beside_another(network, x, some)
-        return all(_agree(alone, other) for other in (in_company, beside))
+        return all(_agree(alone, other) for other in (in_batch, beside))
     except Exception:  # of layers that are made for float32
         return False
 
@@ -223,7 +223,7 @@ def _rows(value, n, place):
 
 def _agree(alone, others):
     pairs = [(a, b) for a, b in zip(alone, others, strict=True) if b is not None]
-    return is_near(*zip(*pairs, strict=True), _COMPANY) if pairs else True
+    return is_near(*zip(*pairs, strict=True), _OTHER_BATCH) if pairs else True
 
 
 def _state(network, *names):

@@ -13,7 +13,7 @@ from sktransfer.model import make_pool
 from sktransfer.training import Network, Pooling, ResolvedRecipe, lda_predictions
 from sktransfer.utils import TransferWarning, warn_caller
 
-_LOOKED_AT = 64  # samples that are looked at before and after
+_COMPARED = 64  # samples that are compared before and after
 _FEWEST = 32  # below, a share says little
 _UNLIKE = 0.5  # drift of features that are no longer the pretrained ones
 _WORSE = 0.15  # loss of accuracy that shows it
@@ -30,10 +30,10 @@ _PROBED = 150
 _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
 
-Say = Callable[[float], str]  # puts a quality into words
+DescribeQuality = Callable[[float], str]  # a quality in words
 
 
-class Look(NamedTuple):
+class Snapshot(NamedTuple):
     """Features and quality of a network on a few samples.
 
     Attributes
@@ -52,7 +52,7 @@ class Look(NamedTuple):
     loss: float
 
 
-def look(
+def take_snapshot(
     network: Network,
     activations: Activations,
     y: torch.Tensor,
@@ -60,9 +60,9 @@ def look(
     loss: Callable,
     quality: Callable,
     batch_size: int,
-    most: int = _LOOKED_AT,
-) -> Look:
-    """Look at a few samples, evenly spaced, through a network with a head.
+    most: int = _COMPARED,
+) -> Snapshot:
+    """Compute features and quality of a network on a few samples, evenly spaced.
 
     ``loss`` maps scores and targets to the loss of each sample, and ``quality`` scores,
     targets and ``loss`` to a number.
@@ -76,7 +76,7 @@ def look(
         scores = network.head.eval()(features.to(device)).cpu()
     network.head.train(training)
     mean_loss = float(loss(scores, y[rows]).mean())
-    return Look(features.numpy(), quality(scores, y[rows], loss), mean_loss)
+    return Snapshot(features.numpy(), quality(scores, y[rows], loss), mean_loss)
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> float:
@@ -105,20 +105,26 @@ def _centred(F):
     return np.where(np.abs(away).max() > 1e-6 * np.abs(F).max(), away, 0.0)
 
 
-def check_drift(before: Look, after: Look, moved: float, lr: float, say: Say) -> None:
+def check_drift(
+    before: Snapshot,
+    after: Snapshot,
+    moved: float,
+    lr: float,
+    describe: DescribeQuality,
+) -> None:
     """Warn if the training has undone the features that it began with.
 
-    Both looks are at the same samples, the first with the head of the probe, and
-    ``moved`` is the drift. ``say`` puts a quality into words.
+    Both snapshots are of the same samples, the first with the head of the probe, and
+    ``moved`` is the drift. ``describe`` puts a quality into words.
     """
     if not _is_undone(before, after, moved):
         return
     warn_caller(
-        f"The training undid the pretrained features: {say(before.quality)} on "
+        f"The training undid the pretrained features: {describe(before.quality)} on "
         f"{len(before.features)} training samples with the probe that it began with, "
-        f"{say(after.quality)} now, and the features have moved by {moved:.2f} of 1. "
-        f"Take a lower `lr` (it is {lr:g}) or `training__backbone_lr_ratio`, or freeze "
-        "more with `freeze`.",
+        f"{describe(after.quality)} now, and the features have moved by {moved:.2f} of "
+        f"1. Take a lower `lr` (it is {lr:g}) or `training__backbone_lr_ratio`, or "
+        "freeze more with `freeze`.",
         TransferWarning,
     )
 
@@ -129,12 +135,12 @@ def _is_undone(before, after, moved):
 
 
 def check_start(
-    before: Look,
-    after: Look,
+    before: Snapshot,
+    after: Snapshot,
     moved: float,
     n_epochs: int,
     recipe: ResolvedRecipe,
-    say: Say,
+    describe: DescribeQuality,
 ) -> None:
     """Warn if the training has ended below the probe that it began with.
 
@@ -154,10 +160,10 @@ def check_start(
         return
     warn_caller(
         f"The training ended below the linear probe that it began with: "
-        f"{say(before.quality)} on {n} training samples and a loss of "
-        f"{before.loss:.2g} before, {say(after.quality)} and {after.loss:.2g} now. "
-        f"Raise `max_epochs` (it is {recipe.max_epochs}), take a lower `lr` (it is "
-        f"{recipe.lr:g}), or keep the probe with `freeze='all'`.",
+        f"{describe(before.quality)} on {n} training samples and a loss of "
+        f"{before.loss:.2g} before, {describe(after.quality)} and {after.loss:.2g} "
+        f"now. Raise `max_epochs` (it is {recipe.max_epochs}), take a lower `lr` (it "
+        f"is {recipe.lr:g}), or keep the probe with `freeze='all'`.",
         TransferWarning,
     )
 
@@ -169,22 +175,26 @@ def _minimises_loss(recipe):
 
 
 def check_overfitting(
-    on_training: Look, on_validation: Look, n_validation: int, history: list, say: Say
+    on_training: Snapshot,
+    on_validation: Snapshot,
+    n_validation: int,
+    history: list,
+    describe: DescribeQuality,
 ) -> None:
     """Warn if the validation loss has risen and its accuracy is far below.
 
-    Both looks are through the trained network.
+    Both snapshots are of the trained network.
     """
     gap = on_training.quality - on_validation.quality
     if gap < _GAP + 1 / np.sqrt(min(n_validation, 256)):
         return
     losses = [row["valid_loss"] for row in history]
     warn_caller(
-        f"The training overfits: {say(on_training.quality)} on training samples, "
-        f"{say(on_validation.quality)} on {n_validation} of validation, whose loss has "
-        f"risen from {min(losses):.3g} to {losses[-1]:.3g}. Set `early_stopping=True`, "
-        "freeze more with `freeze`, set `augment`, or raise `training__dropout`, "
-        "`training__weight_decay` or `training__l2_sp`.",
+        f"The training overfits: {describe(on_training.quality)} on training samples, "
+        f"{describe(on_validation.quality)} on {n_validation} of validation, whose "
+        f"loss has risen from {min(losses):.3g} to {losses[-1]:.3g}. Set "
+        "`early_stopping=True`, freeze more with `freeze`, set `augment`, or raise "
+        "`training__dropout`, `training__weight_decay` or `training__l2_sp`.",
         TransferWarning,
     )
 
@@ -199,9 +209,9 @@ def has_risen(history, n_validation: int) -> bool:
 def check_depth(split: SplitBackbone, data: LabelledSamples, freeze) -> None:
     """Warn if a probe of an earlier stage is better than one at the boundary.
 
-    It looks where `freeze` was given and is deep, at samples with codes of classes;
-    what goes through the frozen stages for it is stored for the fit. Fewer than
-    ``ENOUGH_FOR_DEPTH`` samples say too little.
+    This is checked where `freeze` was given and is deep, on samples with codes of
+    classes; what goes through the frozen stages for it is stored for the fit. Fewer
+    than ``ENOUGH_FOR_DEPTH`` samples say too little.
     """
     backbone, target = split.origin, split.target
     depth = backbone.n_stages_before(target.boundary)

@@ -15,7 +15,7 @@ from sktransfer.fitting._diagnosis import (
     check_start,
     drift,
     has_risen,
-    look,
+    take_snapshot,
 )
 from sktransfer.fitting._identity import make_savers
 from sktransfer.fitting._split_backbone import count_trainable, suffix_above
@@ -85,7 +85,7 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
         network = split.network(target, part, head)
         if head is None:
             strength = trainer.start_head(network, seen)
-            head, before = network.head, _look(trainer, network, seen)
+            head, before = network.head, _snapshot(trainer, network, seen)
         objective, more = trainer.objective(network, target, function, span)
         function = objective and objective.function
         net = train_phase(
@@ -166,13 +166,13 @@ def _divides(split, network, target):
     """Whether threads compute parts of a batch of this training."""
     if split.runtime.device.type != "cpu":
         return False
-    passed = split.backbone.multiply_adds(target.boundary, split.end)
+    passed = split.backbone.multiply_adds(target.boundary, split.head_boundary)
     work = passed * split.recipe.batch_size
     return is_divisible(network.train(), split.example(target), work)
 
 
-def _look(trainer, network, data, **most):
-    return look(
+def _snapshot(trainer, network, data, **most):
+    return take_snapshot(
         network,
         data.activations,
         data.y,
@@ -185,16 +185,16 @@ def _look(trainer, network, data, **most):
 
 def diagnose(trainer: Trainer, before, network, training, validation, target, history):
     """Warn about signs of a bad fit; return the drift of the features (float)."""
-    after, recipe = _look(trainer, network, training), trainer.recipe
+    after, recipe = _snapshot(trainer, network, training), trainer.recipe
     moved = drift(before.features, after.features)
-    say = trainer.outputs.describe_quality
+    describe = trainer.outputs.describe_quality
     if recipe.starts_from_probe:
-        check_drift(before, after, moved, recipe.lr, say)
+        check_drift(before, after, moved, recipe.lr, describe)
         if trainer.is_plain:
-            check_start(before, after, moved, len(history), recipe, say)
+            check_start(before, after, moved, len(history), recipe, describe)
     is_watched = validation is not None and not recipe.early_stopping
     if is_watched and has_risen(history, len(validation.y)):
         both = training, trainer.load_held(validation, target)
-        seen, held = (_look(trainer, network, data, most=256) for data in both)
-        check_overfitting(seen, held, len(validation.y), history, say)
+        seen, held = (_snapshot(trainer, network, data, most=256) for data in both)
+        check_overfitting(seen, held, len(validation.y), history, describe)
     return moved

@@ -97,7 +97,7 @@ class LabelledActivations(NamedTuple):
         return Data(seen, self.y, self.weight)
 
     @property
-    def seen_by_probe(self) -> list:
+    def probe_inputs(self) -> list:
         """Fixed views where there are some; otherwise the samples as they are."""
         if isinstance(self.views, FixedViews):
             return self.views.views
@@ -125,7 +125,7 @@ def _warn_if_all_equal(digests):
         )
 
 
-def end_of(backbone: Backbone, pooling: Pooling) -> str:
+def head_boundary(backbone: Backbone, pooling: Pooling) -> str:
     """Return the boundary that the head sits on."""
     shape = backbone.activation_shape("features")
     own = isinstance(shape, tuple) and sum(n > 1 for n in shape) == 1
@@ -138,7 +138,7 @@ def suffix_above(
     backbone: Backbone, boundary: str, recipe: ResolvedRecipe
 ) -> nn.Module:
     """Return the stages between a boundary and the head."""
-    end = end_of(backbone, recipe.pooling)
+    end = head_boundary(backbone, recipe.pooling)
     if boundary == end:
         return nn.Identity()
     suffix = backbone.section(boundary, end)
@@ -202,9 +202,9 @@ class SplitBackbone:
         return Target(self.boundary, self.tap)
 
     @property
-    def end(self) -> str:
+    def head_boundary(self) -> str:
         """The boundary that the head sits on."""
-        return end_of(self.backbone, self.recipe.pooling)
+        return head_boundary(self.backbone, self.recipe.pooling)
 
     @property
     def has_stages(self) -> bool:
@@ -246,7 +246,7 @@ class SplitBackbone:
         """Join what is trained above a target, on the device."""
         pool: nn.Module = nn.Identity()
         if not isinstance(target.tap, Pool):
-            pool = make_pool(self.backbone, self.end, self.recipe.pooling)
+            pool = make_pool(self.backbone, self.head_boundary, self.recipe.pooling)
         augment = self._augment(target)
         network = Network(suffix, pool, head, augment=augment)
         return use_channels_last(network).to(self.runtime.device)
@@ -257,7 +257,9 @@ class SplitBackbone:
         """Return the model of a trained network above the boundary."""
         is_pooled = isinstance(self.tap, Pool)
         pool: Any = self.tap if is_pooled else network.pool
-        shape = self.backbone.activation_shape(self.boundary if is_pooled else self.end)
+        shape = self.backbone.activation_shape(
+            self.boundary if is_pooled else self.head_boundary
+        )
         given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
         return FittedModel(
             **(given | {"backbone": self.backbone, "card": card}),
@@ -359,7 +361,7 @@ def split_backbone(
     The second value is the suffix, whose parameters require gradients.
     """
     boundary = choose_boundary(backbone, freeze, n_samples, recipe, method)
-    end = end_of(backbone, recipe.pooling)
+    end = head_boundary(backbone, recipe.pooling)
     tap: nn.Module = nn.Identity()
     if backbone.n_stages_before(boundary) == len(backbone.stages):
         boundary, tap = end, make_pool(backbone, end, recipe.pooling)

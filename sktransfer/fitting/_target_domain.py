@@ -18,7 +18,7 @@ from sktransfer.training import (
     Adapted,
     Network,
     Objective,
-    put_back_on_error,
+    restore_weights_on_error,
     stages_above,
 )
 
@@ -115,7 +115,7 @@ class Adaptation:
         if self.samples is not None:
             target, views, report = self._load(self.split.target)
         context = self._context(network.eval(), source, target, views, state)
-        with put_back_on_error(network):
+        with restore_weights_on_error(network):
             found = self.method.after_training(context)
         network.eval()
         return found or Adapted(state), report

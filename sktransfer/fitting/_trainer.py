@@ -31,8 +31,8 @@ from sktransfer.training import (
     is_narrow,
     last_layer,
     make_head,
-    put_back_on_error,
     restore_net,
+    restore_weights_on_error,
 )
 
 
@@ -65,7 +65,7 @@ class Trainer:
     loss : callable
         From scores and targets to the loss of each sample.
     probe : Probe
-    more_to_come : bool
+    is_partial : bool
         Whether this is a call of `partial_fit`: one epoch, which others may follow.
     adaptation : Adaptation or None
     callbacks : sequence
@@ -80,7 +80,7 @@ class Trainer:
     outputs: ClassOutputs | RegressionOutputs
     loss: Callable
     probe: Probe
-    more_to_come: bool = False
+    is_partial: bool = False
     adaptation: Adaptation | None = None
     callbacks: Sequence = ()
     checkpoint: Any = None
@@ -94,7 +94,7 @@ class Trainer:
     @property
     def n_epochs(self) -> int:
         """Epochs to train for."""
-        return 1 if self.more_to_come else self.recipe.max_epochs
+        return 1 if self.is_partial else self.recipe.max_epochs
 
     @property
     def is_plain(self) -> bool:
@@ -109,7 +109,7 @@ class Trainer:
     def fitted_to(self, data: LabelledSamples) -> Trainer:
         """Return a trainer whose outputs have learned the units of the targets."""
         outputs = self.outputs.fitted_to(
-            data.y, data.weight, more_to_come=self.more_to_come
+            data.y, data.weight, is_partial=self.is_partial
         )
         return replace(self, outputs=outputs)
 
@@ -140,7 +140,7 @@ class Trainer:
         trained = trained._replace(report=[*report, *trained.report])
         return self._adapted(trained, training.activations)
 
-    def go_on(
+    def fit_further(
         self,
         network: Network,
         data: LabelledSamples,
@@ -150,7 +150,7 @@ class Trainer:
         """Train a network further, in place; it is left as it was if that fails."""
         target = self.split.target
         training, report = self.load(data, target)
-        with put_back_on_error(network):
+        with restore_weights_on_error(network):
             if self.is_solved and is_narrow(last_layer(network)):
                 return self._solve_further(network, training, earlier, report)
             objective, more = self.objective(network, target)
@@ -231,7 +231,7 @@ class Trainer:
         """Solve the head, which is all that is trained (Trained)."""
         network = self.split.network(self.split.target, suffix)
         solution, data = self._solve_head(network, training)
-        online = self.probe.begin_online(solution, data) if self.more_to_come else None
+        online = self.probe.begin_online(solution, data) if self.is_partial else None
         row = {"epoch": 1, **solution.row}
         if validation is not None:
             held = self.load_held(validation, self.split.target)
@@ -272,14 +272,14 @@ class Trainer:
     def _solve_head(self, network, training):
         """Solve the head and put it into the network (Solution, HeadData)."""
         data = self._head_data(network, training)
-        solution = self.probe.solve(*data, self.more_to_come)
+        solution = self.probe.solve(*data, self.is_partial)
         head = head_from_linear(solution.head, self.recipe.dropout)
         network.head = head.to(self.split.runtime.device)
         return solution, data
 
     def _head_data(self, network, training):
         batch_size = self.split.runtime.batch_size
-        seen, y, weight = training.seen_by_probe, training.y, training.weight
+        seen, y, weight = training.probe_inputs, training.y, training.weight
         return head_data(network, seen, y, weight, batch_size)
 
     def net(self, network: Network, rows: list) -> SuffixNet:

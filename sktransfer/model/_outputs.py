@@ -89,11 +89,11 @@ class ClassOutputs:
         return np.searchsorted(self.classes, y).astype(np.int64)
 
     def fitted_to(
-        self, codes: np.ndarray, sample_weight: np.ndarray, *, more_to_come: bool
+        self, codes: np.ndarray, sample_weight: np.ndarray, *, is_partial: bool
     ) -> ClassOutputs:
         """Check that the samples have two classes, if others cannot come later."""
         _check_not_empty(codes)
-        if more_to_come and self.n_outputs > 1:
+        if is_partial and self.n_outputs > 1:
             return self
         if not self.is_multilabel and len(np.unique(codes)) < 2:
             raise ValueError(
@@ -172,14 +172,14 @@ class RegressionOutputs:
         return np.ascontiguousarray(y.reshape(len(y), -1))
 
     def fitted_to(
-        self, codes: np.ndarray, sample_weight: np.ndarray, *, more_to_come: bool
+        self, codes: np.ndarray, sample_weight: np.ndarray, *, is_partial: bool
     ) -> RegressionOutputs:
         """Learn the mean and the scale of the targets."""
         _check_not_empty(codes)
         mean = np.average(codes, axis=0, weights=sample_weight)
         variance = np.average((codes - mean) ** 2, axis=0, weights=sample_weight)
         scale = np.where(variance > 0, np.sqrt(variance), 1.0)
-        if more_to_come and not variance.any():
+        if is_partial and not variance.any():
             warn_caller(
                 "All targets of the first call of `partial_fit` are equal, so the unit "
                 "of later ones stays 1. Begin with samples whose targets differ."

@@ -35,8 +35,8 @@ from sktransfer.training._heads import HEADS, make_head, register_head
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
+    BatchOutputs,
     Objective,
-    Seen,
     cross_entropy,
     find_loss,
     pinball_loss,
@@ -65,7 +65,7 @@ from sktransfer.training._recipe import (
     TrainingRecipe,
 )
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
-from sktransfer.training._saver import Saver, put_back_on_error
+from sktransfer.training._saver import Saver, restore_weights_on_error
 from sktransfer.training._solved_head import (
     Probe,
     Solution,
@@ -87,6 +87,7 @@ __all__ = [
     "AdaptationMethod",
     "Adapted",
     "Augmentation",
+    "BatchOutputs",
     "Data",
     "EarlyStopping",
     "LoRA",
@@ -98,7 +99,6 @@ __all__ = [
     "Probe",
     "ResolvedRecipe",
     "Saver",
-    "Seen",
     "Solution",
     "SuffixNet",
     "TrainingRecipe",
@@ -124,11 +124,11 @@ __all__ = [
     "middle_C",
     "middle_alpha",
     "pinball_loss",
-    "put_back_on_error",
     "register_head",
     "register_loss",
     "resolve_freeze",
     "restore_net",
+    "restore_weights_on_error",
     "search_C",
     "search_alpha",
     "search_multilabel_C",

@@ -216,9 +216,9 @@ class AdaptationMethod(BaseEstimator):
         -------
         callable, torch.nn.Module or None
             ``objective(own, others, progress)`` returns a tensor of shape (). `own` and
-            `others` are :class:`Seen`, of the batch of source samples and of as many
-            target samples; `progress` is the share of the training that is done. The
-            parameters of a module are trained, too.
+            `others` are :class:`BatchOutputs`, of the batch of source samples and of as
+            many target samples; `progress` is the share of the training that is done.
+            The parameters of a module are trained, too.
         """
 
     def can_adapt(self, suffix: nn.Module) -> bool:

@@ -176,7 +176,7 @@ def _trained(module):
     return {k: v for k, v in module.state_dict().items() if k not in frozen}
 
 
-class Watch(Callback):
+class DivergenceCheck(Callback):
     """Raise an error if the training diverges, and warn if it did not converge."""
 
     def on_train_begin(self, net, **kwargs):

@@ -21,7 +21,7 @@ from sktransfer.training._net import SuffixNet
 
 
 @contextmanager
-def put_back_on_error(module: nn.Module) -> Iterator[None]:
+def restore_weights_on_error(module: nn.Module) -> Iterator[None]:
     """Restore the weights of a module if the block raises, also on an interrupt.
 
     The module is in eval mode after an error.

@@ -52,18 +52,18 @@ class _Link(NamedTuple):
     curvature: float
 
 
-def _same(scores):
+def _identity(scores):
     return scores
 
 
-def _shares(scores):
+def _softmax(scores):
     return softmax(scores, axis=1)
 
 
 _LINKS = {
-    "multiclass": _Link(_shares, 0.5),
+    "multiclass": _Link(_softmax, 0.5),
     "multilabel": _Link(expit, 0.25),
-    "regression": _Link(_same, 1.0),
+    "regression": _Link(_identity, 1.0),
 }
 
 
@@ -104,7 +104,7 @@ def begin_online(
 
 
 @one_blas_thread()
-def assume_online(
+def approximate_online(
     linear: nn.Linear,
     features: torch.Tensor,
     n_before: float,
@@ -128,7 +128,7 @@ def assume_online(
 
 
 @one_blas_thread()
-def go_on_online(
+def update_online(
     state: Online,
     linear: nn.Linear,
     features: torch.Tensor,
@@ -147,7 +147,7 @@ def go_on_online(
     for first in range(0, len(features), _ROWS):
         rows = slice(first, first + _ROWS)
         part = _with_ones(features[rows]), Y[rows], weight[rows]
-        state, W, n = _go_on(state, *part, penalty, W, _LINKS[kind])
+        state, W, n = _update(state, *part, penalty, W, _LINKS[kind])
         n_iter += n
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(W[:-1].T))
@@ -155,7 +155,7 @@ def go_on_online(
     return state, n_iter
 
 
-def _go_on(state, X, targets, weight, penalty, W, link):
+def _update(state, X, targets, weight, penalty, W, link):
     there = weight > 0
     X, targets, root = X[there], targets[there], np.sqrt(weight[there])[:, None]
     if not len(X):
@@ -216,7 +216,7 @@ class Solution(NamedTuple):
 class Probe:
     """The convex problem of a linear head, for one `kind` of targets.
 
-    ``solve(features, y, sample_weight, groups, is_part)`` returns a `Solution`.
+    ``solve(features, y, sample_weight, groups, is_partial)`` returns a `Solution`.
     `penalty` maps the strength to the factor of half the sum of the squared weights,
     and `loss` maps scores and targets to the loss of each sample. `is_final` says
     whether that is the loss of the training, so that no epochs are needed where only a
@@ -255,8 +255,10 @@ class Probe:
         """
         penalty, kind = self.penalty(strength), self.kind
         if online is None:
-            online = assume_online(linear, data.features, n_before, penalty, kind)
-        online, n_iter = go_on_online(Online(*online), linear, *data[:3], penalty, kind)
+            online = approximate_online(linear, data.features, n_before, penalty, kind)
+        online, n_iter = update_online(
+            Online(*online), linear, *data[:3], penalty, kind
+        )
         return (*online,), n_iter
 
     def mean_loss(self, network: Network, data: HeadData) -> float:

@@ -11,7 +11,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
 from sktransfer.compute import Draws, Shards
-from sktransfer.training._callbacks import BestWeights, Watch, WeightAverage
+from sktransfer.training._callbacks import BestWeights, DivergenceCheck, WeightAverage
 from sktransfer.training._data import ActivationBatches, Data, batches_in_order
 from sktransfer.training._gradients import PART_SIZE
 from sktransfer.training._loss import WeightedLoss
@@ -78,7 +78,7 @@ def train(
 def _own_callbacks(recipe, n_batches, validates):
     """Return the callbacks of a recipe, in the order in which they are called."""
     n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
-    callbacks = [("watch", Watch())]
+    callbacks = [("watch", DivergenceCheck())]
     if validates and recipe.early_stopping:
         callbacks.append(("best", BestWeights(recipe.n_iter_no_change)))
     if recipe.ema is not None:

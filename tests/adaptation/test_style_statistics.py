@@ -6,12 +6,12 @@ from PIL import Image
 
 from sktransfer.adaptation._image_statistics import STATISTICS, image_statistics, to_lab
 from sktransfer.adaptation._style_statistics import (
-    least_spoilt,
     measure,
     moved,
     moves_between,
     some_images,
     thumbnails,
+    typical_quality,
 )
 from sktransfer.adaptation._style_steps import swap_lightness
 from tests.adaptation._photographs import CROPS, blurred, jpeg, noisy, whole
@@ -93,9 +93,9 @@ def test_standard_deviations_do_not_fall_below_zero():
 
 def test_what_nearly_all_images_have():
     few = rows_of([noisy(crop, 20) if i < 4 else crop for i, crop in enumerate(CROPS)])
-    assert least_spoilt(few)["noise"] < 2
-    assert least_spoilt(rows_of([noisy(c, 20) for c in CROPS]))["noise"] > 15
-    assert set(least_spoilt(few)) == {"blur", "noise", "jpeg_quality"}
+    assert typical_quality(few)["noise"] < 2
+    assert typical_quality(rows_of([noisy(c, 20) for c in CROPS]))["noise"] > 15
+    assert set(typical_quality(few)) == {"blur", "noise", "jpeg_quality"}
 
 
 def test_images_that_are_equal_go_to_the_middle():

@@ -8,13 +8,13 @@ from torch import nn
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor, TrainingRecipe
 from sktransfer.fitting._diagnosis import (
-    Look,
+    Snapshot,
     check_drift,
     check_overfitting,
     check_start,
     drift,
     has_risen,
-    look,
+    take_snapshot,
 )
 from sktransfer.model import ClassOutputs
 from sktransfer.training import ResolvedRecipe, cross_entropy
@@ -25,7 +25,7 @@ X, Y = DIGITS.images / 16, DIGITS.target
 OUTPUTS = ClassOutputs(np.arange(2))
 
 
-def say(quality):
+def describe(quality):
     return f"{quality:.0%} right"
 
 
@@ -54,18 +54,20 @@ def test_drift_is_that_of_the_definition():
 
 def test_check_drift_speaks_where_both_figures_show_it():
     features = np.zeros((64, 2))
-    before = Look(features, 0.9, 0.1)
+    before = Snapshot(features, 0.9, 0.1)
     text = "undid the pretrained features: 90% right on 64 "
     with pytest.warns(TransferWarning, match=text):
-        check_drift(before, Look(features, 0.4, 1.0), 0.8, 0.1, say)
+        check_drift(before, Snapshot(features, 0.4, 1.0), 0.8, 0.1, describe)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_drift(before, Look(features, 0.4, 1.0), 0.3, 0.1, say)  # it moved little
         check_drift(
-            before, Look(features, 0.88, 0.1), 0.9, 0.1, say
+            before, Snapshot(features, 0.4, 1.0), 0.3, 0.1, describe
+        )  # it moved little
+        check_drift(
+            before, Snapshot(features, 0.88, 0.1), 0.9, 0.1, describe
         )  # it got hardly worse
-        few = Look(features[:31], 0.9, 0.1), Look(features[:31], 0.2, 2.0)
-        check_drift(*few, 0.9, 0.1, say)
+        few = Snapshot(features[:31], 0.9, 0.1), Snapshot(features[:31], 0.2, 2.0)
+        check_drift(*few, 0.9, 0.1, describe)
 
 
 def test_fit_with_a_rate_that_undoes_the_features_says_so():
@@ -103,24 +105,24 @@ def test_fit_that_ends_below_its_probe_says_so():
 @pytest.mark.parametrize(
     ("changed", "after"),
     [
-        ({}, Look(np.zeros((64, 2)), 0.96, 0.12)),
-        ({"mixup": 0.2}, Look(np.zeros((64, 2)), 1.0, 0.5)),
-        ({"views": "light"}, Look(np.zeros((64, 2)), 1.0, 0.5)),
+        ({}, Snapshot(np.zeros((64, 2)), 0.96, 0.12)),
+        ({"mixup": 0.2}, Snapshot(np.zeros((64, 2)), 1.0, 0.5)),
+        ({"views": "light"}, Snapshot(np.zeros((64, 2)), 1.0, 0.5)),
     ],
     ids=["noise", "mixup", "views"],
 )
 def test_what_is_no_worse_than_the_probe_is_silent(changed, after):
-    before = Look(np.zeros((64, 2)), 1.0, 0.1)
-    check_start(before, after, 0.1, 10, ResolvedRecipe(**changed), say)
+    before = Snapshot(np.zeros((64, 2)), 1.0, 0.1)
+    check_start(before, after, 0.1, 10, ResolvedRecipe(**changed), describe)
     # Another epoch may follow one of `partial_fit`.
-    worse = Look(np.zeros((64, 2)), 0.2, 2.0)
-    check_start(before, worse, 0.1, 1, ResolvedRecipe(**changed), say)
+    worse = Snapshot(np.zeros((64, 2)), 0.2, 2.0)
+    check_start(before, worse, 0.1, 1, ResolvedRecipe(**changed), describe)
 
 
 def test_higher_loss_is_worse_than_the_probe():
-    before, after = (Look(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
+    before, after = (Snapshot(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
     with pytest.warns(TransferWarning, match="ended below the linear probe"):
-        check_start(before, after, 0.1, 10, ResolvedRecipe(), say)
+        check_start(before, after, 0.1, 10, ResolvedRecipe(), describe)
 
 
 @pytest.mark.filterwarnings("error")
@@ -151,13 +153,13 @@ def held(share, n=100):
     return torch.eye(2)[torch.where(right, y, 1 - y)], y
 
 
-def look_at(data, most=256):
+def snapshot_of(data, most=256):
     settings = {"loss": cross_entropy, "batch_size": 8, "most": most}
-    return look(Scores(), *data, quality=OUTPUTS.quality, **settings)
+    return take_snapshot(Scores(), *data, quality=OUTPUTS.quality, **settings)
 
 
-def test_look_takes_samples_evenly():
-    seen = look_at(held(0.5), most=10)
+def test_snapshot_takes_samples_evenly():
+    seen = snapshot_of(held(0.5), most=10)
     assert seen.features.shape == (10, 2)
     assert seen.quality == pytest.approx(0.5, abs=0.11)
 
@@ -170,10 +172,14 @@ def test_check_overfitting_speaks_where_all_figures_show_it():
     )
     assert has_risen(rising, 100)
     with pytest.warns(TransferWarning, match=text):
-        check_overfitting(look_at(held(1.0)), look_at(held(0.6)), 100, rising, say)
+        check_overfitting(
+            snapshot_of(held(1.0)), snapshot_of(held(0.6)), 100, rising, describe
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_overfitting(look_at(held(1.0)), look_at(held(0.9)), 100, rising, say)
+        check_overfitting(
+            snapshot_of(held(1.0)), snapshot_of(held(0.9)), 100, rising, describe
+        )
 
 
 def test_validation_loss_that_has_not_risen_clearly():

@@ -30,12 +30,12 @@ def test_classes_are_learned_and_encoded():
 
 def test_something_must_be_there_to_learn():
     outputs, weight = ClassOutputs.learn([0, 1, 1]), np.ones(2)
-    assert outputs.fitted_to(np.array([0, 1]), weight, more_to_come=False) is outputs
-    assert outputs.fitted_to(np.array([1, 1]), weight, more_to_come=True) is outputs
+    assert outputs.fitted_to(np.array([0, 1]), weight, is_partial=False) is outputs
+    assert outputs.fitted_to(np.array([1, 1]), weight, is_partial=True) is outputs
     with pytest.raises(ValueError, match="at least two classes .* Got one class: 1"):
-        outputs.fitted_to(np.array([1, 1]), weight, more_to_come=False)
+        outputs.fitted_to(np.array([1, 1]), weight, is_partial=False)
     with pytest.raises(ValueError, match="All samples have weight zero"):
-        outputs.fitted_to(np.array([]), np.array([]), more_to_come=True)
+        outputs.fitted_to(np.array([]), np.array([]), is_partial=True)
 
 
 def test_multilabel_targets():
@@ -51,7 +51,7 @@ def test_multilabel_targets():
 def test_units_of_regression_targets():
     y = np.array([[1.0, 5.0], [3.0, 5.0]])
     outputs = RegressionOutputs.learn(y)
-    fitted = outputs.fitted_to(outputs.encode(y), np.ones(2), more_to_come=False)
+    fitted = outputs.fitted_to(outputs.encode(y), np.ones(2), is_partial=False)
     assert fitted.mean.tolist() == [2, 5] and fitted.scale.tolist() == [1, 1]
     assert fitted.to_tensor(y).tolist() == [[-1, 0], [1, 0]]
     np.testing.assert_array_equal(fitted.to_units(np.array([[-1, 0], [1, 0]])), y)

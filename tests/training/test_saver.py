@@ -24,7 +24,7 @@ from sktransfer.training import (
     ResolvedRecipe,
     Saver,
     cross_entropy,
-    put_back_on_error,
+    restore_weights_on_error,
     train,
 )
 from sktransfer.training._schedule import LR_SCHEDULES
@@ -398,7 +398,7 @@ def test_weights_and_statistics_are_put_back(error):
         nn.init.zeros_(module[0].weight)
         raise error
 
-    with pytest.raises(error), put_back_on_error(module):
+    with pytest.raises(error), restore_weights_on_error(module):
         train()
     assert not module.training
     for name, tensor in module.state_dict().items():
@@ -407,6 +407,6 @@ def test_weights_and_statistics_are_put_back(error):
 
 def test_what_succeeds_stays():
     module = nn.Linear(3, 4)
-    with put_back_on_error(module):
+    with restore_weights_on_error(module):
         nn.init.zeros_(module.weight)
     assert not module.weight.any()

@@ -10,11 +10,11 @@ from sktransfer.training._data import HeadData
 from sktransfer.training._solved_head import (
     Probe,
     Solution,
-    assume_online,
+    approximate_online,
     begin_online,
-    go_on_online,
     is_narrow,
     last_layer,
+    update_online,
 )
 
 RNG = np.random.RandomState(0)
@@ -39,7 +39,7 @@ def learn(parts, targets, penalty, kind, weight=None):
         data = X[rows], targets[rows], weight[rows]
         if state is None:
             state = begin_online(linear, *(part[:0] for part in data), kind)
-        state, n_iter = go_on_online(state, linear, *data, penalty, kind)
+        state, n_iter = update_online(state, linear, *data, penalty, kind)
         assert n_iter <= 10
     return linear
 
@@ -94,8 +94,8 @@ def test_state_of_a_solution_leaves_it_as_it_is(kind):
     if kind == "begin":
         state = begin_online(head, X, Y, np.ones(120), "multiclass")
     else:
-        state = assume_online(head, X, 120, 1.0, "multiclass")
-    state, _ = go_on_online(state, head, X, Y, np.ones(120), 1.0, "multiclass")
+        state = approximate_online(head, X, 120, 1.0, "multiclass")
+    state, _ = update_online(state, head, X, Y, np.ones(120), 1.0, "multiclass")
     moved = np.abs(softmax(scores_of(head), axis=1) - softmax(before, axis=1)).max()
     assert moved < 0.1
     assert np.isfinite(state.gram).all() and np.isfinite(state.pull).all()
@@ -105,7 +105,7 @@ def test_samples_without_weight_change_nothing():
     head, *_ = fit_probe(X, Y, 4, C=1.0)
     state = begin_online(head, X, Y, np.ones(120), "multiclass")
     before = head.weight.detach().clone()
-    again, n_iter = go_on_online(state, head, X, Y, np.zeros(120), 1.0, "multiclass")
+    again, n_iter = update_online(state, head, X, Y, np.zeros(120), 1.0, "multiclass")
     assert again is state and n_iter == 0 and torch.equal(head.weight, before)
 
 

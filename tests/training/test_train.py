@@ -305,11 +305,11 @@ def test_schedule_counts_steps_and_not_batches():
 def test_weights_stay_between_the_steps():
     seen = []
 
-    class Watch(Callback):
+    class DivergenceCheck(Callback):
         def on_batch_end(self, net, training, **kwargs):
             seen.append(weights_of(net).clone())
 
-    fit_exactly(10, 4, max_epochs=1, callbacks=[Watch()])
+    fit_exactly(10, 4, max_epochs=1, callbacks=[DivergenceCheck()])
     start = weights_of_network(make_network().double())
     moved = [not torch.equal(a, b) for a, b in zip(seen, [start, *seen], strict=False)]
     assert moved == [False, False, False, True, False, True]

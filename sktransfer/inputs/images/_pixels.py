@@ -153,7 +153,7 @@ def to_uint8(pixels: np.ndarray, value_range: tuple) -> np.ndarray:
         hint = f", such as {likely_range(pixels.max())}" if pixels.min() >= 0 else ""
         raise ValueError(
             f"Values must be within `value_range`={value_range}. Got "
-            f"{_say(pixels[outside][0], value_range)} in an image with values from "
+            f"{_format(pixels[outside][0], value_range)} in an image with values from "
             f"{pixels.min():g} to {pixels.max():g}; scale all images alike, or pass "
             f"another `value_range`{hint}."
         )
@@ -164,19 +164,19 @@ def to_uint8(pixels: np.ndarray, value_range: tuple) -> np.ndarray:
 def _is_outside(values, value_range):
     """Return a mask of the values, NaN included, that are outside a range."""
     low, high = value_range
-    slack = _slack(values.dtype) * max(high - low, abs(low), abs(high))
+    tolerance = _tolerance(values.dtype) * max(high - low, abs(low), abs(high))
     if values.dtype == np.float16:  # give the limits room
         values = values.astype(np.float32)
-    return ~((low - slack <= values) & (values <= high + slack))
+    return ~((low - tolerance <= values) & (values <= high + tolerance))
 
 
-def _say(value, limits):
+def _format(value, limits):
     """Return a value as text, with all its digits if it would read as a limit."""
     short = f"{value:g}"
     return f"{value:.17g}" if float(short) in limits else short
 
 
-def _slack(dtype):
+def _tolerance(dtype):
     """Return the share of a range by which rounding may move values out of it."""
     if dtype.kind != "f":
         return 0.0
@@ -209,8 +209,8 @@ def resolve_value_range(values: Any, value_range: Any = "auto") -> tuple | None:
     if given is None and not values.dtypes:
         return None
     value_range = given or common_range(values.dtypes)
-    dark = _dark_below(values.dtypes, value_range, given is not None)
-    seen = _look_at(values, value_range, dark)
+    dark = _darkness_limit(values.dtypes, value_range, given is not None)
+    seen = _scan(values, value_range, dark)
     if seen.row is not None:
         raise _out_of_range(seen, value_range, given is not None)
     if dark and seen.high <= dark:
@@ -243,7 +243,7 @@ def range_beside(dtype: np.dtype, value_range: tuple | None) -> tuple:
     )
 
 
-def _dark_below(dtypes, value_range, is_given):
+def _darkness_limit(dtypes, value_range, is_given):
     """Return the value that dark images do not exceed; None if they are expected."""
     low, white = value_range
     has_floats = any(dtype.kind == "f" for dtype in dtypes)
@@ -253,7 +253,7 @@ def _dark_below(dtypes, value_range, is_given):
     return None if has_bool_only else white / (_FRACTION if has_floats else _PART)
 
 
-class _Seen:
+class _Extent:
     """The extent of the values seen, and the first value that is out of range."""
 
     def __init__(self):
@@ -272,9 +272,9 @@ class _Seen:
                 self.value = block[outside][0]
 
 
-def _look_at(values, value_range, dark):
+def _scan(values, value_range, dark):
     """Look at values in memory, and read others until one is not dark."""
-    seen = _Seen()
+    seen = _Extent()
     always = all(_always_within(dtype, value_range) for dtype in values.dtypes)
     for row, block in _finite(values.blocks(), values.on_error):
         if always and (not dark or seen.high > dark):
@@ -315,12 +315,12 @@ def _out_of_range(seen, value_range, is_given):
     if is_given:
         return ValueError(
             f"Values must be within `value_range`={value_range}. Got "
-            f"{_say(seen.value, value_range)} in sample {seen.row}; scale all images "
-            "alike, or pass another `value_range`."
+            f"{_format(seen.value, value_range)} in sample {seen.row}; scale all "
+            "images alike, or pass another `value_range`."
         )
     found = (
-        f"Got values from {_say(seen.low, (0,))} to {_say(seen.high, value_range)}, "
-        f"the first outside in sample {seen.row}"
+        f"Got values from {_format(seen.low, (0,))} to "
+        f"{_format(seen.high, value_range)}, the first outside in sample {seen.row}"
     )
     rule = f"within {value_range} for dtype {seen.dtype}, where `value_range` is 'auto'"
     if seen.low < 0 or (not seen.is_whole and seen.high < _WHITES[0] / _PART):

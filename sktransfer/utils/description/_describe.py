@@ -159,7 +159,7 @@ class _Walk:
                 try:
                     parts = [*self._take_apart.get(kind, take_apart)(value)]
                 except Exception as error:
-                    parts = [Unknown(_say(error, value))]
+                    parts = [Unknown(_why_unknown(error, value))]
                 word = _NAMES.get(kind, kind.__name__), len(parts)
             state.update(ascii(word).encode() + b"\n")
             pending.extend(reversed(parts))
@@ -181,7 +181,7 @@ class _Walk:
         return digests
 
 
-def _say(error, value):
+def _why_unknown(error, value):
     """State why a value could not be taken apart."""
     if isinstance(error, RecursionError):
         return "objects that are nested too deeply"

@@ -414,7 +414,7 @@ def test_checkpoint_where_there_can_be_no_folder(tmp_path):
 
 HOMELESS = """
 from sktransfer import FineTunedClassifier
-from tests.test_bad_luck import IMAGES, Y
+from tests.test_system_failures import IMAGES, Y
 model = FineTunedClassifier(freeze=8, image_size=64, max_epochs=1)
 print(model.fit(IMAGES, Y).predict(IMAGES).shape)
 from sktransfer.backbones import list_backbones, load_backbone
