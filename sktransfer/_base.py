@@ -33,7 +33,7 @@ from sktransfer.backbones import (
     shared_backbone,
 )
 from sktransfer.compute import default_torch_state, resolve_device
-from sktransfer.inputs import MODALITIES, as_samples, modality_of, to_numpy
+from sktransfer.inputs import MODALITIES, as_samples, modality_of
 from sktransfer.model import (
     ExportedModule,
     FittedModel,
@@ -54,11 +54,6 @@ from sktransfer.utils import (
     settings_to_send,
     validate_groups,
 )
-
-
-def as_array(values):
-    """Return a tensor as an array, and anything else as it is."""
-    return to_numpy(values) if isinstance(values, torch.Tensor) else values
 
 
 def restore_on_error(fit):

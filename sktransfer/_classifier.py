@@ -97,6 +97,8 @@ default="cross_entropy"
         "loss": [str, callable],
     }
 
+    _strength = "C_"
+
     def __init__(
         self,
         backbone="efficientnet_lite0",
@@ -290,13 +292,6 @@ default="cross_entropy"
 
     def _learn_outputs(self, y, classes):
         return ClassOutputs.learn(y, classes)
-
-    def _set_outputs(self, outputs, strength):
-        self.classes_ = outputs.classes
-        self._set_or_delete(C_=strength)
-
-    def _strength(self):
-        return getattr(self, "C_", None)
 
     def _weigh(self, y, sample_weight, outputs):
         if not outputs.is_multilabel:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import pandas as pd
 from torch import nn
 
 from sktransfer._base import (
     BackboneEstimator,
-    as_array,
     backbone_of,
     restore_on_error,
 )
@@ -22,15 +22,18 @@ from sktransfer.fitting import (
     ENOUGH_FOR_DEPTH,
     Adaptation,
     EarlierTraining,
+    FitOptions,
     LabelledSamples,
     SplitBackbone,
     Trainer,
     check_depth,
     check_unchanged,
+    check_validation,
     describe_network,
     in_order,
     later_seed,
     split_backbone,
+    targets_of,
 )
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
@@ -45,7 +48,6 @@ from sktransfer.training import (
 from sktransfer.utils import (
     Interval,
     StrOptions,
-    check_consistent_length,
     check_is_fitted,
     spawn_seed,
 )
@@ -54,44 +56,10 @@ from sktransfer.utils import (
 _SHAPE = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
 
 
-class FitOptions(NamedTuple):
-    """What a fit takes besides X, y and sample weights."""
-
-    validation: tuple | None = None  # X, y and weights of validation samples
-    X_target: Any = None  # samples of a target domain
-    method: AdaptationMethod | None = None  # how to adapt to it
-    classes: Any = None  # all labels that will ever come, for `partial_fit`
-    is_partial: bool = False  # whether it is a call of `partial_fit`
-
-
-def _check_validation(X, y, sample_weight):
-    """Return validation samples, their targets and weights; None without any."""
-    if X is not None:
-        return X, y, sample_weight
-    for name, value in {"y_val": y, "sample_weight_val": sample_weight}.items():
-        if value is not None:
-            raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
-    return None
-
-
-def _targets(samples, y, name="y"):
-    """Return targets or, without any, the labels of the samples."""
-    y = samples.labels if y is None else as_array(y)
-    if y is None:
-        raise ValueError(
-            f"`{name}` is needed, as the samples are no Dataset with labels. The "
-            "estimator requires y to be passed, but the target y is None."
-        )
-    check_consistent_length(samples, y)
-    return y
-
-
-class FineTunedEstimator(BackboneEstimator):
+class FineTunedEstimator(BackboneEstimator, ABC):
     """Base of the estimators that train a suffix and a head.
 
-    A subclass says what it predicts (`_learn_outputs`, `_set_outputs`), weighs samples
-    (`_weigh`), names the loss (`_loss`), and poses the linear head as a convex problem
-    (`_probe`, `_strength`).
+    A subclass defines the abstract members, which follow the parameters.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -118,6 +86,27 @@ class FineTunedEstimator(BackboneEstimator):
         "augment": Augmentation,
     }
     _derived: ClassVar[tuple] = (*BackboneEstimator._derived, "module_", "net_")
+
+    _strength: ClassVar[str]  # attribute of the probe's strength, "C_" or "alpha_"
+
+    @abstractmethod
+    def _learn_outputs(self, y, classes):
+        """Return what is predicted (ClassOutputs or RegressionOutputs).
+
+        ``classes`` are all labels that will ever come, or None.
+        """
+
+    @abstractmethod
+    def _weigh(self, y, sample_weight, outputs):
+        """Return the weights of samples in the loss (n_samples,)."""
+
+    @abstractmethod
+    def _loss(self):
+        """Return a function from scores and targets to the loss of each sample."""
+
+    @abstractmethod
+    def _probe(self, outputs):
+        """Return the convex problem of a linear head (Probe)."""
 
     @restore_on_error
     def fit(
@@ -163,7 +152,7 @@ class FineTunedEstimator(BackboneEstimator):
             If there is no such stage, X or y cannot be read, or the training diverges.
         """
         self._validate_params()
-        validation = _check_validation(X_val, y_val, sample_weight_val)
+        validation = check_validation(X_val, y_val, sample_weight_val)
         options = FitOptions(validation, X_target, adaptation)
         if not self.warm_start or not self._can_continue(adaptation):
             return self._fit(X, y, sample_weight, options)
@@ -217,7 +206,7 @@ class FineTunedEstimator(BackboneEstimator):
         seed, recipe = spawn_seed(self.random_state), self._recipe(options)
         X, y = self._modality(X).validate_with_y(self, X, y)
         loaded, samples = self._load(X, seed)
-        y = _targets(samples, y)
+        y = targets_of(samples, y)
         outputs = self._learn_outputs(y, options.classes)
         data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
         split, suffix = split_backbone(
@@ -242,13 +231,15 @@ class FineTunedEstimator(BackboneEstimator):
         """Train the network of the fitted model further, for the same outputs."""
         seed, model = spawn_seed(self.random_state), self.model_
         samples = self._read(X, model)
-        y = _targets(samples, y)
+        y = targets_of(samples, y)
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
         split = self._split_again(options, seed)
         trainer = self._trainer(model, split, model.outputs, options)
         data, held = self._hold_out(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
-        earlier = EarlierTraining(self._strength(), self._online, n_before)
+        earlier = EarlierTraining(
+            vars(self).get(self._strength), self._online, n_before
+        )
         trained = trainer.fit_further(model.network, data, held, earlier)
         return self._set_fitted_further(trainer, trained, len(data.y))
 
@@ -292,7 +283,7 @@ class FineTunedEstimator(BackboneEstimator):
             return trainer.hold_out(data, seed)
         X, y, sample_weight = options.validation
         samples = self._read(X, loaded)
-        y = _targets(samples, y, "y_val")
+        y = targets_of(samples, y, "y_val")
         outputs, weigh = trainer.outputs, self._weigh
         return data, LabelledSamples.of(samples, y, sample_weight, outputs, weigh)
 
@@ -311,7 +302,8 @@ class FineTunedEstimator(BackboneEstimator):
         self.boundary_, self.freeze_depth_ = trainer.split.boundary, trainer.split.depth
         self.n_trainable_parameters_ = trained.n_trainable
         self._built_by = self._describe_network()
-        self._set_outputs(trainer.outputs, trained.strength)
+        strength = {self._strength: trained.strength}
+        self._set_or_delete(classes_=trainer.outputs.classes, **strength)
         return self._set_fitted(loaded, trainer, trained, trained.rows, n_samples)
 
     def _set_fitted_further(self, trainer, trained, n_samples):
@@ -384,7 +376,7 @@ class FineTunedEstimator(BackboneEstimator):
     def _labels(self, X, y):
         """Return what predictions are compared with: y, or the labels of X."""
         check_is_fitted(self)
-        return _targets(self._read(X, self.model_), None) if y is None else y
+        return targets_of(self._read(X, self.model_), None) if y is None else y
 
     # Persistence
 

@@ -82,6 +82,8 @@ default="squared_error"
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
+    _strength = "alpha_"
+
     def __init__(
         self,
         backbone="efficientnet_lite0",
@@ -191,12 +193,6 @@ default="squared_error"
 
     def _learn_outputs(self, y, classes):
         return RegressionOutputs.learn(y)
-
-    def _set_outputs(self, outputs, strength):
-        self._set_or_delete(alpha_=strength)
-
-    def _strength(self):
-        return getattr(self, "alpha_", None)
 
     def _weigh(self, y, sample_weight, outputs):
         return sample_weight

@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from sktransfer._base import as_array, restore_on_error
+from sktransfer._base import restore_on_error
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
+from sktransfer.fitting import targets_of
 from sktransfer.utils import (
     Interval,
     StrOptions,
-    check_consistent_length,
     near_matches,
     spawn_seed,
     type_of_target,
@@ -306,14 +306,7 @@ def read_targets(samples, y, task: str = "auto") -> tuple[np.ndarray, bool]:
 
     Without y, the targets are the labels of the samples.
     """
-    y = samples.labels if y is None else as_array(y)
-    if y is None:
-        raise ValueError(
-            "`y` is needed to fit: X has no labels. Got None; pass y, or a Dataset "
-            "with labels."
-        )
-    check_consistent_length(samples, y)
-    y = np.asarray(y)
+    y = np.asarray(targets_of(samples, y))
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if task == "auto":
         return y, is_regression(y)

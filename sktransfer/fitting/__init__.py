@@ -9,25 +9,31 @@ from sktransfer.fitting._split_backbone import (
     in_order,
     later_seed,
     split_backbone,
+    targets_of,
 )
 from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.fitting._trainer import (
     EarlierTraining,
+    FitOptions,
     Trainer,
+    check_validation,
 )
 
 __all__ = [
     "ENOUGH_FOR_DEPTH",
     "Adaptation",
     "EarlierTraining",
+    "FitOptions",
     "LabelledSamples",
     "SplitBackbone",
     "Trainer",
     "check_depth",
     "check_unchanged",
+    "check_validation",
     "describe_network",
     "in_order",
     "later_seed",
     "shares_docs",
     "split_backbone",
+    "targets_of",
 ]

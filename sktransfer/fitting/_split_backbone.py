@@ -24,7 +24,7 @@ from sktransfer.activations import (
 )
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, map_state, use_channels_last
-from sktransfer.inputs import modality_of
+from sktransfer.inputs import modality_of, to_numpy
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
@@ -39,7 +39,20 @@ from sktransfer.training import (
     merge_lora,
     resolve_freeze,
 )
-from sktransfer.utils import check_sample_weight, warn_caller
+from sktransfer.utils import check_consistent_length, check_sample_weight, warn_caller
+
+
+def targets_of(samples, y, name="y"):
+    """Return targets or, without any, the labels of the samples."""
+    y = samples.labels if y is None else y
+    if y is None:
+        raise ValueError(
+            f"`{name}` is needed, as the samples are no Dataset with labels. The "
+            "estimator requires y to be passed, but the target y is None."
+        )
+    y = to_numpy(y) if isinstance(y, torch.Tensor) else y
+    check_consistent_length(samples, y)
+    return y
 
 
 class LabelledSamples(NamedTuple):

@@ -21,6 +21,7 @@ from sktransfer.fitting._split_backbone import (
 from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
+    AdaptationMethod,
     Network,
     Probe,
     ResolvedRecipe,
@@ -34,6 +35,26 @@ from sktransfer.training import (
     restore_net,
     restore_weights_on_error,
 )
+
+
+class FitOptions(NamedTuple):
+    """What a fit takes besides X, y and sample weights."""
+
+    validation: tuple | None = None  # X, y and weights of validation samples
+    X_target: Any = None  # samples of a target domain
+    method: AdaptationMethod | None = None  # how to adapt to it
+    classes: Any = None  # all labels that will ever come, for `partial_fit`
+    is_partial: bool = False  # whether it is a call of `partial_fit`
+
+
+def check_validation(X, y, sample_weight):
+    """Return validation samples, their targets and weights; None without any."""
+    if X is not None:
+        return X, y, sample_weight
+    for name, value in {"y_val": y, "sample_weight_val": sample_weight}.items():
+        if value is not None:
+            raise ValueError(f"`X_val` is needed with `{name}`. Got None.")
+    return None
 
 
 class EarlierTraining(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -326,32 +326,32 @@ class ResolvedRecipe:
     Fields are named as the parameters are; `early_stopping` only says whether it is on.
     """
 
-    max_epochs: int = 10
-    lr: float = 1e-3
-    batch_size: int = _BATCH_SIZE
-    head: str | nn.Module = "linear"
-    backbone_lr_ratio: float = 0.5
-    layer_decay: float = 1.0
-    lr_schedule: str | Callable = "cosine"
-    weight_decay: float = 0.01
-    l2_sp: float = 0.0
-    max_grad_norm: float | None = 1.0
-    accumulate_grad_batches: int = 1
-    batch_norm: str = "eval"
-    ema: float | None = None
-    unfreeze_every: int | None = None
-    head_init: str = "probe"
-    dropout: float = 0.0
-    adapter: LoRA | None = None
-    pooling: Pooling = field(default_factory=Pooling)
-    views: str | Callable | None = None
-    n_views: int | None = None
-    activations: bool | Collection[str] = False
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    early_stopping: bool = False
-    validation_fraction: float = 0.1
-    n_iter_no_change: int = 5
+    max_epochs: int
+    lr: float
+    batch_size: int
+    head: str | nn.Module
+    backbone_lr_ratio: float
+    layer_decay: float
+    lr_schedule: str | Callable
+    weight_decay: float
+    l2_sp: float
+    max_grad_norm: float | None
+    accumulate_grad_batches: int
+    batch_norm: str
+    ema: float | None
+    unfreeze_every: int | None
+    head_init: str
+    dropout: float
+    adapter: LoRA | None
+    pooling: Pooling
+    views: str | Callable | None
+    n_views: int | None
+    activations: bool | Collection[str]
+    mixup: float
+    cutmix: float
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
 
     @classmethod
     def from_params(
@@ -362,7 +362,7 @@ class ResolvedRecipe:
         stopping = EarlyStopping.of(params["early_stopping"])
         augment = Augmentation.of(params["augment"])
         settings = dict(params)
-        for group in [training, augment, *filter(None, [stopping])]:
+        for group in [training, augment, stopping or EarlyStopping()]:
             settings |= group.get_params(deep=False)
         settings |= {
             "adapter": LoRA.of(training.adapter),
@@ -373,8 +373,7 @@ class ResolvedRecipe:
             settings["batch_size"] = _BATCH_SIZE
         if training.lr_schedule == "auto":
             settings["lr_schedule"] = lr_schedule
-        names = [f.name for f in fields(cls)]
-        return cls(**{name: settings[name] for name in names if name in settings})
+        return cls(**{f.name: settings[f.name] for f in fields(cls)})
 
     def to_dict(self) -> dict:
         """Return the settings by name, with groups as dicts."""

@@ -24,9 +24,9 @@ from sktransfer.backbones import load_backbone
 from sktransfer.training import (
     AdaptationContext,
     Network,
-    ResolvedRecipe,
     cross_entropy,
 )
+from tests._recipes import resolved_recipe
 
 GENERATOR = torch.Generator().manual_seed(0)
 SOURCE = torch.randn(50, 3, 4, 4, generator=GENERATOR)
@@ -188,7 +188,7 @@ def context_of(network, target=Z, callbacks=()):
         n_outputs=3,
         is_multilabel=False,
         state=None,
-        recipe=ResolvedRecipe(max_epochs=3, lr=0.1, batch_size=10),
+        recipe=resolved_recipe(max_epochs=3, lr=0.1, batch_size=10),
         device=torch.device("cpu"),
         batch_size=10,
         seed=0,

@@ -207,5 +207,5 @@ def test_scorer_that_does_not_take_regression_targets(make_small, digits):
 
 
 def test_no_targets(make_small, digits):
-    with pytest.raises(ValueError, match="`y` is needed to fit"):
+    with pytest.raises(ValueError, match="`y` is needed, as the samples"):
         BackboneRanker([make_small()]).fit(digits[0])

@@ -17,8 +17,9 @@ from sktransfer.fitting._diagnosis import (
     take_snapshot,
 )
 from sktransfer.model import ClassOutputs
-from sktransfer.training import ResolvedRecipe, cross_entropy
+from sktransfer.training import cross_entropy
 from sktransfer.utils import TransferWarning
+from tests._recipes import resolved_recipe
 
 DIGITS = load_digits()
 X, Y = DIGITS.images / 16, DIGITS.target
@@ -113,16 +114,16 @@ def test_fit_that_ends_below_its_probe_says_so():
 )
 def test_what_is_no_worse_than_the_probe_is_silent(changed, after):
     before = Snapshot(np.zeros((64, 2)), 1.0, 0.1)
-    check_start(before, after, 0.1, 10, ResolvedRecipe(**changed), describe)
+    check_start(before, after, 0.1, 10, resolved_recipe(**changed), describe)
     # Another epoch may follow one of `partial_fit`.
     worse = Snapshot(np.zeros((64, 2)), 0.2, 2.0)
-    check_start(before, worse, 0.1, 1, ResolvedRecipe(**changed), describe)
+    check_start(before, worse, 0.1, 1, resolved_recipe(**changed), describe)
 
 
 def test_higher_loss_is_worse_than_the_probe():
     before, after = (Snapshot(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
     with pytest.warns(TransferWarning, match="ended below the linear probe"):
-        check_start(before, after, 0.1, 10, ResolvedRecipe(), describe)
+        check_start(before, after, 0.1, 10, resolved_recipe(), describe)
 
 
 @pytest.mark.filterwarnings("error")

@@ -12,8 +12,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktransfer.compute import use_channels_last
-from sktransfer.training import Data, Network, ResolvedRecipe, cross_entropy, train
+from sktransfer.training import Data, Network, cross_entropy, train
 from sktransfer.training._callbacks import BestWeights, WeightAverage
+from tests._recipes import resolved_recipe
 
 Z = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 Y = Z.sum(1, keepdim=True) ** 2
@@ -381,7 +382,7 @@ def train_early_stopping(**changes):
         network,
         Data(INPUTS, CLASSES, np.ones(60)),
         loss=cross_entropy,
-        recipe=ResolvedRecipe(**{**settings, "early_stopping": True, **changes}),
+        recipe=resolved_recipe(**{**settings, "early_stopping": True, **changes}),
         device=torch.device("cpu"),
         seed=3,
         validation=HELD,

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 from torch import nn
 
 from sktransfer.compute import seeded
-from sktransfer.training import Data, Network, Objective, ResolvedRecipe, train
+from sktransfer.training import Data, Network, Objective, train
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
@@ -26,6 +26,7 @@ from sktransfer.training._loss import (
     pinball_loss,
     register_loss,
 )
+from tests._recipes import resolved_recipe
 
 RNG = np.random.RandomState(0)
 SCORES = RNG.randn(12, 4)
@@ -312,7 +313,7 @@ def fit(objective=None, network=None, **settings):
         make_network() if network is None else network,
         Data(BATCH, CLASSES, torch.ones(24).numpy()),
         loss=cross_entropy,
-        recipe=ResolvedRecipe(**recipe),
+        recipe=resolved_recipe(**recipe),
         device=torch.device("cpu"),
         seed=0,
         objective=objective,

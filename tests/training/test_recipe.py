@@ -62,14 +62,6 @@ def resolve(**params):
     return ResolvedRecipe.from_params(model.get_params(deep=False))
 
 
-def test_defaults_of_the_estimator_are_those_of_the_recipe():
-    expected, found = vars(ResolvedRecipe()), vars(resolve())
-    for name, value in found.items():
-        if name != "pooling":
-            assert value == expected[name], name
-    assert found["pooling"].get_params() == Pooling().get_params()
-
-
 def test_settings_of_groups_and_shorthands():
     recipe = resolve(
         batch_size=7,

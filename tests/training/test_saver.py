@@ -21,13 +21,13 @@ from sktransfer.training import (
     Mix,
     Network,
     Objective,
-    ResolvedRecipe,
     Saver,
     cross_entropy,
     restore_weights_on_error,
     train,
 )
 from sktransfer.training._schedule import LR_SCHEDULES
+from tests._recipes import resolved_recipe
 
 RNG = np.random.RandomState(0)
 Y = torch.arange(60) % 3
@@ -104,7 +104,7 @@ def fit(
         make_network(),
         Data(Z if views is None else views, Y, np.ones(60)),
         loss=cross_entropy,
-        recipe=ResolvedRecipe(**settings),
+        recipe=resolved_recipe(**settings),
         device=torch.device("cpu"),
         seed=3,
         validation=validation,

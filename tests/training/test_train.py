@@ -14,11 +14,11 @@ from sktransfer.training import (
     Mix,
     Network,
     Probabilities,
-    ResolvedRecipe,
     cross_entropy,
     pinball_loss,
     train,
 )
+from tests._recipes import resolved_recipe
 
 RNG = np.random.RandomState(0)
 Y = torch.arange(60) % 3
@@ -43,7 +43,7 @@ def fit(weight=ONES, network=None, data=None, *, loss=cross_entropy, **settings)
         make_network() if network is None else network,
         Data(Z, Y, weight) if data is None else data,
         loss=loss,
-        recipe=ResolvedRecipe(**recipe),
+        recipe=resolved_recipe(**recipe),
         device=CPU,
         nonlinearity=Probabilities(),
         **{"seed": 0, **{k: v for k, v in settings.items() if k in given}},
@@ -555,7 +555,7 @@ def test_chance_is_that_of_the_whole_epoch():
             network,
             Data(z, y, np.ones(24)),
             loss=lambda scores, y: ((scores - y) ** 2).mean(1),
-            recipe=ResolvedRecipe(
+            recipe=resolved_recipe(
                 max_epochs=3, lr=1e-4, weight_decay=0.0, batch_size=8
             ),
             device=CPU,
@@ -566,7 +566,7 @@ def test_chance_is_that_of_the_whole_epoch():
 def test_training_that_ends_above_chance_warns():
     network = Network(nn.Identity(), nn.Identity(), nn.Linear(4, 3))
     z, y = torch.randn(24, 4), torch.arange(24) % 3
-    recipe = ResolvedRecipe(max_epochs=3, lr=1e3, weight_decay=0.0, batch_size=8)
+    recipe = resolved_recipe(max_epochs=3, lr=1e3, weight_decay=0.0, batch_size=8)
     message = (
         r"^The training did not converge: its last loss, .*, is above that of knowing "
         r"nothing, 1.1. Take a lower `lr` \(it is 1000\) or more"
