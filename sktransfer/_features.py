@@ -10,11 +10,18 @@ import pandas as pd
 
 from sktransfer._base import BackboneEstimator, restore_on_error
 from sktransfer.activations import open_store
+from sktransfer.backbones import Backbone
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
-from sktransfer.utils import ParameterGroup, StrOptions, check_is_fitted, spawn_seed
+from sktransfer.utils import (
+    ParameterGroup,
+    StrOptions,
+    check_is_fitted,
+    near_matches,
+    spawn_seed,
+)
 
 _POOLINGS = {"avg", "max", "avgmax", "cls", "flatten"}
 
@@ -169,7 +176,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         self._validate_params()
         X = self._modality(X).validate(self, X, reset=True)
         loaded, samples = self._load(X, spawn_seed(self.random_state))
-        stages = _resolve_stages(self.stage, loaded.backbone)
+        stages = resolve_stages(self.stage, loaded.backbone)
         pooling = Pooling.of(self.pooling)
         unreadable = None
         if self.on_error == "warn":
@@ -217,26 +224,25 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
 
 
-def _resolve_stages(given, backbone):
-    """Return the names of the boundaries that `stage` asks for (list of str)."""
+def resolve_stages(given, backbone: Backbone, parameter: str = "stage") -> list[str]:
+    """Return the names of the boundaries that a parameter asks for."""
     stages = list(given) if isinstance(given, list | tuple) else [given]
     if not stages:
-        raise ValueError("`stage` must name at least one stage. Got an empty list.")
-    return [_resolve_stage(stage, backbone) for stage in stages]
+        raise ValueError(f"`{parameter}` must name at least one stage. Got none.")
+    return [_resolve_stage(stage, backbone, parameter) for stage in stages]
 
 
-def _resolve_stage(stage, backbone):
+def _resolve_stage(stage, backbone, parameter):
     names = backbone.stage_names
-    if isinstance(stage, str) and stage != "input":
-        if stage in backbone.boundaries:
-            return stage
-        return backbone.boundary(stage)
-    if not isinstance(stage, Integral) or not -len(names) <= stage < len(names):
-        raise ValueError(
-            f"`stage` must be an int in [{-len(names)}, {len(names) - 1}], or a "
-            f"stage or block of {backbone.name}: {names}. Got {stage!r}."
-        )
-    return names[stage]
+    if isinstance(stage, str) and stage in backbone.boundaries and stage != "input":
+        return stage
+    if isinstance(stage, Integral) and -len(names) <= stage < len(names):
+        return names[stage]
+    raise ValueError(
+        f"`{parameter}` must be an int in [{-len(names)}, {len(names) - 1}], or a "
+        f"stage or block of {backbone.name}: {names}. Got {stage!r}."
+        f"{near_matches(str(stage), list(backbone.boundaries))}"
+    )
 
 
 def _list_unreadable(samples, preprocessing):

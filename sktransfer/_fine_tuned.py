@@ -30,8 +30,8 @@ from sktransfer.fitting import (
     check_unchanged,
     check_validation,
     describe_network,
-    in_order,
     later_seed,
+    sort_by_content,
     split_backbone,
     targets_of,
 )
@@ -181,7 +181,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         self._validate_params()
         self._check_unchanged("in `adapt`", "`fit` again")
         options = FitOptions(X_target=X_target, method=adaptation)
-        split = self._split_again(options, spawn_seed(self.random_state))
+        split = self._fitted_split(options, spawn_seed(self.random_state))
         if adaptation.needs_stages and not split.has_stages:
             raise ValueError(
                 f"`adapt` with `method={adaptation.name!r}` changes the stages that "
@@ -233,7 +233,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         samples = self._read(X, model)
         y = targets_of(samples, y)
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
-        split = self._split_again(options, seed)
+        split = self._fitted_split(options, seed)
         trainer = self._trainer(model, split, model.outputs, options)
         data, held = self._hold_out(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
@@ -250,7 +250,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
         return replace(recipe, early_stopping=False) if options.is_partial else recipe
 
-    def _split_again(self, options, seed):
+    def _fitted_split(self, options, seed):
         """Return the split backbone of the fitted model (SplitBackbone)."""
         model, seed = self.model_, later_seed(seed, len(self.history_))
         ((boundary, tap),) = model.taps.items()
@@ -261,7 +261,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         """Put together what trains (Trainer)."""
         callbacks, adaptation, target = tuple(self.callbacks or ()), None, None
         if options.X_target is not None:
-            target = in_order(self._read(options.X_target, loaded))
+            target = sort_by_content(self._read(options.X_target, loaded))
         if options.method is not None:
             adaptation = Adaptation(options.method, target, split, outputs, callbacks)
             adaptation.check()

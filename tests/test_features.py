@@ -257,13 +257,13 @@ def test_stage_out_of_range(stage):
 
 
 def test_unknown_stage_names_near_ones():
-    with pytest.raises(ValueError, match="no boundary 'bloks.4'.*'blocks.4'"):
+    with pytest.raises(ValueError, match="must be an int.* Got 'bloks.4'.*'blocks.4'"):
         small(stage="bloks.4").fit(DIGITS)
 
 
 def test_no_stage():
     with pytest.raises(
-        ValueError, match="`stage` must name at least one stage. Got an"
+        ValueError, match="`stage` must name at least one stage. Got none"
     ):
         small(stage=[]).fit(DIGITS)
 

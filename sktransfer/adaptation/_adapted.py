@@ -12,7 +12,7 @@ from sktransfer._base import backbone_of
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
-from sktransfer.fitting import in_order
+from sktransfer.fitting import sort_by_content
 from sktransfer.inputs import MODALITIES, as_samples, modality_of
 from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
@@ -218,7 +218,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             X, _IMAGES, image_shape=image_shape, value_range=value_range
         )
         both = domains.source, domains.target
-        source, target = (in_order(samples.take(rows)) for rows in both)
+        source, target = (sort_by_content(samples.take(rows)) for rows in both)
         return TargetStyle().fit(target, X_source=source)
 
     # Predictions, by the inner estimator

@@ -194,7 +194,7 @@ random_state, verbose
         boundaries = [backbone.boundary(depth) for depth in depths]
         costs = measure(backbone, samples, boundaries, device)
         costs = [costs[name] for name in boundaries]
-        wanted, why = self._wanted(depths, figures, similarity, evidence)
+        wanted, why = self._choose_depth(depths, figures, similarity, evidence)
         self.report_ = self._report(levels, depths, costs, figures, wanted, why)
         taken = self.report_[self.report_["taken"]].iloc[0]
         self.similarity_, self.figures_, self.probes_ = similarity, figures, probes
@@ -255,7 +255,7 @@ random_state, verbose
         """Choose the first strategy within the budget (DataFrame, as ``report_``)."""
         seconds = [cost.seconds(figures["samples"], self.max_epochs) for cost in costs]
         refused = [
-            _refusal(*pair, self.budget, figures["free_memory"])
+            _why_too_expensive(*pair, self.budget, figures["free_memory"])
             for pair in zip(costs, seconds, strict=True)
         ]
         affordable = [i for i in range(wanted, len(levels)) if not refused[i]]
@@ -273,13 +273,13 @@ random_state, verbose
                 "megabytes": [cost.memory / 1e6 for cost in costs],
                 "taken": [i == taken for i in range(len(levels))],
                 "why": [
-                    why if i == taken else refused[i] or _not_taken(i, taken)
+                    why if i == taken else refused[i] or _why_not_chosen(i, taken)
                     for i in range(len(levels))
                 ],
             }
         )
 
-    def _wanted(self, depths, figures, similarity, evidence):
+    def _choose_depth(self, depths, figures, similarity, evidence):
         """Return the position of the depth that the rules choose, and why."""
         n, known = figures["samples"], None
         if similarity.source == "batch norm":  # others are of another scale
@@ -366,7 +366,7 @@ def _score_labels(features, y):
     return scores, float(max(gap.std(), 0.1) / np.sqrt(len(y)))
 
 
-def _refusal(cost, seconds, budget, free_memory):
+def _why_too_expensive(cost, seconds, budget, free_memory):
     """Return why a strategy is too expensive; empty if it is not."""
     if budget is not None and seconds > budget:
         return f"{seconds:.3g} s exceed the budget of {budget:g} s"
@@ -392,5 +392,5 @@ def _rule(level, rules):
     return f"from {last:,} samples" if place == 0 else "a similar domain"
 
 
-def _not_taken(level, taken):
+def _why_not_chosen(level, taken):
     return "trains more than is needed" if level < taken else "freezes more than needed"

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from sktransfer._base import restore_on_error
+from sktransfer._features import resolve_stages
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
@@ -19,7 +20,6 @@ from sktransfer.fitting import targets_of
 from sktransfer.utils import (
     Interval,
     StrOptions,
-    near_matches,
     spawn_seed,
     type_of_target,
 )
@@ -253,28 +253,13 @@ class BackboneRanker(BaseEstimator):
         names = backbone.stage_names
         if isinstance(self.stages, str):
             return names if self.stages == "all" else names[-1:]
-        if not len(self.stages):
-            raise ValueError("`stages` must hold at least one stage. Got none.")
-        return [_resolve(stage, backbone) for stage in self.stages]
+        return resolve_stages([*self.stages], backbone, "stages")
 
 
 def _name_of(given):
     if isinstance(given, Backbone):
         return given.name
     return getattr(given, "__name__", type(given).__name__)
-
-
-def _resolve(stage, backbone):
-    names = backbone.stage_names
-    if isinstance(stage, str) and stage in backbone.boundaries:
-        return stage
-    if isinstance(stage, Integral) and -len(names) <= stage < len(names):
-        return names[stage]
-    raise ValueError(
-        f"`stages` must hold ints in [{-len(names)}, {len(names) - 1}], or stages or "
-        f"blocks of {backbone.name}: {names}. Got {stage!r}."
-        f"{near_matches(str(stage), list(backbone.boundaries))}"
-    )
 
 
 def costs_of(backbone: Backbone, stages: Collection[str]) -> list[tuple[float, dict]]:

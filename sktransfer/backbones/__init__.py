@@ -8,7 +8,6 @@ from sktransfer.backbones._card import (
     describe_training,
     model_card,
 )
-from sktransfer.backbones._images import is_image_network
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._load import load_backbone, shared_backbone
 from sktransfer.backbones._registry import (

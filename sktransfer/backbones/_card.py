@@ -116,10 +116,6 @@ class ModelCard:
         """
         return cls(**json.loads(text))
 
-    def with_training(self, trained: dict) -> "ModelCard":
-        """Return a copy of the card that describes a training on top."""
-        return dataclasses.replace(self, trained=dict(trained))
-
     def sections(self) -> dict[str, str]:
         """Return the card as Markdown texts by title.
 

@@ -1,24 +1,10 @@
-"""Networks of images: how to recognize one, and errors about images it cannot take."""
+"""Errors about images that a network cannot take."""
 
 import re
 
 from torch import nn
 
 _CHANNELS = re.compile(r"to have (\d+) channels, but got 3 channels")
-_CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
-
-
-def is_image_network(module: nn.Module) -> bool:
-    """Return whether a network has a 2-D convolution, and so takes images."""
-    return any(map(_is_convolution, module.modules()))
-
-
-def _is_convolution(layer):
-    # A layer of TorchScript is of no class of its own.
-    return (
-        isinstance(layer, _CONVOLUTIONS)
-        or getattr(layer, "original_name", None) == "Conv2d"
-    )
 
 
 class ImageError(ValueError):

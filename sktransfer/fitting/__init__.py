@@ -6,8 +6,8 @@ from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
     LabelledSamples,
     SplitBackbone,
-    in_order,
     later_seed,
+    sort_by_content,
     split_backbone,
     targets_of,
 )
@@ -31,9 +31,9 @@ __all__ = [
     "check_unchanged",
     "check_validation",
     "describe_network",
-    "in_order",
     "later_seed",
     "shares_docs",
+    "sort_by_content",
     "split_backbone",
     "targets_of",
 ]

@@ -81,7 +81,7 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
     rows: list = []
     report: list = []
     for (name, n, span), saver in zip(phases, savers, strict=True):
-        target, part, seen = _at(name, trainer, suffix, data, training)
+        target, part, seen = _inputs_of_phase(name, trainer, suffix, data, training)
         network = split.network(target, part, head)
         if head is None:
             strength = trainer.start_head(network, seen)
@@ -116,7 +116,7 @@ def plan_phases(trainer: Trainer) -> list[tuple]:
     return [(*phase, span) for phase, span in zip(phases, spans, strict=True)]
 
 
-def _at(name, trainer, suffix, data, training):
+def _inputs_of_phase(name, trainer, suffix, data, training):
     """Return the target, the stages and the activations of a phase."""
     split = trainer.split
     if name == split.boundary:

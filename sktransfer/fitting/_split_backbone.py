@@ -117,7 +117,7 @@ class LabelledActivations(NamedTuple):
         return [self.activations]
 
 
-def in_order(samples):
+def sort_by_content(samples):
     """Return samples in the order of their contents, with ``digests``."""
     digests = digest_samples(samples)
     return _take(samples, digests, sorted(range(len(digests)), key=digests.__getitem__))

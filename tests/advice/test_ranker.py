@@ -181,14 +181,14 @@ def test_rows_go_through_networks_of_rows():
     ("settings", "text"),
     [
         ({"backbones": []}, "`backbones` must hold at least one backbone. Got none."),
-        ({"stages": ["conv9"]}, "`stages` must hold ints in .* Got 'conv9'."),
-        ({"stages": [7]}, "`stages` must hold ints in .* Got 7."),
+        ({"stages": ["conv9"]}, "`stages` must be an int in .* Got 'conv9'."),
+        ({"stages": [7]}, "`stages` must be an int in .* Got 7."),
         (
             {"scorer": "auc"},
             "`scorer` must be 'auto', one of .* or a callable. Got 'auc'.",
         ),
         ({"scorer": 3}, "'scorer' parameter of BackboneRanker must be"),
-        ({"stages": []}, "`stages` must hold at least one stage. Got none."),
+        ({"stages": []}, "`stages` must name at least one stage. Got none."),
     ],
 )
 def test_wrong_settings(make_small, digits, settings, text):

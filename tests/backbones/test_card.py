@@ -94,14 +94,14 @@ def test_card_of_is_made_once(resnet18):
 
 
 def test_json_comes_back(lite0):
-    card = model_card(lite0).with_training({"samples": 12, "classes": ["a", "b"]})
+    card = replace(model_card(lite0), trained={"samples": 12, "classes": ["a", "b"]})
     assert ModelCard.from_json(card.to_json()) == card
     assert json.loads(card.to_json())["trained"]["samples"] == 12
 
 
 def test_text(lite0):
     card = model_card(lite0)
-    text = str(card.with_training({"samples": 1200, "classes": ["a", "b"]}))
+    text = str(replace(card, trained={"samples": 1200, "classes": ["a", "b"]}))
     assert "- license: apache-2.0" in text
     assert "- preprocessing: size 224 × 224, resize 256" in text
     assert "mean 0.5, 0.5, 0.5" in text
@@ -113,7 +113,7 @@ def test_sections_go_into_a_card_of_skops(lite0):
     from sklearn.linear_model import LinearRegression
     from skops.card import Card
 
-    card = model_card(lite0).with_training({"samples": 3})
+    card = replace(model_card(lite0), trained={"samples": 3})
     rendered = Card(LinearRegression(), template=None).add(**card.sections()).render()
     assert "# Pretrained backbone" in rendered
     assert "- license: apache-2.0" in rendered

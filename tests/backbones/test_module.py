@@ -8,26 +8,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
-from sktransfer.backbones import is_image_network, load_backbone
+from sktransfer.backbones import load_backbone
 from sktransfer.inputs import VectorPreprocessing
 from sktransfer.inputs.images._images import IMAGENET
 
 
 def mlp():
     return nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
-
-
-@pytest.mark.parametrize(
-    ("module", "expected"),
-    [
-        (mlp(), False),
-        (nn.Sequential(nn.Conv1d(3, 4, 3)), False),
-        (nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3))), True),
-        (nn.Sequential(nn.LazyConv2d(4, 3)), True),
-    ],
-)
-def test_is_image_network(module, expected):
-    assert is_image_network(module) is expected
 
 
 def test_module_is_copied_and_left_as_it_is():
@@ -222,7 +209,6 @@ def test_weights_are_cast_to_float32(dtype):
 @pytest.mark.parametrize("holder", [lambda m: m, nn.Sequential])
 def test_torchscript_is_refused(holder):
     traced = torch.jit.trace(convolutions(), torch.zeros(1, 3, 9, 9))
-    assert is_image_network(traced)
     text = (
         "^`backbone` must be an nn.Module of Python code, which can be cut and "
         "trained. .* holds TorchScript. Pass the module that was compiled or traced.$"

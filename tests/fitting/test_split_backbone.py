@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from sktransfer import FineTunedClassifier
 from sktransfer.activations import Pool
 from sktransfer.backbones import load_backbone
-from sktransfer.fitting._split_backbone import LabelledSamples, in_order
+from sktransfer.fitting._split_backbone import LabelledSamples, sort_by_content
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing, as_samples
 from sktransfer.model import ClassOutputs
 
@@ -173,7 +173,7 @@ def test_taken_samples_keep_their_digests():
 
 def test_order_of_contents_does_not_depend_on_that_of_the_samples():
     one, other = (
-        in_order(as_samples(rows, VectorPreprocessing(3)))
+        sort_by_content(as_samples(rows, VectorPreprocessing(3)))
         for rows in (ROWS, ROWS[::-1])
     )
     assert one.digests == other.digests == sorted(one.digests)
