@@ -1,8 +1,10 @@
 """Methods that align the features of two domains: CORAL, MMD and joint MMD."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch.nn import functional as F
 
 from sktransfer.training import AdaptationMethod
 
@@ -97,7 +99,8 @@ class JMMD(AdaptationMethod):
 
     def make_objective(self, n_features, n_outputs, is_multilabel, seed):
         """Return the discrepancy of features and probabilities."""
-        return _joint_mmd_of_labels if is_multilabel else _joint_mmd_of_classes
+        to_probabilities = torch.sigmoid if is_multilabel else partial(F.softmax, dim=1)
+        return partial(_joint_mmd, to_probabilities)
 
 
 def _relative_coral(own, others, progress):
@@ -111,16 +114,8 @@ def _mmd(own, others, progress):
     return mmd_loss(own.features, others.features)
 
 
-def _joint_mmd_of_labels(own, others, progress):
-    return _joint_mmd(own, others, [s.scores.sigmoid() for s in (own, others)])
-
-
-def _joint_mmd_of_classes(own, others, progress):
-    return _joint_mmd(own, others, [s.scores.softmax(1) for s in (own, others)])
-
-
-def _joint_mmd(own, others, probabilities):
-    layers = zip((own.features, others.features), probabilities, strict=True)
+def _joint_mmd(to_probabilities, own, others, progress):
+    layers = ((s.features, to_probabilities(s.scores)) for s in (own, others))
     return joint_mmd_loss(*layers, bandwidths=(None, _PROBABILITY_BANDWIDTH))
 
 
