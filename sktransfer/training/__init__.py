@@ -35,7 +35,7 @@ from sktransfer.training._heads import HEADS, make_head, register_head
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
-    BatchOutputs,
+    DomainBatch,
     Objective,
     cross_entropy,
     find_loss,
@@ -87,8 +87,8 @@ __all__ = [
     "AdaptationMethod",
     "Adapted",
     "Augmentation",
-    "BatchOutputs",
     "Data",
+    "DomainBatch",
     "EarlyStopping",
     "LoRA",
     "Mix",

@@ -216,7 +216,7 @@ class AdaptationMethod(BaseEstimator):
         -------
         callable, torch.nn.Module or None
             ``objective(own, others, progress)`` returns a tensor of shape (). `own` and
-            `others` are :class:`BatchOutputs`, of the batch of source samples and of as
+            `others` are :class:`DomainBatch`, of the batch of source samples and of as
             many target samples; `progress` is the share of the training that is done.
             The parameters of a module are trained, too.
         """

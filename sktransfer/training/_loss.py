@@ -205,7 +205,7 @@ class StartingPoint:
         return 0.5 * sum(squares, start=torch.zeros(()))
 
 
-class BatchOutputs(NamedTuple):
+class DomainBatch(NamedTuple):
     """A batch as the network sees it.
 
     Attributes
@@ -227,7 +227,7 @@ class Objective(nn.Module):
     ----------
     function : callable or torch.nn.Module
         ``function(own, others, progress)`` returns a tensor of shape (). `own` and
-        `others` are :class:`BatchOutputs`, of the batch and of as many other samples,
+        `others` are :class:`DomainBatch`, of the batch and of as many other samples,
         or None if there are none; `progress` is the share of the training that is done.
         The parameters of a module are trained, too.
     others : Activations or None, default=None
@@ -274,7 +274,7 @@ class Objective(nn.Module):
         progress = begin + (end - begin) * progress
         features = network.describe(z if others is None else join_states([z, others]))
         scores = network.head(features)
-        own, rest = BatchOutputs(features[:n], scores[:n]), None
+        own, rest = DomainBatch(features[:n], scores[:n]), None
         if others is not None:
-            rest = BatchOutputs(features[n:], scores[n:])
+            rest = DomainBatch(features[n:], scores[n:])
         return own.scores, self.weight * self.function(own, rest, progress)

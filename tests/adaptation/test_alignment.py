@@ -14,7 +14,7 @@ from sktransfer.adaptation._alignment import (
     joint_mmd_loss,
     mmd_loss,
 )
-from sktransfer.training import BatchOutputs
+from sktransfer.training import DomainBatch
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_coral_gradients_are_those_of_finite_differences():
 
 def seen(n, shift=0.0):
     features = torch.randn(n, 5, generator=GENERATOR, dtype=torch.float64) + shift
-    return BatchOutputs(
+    return DomainBatch(
         features, torch.randn(n, 3, generator=GENERATOR, dtype=torch.float64)
     )
 
@@ -183,7 +183,7 @@ def test_covariances_are_relative():
     parts = coral_loss(OWN.features, zero) + coral_loss(OTHERS.features, zero)
     expected = coral_loss(OWN.features, OTHERS.features) / parts
     torch.testing.assert_close(value(CORAL()), expected)
-    larger = [BatchOutputs(10 * s.features, s.scores) for s in (OWN, OTHERS)]
+    larger = [DomainBatch(10 * s.features, s.scores) for s in (OWN, OTHERS)]
     torch.testing.assert_close(value(CORAL(), *larger), expected)
 
 
@@ -208,9 +208,9 @@ def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
         return logits.double()
 
     features = torch.ones(32, 4, dtype=torch.float64)
-    own, others = (BatchOutputs(features, confident(noise)) for noise in (0.1, 0.2))
+    own, others = (DomainBatch(features, confident(noise)) for noise in (0.1, 0.2))
     exact = value(JMMD(), own, others)
-    single = [BatchOutputs(s.features.float(), s.scores.float()) for s in (own, others)]
+    single = [DomainBatch(s.features.float(), s.scores.float()) for s in (own, others)]
     assert 0 <= exact < 1e-3
     found = value(JMMD(), *single)
     torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-6)
