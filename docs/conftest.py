@@ -6,16 +6,20 @@ from unittest.mock import patch
 import pytest
 from sklearn import config_context
 
+from sktransfer.advice._registry import SCORES
+from sktransfer.backbones._registry import PROVIDERS
+from sktransfer.inputs import MODALITIES
+from sktransfer.training import HEADS, LOSSES, METHODS
+
 collect_ignore = ["conf.py", "_build", "auto_examples", "api/generated"]
 
 REGISTRIES = [
-    "sktransfer.adaptation._methods._METHODS",
-    "sktransfer.advice._registry._scores",
-    "sktransfer.backbones._registry.registered",
-    "sktransfer.inputs.MODALITIES",
-    "sktransfer.training.CLASSIFICATION_LOSSES",
-    "sktransfer.training.HEADS",
-    "sktransfer.training.LOSSES",
+    METHODS,
+    SCORES,
+    PROVIDERS,
+    MODALITIES,
+    HEADS,
+    *LOSSES.values(),
 ]
 
 
@@ -24,5 +28,5 @@ def _own_settings():
     """Restore settings and registries after a page; importing skada sets one."""
     with config_context(), ExitStack() as stack:
         for registry in REGISTRIES:
-            stack.enter_context(patch.dict(registry))
+            stack.enter_context(patch.dict(registry.entries))
         yield

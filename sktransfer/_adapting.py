@@ -13,6 +13,7 @@ from sktransfer.activations import Target
 from sktransfer.compute import seeded
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
+    METHODS,
     AdaptationContext,
     AdaptationMethod,
     Adapted,
@@ -64,10 +65,10 @@ class Adaptation:
                 "`sample_domain` with negative numbers for them, or mask their labels."
             )
         if self.method.needs_classes and self.outputs.is_multilabel:
+            suited = [name for name in METHODS if not METHODS[name].needs_classes]
             raise ValueError(
                 f"`method={name!r}` needs classes that exclude each other. Got "
-                "multilabel targets; 'coral', 'mmd', 'jmmd', 'dann' and 'adabn' take "
-                "them."
+                f"multilabel targets, which {suited} take."
             )
 
     def describe(self) -> dict:

@@ -30,10 +30,11 @@ from sktransfer.backbones import (
     ModelCard,
     card_of,
     load_backbone,
+    modality_for,
     shared_backbone,
 )
 from sktransfer.compute import own_torch_state, resolve_device
-from sktransfer.inputs import MODALITIES, as_samples, modality_of, to_numpy
+from sktransfer.inputs import MODALITIES, as_samples, to_numpy
 from sktransfer.model import (
     ExportedModule,
     FittedModel,
@@ -180,7 +181,7 @@ class BackboneEstimator(
 
     def _modality(self, X=None):
         """Return the modality of the samples."""
-        return modality_of(X, unwrapped(self.backbone), self._options())
+        return modality_for(X, unwrapped(self.backbone), self._options())
 
     def _load(self, X, seed):
         """Load the backbone, and read X with it (LoadedBackbone, Samples)."""

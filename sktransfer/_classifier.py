@@ -17,7 +17,6 @@ from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.model import ClassOutputs
 from sktransfer.training import (
-    CLASSIFICATION_LOSSES,
     Probe,
     Solution,
     TrainingRecipe,
@@ -318,7 +317,7 @@ default="cross_entropy"
                 "`training__label_smoothing` must be 0 with another `loss` than "
                 f"'cross_entropy'. Got {smoothing!r}; smooth the targets in the loss."
             )
-        return find_loss(self.loss, CLASSIFICATION_LOSSES)
+        return find_loss(self.loss, "classification")
 
     def _probe(self, outputs):
         # Two opposite rows of weights have half the squares of their difference.

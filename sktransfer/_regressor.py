@@ -13,7 +13,6 @@ from sktransfer._docs import shares_docs
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.model import RegressionOutputs
 from sktransfer.training import (
-    LOSSES,
     Probe,
     Solution,
     TrainingRecipe,
@@ -210,7 +209,7 @@ default="squared_error"
             )
         if self.loss == "quantile":
             return partial(pinball_loss, quantile=self.quantile)
-        return find_loss(self.loss, LOSSES)
+        return find_loss(self.loss, "regression")
 
     def _probe(self, outputs):
         return Probe(

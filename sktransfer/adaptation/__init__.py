@@ -15,7 +15,12 @@ from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
-from sktransfer.training import AdaptationContext, AdaptationMethod, Adapted
+from sktransfer.training import (
+    AdaptationContext,
+    AdaptationMethod,
+    Adapted,
+    DomainBatch,
+)
 
 __all__ = [
     "CDAN",
@@ -31,6 +36,7 @@ __all__ = [
     "Adapted",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
+    "DomainBatch",
     "GapDisplay",
     "PseudoLabels",
     "TargetStyle",

@@ -1,6 +1,7 @@
 """Methods that align the features of two domains: CORAL, MMD and joint MMD."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -100,27 +101,28 @@ class JMMD(AdaptationMethod):
         return _joint_mmd_of_labels if is_multilabel else _joint_mmd_of_classes
 
 
-def _relative_coral(own, others, progress):
-    source, target = own.features, others.features
-    zero = torch.zeros_like(source[:1])
-    whole = coral_loss(source, zero) + coral_loss(target, zero)
-    return coral_loss(source, target) / whole.clamp_min(1e-12)
+def _relative_coral(source, target, progress):
+    zero = torch.zeros_like(source.features[:1])
+    whole = sum(coral_loss(domain.features, zero) for domain in (source, target))
+    return coral_loss(source.features, target.features) / whole.clamp_min(1e-12)
 
 
-def _mmd(own, others, progress):
-    return mmd_loss(own.features, others.features)
+def _mmd(source, target, progress):
+    return mmd_loss(source.features, target.features)
 
 
-def _joint_mmd_of_labels(own, others, progress):
-    return _joint_mmd(own, others, [s.scores.sigmoid() for s in (own, others)])
+def _joint_mmd_of_labels(source, target, progress):
+    return _joint_mmd(source, target, torch.sigmoid)
 
 
-def _joint_mmd_of_classes(own, others, progress):
-    return _joint_mmd(own, others, [s.scores.softmax(1) for s in (own, others)])
+def _joint_mmd_of_classes(source, target, progress):
+    return _joint_mmd(source, target, partial(torch.softmax, dim=1))
 
 
-def _joint_mmd(own, others, probabilities):
-    layers = zip((own.features, others.features), probabilities, strict=True)
+def _joint_mmd(source, target, to_probabilities):
+    features = source.features, target.features
+    probabilities = map(to_probabilities, (source.scores, target.scores))
+    layers = zip(features, probabilities, strict=True)
     return joint_mmd_loss(*layers, bandwidths=(None, _PROBABILITY_BANDWIDTH))
 
 

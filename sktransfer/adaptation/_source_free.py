@@ -143,8 +143,8 @@ def _scaled(scores, y, factor):
     return factor * cross_entropy(scores, y)
 
 
-def _information(own, others, progress):
-    return information_loss(own.scores)
+def _information(batch, _, progress):
+    return information_loss(batch.scores)
 
 
 def information_loss(scores: torch.Tensor) -> torch.Tensor:

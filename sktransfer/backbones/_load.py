@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -18,12 +19,12 @@ from sktransfer.backbones._module import load_module
 from sktransfer.backbones._registry import (
     full_name,
     get_provider,
-    registered,
+    kind_of,
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
 from sktransfer.compute import in_forked_child, own_torch_state, seeded
-from sktransfer.inputs import Preprocessing
+from sktransfer.inputs import MODALITIES, Modality, Preprocessing, modality_of
 from sktransfer.utils import content_stamp, spawn_seed, survey_class
 
 STATE_DICT = "a state dict"  # the name of weights that are given as one
@@ -134,6 +135,13 @@ def load_backbone(
     return backbone
 
 
+def modality_for(X: Any, backbone: Any, options: Mapping) -> Modality:
+    """Return the modality of X, as `modality_of` does; names of backbones state it."""
+    if isinstance(backbone, str):
+        return MODALITIES.find(kind_of(backbone))
+    return modality_of(X, backbone, options)
+
+
 def _load_named(spec, weights, *, image_size, preprocessing, make):
     """Load a backbone of a provider."""
     provider, name = resolve_name(spec)
@@ -141,6 +149,12 @@ def _load_named(spec, weights, *, image_size, preprocessing, make):
         image_size = getattr(preprocessing.with_size(image_size), "size", None)
     source = get_provider(provider)
     backbone = source.load(name, weights=weights, image_size=image_size, make=make)
+    kind, stated = backbone.preprocessing.kind, source.kind(name)
+    if kind != stated:
+        raise ValueError(
+            f"The `kind` of a provider must be that of the backbone. Got {stated!r} "
+            f"from {provider!r} for {name!r}, whose preprocessing is of {kind!r}."
+        )
     backbone.provider = provider
     backbone.name = full_name(provider, backbone.name)
     return backbone
@@ -287,7 +301,7 @@ def _code_of(backbone: Backbone) -> list:
     They are the same objects as long as no code is replaced.
     """
     kinds = dict.fromkeys(type(layer) for layer in backbone.module.modules())
-    return [registered.get(backbone.provider), *map(survey_class, kinds)]
+    return [get_provider(backbone.provider), *map(survey_class, kinds)]
 
 
 def _is_outdated(backbone, code):

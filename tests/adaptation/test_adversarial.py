@@ -16,7 +16,7 @@ from sktransfer.adaptation._adversarial import (
     entropy_weights,
     reverse_gradient,
 )
-from sktransfer.training import Seen
+from sktransfer.training import DomainBatch
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
@@ -132,7 +132,9 @@ def test_objectives_reverse_gradients_more_and_more(method):
     gradients = []
     for progress in (0.0, 0.1, 1.0):
         features = X.clone().requires_grad_()
-        objective(Seen(features, SCORES), Seen(Y, OTHERS), progress).backward()
+        objective(
+            DomainBatch(features, SCORES), DomainBatch(Y, OTHERS), progress
+        ).backward()
         gradients.append(features.grad)
     ramp = adversarial_ramp(0.1) / adversarial_ramp(1.0)
     assert gradients[0].abs().sum() == 0

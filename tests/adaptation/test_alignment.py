@@ -14,7 +14,7 @@ from sktransfer.adaptation._alignment import (
     joint_mmd_loss,
     mmd_loss,
 )
-from sktransfer.training import Seen
+from sktransfer.training import DomainBatch
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 3, generator=GENERATOR, dtype=torch.float64)
@@ -160,14 +160,16 @@ def test_coral_gradients_are_those_of_finite_differences():
 
 def seen(n, shift=0.0):
     features = torch.randn(n, 5, generator=GENERATOR, dtype=torch.float64) + shift
-    return Seen(features, torch.randn(n, 3, generator=GENERATOR, dtype=torch.float64))
+    return DomainBatch(
+        features, torch.randn(n, 3, generator=GENERATOR, dtype=torch.float64)
+    )
 
 
 OWN, OTHERS = seen(8), seen(6, shift=1.0)
 
 
-def value(method, own=OWN, others=OTHERS, is_multilabel=False):
-    return method.make_objective(5, 3, is_multilabel, 0)(own, others, 0.5)
+def value(method, source=OWN, target=OTHERS, is_multilabel=False):
+    return method.make_objective(5, 3, is_multilabel, 0)(source, target, 0.5)
 
 
 @pytest.mark.parametrize("method", [CORAL(), MMD(), JMMD()], ids=lambda m: m.name)
@@ -181,7 +183,7 @@ def test_covariances_are_relative():
     parts = coral_loss(OWN.features, zero) + coral_loss(OTHERS.features, zero)
     expected = coral_loss(OWN.features, OTHERS.features) / parts
     torch.testing.assert_close(value(CORAL()), expected)
-    larger = [Seen(10 * s.features, s.scores) for s in (OWN, OTHERS)]
+    larger = [DomainBatch(10 * s.features, s.scores) for s in (OWN, OTHERS)]
     torch.testing.assert_close(value(CORAL(), *larger), expected)
 
 
@@ -206,9 +208,11 @@ def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
         return logits.double()
 
     features = torch.ones(32, 4, dtype=torch.float64)
-    own, others = (Seen(features, confident(noise)) for noise in (0.1, 0.2))
-    exact = value(JMMD(), own, others)
-    single = [Seen(s.features.float(), s.scores.float()) for s in (own, others)]
+    source, target = (DomainBatch(features, confident(noise)) for noise in (0.1, 0.2))
+    exact = value(JMMD(), source, target)
+    single = [
+        DomainBatch(s.features.float(), s.scores.float()) for s in (source, target)
+    ]
     assert 0 <= exact < 1e-3
     found = value(JMMD(), *single)
     torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-6)

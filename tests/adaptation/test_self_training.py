@@ -12,7 +12,7 @@ from sktransfer.adaptation._self_training import (
     entropy,
     pseudo_label_loss,
 )
-from sktransfer.training import Seen
+from sktransfer.training import DomainBatch
 
 GENERATOR = torch.Generator().manual_seed(0)
 SCORES = 2 * torch.randn(9, 3, generator=GENERATOR, dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_entropy_of_certain_predictions_is_zero():
 
 def value(method, progress=0.5):
     objective = method.make_objective(5, 3, False, 0)
-    return objective(None, Seen(None, SCORES), progress)
+    return objective(None, DomainBatch(None, SCORES), progress)
 
 
 def test_objectives_are_the_losses():

@@ -37,9 +37,9 @@ class Means(AdaptationMethod):
         assert (n_features, n_outputs, is_multilabel) == (8, 3, False)
         return self.distance
 
-    def distance(self, own, others, progress):
-        self.seen.append((len(own.features), len(others.scores), progress))
-        return (own.features.mean(0) - others.features.mean(0)).square().sum()
+    def distance(self, source, target, progress):
+        self.seen.append((len(source.features), len(target.scores), progress))
+        return (source.features.mean(0) - target.features.mean(0)).square().sum()
 
 
 class Relabelled(AdaptationMethod):
