@@ -9,12 +9,12 @@ from sklearn import config_context
 from sktransfer.advice._registry import SCORES
 from sktransfer.backbones._registry import PROVIDERS
 from sktransfer.inputs import MODALITIES
-from sktransfer.training import HEADS, LOSSES, METHODS
+from sktransfer.training import ADAPTATION_METHODS, HEADS, LOSSES
 
 collect_ignore = ["conf.py", "_build", "auto_examples", "api/generated"]
 
 REGISTRIES = [
-    METHODS,
+    ADAPTATION_METHODS,
     SCORES,
     PROVIDERS,
     MODALITIES,

@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy
-import PIL
-import sklearn
-import skorch
-import timm
-import torch
-import torchvision
 
 from sktransfer._split import LabelledSamples
 from sktransfer.activations import digest
 from sktransfer.training import HEADS, Saver
-from sktransfer.utils import Description, describe, warn_caller
+from sktransfer.utils import Description, describe, library_versions, warn_caller
 
 if TYPE_CHECKING:
     from sktransfer._training import Trainer
@@ -24,7 +18,6 @@ if TYPE_CHECKING:
 # Parameters that change no result, or that the recipe and other settings cover.
 _COVERED = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
 _COVERED |= {"augment", "early_stopping", "pooling", "training"}
-_LIBRARIES = [PIL, numpy, skorch, sklearn, timm, torch, torchvision]
 
 
 def make_savers(
@@ -73,7 +66,7 @@ def checkpoint_name(settings: dict, data: list[bytes]) -> str | None:
     samples, targets and weights. If some settings cannot be described, the name is
     None, with a warning.
     """
-    settings = {**settings, "libraries": _LIBRARIES}
+    settings = {**settings, "libraries": library_versions()}
     described = {name: _describe(value) for name, value in settings.items()}
     unknown = {k: d.reason for k, d in described.items() if not d.is_complete}
     if unknown:

@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 
 from sktransfer._base import BackboneEstimator, undone_on_error
-from sktransfer.activations import open_store
+from sktransfer.activations import POOLINGS, open_store
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
 from sktransfer.utils import ParameterGroup, StrOptions, check_is_fitted, spawn_seed
-
-_POOLINGS = {"avg", "max", "avgmax", "cls", "flatten"}
 
 
 class PretrainedFeatureExtractor(BackboneEstimator):
@@ -108,7 +106,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     _parameter_constraints: ClassVar[dict] = {
         **BackboneEstimator._parameter_constraints,
         "stage": [Integral, str, list, tuple],
-        "pooling": [StrOptions(_POOLINGS), Pooling],
+        "pooling": [StrOptions({*POOLINGS}), Pooling],
         "on_error": [StrOptions({"raise", "warn"})],
     }
     _groups: ClassVar[dict[str, type[ParameterGroup]]] = {"pooling": Pooling}

@@ -31,7 +31,7 @@ from sktransfer._training import (
     check_unchanged,
     describe_network,
 )
-from sktransfer.activations import Pool, open_store
+from sktransfer.activations import POOLINGS, Pool, open_store
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
@@ -100,7 +100,7 @@ class FineTunedEstimator(BackboneEstimator):
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
         "head": [str, nn.Module],
         "pooling": [
-            StrOptions({"auto", "avg", "max", "avgmax", "cls", "flatten"}),
+            StrOptions({"auto", *POOLINGS}),
             Pooling,
         ],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],

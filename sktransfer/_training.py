@@ -9,9 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import timm
-import torch
-import torchvision
 from torch import nn
 
 from sktransfer._adapting import Adaptation
@@ -40,9 +37,7 @@ from sktransfer.training import (
     put_back_on_error,
     restore_net,
 )
-from sktransfer.utils import content_stamp, describe, join_key
-
-_LIBRARIES = (torch, torchvision, timm)
+from sktransfer.utils import content_stamp, describe, join_key, library_versions
 
 
 def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
@@ -62,7 +57,7 @@ def _describe(value):
         "shown": _show(value),
         "kind": kind,
         "content": content,
-        "libraries": [sys.version, *(str(m.__version__) for m in _LIBRARIES)],
+        "libraries": [sys.version, library_versions()],
     }
 
 

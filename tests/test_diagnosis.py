@@ -6,7 +6,12 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sktransfer import FineTunedClassifier, FineTunedRegressor, TrainingRecipe
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    TrainingRecipe,
+    TransferWarning,
+)
 from sktransfer._diagnosis import (
     Look,
     check_drift,
@@ -18,7 +23,6 @@ from sktransfer._diagnosis import (
 )
 from sktransfer.model import ClassOutputs
 from sktransfer.training import ResolvedRecipe, cross_entropy
-from sktransfer.utils import TransferWarning
 
 DIGITS = load_digits()
 X, Y = DIGITS.images / 16, DIGITS.target

@@ -18,7 +18,7 @@ from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
 from sktransfer.training import (
     AdaptationContext,
     AdaptationMethod,
-    Adapted,
+    AdaptationResult,
     DomainBatch,
 )
 
@@ -33,7 +33,7 @@ __all__ = [
     "AdaBN",
     "AdaptationContext",
     "AdaptationMethod",
-    "Adapted",
+    "AdaptationResult",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "DomainBatch",

@@ -10,7 +10,7 @@ from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
-from sktransfer.training import METHODS, AdaptationMethod
+from sktransfer.training import ADAPTATION_METHODS, AdaptationMethod
 
 
 class NoAdaptation(AdaptationMethod):
@@ -63,7 +63,7 @@ def register_method(name: str, method: type[AdaptationMethod]) -> None:
     --------
     list_methods : The names of all methods.
     """
-    METHODS.register(name, method)
+    ADAPTATION_METHODS.register(name, method)
 
 
 def list_methods() -> list[str]:
@@ -83,12 +83,14 @@ def list_methods() -> list[str]:
     >>> list_methods()[:3]
     ['none', 'adabn', 'shot']
     """
-    return list(METHODS)
+    return list(ADAPTATION_METHODS)
 
 
 def source_free_methods() -> list[str]:
     """Return the names of the methods that adapt without the source."""
-    free = (name for name, method in METHODS.items() if not method.needs_source)
+    free = (
+        name for name, method in ADAPTATION_METHODS.items() if not method.needs_source
+    )
     return [name for name in free if name != NoAdaptation.name]
 
 
@@ -98,7 +100,7 @@ def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMetho
     A callable is ``function(source, target, progress)``, see
     :meth:`AdaptationMethod.make_objective`.
     """
-    found = METHODS.find(method)() if isinstance(method, str) else method
+    found = ADAPTATION_METHODS.find(method)() if isinstance(method, str) else method
     if not isinstance(found, AdaptationMethod):
         if not callable(found) or isinstance(found, type):
             raise TypeError(
@@ -118,4 +120,4 @@ for _method in (
     *(NoAdaptation, AdaBN, SHOT),
     *(CORAL, MMD, JMMD, DANN, CDAN, MCC, PseudoLabels),
 ):
-    METHODS.add_built_in(_method.name, _method)
+    ADAPTATION_METHODS.add_built_in(_method.name, _method)

@@ -7,7 +7,7 @@ from sklearn.base import RegressorMixin
 from sktransfer._regressor import FineTunedRegressor
 from sktransfer.adaptation._adapted import DomainAdaptedEstimator
 from sktransfer.adaptation._domains import masked_targets
-from sktransfer.training import METHODS
+from sktransfer.training import ADAPTATION_METHODS
 
 
 class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
@@ -58,7 +58,11 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
 
     def _check_method(self, method):
         if _is_for_classes(method):
-            suited = [name for name in METHODS if not _is_for_classes(METHODS[name])]
+            suited = [
+                name
+                for name in ADAPTATION_METHODS
+                if not _is_for_classes(ADAPTATION_METHODS[name])
+            ]
             raise ValueError(
                 f"`method={method.name!r}` is for classes. A regressor can take one of "
                 f"{suited}."

@@ -1,10 +1,10 @@
 """From activations to a trained suffix and head."""
 
 from sktransfer.training._adaptation import (
-    METHODS,
+    ADAPTATION_METHODS,
     AdaptationContext,
     AdaptationMethod,
-    Adapted,
+    AdaptationResult,
 )
 from sktransfer.training._adapter import add_lora, merge_lora
 from sktransfer.training._augment import (
@@ -81,16 +81,16 @@ from sktransfer.training._train import train
 
 __all__ = [
     "ACTIVATION_AUGMENTATIONS",
+    "ADAPTATION_METHODS",
     "HEADS",
     "LEVELS",
     "LITERATURE",
     "LOSSES",
     "MEASURED",
-    "METHODS",
     "ActivationAugment",
     "AdaptationContext",
     "AdaptationMethod",
-    "Adapted",
+    "AdaptationResult",
     "Augmentation",
     "Data",
     "DomainBatch",

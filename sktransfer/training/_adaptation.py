@@ -16,7 +16,7 @@ from sktransfer.training._train import train
 from sktransfer.utils import Registry
 
 
-class Adapted(NamedTuple):
+class AdaptationResult(NamedTuple):
     """What an adaptation method returns from `after_training`.
 
     Attributes
@@ -60,7 +60,7 @@ class AdaptationContext:
     is_multilabel : bool
         Whether outputs are labels that do not exclude each other.
     state : dict or None
-        ``Adapted.state`` that the method last returned for this network.
+        ``AdaptationResult.state`` that the method last returned for this network.
     recipe : ResolvedRecipe
         Settings of the training.
     device : torch.device
@@ -247,7 +247,7 @@ class AdaptationMethod(BaseEstimator):
             Its network has no head yet, and there are no activations.
         """
 
-    def after_training(self, context: AdaptationContext) -> Adapted | None:
+    def after_training(self, context: AdaptationContext) -> AdaptationResult | None:
         """Adapt the network after it was trained on the source.
 
         It is also called to adapt a fitted estimator to more target samples, then
@@ -259,7 +259,7 @@ class AdaptationMethod(BaseEstimator):
 
         Returns
         -------
-        Adapted or None
+        AdaptationResult or None
             None if nothing was done.
         """
 
@@ -277,8 +277,8 @@ def _check_method(method):
         )
 
 
-METHODS: Registry[type[AdaptationMethod]] = Registry(
-    "methods",
+ADAPTATION_METHODS: Registry[type[AdaptationMethod]] = Registry(
+    "adaptation methods",
     "`method` must be one of {names}, an AdaptationMethod or a callable",
     _check_method,
 )

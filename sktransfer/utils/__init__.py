@@ -49,15 +49,18 @@ from sktransfer.utils._validation import (
 )
 from sktransfer.utils.description import (
     DIGEST_SIZE,
+    NETWORK_LIBRARIES,
     Description,
     describe,
     digest,
     join_key,
+    library_versions,
     survey_class,
 )
 
 __all__ = [
     "DIGEST_SIZE",
+    "NETWORK_LIBRARIES",
     "Description",
     "FileMemory",
     "HasMethods",
@@ -89,6 +92,7 @@ __all__ = [
     "get_config",
     "import_optional",
     "join_key",
+    "library_versions",
     "near_matches",
     "on_cpu",
     "set_config",

@@ -57,8 +57,10 @@ class Registry(Mapping[str, Entry]):
 
     def add_built_in(self, name: str, entry: Entry) -> None:
         """Register an object of this package, whose name users cannot take."""
-        self.register(name, entry)
-        self._taken.append(name)
+        self._check(entry)
+        self.entries[name] = entry
+        if name not in self._taken:  # else its module is reloaded
+            self._taken.append(name)
 
     def register(self, name: str, entry: Entry) -> None:
         """Register an object under a name."""

@@ -14,7 +14,7 @@ from sktransfer.adaptation import (
     register_method,
 )
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
-from sktransfer.training import METHODS
+from sktransfer.training import ADAPTATION_METHODS
 
 
 def mean_distance(source, target, progress):
@@ -49,7 +49,7 @@ def test_functions_and_modules_are_objectives():
 
 
 def test_a_registered_method_has_a_name(monkeypatch):
-    monkeypatch.setattr(METHODS, "entries", {**METHODS})
+    monkeypatch.setattr(ADAPTATION_METHODS, "entries", {**ADAPTATION_METHODS})
 
     class Mean(AdaptationMethod):
         def make_objective(self, n_features, n_outputs, is_multilabel, seed):
@@ -58,7 +58,9 @@ def test_a_registered_method_has_a_name(monkeypatch):
     register_method("mean", Mean)
     assert isinstance(resolve_method("mean"), Mean)
     assert list_methods()[-1] == "mean"
-    with pytest.raises(ValueError, match="those of the built-in methods, .* Got 'mcc'"):
+    with pytest.raises(
+        ValueError, match="those of the built-in adaptation methods.* Got 'mcc'"
+    ):
         register_method("mcc", Mean)
     assert isinstance(resolve_method("mcc"), MCC)
 

@@ -144,7 +144,7 @@ def test_kind_that_nobody_registered():
     class Sounds:
         kind = "sound"
 
-    message = r"`kind` must be the name of a registered modality, one of \['image', 'vector'.*Got 'sound'"
+    message = r"a registered modality, one of \['image', 'vector'.*Got 'sound'"
     with pytest.raises(ValueError, match=message):
         as_samples([1], Sounds())
 
