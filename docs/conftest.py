@@ -28,5 +28,5 @@ def _own_settings():
     """Restore settings and registries after a page; importing skada sets one."""
     with config_context(), ExitStack() as stack:
         for registry in REGISTRIES:
-            stack.enter_context(patch.dict(registry.entries))
+            stack.enter_context(patch.dict(registry))
         yield

@@ -46,7 +46,8 @@ def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
     ``weights`` that name a file are compared by the content of the file, modules and
     callables by theirs, as far as the versions of libraries are the same.
     """
-    return {name: _describe(value) for name, value in parameters.items()}
+    libraries = {"libraries": [sys.version, library_versions()]}
+    return {name: _describe(value) | libraries for name, value in parameters.items()}
 
 
 def _describe(value):
@@ -57,7 +58,6 @@ def _describe(value):
         "shown": _show(value),
         "kind": kind,
         "content": content,
-        "libraries": [sys.version, library_versions()],
     }
 
 

@@ -297,9 +297,9 @@ def test_name_of_a_head_stands_for_its_code(tmp_path, monkeypatch, slope):
         )
 
     settings = {"head": "leaky", "freeze": 1, "max_epochs": 4, "checkpoint": tmp_path}
-    monkeypatch.setitem(HEADS.entries, "leaky", head(0.01))
+    monkeypatch.setitem(HEADS, "leaky", head(0.01))
     interrupt(tiny(**settings), ROWS, Y, after=2)
-    monkeypatch.setitem(HEADS.entries, "leaky", head(slope))
+    monkeypatch.setitem(HEADS, "leaky", head(slope))
     with counted() as epochs:
         tiny(**settings).fit(ROWS, Y)
     assert len(epochs) == (2 if slope == 0.01 else 4)

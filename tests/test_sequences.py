@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import patch
 
 import joblib
 import numpy as np
@@ -244,11 +245,11 @@ def test_tools_of_sklearn():
 
 
 @pytest.fixture
-def provided(monkeypatch):
+def provided():
     """Return the name of the network from a provider."""
-    monkeypatch.setattr(PROVIDERS, "entries", {**PROVIDERS})
-    register_provider("acme", SequenceProvider())
-    return "acme/tiny"
+    with patch.dict(PROVIDERS):
+        register_provider("acme", SequenceProvider())
+        yield "acme/tiny"
 
 
 def test_name_of_a_provider_states_the_modality(provided, tmp_path):

@@ -100,7 +100,7 @@ def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMetho
     A callable is ``function(source, target, progress)``, see
     :meth:`AdaptationMethod.make_objective`.
     """
-    found = ADAPTATION_METHODS.find(method)() if isinstance(method, str) else method
+    found = ADAPTATION_METHODS[method]() if isinstance(method, str) else method
     if not isinstance(found, AdaptationMethod):
         if not callable(found) or isinstance(found, type):
             raise TypeError(

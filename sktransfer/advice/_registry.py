@@ -115,7 +115,7 @@ def find_score(scorer: str | Callable, regression: bool) -> Score:
         return Score(getattr(scorer, "__name__", ""), scorer)
     if scorer == "auto":
         scorer = "knn" if regression else "lda"
-    score = SCORES.find(scorer)
+    score = SCORES[scorer]
     if regression and not score.regression:
         fit = [name for name in SCORES if SCORES[name].regression]
         raise ValueError(

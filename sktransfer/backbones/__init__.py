@@ -11,10 +11,11 @@ from sktransfer.backbones._card import (
 from sktransfer.backbones._images import is_image_network
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._listing import list_backbones
-from sktransfer.backbones._load import load_backbone, modality_for, shared_backbone
+from sktransfer.backbones._load import load_backbone, shared_backbone
 from sktransfer.backbones._registry import (
     BackboneProvider,
     list_providers,
+    modality_for,
     register_provider,
     stated_license,
 )

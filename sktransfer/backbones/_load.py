@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
@@ -19,12 +18,11 @@ from sktransfer.backbones._module import load_module
 from sktransfer.backbones._registry import (
     full_name,
     get_provider,
-    kind_of,
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
 from sktransfer.compute import in_forked_child, own_torch_state, seeded
-from sktransfer.inputs import MODALITIES, Modality, Preprocessing, modality_of
+from sktransfer.inputs import Preprocessing
 from sktransfer.utils import content_stamp, spawn_seed, survey_class
 
 STATE_DICT = "a state dict"  # the name of weights that are given as one
@@ -133,13 +131,6 @@ def load_backbone(
     if given is not None:
         _load_given(backbone, given, own)
     return backbone
-
-
-def modality_for(X: Any, backbone: Any, options: Mapping) -> Modality:
-    """Return the modality of X, as `modality_of` does; names of backbones state it."""
-    if isinstance(backbone, str):
-        return MODALITIES.find(kind_of(backbone))
-    return modality_of(X, backbone, options)
 
 
 def _load_named(spec, weights, *, image_size, preprocessing, make):

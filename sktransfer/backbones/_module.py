@@ -125,7 +125,7 @@ def _preprocessing(module, n_features, kind):
         from sktransfer.backbones._timm import timm_preprocessing
 
         return timm_preprocessing(module.pretrained_cfg)
-    modality = modality_of(backbone=module) if kind is None else MODALITIES.find(kind)
+    modality = modality_of(backbone=module) if kind is None else MODALITIES[kind]
     return modality.default_preprocessing(module, n_features)
 
 

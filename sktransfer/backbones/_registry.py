@@ -2,10 +2,11 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from sktransfer.inputs import MODALITIES, Modality, modality_of
 from sktransfer.utils import (
     Registry,
     check_parts,
@@ -280,16 +281,19 @@ def resolve_name(spec: str) -> tuple[str, str]:
     return provider, name
 
 
-def kind_of(spec: str) -> str:
-    """Return the modality of a backbone by its name, without loading the network.
+def modality_for(X: Any, backbone: Any, options: Mapping) -> Modality:
+    """Return the modality of X, as `modality_of` does, also for the name of a backbone.
 
-    A name that is unknown, for which loading raises an error, counts as images.
+    The provider states it, without loading the network. Unknown names, for which
+    loading raises an error, count as those of networks for images.
     """
-    found = _look_up(spec)
+    if not isinstance(backbone, str):
+        return modality_of(X, backbone, options)
+    found = _look_up(backbone)
     if found is None:
-        return "image"
+        return MODALITIES["image"]
     provider, name = found
-    return get_provider(provider).kind(name)
+    return MODALITIES[get_provider(provider).kind(name)]
 
 
 def _look_up(spec):

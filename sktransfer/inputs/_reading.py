@@ -74,8 +74,8 @@ def modality_of(
     """
     kind = getattr(getattr(backbone, "preprocessing", backbone), "kind", None)
     if isinstance(kind, str) and not isinstance(backbone, nn.Module):
-        return MODALITIES.find(kind)
-    others = [MODALITIES[kind] for kind in MODALITIES if kind != _OTHERWISE][::-1]
+        return MODALITIES[kind]
+    others = [MODALITIES[name] for name in reversed(MODALITIES) if name != _OTHERWISE]
     if isinstance(backbone, nn.Module):
         for modality in others:
             if modality.takes_network(backbone):

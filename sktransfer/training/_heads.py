@@ -105,7 +105,7 @@ def make_head(
     on the CPU, no global generator is changed, and `dropout` puts a dropout layer
     first. The error for an unknown name or for other shapes states the rule.
     """
-    factory = None if isinstance(head, nn.Module) else HEADS.find(head)
+    factory = None if isinstance(head, nn.Module) else HEADS[head]
     rule = (
         f"`head` must map features of shape (n, {n_features}) to scores of shape "
         f"(n, {n_outputs})."

@@ -148,7 +148,7 @@ LOSSES["regression"].add_built_in("quantile", pinball_loss)
 
 def find_loss(loss: str | PerSampleLoss, task: str) -> PerSampleLoss:
     """Return a registered loss by name, or a callable with its result checked."""
-    return CheckedLoss(loss) if callable(loss) else LOSSES[task].find(loss)
+    return CheckedLoss(loss) if callable(loss) else LOSSES[task][loss]
 
 
 class CheckedLoss:

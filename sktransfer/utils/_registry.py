@@ -1,18 +1,20 @@
 """Registries of named objects, which follow the same rules for all kinds of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
 
 from sktransfer.utils._messages import near_matches
 
 Entry = TypeVar("Entry")
 
 
-class Registry(Mapping[str, Entry]):
+class Registry(dict[str, Entry]):
     """Objects by name: built-in ones, and those that users register.
 
     A name is an identifier. Those of built-in objects are taken; any other object of
-    the same name is replaced, as when a cell of a notebook is run again.
+    the same name is replaced, as when a cell of a notebook is run again. Names are in
+    the order of registration, and ``registry[name]`` raises a ValueError that lists
+    them if there is none.
 
     Parameters
     ----------
@@ -26,11 +28,6 @@ class Registry(Mapping[str, Entry]):
         which says what is missing.
     reserved : iterable of str, default=()
         Names that are taken besides those of built-in objects.
-
-    Attributes
-    ----------
-    entries : dict of str to object
-        In the order of registration.
     """
 
     def __init__(
@@ -40,25 +37,19 @@ class Registry(Mapping[str, Entry]):
         check: Callable[[Any], None],
         reserved: Iterable[str] = (),
     ):
-        self.entries: dict[str, Entry] = {}
+        super().__init__()
         self._noun = noun
         self._rule = rule
         self._check = check
         self._taken = [*reserved]
 
-    def __getitem__(self, name: str) -> Entry:
-        return self.entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
-
-    def __len__(self) -> int:
-        return len(self.entries)
+    def __missing__(self, name: Any) -> NoReturn:
+        raise ValueError(unknown_name(self._rule, name, self))
 
     def add_built_in(self, name: str, entry: Entry) -> None:
         """Register an object of this package, whose name users cannot take."""
         self._check(entry)
-        self.entries[name] = entry
+        self[name] = entry
         if name not in self._taken:  # else its module is reloaded
             self._taken.append(name)
 
@@ -70,13 +61,7 @@ class Registry(Mapping[str, Entry]):
                 f"{self._noun}, {self._taken}. Got {name!r}."
             )
         self._check(entry)
-        self.entries[name] = entry
-
-    def find(self, name: Any) -> Entry:
-        """Return the object of a name; the error for an unknown one lists the names."""
-        if not isinstance(name, str) or name not in self.entries:
-            raise ValueError(unknown_name(self._rule, name, self.entries))
-        return self.entries[name]
+        self[name] = entry
 
 
 def unknown_name(rule: str, name: Any, names: Iterable[str]) -> str:

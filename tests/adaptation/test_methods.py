@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -48,8 +50,8 @@ def test_functions_and_modules_are_objectives():
     assert resolve_method(module).name == "Linear"
 
 
-def test_a_registered_method_has_a_name(monkeypatch):
-    monkeypatch.setattr(ADAPTATION_METHODS, "entries", {**ADAPTATION_METHODS})
+@patch.dict(ADAPTATION_METHODS)
+def test_a_registered_method_has_a_name():
 
     class Mean(AdaptationMethod):
         def make_objective(self, n_features, n_outputs, is_multilabel, seed):

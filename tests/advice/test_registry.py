@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,9 @@ from sktransfer.advice._registry import SCORES, find_score
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch):
-    monkeypatch.setattr(SCORES, "entries", {**SCORES})
+def _registered():
+    with patch.dict(SCORES):
+        yield
 
 
 def spread(features, y, regression=False):

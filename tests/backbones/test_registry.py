@@ -1,6 +1,7 @@
 import logging
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -60,9 +61,9 @@ class Toy(BackboneProvider):
 
 
 @pytest.fixture(autouse=True)
-def _no_traces(monkeypatch):
-    monkeypatch.setattr(_registry.PROVIDERS, "entries", {**_registry.PROVIDERS})
-    monkeypatch.setattr(_registry, "_loaded", {**_registry._loaded})
+def _no_traces():
+    with patch.dict(_registry.PROVIDERS), patch.dict(_registry._loaded):
+        yield
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ class Texts:
 
 def test_modality_of_others_is_asked_first():
     texts = Texts()
-    with patch.dict(MODALITIES.entries):
+    with patch.dict(MODALITIES):
         register_modality("text", texts)
         network = torch.nn.Conv2d(1, 1, 1)
         assert modality_of(["a sentence"]) is texts
@@ -118,6 +118,6 @@ def test_subclass_that_lacks_parts():
     with pytest.raises(TypeError, match=r"Nameless.* lacks \['noun', 'options'\]"):
         register_modality("half", Nameless())
     Nameless.noun, Nameless.options = "halves", ()
-    with patch.dict(MODALITIES.entries):
+    with patch.dict(MODALITIES):
         register_modality("half", Nameless())
         assert list_modalities()[-1] == "half"

@@ -165,7 +165,7 @@ def test_options_of_images_for_vectors(options, message):
 
 
 def test_tags_and_checks_of_images():
-    images = MODALITIES.find("image")
+    images = MODALITIES["image"]
     for image_shape in (None, (8, 8)):
         tags = Tags(estimator_type=None, target_tags=TargetTags(required=False))
         images.set_tags(tags, {"image_shape": image_shape})

@@ -1,5 +1,6 @@
 import math
 import pickle
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -218,8 +219,9 @@ def test_head_pickles(head, dropout):
 
 
 @pytest.fixture
-def registry(monkeypatch):
-    monkeypatch.setattr(HEADS, "entries", {**HEADS})
+def registry():
+    with patch.dict(HEADS):
+        yield
 
 
 def test_registered_head_is_found_by_its_name(registry):

@@ -1,6 +1,8 @@
 import pickle
+from contextlib import ExitStack
 from functools import partial
 from threading import Thread
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -241,9 +243,11 @@ def test_starting_point_pickles_with_its_network(network):
 
 
 @pytest.fixture
-def own_losses(monkeypatch):
-    for losses in LOSSES.values():
-        monkeypatch.setattr(losses, "entries", {**losses})
+def own_losses():
+    with ExitStack() as stack:
+        for losses in LOSSES.values():
+            stack.enter_context(patch.dict(losses))
+        yield
 
 
 def test_registered_loss_is_found_by_its_name(own_losses):

@@ -35,9 +35,9 @@ class Speaker(Protocol):
 def test_an_object_is_found_by_its_name_and_replaced_by_the_next(registry):
     first, second = Speaker(), Speaker()
     registry.register("loud", first)
-    assert registry.find("loud") is registry["loud"] is first
+    assert registry["loud"] is first
     registry.register("loud", second)
-    assert registry.find("loud") is second
+    assert registry["loud"] is second
     assert [*registry] == ["quiet", "loud"] and len(registry) == 2
 
 
@@ -53,13 +53,12 @@ def test_names_that_cannot_be_registered(registry, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("quite", r" Did you mean 'quiet'\?"), (3, ""), ([], "")]
+    ("name", "near"), [("quite", r" Did you mean 'quiet'\?"), (3, "")]
 )
 def test_unknown_name(registry, name, near):
     text = rf"^`speaker` must be one of \['quiet'\]\. Got {name!r}\.{near}$"
-    text = text.replace("[]", r"\[\]")
     with pytest.raises(ValueError, match=text):
-        registry.find(name)
+        registry[name]
 
 
 def test_objects_that_lack_parts(registry):
