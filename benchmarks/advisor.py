@@ -23,12 +23,11 @@ from domains import printed_digits
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from sktransfer import FineTunedClassifier
+from sktransfer import FineTunedClassifier, TransferWarning
 from sktransfer.activations import process_store
 from sktransfer.advice import TransferAdvisor
 from sktransfer.backbones import shared_backbone
 from sktransfer.training import LEVELS
-from sktransfer.utils import TransferWarning
 
 N_STAGES = 9
 DEPTHS = [round(level.share * N_STAGES) for level in LEVELS]

@@ -6,16 +6,20 @@ from unittest.mock import patch
 import pytest
 from sklearn import config_context
 
+from sktransfer.advice._registry import SCORES
+from sktransfer.backbones._registry import PROVIDERS
+from sktransfer.inputs import MODALITIES
+from sktransfer.training import ADAPTATION_METHODS, HEADS, LOSSES
+
 collect_ignore = ["conf.py", "_build", "auto_examples", "api/generated"]
 
 REGISTRIES = [
-    "sktransfer.adaptation._methods._METHODS",
-    "sktransfer.advice._registry._scores",
-    "sktransfer.backbones._registry.registered",
-    "sktransfer.inputs.MODALITIES",
-    "sktransfer.training.CLASSIFICATION_LOSSES",
-    "sktransfer.training.HEADS",
-    "sktransfer.training.LOSSES",
+    ADAPTATION_METHODS,
+    SCORES,
+    PROVIDERS,
+    MODALITIES,
+    HEADS,
+    *LOSSES.values(),
 ]
 
 

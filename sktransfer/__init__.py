@@ -9,10 +9,12 @@ from sktransfer.training import (
     LoRA,
     Pooling,
     TrainingRecipe,
+    list_heads,
+    list_losses,
     register_head,
     register_loss,
 )
-from sktransfer.utils import config_context, get_config, set_config
+from sktransfer.utils import TransferWarning, config_context, get_config, set_config
 
 __all__ = [
     "Augmentation",
@@ -23,9 +25,12 @@ __all__ = [
     "Pooling",
     "PretrainedFeatureExtractor",
     "TrainingRecipe",
+    "TransferWarning",
     "__version__",
     "config_context",
     "get_config",
+    "list_heads",
+    "list_losses",
     "register_head",
     "register_loss",
     "set_config",

@@ -30,10 +30,11 @@ from sktransfer.backbones import (
     ModelCard,
     card_of,
     load_backbone,
+    modality_for,
     shared_backbone,
 )
 from sktransfer.compute import default_torch_state, resolve_device
-from sktransfer.inputs import MODALITIES, as_samples, modality_of
+from sktransfer.inputs import MODALITIES, as_samples
 from sktransfer.model import (
     ExportedModule,
     FittedModel,
@@ -175,7 +176,7 @@ class BackboneEstimator(
 
     def _modality(self, X=None):
         """Return the modality of the samples."""
-        return modality_of(X, backbone_of(self.backbone), self._options())
+        return modality_for(X, backbone_of(self.backbone), self._options())
 
     def _load(self, X, seed):
         """Load the backbone, and read X with it (LoadedBackbone, Samples)."""

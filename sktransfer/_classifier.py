@@ -17,7 +17,6 @@ from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.fitting import shares_docs
 from sktransfer.model import ClassOutputs
 from sktransfer.training import (
-    CLASSIFICATION_LOSSES,
     Probe,
     Solution,
     TrainingRecipe,
@@ -313,7 +312,7 @@ default="cross_entropy"
                 "`training__label_smoothing` must be 0 with another `loss` than "
                 f"'cross_entropy'. Got {smoothing!r}; smooth the targets in the loss."
             )
-        return find_loss(self.loss, CLASSIFICATION_LOSSES)
+        return find_loss(self.loss, "classification")
 
     def _probe(self, outputs):
         # Two opposite rows of weights have half the squares of their difference.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sktransfer._base import BackboneEstimator, restore_on_error
-from sktransfer.activations import open_store
+from sktransfer.activations import POOLINGS, open_store
 from sktransfer.backbones import Backbone
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
@@ -22,8 +22,6 @@ from sktransfer.utils import (
     near_matches,
     spawn_seed,
 )
-
-_POOLINGS = {"avg", "max", "avgmax", "cls", "flatten"}
 
 
 class PretrainedFeatureExtractor(BackboneEstimator):
@@ -115,7 +113,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     _parameter_constraints: ClassVar[dict] = {
         **BackboneEstimator._parameter_constraints,
         "stage": [Integral, str, list, tuple],
-        "pooling": [StrOptions(_POOLINGS), Pooling],
+        "pooling": [StrOptions({*POOLINGS}), Pooling],
         "on_error": [StrOptions({"raise", "warn"})],
     }
     _groups: ClassVar[dict[str, type[ParameterGroup]]] = {"pooling": Pooling}

@@ -16,7 +16,7 @@ from sktransfer._base import (
     backbone_of,
     restore_on_error,
 )
-from sktransfer.activations import Pool, open_store
+from sktransfer.activations import POOLINGS, Pool, open_store
 from sktransfer.compute import default_torch_state
 from sktransfer.fitting import (
     ENOUGH_FOR_DEPTH,
@@ -67,7 +67,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
         "head": [str, nn.Module],
         "pooling": [
-            StrOptions({"auto", "avg", "max", "avgmax", "cls", "flatten"}),
+            StrOptions({"auto", *POOLINGS}),
             Pooling,
         ],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],

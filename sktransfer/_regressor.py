@@ -13,7 +13,6 @@ from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.fitting import shares_docs
 from sktransfer.model import RegressionOutputs
 from sktransfer.training import (
-    LOSSES,
     Probe,
     Solution,
     TrainingRecipe,
@@ -206,7 +205,7 @@ default="squared_error"
             )
         if self.loss == "quantile":
             return partial(pinball_loss, quantile=self.quantile)
-        return find_loss(self.loss, LOSSES)
+        return find_loss(self.loss, "regression")
 
     def _probe(self, outputs):
         return Probe(

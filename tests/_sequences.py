@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.backbones import StagedModule
+from sktransfer.backbones import Backbone, BackboneProvider, StagedModule
 from sktransfer.inputs import UnreadableSampleError, register_modality
 from sktransfer.utils import digest
 
@@ -112,18 +112,21 @@ class Sequences:
         return
 
 
+class TokenIds(list):
+    """The token ids of a sample, which X of no other test holds."""
+
+
 class SequenceModality:
-    """Lists of token ids, in a list or in an array of objects."""
+    """Token ids, in a list or in an array of objects."""
 
     noun = "sequences"
     options = ()
 
     def looks_like(self, X):
-        """Return whether the samples are lists of several lengths, as in no table."""
-        if not isinstance(X, list | np.ndarray) or not len(X):
-            return False
-        are_lists = all(isinstance(ids, list) for ids in X)
-        return are_lists and len({*map(len, X)}) > 1
+        """Return whether the samples are token ids."""
+        return isinstance(X, list | np.ndarray) and any(
+            isinstance(ids, TokenIds) for ids in X
+        )
 
     def takes_network(self, module):
         """Return whether the network begins with an embedding."""
@@ -218,6 +221,23 @@ class SequenceNetwork(StagedModule):
             super().__init__({"embed": Embed(), **{name: Block() for name in names}})
 
 
+class SequenceProvider(BackboneProvider):
+    """The small network, under the name "tiny"."""
+
+    def names(self):
+        """Return the names of the backbones."""
+        return ["tiny"]
+
+    def kind(self, name):
+        """Return the modality of the samples."""
+        return "sequence"
+
+    def load(self, name, *, weights, image_size, make):
+        """Make a backbone, which has the same weights each time."""
+        network = SequenceNetwork()
+        return Backbone(network, preprocessing=SequencePreprocessing(), name=name)
+
+
 def make_sequences(n, seed=0):
     """Return lists of 1 to 30 token ids, and labels that say which ids are frequent."""
     rng = np.random.default_rng(seed)
@@ -226,5 +246,6 @@ def make_sequences(n, seed=0):
     for label in y:
         frequent = rng.integers(1 + 16 * label, 17 + 16 * label, rng.integers(1, 30))
         noise = rng.integers(1, N_TOKENS, len(frequent))
-        X.append(np.where(rng.random(len(noise)) < 0.4, frequent, noise).tolist())
+        ids = np.where(rng.random(len(noise)) < 0.4, frequent, noise)
+        X.append(TokenIds(ids.tolist()))
     return X, y

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import patch
 
 import joblib
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 
 from sktransfer import (
     Augmentation,
@@ -27,11 +29,13 @@ from sktransfer.activations import _pass, forward_passes, process_store
 from sktransfer.activations._store import choose
 from sktransfer.adaptation import DomainAdaptedClassifier
 from sktransfer.advice import BackboneRanker, TransferAdvisor
-from sktransfer.backbones import load_backbone
+from sktransfer.backbones import load_backbone, register_provider
+from sktransfer.backbones._registry import PROVIDERS
 from sktransfer.inputs import UnreadableSampleError
 from tests._sequences import (
     SequenceNetwork,
     SequencePreprocessing,
+    SequenceProvider,
     Sequences,
     make_sequences,
 )
@@ -238,6 +242,55 @@ def test_tools_of_sklearn():
 
 
 # The other ways in
+
+
+@pytest.fixture
+def provided():
+    """Return the name of the network from a provider."""
+    with patch.dict(PROVIDERS):
+        register_provider("acme", SequenceProvider())
+        yield "acme/tiny"
+
+
+def test_name_of_a_provider_states_the_modality(provided, tmp_path):
+    for estimator in (
+        PretrainedFeatureExtractor(provided),
+        FineTunedClassifier(provided),
+        DomainAdaptedClassifier(FineTunedClassifier(provided)),
+    ):
+        tags = get_tags(estimator).input_tags
+        assert not (tags.two_d_array or tags.three_d_array or tags.string)
+    extractor = PretrainedFeatureExtractor(provided)
+    expected = PretrainedFeatureExtractor(BACKBONE).fit_transform(X)
+    np.testing.assert_array_equal(extractor.fit_transform(X), expected)
+    expected = classifier().fit(X, Y).predict_proba(X)
+    named = classifier(backbone=provided, memory=tmp_path)
+    for n_passed in (len(X), 0):  # computed, and taken from the store
+        process_store().clear()
+        forward_passes().clear()
+        proba = clone(named).fit(X, Y).predict_proba(X)
+        np.testing.assert_array_equal(proba, expected)
+        assert n_from_input() == n_passed
+    with pytest.raises(ValueError, match="`image_size` must be None for sequences"):
+        classifier(backbone=provided, image_size=32).fit(X, Y)
+
+
+def test_searches_of_a_name_compute_each_sample_once(provided):
+    grid = {"freeze": [2, 3, "all"]}
+    found = [
+        GridSearchCV(classifier(backbone=backbone), grid, cv=2).fit(X, Y)
+        for backbone in (provided, BACKBONE)
+    ]
+    assert n_from_input() == len(X)
+    scores = [search.cv_results_["mean_test_score"] for search in found]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_advice_on_a_name(provided):
+    ranker = BackboneRanker([provided], stages="all", random_state=0).fit(X, Y)
+    assert ranker.scores_["stage"].tolist() == STAGES
+    advisor = TransferAdvisor(provided, random_state=0).fit(X, Y)
+    assert advisor.figures_["image_sizes"] is None
 
 
 @pytest.mark.parametrize("network", [SequenceNetwork, SequenceNetwork()], ids=type)

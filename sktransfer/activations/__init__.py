@@ -11,7 +11,13 @@ from sktransfer.activations._pass import (
     load_activations,
 )
 from sktransfer.activations._store import open_store, process_store
-from sktransfer.activations._targets import Layout, Pool, Target, check_pooling
+from sktransfer.activations._targets import (
+    POOLINGS,
+    Layout,
+    Pool,
+    Target,
+    check_pooling,
+)
 from sktransfer.activations._views import (
     FixedViews,
     FreshViews,
@@ -21,6 +27,7 @@ from sktransfer.activations._views import (
 from sktransfer.utils import digest
 
 __all__ = [
+    "POOLINGS",
     "Activations",
     "FixedViews",
     "FreshViews",

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 MASK = "mask"  # name, in a group of tensors, of the mask of real positions
+POOLINGS = ("avg", "max", "avgmax", "cls", "flatten")  # see `Pool`
 _MOST_EXTRA = 16  # tokens that are no patches
 
 

@@ -15,7 +15,12 @@ from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
-from sktransfer.training import AdaptationContext, AdaptationMethod, Adapted
+from sktransfer.training import (
+    AdaptationContext,
+    AdaptationMethod,
+    AdaptationResult,
+    DomainBatch,
+)
 
 __all__ = [
     "CDAN",
@@ -28,9 +33,10 @@ __all__ = [
     "AdaBN",
     "AdaptationContext",
     "AdaptationMethod",
-    "Adapted",
+    "AdaptationResult",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
+    "DomainBatch",
     "GapDisplay",
     "PseudoLabels",
     "TargetStyle",

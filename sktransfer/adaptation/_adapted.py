@@ -12,8 +12,9 @@ from sktransfer._base import backbone_of
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
+from sktransfer.backbones import modality_for
 from sktransfer.fitting import sort_by_content
-from sktransfer.inputs import MODALITIES, as_samples, modality_of
+from sktransfer.inputs import MODALITIES, as_samples
 from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
 
@@ -314,5 +315,5 @@ def _takes_images(estimator, X):
     """Whether the estimator takes samples for images."""
     names = ("image_size", "image_shape", "value_range")
     options = {name: getattr(estimator, name) for name in names}
-    modality = modality_of(X, backbone_of(estimator.backbone), options)
+    modality = modality_for(X, backbone_of(estimator.backbone), options)
     return modality is MODALITIES["image"]

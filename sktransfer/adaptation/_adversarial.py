@@ -84,15 +84,15 @@ class _Adversarial(nn.Module):
         super().__init__()
         self.adversary = adversary
 
-    def forward(self, own, others, progress):
-        pair = _standardised(own.features, others.features)
+    def forward(self, source, target, progress):
+        pair = _standardised(source.features, target.features)
         return self.adversary(*pair, adversarial_ramp(progress))
 
 
 class _Conditional(_Adversarial):
-    def forward(self, own, others, progress):
-        pair = _standardised(own.features, others.features)
-        pair = zip(pair, (own.scores, others.scores), strict=True)
+    def forward(self, source, target, progress):
+        pair = _standardised(source.features, target.features)
+        pair = zip(pair, (source.scores, target.scores), strict=True)
         return self.adversary(*pair, adversarial_ramp(progress))
 
 

@@ -103,19 +103,18 @@ class JMMD(AdaptationMethod):
         return partial(_joint_mmd, to_probabilities)
 
 
-def _relative_coral(own, others, progress):
-    source, target = own.features, others.features
-    zero = torch.zeros_like(source[:1])
-    whole = coral_loss(source, zero) + coral_loss(target, zero)
-    return coral_loss(source, target) / whole.clamp_min(1e-12)
+def _relative_coral(source, target, progress):
+    zero = torch.zeros_like(source.features[:1])
+    whole = sum(coral_loss(domain.features, zero) for domain in (source, target))
+    return coral_loss(source.features, target.features) / whole.clamp_min(1e-12)
 
 
-def _mmd(own, others, progress):
-    return mmd_loss(own.features, others.features)
+def _mmd(source, target, progress):
+    return mmd_loss(source.features, target.features)
 
 
-def _joint_mmd(to_probabilities, own, others, progress):
-    layers = ((s.features, to_probabilities(s.scores)) for s in (own, others))
+def _joint_mmd(to_probabilities, source, target, progress):
+    layers = ((s.features, to_probabilities(s.scores)) for s in (source, target))
     return joint_mmd_loss(*layers, bandwidths=(None, _PROBABILITY_BANDWIDTH))
 
 

@@ -25,7 +25,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     method : str, AdaptationMethod or callable, default="mcc"
         A name, see :func:`list_methods`; an instance such as ``MCC(weight=0.5)``, whose
         parameters are searchable as ``method__weight``; or a function
-        ``f(own, others, progress)`` that is added to the loss, see
+        ``f(source, target, progress)`` that is added to the loss, see
         :meth:`AdaptationMethod.make_objective`.
 
         - "none" trains on the source alone, for comparison;

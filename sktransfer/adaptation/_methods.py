@@ -1,4 +1,4 @@
-"""Registry of the adaptation methods, by name."""
+"""The names of the adaptation methods, and what users pass for one."""
 
 import copy
 from collections.abc import Callable
@@ -10,8 +10,7 @@ from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
-from sktransfer.training import AdaptationMethod
-from sktransfer.utils import near_matches
+from sktransfer.training import ADAPTATION_METHODS, AdaptationMethod
 
 
 class NoAdaptation(AdaptationMethod):
@@ -41,33 +40,30 @@ class _Callable(AdaptationMethod):
         return self.function
 
 
-_METHODS: dict[str, type[AdaptationMethod]] = {}
-
-
 def register_method(name: str, method: type[AdaptationMethod]) -> None:
-    """Make an adaptation method available by name.
+    """Register an adaptation method by name.
 
     Parameters
     ----------
     name : str
-        Name for ``method=name``. An existing name is replaced.
+        The value of the parameter `method`, an identifier. Names of built-in methods
+        are taken; any other method of the same name is replaced.
     method : subclass of AdaptationMethod
-        Called without arguments.
+        Is called without arguments.
 
     Raises
     ------
     TypeError
-        If `method` is not a subclass of AdaptationMethod.
+        If `method` is not a subclass of AdaptationMethod, or needs the source and
+        defines no objective.
+    ValueError
+        If the name is not an identifier, or is taken.
 
     See Also
     --------
-    list_methods : List the registered names.
+    list_methods : The names of all methods.
     """
-    if not (isinstance(method, type) and issubclass(method, AdaptationMethod)):
-        raise TypeError(
-            f"`method` must be a subclass of AdaptationMethod. Got {method!r}."
-        )
-    _METHODS[name] = method
+    ADAPTATION_METHODS.register(name, method)
 
 
 def list_methods() -> list[str]:
@@ -79,7 +75,7 @@ def list_methods() -> list[str]:
 
     See Also
     --------
-    register_method : Make a method available by name.
+    register_method : Registers a method by name.
 
     Examples
     --------
@@ -87,22 +83,24 @@ def list_methods() -> list[str]:
     >>> list_methods()[:3]
     ['none', 'adabn', 'shot']
     """
-    return list(_METHODS)
+    return list(ADAPTATION_METHODS)
 
 
 def source_free_methods() -> list[str]:
     """Return the names of the methods that adapt without the source."""
-    free = (name for name, method in _METHODS.items() if not method.needs_source)
+    free = (
+        name for name, method in ADAPTATION_METHODS.items() if not method.needs_source
+    )
     return [name for name in free if name != NoAdaptation.name]
 
 
 def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMethod:
     """Return the adaptation method that a user's parameter stands for.
 
-    A callable is ``function(own, others, progress)``, see
+    A callable is ``function(source, target, progress)``, see
     :meth:`AdaptationMethod.make_objective`.
     """
-    found = _by_name(method) if isinstance(method, str) else method
+    found = ADAPTATION_METHODS[method]() if isinstance(method, str) else method
     if not isinstance(found, AdaptationMethod):
         if not callable(found) or isinstance(found, type):
             raise TypeError(
@@ -118,17 +116,8 @@ def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMetho
     return found
 
 
-def _by_name(name):
-    if name not in _METHODS:
-        raise ValueError(
-            f"`method` must be one of {list_methods()}, an AdaptationMethod or a "
-            f"callable. Got {name!r}.{near_matches(name, list_methods())}"
-        )
-    return _METHODS[name]()
-
-
 for _method in (
     *(NoAdaptation, AdaBN, SHOT),
     *(CORAL, MMD, JMMD, DANN, CDAN, MCC, PseudoLabels),
 ):
-    register_method(_method.name, _method)
+    ADAPTATION_METHODS.add_built_in(_method.name, _method)

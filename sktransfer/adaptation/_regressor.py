@@ -7,6 +7,7 @@ from sklearn.base import RegressorMixin
 from sktransfer._regressor import FineTunedRegressor
 from sktransfer.adaptation._adapted import DomainAdaptedEstimator
 from sktransfer.adaptation._domains import masked_targets
+from sktransfer.training import ADAPTATION_METHODS
 
 
 class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
@@ -56,8 +57,17 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
         self.style = style
 
     def _check_method(self, method):
-        if method.needs_classes or method.needs_labels:
+        if _is_for_classes(method):
+            suited = [
+                name
+                for name in ADAPTATION_METHODS
+                if not _is_for_classes(ADAPTATION_METHODS[name])
+            ]
             raise ValueError(
-                f"`method={method.name!r}` is for classes. A regressor can take "
-                "'none', 'adabn', 'coral', 'mmd' or 'dann'."
+                f"`method={method.name!r}` is for classes. A regressor can take one of "
+                f"{suited}."
             )
+
+
+def _is_for_classes(method):
+    return method.needs_classes or method.needs_labels

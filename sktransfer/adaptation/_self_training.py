@@ -44,8 +44,8 @@ class MCC(AdaptationMethod):
         return partial(_confusion, temperature=self.temperature)
 
 
-def _confusion(own, others, progress, temperature):
-    return class_confusion_loss(others.scores, temperature)
+def _confusion(source, target, progress, temperature):
+    return class_confusion_loss(target.scores, temperature)
 
 
 def class_confusion_loss(
@@ -108,8 +108,8 @@ class PseudoLabels(AdaptationMethod):
         return partial(_pseudo_labels, confidence=self.confidence)
 
 
-def _pseudo_labels(own, others, progress, confidence):
-    loss = pseudo_label_loss(others.scores, confidence)
+def _pseudo_labels(source, target, progress, confidence):
+    loss = pseudo_label_loss(target.scores, confidence)
     return adversarial_ramp(progress) * loss
 
 

@@ -15,7 +15,7 @@ from sktransfer.backbones import Section
 from sktransfer.compute import fixed_threads
 from sktransfer.training import (
     AdaptationMethod,
-    Adapted,
+    AdaptationResult,
     Data,
     Network,
     Objective,
@@ -73,7 +73,7 @@ class AdaBN(AdaptationMethod):
         if context.source is not None:
             state = source_statistics(network, context.source, context.batch_size)
         if context.target is None:
-            return Adapted(state)
+            return AdaptationResult(state)
         if state is None:
             raise ValueError(
                 "`method='adabn'` needs the statistics of BatchNorm on the source, "
@@ -88,7 +88,7 @@ class AdaBN(AdaptationMethod):
                 "another method."
             )
         fit_statistics(network, context.target, context.batch_size, state)
-        return Adapted(state)
+        return AdaptationResult(state)
 
 
 class SHOT(AdaptationMethod):
@@ -136,15 +136,15 @@ class SHOT(AdaptationMethod):
             )
         finally:
             network.head.requires_grad_(True)
-        return Adapted(net=net)
+        return AdaptationResult(net=net)
 
 
 def _scaled(scores, y, factor):
     return factor * cross_entropy(scores, y)
 
 
-def _information(own, others, progress):
-    return information_loss(own.scores)
+def _information(batch, _, progress):
+    return information_loss(batch.scores)
 
 
 def information_loss(scores: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,12 @@ from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.advice._registry import list_scores, register_score
 from sktransfer.advice._scores import h_score, leep, logme
 from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
-from sktransfer.utils import TransferWarning
 
 __all__ = [
     "BackboneRanker",
     "DomainSimilarity",
     "RankingDisplay",
     "TransferAdvisor",
-    "TransferWarning",
     "domain_similarity",
     "h_score",
     "knn_score",

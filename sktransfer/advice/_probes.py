@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
-from sktransfer.advice._registry import register_score
+from sktransfer.advice._registry import SCORES, Score
 from sktransfer.advice._scores import (
     check_features,
     encode,
@@ -179,6 +179,9 @@ def n_leep(
         return leep(mixture.fit(F).predict_proba(F), y)
 
 
-register_score("lda", lda_score)
-register_score("knn", knn_score, regression=True)
-register_score("n_leep", n_leep)
+for _score in (
+    Score("lda", lda_score),
+    Score("knn", knn_score, regression=True),
+    Score("n_leep", n_leep),
+):
+    SCORES.add_built_in(_score.name, _score)

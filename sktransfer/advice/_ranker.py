@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from sktransfer._base import restore_on_error
 from sktransfer._features import resolve_stages
+from sktransfer.activations import POOLINGS
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
@@ -105,7 +106,7 @@ class BackboneRanker(BaseEstimator):
         "backbones": [list, tuple],
         "scorer": [str, callable],
         "stages": [StrOptions({"all", "last"}), list, tuple],
-        "pooling": [StrOptions({"avg", "max", "avgmax", "cls", "flatten"})],
+        "pooling": [StrOptions({*POOLINGS})],
         "task": [StrOptions({"auto", "classification", "regression"})],
         "max_samples": [Interval(Integral, 2, None, closed="left"), None],
         "random_state": ["random_state"],

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from sktransfer.utils import near_matches
-
-_BUILT_IN = ("h_score", "knn", "lda", "leep", "logme", "n_leep")
+from sktransfer.utils import Registry, check_callable
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,20 @@ class Score:
         return float(self.function(features, y))
 
 
-_scores: dict[str, Score] = {}
+def _check_score(score):
+    check_callable(score.function, "function", "function(features, y)")
+    if score.of not in ("features", "probabilities"):
+        raise ValueError(
+            f"`of` must be 'features' or 'probabilities'. Got {score.of!r}."
+        )
+
+
+SCORES: Registry[Score] = Registry(
+    "scores",
+    "`scorer` must be 'auto', one of {names} or a callable",
+    _check_score,
+    reserved=["auto"],
+)
 
 
 def register_score(
@@ -37,8 +48,8 @@ def register_score(
     Parameters
     ----------
     name : str
-        An identifier. Names of built-in scores, and "auto", are taken; a later score
-        replaces an earlier one of its name.
+        The value of the parameter `scorer`, an identifier. "auto" and the names of
+        built-in scores are taken; any other score of the same name is replaced.
     function : callable
         ``function(features, y)`` gets the features of one stage, a float32 ndarray of
         shape (n_samples, n_features), and the labels, an ndarray of shape (n_samples,);
@@ -72,19 +83,7 @@ def register_score(
     >>> "spread" in list_scores()
     True
     """
-    is_name = isinstance(name, str) and name.isidentifier()
-    if not is_name or name == "auto" or (name in _BUILT_IN and name in _scores):
-        raise ValueError(
-            "`name` must be an identifier other than 'auto' and the built-in "
-            f"{list(_BUILT_IN)}. Got {name!r}."
-        )
-    if not callable(function):
-        raise TypeError(
-            f"`function` must be a callable of features and y. Got {function!r}."
-        )
-    if of not in ("features", "probabilities"):
-        raise ValueError(f"`of` must be 'features' or 'probabilities'. Got {of!r}.")
-    _scores[name] = Score(name, function, regression, of)
+    SCORES.register(name, Score(name, function, regression, of))
 
 
 def list_scores() -> list[str]:
@@ -93,7 +92,6 @@ def list_scores() -> list[str]:
     Returns
     -------
     list of str
-        Sorted.
 
     See Also
     --------
@@ -105,7 +103,7 @@ def list_scores() -> list[str]:
     >>> {"lda", "logme"} <= {*list_scores()}
     True
     """
-    return sorted(_scores)
+    return list(SCORES)
 
 
 def find_score(scorer: str | Callable, regression: bool) -> Score:
@@ -117,16 +115,12 @@ def find_score(scorer: str | Callable, regression: bool) -> Score:
         return Score(getattr(scorer, "__name__", ""), scorer)
     if scorer == "auto":
         scorer = "knn" if regression else "lda"
-    if scorer not in _scores:
-        raise ValueError(
-            f"`scorer` must be 'auto', one of {list_scores()} or a callable. Got "
-            f"{scorer!r}.{near_matches(scorer, list_scores())}"
-        )
-    if regression and not _scores[scorer].regression:
-        fit = [name for name in list_scores() if _scores[name].regression]
+    score = SCORES[scorer]
+    if regression and not score.regression:
+        fit = [name for name in SCORES if SCORES[name].regression]
         raise ValueError(
             f"`scorer` must be one of {fit} or a callable for regression targets and "
             f"multilabel y. Got {scorer!r}; for classes, pass one column of labels and "
             "task='classification'."
         )
-    return _scores[scorer]
+    return score

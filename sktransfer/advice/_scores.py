@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import svd
 
-from sktransfer.advice._registry import register_score
+from sktransfer.advice._registry import SCORES, Score
 from sktransfer.training import class_means, in_span, shrunk_covariance, whiten
 from sktransfer.utils import check_array, check_consistent_length, column_or_1d
 
@@ -234,6 +234,9 @@ def standardised(y: ArrayLike) -> np.ndarray:
     return Y / deviation
 
 
-register_score("logme", logme, regression=True)
-register_score("h_score", h_score)
-register_score("leep", leep, of="probabilities")
+for _score in (
+    Score("logme", logme, regression=True),
+    Score("h_score", h_score),
+    Score("leep", leep, of="probabilities"),
+):
+    SCORES.add_built_in(_score.name, _score)

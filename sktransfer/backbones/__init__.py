@@ -9,11 +9,12 @@ from sktransfer.backbones._card import (
     model_card,
 )
 from sktransfer.backbones._layout import StagedModule
+from sktransfer.backbones._listing import list_backbones
 from sktransfer.backbones._load import load_backbone, shared_backbone
 from sktransfer.backbones._registry import (
     BackboneProvider,
-    list_backbones,
     list_providers,
+    modality_for,
     register_provider,
     stated_license,
 )

@@ -9,7 +9,6 @@ import json
 import os
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -22,9 +21,8 @@ from sktransfer.backbones._boundaries import n_values
 from sktransfer.backbones._load import STATE_DICT, are_users_own, load_backbone
 from sktransfer.backbones._registry import NOT_STATED, get_provider, stated_license
 from sktransfer.backbones._stages import INPUT, OUTPUT
-from sktransfer.utils import check_is_fitted
+from sktransfer.utils import check_is_fitted, library_versions
 
-_PACKAGES = ("torch", "torchvision", "timm", "scikit-learn", "sktransfer")
 # Data sets by the parts of the names of weights that stand for them.
 _DATA = {
     "imagenet-1k": "ImageNet-1k",
@@ -237,10 +235,9 @@ def card_of(backbone: Backbone) -> ModelCard:
 
 
 def describe_training(**entries) -> dict:
-    """Return entries about a training, with its date and versions of packages."""
+    """Return entries about a training, with its date and versions of libraries."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    versions = {name: version(name) for name in _PACKAGES}
-    return {**_plain(entries), "date": now, "versions": versions}
+    return {**_plain(entries), "date": now, "versions": library_versions()}
 
 
 def _plain(value):

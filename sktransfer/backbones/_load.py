@@ -18,7 +18,6 @@ from sktransfer.backbones._module import load_module
 from sktransfer.backbones._registry import (
     full_name,
     get_provider,
-    registered,
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
@@ -141,6 +140,12 @@ def _load_named(spec, weights, *, image_size, preprocessing, make):
         image_size = getattr(preprocessing.with_size(image_size), "size", None)
     source = get_provider(provider)
     backbone = source.load(name, weights=weights, image_size=image_size, make=make)
+    kind, stated = backbone.preprocessing.kind, source.kind(name)
+    if kind != stated:
+        raise ValueError(
+            f"The `kind` of a provider must be that of the backbone. Got {stated!r} "
+            f"from {provider!r} for {name!r}, whose preprocessing is of {kind!r}."
+        )
     backbone.provider = provider
     backbone.name = full_name(provider, backbone.name)
     return backbone
@@ -287,7 +292,7 @@ def _code_of(backbone: Backbone) -> list:
     They are the same objects as long as no code is replaced.
     """
     kinds = dict.fromkeys(type(layer) for layer in backbone.module.modules())
-    return [registered.get(backbone.provider), *map(survey_class, kinds)]
+    return [get_provider(backbone.provider), *map(survey_class, kinds)]
 
 
 def _is_outdated(backbone, code):

@@ -125,9 +125,7 @@ def _preprocessing(module, n_features, kind):
         from sktransfer.backbones._timm import timm_preprocessing
 
         return timm_preprocessing(module.pretrained_cfg)
-    if kind is not None and kind not in MODALITIES:
-        raise ValueError(f"`kind` must be one of {[*MODALITIES]}. Got {kind!r}.")
-    modality = MODALITIES[kind] if kind else modality_of(backbone=module)
+    modality = modality_of(backbone=module) if kind is None else MODALITIES[kind]
     return modality.default_preprocessing(module, n_features)
 
 

@@ -35,12 +35,11 @@ from sktransfer.backbones._sections import Section
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
 from sktransfer.backbones._tracer import run_graph
 from sktransfer.compute import fixed_threads, map_state
-from sktransfer.utils import describe, survey_class
+from sktransfer.utils import NETWORK_LIBRARIES, describe, survey_class
 
 _N_TRAIN = 2
 _TOLERANCE = 1e-5  # of the largest value
 _MOST = 256
-_LIBRARIES = ("timm", "torch", "torchvision")
 _PLAIN = (int, float, str, bool, torch.dtype, torch.device, torch.Size, type(None))
 _TENSORS = ("_parameters", "_buffers")
 _STRUCTURE = {*vars(nn.Module())} - {*_TENSORS}
@@ -260,6 +259,6 @@ def _describe(value):
 def _name(thing):
     """Return the full name of a library's class or function."""
     home = thing.__module__ or ""
-    if home.partition(".")[0] not in _LIBRARIES or "<" in thing.__qualname__:
+    if home.partition(".")[0] not in NETWORK_LIBRARIES or "<" in thing.__qualname__:
         raise _UnknownError
     return f"{home}.{thing.__qualname__}"

@@ -1,15 +1,18 @@
-"""Providers of backbones by name, and the list of what they provide."""
+"""Providers of backbones by name."""
 
-import fnmatch
 import logging
-import warnings
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import pandas as pd
-
-from sktransfer.utils import TransferWarning, near_matches
+from sktransfer.inputs import MODALITIES, Modality, modality_of
+from sktransfer.utils import (
+    Registry,
+    check_parts,
+    near_matches,
+    warn_caller,
+)
 
 _logger = logging.getLogger("sktransfer")
 _GROUP = "sktransfer.backbones"
@@ -23,22 +26,11 @@ _BUILT_IN = {
         ("timm", "_timm:TimmProvider"),
     )
 }
-_METHODS = ("names", "load", "describe", "card_entries", "adapt")
 NOT_STATED = "not stated"
-_COLUMNS = {
-    "name": None,
-    "provider": None,
-    "parameters": None,
-    "input_size": None,
-    "weights": None,
-    "license": None,
-    "available": False,
-}
-registered: dict[str, Any] = {}  # by name, including the packages in use
-_broken: set[str] = set()
+_loaded: dict[str, Any] = {}  # from entry points; None if a package is broken
 
 
-class BackboneProvider:
+class BackboneProvider(ABC):
     """A source of backbones by name, such as a library of networks.
 
     A provider is an object with these methods. It must define :meth:`names` and
@@ -47,6 +39,7 @@ class BackboneProvider:
     backbones: ``"acme/small"``.
     """
 
+    @abstractmethod
     def names(self):
         """Return the names of the backbones, without the provider in front.
 
@@ -56,8 +49,8 @@ class BackboneProvider:
         -------
         list of str
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, name, *, weights, image_size, make):
         """Make a backbone.
 
@@ -88,11 +81,29 @@ class BackboneProvider:
         OSError
             If weights cannot be downloaded.
         """
-        raise NotImplementedError
 
     def provides(self, name):
         """Return whether :meth:`load` accepts a name (bool)."""
         return name in self.names()
+
+    def kind(self, name):
+        """Return the modality of the samples that a backbone takes.
+
+        It is called before the backbone is loaded, to check X and to set the tags of
+        scikit-learn, and must be the ``kind`` of the preprocessing of the backbone.
+
+        Parameters
+        ----------
+        name : str
+            A name that :meth:`provides` accepts.
+
+        Returns
+        -------
+        str
+            ``"image"`` by default; ``"vector"``, or a name that was passed to
+            :func:`sktransfer.inputs.register_modality`.
+        """
+        return "image"
 
     def describe(self, name):
         """Return the rows of :func:`list_backbones` about a backbone.
@@ -146,48 +157,43 @@ class BackboneProvider:
         return state
 
 
+def _check_provider(provider):
+    check_parts(provider, BackboneProvider, "provider")
+
+
+RULE = "`provider` must be None or one of {names}"
+PROVIDERS: Registry[Any] = Registry("providers", RULE, _check_provider, _BUILT_IN)
+
+
 def register_provider(name: str, provider: BackboneProvider) -> None:
     """Register a provider of backbones in this process.
 
     A package registers its provider for all processes by an entry point of the group
     ``sktransfer.backbones``, whose name is that of the provider and whose value is the
-    provider or its class. It is imported when a backbone is looked up in it.
+    provider or its class. The value is imported once, when the provider is first
+    needed: when a backbone is asked for by a name with the provider in front of it, or
+    by a name that no earlier provider knows, and by :func:`list_backbones`.
 
     Parameters
     ----------
     name : str
-        An identifier that is not the name of a built-in provider. It replaces an
-        earlier provider of the same name.
+        Stands in front of the names of its backbones, an identifier. Names of built-in
+        providers are taken; any other provider of the same name is replaced.
     provider : BackboneProvider
         Any object with the methods of this class.
 
     Raises
     ------
     TypeError
-        If the provider lacks a method.
+        If the provider lacks a method, or is a class.
     ValueError
-        If the name is no identifier, or that of a built-in provider.
+        If the name is not an identifier, or is taken.
 
     See Also
     --------
     list_providers : The names of all providers.
     """
-    if not (isinstance(name, str) and name.isidentifier()) or name in _BUILT_IN:
-        raise ValueError(
-            "`name` must be an identifier other than the built-in "
-            f"{list(_BUILT_IN)}. Got {name!r}."
-        )
-    _check_provider(provider)
-    registered[name] = provider
-
-
-def _check_provider(provider):
-    missing = [m for m in _METHODS if not callable(getattr(provider, m, None))]
-    if missing or isinstance(provider, type):
-        raise TypeError(
-            "`provider` must be an object with the methods of BackboneProvider. "
-            f"{provider!r} lacks {missing or 'an instance: it is a class'}."
-        )
+    PROVIDERS.register(name, provider)
 
 
 def list_providers() -> list[str]:
@@ -206,7 +212,14 @@ def list_providers() -> list[str]:
     >>> list_providers()[:3]
     ['shipped', 'torchvision', 'timm']
     """
-    return list(dict.fromkeys([*_BUILT_IN, *_plug_ins(), *registered]))
+    return list(dict.fromkeys(_iter_providers()))
+
+
+def _iter_providers() -> Iterator[str]:
+    """Yield names of providers, and look for packages after the built-in ones only."""
+    yield from _BUILT_IN
+    yield from _plug_ins()
+    yield from PROVIDERS
 
 
 def _plug_ins() -> dict[str, EntryPoint]:
@@ -217,30 +230,30 @@ def _plug_ins() -> dict[str, EntryPoint]:
 
 def get_provider(name: str) -> Any:
     """Return a provider; None if its package is broken, after a warning."""
-    if name not in registered:
-        point = _BUILT_IN.get(name) or _plug_ins()[name]
-        try:
-            provider = point.load()
-            provider = provider() if isinstance(provider, type) else provider
-            _check_provider(provider)
-        except Exception as error:
-            _warn_of_broken(point, error)
-            return None
-        registered[name] = provider
-    return registered[name]
+    if name in PROVIDERS:
+        return PROVIDERS[name]
+    if name not in _loaded:
+        _loaded[name] = _load(_BUILT_IN.get(name) or _plug_ins()[name])
+    return _loaded[name]
+
+
+def _load(point):
+    try:
+        provider = point.load()
+        provider = provider() if isinstance(provider, type) else provider
+        _check_provider(provider)
+    except Exception as error:
+        _warn_of_broken(point, error)
+        return None
+    return provider
 
 
 def _warn_of_broken(point, error):
-    if point.name in _broken:
-        return
-    _broken.add(point.name)
     package = point.dist.name if point.dist else point.value
-    warnings.warn(
+    warn_caller(
         f"The package {package!r} provides backbones as {point.name!r}, but its entry "
         f"point {point.value!r} cannot be used ({type(error).__name__}: {error}). They "
-        "are left out. Update or uninstall it.",
-        TransferWarning,
-        stacklevel=3,
+        "are left out. Update or uninstall it."
     )
 
 
@@ -259,25 +272,44 @@ def resolve_name(spec: str) -> tuple[str, str]:
             "`backbone` must be a name, an nn.Module, a callable that returns one, or "
             f"a Backbone. Got {spec!r}."
         )
-    providers = list_providers()
-    provider, slash, name = spec.partition("/")
-    if slash and provider in providers:
-        if _provides(provider, name):
-            return provider, name
+    found = _look_up(spec)
+    if found is None:
         raise ValueError(_unknown(spec))
-    for provider in providers:
+    provider, name = found
+    if name == spec:
+        _logger.info("backbone %r is taken from %s", spec, provider)
+    return provider, name
+
+
+def modality_for(X: Any, backbone: Any, options: Mapping) -> Modality:
+    """Return the modality of X, as `modality_of` does, also for the name of a backbone.
+
+    The provider states it, without loading the network. Unknown names, for which
+    loading raises an error, count as those of networks for images.
+    """
+    if not isinstance(backbone, str):
+        return modality_of(X, backbone, options)
+    found = _look_up(backbone)
+    if found is None:
+        return MODALITIES["image"]
+    provider, name = found
+    return MODALITIES[get_provider(provider).kind(name)]
+
+
+def _look_up(spec):
+    """Return the provider that knows a name, and the name there, or None."""
+    provider, slash, name = spec.partition("/")
+    if slash and (provider in PROVIDERS or provider in _iter_providers()):
+        return (provider, name) if _provides(provider, name) else None
+    for provider in _iter_providers():
         if _provides(provider, spec):
-            _logger.info("backbone %r is taken from %s", spec, provider)
             return provider, spec
-    raise ValueError(_unknown(spec))
+    return None
 
 
 def _provides(provider, name):
     found = get_provider(provider)
-    if found is None:
-        return False
-    provides = getattr(found, "provides", None) or found.names().__contains__
-    return provides(name)
+    return found is not None and found.provides(name)
 
 
 def _unknown(spec):
@@ -291,80 +323,6 @@ def _unknown(spec):
         f"There is no backbone {spec!r} from any of the providers {list_providers()}; "
         f"`sktransfer.backbones.list_backbones()` lists them.{near}"
     )
-
-
-def list_backbones(
-    filter: str | None = None,
-    provider: str | None = None,
-    license: str | list[str] | None = None,
-) -> pd.DataFrame:
-    """List the backbones that can be loaded by name.
-
-    Parameters
-    ----------
-    filter : str, default=None
-        Shell-style pattern of the name, such as ``"*resnet*"``. By default all.
-    provider : str, default=None
-        One of :func:`list_providers`. By default all.
-    license : str or list of str, default=None
-        Shell-style patterns of the license of the weights, in any case, such as
-        ``["apache-*", "mit"]`` or ``"not stated"``. By default all.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per set of weights, or per architecture without any, with the columns
-        ``name`` (for :func:`load_backbone`), ``provider``, ``parameters`` (their
-        number), ``input_size`` in pixels, ``weights`` (missing if there are none),
-        ``license`` of the weights as the provider states it or ``"not stated"``, and
-        ``available``, whether they are on this machine.
-
-    Raises
-    ------
-    ValueError
-        If there is no such provider.
-
-    See Also
-    --------
-    model_card : Describes one backbone.
-    describe_backbone : Lists the stages of one backbone.
-
-    Examples
-    --------
-    >>> from sktransfer.backbones import list_backbones
-    >>> list_backbones(provider="shipped")["name"].tolist()
-    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
-    >>> list_backbones("resnet18", license="bsd-*")["weights"].tolist()
-    []
-    """
-    providers = list_providers()
-    if provider not in (None, *providers):
-        raise ValueError(
-            f"`provider` must be one of {providers} or None. Got {provider!r}."
-        )
-    wanted = providers if provider is None else [provider]
-    rows = [row for p in wanted for row in _rows(p, filter or "*")]
-    table = pd.DataFrame(rows, columns=list(_COLUMNS))
-    if license is not None:
-        patterns = [license] if isinstance(license, str) else list(license)
-        found = [
-            any(fnmatch.fnmatch(stated.lower(), p.lower()) for p in patterns)
-            for stated in table["license"]
-        ]
-        table = table[found].reset_index(drop=True)
-    return table.astype({"parameters": "Int64", "input_size": "Int64"})
-
-
-def _rows(provider: str, pattern: str) -> Iterator[dict]:
-    """Yield the rows of a table about the backbones of a provider."""
-    source = get_provider(provider)
-    for bare in source.names() if source is not None else ():
-        name = full_name(provider, bare)
-        if not (fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(name, pattern)):
-            continue
-        for entries in source.describe(bare):
-            row = _COLUMNS | entries | {"name": name, "provider": provider}
-            yield row | {"license": stated_license(row["license"])}
 
 
 def stated_license(license: str | None) -> str:

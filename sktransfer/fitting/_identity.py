@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
-import PIL
-import sklearn
-import skorch
-import timm
-import torch
-import torchvision
 
 from sktransfer.activations import digest
 from sktransfer.backbones import Backbone
 from sktransfer.fitting._split_backbone import LabelledSamples
 from sktransfer.training import HEADS, Saver
-from sktransfer.utils import Description, content_stamp, describe, join_key, warn_caller
+from sktransfer.utils import (
+    Description,
+    content_stamp,
+    describe,
+    join_key,
+    library_versions,
+    warn_caller,
+)
 
 if TYPE_CHECKING:
     from sktransfer.fitting._trainer import Trainer
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 # Parameters that change no result, or that the recipe and other settings cover.
 _COVERED = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
 _COVERED |= {"augment", "early_stopping", "pooling", "training"}
-_PROVIDERS = (torch, torchvision, timm)
-_LIBRARIES = [PIL, numpy, skorch, sklearn, timm, torch, torchvision]
 
 
 def make_savers(
@@ -78,7 +77,7 @@ def checkpoint_name(settings: dict, data: list[bytes]) -> str | None:
     samples, targets and weights. If some settings cannot be described, the name is
     None, with a warning.
     """
-    settings = {**settings, "libraries": _LIBRARIES}
+    settings = {**settings, "libraries": library_versions()}
     described = {name: _describe(value) for name, value in settings.items()}
     unknown = {k: d.reason for k, d in described.items() if not d.is_complete}
     if unknown:
@@ -110,22 +109,18 @@ def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
     ``weights`` that name a file are compared by the content of the file, modules and
     callables by theirs, as far as the versions of libraries are the same.
     """
-    return {name: _describe_parameter(value) for name, value in parameters.items()}
+    libraries = {"libraries": [sys.version, library_versions()]}
+    return {
+        name: _describe_parameter(value) | libraries
+        for name, value in parameters.items()
+    }
 
 
 def _describe_parameter(value):
     value = value.item() if isinstance(value, numpy.generic) else value
     value = tuple(value) if isinstance(value, list) else value
     kind, content = _content(value)
-    return {
-        "shown": _show(value),
-        "kind": kind,
-        "content": content,
-        "libraries": [
-            sys.version,
-            *(str(m.__version__) for m in _PROVIDERS),
-        ],
-    }
+    return {"shown": _show(value), "kind": kind, "content": content}
 
 
 def _content(value):

@@ -13,9 +13,10 @@ from sktransfer.compute import seeded
 from sktransfer.fitting._split_backbone import SplitBackbone
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
+    ADAPTATION_METHODS,
     AdaptationContext,
     AdaptationMethod,
-    Adapted,
+    AdaptationResult,
     Network,
     Objective,
     restore_weights_on_error,
@@ -64,10 +65,14 @@ class Adaptation:
                 "`sample_domain` with negative numbers for them, or mask their labels."
             )
         if self.method.needs_classes and self.outputs.is_multilabel:
+            suited = [
+                name
+                for name in ADAPTATION_METHODS
+                if not ADAPTATION_METHODS[name].needs_classes
+            ]
             raise ValueError(
                 f"`method={name!r}` needs classes that exclude each other. Got "
-                "multilabel targets; 'coral', 'mmd', 'jmmd', 'dann' and 'adabn' take "
-                "them."
+                f"multilabel targets, which {suited} take."
             )
 
     def describe(self) -> dict:
@@ -105,7 +110,7 @@ class Adaptation:
         objective = Objective(function, views, weight=weight, seed=seed, span=span)
         return objective, report
 
-    def adapt(self, network: Network, source, state) -> tuple[Adapted, list]:
+    def adapt(self, network: Network, source, state) -> tuple[AdaptationResult, list]:
         """Let the method adapt a trained network, which stays as it was on an error.
 
         ``source`` holds activations or is None, and ``state`` is what the method left
@@ -118,7 +123,7 @@ class Adaptation:
         with restore_weights_on_error(network):
             found = self.method.after_training(context)
         network.eval()
-        return found or Adapted(state), report
+        return found or AdaptationResult(state), report
 
     def _load(self, target):
         """Return activations, what is trained on, and the report of their pass."""

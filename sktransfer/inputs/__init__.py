@@ -10,6 +10,7 @@ from sktransfer.inputs._modality import (
     Modality,
     Preprocessing,
     UnreadableSampleError,
+    list_modalities,
     register_modality,
 )
 from sktransfer.inputs._reading import (
@@ -35,5 +36,6 @@ __all__ = [
     "Preprocessing",
     "UnreadableSampleError",
     "VectorPreprocessing",
+    "list_modalities",
     "register_modality",
 ]

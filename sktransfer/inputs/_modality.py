@@ -6,7 +6,10 @@ model inputs. `register_modality` registers it. Everything downstream handles te
 or a small named group of tensors, and never asks for the kind of a sample.
 """
 
+from abc import abstractmethod
 from typing import Any, Protocol
+
+from sktransfer.utils import Registry, check_parts
 
 
 class Preprocessing(Protocol):
@@ -67,6 +70,9 @@ class Preprocessing(Protocol):
 class Modality(Protocol):
     """Protocol of the object that checks X and reads it into samples.
 
+    A subclass must have the attributes and define :meth:`set_tags`, :meth:`validate`,
+    :meth:`validate_with_y` and :meth:`read`; the other methods have defaults.
+
     Samples are a sequence: ``samples[i]`` is the argument of ``prepare``. They have
 
     - ``read(i)``, which returns the digest (bytes) and the sample from one reading;
@@ -120,6 +126,7 @@ class Modality(Protocol):
             "`load_backbone`."
         )
 
+    @abstractmethod
     def set_tags(self, tags: Any, options: dict) -> None:
         """Set the input tags of scikit-learn.
 
@@ -131,6 +138,7 @@ class Modality(Protocol):
             The parameters of the estimator that are in ``options``.
         """
 
+    @abstractmethod
     def validate(self, estimator: Any, X: Any, *, reset: bool) -> Any:
         """Return X after the checks that scikit-learn requires.
 
@@ -143,9 +151,11 @@ class Modality(Protocol):
             Whether they are set.
         """
 
+    @abstractmethod
     def validate_with_y(self, estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
         """Return X and y, checked together as in ``fit``."""
 
+    @abstractmethod
     def read(self, X: Any, preprocessing: Any, *, on_error: str = "raise") -> Any:
         """Return X as samples that are read one at a time.
 
@@ -202,7 +212,15 @@ class Modality(Protocol):
         raise ValueError(f"Models of {self.noun} cannot be exported.")
 
 
-MODALITIES: dict[str, Any] = {}
+def _check_modality(modality):
+    check_parts(modality, Modality, "modality")
+
+
+MODALITIES: Registry[Any] = Registry(
+    "modalities",
+    "`kind` must be the name of a registered modality, one of {names}",
+    _check_modality,
+)
 
 
 def register_modality(name: str, modality: Modality) -> None:
@@ -211,7 +229,8 @@ def register_modality(name: str, modality: Modality) -> None:
     Parameters
     ----------
     name : str
-        The ``kind`` of its preprocessings. A modality of the same name is replaced.
+        The ``kind`` of its preprocessings, an identifier. Names of built-in modalities
+        are taken; any other modality of the same name is replaced.
     modality : Modality
         The object that checks and reads X.
 
@@ -219,19 +238,34 @@ def register_modality(name: str, modality: Modality) -> None:
     ------
     TypeError
         If the modality lacks a part of the protocol.
+    ValueError
+        If the name is not an identifier, or is taken.
+
+    See Also
+    --------
+    list_modalities : The names of all modalities.
     """
-    parts = [part for part in vars(Modality) if not part.startswith("_")]
-    missing = [
-        part
-        for part in [*Modality.__annotations__, *parts]
-        if not hasattr(modality, part)
-    ]
-    if missing:
-        raise TypeError(
-            f"A modality must have everything that `Modality` has. {modality!r} lacks "
-            f"{missing}."
-        )
-    MODALITIES[name] = modality
+    MODALITIES.register(name, modality)
+
+
+def list_modalities() -> list[str]:
+    """Return the names of the registered modalities.
+
+    Returns
+    -------
+    list of str
+
+    See Also
+    --------
+    register_modality : Registers a modality by name.
+
+    Examples
+    --------
+    >>> from sktransfer.inputs import list_modalities
+    >>> list_modalities()[:2]
+    ['image', 'vector']
+    """
+    return list(MODALITIES)
 
 
 class UnreadableSampleError(ValueError):

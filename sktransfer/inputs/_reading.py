@@ -22,7 +22,6 @@ from sktransfer.inputs._modality import (
 )
 from sktransfer.utils import Description, describe, join_key
 
-_OF_NAMES = "image"  # modality of backbones that are given by a name
 _OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")
 _FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
@@ -69,27 +68,18 @@ def modality_of(
     """Return the modality of the samples in X; vectors if nothing decides.
 
     A preprocessing, or an object that has one, decides by its ``kind``; a network by
-    its layers, if they take one modality only; the name of a backbone stands for
-    images. Next come the parameters of the estimator (`options`) that only one modality
-    takes, if they are neither None nor "auto", and at last X itself. A kind that is not
-    registered raises a ValueError.
+    its layers, if they take one modality only. Next come the parameters of the
+    estimator (`options`) that only one modality takes, if they are neither None nor
+    "auto", and at last X itself. A kind that is not registered raises a ValueError.
     """
     kind = getattr(getattr(backbone, "preprocessing", backbone), "kind", None)
     if isinstance(kind, str) and not isinstance(backbone, nn.Module):
-        if kind not in MODALITIES:
-            raise ValueError(
-                "The `kind` of a preprocessing must be the name of a registered "
-                f"modality, one of {[*MODALITIES]}. Got {kind!r}; call "
-                f"`register_modality({kind!r}, ...)` first."
-            )
         return MODALITIES[kind]
     others = [MODALITIES[name] for name in reversed(MODALITIES) if name != _OTHERWISE]
     if isinstance(backbone, nn.Module):
         for modality in others:
             if modality.takes_network(backbone):
                 return modality
-    if isinstance(backbone, str):
-        return MODALITIES[_OF_NAMES]
     for modality in others:
         if any(name in modality.options for name in _given(options)):
             return modality

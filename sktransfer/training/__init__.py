@@ -1,6 +1,11 @@
 """From activations to a trained suffix and head."""
 
-from sktransfer.training._adaptation import AdaptationContext, AdaptationMethod, Adapted
+from sktransfer.training._adaptation import (
+    ADAPTATION_METHODS,
+    AdaptationContext,
+    AdaptationMethod,
+    AdaptationResult,
+)
 from sktransfer.training._adapter import add_lora, merge_lora
 from sktransfer.training._augment import (
     ACTIVATION_AUGMENTATIONS,
@@ -31,14 +36,14 @@ from sktransfer.training._freeze import (
     unfreezing_phases,
 )
 from sktransfer.training._gradients import is_divisible
-from sktransfer.training._heads import HEADS, make_head, register_head
+from sktransfer.training._heads import HEADS, list_heads, make_head, register_head
 from sktransfer.training._loss import (
-    CLASSIFICATION_LOSSES,
     LOSSES,
     DomainBatch,
     Objective,
     cross_entropy,
     find_loss,
+    list_losses,
     pinball_loss,
     register_loss,
 )
@@ -76,7 +81,7 @@ from sktransfer.training._train import train
 
 __all__ = [
     "ACTIVATION_AUGMENTATIONS",
-    "CLASSIFICATION_LOSSES",
+    "ADAPTATION_METHODS",
     "HEADS",
     "LEVELS",
     "LITERATURE",
@@ -85,7 +90,7 @@ __all__ = [
     "ActivationAugment",
     "AdaptationContext",
     "AdaptationMethod",
-    "Adapted",
+    "AdaptationResult",
     "Augmentation",
     "Data",
     "DomainBatch",
@@ -118,6 +123,8 @@ __all__ = [
     "is_narrow",
     "last_layer",
     "lda_predictions",
+    "list_heads",
+    "list_losses",
     "make_head",
     "merge_equal",
     "merge_lora",

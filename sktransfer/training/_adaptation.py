@@ -13,9 +13,10 @@ from sktransfer.training._data import Data
 from sktransfer.training._net import Network, SuffixNet
 from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._train import train
+from sktransfer.utils import Registry
 
 
-class Adapted(NamedTuple):
+class AdaptationResult(NamedTuple):
     """What an adaptation method returns from `after_training`.
 
     Attributes
@@ -59,7 +60,7 @@ class AdaptationContext:
     is_multilabel : bool
         Whether outputs are labels that do not exclude each other.
     state : dict or None
-        ``Adapted.state`` that the method last returned for this network.
+        ``AdaptationResult.state`` that the method last returned for this network.
     recipe : ResolvedRecipe
         Settings of the training.
     device : torch.device
@@ -182,8 +183,9 @@ class AdaptationMethod(BaseEstimator):
     ...         return self.distance
     ...
     ...     @staticmethod
-    ...     def distance(own, others, progress):
-    ...         return (own.features.mean(0) - others.features.mean(0)).square().sum()
+    ...     def distance(source, target, progress):
+    ...         difference = source.features.mean(0) - target.features.mean(0)
+    ...         return difference.square().sum()
     >>> MeanMatching(weight=0.5).get_params()
     {'weight': 0.5}
     """
@@ -215,10 +217,11 @@ class AdaptationMethod(BaseEstimator):
         Returns
         -------
         callable, torch.nn.Module or None
-            ``objective(own, others, progress)`` returns a tensor of shape (). `own` and
-            `others` are :class:`DomainBatch`, of the batch of source samples and of as
-            many target samples; `progress` is the share of the training that is done.
-            The parameters of a module are trained, too.
+            ``objective(source, target, progress)`` returns a tensor of shape ().
+            `source` and `target` are :class:`DomainBatch`, of the batch of source
+            samples and of as many target samples; `progress` is the share of the
+            training that is done, in [0, 1). The parameters of a module are trained,
+            too.
         """
 
     def can_adapt(self, suffix: nn.Module) -> bool:
@@ -244,7 +247,7 @@ class AdaptationMethod(BaseEstimator):
             Its network has no head yet, and there are no activations.
         """
 
-    def after_training(self, context: AdaptationContext) -> Adapted | None:
+    def after_training(self, context: AdaptationContext) -> AdaptationResult | None:
         """Adapt the network after it was trained on the source.
 
         It is also called to adapt a fitted estimator to more target samples, then
@@ -256,6 +259,26 @@ class AdaptationMethod(BaseEstimator):
 
         Returns
         -------
-        Adapted or None
+        AdaptationResult or None
             None if nothing was done.
         """
+
+
+def _check_method(method):
+    if not (isinstance(method, type) and issubclass(method, AdaptationMethod)):
+        raise TypeError(
+            f"`method` must be a subclass of AdaptationMethod. Got {method!r}."
+        )
+    has_objective = method.make_objective is not AdaptationMethod.make_objective
+    if method.needs_source and not has_objective:
+        raise TypeError(
+            "`method` must define make_objective if it needs the source. Got "
+            f"{method!r}; set needs_source = False if it adapts in after_training."
+        )
+
+
+ADAPTATION_METHODS: Registry[type[AdaptationMethod]] = Registry(
+    "adaptation methods",
+    "`method` must be one of {names}, an AdaptationMethod or a callable",
+    _check_method,
+)

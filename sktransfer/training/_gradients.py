@@ -11,12 +11,13 @@ from torch import nn
 from sktransfer.activations import is_plain
 from sktransfer.compute import Shards, n_samples, seeded, take_rows
 from sktransfer.training._loss import WeightedLoss
+from sktransfer.utils import NETWORK_LIBRARIES
 
 # Each part writes gradients of all weights: fewer samples cost nearly as much.
 PART_SIZE = 16
 # Below so many multiply-adds per batch, parts cost more than they save.
 _FEWEST = 50_000_000
-_LIBRARIES = ("torch", "timm", "torchvision", "sktransfer")
+_LIBRARIES = (*NETWORK_LIBRARIES, "sktransfer")
 
 
 def add_gradients(

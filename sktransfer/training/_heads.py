@@ -10,10 +10,8 @@ from torch.nn import functional as F
 
 from sktransfer.compute import seeded
 from sktransfer.training._net import head_from_linear
-from sktransfer.utils import near_matches
+from sktransfer.utils import Registry, check_callable
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {}
-_BUILT_IN: list[str] = []
 # Width of the hidden layer: that of fastai's heads, for features of the usual 512 to
 # 2,048 entries; https://docs.fast.ai/vision.learner.html#create_head.
 _HIDDEN = 512
@@ -23,13 +21,28 @@ _SCALE = 10.0  # the initial scale of Gidaris and Komodakis
 _SHORTEST = 1e-5
 
 
+def _check_factory(factory):
+    check_callable(factory, "factory", "factory(n_features, n_outputs)")
+    if isinstance(factory, nn.Module):
+        raise TypeError(
+            "`factory` must make a head for the numbers of features and outputs. Got "
+            f"{type(factory).__name__}, which is a head; pass it as `head`."
+        )
+
+
+HEADS: Registry[Callable[[int, int], nn.Module]] = Registry(
+    "heads", "`head` must be one of {names} or an nn.Module", _check_factory
+)
+
+
 def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
     """Register a head, so that estimators find it by name.
 
     Parameters
     ----------
     name : str
-        The value of the parameter `head`.
+        The value of the parameter `head`, an identifier. Names of built-in heads are
+        taken; any other head of the same name is replaced.
     factory : callable
         ``factory(n_features, n_outputs)`` returns a :class:`torch.nn.Module` that maps
         features of shape (n, n_features) to scores of shape (n, n_outputs). Its weights
@@ -37,8 +50,14 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
 
     Raises
     ------
+    TypeError
+        If the factory is not callable, or is a module.
     ValueError
-        If the name is that of a built-in head. Any other head of this name is replaced.
+        If the name is not an identifier, or is taken.
+
+    See Also
+    --------
+    list_heads : The names of all heads.
 
     Examples
     --------
@@ -49,11 +68,27 @@ def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
     >>> register_head("bottleneck", bottleneck)
     >>> model = FineTunedClassifier(head="bottleneck")
     """
-    if name in _BUILT_IN:
-        raise ValueError(
-            f"`name` must be none of the built-in heads, {[*_BUILT_IN]}. Got {name!r}."
-        )
-    HEADS[name] = factory
+    HEADS.register(name, factory)
+
+
+def list_heads() -> list[str]:
+    """Return the names of the registered heads.
+
+    Returns
+    -------
+    list of str
+
+    See Also
+    --------
+    register_head : Registers a head by name.
+
+    Examples
+    --------
+    >>> from sktransfer import list_heads
+    >>> list_heads()[:3]
+    ['linear', 'mlp', 'cosine']
+    """
+    return list(HEADS)
 
 
 def make_head(
@@ -70,18 +105,16 @@ def make_head(
     on the CPU, no global generator is changed, and `dropout` puts a dropout layer
     first. The error for an unknown name or for other shapes states the rule.
     """
-    if isinstance(head, str) and head not in HEADS:
-        near = near_matches(head, HEADS)
-        raise ValueError(f"`head` must be one of {[*HEADS]}. Got {head!r}.{near}")
+    factory = None if isinstance(head, nn.Module) else HEADS[head]
     rule = (
         f"`head` must map features of shape (n, {n_features}) to scores of shape "
         f"(n, {n_outputs})."
     )
     with seeded(seed):
-        if isinstance(head, nn.Module):
+        if factory is None:
             made = _copy(head, n_features, rule)
         else:
-            made = HEADS[head](n_features, n_outputs)
+            made = factory(n_features, n_outputs)
         made = _tried(made.to("cpu", torch.float32), n_features, n_outputs, rule)
     return head_from_linear(made, dropout)
 
@@ -132,10 +165,9 @@ def _mlp(n_features, n_outputs):
     )
 
 
-register_head("linear", nn.Linear)
-register_head("mlp", _mlp)
-register_head("cosine", CosineHead)
-_BUILT_IN += HEADS
+HEADS.add_built_in("linear", nn.Linear)
+HEADS.add_built_in("mlp", _mlp)
+HEADS.add_built_in("cosine", CosineHead)
 
 
 def _copy(head, n_features, rule):

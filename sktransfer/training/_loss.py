@@ -1,6 +1,6 @@
 """What is minimised: losses per sample, their weighted mean, penalties, objectives."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -8,57 +8,96 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer.compute import join_states, n_samples
-from sktransfer.utils import near_matches
+from sktransfer.utils import Registry, check_callable
 
 PerSampleLoss = Callable[..., torch.Tensor]
-CLASSIFICATION_LOSSES: dict[str, PerSampleLoss] = {}
-LOSSES: dict[str, PerSampleLoss] = {}  # of regression
-_BUILT_IN: list[str] = []
-_TASKS = {"classification": CLASSIFICATION_LOSSES, "regression": LOSSES}
 
 
-def register_loss(
-    name: str, function: PerSampleLoss, *, task: str = "regression"
-) -> None:
+def _check_loss(function):
+    check_callable(function, "function", "function(scores, y)")
+
+
+LOSSES: dict[str, Registry[PerSampleLoss]] = {
+    task: Registry(
+        f"losses for {task}",
+        "`loss` must be one of {names} or a callable",
+        _check_loss,
+    )
+    for task in ("classification", "regression")
+}
+
+
+def register_loss(name: str, function: PerSampleLoss, *, task: str) -> None:
     """Register a loss by name, for the parameter `loss` of the estimators.
 
     Parameters
     ----------
     name : str
-        The value of the parameter `loss`.
+        The value of the parameter `loss`, an identifier. Names of the built-in losses
+        for the task are taken; any other loss of the same name is replaced.
     function : callable
         ``function(scores, y)`` returns the loss of each sample, a tensor of shape (n,).
         Scores have shape (n, n_outputs). y has shape (n,) and holds classes in
         [0, n_outputs); for multilabel classification, shape (n, n_outputs) of 0 and 1;
         for regression, shape (n, n_outputs) of targets with zero mean and unit
         variance. Sample weights and mixing are applied to the returned losses.
-    task : {"regression", "classification"}, default="regression"
-        Which estimators know the loss.
+    task : {"classification", "regression"}
+        Whether classifiers or regressors know the loss.
 
     Raises
     ------
+    TypeError
+        If the function is not callable.
     ValueError
-        If there is no such task, or the name is that of a built-in loss. Any other loss
-        of this name is replaced.
+        If there is no such task, or the name is not an identifier, or is taken.
 
     See Also
     --------
-    register_head : Registers a head by name.
+    list_losses : The names of all losses for a task.
 
     Examples
     --------
     >>> from sktransfer import register_loss
     >>> def log_cosh(scores, y):
     ...     return (y - scores).cosh().log().mean(1)
-    >>> register_loss("log_cosh", log_cosh)
+    >>> register_loss("log_cosh", log_cosh, task="regression")
     """
-    if task not in _TASKS:
-        raise ValueError(f"`task` must be one of {[*_TASKS]}. Got {task!r}.")
-    if name in _BUILT_IN:
-        raise ValueError(
-            f"`name` must be none of the built-in losses, {[*_BUILT_IN]}. Got {name!r}."
-        )
-    _TASKS[task][name] = function
+    _of_task(task).register(name, function)
+
+
+def list_losses(task: str) -> list[str]:
+    """Return the names of the registered losses for a task.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If there is no such task.
+
+    See Also
+    --------
+    register_loss : Registers a loss by name.
+
+    Examples
+    --------
+    >>> from sktransfer import list_losses
+    >>> list_losses("regression")[:2]
+    ['squared_error', 'absolute_error']
+    """
+    return list(_of_task(task))
+
+
+def _of_task(task):
+    if task not in LOSSES:
+        raise ValueError(f"`task` must be one of {[*LOSSES]}. Got {task!r}.")
+    return LOSSES[task]
 
 
 def cross_entropy(
@@ -100,26 +139,16 @@ def pinball_loss(
     return torch.maximum(quantile * residual, (quantile - 1) * residual).mean(1)
 
 
-register_loss("cross_entropy", cross_entropy, task="classification")
-register_loss("squared_error", _squared_error)
-register_loss("absolute_error", _absolute_error)
-register_loss("huber", _huber)
-register_loss("quantile", pinball_loss)
-_BUILT_IN += [*CLASSIFICATION_LOSSES, *LOSSES]
+LOSSES["classification"].add_built_in("cross_entropy", cross_entropy)
+LOSSES["regression"].add_built_in("squared_error", _squared_error)
+LOSSES["regression"].add_built_in("absolute_error", _absolute_error)
+LOSSES["regression"].add_built_in("huber", _huber)
+LOSSES["regression"].add_built_in("quantile", pinball_loss)
 
 
-def find_loss(
-    loss: str | PerSampleLoss, known: Mapping[str, PerSampleLoss]
-) -> PerSampleLoss:
+def find_loss(loss: str | PerSampleLoss, task: str) -> PerSampleLoss:
     """Return a registered loss by name, or a callable with its result checked."""
-    if callable(loss):
-        return CheckedLoss(loss)
-    if loss not in known:
-        raise ValueError(
-            f"`loss` must be one of {[*known]} or a callable. Got {loss!r}."
-            f"{near_matches(loss, known)}"
-        )
-    return known[loss]
+    return CheckedLoss(loss) if callable(loss) else LOSSES[task][loss]
 
 
 class CheckedLoss:
@@ -206,7 +235,7 @@ class StartingPoint:
 
 
 class DomainBatch(NamedTuple):
-    """A batch as the network sees it.
+    """Features and scores of the samples of one domain in a batch.
 
     Attributes
     ----------
@@ -226,10 +255,10 @@ class Objective(nn.Module):
     Parameters
     ----------
     function : callable or torch.nn.Module
-        ``function(own, others, progress)`` returns a tensor of shape (). `own` and
-        `others` are :class:`DomainBatch`, of the batch and of as many other samples,
-        or None if there are none; `progress` is the share of the training that is done.
-        The parameters of a module are trained, too.
+        ``function(source, target, progress)`` returns a tensor of shape (). `source`
+        and `target` are :class:`DomainBatch`, of the batch and of as many of the
+        `others`, or None if there are none; `progress` is the share of the training
+        that is done. The parameters of a module are trained, too.
     others : Activations or None, default=None
         Samples without targets, at the same boundary.
     weight : float, default=1.0
@@ -274,7 +303,7 @@ class Objective(nn.Module):
         progress = begin + (end - begin) * progress
         features = network.describe(z if others is None else join_states([z, others]))
         scores = network.head(features)
-        own, rest = DomainBatch(features[:n], scores[:n]), None
+        source, target = DomainBatch(features[:n], scores[:n]), None
         if others is not None:
-            rest = DomainBatch(features[n:], scores[n:])
-        return own.scores, self.weight * self.function(own, rest, progress)
+            target = DomainBatch(features[n:], scores[n:])
+        return source.scores, self.weight * self.function(source, target, progress)

@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
+from sktransfer.activations import POOLINGS
 from sktransfer.inputs import PRESETS
 from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.utils import Interval, ParameterGroup, StrOptions
 
 _BATCH_SIZE = 32
-_POOLINGS = {"auto", "avg", "max", "avgmax", "cls", "flatten"}
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 
@@ -48,7 +48,7 @@ class Pooling(ParameterGroup):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "kind": [StrOptions(_POOLINGS)],
+        "kind": [StrOptions({"auto", *POOLINGS})],
         "grid": [_POSITIVE],
     }
     _shorthand = "kind"

@@ -1,4 +1,4 @@
-"""Settings, validation, messages, and hashes of files, tensors and objects.
+"""Settings, validation, messages, registries, and hashes of files, tensors and objects.
 
 :mod:`sktransfer.utils.description` describes objects by everything that can change what
 they compute, so that results can be kept under a key and found again.
@@ -17,6 +17,12 @@ from sktransfer.utils._messages import (
     import_optional,
     near_matches,
     warn_caller,
+)
+from sktransfer.utils._registry import (
+    Registry,
+    check_callable,
+    check_parts,
+    unknown_name,
 )
 from sktransfer.utils._tensors import TensorDigests, on_cpu, update_with_tensor
 from sktransfer.utils._validation import (
@@ -43,21 +49,25 @@ from sktransfer.utils._validation import (
 )
 from sktransfer.utils.description import (
     DIGEST_SIZE,
+    NETWORK_LIBRARIES,
     Description,
     describe,
     digest,
     join_key,
+    library_versions,
     survey_class,
 )
 
 __all__ = [
     "DIGEST_SIZE",
+    "NETWORK_LIBRARIES",
     "Description",
     "FileMemory",
     "HasMethods",
     "Interval",
     "InvalidParameterError",
     "ParameterGroup",
+    "Registry",
     "StrOptions",
     "TensorDigests",
     "TransferWarning",
@@ -66,9 +76,11 @@ __all__ = [
     "as_groups",
     "captioned_block",
     "check_array",
+    "check_callable",
     "check_classification_targets",
     "check_consistent_length",
     "check_is_fitted",
+    "check_parts",
     "check_random_state",
     "check_sample_weight",
     "column_or_1d",
@@ -80,6 +92,7 @@ __all__ = [
     "get_config",
     "import_optional",
     "join_key",
+    "library_versions",
     "near_matches",
     "on_cpu",
     "set_config",
@@ -87,6 +100,7 @@ __all__ = [
     "spawn_seed",
     "survey_class",
     "type_of_target",
+    "unknown_name",
     "update_with_tensor",
     "validate_data",
     "validate_groups",

@@ -200,9 +200,9 @@ class Record(AdaptationMethod):
         assert (n_features, n_outputs, is_multilabel) == (8, 3, False)
         return self.objective
 
-    def objective(self, own, others, progress):
+    def objective(self, source, target, progress):
         self.progress.append(progress)
-        return own.scores.sum() * 0
+        return source.scores.sum() * 0
 
 
 def test_phases_share_one_objective():
@@ -215,8 +215,8 @@ def test_phases_share_one_objective():
     assert model.model_card_.trained["method"] == "custom"
 
 
-def distance(own, others, progress):
-    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+def distance(source, target, progress):
+    return (source.features.mean(0) - target.features.mean(0)).square().sum()
 
 
 class Learned(nn.Module):
@@ -224,8 +224,8 @@ class Learned(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, own, others, progress):
-        return self.scale**2 * distance(own, others, progress)
+    def forward(self, source, target, progress):
+        return self.scale**2 * distance(source, target, progress)
 
 
 def test_functions_and_modules_are_methods():

@@ -168,8 +168,8 @@ def seen(n, shift=0.0):
 OWN, OTHERS = seen(8), seen(6, shift=1.0)
 
 
-def value(method, own=OWN, others=OTHERS, is_multilabel=False):
-    return method.make_objective(5, 3, is_multilabel, 0)(own, others, 0.5)
+def value(method, source=OWN, target=OTHERS, is_multilabel=False):
+    return method.make_objective(5, 3, is_multilabel, 0)(source, target, 0.5)
 
 
 @pytest.mark.parametrize("method", [CORAL(), MMD(), JMMD()], ids=lambda m: m.name)
@@ -208,9 +208,11 @@ def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
         return logits.double()
 
     features = torch.ones(32, 4, dtype=torch.float64)
-    own, others = (DomainBatch(features, confident(noise)) for noise in (0.1, 0.2))
-    exact = value(JMMD(), own, others)
-    single = [DomainBatch(s.features.float(), s.scores.float()) for s in (own, others)]
+    source, target = (DomainBatch(features, confident(noise)) for noise in (0.1, 0.2))
+    exact = value(JMMD(), source, target)
+    single = [
+        DomainBatch(s.features.float(), s.scores.float()) for s in (source, target)
+    ]
     assert 0 <= exact < 1e-3
     found = value(JMMD(), *single)
     torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=1e-6)

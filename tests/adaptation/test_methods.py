@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -13,15 +15,12 @@ from sktransfer.adaptation import (
     list_methods,
     register_method,
 )
-from sktransfer.adaptation._methods import (
-    _METHODS,
-    resolve_method,
-    source_free_methods,
-)
+from sktransfer.adaptation._methods import resolve_method, source_free_methods
+from sktransfer.training import ADAPTATION_METHODS
 
 
-def mean_distance(own, others, progress):
-    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+def mean_distance(source, target, progress):
+    return (source.features.mean(0) - target.features.mean(0)).square().sum()
 
 
 def test_built_in_methods_are_registered_by_their_names():
@@ -51,8 +50,8 @@ def test_functions_and_modules_are_objectives():
     assert resolve_method(module).name == "Linear"
 
 
-def test_a_registered_method_has_a_name(monkeypatch):
-    monkeypatch.setattr("sktransfer.adaptation._methods._METHODS", {**_METHODS})
+@patch.dict(ADAPTATION_METHODS)
+def test_a_registered_method_has_a_name():
 
     class Mean(AdaptationMethod):
         def make_objective(self, n_features, n_outputs, is_multilabel, seed):
@@ -61,12 +60,25 @@ def test_a_registered_method_has_a_name(monkeypatch):
     register_method("mean", Mean)
     assert isinstance(resolve_method("mean"), Mean)
     assert list_methods()[-1] == "mean"
+    with pytest.raises(
+        ValueError, match="those of the built-in adaptation methods.* Got 'mcc'"
+    ):
+        register_method("mcc", Mean)
+    assert isinstance(resolve_method("mcc"), MCC)
 
 
 @pytest.mark.parametrize("bad", [MMD(), print, "mmd"], ids=["instance", "f", "str"])
 def test_only_classes_of_methods_are_registered(bad):
     with pytest.raises(TypeError, match="`method` must be a subclass of Adaptation"):
         register_method("other", bad)
+
+
+def test_a_method_that_needs_the_source_has_an_objective():
+    class Nothing(AdaptationMethod):
+        """A method that does not say what it adds to the loss."""
+
+    with pytest.raises(TypeError, match="must define make_objective if it needs the"):
+        register_method("nothing", Nothing)
 
 
 def test_methods_that_cannot_be_resolved():

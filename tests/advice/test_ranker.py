@@ -198,7 +198,7 @@ def test_wrong_settings(make_small, digits, settings, text):
 
 def test_scorer_that_does_not_take_regression_targets(make_small, digits):
     text = (
-        "`scorer` must be one of \\['knn', 'logme'\\] or a callable for regression "
+        "`scorer` must be one of \\['logme', 'knn'\\] or a callable for regression "
         "targets and multilabel y. Got 'lda'"
     )
     ranker = BackboneRanker([make_small()], scorer="lda")

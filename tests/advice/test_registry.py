@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,13 @@ from sktransfer.advice import (
     list_scores,
     register_score,
 )
-from sktransfer.advice._registry import _scores, find_score
+from sktransfer.advice._registry import SCORES, find_score
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch):
-    monkeypatch.setattr("sktransfer.advice._registry._scores", {**_scores})
+def _registered():
+    with patch.dict(SCORES):
+        yield
 
 
 def spread(features, y, regression=False):
@@ -59,7 +62,7 @@ def test_names_that_cannot_be_taken(name):
 
 
 def test_what_is_not_a_score():
-    with pytest.raises(TypeError, match="`function` must be a callable .* Got 3."):
+    with pytest.raises(TypeError, match="`function` must be a callable, .* Got 3."):
         register_score("three", 3)
     with pytest.raises(ValueError, match="`of` must be 'features' or .* Got 'images'"):
         register_score("three", spread, of="images")

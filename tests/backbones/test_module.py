@@ -261,5 +261,5 @@ def test_kind_says_what_a_module_takes():
     with pytest.warns(UserWarning, match="does not say which preprocessing"):
         backbone = load_backbone(LinearPatches(), kind="image", image_size=8)
     assert backbone.activation_shape("output") == (4, 5)
-    with pytest.raises(ValueError, match="`kind` must be one of .*Got 'smell'"):
+    with pytest.raises(ValueError, match="`kind` must be the name .*Got 'smell'"):
         load_backbone(LinearPatches(), kind="smell")

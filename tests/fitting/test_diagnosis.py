@@ -6,7 +6,12 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from sktransfer import FineTunedClassifier, FineTunedRegressor, TrainingRecipe
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    TrainingRecipe,
+    TransferWarning,
+)
 from sktransfer.fitting._diagnosis import (
     Snapshot,
     check_drift,
@@ -18,7 +23,6 @@ from sktransfer.fitting._diagnosis import (
 )
 from sktransfer.model import ClassOutputs
 from sktransfer.training import cross_entropy
-from sktransfer.utils import TransferWarning
 from tests._recipes import resolved_recipe
 
 DIGITS = load_digits()

@@ -2,13 +2,16 @@
 
 import pickle
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from sktransfer.inputs import (
+    Modality,
     UnreadableSampleError,
     as_samples,
+    list_modalities,
     modality_of,
     register_modality,
 )
@@ -70,8 +73,8 @@ class Texts:
 
 
 def test_modality_of_others_is_asked_first():
-    before, texts = {**MODALITIES}, Texts()
-    try:
+    texts = Texts()
+    with patch.dict(MODALITIES):
         register_modality("text", texts)
         network = torch.nn.Conv2d(1, 1, 1)
         assert modality_of(["a sentence"]) is texts
@@ -82,9 +85,6 @@ def test_modality_of_others_is_asked_first():
         assert modality_of(None, network) is texts
         samples = as_samples(["one text"], SimpleNamespace(kind="text"))
         assert samples == ["one text"]
-    finally:
-        MODALITIES.clear()
-        MODALITIES.update(before)
 
 
 def test_modality_that_lacks_parts():
@@ -94,7 +94,30 @@ def test_modality_that_lacks_parts():
         def read(self, X, preprocessing, *, on_error="raise"):
             return X
 
-    message = r"must have everything .* lacks \['looks_like', 'takes_network', 'defa"
+    message = r"with all parts of Modality. .* lacks \['looks_like', 'takes_network', '"
     with pytest.raises(TypeError, match=message):
         register_modality("half", Half())
+    with pytest.raises(TypeError, match="Got the class .*; pass an instance"):
+        register_modality("text", Texts)
+    with pytest.raises(ValueError, match="those of the built-in modalities, .*'image'"):
+        register_modality("image", Texts())
     assert "half" not in MODALITIES
+
+
+def test_subclass_that_lacks_parts():
+    class Half(Modality):
+        def read(self, X, preprocessing, *, on_error="raise"):
+            return X
+
+    with pytest.raises(TypeError, match="abstract.*set_tags.*validate.*validate_w"):
+        register_modality("half", Half())
+
+    class Nameless(Half):
+        set_tags = validate = validate_with_y = Texts.validate
+
+    with pytest.raises(TypeError, match=r"Nameless.* lacks \['noun', 'options'\]"):
+        register_modality("half", Nameless())
+    Nameless.noun, Nameless.options = "halves", ()
+    with patch.dict(MODALITIES):
+        register_modality("half", Nameless())
+        assert list_modalities()[-1] == "half"

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from sktransfer.inputs import (
+    MODALITIES,
     ImagePreprocessing,
     UnreadableSampleError,
     VectorPreprocessing,
@@ -118,7 +119,6 @@ def test_preprocessing_decides_the_modality_of_any_x():
     assert modality_of(backbone=holder) is vectors
     assert modality_of(["a.png"], VectorPreprocessing(3)) is vectors
     assert modality_of(np.eye(3), nn.Sequential(nn.Conv2d(3, 3, 1))) is images
-    assert modality_of(np.eye(3), "resnet18") is images
     assert modality_of(np.eye(9), nn.Flatten(), {"image_shape": (3, 3)}) is images
     assert modality_of(np.eye(9), nn.Flatten(), {"image_shape": None}) is vectors
     assert modality_of() is vectors
@@ -144,7 +144,7 @@ def test_kind_that_nobody_registered():
     class Sounds:
         kind = "sound"
 
-    message = r"one of \['image', 'vector'.*Got 'sound'; call `register_modality\('sou"
+    message = r"a registered modality, one of \['image', 'vector'.*Got 'sound'"
     with pytest.raises(ValueError, match=message):
         as_samples([1], Sounds())
 
@@ -165,7 +165,7 @@ def test_options_of_images_for_vectors(options, message):
 
 
 def test_tags_and_checks_of_images():
-    images = modality_of(backbone="resnet18")
+    images = MODALITIES["image"]
     for image_shape in (None, (8, 8)):
         tags = Tags(estimator_type=None, target_tags=TargetTags(required=False))
         images.set_tags(tags, {"image_shape": image_shape})

@@ -10,7 +10,7 @@ from sktransfer.training import LOSSES
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
 def test_quality_of_a_regression_is_the_share_of_the_loss_that_is_gone(loss):
     y = torch.tensor([[0.0, 1.0], [0.0, 3.0], [6.0, 5.0]])
-    outputs, function = RegressionOutputs(2, False), LOSSES[loss]
+    outputs, function = RegressionOutputs(2, False), LOSSES["regression"][loss]
     best = y.mean(dim=0) if loss == "squared_error" else y.median(dim=0).values
     assert outputs.quality(best.expand(3, 2), y, function) == pytest.approx(0, abs=1e-6)
     assert outputs.quality(y, y, function) == 1

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from sktransfer import FineTunedClassifier
-from sktransfer.training import AdaptationMethod, Adapted, Data, cross_entropy
+from sktransfer.training import AdaptationMethod, AdaptationResult, Data, cross_entropy
 from sktransfer.utils import spawn_seed
 
 DIGITS = load_digits(n_class=3)
@@ -37,9 +37,9 @@ class Means(AdaptationMethod):
         assert (n_features, n_outputs, is_multilabel) == (8, 3, False)
         return self.distance
 
-    def distance(self, own, others, progress):
-        self.seen.append((len(own.features), len(others.scores), progress))
-        return (own.features.mean(0) - others.features.mean(0)).square().sum()
+    def distance(self, source, target, progress):
+        self.seen.append((len(source.features), len(target.scores), progress))
+        return (source.features.mean(0) - target.features.mean(0)).square().sum()
 
 
 class Relabelled(AdaptationMethod):
@@ -58,12 +58,14 @@ class Relabelled(AdaptationMethod):
     def after_training(self, context):
         self.contexts.append(context)
         if context.target is None:
-            return Adapted({"calls": 1})
+            return AdaptationResult({"calls": 1})
         features = context.network.features(context.target, context.batch_size)
         labels = context.network.head(features).argmax(1).detach()
         data = Data(context.target_views, labels, np.ones(len(labels)))
         net = context.train(data, loss=cross_entropy)
-        return Adapted({"calls": (context.state or {"calls": 0})["calls"] + 1}, net)
+        return AdaptationResult(
+            {"calls": (context.state or {"calls": 0})["calls"] + 1}, net
+        )
 
 
 class Failing(AdaptationMethod):

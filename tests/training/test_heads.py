@@ -1,5 +1,6 @@
 import math
 import pickle
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from sktransfer.training import (
     Network,
     head_from_linear,
+    list_heads,
     make_head,
     register_head,
 )
@@ -217,9 +219,9 @@ def test_head_pickles(head, dropout):
 
 
 @pytest.fixture
-def registry(monkeypatch):
-    monkeypatch.setitem(HEADS, "bottleneck", None)
-    del HEADS["bottleneck"]
+def registry():
+    with patch.dict(HEADS):
+        yield
 
 
 def test_registered_head_is_found_by_its_name(registry):
@@ -231,7 +233,7 @@ def test_registered_head_is_found_by_its_name(registry):
     one, same = (make_head("bottleneck", 5, 3, seed=1) for _ in range(2))
     assert equal_states(one, same) and one(FEATURES).shape == (6, 3)
     assert torch.equal(torch.random.get_rng_state(), state)
-    with pytest.raises(ValueError, match="none of the built-in heads.* Got 'linear'"):
+    with pytest.raises(ValueError, match="those of the built-in heads.* Got 'linear'"):
         register_head("linear", bottleneck)
     register_head("bottleneck", nn.Linear)
     assert isinstance(make_head("bottleneck", 5, 3, seed=1), nn.Linear)
@@ -243,10 +245,17 @@ def test_registered_head_of_other_shapes_is_refused(registry):
         make_head("bottleneck", 5, 3, seed=0)
 
 
+@pytest.mark.parametrize("factory", ["linear", nn.Linear(5, 3)], ids=["str", "head"])
+def test_factory_of_heads_makes_heads(registry, factory):
+    with pytest.raises(TypeError, match=r"`factory` must (be a callable, fac|make a)"):
+        register_head("bottleneck", factory)
+    assert "bottleneck" not in list_heads()
+
+
 def test_unknown_head_is_refused():
     text = (
-        r"^`head` must be one of \['linear', 'mlp', 'cosine'.*\]. Got 'liner'. Did you "
-        "mean 'linear'"
+        r"^`head` must be one of \['linear', 'mlp', 'cosine'.*\] or an nn.Module. Got "
+        "'liner'. Did you mean 'linear'"
     )
     with pytest.raises(ValueError, match=text):
         make_head("liner", 5, 3, seed=0)

@@ -1,6 +1,8 @@
 import pickle
+from contextlib import ExitStack
 from functools import partial
 from threading import Thread
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -17,12 +19,12 @@ from torch import nn
 from sktransfer.compute import seeded
 from sktransfer.training import Data, Network, Objective, train
 from sktransfer.training._loss import (
-    CLASSIFICATION_LOSSES,
     LOSSES,
     StartingPoint,
     WeightedLoss,
     cross_entropy,
     find_loss,
+    list_losses,
     pinball_loss,
     register_loss,
 )
@@ -76,7 +78,7 @@ def test_cross_entropy_of_multilabel_targets_with_extreme_scores_is_finite():
 
 
 def regression(loss, **settings):
-    function = partial(find_loss(loss, LOSSES), **settings)
+    function = partial(find_loss(loss, "regression"), **settings)
     losses = function(tensor(PREDICTED), tensor(TARGETS))
     assert losses.shape == (12,)
     return losses.numpy()
@@ -116,15 +118,15 @@ def test_huber_is_squared_up_to_one_and_absolute_beyond():
     np.testing.assert_allclose(expected, huber(1.0, residual))
 
 
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", LOSSES["regression"])
 def test_no_error_is_no_loss(kind):
     y = tensor(TARGETS)
-    assert not LOSSES[kind](y, y).any()
+    assert not LOSSES["regression"][kind](y, y).any()
 
 
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", LOSSES["regression"])
 def test_several_targets_count_as_their_mean(kind):
-    loss = LOSSES[kind]
+    loss = LOSSES["regression"][kind]
     single = [
         loss(tensor(PREDICTED[:, [k]]), tensor(TARGETS[:, [k]])).numpy()
         for k in range(3)
@@ -163,7 +165,7 @@ def test_mixed_samples_count_for_both_targets_with_the_weights_of_both(smoothing
 def test_mixed_samples_of_a_regression():
     partner = np.roll(np.arange(12), 1)
     share = np.full(12, 0.3)
-    loss = WeightedLoss(LOSSES["squared_error"])(
+    loss = WeightedLoss(LOSSES["regression"]["squared_error"])(
         tensor(PREDICTED),
         (tensor(TARGETS), tensor(WEIGHT)),
         tensor(partner),
@@ -242,34 +244,39 @@ def test_starting_point_pickles_with_its_network(network):
 
 
 @pytest.fixture
-def empty_losses():
-    registries = LOSSES, CLASSIFICATION_LOSSES
-    before = [{**losses} for losses in registries]
-    for losses in registries:
-        losses.clear()
-    yield
-    for losses, registered in zip(registries, before, strict=True):
-        losses.clear()
-        losses.update(registered)
+def own_losses():
+    with ExitStack() as stack:
+        for losses in LOSSES.values():
+            stack.enter_context(patch.dict(losses))
+        yield
 
 
-def test_registered_loss_is_found_by_its_name(empty_losses):
+def test_registered_loss_is_found_by_its_name(own_losses):
     def sixth_power(scores, y):
         return ((scores - y) ** 6).mean(1)
 
-    register_loss("sixth_power", sixth_power)
+    register_loss("sixth_power", sixth_power, task="regression")
     register_loss("other", cross_entropy, task="classification")
-    assert [*LOSSES] == ["sixth_power"] and [*CLASSIFICATION_LOSSES] == ["other"]
+    assert list_losses("regression")[-1] == "sixth_power"
+    assert list_losses("classification") == ["cross_entropy", "other"]
     expected = ((PREDICTED - TARGETS) ** 6).mean(1)
     np.testing.assert_allclose(regression("sixth_power"), expected)
     np.testing.assert_allclose(regression(sixth_power), expected)
-    with pytest.raises(ValueError, match="none of the built-in losses.* Got 'huber'"):
-        register_loss("huber", sixth_power)
     register_loss("other", sixth_power, task="classification")
-    assert CLASSIFICATION_LOSSES == {"other": sixth_power}
+    assert find_loss("other", "classification") is sixth_power
+
+
+def test_losses_that_cannot_be_registered(own_losses):
+    text = "those of the built-in losses for regression, .* Got 'huber'"
+    with pytest.raises(ValueError, match=text):
+        register_loss("huber", cross_entropy, task="regression")
     text = r"^`task` must be one of \['classification', 'regression'\]. Got 'ranking'.$"
     with pytest.raises(ValueError, match=text):
         register_loss("third", cross_entropy, task="ranking")
+    with pytest.raises(ValueError, match=text):
+        list_losses("ranking")
+    with pytest.raises(TypeError, match=r"must be a callable, function\(scores, y\)"):
+        register_loss("third", "huber", task="regression")
 
 
 @pytest.mark.parametrize(
@@ -303,8 +310,8 @@ def make_network():
     return Network(suffix, nn.Identity(), nn.Linear(4, 3))
 
 
-def distance(own, others, progress):
-    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+def distance(source, target, progress):
+    return (source.features.mean(0) - target.features.mean(0)).square().sum()
 
 
 def fit(objective=None, network=None, **settings):
@@ -344,26 +351,26 @@ def test_draw_without_others_is_nothing():
 def test_forward_sees_both_and_weighs():
     network, seen = make_network(), []
 
-    def function(own, others, progress):
-        seen.append((own, others, progress))
-        return distance(own, others, progress)
+    def function(source, target, progress):
+        seen.append((source, target, progress))
+        return distance(source, target, progress)
 
     scores, added = Objective(function, OTHERS, weight=3.0)(
         network, BATCH, OTHERS, 0.25
     )
-    ((own, others, progress),) = seen
+    ((source, target, progress),) = seen
     torch.testing.assert_close(scores, network(BATCH))
-    torch.testing.assert_close(own.features, network.describe(BATCH))
-    torch.testing.assert_close(others.features, network.describe(OTHERS))
-    torch.testing.assert_close(others.scores, network(OTHERS))
+    torch.testing.assert_close(source.features, network.describe(BATCH))
+    torch.testing.assert_close(target.features, network.describe(OTHERS))
+    torch.testing.assert_close(target.scores, network(OTHERS))
     assert progress == 0.25
-    torch.testing.assert_close(added, 3 * distance(own, others, 0))
+    torch.testing.assert_close(added, 3 * distance(source, target, 0))
 
 
 def test_forward_without_others_sees_its_own():
-    def function(own, others, progress):
-        assert others is None
-        return own.scores.mean()
+    def function(source, target, progress):
+        assert target is None
+        return source.scores.mean()
 
     network = make_network()
     scores, added = Objective(function)(network, BATCH, None, 0.0)
@@ -381,8 +388,8 @@ def test_training_with_a_weight_of_zero_is_that_without():
 
 
 def test_loss_in_the_history_is_without_the_objective():
-    def constant(own, others, progress):
-        return own.scores.sum() * 0 + 7
+    def constant(source, target, progress):
+        return source.scores.sum() * 0 + 7
 
     net = fit(Objective(constant, OTHERS, weight=2.0), max_epochs=1)
     assert net.history[0, "objective"] == pytest.approx(14)
@@ -393,9 +400,9 @@ def test_loss_in_the_history_is_without_the_objective():
 def test_progress_goes_from_zero_to_one():
     seen = []
 
-    def function(own, others, progress):
+    def function(source, target, progress):
         seen.append(progress)
-        return own.scores.sum() * 0
+        return source.scores.sum() * 0
 
     fit(Objective(function, OTHERS), max_epochs=2)
     assert seen == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
@@ -404,9 +411,9 @@ def test_progress_goes_from_zero_to_one():
 def test_progress_of_a_part_is_that_of_the_whole():
     seen = []
 
-    def function(own, others, progress):
+    def function(source, target, progress):
         seen.append(progress)
-        return own.scores.sum() * 0
+        return source.scores.sum() * 0
 
     fit(Objective(function, OTHERS, span=(0.4, 1.0)), max_epochs=1)
     assert seen == pytest.approx([0.4, 0.6, 0.8])
@@ -417,7 +424,7 @@ class Gate(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, own, others, progress):
+    def forward(self, source, target, progress):
         return (self.weight - 3) ** 2
 
 
@@ -436,11 +443,11 @@ def test_parameters_of_the_function_learn_five_times_as_fast_as_the_head():
 def test_batch_in_parts_takes_the_others_in_parts(monkeypatch):
     sizes = []
 
-    def function(own, others, progress):
-        sizes.append((len(own.scores), len(others.scores)))
-        if len(own.scores) > 4:
+    def function(source, target, progress):
+        sizes.append((len(source.scores), len(target.scores)))
+        if len(source.scores) > 4:
             raise torch.OutOfMemoryError
-        return distance(own, others, progress)
+        return distance(source, target, progress)
 
     with pytest.warns(UserWarning, match="going on with 4"):
         fit(Objective(function, OTHERS), max_epochs=1)

@@ -85,8 +85,8 @@ def make_network():
     return Network(nn.Sequential(*layers), nn.Identity(), nn.Linear(8, 3))
 
 
-def distance(own, others, progress):
-    return (own.features.mean(0) - others.features.mean(0)).square().sum()
+def distance(source, target, progress):
+    return (source.features.mean(0) - target.features.mean(0)).square().sum()
 
 
 def fit(

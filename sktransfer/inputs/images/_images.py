@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.transforms.functional import pil_modes_mapping
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from sktransfer.inputs._modality import register_modality
+from sktransfer.inputs._modality import MODALITIES
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.images._augment import preset_augmentation
 from sktransfer.inputs.images._items import Values, collect
@@ -393,4 +393,4 @@ class Images:
         return RawImages(preprocessing)
 
 
-register_modality("image", Images())
+MODALITIES.add_built_in("image", Images())

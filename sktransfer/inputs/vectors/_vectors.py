@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.inputs._modality import register_modality
+from sktransfer.inputs._modality import MODALITIES
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
@@ -285,4 +285,4 @@ def _plain(values):
     return to_numpy(values) if isinstance(values, torch.Tensor) else values
 
 
-register_modality("vector", Vectors())
+MODALITIES.add_built_in("vector", Vectors())

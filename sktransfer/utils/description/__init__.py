@@ -47,13 +47,19 @@ from sktransfer.utils.description._describe import (
     digest,
     join_key,
 )
-from sktransfer.utils.description._libraries import survey_class
+from sktransfer.utils.description._libraries import (
+    NETWORK_LIBRARIES,
+    library_versions,
+    survey_class,
+)
 
 __all__ = [
     "DIGEST_SIZE",
+    "NETWORK_LIBRARIES",
     "Description",
     "describe",
     "digest",
     "join_key",
+    "library_versions",
     "survey_class",
 ]

@@ -24,6 +24,9 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+# Libraries that pretrained networks consist of, by the names of their modules.
+NETWORK_LIBRARIES = ("torch", "torchvision", "timm")
+_OTHERS = ("PIL", "numpy", "sklearn", "skorch", "sktransfer")
 _HEAP = 1 << 9  # flag of classes that are made while a process runs
 _MAX_FUNCTIONS = 500  # that the survey of one class looks into
 _MAX_DEPTH = 3  # calls
@@ -57,6 +60,11 @@ def is_library_file(path: str) -> bool:
     if path.startswith("<"):
         return False
     return any(p.startswith(_roots()) for p in _spellings(path))
+
+
+def library_versions() -> dict[str, str | None]:
+    """Return the versions of the libraries that fitted models depend on."""
+    return {name: library_version(name) for name in (*NETWORK_LIBRARIES, *_OTHERS)}
 
 
 def library_version(name: str) -> str | None:

@@ -15,11 +15,13 @@ from torch.nn import functional as F
 
 import sktransfer
 from sktransfer.utils.description._libraries import (
+    NETWORK_LIBRARIES,
     is_library_file,
     is_library_function,
     is_own,
     library_class_parts,
     library_version,
+    library_versions,
     survey_class,
     survey_function,
     torch_changes,
@@ -59,6 +61,12 @@ def test_version_without_an_attribute_is_that_of_the_distribution():
 
     assert not hasattr(weights, "__version__")
     assert library_version(weights.__name__)
+
+
+def test_versions_that_fitted_models_depend_on():
+    found = library_versions()
+    assert {*NETWORK_LIBRARIES, "numpy", "sklearn"} < {*found}
+    assert found["torch"] == torch.__version__ and None not in found.values()
 
 
 def test_files_of_libraries():
