@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sktransfer._base import BackboneEstimator, undone_on_error
 from sktransfer.activations import open_store
+from sktransfer.backbones import BackboneLike
 from sktransfer.compute import own_torch_state
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import pooled_model
 from sktransfer.training import Pooling
-from sktransfer.utils import ParameterGroup, StrOptions, check_is_fitted, spawn_seed
+from sktransfer.utils import (
+    ParameterGroup,
+    StrOptions,
+    check_is_fitted,
+    spawn_seed,
+    types,
+)
 
 _POOLINGS = {"avg", "max", "avgmax", "cls", "flatten"}
 
@@ -115,20 +124,20 @@ class PretrainedFeatureExtractor(BackboneEstimator):
 
     def __init__(
         self,
-        backbone="efficientnet_lite0",
+        backbone: BackboneLike = "efficientnet_lite0",
         *,
-        weights="default",
-        stage=-1,
-        pooling="avg",
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        batch_size="auto",
-        device="auto",
-        memory=None,
-        on_error="raise",
-        random_state=None,
-        verbose=0,
+        weights: types.Weights = "default",
+        stage: int | str | Sequence[int | str] = -1,
+        pooling: str | Pooling = "avg",
+        image_size: types.ImageSize | None = None,
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
+        batch_size: int | str = "auto",
+        device: types.Device = "auto",
+        memory: types.Memory | None = None,
+        on_error: str = "raise",
+        random_state: types.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.backbone = backbone
         self.weights = weights
@@ -145,7 +154,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         self.verbose = verbose
 
     @undone_on_error
-    def fit(self, X, y=None):
+    def fit(self, X: types.Samples, y: None = None) -> Self:
         """Load the backbone and check that it can look at X.
 
         Parameters
@@ -181,7 +190,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         return self
 
     @own_torch_state()
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: types.Samples) -> NDArray[np.float32]:
         """Compute the features.
 
         Parameters

@@ -1,6 +1,6 @@
 """Methods that align the features of two domains: CORAL, MMD and joint MMD."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -36,7 +36,9 @@ class CORAL(AdaptationMethod):
     name = "coral"
     needs_stages = True
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the relative distance of the covariances."""
         return _relative_coral
 
@@ -68,7 +70,9 @@ class MMD(AdaptationMethod):
     name = "mmd"
     needs_stages = True
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the discrepancy of the features."""
         return _mmd
 
@@ -95,7 +99,9 @@ class JMMD(AdaptationMethod):
     needs_stages = True
     needs_labels = True
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the discrepancy of features and probabilities."""
         return _joint_mmd_of_labels if is_multilabel else _joint_mmd_of_classes
 

@@ -3,12 +3,15 @@
 import fnmatch
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import nn
 
+from sktransfer.backbones._backbone import Backbone
 from sktransfer.utils import TransferWarning, near_matches
 
 _logger = logging.getLogger("sktransfer")
@@ -47,7 +50,7 @@ class BackboneProvider:
     backbones: ``"acme/small"``.
     """
 
-    def names(self):
+    def names(self) -> list[str]:
         """Return the names of the backbones, without the provider in front.
 
         It is called often, so it should neither build networks nor download anything.
@@ -58,7 +61,9 @@ class BackboneProvider:
         """
         raise NotImplementedError
 
-    def load(self, name, *, weights, image_size, make):
+    def load(
+        self, name: str, *, weights: str | None, image_size: Any, make: Callable
+    ) -> Backbone:
         """Make a backbone.
 
         Parameters
@@ -90,11 +95,11 @@ class BackboneProvider:
         """
         raise NotImplementedError
 
-    def provides(self, name):
+    def provides(self, name: str) -> bool:
         """Return whether :meth:`load` accepts a name (bool)."""
         return name in self.names()
 
-    def describe(self, name):
+    def describe(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of :func:`list_backbones` about a backbone.
 
         Parameters
@@ -111,7 +116,7 @@ class BackboneProvider:
         """
         return [{}]
 
-    def card_entries(self, name, weights):
+    def card_entries(self, name: str, weights: str | None) -> dict[str, str]:
         """Return the entries of a :class:`ModelCard` about the origin of weights.
 
         Parameters
@@ -128,7 +133,9 @@ class BackboneProvider:
         """
         return {}
 
-    def adapt(self, state, network):
+    def adapt(
+        self, state: dict[str, torch.Tensor], network: nn.Module
+    ) -> dict[str, torch.Tensor]:
         """Adapt a checkpoint to the names and shapes of a network.
 
         Parameters

@@ -31,7 +31,14 @@ from sktransfer.training._freeze import (
     unfreezing_phases,
 )
 from sktransfer.training._gradients import is_divisible
-from sktransfer.training._heads import HEADS, make_head, register_head
+from sktransfer.training._heads import (
+    HEADS,
+    constant_head,
+    make_head,
+    open_outputs,
+    open_to_new_classes,
+    register_head,
+)
 from sktransfer.training._loss import (
     CLASSIFICATION_LOSSES,
     LOSSES,
@@ -105,6 +112,7 @@ __all__ = [
     "add_lora",
     "choose_level",
     "class_means",
+    "constant_head",
     "cross_entropy",
     "find_loss",
     "fit_multilabel_probe",
@@ -123,6 +131,8 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
+    "open_outputs",
+    "open_to_new_classes",
     "pinball_loss",
     "put_back_on_error",
     "register_head",
