@@ -6,10 +6,10 @@ import copy
 import functools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -53,18 +53,21 @@ from sktransfer.utils import (
     get_config,
     on_cpu,
     settings_to_send,
+    types,
     validate_groups,
 )
 
+Fit = TypeVar("Fit", bound=Callable[..., Any])
 
-def restore_on_error(fit):
+
+def restore_on_error(fit: Fit) -> Fit:
     """Restore the attributes of the estimator if the decorated method raises.
 
     The method runs with torch's settings at their defaults, see `default_torch_state`.
     """
 
     @functools.wraps(fit)
-    def fit_or_undo(self, *args, **kwargs):
+    def fit_or_undo(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = {**vars(self)}
         try:
             with default_torch_state():
@@ -74,7 +77,7 @@ def restore_on_error(fit):
             vars(self).update(before)
             raise
 
-    return fit_or_undo
+    return cast(Fit, fit_or_undo)
 
 
 def backbone_of(backbone):
@@ -151,7 +154,7 @@ class BackboneEstimator(
         params = super().get_params(deep=deep)
         return add_group_params(params, self._groups) if deep else params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, also those of groups, as ``training__weight_decay``.
 
         Parameters
@@ -253,7 +256,7 @@ class BackboneEstimator(
         return self.model_.n_features
 
     @default_torch_state()
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: types.Samples) -> np.ndarray:
         """Compute the features that the head sees.
 
         Parameters
@@ -302,7 +305,7 @@ class BackboneEstimator(
         check_is_fitted(self)
         return self.model_.to_torch()
 
-    def to_onnx(self, path: str | os.PathLike, *, image_size=None) -> Path:
+    def to_onnx(self, path: str | os.PathLike, *, image_size: Any = None) -> Path:
         """Write what :meth:`to_torch` returns to an ONNX file.
 
         An existing file is replaced only after onnxruntime has computed the same

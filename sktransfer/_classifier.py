@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Real
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from torch import nn
 
 from sktransfer._base import restore_on_error
 from sktransfer._fine_tuned import FineTunedEstimator
+from sktransfer.backbones import BackboneLike
 from sktransfer.fitting import shares_docs
 from sktransfer.model import ClassOutputs
 from sktransfer.training import (
+    Augmentation,
+    EarlyStopping,
+    Pooling,
     Probe,
     Solution,
     TrainingRecipe,
+    constant_head,
     cross_entropy,
     find_loss,
     fit_multilabel_probe,
     fit_probe,
     middle_C,
+    open_outputs,
+    open_to_new_classes,
     search_C,
     search_multilabel_C,
     weigh_classes,
 )
-from sktransfer.utils import Interval, StrOptions, column_or_1d, warn_caller
+from sktransfer.utils import Interval, StrOptions, column_or_1d, types, warn_caller
 
 
 @shares_docs
@@ -100,31 +109,31 @@ default="cross_entropy"
 
     def __init__(
         self,
-        backbone="efficientnet_lite0",
+        backbone: BackboneLike = "efficientnet_lite0",
         *,
-        weights="default",
-        freeze="auto",
-        head="linear",
-        pooling="auto",
-        C="auto",
-        class_weight=None,
-        loss="cross_entropy",
-        max_epochs=10,
-        lr=1e-3,
-        batch_size="auto",
-        augment=None,
-        early_stopping=False,
-        training=None,
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        device="auto",
-        memory=None,
-        checkpoint=None,
-        warm_start=False,
-        callbacks=None,
-        random_state=None,
-        verbose=0,
+        weights: types.Weights = "default",
+        freeze: float | str = "auto",
+        head: str | nn.Module = "linear",
+        pooling: str | Pooling = "auto",
+        C: float | str = "auto",
+        class_weight: dict | str | None = None,
+        loss: str | Callable = "cross_entropy",
+        max_epochs: int = 10,
+        lr: float = 1e-3,
+        batch_size: int | str = "auto",
+        augment: str | Callable | Augmentation | None = None,
+        early_stopping: bool | EarlyStopping = False,
+        training: TrainingRecipe | None = None,
+        image_size: types.ImageSize | None = None,
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
+        device: types.Device = "auto",
+        memory: types.Memory | None = None,
+        checkpoint: str | Path | None = None,
+        warm_start: bool = False,
+        callbacks: Sequence | None = None,
+        random_state: types.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.backbone = backbone
         self.weights = weights
@@ -157,7 +166,13 @@ default="cross_entropy"
         return tags
 
     @restore_on_error
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch on some samples.
 
         The first call settles the network: ``freeze="auto"`` looks at its number of
@@ -192,7 +207,7 @@ default="cross_entropy"
                 "`clone` of the estimator starts from the beginning."
             )
 
-    def decision_function(self, X):
+    def decision_function(self, X: types.Samples) -> NDArray[np.float64]:
         """Compute the scores of the classes.
 
         Parameters
@@ -210,7 +225,7 @@ default="cross_entropy"
             return scores
         return scores[:, 1] - scores[:, 0]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: types.Samples) -> NDArray[np.float64]:
         """Compute the probabilities of the classes.
 
         Parameters
@@ -227,7 +242,7 @@ default="cross_entropy"
         is_multilabel = self.model_.outputs.is_multilabel
         return expit(scores) if is_multilabel else softmax(scores, axis=1)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: types.Samples) -> NDArray[np.float64]:
         """Compute the logarithms of the probabilities of the classes.
 
         Parameters
@@ -244,17 +259,18 @@ default="cross_entropy"
         is_multilabel = self.model_.outputs.is_multilabel
         return log_expit(scores) if is_multilabel else log_softmax(scores, axis=1)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(
+        self,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Compute the share of correct predictions.
 
         Parameters
         ----------
-        X : array-like of n_samples
+        X, y, sample_weight
             As in :meth:`fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-            Labels. May be left out if X is a Dataset with labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            By default all samples weigh the same.
 
         Returns
         -------
@@ -271,7 +287,7 @@ default="cross_entropy"
             _warn_of_unseen(labels, self.classes_)
         return super().score(X, labels, sample_weight)
 
-    def predict(self, X):
+    def predict(self, X: types.Samples) -> np.ndarray:
         """Predict labels.
 
         Parameters
@@ -335,8 +351,8 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
     middle = middle_C(features.numpy(), sample_weight)
     strength = float(middle if C == "auto" else C)
     if len(known) == 1 and not outputs.is_multilabel:
-        head = _constant_head(features.shape[1], outputs.n_outputs)
-        _open_to_new_classes(head, features, known)
+        head = constant_head(features.shape[1], outputs.n_outputs)
+        open_to_new_classes(head, features, known)
         return Solution(head, strength, {"train_loss": 0.0, "n_iter": 0})
     if C == "auto":
         strength = search(features, y, groups=groups, **weighted)
@@ -344,9 +360,9 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
         strength = max(strength, middle) if is_partial else strength
     head, n_iter, loss = fit(features, y, C=strength, **weighted)
     if is_partial:
-        open_to_others = _open_to_new_classes
+        open_to_others = open_to_new_classes
         if outputs.is_multilabel:
-            open_to_others = _open_outputs
+            open_to_others = open_outputs
         open_to_others(head, features, known)
     return Solution(head, strength, {"train_loss": loss, "n_iter": n_iter})
 
@@ -360,27 +376,3 @@ def _warn_of_unseen(labels, classes):
         "wrong. Folds are stratified only where y is passed, as in `search.fit(X, y)`; "
         "for an `ImageFolder`, y is `X.targets`."
     )
-
-
-def _constant_head(n_features, n_classes):
-    """Return a layer that gives all classes the same score."""
-    head = nn.utils.skip_init(nn.Linear, n_features, n_classes)  # which draws nothing
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head
-
-
-def _open_to_new_classes(head, features, known):
-    """Set the bias of classes without samples to the score of one sample in n."""
-    new = np.setdiff1d(np.arange(head.out_features), known)
-    with torch.no_grad():
-        total = head(features)[:, known].logsumexp(dim=1)  # (n,)
-        head.bias[new] = total.min() - np.log(len(features))
-
-
-def _open_outputs(head, features, known):
-    """Set the bias of outputs with one value to a probability of one in 2n + 2."""
-    with torch.no_grad():
-        constant = ~head.weight.any(dim=1)
-        sign = head.bias[constant].sign()
-        head.bias[constant] = sign * np.log(2 * len(features) + 1)

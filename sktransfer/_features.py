@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sktransfer._base import BackboneEstimator, restore_on_error
 from sktransfer.activations import POOLINGS, open_store
-from sktransfer.backbones import Backbone
+from sktransfer.backbones import Backbone, BackboneLike
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import pooled_model
@@ -21,6 +23,7 @@ from sktransfer.utils import (
     check_is_fitted,
     near_matches,
     spawn_seed,
+    types,
 )
 
 
@@ -120,20 +123,20 @@ class PretrainedFeatureExtractor(BackboneEstimator):
 
     def __init__(
         self,
-        backbone="efficientnet_lite0",
+        backbone: BackboneLike = "efficientnet_lite0",
         *,
-        weights="default",
-        stage=-1,
-        pooling="avg",
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        batch_size="auto",
-        device="auto",
-        memory=None,
-        on_error="raise",
-        random_state=None,
-        verbose=0,
+        weights: types.Weights = "default",
+        stage: int | str | Sequence[int | str] = -1,
+        pooling: str | Pooling = "avg",
+        image_size: types.ImageSize | None = None,
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
+        batch_size: int | str = "auto",
+        device: types.Device = "auto",
+        memory: types.Memory | None = None,
+        on_error: str = "raise",
+        random_state: types.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.backbone = backbone
         self.weights = weights
@@ -150,7 +153,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         self.verbose = verbose
 
     @restore_on_error
-    def fit(self, X, y=None):
+    def fit(self, X: types.Samples, y: None = None) -> Self:
         """Load the backbone and check that it can look at X.
 
         Parameters
@@ -186,7 +189,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         return self
 
     @default_torch_state()
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: types.Samples) -> NDArray[np.float32]:
         """Compute the features.
 
         Parameters

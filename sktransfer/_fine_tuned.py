@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pandas as pd
+from numpy.typing import ArrayLike
 from torch import nn
 
 from sktransfer._base import (
@@ -50,6 +51,7 @@ from sktransfer.utils import (
     StrOptions,
     check_is_fitted,
     spawn_seed,
+    types,
 )
 
 # Parameters that a network is built by, and keeps when its training goes on.
@@ -111,16 +113,16 @@ class FineTunedEstimator(BackboneEstimator, ABC):
     @restore_on_error
     def fit(
         self,
-        X,
-        y=None,
-        sample_weight=None,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-        X_target=None,
+        X_val: types.Samples | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        X_target: types.Samples | None = None,
         adaptation: AdaptationMethod | None = None,
-    ):
+    ) -> Self:
         """Train the stages above the boundary and a head.
 
         Parameters
@@ -160,7 +162,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._fit_further(X, y, sample_weight, options)
 
     @restore_on_error
-    def adapt(self, X_target, adaptation: AdaptationMethod):
+    def adapt(self, X_target: types.Samples, adaptation: AdaptationMethod) -> Self:
         """Adapt the fitted network to a target domain, without the source.
 
         This is the interface for meta-estimators such as

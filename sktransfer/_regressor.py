@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Real
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
+from torch import nn
 
 from sktransfer._base import restore_on_error
 from sktransfer._fine_tuned import FineTunedEstimator
+from sktransfer.backbones import BackboneLike
 from sktransfer.fitting import shares_docs
 from sktransfer.model import RegressionOutputs
 from sktransfer.training import (
+    Augmentation,
+    EarlyStopping,
+    Pooling,
     Probe,
     Solution,
     TrainingRecipe,
@@ -22,7 +31,7 @@ from sktransfer.training import (
     pinball_loss,
     search_alpha,
 )
-from sktransfer.utils import Interval, StrOptions
+from sktransfer.utils import Interval, StrOptions, types
 
 
 @shares_docs
@@ -85,31 +94,31 @@ default="squared_error"
 
     def __init__(
         self,
-        backbone="efficientnet_lite0",
+        backbone: BackboneLike = "efficientnet_lite0",
         *,
-        weights="default",
-        freeze="auto",
-        head="linear",
-        pooling="auto",
-        alpha="auto",
-        loss="squared_error",
-        quantile=0.5,
-        max_epochs=10,
-        lr=1e-3,
-        batch_size="auto",
-        augment=None,
-        early_stopping=False,
-        training=None,
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        device="auto",
-        memory=None,
-        checkpoint=None,
-        warm_start=False,
-        callbacks=None,
-        random_state=None,
-        verbose=0,
+        weights: types.Weights = "default",
+        freeze: float | str = "auto",
+        head: str | nn.Module = "linear",
+        pooling: str | Pooling = "auto",
+        alpha: float | str = "auto",
+        loss: str | Callable = "squared_error",
+        quantile: float = 0.5,
+        max_epochs: int = 10,
+        lr: float = 1e-3,
+        batch_size: int | str = "auto",
+        augment: str | Callable | Augmentation | None = None,
+        early_stopping: bool | EarlyStopping = False,
+        training: TrainingRecipe | None = None,
+        image_size: types.ImageSize | None = None,
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
+        device: types.Device = "auto",
+        memory: types.Memory | None = None,
+        checkpoint: str | Path | None = None,
+        warm_start: bool = False,
+        callbacks: Sequence | None = None,
+        random_state: types.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.backbone = backbone
         self.weights = weights
@@ -137,7 +146,12 @@ default="squared_error"
         self.verbose = verbose
 
     @restore_on_error
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch on some samples.
 
         The first call settles the network, as ``freeze="auto"`` looks at its number of
@@ -156,7 +170,7 @@ default="squared_error"
         self._validate_params()
         return self._partial_fit(X, y, sample_weight)
 
-    def predict(self, X):
+    def predict(self, X: types.Samples) -> NDArray[np.float64]:
         """Predict the targets.
 
         Parameters
@@ -172,17 +186,18 @@ default="squared_error"
         scores = self._scores(X)
         return self.model_.outputs.to_units(scores)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(
+        self,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
         """Compute the coefficient of determination, R².
 
         Parameters
         ----------
-        X : array-like of n_samples
+        X, y, sample_weight
             As in :meth:`fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets. May be left out if X is a Dataset with labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            By default all samples weigh the same.
 
         Returns
         -------

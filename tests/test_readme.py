@@ -10,5 +10,7 @@ def test_quick_start_of_the_readme_runs():
     for block in blocks:
         exec(block, names)
     assert len(blocks) == 3
+    X, y = names["X"], names["y"]
+    assert names["pipeline"].score(X[200:], y[200:]) == 0.95
     assert names["search"].best_params_["freeze"] in (6, 8, "all")
     assert names["search"].best_score_ > 0.8

@@ -210,7 +210,7 @@ ax.axhline(raw.best_score_, color="black", label="raw pixels")
 label = "features, random weights (best)"
 ax.axhline(random_features.best_score_, color="black", linestyle=":", label=label)
 
-ax.set(xlabel="stage", ylabel="cross-validated accuracy", title="Depth matters")
+ax.set(xlabel="Stage", ylabel="Cross-validated accuracy", title="Depth matters")
 ax.yaxis.set_major_formatter("{x:.0%}")
 ax.legend()
 figure.savefig("choose_the_depth.png", dpi=150)

@@ -70,9 +70,11 @@ print(table.round(3))
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), sharex=True)
 for name, history in histories.items():
-    if "valid_loss" in history:  # a probe has no epochs
-        left.plot(history["epoch"], history["train_loss"], label=name)
-        right.plot(history["epoch"], history["valid_loss"], label=name)
+    for ax, loss in ((left, "train_loss"), (right, "valid_loss")):
+        if len(history) == 1:  # the probe has no epochs
+            ax.axhline(history[loss][0], linestyle="--", color="gray", label=name)
+        else:
+            ax.plot(history["epoch"], history[loss], label=name)
 left.set(title="Training images", xlabel="Epoch", ylabel="Loss", yscale="log")
 right.set(title="Held-out images", xlabel="Epoch")
 right.legend(fontsize="small")

@@ -120,11 +120,11 @@ print(
     f"{table['accuracy'].max():.3f}"
 )
 
-figure, ax = plt.subplots(figsize=(5, 3.5))
+figure, ax = plt.subplots(figsize=(7, 3.5))
 for method, rows in table.groupby("method", sort=False):
     ax.scatter(rows["certainty"], rows["accuracy"], label=method)
 ax.axhline(source_only, linestyle="--", color="gray", label="source only")
 ax.set(xlabel="Score without labels", ylabel="Accuracy on the target")
-ax.legend(fontsize="small")
+ax.legend(bbox_to_anchor=(1.02, 1), loc="upper left")
 figure.tight_layout()
 figure.savefig("choose_a_method.png", dpi=100)

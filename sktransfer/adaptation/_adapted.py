@@ -1,9 +1,12 @@
 """Base of the meta-estimators that adapt a network to a target domain."""
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
@@ -15,8 +18,9 @@ from sktransfer.adaptation._style import TargetStyle
 from sktransfer.backbones import modality_for
 from sktransfer.fitting import sort_by_content
 from sktransfer.inputs import MODALITIES, as_samples
+from sktransfer.model import ExportedModule
 from sktransfer.training import AdaptationMethod, Augmentation
-from sktransfer.utils import HasMethods, StrOptions, check_is_fitted
+from sktransfer.utils import HasMethods, StrOptions, check_is_fitted, types
 
 ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators
 _N_VIEWS = 4  # of each source image, moved towards the target
@@ -77,15 +81,15 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
 
     def fit(
         self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
-        sample_domain: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ):
+        sample_domain: ArrayLike | None = None,
+        X_val: types.Samples | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit a clone of the estimator on the source, adapted to the target.
 
         Parameters
@@ -143,7 +147,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         self.estimator_, self.style_ = estimator, style
         return self
 
-    def adapt(self, X: Any):
+    def adapt(self, X: types.Samples) -> Self:
         """Adapt the fitted network to a target domain, without the source.
 
         This is for methods that do not need the source: ``"adabn"``, which starts from
@@ -224,7 +228,9 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
 
     # Predictions, by the inner estimator
 
-    def predict(self, X: Any, *, sample_domain: Any = None, allow_source: bool = False):
+    def predict(
+        self, X: types.Samples, *, sample_domain: Any = None, allow_source: bool = False
+    ) -> np.ndarray:
         """Predict for samples of the target domain.
 
         Parameters
@@ -243,9 +249,9 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
 
     def score(
         self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        X: types.Samples,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
         sample_domain: Any = None,
         allow_source: bool = False,
@@ -254,12 +260,8 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of n_samples
-            As in :meth:`fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            The true values. May be left out if X is a Dataset with labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            By default all samples weigh the same.
+        X, y, sample_weight
+            As in :meth:`fit`; y holds the true values of the target.
         sample_domain, allow_source : object
             Ignored, as in :meth:`predict`.
 
@@ -270,7 +272,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         check_is_fitted(self)
         return self.estimator_.score(X, y, sample_weight)
 
-    def transform(self, X: Any):
+    def transform(self, X: types.Samples) -> NDArray[np.float32]:
         """Compute the features that the head sees.
 
         Parameters
@@ -285,19 +287,19 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         check_is_fitted(self)
         return self.estimator_.transform(X)
 
-    def get_feature_names_out(self, input_features: Any = None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features; see the inner estimator."""
         check_is_fitted(self)
         return self.estimator_.get_feature_names_out(input_features)
 
     @available_if(inner_has("to_torch"))
-    def to_torch(self, *args, **kwargs):
+    def to_torch(self, *args: Any, **kwargs: Any) -> ExportedModule:
         """Return the model as a torch module; see the inner estimator."""
         check_is_fitted(self)
         return self.estimator_.to_torch(*args, **kwargs)
 
     @available_if(inner_has("to_onnx"))
-    def to_onnx(self, *args, **kwargs):
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
         """Write the model to an ONNX file; see the inner estimator."""
         check_is_fitted(self)
         return self.estimator_.to_onnx(*args, **kwargs)

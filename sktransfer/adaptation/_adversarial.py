@@ -40,7 +40,9 @@ class DANN(AdaptationMethod):
     needs_stages = True
     lr_schedule = "annealed"
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> nn.Module:
         """Return the loss of a discriminator between features."""
         with seeded(seed):
             return _Adversarial(DomainAdversary(n_features))
@@ -73,7 +75,9 @@ class CDAN(AdaptationMethod):
     needs_classes = True
     lr_schedule = "annealed"
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> nn.Module:
         """Return the loss of a discriminator between features and predictions."""
         with seeded(seed):
             return _Conditional(ConditionalAdversary(n_features, n_outputs))

@@ -1,6 +1,6 @@
 """Methods that align the features of two domains: CORAL, MMD and joint MMD."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -38,7 +38,9 @@ class CORAL(AdaptationMethod):
     name = "coral"
     needs_stages = True
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the relative distance of the covariances."""
         return _relative_coral
 
@@ -70,7 +72,9 @@ class MMD(AdaptationMethod):
     name = "mmd"
     needs_stages = True
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the discrepancy of the features."""
         return _mmd
 
@@ -97,7 +101,9 @@ class JMMD(AdaptationMethod):
     needs_stages = True
     needs_labels = True
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the discrepancy of features and probabilities."""
         to_probabilities = torch.sigmoid if is_multilabel else partial(F.softmax, dim=1)
         return partial(_joint_mmd, to_probabilities)

@@ -1,14 +1,18 @@
 """Meta-estimator that adapts a classifier to a target domain."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer.adaptation._adapted import ROUTED, DomainAdaptedEstimator, inner_has
 from sktransfer.adaptation._domains import masked_classes
-from sktransfer.utils import check_is_fitted
+from sktransfer.training import AdaptationMethod
+from sktransfer.utils import check_is_fitted, types
 
 
 class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
@@ -99,20 +103,26 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     __metadata_request__predict_log_proba = ROUTED
     __metadata_request__decision_function = ROUTED
 
-    def __init__(self, estimator=None, method="mcc", *, style="auto"):
+    def __init__(
+        self,
+        estimator: FineTunedClassifier | None = None,
+        method: str | AdaptationMethod | Callable = "mcc",
+        *,
+        style: bool | str = "auto",
+    ):
         self.estimator = estimator
         self.method = method
         self.style = style
 
     @property
-    def classes_(self):
+    def classes_(self) -> np.ndarray:
         """The labels of the source; for multilabel y, its columns."""
         return self.estimator_.classes_
 
     @available_if(inner_has("predict_proba"))
     def predict_proba(
-        self, X: Any, *, sample_domain: Any = None, allow_source: bool = False
-    ):
+        self, X: types.Samples, *, sample_domain: Any = None, allow_source: bool = False
+    ) -> NDArray[np.float64]:
         """Compute the probabilities of the classes.
 
         Parameters
@@ -132,8 +142,8 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
 
     @available_if(inner_has("predict_log_proba"))
     def predict_log_proba(
-        self, X: Any, *, sample_domain: Any = None, allow_source: bool = False
-    ):
+        self, X: types.Samples, *, sample_domain: Any = None, allow_source: bool = False
+    ) -> NDArray[np.float64]:
         """Compute the logarithms of the probabilities of the classes.
 
         Parameters
@@ -152,8 +162,8 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
 
     @available_if(inner_has("decision_function"))
     def decision_function(
-        self, X: Any, *, sample_domain: Any = None, allow_source: bool = False
-    ):
+        self, X: types.Samples, *, sample_domain: Any = None, allow_source: bool = False
+    ) -> NDArray[np.float64]:
         """Compute the scores of the classes.
 
         Parameters

@@ -1,7 +1,6 @@
 """Gap between two domains, measured at each stage of a network."""
 
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,17 +11,17 @@ from sktransfer.adaptation._domains import take_rows
 from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
 from sktransfer.model import make_pool
 from sktransfer.training import Pooling
-from sktransfer.utils import spawn_seed
+from sktransfer.utils import spawn_seed, types
 
 
 def domain_gap(
     extractor: PretrainedFeatureExtractor,
-    X_source: Any,
-    X_target: Any,
+    X_source: types.Samples,
+    X_target: types.Samples,
     *,
     n_permutations: int = 200,
     max_samples: int = 1000,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: types.RandomState | None = None,
 ) -> pd.DataFrame:
     """Measure how much two domains differ at each stage of a network.
 

@@ -1,13 +1,21 @@
 """Display of the gap between two domains, with one bar per stage."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.adaptation._gap import domain_gap
-from sktransfer.utils import import_optional
+from sktransfer.utils import import_optional, types
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 _LABELS = {"a_distance": "Proxy A-distance", "mmd2": "Squared MMD"}
 _CERTAIN = 0.05
@@ -50,11 +58,11 @@ class GapDisplay:
 
     def __init__(
         self,
-        stages: Any,
+        stages: pd.DataFrame | Sequence[str],
         *,
-        a_distance: Any = None,
-        mmd2: Any = None,
-        p_value: Any = None,
+        a_distance: ArrayLike | None = None,
+        mmd2: ArrayLike | None = None,
+        p_value: ArrayLike | None = None,
     ):
         columns = {"a_distance": a_distance, "mmd2": mmd2, "p_value": p_value}
         if isinstance(stages, pd.DataFrame):
@@ -69,13 +77,13 @@ class GapDisplay:
     def from_estimator(
         cls,
         extractor: PretrainedFeatureExtractor,
-        X_source: Any,
-        X_target: Any,
+        X_source: types.Samples,
+        X_target: types.Samples,
         *,
         metric: str = "a_distance",
-        ax: Any = None,
+        ax: Axes | None = None,
         **options: Any,
-    ) -> "GapDisplay":
+    ) -> GapDisplay:
         """Measure the gap with :func:`domain_gap` and draw it.
 
         Parameters
@@ -98,7 +106,7 @@ class GapDisplay:
         gaps = domain_gap(extractor, X_source, X_target, **options)
         return cls(gaps).plot(ax, metric=metric)
 
-    def plot(self, ax: Any = None, *, metric: str = "a_distance") -> "GapDisplay":
+    def plot(self, ax: Axes | None = None, *, metric: str = "a_distance") -> GapDisplay:
         """Draw one bar per stage; those of stages with p >= 0.05 are pale.
 
         Parameters

@@ -1,13 +1,13 @@
 """Meta-estimator that adapts a regressor to a target domain."""
 
-from typing import Any
+from collections.abc import Callable
 
 from sklearn.base import RegressorMixin
 
 from sktransfer._regressor import FineTunedRegressor
 from sktransfer.adaptation._adapted import DomainAdaptedEstimator
 from sktransfer.adaptation._domains import masked_targets
-from sktransfer.training import ADAPTATION_METHODS
+from sktransfer.training import ADAPTATION_METHODS, AdaptationMethod
 
 
 class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
@@ -50,7 +50,11 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
     score = DomainAdaptedEstimator.score  # not that of the mixin
 
     def __init__(
-        self, estimator: Any = None, method: Any = "mmd", *, style: Any = "auto"
+        self,
+        estimator: FineTunedRegressor | None = None,
+        method: str | AdaptationMethod | Callable = "mmd",
+        *,
+        style: bool | str = "auto",
     ):
         self.estimator = estimator
         self.method = method

@@ -1,5 +1,6 @@
 """Methods that learn from predictions for the target: MCC and pseudo-labels."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -39,7 +40,9 @@ class MCC(AdaptationMethod):
         super().__init__(weight=weight)
         self.temperature = temperature
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the class confusion of the target."""
         return partial(_confusion, temperature=self.temperature)
 
@@ -99,7 +102,9 @@ class PseudoLabels(AdaptationMethod):
         super().__init__(weight=weight)
         self.confidence = confidence
 
-    def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    def make_objective(
+        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
+    ) -> Callable:
         """Return the cross-entropy of the target with its confident predictions."""
         if not 0 <= self.confidence <= 1:
             raise ValueError(

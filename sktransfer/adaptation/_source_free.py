@@ -14,6 +14,7 @@ from sktransfer.adaptation._self_training import entropy
 from sktransfer.backbones import Section
 from sktransfer.compute import fixed_threads
 from sktransfer.training import (
+    AdaptationContext,
     AdaptationMethod,
     AdaptationResult,
     Data,
@@ -51,14 +52,14 @@ class AdaBN(AdaptationMethod):
     needs_source = False
     needs_stages = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
 
-    def can_adapt(self, suffix):
+    def can_adapt(self, suffix: nn.Module) -> bool:
         """Return whether there are BatchNorm layers to change."""
         return bool(find_batch_norms(suffix))
 
-    def before_training(self, context):
+    def before_training(self, context: AdaptationContext) -> None:
         """Raise if there are no BatchNorm layers to change."""
         if not find_batch_norms(context.network):
             raise ValueError(
@@ -67,7 +68,7 @@ class AdaBN(AdaptationMethod):
                 "which has none: freeze fewer stages, or take another method."
             )
 
-    def after_training(self, context):
+    def after_training(self, context: AdaptationContext) -> AdaptationResult:
         """Measure the source, if it is given, and align the target with it."""
         network, state = context.network, context.state
         if context.source is not None:
@@ -119,7 +120,7 @@ class SHOT(AdaptationMethod):
     needs_stages = True
     needs_classes = True
 
-    def after_training(self, context):
+    def after_training(self, context: AdaptationContext) -> AdaptationResult | None:
         """Train the stages on the target, if it is given."""
         if context.target is None:
             return None

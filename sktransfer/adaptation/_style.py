@@ -1,7 +1,8 @@
 """Augmentation that moves images towards the style of a target domain."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ from sktransfer.adaptation._style_steps import (
     apply_steps,
     swap_lightness,
 )
-from sktransfer.utils import near_matches
+from sktransfer.utils import near_matches, types
 
 _VERSION = "target-style-v5"  # changes whenever the code draws other views
 _PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
@@ -163,8 +164,8 @@ class TargetStyle(v2.Transform):
         p: float = 1.0,
         beta: float = 0.01,
         max_images: int = 200,
-        image_shape: tuple[int, ...] | None = None,
-        value_range: Any = "auto",
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
     ):
         super().__init__()
         self.strength = strength
@@ -175,7 +176,9 @@ class TargetStyle(v2.Transform):
         self.image_shape = image_shape
         self.value_range = value_range
 
-    def fit(self, X: Any, y: None = None, *, X_source: Any = None) -> "TargetStyle":
+    def fit(
+        self, X: types.Samples, y: None = None, *, X_source: types.Samples | None = None
+    ) -> Self:
         """Measure target images.
 
         Parameters
@@ -268,7 +271,7 @@ class TargetStyle(v2.Transform):
             f"target={digest(*contents).hex()}"
         )
 
-    def make_params(self, flat_inputs):
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw a target image, and whether to move; called by torchvision."""
         self._check_is_fitted()
         changed = bool(torch.rand(()) < self.p)
@@ -282,7 +285,7 @@ class TargetStyle(v2.Transform):
             goal |= {"reference": self._references[which], "beta": self.beta}
         return {"goal": goal, "share": self.strength if changed else 0}
 
-    def transform(self, inpt, params):
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move an image, leaving boxes and masks; called by torchvision."""
         if isinstance(inpt, tv_tensors.BoundingBoxes | tv_tensors.Mask):
             return inpt

@@ -1,22 +1,28 @@
 """Two-sample statistics: how much two sets of features differ, and by chance."""
 
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer.utils import spawn_seed
+from sktransfer.utils import spawn_seed, types
 
 _FEWEST = 2
 
 
 def proxy_a_distance(
-    Z_source: Any, Z_target: Any, *, cv: int = 5, C: float = 0.1, random_state=None
+    Z_source: ArrayLike,
+    Z_target: ArrayLike,
+    *,
+    cv: int = 5,
+    C: float = 0.1,
+    random_state: types.RandomState | None = None,
 ) -> float:
     """Estimate the distance of two domains from how well a classifier separates them.
 
@@ -84,7 +90,11 @@ class MMDResult(NamedTuple):
 
 
 def mmd_test(
-    Z_source: Any, Z_target: Any, *, n_permutations: int = 200, random_state=None
+    Z_source: ArrayLike,
+    Z_target: ArrayLike,
+    *,
+    n_permutations: int = 200,
+    random_state: types.RandomState | None = None,
 ) -> MMDResult:
     """Test by the maximum mean discrepancy whether two domains differ.
 

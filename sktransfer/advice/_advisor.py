@@ -1,10 +1,13 @@
 """Recommendation of a training strategy, before anything is trained."""
 
+from collections.abc import Sequence
 from html import escape
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import entr
 from sklearn.base import BaseEstimator
 
@@ -17,6 +20,7 @@ from sktransfer.advice._ranker import read_targets
 from sktransfer.advice._reader import StageReader, choose_samples
 from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
+from sktransfer.backbones import BackboneLike
 from sktransfer.compute import resolve_device
 from sktransfer.training import (
     LEVELS,
@@ -25,7 +29,7 @@ from sktransfer.training import (
     choose_level,
     lda_predictions,
 )
-from sktransfer.utils import Interval, StrOptions, spawn_seed
+from sktransfer.utils import Interval, StrOptions, spawn_seed, types
 
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
 _N_SIMILARITY = 32  # samples that the similarity is computed from
@@ -127,22 +131,22 @@ random_state, verbose
 
     def __init__(
         self,
-        backbone="efficientnet_lite0",
+        backbone: BackboneLike = "efficientnet_lite0",
         *,
-        budget=None,
-        scoring="probe",
-        rules="measured",
-        task="auto",
-        max_epochs=10,
-        max_samples=500,
-        weights="default",
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        device="auto",
-        memory=None,
-        random_state=None,
-        verbose=0,
+        budget: float | None = None,
+        scoring: str | None = "probe",
+        rules: str = "measured",
+        task: str = "auto",
+        max_epochs: int = 10,
+        max_samples: int = 500,
+        weights: types.Weights = "default",
+        image_size: types.ImageSize | None = None,
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
+        device: types.Device = "auto",
+        memory: types.Memory | None = None,
+        random_state: types.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.backbone = backbone
         self.budget = budget
@@ -161,7 +165,7 @@ random_state, verbose
         self.verbose = verbose
 
     @restore_on_error
-    def fit(self, X, y=None):
+    def fit(self, X: types.Samples, y: ArrayLike | None = None) -> Self:
         """Recommend a strategy for some samples.
 
         Parameters
@@ -192,8 +196,8 @@ random_state, verbose
         probes, evidence = self._probe(reader, y, regression, seed)
         levels, depths = _levels_of(len(backbone.stages))
         boundaries = [backbone.boundary(depth) for depth in depths]
-        costs = measure(backbone, samples, boundaries, device)
-        costs = [costs[name] for name in boundaries]
+        measured = measure(backbone, samples, boundaries, device)
+        costs = [measured[name] for name in boundaries]
         wanted, why = self._choose_depth(depths, figures, similarity, evidence)
         self.report_ = self._report(levels, depths, costs, figures, wanted, why)
         taken = self.report_[self.report_["taken"]].iloc[0]

@@ -112,7 +112,7 @@ class RankingDisplay:
             self.lines_ += ax.plot(
                 table["multiply_adds"] / 1e6, table["score"], **settings
             )
-        ax.set(xlabel="million multiply-adds per sample", ylabel=self.score_name)
+        ax.set(xlabel="Million multiply-adds per sample", ylabel=self.score_name)
         ax.legend()
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from torch import nn
 
 from sktransfer._base import restore_on_error
 from sktransfer._features import resolve_stages
@@ -23,6 +25,7 @@ from sktransfer.utils import (
     StrOptions,
     spawn_seed,
     type_of_target,
+    types,
 )
 
 _COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
@@ -114,21 +117,21 @@ class BackboneRanker(BaseEstimator):
 
     def __init__(
         self,
-        backbones,
+        backbones: Sequence[str | nn.Module | Backbone],
         *,
-        scorer="auto",
-        stages="all",
-        pooling="avg",
-        task="auto",
-        max_samples=2000,
-        image_size=None,
-        image_shape=None,
-        value_range="auto",
-        batch_size="auto",
-        device="auto",
-        memory=None,
-        random_state=None,
-        verbose=0,
+        scorer: str | Callable = "auto",
+        stages: str | Sequence[int | str] = "all",
+        pooling: str = "avg",
+        task: str = "auto",
+        max_samples: int | None = 2000,
+        image_size: types.ImageSize | None = None,
+        image_shape: Sequence[int] | None = None,
+        value_range: types.ValueRange = "auto",
+        batch_size: int | str = "auto",
+        device: types.Device = "auto",
+        memory: types.Memory | None = None,
+        random_state: types.RandomState | None = None,
+        verbose: int = 0,
     ):
         self.backbones = backbones
         self.scorer = scorer
@@ -146,7 +149,7 @@ class BackboneRanker(BaseEstimator):
         self.verbose = verbose
 
     @restore_on_error
-    def fit(self, X, y=None):
+    def fit(self, X: types.Samples, y: ArrayLike | None = None) -> Self:
         """Score every backbone.
 
         Parameters

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from sktransfer.advice._costs import model_inputs
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.backbones import Backbone
 from sktransfer.compute import resolve_device
+from sktransfer.utils import types
 
 _BATCH = 16
 # The divergence at which the similarity is 1/e. That of photographs is 0.04 to 0.06 in
@@ -62,7 +64,12 @@ class DomainSimilarity:
 
 
 def domain_similarity(
-    backbone, X, *, max_samples=64, random_state=0, **options
+    backbone: str | nn.Module | Backbone,
+    X: types.Samples,
+    *,
+    max_samples: int | None = 64,
+    random_state: types.RandomState | None = 0,
+    **options: Any,
 ) -> DomainSimilarity:
     r"""Measure how similar samples are to those that a network was trained on.
 

@@ -10,7 +10,7 @@ from sktransfer.backbones._card import (
 )
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._listing import list_backbones
-from sktransfer.backbones._load import load_backbone, shared_backbone
+from sktransfer.backbones._load import BackboneLike, load_backbone, shared_backbone
 from sktransfer.backbones._registry import (
     BackboneProvider,
     list_providers,

@@ -2,8 +2,11 @@
 
 import copy
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
+
+from torch import nn
 
 from sktransfer.backbones._boundaries import graphs_between, n_values
 from sktransfer.backbones._layout import find_layout, no_tensor_text, unwrap
@@ -13,8 +16,9 @@ from sktransfer.backbones._sections import (
     describe_section,
     fingerprint_tensors,
 )
-from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
+from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT, Stage
 from sktransfer.compute import default_torch_state
+from sktransfer.inputs import Preprocessing
 from sktransfer.utils import Description, TensorDigests, join_key, near_matches, on_cpu
 
 
@@ -61,16 +65,18 @@ class Backbone:
     >>> prefix, suffix = backbone.split("blocks.4")
     """
 
+    _module: Any  # None in a fork until it is read
+
     def __init__(
         self,
-        module,
+        module: nn.Module,
         *,
-        preprocessing,
-        name=None,
-        provider=None,
-        weights=None,
-        license=None,
-        classifier=None,
+        preprocessing: Preprocessing,
+        name: str | None = None,
+        provider: str | None = None,
+        weights: str | None = None,
+        license: str | None = None,
+        classifier: Sequence[str] | None = None,
     ):
         self.module = module
         self.preprocessing = preprocessing
@@ -94,7 +100,7 @@ class Backbone:
         self.card = None
 
     @property
-    def module(self):
+    def module(self) -> nn.Module:
         """The whole network; a fork copies it when it is first read."""
         if self._module is None:
             origin, _ = self._origin
@@ -102,7 +108,7 @@ class Backbone:
         return self._module
 
     @module.setter
-    def module(self, module):
+    def module(self, module: nn.Module | None) -> None:
         self._module = module
 
     @property
@@ -135,22 +141,22 @@ class Backbone:
         return self._layout.anatomies[False]
 
     @property
-    def stages(self):
+    def stages(self) -> list[Stage]:
         """Stages in order of execution (list of Stage)."""
         return self._anatomy.stages
 
     @property
-    def stage_names(self):
+    def stage_names(self) -> list[str]:
         """Names of the stages in order of execution (list of str)."""
         return [stage.name for stage in self.stages]
 
     @property
-    def boundaries(self):
+    def boundaries(self) -> Mapping[str, int | None]:
         """Names of the stages and blocks with their places in the graph, in order."""
         return self._anatomy.listed
 
     @property
-    def impurity(self):
+    def impurity(self) -> str | None:
         """Reason why the output for a sample is no function of it; None if it is one.
 
         With a reason, samples go through one at a time and no activations are stored.
@@ -158,12 +164,12 @@ class Backbone:
         return self._layout.impurity
 
     @property
-    def network(self):
+    def network(self) -> nn.Module:
         """The network as it was given; `module` wraps one that cannot be cut."""
         return unwrap(self.module)
 
     @property
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         """Number of parameters of the whole network."""
         return sum(p.numel() for p in self.module.parameters())
 
@@ -248,7 +254,7 @@ class Backbone:
         tensors = self.section(FEATURES, OUTPUT).state_dict().keys() - stages
         return sorted({name.rpartition(".")[0] or name for name in tensors})
 
-    def activation_shape(self, boundary: str):
+    def activation_shape(self, boundary: str) -> tuple | dict[str, tuple]:
         """Return the shape of one sample's activation at a boundary.
 
         Returns

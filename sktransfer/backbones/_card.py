@@ -18,10 +18,15 @@ from torch import nn
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._boundaries import n_values
-from sktransfer.backbones._load import STATE_DICT, are_users_own, load_backbone
+from sktransfer.backbones._load import (
+    STATE_DICT,
+    BackboneLike,
+    are_users_own,
+    load_backbone,
+)
 from sktransfer.backbones._registry import NOT_STATED, get_provider, stated_license
 from sktransfer.backbones._stages import INPUT, OUTPUT
-from sktransfer.utils import check_is_fitted, library_versions
+from sktransfer.utils import check_is_fitted, library_versions, types
 
 # Data sets by the parts of the names of weights that stand for them.
 _DATA = {
@@ -283,7 +288,11 @@ def training_data_of(weights: str) -> str | None:
 
 
 def describe_backbone(
-    spec="efficientnet_lite0", *, weights=None, blocks: bool = False, **options
+    spec: BackboneLike = "efficientnet_lite0",
+    *,
+    weights: types.Weights = None,
+    blocks: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """Describe a backbone stage by stage.
 

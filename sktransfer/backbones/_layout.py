@@ -4,6 +4,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,7 +89,7 @@ class StagedModule(nn.Module):
         self.stages = nn.ModuleDict(dict(pairs))
         self.final = final
 
-    def forward(self, x):
+    def forward(self, x: Any) -> torch.Tensor:
         """Compute the output.
 
         Parameters

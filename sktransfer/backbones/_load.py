@@ -6,7 +6,8 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -23,8 +24,9 @@ from sktransfer.backbones._registry import (
 from sktransfer.backbones._sections import fingerprint_tensors
 from sktransfer.compute import default_torch_state, in_forked_child, seeded
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import content_stamp, spawn_seed, survey_class
+from sktransfer.utils import content_stamp, spawn_seed, survey_class, types
 
+BackboneLike = str | nn.Module | Callable[[], nn.Module] | Backbone
 STATE_DICT = "a state dict"  # the name of weights that are given as one
 _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 
@@ -36,14 +38,14 @@ _shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones and their code
 
 @default_torch_state()
 def load_backbone(
-    spec="efficientnet_lite0",
+    spec: BackboneLike = "efficientnet_lite0",
     *,
-    weights="default",
-    image_size: "int | tuple[int, int] | None" = None,
+    weights: types.Weights = "default",
+    image_size: types.ImageSize | None = None,
     n_features: int | None = None,
-    preprocessing: "Preprocessing | None" = None,
+    preprocessing: Preprocessing | None = None,
     kind: str | None = None,
-    random_state=None,
+    random_state: types.RandomState | None = None,
 ) -> Backbone:
     """Load a pretrained network as a sequence of stages.
 
@@ -286,7 +288,7 @@ def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Back
         return _shared[key][0]
 
 
-def _code_of(backbone: Backbone) -> list:
+def _code_of(backbone: Any) -> list:
     """Return the provider of a backbone, and surveys of the code of its layers.
 
     They are the same objects as long as no code is replaced.

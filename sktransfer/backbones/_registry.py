@@ -2,17 +2,16 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import torch
+from torch import nn
+
+from sktransfer.backbones._backbone import Backbone
 from sktransfer.inputs import MODALITIES, Modality, modality_of
-from sktransfer.utils import (
-    Registry,
-    check_parts,
-    near_matches,
-    warn_caller,
-)
+from sktransfer.utils import Registry, check_parts, near_matches, warn_caller
 
 _logger = logging.getLogger("sktransfer")
 _GROUP = "sktransfer.backbones"
@@ -40,7 +39,7 @@ class BackboneProvider(ABC):
     """
 
     @abstractmethod
-    def names(self):
+    def names(self) -> list[str]:
         """Return the names of the backbones, without the provider in front.
 
         It is called often, so it should neither build networks nor download anything.
@@ -51,7 +50,9 @@ class BackboneProvider(ABC):
         """
 
     @abstractmethod
-    def load(self, name, *, weights, image_size, make):
+    def load(
+        self, name: str, *, weights: str | None, image_size: Any, make: Callable
+    ) -> Backbone:
         """Make a backbone.
 
         Parameters
@@ -82,11 +83,11 @@ class BackboneProvider(ABC):
             If weights cannot be downloaded.
         """
 
-    def provides(self, name):
+    def provides(self, name: str) -> bool:
         """Return whether :meth:`load` accepts a name (bool)."""
         return name in self.names()
 
-    def kind(self, name):
+    def kind(self, name: str) -> str:
         """Return the modality of the samples that a backbone takes.
 
         It is called before the backbone is loaded, to check X and to set the tags of
@@ -105,7 +106,7 @@ class BackboneProvider(ABC):
         """
         return "image"
 
-    def describe(self, name):
+    def describe(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of :func:`list_backbones` about a backbone.
 
         Parameters
@@ -122,7 +123,7 @@ class BackboneProvider(ABC):
         """
         return [{}]
 
-    def card_entries(self, name, weights):
+    def card_entries(self, name: str, weights: str | None) -> dict[str, str]:
         """Return the entries of a :class:`ModelCard` about the origin of weights.
 
         Parameters
@@ -139,7 +140,9 @@ class BackboneProvider(ABC):
         """
         return {}
 
-    def adapt(self, state, network):
+    def adapt(
+        self, state: dict[str, torch.Tensor], network: nn.Module
+    ) -> dict[str, torch.Tensor]:
         """Adapt a checkpoint to the names and shapes of a network.
 
         Parameters

@@ -20,6 +20,7 @@ from sktransfer.inputs._reading import (
     modality_of,
     preprocessing_key,
     to_numpy,
+    warn_of_unreadable,
 )
 from sktransfer.inputs.images._augment import (
     PRESETS,

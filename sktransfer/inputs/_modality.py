@@ -308,6 +308,6 @@ class UnreadableSampleError(ValueError):
         )
 
     @property
-    def where(self):
+    def where(self) -> str:
         """The sample in words, as "sample 3 ('a/b.png')" (str)."""
         return f"sample {self.row}" + (f" ({self.name!r})" if self.name else "")

@@ -20,8 +20,9 @@ from sktransfer.inputs._modality import (
     Preprocessing,
     UnreadableSampleError,
 )
-from sktransfer.utils import Description, describe, join_key
+from sktransfer.utils import Description, describe, join_key, warn_caller
 
+_NAMED = 5  # unreadable samples that a warning names
 _OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")
 _FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
@@ -153,6 +154,19 @@ def _is_own(preprocessing: Any, described: Description) -> bool:
         return False
     fields = {*kind.__dataclass_fields__}
     return {*vars(preprocessing)} <= fields and not described.has_code
+
+
+def warn_of_unreadable(reasons: Mapping[int, str], samples: Any) -> None:
+    """Warn once about samples that could not be read."""
+    first = sorted(reasons)[:_NAMED]
+    listed = "; ".join(
+        f"{samples.describe(i)}: {reasons[i].rstrip('.')}" for i in first
+    )
+    more = len(reasons) - len(first)
+    warn_caller(
+        f"{len(reasons)} of {len(samples)} samples cannot be read: their features are "
+        f"NaN. {listed}{f'; and {more} more' if more else ''}."
+    )
 
 
 def iter_batches(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sktransfer.activations import (
@@ -38,15 +39,18 @@ from sktransfer.compute import (
     resolve_batch_size,
     resolve_device,
 )
-from sktransfer.inputs import as_samples, modality_of
+from sktransfer.inputs import (
+    Preprocessing,
+    as_samples,
+    modality_of,
+    warn_of_unreadable,
+)
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
 from sktransfer.model._slim import slim_state, whole_state
 from sktransfer.training import Augmentation, Network, Pooling
-from sktransfer.utils import get_config, on_cpu, warn_caller
-
-_NAMED = 5  # unreadable samples that a warning names
+from sktransfer.utils import get_config, on_cpu, types
 
 
 def make_pool(backbone: Backbone, boundary: str, pooling: Pooling) -> Pool:
@@ -86,11 +90,11 @@ class LoadedBackbone:
     activation_dtype: str
 
     @property
-    def preprocessing(self):
+    def preprocessing(self) -> Preprocessing:
         """What turns samples into the model inputs that the weights expect."""
         return self.backbone.preprocessing
 
-    def read(self, X: Any, *, image_shape=None, on_error: str = "raise"):
+    def read(self, X: Any, *, image_shape: Any = None, on_error: str = "raise") -> Any:
         """Return X as samples, with the value range of the fit."""
         return as_samples(
             X,
@@ -168,8 +172,13 @@ class FittedModel(LoadedBackbone):
         return ModelCard(**self.card)
 
     def features(
-        self, samples, *, runtime: Runtime | None = None, store=None, on_error="raise"
-    ) -> np.ndarray:
+        self,
+        samples: Any,
+        *,
+        runtime: Runtime | None = None,
+        store: Any = None,
+        on_error: str = "raise",
+    ) -> NDArray[np.float32]:
         """Compute the features that the head sees, or that are pooled.
 
         Parameters
@@ -195,8 +204,8 @@ class FittedModel(LoadedBackbone):
         return features.astype(np.float32)
 
     def scores(
-        self, samples, *, runtime: Runtime | None = None, store=None
-    ) -> np.ndarray:
+        self, samples: Any, *, runtime: Runtime | None = None, store: Any = None
+    ) -> NDArray[np.float64]:
         """Compute the scores of the head.
 
         Parameters
@@ -218,7 +227,9 @@ class FittedModel(LoadedBackbone):
         runtime, width = runtime or self.runtime(), self.outputs.n_outputs
         return self._run(samples, self.network, width, runtime, store)
 
-    def mean_scores(self, samples, augment: Augmentation, **settings) -> np.ndarray:
+    def mean_scores(
+        self, samples: Any, augment: Augmentation, **settings: Any
+    ) -> NDArray[np.float64]:
         """Compute the scores of samples, averaged over random views if asked to.
 
         Parameters
@@ -278,7 +289,9 @@ class FittedModel(LoadedBackbone):
             card=self.model_card.to_json(),
         )
 
-    def to_onnx(self, path: str | os.PathLike, *, image_size=None) -> Path:
+    def to_onnx(
+        self, path: str | os.PathLike, *, image_size: types.ImageSize | None = None
+    ) -> Path:
         """Write what :meth:`to_torch` returns to an ONNX file.
 
         See :meth:`FineTunedClassifier.to_onnx`.
@@ -311,7 +324,7 @@ class FittedModel(LoadedBackbone):
             columns = [np.stack(found[name]) for name in self.outputs.stages]
             features[indices] = np.hstack(columns)
         if a_pass.unreadable:
-            _warn_of_unreadable(a_pass.unreadable, samples)
+            warn_of_unreadable(a_pass.unreadable, samples)
         return features
 
     def _run(self, samples, function, width, runtime, store):
@@ -384,17 +397,4 @@ def pooled_model(
         network=None,
         outputs=Features(stages),
         n_features=sum(widths[name] for name in stages),
-    )
-
-
-def _warn_of_unreadable(reasons: Mapping[int, str], samples) -> None:
-    """Warn once about samples that could not be read."""
-    first = sorted(reasons)[:_NAMED]
-    listed = "; ".join(
-        f"{samples.describe(i)}: {reasons[i].rstrip('.')}" for i in first
-    )
-    more = len(reasons) - len(first)
-    warn_caller(
-        f"{len(reasons)} of {len(samples)} samples cannot be read: their features are "
-        f"NaN. {listed}{f'; and {more} more' if more else ''}."
     )

@@ -36,7 +36,15 @@ from sktransfer.training._freeze import (
     unfreezing_phases,
 )
 from sktransfer.training._gradients import is_divisible
-from sktransfer.training._heads import HEADS, list_heads, make_head, register_head
+from sktransfer.training._heads import (
+    HEADS,
+    constant_head,
+    list_heads,
+    make_head,
+    open_outputs,
+    open_to_new_classes,
+    register_head,
+)
 from sktransfer.training._loss import (
     LOSSES,
     DomainBatch,
@@ -110,6 +118,7 @@ __all__ = [
     "add_lora",
     "choose_level",
     "class_means",
+    "constant_head",
     "cross_entropy",
     "find_loss",
     "fit_multilabel_probe",
@@ -130,6 +139,8 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
+    "open_outputs",
+    "open_to_new_classes",
     "pinball_loss",
     "register_head",
     "register_loss",

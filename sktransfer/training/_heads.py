@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -200,3 +201,29 @@ def _tried(head, n_features, n_outputs, rule):
             f"(2, {n_outputs})."
         )
     return head.train(was_training)
+
+
+def constant_head(n_features: int, n_classes: int) -> nn.Linear:
+    """Return a layer that gives all classes the same score."""
+    head = nn.utils.skip_init(nn.Linear, n_features, n_classes)  # which draws nothing
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def open_to_new_classes(
+    head: nn.Linear, features: torch.Tensor, known: np.ndarray
+) -> None:
+    """Set the bias of classes without samples to the score of one sample in n."""
+    new = np.setdiff1d(np.arange(head.out_features), known)
+    with torch.no_grad():
+        total = head(features)[:, known].logsumexp(dim=1)  # (n,)
+        head.bias[new] = total.min() - np.log(len(features))
+
+
+def open_outputs(head: nn.Linear, features: torch.Tensor, known: np.ndarray) -> None:
+    """Set the bias of outputs with one value to a probability of one in 2n + 2."""
+    with torch.no_grad():
+        constant = ~head.weight.any(dim=1)
+        sign = head.bias[constant].sign()
+        head.bias[constant] = sign * np.log(2 * len(features) + 1)

@@ -100,7 +100,7 @@ class LoRA(ParameterGroup):
         self.alpha = alpha
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: LoRA | str | None) -> LoRA | None:
         """Return the adapters for a value of `adapter`; None if it is None."""
         return None if given is None else super().of(given)
 
@@ -248,7 +248,7 @@ class EarlyStopping(ParameterGroup):
         self.n_iter_no_change = n_iter_no_change
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: bool | EarlyStopping) -> EarlyStopping | None:
         """Return the group for a value of `early_stopping`; None if it is False."""
         if isinstance(given, cls):
             return given
