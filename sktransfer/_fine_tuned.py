@@ -24,7 +24,6 @@ from sktransfer.fitting import (
     Adaptation,
     EarlierTraining,
     FitOptions,
-    LabelledSamples,
     SplitBackbone,
     Trainer,
     check_depth,
@@ -32,19 +31,20 @@ from sktransfer.fitting import (
     check_validation,
     describe_network,
     later_seed,
-    sort_by_content,
     split_backbone,
-    targets_of,
 )
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
     AdaptationMethod,
     Augmentation,
     EarlyStopping,
+    LabelledSamples,
     Pooling,
     ResolvedRecipe,
     TrainingRecipe,
     restore_net,
+    sort_by_content,
+    targets_of,
 )
 from sktransfer.utils import (
     Interval,

@@ -16,10 +16,9 @@ from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.backbones import modality_for
-from sktransfer.fitting import sort_by_content
 from sktransfer.inputs import MODALITIES, as_samples
 from sktransfer.model import ExportedModule
-from sktransfer.training import AdaptationMethod, Augmentation
+from sktransfer.training import AdaptationMethod, Augmentation, sort_by_content
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted, types
 
 ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators

@@ -19,7 +19,7 @@ from sktransfer.activations import POOLINGS
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
-from sktransfer.fitting import targets_of
+from sktransfer.training import targets_of
 from sktransfer.utils import (
     Interval,
     StrOptions,

@@ -8,9 +8,15 @@ import torch
 
 from sktransfer.activations import Activations, Pass, Target, gather
 from sktransfer.compute import fixed_threads
-from sktransfer.fitting._split_backbone import LabelledSamples, SplitBackbone
+from sktransfer.fitting._split_backbone import SplitBackbone
 from sktransfer.model import make_pool
-from sktransfer.training import Network, Pooling, ResolvedRecipe, lda_predictions
+from sktransfer.training import (
+    LabelledSamples,
+    Network,
+    Pooling,
+    ResolvedRecipe,
+    lda_predictions,
+)
 from sktransfer.utils import TransferWarning, warn_caller
 
 _COMPARED = 64  # samples that are compared before and after

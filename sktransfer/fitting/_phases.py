@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from sktransfer.activations import Target
+from sktransfer.fitting._checkpoints import make_savers
 from sktransfer.fitting._diagnosis import (
     check_drift,
     check_overfitting,
@@ -17,7 +18,6 @@ from sktransfer.fitting._diagnosis import (
     has_risen,
     take_snapshot,
 )
-from sktransfer.fitting._identity import make_savers
 from sktransfer.fitting._split_backbone import count_trainable, suffix_above
 from sktransfer.training import (
     Mix,

@@ -1,12 +1,15 @@
-"""A backbone that is split at a boundary, and samples on their way there."""
+"""A backbone that is split at a boundary, and the parameters that it is built by."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import numbers
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,123 +22,33 @@ from sktransfer.activations import (
     Layout,
     Pool,
     Target,
-    digest_samples,
     load_activations,
 )
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, map_state, use_channels_last
-from sktransfer.inputs import modality_of, to_numpy
+from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
+    LEVELS,
     ActivationAugment,
     AdaptationMethod,
-    Data,
+    LabelledActivations,
+    LabelledSamples,
     Network,
     Pooling,
     ResolvedRecipe,
     add_lora,
-    merge_equal,
+    choose_level,
     merge_lora,
-    resolve_freeze,
 )
-from sktransfer.utils import check_consistent_length, check_sample_weight, warn_caller
-
-
-def targets_of(samples, y, name="y"):
-    """Return targets or, without any, the labels of the samples."""
-    y = samples.labels if y is None else y
-    if y is None:
-        raise ValueError(
-            f"`{name}` is needed, as the samples are no Dataset with labels. The "
-            "estimator requires y to be passed, but the target y is None."
-        )
-    y = to_numpy(y) if isinstance(y, torch.Tensor) else y
-    check_consistent_length(samples, y)
-    return y
-
-
-class LabelledSamples(NamedTuple):
-    """Distinct samples, which have ``digests``, their encoded targets and weights.
-
-    ``y`` has the shape (n_samples, ...), and ``weight`` the shape (n_samples,).
-    """
-
-    samples: Any
-    y: np.ndarray
-    weight: np.ndarray
-
-    @classmethod
-    def of(cls, samples, y, sample_weight, outputs, weigh: Callable) -> LabelledSamples:
-        """Encode targets, merge equal samples, and leave out those without weight.
-
-        ``weigh`` maps targets, given weights and outputs to the weights of samples.
-        """
-        codes = outputs.encode(y)
-        weight = check_sample_weight(
-            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
-        )
-        weight = weigh(y, weight, outputs)
-        digests = digest_samples(samples)
-        _warn_if_all_equal(digests)
-        rows, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
-        return cls(_take(samples, digests, rows), codes[rows], weight)
-
-    def hold_out(self, held: np.ndarray) -> tuple[LabelledSamples, LabelledSamples]:
-        """Return the samples that are not held out, and those that are."""
-        rest = np.setdiff1d(np.arange(len(self.y)), held)
-        return self._take(rest), self._take(held)
-
-    def _take(self, rows):
-        samples = _take(self.samples, self.samples.digests, rows)
-        return LabelledSamples(samples, self.y[rows], self.weight[rows])
-
-
-class LabelledActivations(NamedTuple):
-    """Activations of samples, random views of them, and targets and weights.
-
-    ``views`` is None if there are none. ``y`` has the shape (n_samples, ...), and
-    ``weight`` the shape (n_samples,).
-    """
-
-    activations: Activations
-    views: FixedViews | FreshViews | None
-    y: torch.Tensor
-    weight: np.ndarray
-
-    @property
-    def data(self) -> Data:
-        """What epochs are trained on."""
-        seen = self.activations if self.views is None else self.views
-        return Data(seen, self.y, self.weight)
-
-    @property
-    def probe_inputs(self) -> list:
-        """Fixed views where there are some; otherwise the samples as they are."""
-        if isinstance(self.views, FixedViews):
-            return self.views.views
-        return [self.activations]
-
-
-def sort_by_content(samples):
-    """Return samples in the order of their contents, with ``digests``."""
-    digests = digest_samples(samples)
-    return _take(samples, digests, sorted(range(len(digests)), key=digests.__getitem__))
-
-
-def _take(samples, digests, rows):
-    """Return some of the samples, with their digests."""
-    taken = samples.take(rows)
-    taken.digests = [digests[row] for row in rows]
-    return taken
-
-
-def _warn_if_all_equal(digests):
-    if len(digests) > 1 and len({*digests}) == 1:
-        warn_caller(
-            f"All {len(digests)} samples are equal, so nothing distinguishes them. "
-            "Look at `X[0]` and at how `X` was made."
-        )
+from sktransfer.utils import (
+    content_stamp,
+    describe,
+    join_key,
+    library_versions,
+    near_matches,
+)
 
 
 def head_boundary(backbone: Backbone, pooling: Pooling) -> str:
@@ -328,6 +241,34 @@ class SplitBackbone:
         return ActivationAugment(kinds, self.layout(target))
 
 
+def resolve_freeze(
+    freeze: int | float | str, backbone: Backbone, n_samples: int
+) -> str:
+    """Return the name of the boundary for a value of the parameter `freeze`.
+
+    It is ``"input"`` if nothing is frozen; `n_samples` decides "auto". The error for a
+    value without a boundary lists the names, similar ones first.
+    """
+    n = len(backbone.stages)
+    if freeze == "auto":
+        level, _ = choose_level(n_samples)
+        return backbone.boundary(round(LEVELS[level].share * n))
+    if freeze in ("all", "none"):
+        return backbone.boundary(n if freeze == "all" else 0)
+    if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
+        return backbone.boundary(round(freeze * n))
+    try:
+        return backbone.boundary(freeze)  # type: ignore[arg-type]
+    except ValueError as error:
+        words = ["all", "none", "auto"]
+        near = near_matches(str(freeze), [*words, *backbone.boundaries])
+        raise ValueError(
+            f"`freeze` must be one of {words}, a share in (0, 1), an int in "
+            f"[{-n}, {n}] or a stage or block of {backbone.name}: "
+            f"{backbone.stage_names}. Got {freeze!r}.{near}"
+        ) from error
+
+
 def choose_boundary(
     backbone: Backbone,
     freeze: int | float | str,
@@ -383,3 +324,69 @@ def split_backbone(
     if not isinstance(tap, Pool):  # otherwise nothing of the backbone is trained
         fork.section("input", boundary).freeze()
     return SplitBackbone(fork, boundary, tap, recipe, runtime, store, seed), suffix
+
+
+def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
+    """Describe the parameters that a network is built by, to notice changes later.
+
+    ``weights`` that name a file are compared by the content of the file, modules and
+    callables by theirs, as far as the versions of libraries are the same.
+    """
+    libraries = {"libraries": [sys.version, library_versions()]}
+    return {
+        name: _describe_parameter(value) | libraries
+        for name, value in parameters.items()
+    }
+
+
+def _describe_parameter(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    value = tuple(value) if isinstance(value, list) else value
+    kind, content = _content(value)
+    return {"shown": _show(value), "kind": kind, "content": content}
+
+
+def _content(value):
+    if isinstance(value, Backbone):
+        return "object", value.fingerprint
+    if isinstance(value, str | os.PathLike):
+        if os.path.isfile(value):
+            return "file", content_stamp(value)
+        return "absent", os.fspath(value)
+    is_plain = value is None or isinstance(value, int | float | tuple)
+    return "plain" if is_plain else "object", join_key(describe(value), value)
+
+
+def _show(value):
+    if value is None or isinstance(value, str | int | float | tuple):
+        return repr(value)
+    name = getattr(value, "__qualname__", type(value).__name__)
+    return os.fspath(value) if isinstance(value, os.PathLike) else f"<{name}>"
+
+
+def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> None:
+    """Raise an error if a training would go on with another network than before.
+
+    ``before`` and ``now`` are from :func:`describe_network`. ``where`` and ``restart``
+    are for the message: what goes on, and how to start again.
+    """
+    for name, new in now.items():
+        old = before[name]
+        if _is_same(old, new):
+            continue
+        after = f"after {name}={old['shown']}"
+        if old["shown"] == new["shown"]:
+            after = "whose content is not that of the first training"
+        raise ValueError(
+            f"`{name}` must not change {where}, which trains the fitted network "
+            f"further. Got {name}={new['shown']} {after}; {restart} to start again."
+        )
+
+
+def _is_same(old, new):
+    if old["content"] == new["content"]:
+        return True
+    # A file may be gone once it was read, and the code of libraries may be another.
+    is_gone = old["kind"] == "file" and new["kind"] == "absent"
+    is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
+    return (is_gone or is_other) and old["shown"] == new["shown"]

@@ -12,8 +12,6 @@ from sktransfer.activations import Target
 from sktransfer.backbones import describe_training
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
-    LabelledActivations,
-    LabelledSamples,
     SplitBackbone,
     count_trainable,
     later_seed,
@@ -22,6 +20,8 @@ from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     AdaptationMethod,
+    LabelledActivations,
+    LabelledSamples,
     Network,
     Probe,
     ResolvedRecipe,

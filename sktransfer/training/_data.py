@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,32 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
-from sktransfer.utils import compute_class_weight
+from sktransfer.activations import (
+    Activations,
+    FixedViews,
+    FreshViews,
+    digest_samples,
+)
+from sktransfer.inputs import to_numpy
+from sktransfer.utils import (
+    check_consistent_length,
+    check_sample_weight,
+    compute_class_weight,
+    warn_caller,
+)
+
+
+def targets_of(samples, y, name="y"):
+    """Return targets or, without any, the labels of the samples."""
+    y = samples.labels if y is None else y
+    if y is None:
+        raise ValueError(
+            f"`{name}` is needed, as the samples are no Dataset with labels. The "
+            "estimator requires y to be passed, but the target y is None."
+        )
+    y = to_numpy(y) if isinstance(y, torch.Tensor) else y
+    check_consistent_length(samples, y)
+    return y
 
 
 def weigh_classes(
@@ -55,6 +80,63 @@ def merge_equal(
     # `fsum` rounds once, so the order of the terms does not matter.
     weights = [math.fsum(sample_weight[group]) for group in ordered]
     return np.array([group[0] for group in ordered], dtype=int), np.array(weights)
+
+
+class LabelledSamples(NamedTuple):
+    """Distinct samples, which have ``digests``, their encoded targets and weights.
+
+    ``y`` has the shape (n_samples, ...), and ``weight`` the shape (n_samples,).
+    """
+
+    samples: Any
+    y: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, samples, y, sample_weight, outputs, weigh: Callable) -> LabelledSamples:
+        """Encode targets, merge equal samples, and leave out those without weight.
+
+        ``weigh`` maps targets, given weights and outputs to the weights of samples.
+        """
+        codes = outputs.encode(y)
+        weight = check_sample_weight(
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
+        )
+        weight = weigh(y, weight, outputs)
+        digests = digest_samples(samples)
+        _warn_if_all_equal(digests)
+        rows, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
+        return cls(_take(samples, digests, rows), codes[rows], weight)
+
+    def hold_out(self, held: np.ndarray) -> tuple[LabelledSamples, LabelledSamples]:
+        """Return the samples that are not held out, and those that are."""
+        rest = np.setdiff1d(np.arange(len(self.y)), held)
+        return self._take(rest), self._take(held)
+
+    def _take(self, rows):
+        samples = _take(self.samples, self.samples.digests, rows)
+        return LabelledSamples(samples, self.y[rows], self.weight[rows])
+
+
+def sort_by_content(samples):
+    """Return samples in the order of their contents, with ``digests``."""
+    digests = digest_samples(samples)
+    return _take(samples, digests, sorted(range(len(digests)), key=digests.__getitem__))
+
+
+def _take(samples, digests, rows):
+    """Return some of the samples, with their digests."""
+    taken = samples.take(rows)
+    taken.digests = [digests[row] for row in rows]
+    return taken
+
+
+def _warn_if_all_equal(digests):
+    if len(digests) > 1 and len({*digests}) == 1:
+        warn_caller(
+            f"All {len(digests)} samples are equal, so nothing distinguishes them. "
+            "Look at `X[0]` and at how `X` was made."
+        )
 
 
 def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -101,6 +183,32 @@ class Data:
         """Return a dataset whose weights have a mean of one."""
         weight = torch.as_tensor(self.sample_weight, dtype=torch.float32)
         return ActivationDataset(self.activations, self.y, weight / weight.mean())
+
+
+class LabelledActivations(NamedTuple):
+    """Activations of samples, random views of them, and targets and weights.
+
+    ``views`` is None if there are none. ``y`` has the shape (n_samples, ...), and
+    ``weight`` the shape (n_samples,).
+    """
+
+    activations: Activations
+    views: FixedViews | FreshViews | None
+    y: torch.Tensor
+    weight: np.ndarray
+
+    @property
+    def data(self) -> Data:
+        """What epochs are trained on."""
+        seen = self.activations if self.views is None else self.views
+        return Data(seen, self.y, self.weight)
+
+    @property
+    def probe_inputs(self) -> list:
+        """Fixed views where there are some; otherwise the samples as they are."""
+        if isinstance(self.views, FixedViews):
+            return self.views.views
+        return [self.activations]
 
 
 class ActivationDataset(Dataset):

@@ -1,27 +1,15 @@
-"""What identifies a training and its network: names of checkpoints, descriptions."""
+"""Checkpoints of a training, named by everything that its result depends on."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
 from sktransfer.activations import digest
-from sktransfer.backbones import Backbone
-from sktransfer.fitting._split_backbone import LabelledSamples
-from sktransfer.training import HEADS, Saver
-from sktransfer.utils import (
-    Description,
-    content_stamp,
-    describe,
-    join_key,
-    library_versions,
-    warn_caller,
-)
+from sktransfer.training import HEADS, LabelledSamples, Saver
+from sktransfer.utils import Description, describe, library_versions, warn_caller
 
 if TYPE_CHECKING:
     from sktransfer.fitting._trainer import Trainer
@@ -101,69 +89,3 @@ def describe_data(digests: list, y: numpy.ndarray, weight: numpy.ndarray) -> lis
 
 def _describe(value):
     return value if isinstance(value, Description) else describe(value)
-
-
-def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
-    """Describe the parameters that a network is built by, to notice changes later.
-
-    ``weights`` that name a file are compared by the content of the file, modules and
-    callables by theirs, as far as the versions of libraries are the same.
-    """
-    libraries = {"libraries": [sys.version, library_versions()]}
-    return {
-        name: _describe_parameter(value) | libraries
-        for name, value in parameters.items()
-    }
-
-
-def _describe_parameter(value):
-    value = value.item() if isinstance(value, numpy.generic) else value
-    value = tuple(value) if isinstance(value, list) else value
-    kind, content = _content(value)
-    return {"shown": _show(value), "kind": kind, "content": content}
-
-
-def _content(value):
-    if isinstance(value, Backbone):
-        return "object", value.fingerprint
-    if isinstance(value, str | os.PathLike):
-        if os.path.isfile(value):
-            return "file", content_stamp(value)
-        return "absent", os.fspath(value)
-    is_plain = value is None or isinstance(value, int | float | tuple)
-    return "plain" if is_plain else "object", join_key(describe(value), value)
-
-
-def _show(value):
-    if value is None or isinstance(value, str | int | float | tuple):
-        return repr(value)
-    name = getattr(value, "__qualname__", type(value).__name__)
-    return os.fspath(value) if isinstance(value, os.PathLike) else f"<{name}>"
-
-
-def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> None:
-    """Raise an error if a training would go on with another network than before.
-
-    ``before`` and ``now`` are from :func:`describe_network`. ``where`` and ``restart``
-    are for the message: what goes on, and how to start again.
-    """
-    for name, new in now.items():
-        old = before[name]
-        if _is_same(old, new):
-            continue
-        after = f"after {name}={old['shown']}"
-        if old["shown"] == new["shown"]:
-            after = "whose content is not that of the first training"
-        raise ValueError(
-            f"`{name}` must not change {where}, which trains the fitted network "
-            f"further. Got {name}={new['shown']} {after}; {restart} to start again."
-        )
-
-
-def _is_same(old, new):
-    if old["content"] == new["content"]:
-        return True
-    # A file may be gone once it was read, and the code of libraries may be another.
-    is_gone = old["kind"] == "file" and new["kind"] == "absent"
-    is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
-    return (is_gone or is_other) and old["shown"] == new["shown"]
