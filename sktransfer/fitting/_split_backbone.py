@@ -7,7 +7,7 @@ import numbers
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -186,14 +186,15 @@ class SplitBackbone:
         shape = self.backbone.activation_shape(
             self.boundary if is_pooled else self.head_boundary
         )
-        given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
-        return FittedModel(
-            **(given | {"backbone": self.backbone, "card": card}),
-            taps={self.boundary: self.tap},
-            network=network.eval(),
-            outputs=outputs,
-            n_features=pool.n_features(shape),
-        )
+        changed = {
+            "backbone": self.backbone,
+            "card": card,
+            "taps": {self.boundary: self.tap},
+            "network": network.eval(),
+            "outputs": outputs,
+            "n_features": pool.n_features(shape),
+        }
+        return FittedModel(**(vars(loaded) | changed))
 
     def layout(self, target: Target) -> Layout:
         """Return where the positions in the activations of a target are."""

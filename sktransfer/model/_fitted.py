@@ -27,7 +27,7 @@ from sktransfer.activations import (
     name_of,
     run_alone,
 )
-from sktransfer.backbones import Backbone, ModelCard, describe_training
+from sktransfer.backbones import Backbone, ModelCard
 from sktransfer.compute import (
     Runtime,
     fixed_threads,
@@ -372,29 +372,3 @@ class FittedModel(LoadedBackbone):
         network = copy.copy(self.network)
         network._modules = {**network._modules, "head": head}
         return {**vars(self), "network": network}
-
-
-def pooled_model(
-    loaded: LoadedBackbone, stages: list[str], pooling: Pooling, *, estimator: str
-) -> FittedModel:
-    """Make a model of the pooled features of some stages, in the order given.
-
-    `estimator` is the name of the class, for the model card.
-    """
-    backbone = loaded.backbone
-    ends = backbone.in_order(stages)
-    pools = {end: make_pool(backbone, end, pooling) for end in ends}
-    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
-    trained = describe_training(estimator=estimator, strategy="features", stages=stages)
-    return FittedModel(
-        backbone=backbone.fork(backbone.stage_names[-1]),
-        value_range=loaded.value_range,
-        source=loaded.source,
-        card={**loaded.card, "trained": trained},
-        precision=loaded.precision,
-        activation_dtype=loaded.activation_dtype,
-        taps=pools,
-        network=None,
-        outputs=Features(stages),
-        n_features=sum(widths[name] for name in stages),
-    )
