@@ -204,7 +204,7 @@ NO_LABELS = {
     "two kinds": (
         np.array(["a", 1] * 4, dtype=object),
         TypeError,
-        "labels of one kind. Got int and str; make them one",
+        "labels of one kind. Got int and str; convert them",
     ),
     "no y": (None, ValueError, "`y` is needed, as the samples are no"),
     "generator": ((i for i in LABELS), TypeError, "sequence or array-like, got <class"),

@@ -14,7 +14,7 @@ from sktransfer.utils import Description, describe, library_versions, warn_calle
 if TYPE_CHECKING:
     from sktransfer.fitting._trainer import Trainer
 
-# Parameters that change no result, or that the recipe and other settings cover.
+# Parameters that change no result, or whose effect other settings describe.
 _COVERED = {"backbone", "checkpoint", "device", "memory", "verbose", "weights"}
 _COVERED |= {"augment", "early_stopping", "pooling", "training"}
 
@@ -25,9 +25,9 @@ def make_savers(
     validation: LabelledSamples | None,
     n_phases: int,
 ) -> list[Saver | None]:
-    """Return what keeps the state of each phase of a training.
+    """Return the saver of each phase of a training.
 
-    It is None for each phase if there is no folder, or the training has no name.
+    They are None if there is no folder, or the training cannot be named.
     """
     split, adaptation = trainer.split, trainer.adaptation
     if trainer.checkpoint is None:
@@ -36,7 +36,7 @@ def make_savers(
     settings = {
         **{k: v for k, v in trainer.settings.items() if k not in _COVERED},
         **trainer.recipe.to_dict(),
-        # A name stands for code, which may have been registered again.
+        # Other code may have been registered under the name.
         "head": HEADS.get(head, head) if isinstance(head, str) else head,
         "loss": trainer.loss,
         "backbone": split.origin.describe_prefix("output"),
@@ -59,11 +59,11 @@ def make_savers(
 
 
 def checkpoint_name(settings: dict, data: list[bytes]) -> str | None:
-    """Name a training by all that its result depends on, the same in every process.
+    """Name a training by everything that its result depends on.
 
-    ``settings`` holds values, or a `Description` of them, and ``data`` the hashes of
-    samples, targets and weights. If some settings cannot be described, the name is
-    None, with a warning.
+    The name is the same in every process. ``settings`` holds values, or a `Description`
+    of them, and ``data`` the bytes of :func:`describe_data`. If some settings cannot be
+    described, a warning says so, and the name is None.
     """
     settings = {**settings, "libraries": library_versions()}
     described = {name: _describe(value) for name, value in settings.items()}

@@ -95,13 +95,13 @@ class SplitBackbone:
         A fork, whose stages up to the boundary are frozen.
     boundary : str
     tap : torch.nn.Module
-        From the activations at the boundary to what is trained on: a pool if only the
+        Maps the activations at the boundary to what is trained on: a pool if only the
         head is trained, otherwise an identity.
     recipe : ResolvedRecipe
     runtime : Runtime
     store : Store
     seed : int
-        Of random views and adapters.
+        Seed of random views, adapters and the head.
     """
 
     backbone: Backbone
@@ -124,7 +124,7 @@ class SplitBackbone:
 
     @property
     def target(self) -> Target:
-        """What the training takes from the frozen stages."""
+        """Boundary and pool of the activations that are trained on."""
         return Target(self.boundary, self.tap)
 
     @property
@@ -202,9 +202,9 @@ class SplitBackbone:
         return Layout(shape, self.backbone.preprocessing.input_shape)
 
     def example(self, target: Target):
-        """Return activations of three made-up samples at a target."""
+        """Return activations of three generated samples at a target."""
         shape = self.backbone.activation_shape(target.boundary)
-        if isinstance(shape, dict):  # of which ids and masks cannot be drawn
+        if isinstance(shape, dict):  # whose ids and masks cannot be drawn
             x = self.backbone.preprocessing.example(3)
             with torch.no_grad():
                 return target.tap(self.backbone.split(target.boundary)[0].eval()(x))
@@ -212,7 +212,7 @@ class SplitBackbone:
 
     @contextlib.contextmanager
     def adapter(self, suffix: nn.Module) -> Iterator[None]:
-        """Train adapters instead of the stages, if the recipe has some."""
+        """Train the adapters of the recipe, if any, in place of the stages."""
         adapter = self.recipe.adapter
         if adapter is None or not self.has_stages:
             yield
@@ -227,7 +227,7 @@ class SplitBackbone:
                 parameter.requires_grad_(True)
 
     def _augment(self, target):
-        """Return what activations at a target go through in training, or None."""
+        """Return the augmentation of activations at a target, or None."""
         chosen = self.recipe.activations
         is_bool = isinstance(chosen, bool | np.bool_)
         kinds = ACTIVATION_AUGMENTATIONS if is_bool else chosen
@@ -322,16 +322,16 @@ def split_backbone(
         boundary, tap = end, make_pool(backbone, end, recipe.pooling)
     fork = backbone.fork(boundary)
     suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
-    if not isinstance(tap, Pool):  # otherwise nothing of the backbone is trained
+    if not isinstance(tap, Pool):  # with a pool, the whole backbone is frozen
         fork.section("input", boundary).freeze()
     return SplitBackbone(fork, boundary, tap, recipe, runtime, store, seed), suffix
 
 
 def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
-    """Describe the parameters that a network is built by, to notice changes later.
+    """Describe the parameters that determine a network, to detect changes later.
 
-    ``weights`` that name a file are compared by the content of the file, modules and
-    callables by theirs, as far as the versions of libraries are the same.
+    Files are described by their content, and so are modules and callables, together
+    with the versions of the libraries.
     """
     libraries = {"libraries": [sys.version, library_versions()]}
     return {
@@ -366,10 +366,10 @@ def _show(value):
 
 
 def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> None:
-    """Raise an error if a training would go on with another network than before.
+    """Raise an error if parameters that determine a network have changed.
 
     ``before`` and ``now`` are from :func:`describe_network`. ``where`` and ``restart``
-    are for the message: what goes on, and how to start again.
+    are parts of the message: where they must not change, and how to start again.
     """
     for name, new in now.items():
         old = before[name]
@@ -387,7 +387,7 @@ def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> 
 def _is_same(old, new):
     if old["content"] == new["content"]:
         return True
-    # A file may be gone once it was read, and the code of libraries may be another.
+    # A file may be deleted once it was read, and libraries may be updated.
     is_gone = old["kind"] == "file" and new["kind"] == "absent"
     is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
     return (is_gone or is_other) and old["shown"] == new["shown"]

@@ -30,8 +30,8 @@ _AS_THEY_ARE = ("value_range", "card", "precision", "activation_dtype", "n_featu
 def slim_state(model: FittedModel) -> dict:
     """Return a fitted model without its frozen weights.
 
-    It has the name to load the backbone by, the fingerprint of the frozen weights, and
-    the trained ones. Random weights, which have no name, are kept like trained ones.
+    It holds the name of the backbone, the fingerprint of the frozen weights, and the
+    trained weights. Random weights, which have no name, are kept like trained ones.
     """
     backbone, frozen = model.backbone, model.boundary
     last = frozen
@@ -202,7 +202,7 @@ def _to_arrays(module):
 
 
 def _from_arrays(module, arrays):
-    # Copied, since arrays that are mapped from a file cannot be written to.
+    # Copied, as arrays that are mapped from a file are read-only.
     module.load_state_dict(
         {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
     )

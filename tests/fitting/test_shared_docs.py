@@ -63,7 +63,7 @@ def test_shares_docs_fills_the_places_and_keeps_the_rest():
     assert shares_docs(Estimator) is Estimator
     assert "Do something." in Estimator.__doc__ and "own : int" in Estimator.__doc__
     assert "max_epochs : int" in Estimator.__doc__
-    assert "freeze" not in Estimator.__doc__
+    assert "freeze : int" not in Estimator.__doc__
     assert "{training}" not in Estimator.__doc__
 
 

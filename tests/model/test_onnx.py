@@ -136,7 +136,7 @@ def test_missing_package(tmp_path, monkeypatch):
 def test_network_without_translation_leaves_what_was_there(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
-    message = "The network cannot be translated to ONNX; `to_torch` still gives it as"
+    message = "The network cannot be translated to ONNX; `to_torch` returns it as"
     with pytest.raises(RuntimeError, match=message) as caught:
         write_onnx(make_module(Fails()), path)
     assert "The reason: " in str(caught.value) and caught.value.__cause__ is not None
