@@ -37,12 +37,12 @@ def test_documented_defaults_are_those_of_the_constructor(estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_no_place_is_left_open(estimator):
+def test_all_places_are_filled(estimator):
     places = re.findall(r"\{\w+\}", inspect.getdoc(estimator))
     assert places == []
 
 
-def test_both_estimators_say_the_same_of_what_they_share():
+def test_shared_parameters_have_the_same_text():
     first, second = (documented(estimator, "Attributes") for estimator in ESTIMATORS)
     assert first[2:] == second[1:] and "history_" in first
     shared = {*documented(ESTIMATORS[0], "Parameters")}

@@ -43,7 +43,7 @@ def test_target_is_pooled_where_only_the_head_is_left(backbone):
 
 
 @pytest.mark.parametrize("settings", [{}, {"freeze": "all"}, {"pooling__grid": 2}])
-def test_transform_gives_what_the_head_sees(backbone, settings):
+def test_transform_returns_the_features_of_the_head(backbone, settings):
     model = fit(backbone, **settings)
     features = model.transform(X)
     head = model.module_.network.head
@@ -106,7 +106,7 @@ def predictions(backbone, **settings):
 
 
 @pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
-def test_predictions_of_impure_stages_that_are_trained_depend_on_no_company():
+def test_predictions_of_trained_impure_stages_do_not_depend_on_other_samples():
     norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
     model, together = predictions(layers(norm, torch.nn.Dropout2d(0.5)), freeze="none")
     alone = [model.predict_proba(X[i : i + 1])[0] for i in range(4)]
@@ -228,7 +228,7 @@ def check_change(old, new):
         (load_backbone(nn.Linear(2, 2)), None),
     ],
 )
-def test_the_same_network_goes_on(old, new):
+def test_equal_parameters_are_accepted(old, new):
     check_change(old, old if new is None else new)
 
 
@@ -255,12 +255,12 @@ def test_the_same_network_goes_on(old, new):
         ),
     ],
 )
-def test_another_network_does_not_go_on(old, new, text):
+def test_changed_parameters_are_refused(old, new, text):
     with pytest.raises(ValueError, match=f"^`head` must not change here, .* {text}"):
         check_change(old, new)
 
 
-def test_files_go_by_content(tmp_path):
+def test_files_are_compared_by_content(tmp_path):
     path, other = tmp_path / "a.pt", tmp_path / "b.pt"
     path.write_bytes(b"one")
     other.write_bytes(b"one")
@@ -279,7 +279,7 @@ def test_files_go_by_content(tmp_path):
         go_on(Path("c.pt"))
 
 
-def test_objects_of_other_versions_of_libraries_go_on(monkeypatch):
+def test_objects_of_other_versions_of_libraries_are_accepted(monkeypatch):
     before = describe_network({"head": nn.LeakyReLU(0.1)})
     monkeypatch.setattr(sys, "version", "4.0")
     now = describe_network({"head": nn.LeakyReLU(0.2)})
