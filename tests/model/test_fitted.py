@@ -92,7 +92,7 @@ def rows(kind=FineTunedClassifier, y=NUMBER > 1e6, **settings):
 MODELS = {
     "features": features,
     "maps": maps,
-    "independent labels": lambda: maps(y=MANY, head="mlp"),
+    "multilabel": lambda: maps(y=MANY, head="mlp"),
     "adapter": lambda: maps(training__adapter="lora", freeze="none"),
     "two classes": rows,
     "one number": lambda: rows(FineTunedRegressor, NUMBER),
@@ -175,7 +175,7 @@ def test_module_can_be_exported(name):
     check_export(MODELS[name]())
 
 
-@pytest.mark.parametrize("name", ["features", "independent labels", "one number"])
+@pytest.mark.parametrize("name", ["features", "multilabel", "one number"])
 def test_onnx_computes_the_outputs_of_the_estimator(name, tmp_path):
     check_onnx(MODELS[name](), tmp_path)
 
@@ -223,6 +223,11 @@ def test_not_fitted(kind, tmp_path):
         kind().to_torch()
     with pytest.raises(NotFittedError, match="is not fitted yet"):
         kind().to_onnx(tmp_path / "model.onnx")
+
+
+def test_model_without_a_head_has_no_scores():
+    with pytest.raises(ValueError, match="^A model without a head has features, but"):
+        features().model_.scores(None)
 
 
 def test_path_is_checked_first(tmp_path, monkeypatch):
