@@ -52,8 +52,8 @@ def make_tables(connection: Connection) -> None:
 def select_rows(connection: Connection, query: str, keys: Iterable[bytes]) -> tuple:
     """Run a query whose ``{}`` stands for the list of keys.
 
-    Returns the rows that can be read (list of tuple), and the first exception that
-    damage of the file raised, or None.
+    Returns the rows that can be read (list of tuple), and the first exception that is
+    due to a damaged file, or None.
     """
     keys, rows, first_error = list(keys), [], None
     for i in range(0, len(keys), _CHUNK):
@@ -176,7 +176,7 @@ def _pragma(connection, name):
 
 
 def room_for(rows: dict) -> int:
-    """Count the bytes that a file of these rows alone has at most."""
+    """Return the largest size, in bytes, of a file with these rows alone."""
     return _EMPTY + _incoming(rows)
 
 

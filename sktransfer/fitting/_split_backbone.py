@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from sktransfer.activations import (
+    ActivationLayout,
     Activations,
     FixedViews,
     FreshViews,
-    Layout,
     Pool,
     Target,
     digest_samples,
@@ -282,10 +282,10 @@ class SplitBackbone:
             n_features=pool.n_features(shape),
         )
 
-    def layout(self, target: Target) -> Layout:
+    def layout(self, target: Target) -> ActivationLayout:
         """Return where the positions in the activations of a target are."""
         shape = map_state(lambda z: tuple(z.shape[1:]), self.example(target))
-        return Layout(shape, self.backbone.preprocessing.input_shape)
+        return ActivationLayout(shape, self.backbone.preprocessing.input_shape)
 
     def example(self, target: Target):
         """Return activations of three made-up samples at a target."""

@@ -81,8 +81,8 @@ class Modality(Protocol):
       ``warn_of_change(i)``, which warns that it did;
     - ``take(indices)``, a part of the samples; ``describe(i)``, words for messages; and
       ``name(i)``, the path of a sample or None;
-    - ``labels``, an array or None, and ``digests``, a list of bytes or None, which a
-      part of the samples keeps;
+    - ``labels``, an array or None, and ``digests``, a list of bytes or None; ``take``
+      selects from both;
     - optionally ``rows(start, stop)``, a block of cheap samples as one array.
 
     A sample that cannot be read raises :class:`UnreadableSampleError`.
@@ -92,8 +92,8 @@ class Modality(Protocol):
     noun : str
         The word for its samples in messages, such as "vectors".
     options : tuple of str
-        Those of the parameters "image_size", "image_shape" and "value_range" of
-        estimators that it takes. The others must have their default values.
+        The parameters of estimators that it takes, of "image_size", "image_shape" and
+        "value_range". The others must have their default values.
     """
 
     noun: str

@@ -249,7 +249,7 @@ def test_function_that_calls_itself_counts():
     assert first == same != other
 
 
-def test_value_that_cannot_be_described_is_never_taken_for_another():
+def test_fingerprint_of_an_undescribable_value_is_unique():
     assert whole(Secret(), "value") != whole(Secret(), "value")
 
 
@@ -279,7 +279,7 @@ def whole(value, name):
     return fingerprint(backbone.section("input", "output"))
 
 
-def test_fingerprint_of_weights_says_nothing_of_the_code():
+def test_fingerprint_of_weights_ignores_the_code():
     backbone = load_backbone(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
     other = load_backbone(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
     assert other.weights_fingerprint("output") != backbone.weights_fingerprint("output")
@@ -307,7 +307,7 @@ class Gate(nn.Module):
         return x * GATE["by"]
 
 
-def test_code_of_no_library_is_described_anew_and_the_weights_are_not(monkeypatch):
+def test_code_of_no_library_is_described_again_but_weights_are_not(monkeypatch):
     first, last = nn.Linear(3, 3), nn.Linear(3, 2)
     backbone = load_backbone(nn.Sequential(first, Gate(), last))
     before = backbone.prefix_fingerprint("output")

@@ -238,7 +238,7 @@ def vectors(module):
     return Backbone(module, preprocessing=VectorPreprocessing(4))
 
 
-def test_stage_that_mixes_samples_is_warned_of():
+def test_stage_that_mixes_samples_raises_a_warning():
     backbone = vectors(StagedModule([("a", nn.Linear(4, 4)), ("b", Mixes())]))
     text = "none of its activations are stored: .* on the other samples of the batch"
     with pytest.warns(UserWarning, match=text):

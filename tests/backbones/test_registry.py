@@ -173,14 +173,14 @@ def test_name_of_a_provider(name):
         register_provider(name, Toy())
 
 
-def test_object_of_another_class_will_do():
+def test_provider_may_be_of_any_class():
     toy = Toy()
     methods = "names load provides kind describe card_entries adapt".split()
     register_provider("toy", SimpleNamespace(**{m: getattr(toy, m) for m in methods}))
     check_toy()
 
 
-def test_provider_has_only_names_and_load_to_write():
+def test_provider_must_define_names_and_load_only():
     class Short(BackboneProvider):
         names, load = Toy.names, Toy.load
 

@@ -120,7 +120,7 @@ def test_inplace_operations_change_nothing_at_boundaries(cls):
     expected = module(x.clone())
     backbone = load_backbone(module, preprocessing=SMALL)
     ends = [*"abc", "fc"]  # of these, those that are boundaries
-    inside = [n for n in ends if n in backbone._anatomy.ends]
+    inside = [n for n in ends if n in backbone._staged_graph.ends]
     assert "c" in inside
     for boundary in ["input", *inside]:
         prefix, suffix = backbone.split(boundary)
@@ -133,7 +133,7 @@ def test_inplace_operations_change_nothing_at_boundaries(cls):
     assert_close(backbone.module(x.clone()), expected)
 
 
-def test_inplace_layers_are_put_out_of_place_only_where_nobody_looks():
+def test_inplace_layers_are_replaced_only_if_the_old_value_is_unread():
     plain = load_backbone(tiny(Plain), preprocessing=SMALL)
     residual = load_backbone(tiny(Residual), preprocessing=SMALL)
     assert plain.boundary("a") == "a"

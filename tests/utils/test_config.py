@@ -92,7 +92,7 @@ def test_a_worker_adopts_the_settings_of_its_parent(backend):
         get_reusable_executor().shutdown()  # its workers outlive a test otherwise
 
 
-def test_settings_of_others_are_left_alone():
+def test_settings_of_other_processes_are_ignored():
     before = sktransfer.get_config()
     for pid in (os.getpid(), os.getppid(), 1):
         adopt_settings({"pid": pid, "settings": {**before, "memory_budget": 5}})
@@ -109,7 +109,7 @@ def test_nothing_is_sent_where_nothing_was_changed(monkeypatch):
     assert settings_to_send()["settings"] == before
 
 
-def test_a_thread_that_goes_on_sees_what_the_main_thread_changes():
+def test_a_running_thread_sees_changes_of_the_main_thread():
     """As the thread of a pool does, which pickles what is sent to its workers."""
     asked, seen = queue.Queue(), queue.Queue()
 

@@ -32,7 +32,7 @@ class Speaker(Protocol):
     word = "none"
 
 
-def test_an_object_is_found_by_its_name_and_replaced_by_the_next(registry):
+def test_register_replaces_an_object_of_the_same_name(registry):
     first, second = Speaker(), Speaker()
     registry.register("loud", first)
     assert registry["loud"] is first

@@ -111,7 +111,7 @@ def reads(monkeypatch):
     return reads
 
 
-def test_file_digest_is_that_of_the_bytes_wherever_they_lie(tmp_path):
+def test_file_digest_is_that_of_its_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"same")
     (tmp_path / "c").write_bytes(b"other")
