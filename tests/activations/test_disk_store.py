@@ -73,7 +73,7 @@ def test_a_batch_beyond_the_budget_is_left_out(tmp_path):
 
 
 def _in_children(*functions, exitcode=0):
-    """Call functions at the same time in forked processes, where they may assert."""
+    """Call functions in forked processes at the same time; they may fail assertions."""
     context = multiprocessing.get_context("fork")
     children = [context.Process(target=function) for function in functions]
     with warnings.catch_warnings():
@@ -152,7 +152,7 @@ def _flip(content, rng):
 
 
 def _flip_in_a_head(content, rng):
-    """Where a page says what it is and where its cells are."""
+    """Damage the header of a page."""
     page = 16_384 * rng.randint(len(content) // 16_384)
     for at in rng.randint(40, size=rng.randint(1, 6)):
         content[page + at] = rng.randint(256)
@@ -195,7 +195,7 @@ DAMAGES = [
 
 
 def _various(seed):
-    """Rows on one page and on several, of several shapes and dtypes."""
+    """Return rows of one and of several pages, of several shapes and dtypes."""
     rng = np.random.RandomState(seed)
     shapes = [((7,), "f4"), ((3, 40, 60), "f2"), ((9_000,), "f4"), ((2, 5), "u1")]
     return {
@@ -238,7 +238,7 @@ def test_damage_anywhere_gives_no_wrong_row_and_no_error(tmp_path):
 
 @contextmanager
 def _heard(n, text):
-    """Expect so many warnings of the store, with a text."""
+    """Expect a number of warnings of the store with a text."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

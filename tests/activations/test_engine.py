@@ -54,7 +54,7 @@ def test_sections_are_prepared_once_for_all_forks(backbone, runtime):
 
 
 class Impure(nn.Module):
-    """Draws, counts and looks at its batch."""
+    """Draws random numbers, counts its calls and depends on the whole batch."""
 
     def __init__(self):
         super().__init__()
@@ -150,7 +150,7 @@ class Unregistered(nn.Module):
 
 def test_float32_where_a_layer_reads_the_folded_weight(backbone):
     network = copy.deepcopy(backbone.module)
-    network[0].append(Holds(network[0][0]))
+    network[0].append(Unregistered(network[0][0]))
     with torch.no_grad():
         network[0][1].running_var.fill_(4)
     hidden = load_backbone(network, preprocessing=backbone.preprocessing)

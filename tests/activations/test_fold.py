@@ -21,7 +21,7 @@ KINDS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
 def used(norm):
-    """Give a BatchNorm statistics and weights as training leaves them."""
+    """Set statistics and weights of a BatchNorm as after training."""
     with torch.no_grad():
         for tensor in (norm.weight, norm.bias, norm.running_mean):
             tensor.normal_()
@@ -75,7 +75,7 @@ class Twice(nn.Module):
 
 
 class ReadsWeight(nn.Module):
-    """A convolution whose weight a function reads besides."""
+    """A convolution whose weight a function reads as well."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +86,7 @@ class ReadsWeight(nn.Module):
 
 
 class ReadsStatistics(ReadsWeight):
-    """A BatchNorm whose statistics a function reads besides."""
+    """A BatchNorm whose statistics a function reads as well."""
 
     def forward(self, x):
         return self.norm(self.conv(x)) * self.norm.running_mean.sum()
@@ -120,7 +120,7 @@ def doubled_weight(self, x, weight, bias):
 
 
 class Branch(nn.Module):
-    """A convolution whose result is used besides."""
+    """A convolution whose result is used twice."""
 
     def __init__(self):
         super().__init__()

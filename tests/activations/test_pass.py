@@ -49,7 +49,7 @@ def _expected(backbone, samples, name):
 
 
 def _seen(passes, start):
-    """How many samples went through the part that begins here."""
+    """Return the number of samples that went through the section from a boundary."""
     return sum(n for (_, begin, _), n in passes.items() if begin == start)
 
 
@@ -85,7 +85,7 @@ def test_every_start_gives_the_same_bits(backbone, samples, store, wanted, preci
 
 @contextmanager
 def _nothing_kept_before(boundary):
-    """Let passes keep the activations at one boundary alone."""
+    """Let passes store only the activations at one boundary."""
 
     def choose_one(measured, n_samples, budget):
         return [replace(cost, kept=cost.boundary == boundary) for cost in measured]
@@ -281,7 +281,7 @@ def test_vectors_through_a_small_network_need_no_store(store, runtime):
 
 
 def _short_of_memory(monkeypatch, most):
-    """Let no network see more samples than these at a time."""
+    """Simulate a memory for a number of samples at a time."""
     run = _engine._run
 
     def run_small(network, z, *rest):
@@ -373,7 +373,7 @@ def test_digest_samples_reads_items_once_for_label_and_digest():
 
 @pytest.fixture
 def sequences():
-    """Sequences of two padded lengths, the shorter and the longer ones mixed."""
+    """Return sequences of two padded lengths in mixed order."""
     rng = np.random.RandomState(0)
     lengths = (3, 12, 2, 9, 8, 16, 3)
     return Sequences([rng.randint(50, size=n).tolist() for n in lengths])

@@ -32,7 +32,7 @@ def fixed(backbone, samples, store, runtime, seed=0, n_views=3, augment=FLIP):
 
 
 def is_either(batch, plain, indices):
-    """Which rows are those of the image (0) and of the image mirrored (1)."""
+    """Return which rows are of the image (0) and of the mirrored image (1)."""
     return np.array(
         [
             [torch.allclose(row, p[i], rtol=1e-2, atol=1e-3) for p in plain].index(True)

@@ -140,7 +140,7 @@ def test_largest_activation_bytes(resnet18):
 
 
 class Branches(nn.Module):
-    """Cannot be traced: it looks at values."""
+    """Cannot be traced: it depends on values."""
 
     def __init__(self):
         super().__init__()
@@ -318,7 +318,7 @@ def test_classifier_layers_are_those_after_the_features(resnet18):
 
 
 class Returns(nn.Module):
-    """Three layers, and something made of what they give."""
+    """Returns what a function makes of the output of three layers."""
 
     def __init__(self, returned):
         super().__init__()

@@ -183,7 +183,7 @@ def test_classifier_that_was_removed_from_the_network(tmp_path):
 
 
 class Branches(nn.Module):
-    """Cannot be traced: it looks at values."""
+    """Cannot be traced: it depends on values."""
 
     def __init__(self):
         super().__init__()
@@ -210,7 +210,7 @@ def test_network_that_cannot_be_traced_is_loaded_as_a_whole(tmp_path):
 
 
 class Tokens(nn.Module):
-    """Has position embeddings for so many tokens, and a layer."""
+    """Has position embeddings for a number of tokens, and a layer."""
 
     def __init__(self, n):
         super().__init__()

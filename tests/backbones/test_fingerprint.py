@@ -261,7 +261,7 @@ class Whole(nn.Module):
 
 
 class Secret:
-    """Can be copied and not be pickled."""
+    """Can be copied, but not pickled."""
 
     def __deepcopy__(self, memo):
         return self
@@ -271,7 +271,7 @@ class Secret:
 
 
 def whole(value, name):
-    """Fingerprint a network with a layer that has some value."""
+    """Return the fingerprint of a network whose layer has a given value."""
     layer, first = Whole(), nn.Linear(3, 3)
     setattr(layer, name, value)
     nn.init.ones_(first.weight), nn.init.ones_(first.bias)
@@ -323,7 +323,7 @@ def test_code_of_no_library_is_described_again_but_weights_are_not(monkeypatch):
 
 
 class Looks(nn.Module):
-    """Depends on something that cannot be told."""
+    """Depends on something that cannot be described."""
 
     def forward(self, x):
         return x * globals()["GATE"]["by"]

@@ -34,7 +34,7 @@ def test_size_error_names_the_type_of_an_exception_and_cuts_its_text():
 
 @pytest.fixture
 def downloads(monkeypatch, tmp_path):
-    """Return a function that makes a state dict the weights of timm on this machine."""
+    """Return a function that replaces downloaded weights of timm by a state dict."""
 
     def give(state):
         save_file(state, tmp_path / "w.safetensors")
@@ -60,7 +60,7 @@ def vit():
 
 
 def resampled(module, size):
-    """What timm makes of these weights at another size."""
+    """Return timm's model of another size, with these weights resampled."""
     overlay = {"state_dict": module.state_dict()}
     name = module.pretrained_cfg["architecture"]
     return timm.create_model(

@@ -52,7 +52,7 @@ def test_the_one_tensor_is_unpacked():
 
 
 class Tokens:
-    """Ids and their mask, of seven places; other batches may be shorter."""
+    """Ids and their mask, of seven positions; other batches may be shorter."""
 
     kind = "text"
     input_shape = {"ids": (7,), "mask": (7,)}

@@ -250,7 +250,7 @@ def test_weights_of_another_type_are_an_error():
 
 
 def write(path, seed):
-    """Write weights, and set the times of the file back."""
+    """Write weights, and set the timestamps of the file back."""
     module = load_backbone("timm/test_resnet", weights=None, random_state=seed).module
     torch.save(module.state_dict(), path)
     os.utime(path, (1e9, 1e9))

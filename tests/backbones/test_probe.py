@@ -12,7 +12,7 @@ from sktransfer.backbones._probe import outline
 
 
 class Layers(nn.Module):
-    """Three linear layers; a function says what happens to what goes in."""
+    """Three linear layers; a function changes the input."""
 
     def __init__(self, change):
         super().__init__()

@@ -13,7 +13,7 @@ from sktransfer.backbones._purity import is_near, run_once
 
 
 class Layers(nn.Module):
-    """Three linear layers; a function says what happens to what goes in."""
+    """Three linear layers; a function changes the input."""
 
     def __init__(self, change):
         super().__init__()
@@ -54,7 +54,7 @@ def normalises_by_batch(network, x):
 
 
 def looks_for_constant_rows(network, x):
-    """As padding is."""
+    """Give another output if rows are constant, like padding."""
     return x * (2 * (x.var(1).amin() > 1e-6) - 1)
 
 

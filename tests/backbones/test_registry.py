@@ -68,7 +68,7 @@ def _no_traces():
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Return a function that lets a package have an entry point."""
+    """Return a function that adds an entry point of a package."""
 
     def install(value, name="toy"):
         point = EntryPoint(name, value, "sktransfer.backbones")
@@ -79,7 +79,7 @@ def installed(monkeypatch):
 
 
 def check_toy():
-    """See that the toy's networks are found wherever names are."""
+    """Assert that each function that takes names finds the networks of the toy."""
     assert list_providers() == ["shipped", "torchvision", "timm", "toy"]
     table = list_backbones(provider="toy")
     assert table["name"].tolist() == ["toy/narrow", "toy/wide"]

@@ -272,7 +272,7 @@ def test_tensors_that_no_layer_holds_are_moved_in_the_module():
 
 
 class Peeks(nn.Module):
-    """Uses a tensor of a layer by itself, and the layer, too."""
+    """Uses a layer, and also one of its tensors directly."""
 
     def __init__(self):
         super().__init__()
@@ -340,7 +340,7 @@ def test_section_between_two_boundaries(backbone, images):
 
 
 class Halved(nn.Module):
-    """Stands around a layer."""
+    """Wraps a layer."""
 
     def __init__(self, layer):
         super().__init__()

@@ -148,7 +148,7 @@ def staged_graphs(module, classifier=None):
 
 
 class Network(nn.Module):
-    """Two layers with reserved names; the graphs differ if `shift` is not 0."""
+    """Two layers with reserved names; graphs of modes differ if `shift` is not 0."""
 
     def __init__(self, shift=0, wrap=lambda z: z):
         super().__init__()

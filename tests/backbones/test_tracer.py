@@ -87,14 +87,14 @@ def test_network_with_hooks_or_a_forward_of_its_own_cannot_be_traced():
 
 
 class Item(nn.Module):
-    """Has no meaning without values."""
+    """Cannot be run on the meta device, as it reads a value."""
 
     def forward(self, x):
         return x * x.sum().item()
 
 
 class LooksUp(nn.Module):
-    """Takes small whole numbers, and looks at values."""
+    """Takes small whole numbers, and depends on values."""
 
     def __init__(self):
         super().__init__()

@@ -76,7 +76,7 @@ def test_streams_of_threads_are_independent():
 
 
 class Device:
-    """Stands for `torch.cuda`: a generator whose draws are counted."""
+    """Replacement of `torch.cuda`: a generator that counts its draws."""
 
     def __init__(self):
         self.state = torch.tensor([7])

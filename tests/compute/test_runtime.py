@@ -127,7 +127,7 @@ def test_auto_precision_depends_on_the_device(monkeypatch, gains, expected):
 
 
 class Small:
-    """A memory for so many samples."""
+    """Simulated memory for a number of samples."""
 
     def __init__(self, room):
         self.room = room

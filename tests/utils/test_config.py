@@ -110,7 +110,7 @@ def test_nothing_is_sent_where_nothing_was_changed(monkeypatch):
 
 
 def test_a_running_thread_sees_changes_of_the_main_thread():
-    """As the thread of a pool does, which pickles what is sent to its workers."""
+    """One such thread is that of a pool, which pickles the tasks of workers."""
     asked, seen = queue.Queue(), queue.Queue()
 
     def answer():

@@ -6,7 +6,7 @@ from sktransfer.utils import Registry, check_callable, check_parts
 
 
 class Protocol:
-    """A thing with a word and a method."""
+    """An object with an attribute and a method."""
 
     word: str
 
@@ -27,7 +27,7 @@ def registry():
 
 
 class Speaker(Protocol):
-    """A thing that follows the protocol."""
+    """An object that follows the protocol."""
 
     word = "none"
 

@@ -85,7 +85,7 @@ def test_transparent_values_are_not_visible():
 
 @pytest.fixture
 def path(tmp_path):
-    """Return the path of a file that is old enough to be remembered."""
+    """Return the path of a file that is old enough to be cached."""
     path = tmp_path / "a"
     path.write_bytes(b"one")
     return path
@@ -93,14 +93,14 @@ def path(tmp_path):
 
 @pytest.fixture
 def later(monkeypatch):
-    """Let the clock of the module be an hour ahead, so that files are old."""
+    """Set the clock of the module an hour ahead, so that files are old."""
     now = time.time_ns() + 3600 * 10**9
     monkeypatch.setattr(time, "time_ns", lambda: now)
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Count how often the content of a file is looked at."""
+    """Count how often the content of a file is read."""
     reads = []
 
     def spy(data, upright):

@@ -1,4 +1,4 @@
-"""One lazy interface for samples of any kind."""
+"""Samples of images, read when they are indexed."""
 
 import io
 import re

@@ -52,7 +52,7 @@ def test_state_hidden_from_python_makes_descriptions_incomplete(make, reason):
 
 
 class Answers:
-    """Has every attribute that it is asked for."""
+    """Has an attribute of any name."""
 
     def __getattr__(self, name):
         if name.startswith("__"):
