@@ -105,7 +105,7 @@ def _cut(z):
 
 
 def _beyond_float16(half):
-    """Return the positions of rows that float16 cannot hold well, or that are zero.
+    """Return the positions of rows with values that float16 cannot hold, or only zeros.
 
     Without their signs, the bits of float16 numbers sort like integers, which are
     several times as fast to compare; infinity and NaN come last.

@@ -1,7 +1,6 @@
 """From samples to activations: a pass through a network, and the rows it returns."""
 
 import logging
-import threading
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -29,8 +28,8 @@ from sktransfer.backbones import Backbone
 from sktransfer.compute import (
     Runtime,
     Shards,
+    fork_lock,
     halving,
-    in_forked_child,
     split_state,
 )
 from sktransfer.inputs import preprocessing_key
@@ -43,7 +42,7 @@ _LOOKUP = 256  # samples fetched from the store at a time
 _MOST_THREADS = 16  # each holds the activations of a batch
 _counts: Counter[tuple[str, str, str]] = Counter()
 _living: WeakSet["Activations"] = WeakSet()  # these share the memory budget
-_lock = threading.Lock()
+_lock = fork_lock(globals(), "_lock")
 
 
 def forward_passes() -> Counter[tuple[str, str, str]]:
@@ -307,14 +306,6 @@ def _expand(groups, rows):
         [row for row, n in zip(of_target, sizes, strict=True) for _ in range(n)]
         for of_target in rows
     ]
-
-
-def _renew():
-    global _lock
-    _lock = threading.Lock()
-
-
-in_forked_child(_renew)
 
 
 class Activations:

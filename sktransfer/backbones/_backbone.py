@@ -47,7 +47,7 @@ class Backbone:
         Name of the weights. None for random ones.
     license : str, default=None
         License of the weights as the provider states it. None if it is not stated.
-    classifier : sequence of str, default=None
+    classifier : str or sequence of str, default=None
         Paths of the network's own classifying layers. No stage contains them or what
         comes after them. By default the last layer with weights if it has a usual name
         (``fc``, ``classifier``, ``head``, …).
@@ -76,7 +76,7 @@ class Backbone:
         provider: str | None = None,
         weights: str | None = None,
         license: str | None = None,
-        classifier: Sequence[str] | None = None,
+        classifier: str | Sequence[str] | None = None,
     ):
         self.module = module
         self.preprocessing = preprocessing
@@ -84,7 +84,7 @@ class Backbone:
         self.provider = provider
         self.weights = weights
         self.license = license
-        self.classifier = classifier
+        self.classifier = [classifier] if isinstance(classifier, str) else classifier
         self._known_impurity = None
         self._forget()
 

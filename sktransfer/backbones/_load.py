@@ -3,7 +3,6 @@
 import math
 import operator
 import os
-import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from sktransfer.backbones._registry import (
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
-from sktransfer.compute import default_torch_state, in_forked_child, seeded
+from sktransfer.compute import default_torch_state, fork_lock, seeded
 from sktransfer.inputs import Preprocessing
 from sktransfer.utils import content_stamp, spawn_seed, survey_class, types
 
@@ -32,7 +31,7 @@ _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 _MOST_SHARED = 4
-_lock = threading.RLock()
+_lock = fork_lock(globals(), "_lock")
 _shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones and their code
 
 
@@ -252,14 +251,6 @@ def are_users_own(weights: object) -> bool:
     if not isinstance(weights, str):
         return isinstance(weights, os.PathLike | Mapping)
     return weights == STATE_DICT or weights.endswith(_ENDINGS) or os.sep in weights
-
-
-def _renew():
-    global _lock
-    _lock = threading.RLock()
-
-
-in_forked_child(_renew)
 
 
 def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Backbone:

@@ -65,7 +65,7 @@ class ShippedProvider(BackboneProvider):
             name=name,
             weights=None if weights is None else "ImageNet-1k",
             license=_LICENSE,
-            classifier=["classifier"],
+            classifier="classifier",
         )
 
     def describe(self, name):

@@ -55,15 +55,13 @@ class TimmProvider(BackboneProvider):
         config = module.pretrained_cfg
         for entry in ("file", "state_dict"):  # the loaded weights are not kept
             config.pop(entry, None)
-        classifier = config.get("classifier") or None
-        is_one = isinstance(classifier, str)
         return Backbone(
             module,
             preprocessing=timm_preprocessing(config),
             name=name,
             weights=None if weights is None else config.get("tag") or "default",
             license=config.get("license"),
-            classifier=[classifier] if is_one else classifier and list(classifier),
+            classifier=config.get("classifier") or None,
         )
 
     def describe(self, name):

@@ -1,7 +1,6 @@
 """Random streams for code that draws from the global random generators."""
 
 import random
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,19 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktransfer.compute._process import in_forked_child
+from sktransfer.compute._process import fork_lock
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw
-_lock = threading.RLock()
-
-
-def _renew():
-    global _lock
-    _lock = threading.RLock()
-
-
-in_forked_child(_renew)
+_lock = fork_lock(globals(), "_lock")
 
 
 class RandomStream:

@@ -276,7 +276,7 @@ def test_preprocessing_that_squashes():
 
 def test_classifiers_of_a_distilled_network():
     backbone = load_backbone("timm/deit_tiny_distilled_patch16_224", weights=None)
-    assert backbone.classifier == ["head", "head_dist"]
+    assert backbone.classifier == ("head", "head_dist")
     assert backbone.stage_names[-1] == "blocks.11"
 
 
