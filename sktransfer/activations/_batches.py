@@ -1,7 +1,7 @@
 """Conversion of batches of activations to rows and back, and sources of batches.
 
 The state of a batch is a tensor of shape (n, ...) or a dict of names to such tensors,
-such as hidden states and the mask of their real positions. The row of a sample is an
+such as hidden states and the mask of their valid positions. The row of a sample is an
 array or a dict of arrays, whose shapes depend on that sample alone: a batch of a pass
 holds samples of one shape, so that the result of one does not depend on the others.
 """

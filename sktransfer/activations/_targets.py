@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MASK = "mask"  # name, in a group of tensors, of the mask of real positions
+MASK = "mask"  # name, in a group of tensors, of the mask of valid positions
 POOLINGS = ("avg", "max", "avgmax", "cls", "flatten")  # see `Pool`
 _MOST_EXTRA = 16  # tokens that are not patches
 
@@ -236,20 +236,20 @@ class Pool(nn.Module):
 
 
 def _masked_average(state):
-    """Average the real positions of sequences to (n, c); zeros if there are none."""
-    z, is_real = _hidden_and_mask(state)
-    return z.masked_fill(~is_real, 0).sum(1) / is_real.sum(1).clamp_min(1)
+    """Average the valid positions of sequences to (n, c); zeros if there are none."""
+    z, is_valid = _hidden_and_mask(state)
+    return z.masked_fill(~is_valid, 0).sum(1) / is_valid.sum(1).clamp_min(1)
 
 
 def _masked_maximum(state):
-    """Return the maximum over the real positions (n, c); zeros if there are none."""
-    z, is_real = _hidden_and_mask(state)
-    largest = z.masked_fill(~is_real, -torch.inf).amax(1)
-    return largest.masked_fill(~is_real.any(1), 0)
+    """Return the maximum over the valid positions (n, c); zeros if there are none."""
+    z, is_valid = _hidden_and_mask(state)
+    largest = z.masked_fill(~is_valid, -torch.inf).amax(1)
+    return largest.masked_fill(~is_valid.any(1), 0)
 
 
 def _hidden_and_mask(state):
-    """Return the hidden states (n, t, c), and the mask of real positions (n, t, 1)."""
+    """Return the hidden states (n, t, c), and the mask of valid positions (n, t, 1)."""
     z = hidden_of(state)
     mask = state.get(MASK, z.new_ones(z.shape[:2]))
     return z, mask.bool()[..., None]

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -160,10 +161,7 @@ class BackboneProvider(ABC):
         return state
 
 
-def _check_provider(provider):
-    check_parts(provider, BackboneProvider, "provider")
-
-
+_check_provider = partial(check_parts, protocol=BackboneProvider, noun="provider")
 RULE = "`provider` must be None or one of {names}"
 PROVIDERS: Registry[Any] = Registry("providers", RULE, _check_provider, _BUILT_IN)
 

@@ -7,6 +7,7 @@ or a small named group of tensors, and never asks for the kind of a sample.
 """
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Protocol
 
 from sktransfer.utils import Registry, check_parts
@@ -212,14 +213,10 @@ class Modality(Protocol):
         raise ValueError(f"Models of {self.noun} cannot be exported.")
 
 
-def _check_modality(modality):
-    check_parts(modality, Modality, "modality")
-
-
 MODALITIES: Registry[Any] = Registry(
     "modalities",
     "`kind` must be the name of a registered modality, one of {names}",
-    _check_modality,
+    partial(check_parts, protocol=Modality, noun="modality"),
 )
 
 

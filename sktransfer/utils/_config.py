@@ -46,7 +46,7 @@ def get_config() -> dict[str, Any]:
     >>> sktransfer.get_config()["activation_dtype"]
     'auto'
     """
-    return dict(_current())
+    return dict(getattr(_local, "settings", _global))
 
 
 def set_config(
@@ -181,11 +181,6 @@ def adopt_settings(sent: dict[str, Any]) -> None:
         _changed.update(sent["settings"])
         _own().update(sent["settings"])
         _global.update(sent["settings"])
-
-
-def _current():
-    """Return the settings of this thread, or of the main thread if it has set none."""
-    return getattr(_local, "settings", _global)
 
 
 def _own():

@@ -136,10 +136,6 @@ class DatasetItems:
         path = samples[index][0]
         return path if isinstance(path, str) else None
 
-    def check_labels(self) -> None:
-        """Raise if one label means different classes in parts of the dataset."""
-        _check_class_names(self.dataset)
-
 
 def _copied(item):
     """Copy an array, alone or with a label: the dataset may write to it again."""
@@ -233,7 +229,7 @@ def _read_parts(dataset):
     ]
 
     def labels(indices):
-        _check_class_names(dataset)
+        check_class_names(dataset)
         of_parts = [p.labels(rows) for p, rows in zip(parts, chosen, strict=True)]
         return np.concatenate(of_parts)[indices]
 
@@ -241,11 +237,11 @@ def _read_parts(dataset):
     return Raw(items, labels=labels, upright=False)
 
 
-def _check_class_names(dataset):
-    """Raise if parts of a dataset use one label for classes of different names."""
+def check_class_names(dataset: Any) -> None:
+    """Raise a ValueError if one label stands for different classes in parts."""
     if not isinstance(dataset, ConcatDataset):
         return
-    names = {}
+    names: dict[int, str] = {}
     for part in _parts_with_classes(dataset):
         for number, name in enumerate(getattr(part, "classes", ())):
             other = names.setdefault(number, name)

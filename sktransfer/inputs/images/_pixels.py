@@ -363,10 +363,9 @@ def _warn_if_dark(seen, value_range, is_given):
 
 
 def _always_within(dtype, value_range):
-    if dtype.kind not in "bu":
-        return False
-    highest = 1 if dtype.kind == "b" else np.iinfo(dtype).max
-    return dtype.kind == "b" or (value_range[0] <= 0 and highest <= value_range[1])
+    low, high = value_range
+    is_within = dtype.kind == "u" and low <= 0 and np.iinfo(dtype).max <= high
+    return dtype.kind == "b" or is_within
 
 
 def _first_row(mask):

@@ -18,6 +18,7 @@ from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Unreadable,
+    check_class_names,
     explain,
     stack_labels,
     unreadable_image,
@@ -134,7 +135,7 @@ class Samples:
             return self._raw.labels(self._indices)
         if not isinstance(self._items, DatasetItems):
             return None
-        self._items.check_labels()
+        check_class_names(self._items.dataset)
         labels = []
         for i in range(len(self)):
             _, label = self._first_reading(i)
