@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from sktransfer.activations import (
+    ActivationLayout,
     Activations,
     FixedViews,
     FreshViews,
-    Layout,
     Pool,
     Target,
     load_activations,
@@ -196,10 +196,10 @@ class SplitBackbone:
         }
         return FittedModel(**(vars(loaded) | changed))
 
-    def layout(self, target: Target) -> Layout:
+    def layout(self, target: Target) -> ActivationLayout:
         """Return where the positions in the activations of a target are."""
         shape = map_state(lambda z: tuple(z.shape[1:]), self.example(target))
-        return Layout(shape, self.backbone.preprocessing.input_shape)
+        return ActivationLayout(shape, self.backbone.preprocessing.input_shape)
 
     def example(self, target: Target):
         """Return activations of three generated samples at a target."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.activations import Layout, Pool
+from sktransfer.activations import ActivationLayout, Pool
 from sktransfer.backbones import load_backbone, shared_backbone
 from sktransfer.compute import use_channels_last
 from sktransfer.model._outputs import outputs_from_dict
@@ -165,7 +165,7 @@ def _recall_network(kept, backbone, frozen, last):
         suffix.fixed_shared = True
     if kept["augment"] is not None:
         input_shape = backbone.preprocessing.input_shape
-        layout = Layout(backbone.activation_shape(frozen), input_shape)
+        layout = ActivationLayout(backbone.activation_shape(frozen), input_shape)
         augment = ActivationAugment(kept["augment"], layout)
     pool = _recall_pool(kept["pool"], backbone, last)
     network = use_channels_last(Network(suffix, pool, head, augment))

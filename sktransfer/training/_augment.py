@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.compute import map_state
 
 ACTIVATION_AUGMENTATIONS = ("flip", "shift", "crop", "drop")
@@ -29,7 +29,7 @@ class ActivationAugment(nn.Module):
     Augmentations. https://arxiv.org/abs/2410.02527
     """
 
-    def __init__(self, kinds: Iterable[str], layout: Layout):
+    def __init__(self, kinds: Iterable[str], layout: ActivationLayout):
         super().__init__()
         self.kinds = tuple(kinds)
         self.layout = layout
@@ -105,7 +105,9 @@ class Mix:
        Classifiers with Localizable Features. https://arxiv.org/abs/1905.04899
     """
 
-    def __init__(self, layout: Layout, *, mixup: float = 0.0, cutmix: float = 0.0):
+    def __init__(
+        self, layout: ActivationLayout, *, mixup: float = 0.0, cutmix: float = 0.0
+    ):
         if layout.kind == "sequence":
             raise ValueError(
                 "`mixup` and `cutmix` need activations of one shape, and those of this "

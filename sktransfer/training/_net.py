@@ -259,7 +259,7 @@ class SuffixNet(NeuralNet):
         self.optimizer_.zero_grad()
 
     def _drawing(self):
-        return contextlib.nullcontext() if self.draws is None else self.draws.put_in()
+        return contextlib.nullcontext() if self.draws is None else self.draws.active()
 
     def _n_accumulated(self):
         """Count the batches of this step, which may be fewer at the end of an epoch."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.training import ACTIVATION_AUGMENTATIONS, ActivationAugment
 from sktransfer.training._augment import Mix
 
@@ -9,7 +9,7 @@ SQUARE = (3, 32, 32)
 
 
 def augment_of(kinds, shape=(2, 8, 8)):
-    return ActivationAugment(kinds, Layout(shape, SQUARE))
+    return ActivationAugment(kinds, ActivationLayout(shape, SQUARE))
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ SQUARE = (3, 32, 32)
 
 
 def mix_of(shape, **alphas):
-    return Mix(Layout(shape, SQUARE), **alphas)
+    return Mix(ActivationLayout(shape, SQUARE), **alphas)
 
 
 def shares_of(mix, z, n_draws=2000):

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau, StepLR
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.training import (
     Data,
     Mix,
@@ -178,7 +178,7 @@ SETTINGS = {
     "accumulate": {"accumulate_grad_batches": 3},
     "l2_sp": {"l2_sp": 0.5},
     "decay": {"weight_decay": 0.1, "backbone_lr_ratio": 0.1},
-    "mix": {"mix": Mix(Layout((5,), None), mixup=0.4)},
+    "mix": {"mix": Mix(ActivationLayout((5,), None), mixup=0.4)},
     "validation": {"validation": HELD},
     "best": {"validation": HELD, "early_stopping": True},
     "best average": {"validation": HELD, "early_stopping": True, "ema": 0.9},

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from torch import nn
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.training import (
     Data,
     Mix,
@@ -138,7 +138,7 @@ def test_first_loss_with_mix_is_that_of_pairs_with_the_weights_at_the_start():
     before = np.roll(order, 1)  # the partners
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(4)  # what `train` draws the share from
-    share = float(Mix(Layout((5,), None), mixup=1.0)(Z)[2][0])
+    share = float(Mix(ActivationLayout((5,), None), mixup=1.0)(Z)[2][0])
     torch.random.set_rng_state(torch_state)
     mixed = share * Z[order] + (1 - share) * Z[before]
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_first_loss_with_mix_is_that_of_pairs_with_the_weights_at_the_start():
     rows, w = np.arange(60), weight / weight.mean()
     own = w[order] * -logs[rows, Y.numpy()[order]]
     others = w[before] * -logs[rows, Y.numpy()[before]]
-    mix = Mix(Layout((5,), None), mixup=1.0)
+    mix = Mix(ActivationLayout((5,), None), mixup=1.0)
     net = fit(weight, network, mix=mix, seed=4, batch_size=60, max_epochs=1)
     expected = np.mean(share * own + (1 - share) * others)
     assert 0.01 < share < 0.99
@@ -369,7 +369,7 @@ def test_size_that_fits_is_found_once():
 
 
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
-def test_memory_too_small_for_one_sample():
+def test_halving_raises_if_one_sample_does_not_fit():
     text = (
         "^The memory of cpu is too small for one sample. Freeze more stages with "
         "`freeze`. Take a smaller `image_size` or backbone, or device='cpu'.$"
