@@ -1,4 +1,4 @@
-"""From activations to a trained suffix and head."""
+"""Training of suffixes and heads on activations."""
 
 from sktransfer.training._adaptation import (
     ADAPTATION_METHODS,

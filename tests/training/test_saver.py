@@ -334,8 +334,8 @@ def test_state_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     text = (
         r"^The state of the training could not be written to .*state.pt \(.*No space "
-        r"left on device\). It goes on, but if it is interrupted, it cannot be taken "
-        "up from here. Free some space, or give another folder as `checkpoint`.$"
+        r"left on device\). The training continues, but cannot be resumed "
+        "from here if it is interrupted. Free some space, or give another folder as `checkpoint`.$"
     )
     with pytest.warns(UserWarning, match=text) as caught:
         net = fit(saver, max_epochs=5)

@@ -381,8 +381,8 @@ def test_memory_too_small_for_one_sample():
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
 def test_memory_that_runs_out_within_a_step():
     text = (
-        "^The memory of cpu ran out within a step, after batches whose gradients were "
-        "added up already. Take a smaller `batch_size` and accordingly more "
+        "^cpu ran out of memory within a step, after the gradients of other batches "
+        "were added. Take a smaller `batch_size` and a larger "
         r"`accumulate_grad_batches` \(it is 2\).$"
     )
     with pytest.raises(MemoryError, match=text):
@@ -568,8 +568,8 @@ def test_training_that_ends_above_chance_warns():
     z, y = torch.randn(24, 4), torch.arange(24) % 3
     recipe = resolved_recipe(max_epochs=3, lr=1e3, weight_decay=0.0, batch_size=8)
     message = (
-        r"^The training did not converge: its last loss, .*, is above that of knowing "
-        r"nothing, 1.1. Take a lower `lr` \(it is 1000\) or more"
+        r"^The training did not converge: its last loss, .*, is above the loss of "
+        r"chance, 1.1. Take a lower `lr` \(it is 1000\) or more"
     )
     with pytest.warns(UserWarning, match=message):
         train(
