@@ -20,7 +20,7 @@ from sktransfer.training import LEVELS, choose_level
 COLUMNS = "strategy freeze rule seconds megabytes taken why".split()
 
 
-def test_report_says_what_was_taken_and_why(make_small, digits):
+def test_report_has_the_choice_and_the_reasons(make_small, digits):
     advisor = TransferAdvisor(make_small(), random_state=0).fit(*digits)
     report = advisor.report_
     assert list(report) == COLUMNS
@@ -65,7 +65,7 @@ def test_evidence(make_small, digits):
     assert evidence["device"] in ("cpu", "cuda:0", "cuda", "mps")
 
 
-def test_rules_are_those_of_freeze_auto(make_small, digits):
+def test_rules_equal_freeze_auto(make_small, digits):
     X, y = digits
     for n in (40, 110):
         advisor = TransferAdvisor(make_small(), scoring=None).fit(X[:n], y[:n])
@@ -187,7 +187,7 @@ def test_several_columns_of_integers_are_regression_targets(make_small, digits):
     ("shape", "expected"),
     [((20, 30), (20, 30)), ((20, 30, 3), (20, 30)), ((3, 20, 30), (20, 30))],
 )
-def test_sizes_of_arrays(make_small, shape, expected):
+def test_image_sizes_of_arrays(make_small, shape, expected):
     X = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
     advisor = TransferAdvisor(make_small(), scoring=None).fit(X, np.arange(12) % 2)
     assert advisor.evidence_["image_sizes"] == expected
@@ -240,6 +240,6 @@ def test_similarity_of_vectors_is_unknown():
         ({"scoring": "accuracy"}, "'scoring' parameter of TransferAdvisor must be"),
     ],
 )
-def test_wrong_settings(make_small, digits, settings, text):
+def test_invalid_parameters_raise(make_small, digits, settings, text):
     with pytest.raises(ValueError, match=text):
         TransferAdvisor(make_small(), **settings).fit(*digits)

@@ -138,7 +138,7 @@ BACKBONES = {
 
 
 @pytest.mark.parametrize("make", BACKBONES.values(), ids=BACKBONES)
-def test_adapters_start_at_zero_agree_when_merged_and_leave_nothing(make):
+def test_adapters_start_at_zero_agree_when_merged_and_are_removed(make):
     backbone = make()
     section, names = whole(backbone), backbone.stage_names
     classes = [(path, type(layer)) for path, layer in backbone.module.named_modules()]
@@ -461,7 +461,7 @@ def test_layer_of_two_names_is_replaced_under_both():
     assert_close(run(section, z), expected)
 
 
-def test_no_layer_to_adapt():
+def test_no_layer_to_adapt_raises():
     backbone = of_vectors(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
     section = backbone.section("0", "output")
     text = (
@@ -474,7 +474,7 @@ def test_no_layer_to_adapt():
         adapt(section)
 
 
-def test_second_adapters():
+def test_second_adapters_raise():
     section = whole(of_vectors(mlp))
     adapt(section)
     with pytest.raises(ValueError, match="has adapters already; `merge_lora` comes fi"):
@@ -490,7 +490,7 @@ def test_merge_without_adapters_changes_nothing():
     assert backbone.fingerprint == fingerprint
 
 
-def test_without_peft(monkeypatch):
+def test_missing_peft_raises(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     text = "LoRA needs peft. Install it with: pip install 'sktransfer[lora]'"
     with pytest.raises(ImportError, match=f"^{re.escape(text)}$"):

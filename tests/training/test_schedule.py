@@ -155,7 +155,7 @@ def test_one_cycle_is_that_of_fastai(n_steps):
     np.testing.assert_allclose(ends, [2e-7, 1e-6])
 
 
-def test_pickled_net_goes_on():
+def test_pickled_net_resumes():
     whole = make_net("one_cycle").fit(X, Y)
     first = make_net("one_cycle").partial_fit(X, Y, epochs=3)
     second = pickle.loads(pickle.dumps(first)).partial_fit(X, Y, epochs=3)
@@ -224,7 +224,7 @@ def test_plateau_is_one_of_the_validation_loss_if_there_is_one(with_validation):
 
 
 @pytest.mark.parametrize("lr_schedule", schedules())
-def test_training_that_goes_on_has_the_same_rates(lr_schedule):
+def test_resumed_training_has_the_same_rates(lr_schedule):
     whole = make_net(lr_schedule).fit(X, Y)
     parts = make_net(lr_schedule)
     for epochs in (1, 3, 2):
@@ -272,7 +272,7 @@ def test_state_is_a_copy():
     assert state["scheduler"]["last_epoch"] == 2 * BATCHES
 
 
-def test_state_that_waits_is_the_state():
+def test_state_before_training_is_the_loaded_state():
     callback = schedule_callback("cosine", 30)
     assert callback.state_dict() == {}
     net = make_net("cosine").partial_fit(X, Y, epochs=2)
@@ -284,7 +284,7 @@ def test_state_that_waits_is_the_state():
 
 
 @pytest.mark.parametrize("lr_schedule", schedules())
-def test_fit_begins_anew(lr_schedule):
+def test_fit_resets_the_schedule(lr_schedule):
     net = make_net(lr_schedule, epochs=2).fit(X, Y)
     first = rates_of(net).copy()
     callback_of(net, "schedule").load_state_dict({"groups": []})
@@ -296,7 +296,7 @@ def test_state_of_other_groups_raises():
     state = callback_of(make_net("cosine").fit(X, Y), "schedule").state_dict()
     net = make_net("cosine", optimizer__param_groups=[]).initialize()
     callback_of(net, "schedule").load_state_dict(state)
-    with pytest.raises(ValueError, match="of 2 parameter groups, but .* has 1. Load"):
+    with pytest.raises(ValueError, match="has 2 parameter groups, but .* has 1. Load"):
         net.partial_fit(X, Y)
 
 

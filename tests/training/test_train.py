@@ -475,7 +475,7 @@ def test_scores_of_skorch(batch_size):
     assert last["train again"] == share_right(net, Z, Y)
 
 
-def test_divergence_says_what_to_do():
+def test_divergence_raises_with_a_hint():
     message = re.escape(
         "Take a lower `lr` (it is 1e+06) or a lower `backbone_lr_ratio`."
     )
@@ -537,7 +537,7 @@ def test_validation_is_by_the_averaged_weights():
         assert net.history[-1, "valid_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_without_averages_the_weights_are_ones_own():
+def test_without_averages_the_weights_are_unchanged():
     net = fit()
     before = copy.deepcopy(net.module_.state_dict())
     with net.averaged():
@@ -545,7 +545,7 @@ def test_without_averages_the_weights_are_ones_own():
             assert torch.equal(value, before[name]), name
 
 
-def test_chance_is_that_of_the_whole_epoch():
+def test_chance_loss_is_that_of_the_whole_epoch():
     network = Network(nn.Identity(), nn.Identity(), nn.Linear(4, 1))
     y = torch.zeros(24, 1)
     y[-1] = 30.0  # in one batch of three
