@@ -66,13 +66,13 @@ def _exact():
 
 @cache
 def fitted(make, method):
-    """Fit a method once; who gets it must not change it."""
+    """Fit a method once; tests must not change the result."""
     with config_context(activation_dtype="float32"):
         return make(method).fit(ROWS, MASKED if make is classifier else INK)
 
 
 def lite(method, style="auto", **settings):
-    """Classify images with the shipped weights."""
+    """Return a classifier of images with the shipped weights."""
     common = {"freeze": 8, "max_epochs": 1, "image_size": 32, "value_range": (0, 16)}
     settings = {**common, "lr": 1e-4, "random_state": 0, **settings}
     return DomainAdaptedClassifier(FineTunedClassifier(**settings), method, style=style)
@@ -191,7 +191,7 @@ def test_methods_combine_with_other_training_parameters(method):
 
 
 class Record(AdaptationMethod):
-    """Count objectives, and keep the progress that they are called with."""
+    """Method that counts its objectives and records their progress."""
 
     objectives, progress = 0, []
 
@@ -381,7 +381,7 @@ def test_adabn_without_batch_norm_raises():
 
 @contextmanager
 def counted(after=None):
-    """Count the epochs of fits, and interrupt one after some."""
+    """Count the epochs of fits, and interrupt a fit after a number of them."""
     epochs, save = [], Saver.save
 
     def save_and_count(self, net, generator):
@@ -401,7 +401,7 @@ def interrupt(model, X, y, after=3):
 
 
 def interrupt_and_resume(model, X, y):
-    """Return the model, resumed in a second fit, and how many epochs that had."""
+    """Return the model after a second fit that resumes, and its number of epochs."""
     interrupt(model, X, y)
     with counted() as epochs:
         return model.fit(X, y), len(epochs)

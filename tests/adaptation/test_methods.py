@@ -75,7 +75,7 @@ def test_registering_other_objects_raises(bad):
 
 def test_a_method_that_needs_the_source_has_an_objective():
     class Nothing(AdaptationMethod):
-        """A method that does not say what it adds to the loss."""
+        """Method without an objective."""
 
     with pytest.raises(TypeError, match="must define make_objective if it needs the"):
         register_method("nothing", Nothing)

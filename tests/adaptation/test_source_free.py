@@ -200,7 +200,7 @@ def context_of(network, target=Z, callbacks=()):
 
 
 class Look(Callback):
-    """Keep the labels that each epoch is trained on."""
+    """Record the labels of each epoch."""
 
     def __init__(self):
         self.labels = []

@@ -21,7 +21,7 @@ SOURCE, OTHERS = CROPS[::2], CROPS[1::2]
 
 
 def spoilt(crop):
-    """Darken, tint, blur and add noise."""
+    """Darken, tint and blur an image, and add noise."""
     return noisy(blurred(0.45 * crop * np.array([1.0, 0.85, 0.6]), 2), 6)
 
 
@@ -345,7 +345,7 @@ def enlarged(row):
 
 @pytest.fixture(scope="module")
 def digits():
-    """Return X, y of the source, X of the target, and X, y to predict."""
+    """Return X, y of the source, X of the target, and X, y of the test samples."""
     rows, labels = load_digits(return_X_y=True)
     images = np.stack([enlarged(row) for row in rows[: 3 * N]])
     noise = 12 * np.random.RandomState(0).normal(size=images.shape)

@@ -178,7 +178,7 @@ def test_low_amplitudes_move_and_all_else_is_kept(share):
 
 
 def published(image, reference, beta):
-    """Mix as the code of Yang and Soatto does."""
+    """Mix amplitudes as in the code of Yang and Soatto."""
     transformed = [np.fft.fft2(x, axes=(0, 1)) for x in (image, reference)]
     own, other = (np.fft.fftshift(abs(t), axes=(0, 1)) for t in transformed)
     h, w = image.shape[:2]

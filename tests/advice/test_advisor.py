@@ -95,7 +95,7 @@ def test_literature_freezes_more(make_small, digits, monkeypatch):
 
 
 def costs(prices):
-    """Make `measure` find what each boundary costs, in seconds and bytes."""
+    """Replace `measure` by given costs per boundary, in seconds and bytes."""
 
     def found(backbone, samples, boundaries, device):
         return {

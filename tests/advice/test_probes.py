@@ -21,7 +21,7 @@ def rotation(d, seed=1):
 
 
 def left_out(X, y, shrinkage, variance):
-    """Predict each sample by a discriminant that is fitted to the others anew."""
+    """Predict each sample by a discriminant that is fitted to all others."""
     predicted, n, classes = [], len(y), np.unique(y)
     for i in range(n):
         rest = np.arange(n) != i

@@ -16,7 +16,7 @@ N = 12
 
 
 def pieces(images, least=0.5):
-    """Squares of all sizes out of images, in turns."""
+    """Return square crops of all sizes from images in turn."""
     rng, found = np.random.default_rng(0), []
     for k in range(N):
         image = images[k % len(images)]
@@ -33,7 +33,7 @@ def photographs():
 
 
 def drawings():
-    """Filled and outlined shapes on white, as of a child."""
+    """Return filled and outlined shapes on white."""
     rng, found = np.random.default_rng(0), []
     for _ in range(N):
         image = Image.new("RGB", (224, 224), "white")
@@ -58,7 +58,7 @@ def noise():
 
 
 def textures():
-    """Grey clouds with speckle, as of ultrasound."""
+    """Return grey clouds with speckle, similar to ultrasound."""
     rng, found = np.random.default_rng(0), []
     for _ in range(N):
         cloud = gaussian_filter(rng.normal(size=(224, 224)), rng.uniform(1.5, 5))

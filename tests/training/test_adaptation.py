@@ -43,7 +43,7 @@ class Means(AdaptationMethod):
 
 
 class Relabelled(AdaptationMethod):
-    """Trains on the labels that the network gives the target."""
+    """Method that trains on the predictions for the target."""
 
     name = "relabelled"
     needs_source = False

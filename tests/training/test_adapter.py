@@ -59,7 +59,7 @@ def adapters(section):
 
 
 def randomise(section, seed=1):
-    """Give B what training might."""
+    """Set B to random values, as if it was trained."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapters(section).items():
@@ -226,7 +226,7 @@ def test_only_adapters_are_trained_and_the_network_is_kept(lite0):
 
 
 def fit(section, n_steps=3):
-    """Train what can be trained to give zeros; return the losses."""
+    """Train the trainable parameters to predict zeros; return the losses."""
     section.eval()
     trained = [p for p in section.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.0)
@@ -339,7 +339,7 @@ def test_rank_below_all_sides_is_taken_everywhere(lite0):
 
 
 def left_out(backbone, section=None):
-    """Return which layers with a matrix get no adapter."""
+    """Return the layers with a weight matrix that have no adapter."""
     section = whole(backbone) if section is None else section
     kinds = (nn.Linear, nn.Conv2d)
     paths = [p for p, m in section.named_modules() if isinstance(m, kinds)]
@@ -383,7 +383,7 @@ def test_projection_of_multihead_attention_is_left_out(name, paths):
 
 
 class Reads(nn.Module):
-    """Calls one layer, reads the weight of another, and does both with a third."""
+    """Network that calls a layer, reads the weight of another, and does both."""
 
     def __init__(self):
         super().__init__()
@@ -402,7 +402,7 @@ def test_weights_that_are_read_are_left_out():
 
 
 class Shares(nn.Module):
-    """Uses a layer and a weight in the first stage and later on."""
+    """Network that uses a layer and a weight in the first stage and in later ones."""
 
     def __init__(self):
         super().__init__()
@@ -435,7 +435,7 @@ def test_weight_of_two_layers_is_left_out():
 
 
 class Twice(nn.Module):
-    """Has one layer under two names."""
+    """Network with one layer under two names."""
 
     def __init__(self):
         super().__init__()

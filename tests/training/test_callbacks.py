@@ -29,7 +29,7 @@ LEARNED = [
 
 
 class Record(Callback):
-    """Values of all tensors at the start and after each batch, in float64."""
+    """Record all tensors at the start and after each batch, in float64."""
 
     def initialize(self):
         self.values_ = []
@@ -77,7 +77,7 @@ def make_net(average, *callbacks, kind=NeuralNet, network=None):
 
 
 def average_in_closed_form(values, decay):
-    """Weigh the start and the values after each step, as the recursion comes to."""
+    """Return the weighted mean of the values after each step, in closed form."""
     steps = np.arange(len(values) - 1)
     decays = np.minimum(decay, (1 + steps) / (10 + steps))
     kept = np.append(np.cumprod(decays[::-1])[::-1], 1.0)  # from step k to the end
@@ -87,7 +87,7 @@ def average_in_closed_form(values, decay):
 
 
 def averages_of(average):
-    """Return copies of the averages by the names of the tensors."""
+    """Return copies of the averages by tensor name."""
     tensors = [a.detach().clone() for _, a in average._pairs()]
     return dict(zip(LEARNED, tensors, strict=True))
 
@@ -264,7 +264,7 @@ HELD = Data(INPUTS[::3] + 0.5, CLASSES[::3], np.ones(20))
 
 
 class Scripted:
-    """A net of one weight whose validation losses are given."""
+    """Net with one weight and given validation losses."""
 
     def __init__(self, losses):
         self.module_ = nn.BatchNorm1d(1)
@@ -360,7 +360,7 @@ def test_state_is_resumed():
 
 
 class Snapshots(Callback):
-    """Keeps what validation saw at the end of each epoch."""
+    """Record the weights of each validation."""
 
     seen = None
 

@@ -43,7 +43,7 @@ def tensor(a):
 
 
 def by_hand(scores, y, smoothing):
-    """Compute the cross-entropy of a sample with its target spread out."""
+    """Compute the cross-entropy of a sample with label smoothing."""
     target = np.full(len(scores), smoothing / len(scores))
     target[y] += 1 - smoothing
     return -(target * log_softmax(scores)).sum()
@@ -460,7 +460,7 @@ def test_net_does_not_hold_the_others_afterwards():
 
 
 def test_others_are_drawn_before_the_generators_are_taken():
-    """Views are made in other threads, which wait as long as this one draws."""
+    """Views are drawn in other threads, which wait while this one draws."""
 
     class Views:
         def __len__(self):

@@ -36,7 +36,7 @@ HELD = Data(Z[::3] + 0.5, Y[::3], np.ones(20))
 
 
 class Views:
-    """Noise on each look, drawn from a generator of its own, as random views are."""
+    """Random views: noise on each access, from a generator of their own."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ class Killed(Exception):
 
 
 class Kill(Callback):
-    """Ends the training in the middle of an epoch."""
+    """Callback that ends the training in the middle of an epoch."""
 
     def __init__(self, epoch):
         self.epoch = epoch
@@ -71,7 +71,7 @@ class Kill(Callback):
 
 
 class NumPyScores(Callback):
-    """Records what scorers return."""
+    """Callback that records the results of scorers."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("single", np.float32(0.1))
@@ -116,7 +116,7 @@ def fit(
 
 
 def fit_in_parts(path, ends, make_views=lambda: None, **settings):
-    """Train until the end, killed in some epochs on the way."""
+    """Train until the end, with interruptions in the given epochs."""
     for epoch in [*ends, None]:
         views = make_views()
         saver = Saver(path, views)
@@ -128,7 +128,7 @@ def fit_in_parts(path, ends, make_views=lambda: None, **settings):
 
 
 def rows_of(net):
-    """History without what a clock says."""
+    """Return the history without times."""
     skipped = {"dur", "matrix"}
     return [
         {k: v for k, v in row.items() if k not in skipped}
@@ -346,7 +346,7 @@ def test_state_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
 
 
 def test_savers_of_one_training_do_not_harm_each_other(path):
-    """A thread that finds the file of another half-written or removed goes on."""
+    """Threads tolerate files that others have removed or not completed."""
     expected = fit()
     whole, removed = Saver(path), Saver(path)
     fit(removed, max_epochs=2)

@@ -42,7 +42,7 @@ CALLABLES = {
 
 
 class Rates(Callback):
-    """Keep the rates, and the first betas, that each batch was trained with."""
+    """Record the rates and the first betas of each batch."""
 
     def __init__(self):
         self.seen_ = []
@@ -54,7 +54,7 @@ class Rates(Callback):
 
 
 def make_net(lr_schedule, *, epochs=6, batch_size=4, **changes):
-    """Return a net of two groups, whose rates are 0.1 and 0.02."""
+    """Return a net with two parameter groups, whose rates are 0.1 and 0.02."""
     torch.manual_seed(0)
     settings = {
         "criterion": nn.MSELoss,
@@ -92,7 +92,7 @@ def schedules():
 
 
 def one_cycle(position):
-    """Return factor and momentum of fastai, which has the position in [0, 1)."""
+    """Return the factor and momentum of fastai at a position in [0, 1)."""
 
     def cosine(start, stop, part):
         return stop + (start - stop) * (1 + math.cos(math.pi * part)) / 2
@@ -207,7 +207,7 @@ def test_callable_is_stepped_each_epoch():
 @pytest.mark.parametrize("with_validation", [False, True])
 def test_plateau_is_one_of_the_validation_loss_if_there_is_one(with_validation):
     class Losses(Callback):
-        """Let the training loss stand still, and the validation loss fall."""
+        """Keep the training loss constant, and let the validation loss fall."""
 
         def on_epoch_end(self, net, **kwargs):
             net.history.record("train_loss", 1.0)

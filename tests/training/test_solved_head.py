@@ -32,7 +32,7 @@ def make_linear(k):
 
 
 def learn(parts, targets, penalty, kind, weight=None):
-    """Learn from one part of the samples after another."""
+    """Update a head with the parts of the samples, one after another."""
     weight = np.ones(len(X)) if weight is None else weight
     linear, state = make_linear(4 if targets.ndim == 1 else targets.shape[1]), None
     for rows in parts:

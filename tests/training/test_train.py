@@ -35,7 +35,7 @@ def make_network(dropout=0.2):
 
 
 def fit(weight=ONES, network=None, data=None, *, loss=cross_entropy, **settings):
-    """Train on the data above; settings are the recipe's or `train`'s."""
+    """Train on the data above; settings are those of the recipe or of `train`."""
     given = {*signature(train).parameters} - {"loss", "recipe", "device"}
     recipe = {"max_epochs": 3, "lr": 0.05, "weight_decay": 0.0, "batch_size": 16}
     recipe |= {k: v for k, v in settings.items() if k not in given}
@@ -55,7 +55,7 @@ def weights_of(net):
 
 
 def order_of(seed, n=60):
-    """Return the order in which the first epoch takes the samples."""
+    """Return the order of the samples in the first epoch."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
@@ -237,7 +237,7 @@ def test_gradients_are_clipped_to_the_norm():
             norms.append(sum(p.grad.square().sum() for _, p in named_parameters))
 
     def steps(max_grad_norm):
-        """Make a step with momentum, which keeps the gradients that it saw."""
+        """Make a step with momentum, which depends on earlier gradients."""
         net = fit(
             callbacks=[Norms()],
             max_epochs=1,
@@ -330,7 +330,7 @@ def test_gradients_left_by_another_training_do_not_count():
 
 
 class Tight(nn.Module):
-    """Has room for so many samples, and no longer for so many after some batches."""
+    """Module with memory for a number of samples, which falls after some batches."""
 
     def __init__(self, *rooms):
         super().__init__()
