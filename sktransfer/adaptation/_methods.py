@@ -88,9 +88,7 @@ def list_methods() -> list[str]:
 
 def source_free_methods() -> list[str]:
     """Return the names of the methods that adapt without the source."""
-    free = (
-        name for name, method in ADAPTATION_METHODS.items() if not method.needs_source
-    )
+    free = (k for k, method in ADAPTATION_METHODS.items() if not method.needs_source)
     return [name for name in free if name != NoAdaptation.name]
 
 

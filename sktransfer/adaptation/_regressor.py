@@ -64,11 +64,8 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
 
     def _check_method(self, method):
         if _is_for_classes(method):
-            suited = [
-                name
-                for name in ADAPTATION_METHODS
-                if not _is_for_classes(ADAPTATION_METHODS[name])
-            ]
+            all_methods = ADAPTATION_METHODS.items()
+            suited = [name for name, other in all_methods if not _is_for_classes(other)]
             raise ValueError(
                 f"`method={method.name!r}` is for classes. A regressor can take one of "
                 f"{suited}."

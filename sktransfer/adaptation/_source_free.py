@@ -312,9 +312,7 @@ def _align(layer, mean, var, source):
 def _hooked(layers, see):
     """Call ``see(name, input)`` whenever one of some layers gets an input."""
     handles = [
-        layer.register_forward_pre_hook(
-            lambda layer, args, name=name: see(name, args[0])
-        )
+        layer.register_forward_pre_hook(lambda _, args, name=name: see(name, args[0]))
         for name, layer in layers.items()
     ]
     try:

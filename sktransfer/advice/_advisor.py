@@ -277,6 +277,9 @@ random_state, verbose
             why = f"{refused[wanted]}; without that, {levels[wanted].name}: {why}"
         if refused[taken]:
             why = f"{refused[taken]}, but nothing takes less; {why}"
+        less, more = "trains more than is needed", "freezes more than needed"
+        reasons = [r or (less if i < taken else more) for i, r in enumerate(refused)]
+        reasons[taken] = why
         return pd.DataFrame(
             {
                 "strategy": [level.name for level in levels],
@@ -285,10 +288,7 @@ random_state, verbose
                 "seconds": seconds,
                 "megabytes": [cost.memory / 1e6 for cost in costs],
                 "taken": [i == taken for i in range(len(levels))],
-                "why": [
-                    why if i == taken else refused[i] or _why_not_chosen(i, taken)
-                    for i in range(len(levels))
-                ],
+                "why": reasons,
             }
         )
 
@@ -300,10 +300,7 @@ random_state, verbose
         # A large class gives little information on small ones.
         counted = max(2, round(n * evidence.get("balance", 1.0)))
         level, why = choose_level(
-            counted,
-            similarity=known,
-            probes=probed,
-            rules=_RULES[self.rules],
+            counted, similarity=known, probes=probed, rules=_RULES[self.rules]
         )
         if counted != n:
             uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
@@ -386,7 +383,3 @@ def _rule(level, rules):
         if of_rule == index:
             return f"{low:,} to {high:,} samples" if low else f"under {high:,} samples"
     return f"from {last:,} samples" if index == 0 else "a similar domain"
-
-
-def _why_not_chosen(level, taken):
-    return "trains more than is needed" if level < taken else "freezes more than needed"

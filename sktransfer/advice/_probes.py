@@ -71,11 +71,7 @@ def lda_score(features: ArrayLike, y: ArrayLike) -> float:
 
 
 def knn_score(
-    features: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_neighbors: int = 5,
-    regression: bool = False,
+    features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, regression: bool = False
 ) -> float:
     """Compute how well the nearest other samples predict a sample.
 

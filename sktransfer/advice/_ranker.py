@@ -20,13 +20,7 @@ from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
 from sktransfer.fitting import targets_of
-from sktransfer.utils import (
-    Interval,
-    StrOptions,
-    spawn_seed,
-    type_of_target,
-    types,
-)
+from sktransfer.utils import Interval, StrOptions, spawn_seed, type_of_target, types
 
 _COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 

@@ -64,13 +64,11 @@ class StageReader(PretrainedFeatureExtractor):
     def has_classifier(self) -> bool:
         """Whether the backbone has the classifier that it was pretrained with."""
         backbone = self.backbone_
-        if backbone.provider is None or backbone.weights is None:
+        is_pretrained = backbone.provider is not None and backbone.weights is not None
+        if not (is_pretrained and backbone.classifier_layers()):
             return False
-        return bool(backbone.classifier_layers()) and self._n_outputs() > 1
-
-    def _n_outputs(self):
-        shape = self.backbone_.activation_shape("output")
-        return shape[0] if len(shape) == 1 else 0
+        shape = backbone.activation_shape("output")
+        return len(shape) == 1 and shape[0] > 1
 
 
 def choose_samples(

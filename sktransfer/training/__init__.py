@@ -79,12 +79,7 @@ from sktransfer.training._recipe import (
 )
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, restore_weights_on_error
-from sktransfer.training._solved_head import (
-    Probe,
-    Solution,
-    is_narrow,
-    last_layer,
-)
+from sktransfer.training._solved_head import Probe, Solution, is_narrow, last_layer
 from sktransfer.training._train import train
 
 __all__ = [

@@ -115,9 +115,7 @@ class Mix:
         self.mixup = mixup
         self.cutmix = cutmix
 
-    def __call__(
-        self, z: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __call__(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the mixed batch (n, ...), the partners (n,) and the shares (n,).
 
         The share is the weight of the sample itself. The batch, which is not changed,

@@ -90,9 +90,8 @@ class WeightAverage(Callback):
 
     def state_dict(self) -> dict:
         """Return the state of the averages, which is empty before a training."""
-        return (
-            self.resume_from_ if self.average_ is None else self.average_.state_dict()
-        )
+        average = self.average_
+        return self.resume_from_ if average is None else average.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
         """Resume from a state when the training begins."""

@@ -181,11 +181,7 @@ class HeadData(NamedTuple):
 
 
 def head_data(
-    network,
-    views: list,
-    y: torch.Tensor,
-    weight: np.ndarray,
-    batch_size: int,
+    network, views: list, y: torch.Tensor, weight: np.ndarray, batch_size: int
 ) -> HeadData:
     """Compute the data to solve a head on from the activations of each view."""
     n_views = len(views)

@@ -19,9 +19,7 @@ def _check_loss(function):
 
 LOSSES: dict[str, Registry[PerSampleLoss]] = {
     task: Registry(
-        f"losses for {task}",
-        "`loss` must be one of {names} or a callable",
-        _check_loss,
+        f"losses for {task}", "`loss` must be one of {names} or a callable", _check_loss
     )
     for task in ("classification", "regression")
 }

@@ -130,11 +130,7 @@ def _one_cycle(optimizer, n_steps, share=0.25):
     )
 
 
-_FACTORS = {
-    "cosine": warmup_cosine,
-    "constant": warmup_constant,
-    "annealed": annealed,
-}
+_FACTORS = {"cosine": warmup_cosine, "constant": warmup_constant, "annealed": annealed}
 
 
 def schedule_callback(lr_schedule: str | Callable, n_steps: int) -> ResumableSchedule:
