@@ -179,7 +179,7 @@ def masked_classes(y: Any, classes: Any = None) -> np.ndarray:
     is_multilabel = values.ndim == 2 and values.shape[1] > 1
     if not is_minus_one.any() or is_multilabel:
         return _whole_rows(missing | is_minus_one)
-    if _is_no_class(values[present].tolist(), bool(missing.any()), classes):
+    if _is_minus_one_masked(values[present].tolist(), bool(missing.any()), classes):
         missing |= is_minus_one
     return _whole_rows(missing)
 
@@ -194,8 +194,8 @@ def _is_mask(label):
     return isinstance(label, Real) and label == _MASK
 
 
-def _is_no_class(labels, has_missing, classes):
-    """Whether -1, which is among the labels, is a mask."""
+def _is_minus_one_masked(labels, has_missing, classes):
+    """Whether -1, which is one of the labels, is a mask."""
     others = {label for label in labels if not _is_mask(label)}
     has_text = any(isinstance(label, str) for label in others)
     if has_text and not all(isinstance(label, str) for label in labels):
