@@ -1,16 +1,16 @@
-"""Accuracy on a target domain without labels, method by method.
+"""Compare the accuracy of adaptation methods on an unlabelled target domain.
 
-Each shift is source samples with labels, target samples without, and other target
-samples that the accuracy is of. "source only" learns from the source alone, "labelled
-target" from the target's labels besides: the methods are meant to go a part of the way
-from the former to the latter. Those that train on both domains draw source images
-towards the target, which is their default; "drawn" and "not drawn" are the one without
-the other. skada's methods see features of the same network on the same splits, its deep
-ones through a hidden layer on them.
+Each shift has labelled source samples, unlabelled target samples, and other target
+samples on which the accuracy is measured. "source only" is trained on the source alone,
+and "labelled target" also on the labels of the target, which are the lower and the
+upper reference. Methods that train on both domains also move source images towards the
+style of the target by default; "no style" is without that step, and "source only,
+style" is that step alone. skada's methods use features of the same network on the same
+splits; its deep methods have a hidden layer on top.
 
-Each result is written to a file as it comes; another run goes on from there. With
-`--development`, other shifts and other images by other seeds: defaults were chosen on
-these alone. Where a package with data is not installed, its shifts are left out.
+Results are saved to a file, from which an interrupted run continues. `--development`
+uses other shifts, images and seeds, on which alone defaults were chosen. Shifts whose
+data are not installed are left out.
 """
 
 import json
@@ -53,13 +53,13 @@ METHODS = (
 )
 TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
 CATEGORIES = ("animals", "food", "town", "vehicles")
-# Of the image size: the others are small.
+# Factors of the image size; the images of all other shifts are small.
 SCALES = {"photographs to drawings": 2, "drawings to photographs": 2}
 
-# The corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
-# https://arxiv.org/abs/1903.12261), of severity 3 but for the blur, which is of
-# severity 2, as the images are small. Darkening is its brightness, with the sign
-# turned; inversion is that of MNIST-C (Mu and Gilmer, 2019,
+# Corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
+# https://arxiv.org/abs/1903.12261) with severity 3, except for the blur, which has
+# severity 2 as the images are small. Darkening is its brightness with the opposite
+# sign; inversion is from MNIST-C (Mu and Gilmer, 2019,
 # https://arxiv.org/abs/1906.02337).
 
 
@@ -94,7 +94,7 @@ def as_it_is(images, rng):
 
 
 def fashion(corrupt, seed, n, *, development=False):
-    """Return clean source, corrupted target and corrupted others."""
+    """Return clean source samples, corrupted target samples, and corrupted others."""
     X, y = fashion_images(4 * n, seed=seed)
     X_new, y_new = X[2 * n :], y[2 * n :]
     if not development:
@@ -106,7 +106,7 @@ def fashion(corrupt, seed, n, *, development=False):
 
 @cache
 def printed_digits(seed, n):
-    """Draw digits in fonts that come with matplotlib, somewhat moved and turned."""
+    """Draw digits in matplotlib's fonts, with small shifts and rotations."""
     rng, images, labels = np.random.RandomState(seed), [], np.arange(n) % 10
     folder = Path(get_data_path()) / "fonts" / "ttf"
     paths = [p for p in sorted(folder.glob("*.ttf")) if p.name.startswith(TEXT_FONTS)]
@@ -122,7 +122,7 @@ def printed_digits(seed, n):
 
 
 def digits(seed, n, *, to_print=False):
-    """Return printed digits as the source and written ones as the target, or so."""
+    """Return printed and handwritten digits as source and target, or the reverse."""
     order = np.random.RandomState(seed).permutation(1797)
     written = np.uint8(load_digits().images[order] * 255 / 16)
     written = written, load_digits().target[order]
@@ -133,7 +133,7 @@ def digits(seed, n, *, to_print=False):
 
 
 def stamps(seed, n, *, to_photographs=False):
-    """Return photographs as the source and drawings as the target, or so."""
+    """Return photographs and drawings as source and target, or the reverse."""
     rng, parts = np.random.RandomState(seed), {True: [], False: []}
     for path in sorted(STAMPS.rglob("*.png")):
         category = path.relative_to(STAMPS).parts[0]
@@ -147,7 +147,7 @@ def stamps(seed, n, *, to_photographs=False):
 
 
 def shifts(development):
-    """Return, by name, functions of a seed and a number of samples."""
+    """Return functions of a seed and a number of samples, by the name of the shift."""
     found = {"digits to print": partial(digits, to_print=True)} if development else {}
     if development and STAMPS.is_dir():
         found["drawings to photographs"] = partial(stamps, to_photographs=True)
@@ -164,8 +164,8 @@ def shifts(development):
     return found
 
 
-# Rows. Each is a function from (X, y, domain, y of the target), an image size and a
-# seed to what predicts.
+# Rows of the table. Each is a function of (X, y, domain, y of the target), an image
+# size and a seed, and returns a function that predicts.
 
 
 def adapted(method, data, size, seed, style="auto"):
@@ -183,7 +183,7 @@ def labelled(data, size, seed):
 
 
 def on_features(make, data, size, seed):
-    """Fit one of skada's on features of the network."""
+    """Fit a method of skada on features of the network."""
     X, y, domain, _ = data
     classes, codes = np.unique(y[domain > 0], return_inverse=True)
     masked = np.full(len(y), -1)
@@ -208,7 +208,7 @@ def shallow(adapters, n_features, n_classes, seed):
 
 
 class HiddenLayer(torch.nn.Module):
-    """A hidden layer and a head, called as skada does."""
+    """A hidden layer and a head, with the signature that skada calls."""
 
     def __init__(self, n_features, n_classes):
         super().__init__()
@@ -238,11 +238,11 @@ def deep(name, n_features, n_classes, seed):
 
 
 def rows():
-    """Return what is compared, by name."""
+    """Return the methods that are compared, by name."""
     found = {"source only": partial(adapted, "none"), "labelled target": labelled}
     found |= {method: partial(adapted, method) for method in METHODS}
-    found["source only, drawn"] = partial(adapted, "none", style=True)
-    found["mcc, not drawn"] = partial(adapted, "mcc", style=False)
+    found["source only, style"] = partial(adapted, "none", style=True)
+    found["mcc, no style"] = partial(adapted, "mcc", style=False)
     if skada is None:
         return found
     adapters = {
@@ -258,7 +258,7 @@ def rows():
 
 
 def main():
-    """Fit what is missing, and print the table."""
+    """Fit the rows that are missing, and print the table."""
     options = parser(
         __doc__, seeds=5, samples=500, image_size=64, file="domains.jsonl", only=""
     )
@@ -284,7 +284,7 @@ def run(name, shift, seed, arguments, kept):
     """Fit the rows that are missing on one split."""
     X, y, X_target, y_target, X_new, y_new = shift(seed, arguments.samples)
     both = np.concatenate([X, X_target])
-    hidden = np.concatenate([y, np.repeat(y[:1], len(X_target))])  # of no meaning
+    hidden = np.concatenate([y, np.repeat(y[:1], len(X_target))])  # not used
     domain = np.repeat([1, -1], [len(X), len(X_target)])
     chosen = [row for row in arguments.only.split(";") if row]
     process_store().clear()
@@ -314,7 +314,7 @@ def _key(row):
 
 
 def print_table(results):
-    """Print means and deviations, and how far from one bound to the other."""
+    """Print means, standard deviations, and shares of the way between references."""
     names = ["row", "shift"]
     grouped = results.groupby(names, sort=False)["accuracy"]
     mean, std = (grouped.agg(name).unstack() for name in ("mean", "std"))

@@ -1,15 +1,11 @@
-"""Domain adaptation: labelled source samples, unlabelled target samples."""
+"""Domain adaptation: from labelled source samples to an unlabelled target domain."""
 
 from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.adaptation._gap_display import GapDisplay
-from sktransfer.adaptation._methods import (
-    NoAdaptation,
-    list_methods,
-    register_method,
-)
+from sktransfer.adaptation._methods import NoAdaptation, list_methods, register_method
 from sktransfer.adaptation._regressor import DomainAdaptedRegressor
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN

@@ -1,4 +1,4 @@
-"""From activations to a trained suffix and head."""
+"""Training of suffixes and heads on activations."""
 
 from sktransfer.training._adaptation import (
     ADAPTATION_METHODS,
@@ -81,12 +81,7 @@ from sktransfer.training._recipe import (
 )
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, restore_weights_on_error
-from sktransfer.training._solved_head import (
-    Probe,
-    Solution,
-    is_narrow,
-    last_layer,
-)
+from sktransfer.training._solved_head import Probe, Solution, is_narrow, last_layer
 from sktransfer.training._train import train
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The samples of a training: weights, a share held out for validation, and batches."""
+"""Samples of a training: weights, validation split, batches."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def weigh_classes(
     """Multiply the weights of samples (n,) by the weights of their classes.
 
     "balanced" gives all classes the same total weight and keeps the sum of the weights.
-    `classes` are all labels in order, and by default those in y.
+    `classes` are all labels, sorted; by default those in y.
     """
     if class_weight is None:
         return sample_weight
@@ -58,7 +58,7 @@ def weigh_classes(
     if class_weight != "balanced":
         by_class = compute_class_weight(class_weight, classes=classes, y=y)
         return sample_weight * by_class[codes]
-    # scikit-learn's "balanced" counts samples, whatever they weigh.
+    # scikit-learn's "balanced" counts samples and disregards their weights.
     totals = np.bincount(codes, sample_weight, minlength=len(classes))
     share = sample_weight.sum() / max(1, np.count_nonzero(totals))
     return sample_weight * share / np.where(totals, totals, 1.0)[codes]
@@ -67,11 +67,12 @@ def weigh_classes(
 def merge_equal(
     digests: list[bytes], y: Sequence | np.ndarray, sample_weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the distinct samples with weight: their first indices, and summed weights.
+    """Merge equal samples; return the first index and the total weight of each.
 
-    Samples with equal digests and labels become one sample, in an order that does not
-    depend on that of the samples. So weight two equals repeating a sample and weight
-    zero equals leaving it out, which does not hold for minibatches drawn by position.
+    Samples with equal digests and labels are merged, samples without weight are left
+    out, and the result does not depend on the order of the samples. So a weight of two
+    equals repeating a sample and a weight of zero equals leaving it out, even though
+    minibatches are drawn by position.
     """
     groups: dict[tuple, list[int]] = {}
     for i in map(int, np.flatnonzero(sample_weight)):
@@ -140,12 +141,13 @@ def _warn_if_all_equal(digests):
 
 
 def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose samples to validate on, stratified by class (sorted indices).
+    """Choose validation samples, stratified by class (sorted indices).
 
-    The number of samples is the rounded fraction of all, and at least one. Each class
-    gives its share, rounded down, and those with the largest remainders one more, but
-    no class its last sample. :func:`sklearn.model_selection.train_test_split` refuses
-    to stratify classes of one sample, and fewer held-out samples than classes.
+    Their number is the rounded fraction of all samples, and at least one. From each
+    class, the fraction of its samples is held out, rounded down; one more from those
+    with the largest remainders; but never its last sample. In contrast,
+    :func:`sklearn.model_selection.train_test_split` raises an error for classes of one
+    sample and for fewer validation samples than classes.
     """
     rng = np.random.default_rng(seed)
     order = [rng.permutation(np.flatnonzero(codes == c)) for c in np.unique(codes)]
@@ -166,13 +168,16 @@ def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Data:
-    """Samples to train or to validate on.
+    """Training or validation samples.
 
     Attributes
     ----------
     activations : Activations or torch.Tensor of shape (n_samples, ...)
+        Activations at the boundary.
     y : torch.Tensor of shape (n_samples, ...)
+        Encoded targets.
     sample_weight : ndarray of shape (n_samples,)
+        Weights, of any scale.
     """
 
     activations: Any
@@ -180,7 +185,7 @@ class Data:
     sample_weight: Any
 
     def dataset(self) -> ActivationDataset:
-        """Return a dataset whose weights have a mean of one."""
+        """Return a dataset with the weights scaled to a mean of one."""
         weight = torch.as_tensor(self.sample_weight, dtype=torch.float32)
         return ActivationDataset(self.activations, self.y, weight / weight.mean())
 
@@ -221,7 +226,7 @@ class ActivationDataset(Dataset):
 
     @property
     def X(self):
-        """The dataset itself, which skorch's scoring without caching predicts."""
+        """The dataset itself, on which skorch's scorers call `predict`."""
         return self
 
     def __len__(self):
@@ -232,11 +237,11 @@ class ActivationDataset(Dataset):
 
 
 class ActivationBatches:
-    """Iterate over an `ActivationDataset` in batches, as skorch's data loader.
+    """Data loader of skorch that iterates over an `ActivationDataset` in batches.
 
-    A generator shuffles the samples in each pass; None keeps the order. torch's
-    DataLoader would draw from the global generator. As BatchNorm in train mode needs
-    two samples, a last batch of one sample is joined to the batch before it.
+    A generator shuffles the samples in each pass; None keeps their order. (torch's
+    DataLoader draws from the global generator.) As BatchNorm in train mode needs two
+    samples, a last batch of one sample is merged with the batch before it.
     """
 
     def __init__(
@@ -264,17 +269,17 @@ class ActivationBatches:
 
 
 def batches_in_order(dataset, batch_size: int):
-    """Return batches in order, for validation, or for tensors that a user predicts."""
+    """Return unshuffled batches, for validation and for predictions on tensors."""
     if isinstance(dataset, ActivationDataset):
         return ActivationBatches(dataset, batch_size)
     return torch.utils.data.DataLoader(dataset, batch_size)
 
 
 class HeadData(NamedTuple):
-    """What a head is solved on, with one row per view of a sample.
+    """Data to solve a head on, with one row per view of a sample.
 
-    Features have shape (n, d). The views of a sample share its weight, and `groups`
-    holds the sample that each row belongs to.
+    Features have shape (n, d). The views of a sample have equal parts of its weight,
+    and `groups` holds the index of the sample of each row.
     """
 
     features: torch.Tensor
@@ -284,13 +289,9 @@ class HeadData(NamedTuple):
 
 
 def head_data(
-    network,
-    views: list,
-    y: torch.Tensor,
-    weight: np.ndarray,
-    batch_size: int,
+    network, views: list, y: torch.Tensor, weight: np.ndarray, batch_size: int
 ) -> HeadData:
-    """Compute what a head is solved on, from the activations of one or more views."""
+    """Compute the data to solve a head on from the activations of each view."""
     n_views = len(views)
     features = [network.features(activations, batch_size) for activations in views]
     return HeadData(

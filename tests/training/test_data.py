@@ -105,7 +105,7 @@ def test_share_is_of_each_class():
     assert len({*held}) == len(held) and np.all(np.diff(held) > 0)
 
 
-def test_share_goes_by_the_class_and_not_by_the_place():
+def test_share_depends_on_the_class_and_not_on_the_order():
     order = np.random.RandomState(0).permutation(len(STRATA))
     held = hold_out(STRATA[order], 0.3, 0)
     assert np.bincount(STRATA[order][held], minlength=4).tolist() == [15, 6, 1, 0]
@@ -131,7 +131,7 @@ def test_one_sample_of_the_largest_class_where_shares_round_to_none():
     assert codes[held].tolist() == [1]
 
 
-def test_classes_of_few_samples_give_a_share_together():
+def test_small_classes_give_a_share_together():
     codes = np.repeat(np.arange(100), 4)
     held = hold_out(codes, 0.1, 0)
     assert len(held) == 40
@@ -161,7 +161,7 @@ def _dataset(n):
     ("n", "sizes"),
     [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1]), (5, [5]), (3, [3])],
 )
-def test_no_batch_of_one_beside_others(n, sizes):
+def test_last_batch_of_one_is_merged(n, sizes):
     batches = ActivationBatches(_dataset(n), 4)
     assert [len(z) for z, _ in batches] == sizes
     assert len(batches) == len(sizes)
@@ -172,7 +172,7 @@ def test_order_is_kept_without_a_generator():
     assert torch.equal(seen, torch.arange(10))
 
 
-def test_each_pass_is_shuffled_anew_and_reproducibly():
+def test_each_pass_is_shuffled_reproducibly():
     def passes(seed):
         generator = torch.Generator().manual_seed(seed)
         batches = ActivationBatches(_dataset(50), 8, generator)
