@@ -189,7 +189,7 @@ NO_LABELS = {
     "NaN": (
         np.where(LABELS, 1, np.nan),
         ValueError,
-        "y contains NaN or infinity, .* Got nan for sample 0; drop the sample or fill",
+        "y contains NaN or infinity, .* Got nan for sample 0; drop the sample or give",
     ),
     "infinity": (np.where(LABELS, np.inf, 1), ValueError, "Got inf for sample 1; drop"),
     "None": (["a", None] * 4, ValueError, "Got None for sample 1; drop the sample"),
