@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar, Self
@@ -25,6 +24,7 @@ from sktransfer.fitting import (
     check_depth,
     check_unchanged,
     check_validation,
+    choose_boundary,
     describe_network,
     later_seed,
     split_backbone,
@@ -67,7 +67,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         "pooling": [StrOptions({"auto", *POOLINGS}), Pooling],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "augment": [StrOptions({*PRESETS}), callable, Augmentation, None],
+        "augment": [StrOptions({"auto", *PRESETS}), callable, Augmentation, None],
         "early_stopping": ["boolean", EarlyStopping],
         "training": [TrainingRecipe, None],
         "checkpoint": [str, Path, None],
@@ -219,22 +219,17 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         y = targets_of(samples, y)
         outputs = self._learn_outputs(y, options.classes)
         data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
-        split, suffix = split_backbone(
-            loaded.backbone,
-            self.freeze,
-            len(data.y),
-            recipe,
-            options.method,
-            runtime=self._runtime(loaded),
-            store=open_store(self.memory),
-            seed=seed,
-        )
+        where = self._runtime(loaded), open_store(self.memory)
+        asked = self.freeze, data, outputs.kind, recipe, options.method
+        boundary, reason = choose_boundary(loaded.backbone, *asked, *where)
+        split, suffix = split_backbone(loaded.backbone, boundary, recipe, *where, seed)
         trainer = self._trainer(loaded, split, outputs, options)
         data, held = self._hold_out(loaded, data, trainer, seed, options)
         trainer = trainer.fitted_to(data)
         if outputs.kind == "multiclass" and len(data.y) >= ENOUGH_FOR_DEPTH:
             check_depth(split, data, self.freeze)
         trained = trainer.fit(suffix, data, held)
+        self._set_or_delete(freeze_reason_=reason)
         return self._set_fitted_first(loaded, trainer, trained, len(data.y))
 
     def _fit_further(self, X, y, sample_weight, options):
@@ -258,7 +253,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         method = options.method
         schedule = "cosine" if method is None else method.lr_schedule
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
-        return replace(recipe, early_stopping=False) if options.is_partial else recipe
+        return recipe.for_one_epoch() if options.is_partial else recipe
 
     def _fitted_split(self, options, seed):
         """Return the split backbone of the fitted model (SplitBackbone)."""

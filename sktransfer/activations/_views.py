@@ -58,14 +58,25 @@ class FixedViews:
     """A few fixed views of each sample, of which each batch takes one at random.
 
     They are stored as any other activations. ``views`` holds the `Activations` of all
-    samples, per view.
+    samples, per view; `originals`, those of the samples themselves, are one of them if
+    they are given.
     """
 
     def __init__(
-        self, backbone, target, samples, augment, n_views, seed, *, store, runtime
+        self,
+        backbone,
+        target,
+        samples,
+        augment,
+        n_views,
+        seed,
+        *,
+        store,
+        runtime,
+        originals=None,
     ):
         name = _name_of_views(samples, augment)
-        self.views = []
+        self.views = [] if originals is None else [originals]
         for number in range(n_views):
             view = draw_views(samples, augment, name, seed, number)
             loaded, _ = load_activations(

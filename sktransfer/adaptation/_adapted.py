@@ -199,13 +199,14 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         if self.style is False or (self.style == "auto" and not method.needs_source):
             return None
         given, is_image = Augmentation.of(estimator.augment), _is_image(estimator, X)
+        is_free = given.views in (None, "auto")
         has_target = domains.X_target is not None
-        if self.style == "auto" and not (is_image and has_target and not given.views):
+        if self.style == "auto" and not (is_image and has_target and is_free):
             return None
         for is_met, need in (
             (is_image, "samples that are images"),
             (has_target, "target samples in `fit`"),
-            (given.views is None, "an `estimator` whose `augment` draws no views"),
+            (is_free, "an `estimator` whose `augment` draws no views"),
             (given.tta is None, "an `estimator` without `tta`"),
         ):
             if not is_met:

@@ -26,13 +26,8 @@ from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
 from sktransfer.backbones import BackboneLike
 from sktransfer.compute import resolve_device
-from sktransfer.training import (
-    LEVELS,
-    LITERATURE,
-    MEASURED,
-    choose_level,
-    lda_predictions,
-)
+from sktransfer.fitting import LEVELS, LITERATURE, MEASURED, choose_level
+from sktransfer.training import lda_predictions
 from sktransfer.utils import Interval, StrOptions, spawn_seed, types
 
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
@@ -46,10 +41,10 @@ class TransferAdvisor(BaseEstimator):
     """Recommend how to train with a backbone, before anything is trained.
 
     The recommendation is based on the number of samples, the balance of their classes,
-    their similarity to the training samples of the network, a probe of every stage, and
-    the time and memory of each strategy, estimated from measured forward and backward
-    passes. ``freeze="auto"`` of the estimators follows the same rules, but knows the
-    number of samples alone.
+    a linear probe of the features, and the time and memory of each strategy, estimated
+    from measured forward and backward passes. ``freeze="auto"`` of the estimators
+    follows the same rules, without the costs. The similarity to the training samples of
+    the network and probes of all stages are reported for the user.
 
     Parameters
     ----------
@@ -59,8 +54,8 @@ class TransferAdvisor(BaseEstimator):
         Maximum estimated time of a fit in seconds. If all strategies exceed it,
         extracting features is recommended.
     scoring : {"probe"} or None, default="probe"
-        Whether the scores of a probe at each stage ("probe") or the similarity of the
-        domain (None) correct the rules. The latter needs a network with BatchNorm.
+        Whether to score a probe at each stage. If that of the last one is nearly
+        perfect, extracting features is recommended.
     rules : {"measured", "literature"}, default="measured"
         Rules for the number of samples. "measured" rules come from benchmarks, see the
         user guide. "literature" freezes more: all stages below 500 samples, early and
@@ -68,7 +63,7 @@ class TransferAdvisor(BaseEstimator):
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" means regression if y is continuous or has several columns of integers,
         and classification otherwise.
-    max_epochs : int, default=10
+    max_epochs : int, default=20
         Number of epochs of the recommended estimator, which the estimates assume.
     max_samples : int, default=500
         Maximum number of samples for the probes; more are subsampled.
@@ -142,7 +137,7 @@ random_state, verbose
         scoring: str | None = "probe",
         rules: str = "measured",
         task: str = "auto",
-        max_epochs: int = 10,
+        max_epochs: int = 20,
         max_samples: int = 500,
         weights: types.Weights = "default",
         image_size: types.ImageSize | None = None,
@@ -203,7 +198,7 @@ random_state, verbose
         boundaries = [backbone.boundary(depth) for depth in depths]
         measured = measure(backbone, samples, boundaries, device)
         costs = [measured[name] for name in boundaries]
-        wanted, why = self._choose_depth(depths, evidence, similarity, probed)
+        wanted, why = self._choose_depth(depths, evidence, probed)
         self.report_ = self._report(levels, depths, costs, evidence, wanted, why)
         taken = self.report_[self.report_["taken"]].iloc[0]
         self.similarity_, self.evidence_, self.probes_ = similarity, evidence, probes
@@ -244,10 +239,10 @@ random_state, verbose
         )
 
     def _probe(self, reader, y, regression, seed):
-        """Return the scores of all stages (DataFrame) and a summary for `choose_level`.
+        """Return the scores of all stages (DataFrame), and the hits of the last one.
 
-        The summary is the score of the last stage, the best score, and the standard
-        error of their difference. Without probes, both are None.
+        The hits are what `choose_level` takes; there are none for regression and
+        multilabel targets. Without probes, both are None.
         """
         if self.scoring is None:
             return None, None
@@ -255,10 +250,13 @@ random_state, verbose
         rows = choose_samples(len(y), self.max_samples, labels, seed)
         names = reader.backbone_.stage_names
         features, y = reader.features(names, rows), y[rows]
-        score = _score_targets if regression or y.ndim > 1 else _score_labels
-        scores, error = score([features[name] for name in names], y)
-        table = pd.DataFrame({"stage": names, "score": scores})
-        return table, (float(scores[-1]), float(max(scores)), error)
+        if regression or y.ndim > 1:
+            scores, hits = [_score_targets(features[name], y) for name in names], None
+        else:
+            codes = encode(y)
+            right = [lda_predictions(features[name], codes) == codes for name in names]
+            scores, hits = np.mean(right, axis=1), right[-1]
+        return pd.DataFrame({"stage": names, "score": scores}), hits
 
     def _report(self, levels, depths, costs, evidence, wanted, why):
         """Choose the strategy, and return ``report_``.
@@ -292,16 +290,12 @@ random_state, verbose
             }
         )
 
-    def _choose_depth(self, depths, evidence, similarity, probed):
+    def _choose_depth(self, depths, evidence, probed):
         """Return the index of the depth that the rules choose, and the reason."""
-        n, known = evidence["samples"], None
-        if similarity.source == "batch norm":  # other similarities have another scale
-            known = similarity.similarity
+        n = evidence["samples"]
         # A large class gives little information on small ones.
         counted = max(2, round(n * evidence.get("balance", 1.0)))
-        level, why = choose_level(
-            counted, similarity=known, probes=probed, rules=_RULES[self.rules]
-        )
+        level, why = choose_level(counted, probed=probed, rules=_RULES[self.rules])
         if counted != n:
             uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
             why = why.replace(f"{counted:,} samples", uneven, 1)
@@ -334,27 +328,10 @@ def _evidence(samples, preprocessing, device, similarity):
 
 
 def _score_targets(features, y):
-    """Score stages for regression or multilabel targets by nearest neighbours.
-
-    Returns the scores and the standard error of their differences.
-    """
+    """Score a stage for regression or multilabel targets by nearest neighbours."""
     Y = y.astype(np.float64)
     varied = Y.reshape(len(Y), -1).std(axis=0).all()
-    scores = [knn_score(F, Y, regression=True) if varied else 0.0 for F in features]
-    return scores, 1 / np.sqrt(len(y))
-
-
-def _score_labels(features, y):
-    """Score stages for classes by linear discriminant analysis.
-
-    Returns the scores, and the standard error of the difference of the best one and the
-    last one.
-    """
-    codes = encode(y)
-    right = np.stack([lda_predictions(F, codes) == codes for F in features])
-    scores = right.mean(axis=1)
-    gap = right[scores.argmax()].astype(float) - right[-1]
-    return scores, float(max(gap.std(), 0.1) / np.sqrt(len(y)))
+    return knn_score(features, Y, regression=True) if varied else 0.0
 
 
 def _why_too_expensive(cost, seconds, budget, free_memory):
@@ -382,4 +359,6 @@ def _rule(level, rules):
     for low, (high, of_rule) in zip([0, *(n for n, _ in rules)], rules, strict=False):
         if of_rule == index:
             return f"{low:,} to {high:,} samples" if low else f"under {high:,} samples"
-    return f"from {last:,} samples" if index == 0 else "a similar domain"
+    if index == len(LEVELS) - 1:
+        return "a nearly perfect probe"
+    return f"from {last:,} samples" if index == 0 else "a smaller budget"

@@ -1,5 +1,12 @@
 """The course of one fit: from samples and a split backbone to a trained network."""
 
+from sktransfer.fitting._boundary import (
+    LEVELS,
+    LITERATURE,
+    MEASURED,
+    choose_boundary,
+    choose_level,
+)
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
 from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
@@ -19,6 +26,9 @@ from sktransfer.fitting._trainer import (
 
 __all__ = [
     "ENOUGH_FOR_DEPTH",
+    "LEVELS",
+    "LITERATURE",
+    "MEASURED",
     "Adaptation",
     "EarlierTraining",
     "FitOptions",
@@ -27,6 +37,8 @@ __all__ = [
     "check_depth",
     "check_unchanged",
     "check_validation",
+    "choose_boundary",
+    "choose_level",
     "describe_network",
     "later_seed",
     "shares_docs",

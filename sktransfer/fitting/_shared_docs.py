@@ -17,8 +17,9 @@ default="efficientnet_lite0"
         - float in (0, 1): this share of the stages;
         - the name of a stage or block: everything up to and including it;
         - ``"all"``: only the head is trained; ``"none"``: everything is trained;
-        - ``"auto"``: all stages for fewer than 100 samples, the first third for fewer
-          than 10,000, and none for more.
+        - ``"auto"``: the first third for fewer than 10,000 samples and none for more,
+          but all stages where a linear probe of the features is nearly perfect; see
+          ``freeze_reason_``.
     head : {"linear", "mlp", "cosine"}, another registered name or torch.nn.Module, \
 default="linear"
         "mlp" has one hidden layer. "cosine" has scaled cosine similarities as scores,
@@ -30,16 +31,17 @@ default="auto"
         See :class:`Pooling`."""
 
 _TRAINING = """\
-    max_epochs : int, default=10
+    max_epochs : int, default=20
         Number of passes over the samples. The probe is solved without epochs.
-    lr : float, default=1e-3
+    lr : float, default=5e-4
         Highest learning rate of the head (AdamW).
     batch_size : int or "auto", default="auto"
         Number of samples per training step; "auto" is 32. The batch size of the frozen
         stages is another one, and is chosen for the device.
-    augment : {"crop", "crop_flip", "light", "medium", "strong"}, callable, \
-Augmentation or None, default=None
-        Random views of the samples to train on. See :class:`Augmentation`, which also
+    augment : {"auto", "crop", "crop_flip", "light", "medium", "strong"}, callable, \
+Augmentation or None, default="auto"
+        Random views of the samples to train on. "auto" is each image and its mirror
+        image where stages are trained; None is the images themselves. See :class:`Augmentation`, which also
         has fixed views, mixup, CutMix, test-time augmentation and augmentation of
         activations.
     early_stopping : bool or EarlyStopping, default=False
@@ -86,6 +88,8 @@ _ATTRIBUTES = """\
         Name of the stage or block up to which the network is frozen.
     freeze_depth_ : int
         Number of whole frozen stages.
+    freeze_reason_ : str
+        Why ``freeze="auto"`` chose this boundary; missing for other values.
     n_trainable_parameters_ : int
         Number of trained parameters, of the stages or their adapters and of the head.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing

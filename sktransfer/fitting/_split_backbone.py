@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import numbers
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,16 +28,13 @@ from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
-    LEVELS,
     ActivationAugment,
-    AdaptationMethod,
     LabelledActivations,
     LabelledSamples,
     Network,
     Pooling,
     ResolvedRecipe,
     add_lora,
-    choose_level,
     merge_lora,
 )
 from sktransfer.utils import (
@@ -47,7 +42,6 @@ from sktransfer.utils import (
     describe,
     join_key,
     library_versions,
-    near_matches,
 )
 
 
@@ -151,21 +145,36 @@ class SplitBackbone:
     ) -> tuple[LabelledActivations, list]:
         """Load activations to train on, and random views of them, and the report."""
         activations, report = self.load(data.samples, target)
-        views = self.views(data.samples, target)
+        views = self.views(data.samples, target, activations)
         return LabelledActivations(activations, views, y, data.weight), report
 
-    def views(self, samples, target: Target) -> FixedViews | FreshViews | None:
-        """Return random views of samples to train on, None if there are none."""
+    def views(
+        self, samples, target: Target, activations: Activations
+    ) -> FixedViews | FreshViews | None:
+        """Return views of samples to train on, None if there are none.
+
+        The activations are those of the samples themselves.
+        """
         recipe, preprocessing = self.recipe, self.origin.preprocessing
         if recipe.views is None:
             return None
-        modality = modality_of(backbone=preprocessing)
+        modality, n_views = modality_of(backbone=preprocessing), recipe.n_views
+        originals = None
+        if recipe.views == "auto":
+            if not (modality.n_views and self.has_stages):
+                return None
+            n_views, originals = modality.n_views, activations
         augment = modality.augmentation(recipe.views, preprocessing)
         source = self.origin, target, samples, augment
-        if recipe.n_views is None:
+        if n_views is None:
             return FreshViews(*source, self.seed, runtime=self.runtime)
         return FixedViews(
-            *source, recipe.n_views, self.seed, store=self.store, runtime=self.runtime
+            *source,
+            n_views,
+            self.seed,
+            store=self.store,
+            runtime=self.runtime,
+            originals=originals,
         )
 
     def network(self, target: Target, suffix: nn.Module, head=None) -> Network:
@@ -242,80 +251,18 @@ class SplitBackbone:
         return ActivationAugment(kinds, self.layout(target))
 
 
-def resolve_freeze(
-    freeze: int | float | str, backbone: Backbone, n_samples: int
-) -> str:
-    """Return the name of the boundary for a value of the parameter `freeze`.
-
-    It is ``"input"`` if nothing is frozen; `n_samples` decides "auto". The error for a
-    value without a boundary lists the names, similar ones first.
-    """
-    n = len(backbone.stages)
-    if freeze == "auto":
-        level, _ = choose_level(n_samples)
-        return backbone.boundary(round(LEVELS[level].share * n))
-    if freeze in ("all", "none"):
-        return backbone.boundary(n if freeze == "all" else 0)
-    if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
-        return backbone.boundary(round(freeze * n))
-    try:
-        return backbone.boundary(freeze)  # type: ignore[arg-type]
-    except ValueError as error:
-        words = ["all", "none", "auto"]
-        near = near_matches(str(freeze), [*words, *backbone.boundaries])
-        raise ValueError(
-            f"`freeze` must be one of {words}, a share in (0, 1), an int in "
-            f"[{-n}, {n}] or a stage or block of {backbone.name}: "
-            f"{backbone.stage_names}. Got {freeze!r}.{near}"
-        ) from error
-
-
-def choose_boundary(
-    backbone: Backbone,
-    freeze: int | float | str,
-    n_samples: int,
-    recipe: ResolvedRecipe,
-    method: AdaptationMethod | None,
-) -> str:
-    """Find the boundary that `freeze` asks for.
-
-    With "auto", it depends on the number of samples, and leaves stages to an adaptation
-    method that needs some.
-    """
-    boundary = resolve_freeze(freeze, backbone, n_samples)
-    if method is None or not method.needs_stages:
-        return boundary
-    n_frozen, n_stages = backbone.n_stages_before(boundary), len(backbone.stages)
-    if freeze == "auto":
-        most = min(n_frozen, n_stages - 1)
-        some = (backbone.boundary(n) for n in range(most, 0, -1))
-        above = partial(suffix_above, backbone, recipe=recipe)
-        return next((n for n in some if method.can_adapt(above(n))), "input")
-    if n_frozen == n_stages:
-        raise ValueError(
-            f"`method={method.name!r}` changes the stages that are trained. Got "
-            f"`freeze={freeze!r}`, which leaves none: freeze fewer, or put an "
-            "adaptation of features behind a PretrainedFeatureExtractor."
-        )
-    return boundary
-
-
 def split_backbone(
     backbone: Backbone,
-    freeze: int | float | str,
-    n_samples: int,
+    boundary: str,
     recipe: ResolvedRecipe,
-    method: AdaptationMethod | None = None,
-    *,
     runtime: Runtime,
-    store,
+    store: Any,
     seed: int,
 ) -> tuple[SplitBackbone, nn.Module]:
-    """Split a fork of a backbone where `freeze` asks for, and freeze the prefix.
+    """Split a fork of a backbone at a boundary, and freeze the prefix.
 
     The second value is the suffix, whose parameters require gradients.
     """
-    boundary = choose_boundary(backbone, freeze, n_samples, recipe, method)
     end = head_boundary(backbone, recipe.pooling)
     tap: nn.Module = nn.Identity()
     if backbone.n_stages_before(boundary) == len(backbone.stages):

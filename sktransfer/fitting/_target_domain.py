@@ -130,7 +130,7 @@ class Adaptation:
         activations, report = self.split.load(self.samples, target)
         if getattr(self.split.recipe.views, "for_source_only", False):
             return activations, activations, report
-        views = self.split.views(self.samples, target)
+        views = self.split.views(self.samples, target, activations)
         return activations, activations if views is None else views, report
 
     def _context(self, network, source=None, target=None, views=None, state=None):

@@ -95,7 +95,12 @@ class Modality(Protocol):
     options : tuple of str
         The parameters of estimators that it takes, of "image_size", "image_shape" and
         "value_range". The others must have their default values.
+    n_views : int
+        Number of fixed views of each sample that ``augment="auto"`` adds to the
+        samples, by ``augmentation("auto", preprocessing)``; 0, the default, for none.
     """
+
+    n_views: int = 0
 
     noun: str
     options: tuple

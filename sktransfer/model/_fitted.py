@@ -280,14 +280,16 @@ class FittedModel(LoadedBackbone):
         scores = self.scores(samples, **settings)
         if augment.tta is None:
             return scores
-        if augment.views is None:
-            raise ValueError("`augment__tta` needs `augment__views`. Got None.")
         modality = modality_of(backbone=self.preprocessing)
+        n_views = modality.n_views if augment.views == "auto" else augment.tta
+        if augment.views is None or not n_views:
+            rule = "`augment__tta` needs `augment__views`"
+            raise ValueError(f"{rule}. Got {augment.views!r}.")
         views = modality.augmentation(augment.views, self.preprocessing)
-        for number in range(augment.tta):
+        for number in range(n_views):
             drawn = draw_views(samples, views, name_of(views), 0, number)
             scores += self.scores(drawn, **settings)
-        return scores / (1 + augment.tta)
+        return scores / (1 + n_views)
 
     def module(self) -> nn.Sequential:
         """Return the module from model inputs to scores, which shares the weights."""

@@ -30,10 +30,6 @@ from sktransfer.training._discriminant import (
     whiten,
 )
 from sktransfer.training._freeze import (
-    LEVELS,
-    LITERATURE,
-    MEASURED,
-    choose_level,
     stages_above,
     unfreezing_phases,
 )
@@ -88,10 +84,7 @@ __all__ = [
     "ACTIVATION_AUGMENTATIONS",
     "ADAPTATION_METHODS",
     "HEADS",
-    "LEVELS",
-    "LITERATURE",
     "LOSSES",
-    "MEASURED",
     "ActivationAugment",
     "AdaptationContext",
     "AdaptationMethod",
@@ -115,7 +108,6 @@ __all__ = [
     "SuffixNet",
     "TrainingRecipe",
     "add_lora",
-    "choose_level",
     "class_means",
     "constant_head",
     "cross_entropy",

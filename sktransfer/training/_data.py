@@ -210,10 +210,9 @@ class LabelledActivations(NamedTuple):
 
     @property
     def probe_inputs(self) -> list:
-        """Fixed views where there are some; otherwise the samples as they are."""
-        if isinstance(self.views, FixedViews):
-            return self.views.views
-        return [self.activations]
+        """Fixed views where there are only such; otherwise the samples themselves."""
+        drawn = self.views.views if isinstance(self.views, FixedViews) else ()
+        return [self.activations] if self.activations in drawn or not drawn else drawn
 
 
 class ActivationDataset(Dataset):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -110,7 +110,7 @@ class TrainingRecipe(ParameterGroup):
 
     Parameters
     ----------
-    backbone_lr_ratio : float, default=0.5
+    backbone_lr_ratio : float, default=0.2
         Learning rate of the last stage relative to that of the head.
     layer_decay : float, default=1.0
         Learning rate of each trained stage relative to that of the stage above it.
@@ -187,7 +187,7 @@ class TrainingRecipe(ParameterGroup):
     def __init__(
         self,
         *,
-        backbone_lr_ratio: float = 0.5,
+        backbone_lr_ratio: float = 0.2,
         layer_decay: float = 1.0,
         lr_schedule: str | Callable = "auto",
         weight_decay: float = 0.01,
@@ -260,16 +260,18 @@ class Augmentation(ParameterGroup):
 
     Parameters
     ----------
-    views : str, callable or None, default=None
-        Random views of the images to train on. "crop" is a random crop of 35% to 100%
-        of the area, and "crop_flip" also mirrors; "light", "medium" and "strong" change
-        position and colour, each more than the one before. A callable takes a PIL image
-        and returns one, as torchvision's transforms do. The probe sees the original
-        images unless `n_views` is set; so with ``freeze="all"``, which "auto" is below
-        100 samples, views without `n_views` have no effect.
+    views : str, callable or None, default="auto"
+        Random views of the samples to train on. "auto" is the image or its mirror image
+        where stages are trained, and None for a head alone, in `partial_fit`, and for
+        samples that are not images. "crop" is a random crop of 35% to 100% of the area,
+        and "crop_flip" also mirrors; "light", "medium" and "strong" change position and
+        colour, each more than the one before. A callable takes a PIL image and returns
+        one, as torchvision's transforms do. None draws no views. The probe sees the
+        original images, and with `n_views` the views.
     n_views : int or None, default=None
         Number of fixed views drawn per image, whose activations are stored. By default
-        each epoch draws new views, which must pass through the frozen stages.
+        each epoch draws new views, which must pass through the frozen stages. It has no
+        effect on "auto".
     activations : bool or collection of str, default=False
         Which of "flip", "shift", "crop" and "drop" are applied to stored activations in
         training, at almost no cost; True applies all.
@@ -279,7 +281,7 @@ class Augmentation(ParameterGroup):
         (mixup) or cut together (CutMix). With both, each batch uses one of them.
     tta : int or None, default=None
         Test-time augmentation: predictions are the mean score of the image and `tta`
-        random views of it.
+        random views of it; with "auto", of the image and its mirror image.
 
     See Also
     --------
@@ -292,7 +294,7 @@ class Augmentation(ParameterGroup):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "views": [StrOptions({*PRESETS}), callable, None],
+        "views": [StrOptions({"auto", *PRESETS}), callable, None],
         "n_views": [_POSITIVE, None],
         "activations": ["boolean", list, tuple, set],
         "mixup": [_NOT_NEGATIVE],
@@ -301,9 +303,14 @@ class Augmentation(ParameterGroup):
     }
     _shorthand = "views"
 
+    @classmethod
+    def of(cls, given):
+        """Return the group for a value of `augment`; None draws no views."""
+        return cls(None) if given is None else super().of(given)
+
     def __init__(
         self,
-        views: str | Callable | None = None,
+        views: str | Callable | None = "auto",
         *,
         n_views: int | None = None,
         activations: bool | Collection[str] = False,
@@ -374,6 +381,11 @@ class ResolvedRecipe:
         if training.lr_schedule == "auto":
             settings["lr_schedule"] = lr_schedule
         return cls(**{f.name: settings[f.name] for f in fields(cls)})
+
+    def for_one_epoch(self) -> ResolvedRecipe:
+        """Return the recipe of `partial_fit`, which holds out and draws nothing."""
+        views = None if self.views == "auto" else self.views
+        return replace(self, early_stopping=False, views=views)
 
     def to_dict(self) -> dict:
         """Return the settings by name, with groups as dicts."""

@@ -31,8 +31,10 @@ def preset_augmentation(name: str, preprocessing: Any) -> v2.Transform:
     saturation changed by up to 30%. "strong" is a crop of 8% to 100%, mirrored at
     random, followed by a random operation of TrivialAugment (Müller and Hutter, 2021,
     https://arxiv.org/abs/2103.10158) and, half of the time, by the erasure of one
-    rectangle. Crops have the size that the preprocessing resizes to.
+    rectangle. "auto" is the mirror image. Crops have the size that the preprocessing resizes to.
     """
+    if name == "auto":
+        return v2.RandomHorizontalFlip(p=1.0)
     resize = preprocessing.resize
     size = (resize, resize) if isinstance(resize, int) else resize
     steps = [v2.RandomResizedCrop(size, scale=_CROP_SCALES[name], antialias=True)]

@@ -301,6 +301,7 @@ class Images:
 
     noun = "images"
     options = ("image_size", "image_shape", "value_range")
+    n_views = 1
 
     def looks_like(self, X: Any) -> bool:
         """Return whether X holds paths, encoded or PIL images, or arrays of images."""
@@ -383,7 +384,7 @@ class Images:
         )
 
     def augmentation(self, augment: Any, preprocessing: Any) -> Any:
-        """Return the preset of a name, or the callable itself."""
+        """Return the preset of a name, or the callable itself; "auto" mirrors."""
         if isinstance(augment, str):
             return preset_augmentation(augment, preprocessing)
         return augment

@@ -1,0 +1,161 @@
+"""Where a network is split: the parameter `freeze`, and how "auto" chooses."""
+
+from __future__ import annotations
+
+import numbers
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+from sktransfer.activations import Pass, Target, gather
+from sktransfer.backbones import Backbone
+from sktransfer.compute import Runtime
+from sktransfer.fitting._split_backbone import head_boundary, suffix_above
+from sktransfer.model import make_pool
+from sktransfer.training import (
+    AdaptationMethod,
+    LabelledSamples,
+    ResolvedRecipe,
+    lda_predictions,
+)
+from sktransfer.utils import near_matches
+
+
+class Level(NamedTuple):
+    """A strategy by its name, and the share of the stages that it freezes."""
+
+    name: str
+    share: float
+
+
+LEVELS = (
+    Level("train all", 0.0),
+    Level("freeze early stages", 1 / 3),
+    Level("freeze early and middle stages", 2 / 3),
+    Level("extract features", 1.0),
+)
+_ALL, _EARLY, _MIDDLE, _FEATURES = range(4)
+# Rules are pairs of a number of samples and the level below it; beyond the last number,
+# all stages are trained. The usual rules of thumb, as in
+# https://cs231n.github.io/transfer-learning:
+LITERATURE = ((500, _FEATURES), (2_000, _MIDDLE), (10_000, _EARLY))
+# They freeze more than is best here. With a head that starts at the probe, fixed
+# statistics of BatchNorm, low learning rates and views of the images, freezing the
+# early stages alone is better from a dozen samples on; see benchmarks/README.md.
+MEASURED = ((10_000, _EARLY),)
+# A probe that is this accurate, with 95% confidence, leaves nothing to gain.
+_ENOUGH = 0.97
+_FEWEST_PROBED = 100  # samples: no fewer can show that
+_MOST_PROBED = 1_000
+
+
+def choose_level(
+    n_samples: int,
+    *,
+    probed: np.ndarray | None = None,
+    rules: tuple[tuple[int, int], ...] = MEASURED,
+) -> tuple[int, str]:
+    """Choose how much to freeze from what is known before training.
+
+    `probed` says of each of some samples whether a linear probe of the features, fitted
+    to the others, predicts it correctly. If nearly all are, nothing is trained but the
+    head. Otherwise the number of samples decides.
+
+    Returns the position in ``LEVELS``, and the reason.
+    """
+    if probed is not None and len(probed) >= _FEWEST_PROBED:
+        n_right, n = int(probed.sum()), len(probed)
+        if binomtest(n_right, n).proportion_ci(method="wilson").low >= _ENOUGH:
+            return _FEATURES, f"a linear probe predicts {n_right:,} of {n:,} correctly"
+    level = next((level for size, level in rules if n_samples < size), _ALL)
+    return level, f"{n_samples:,} samples"
+
+
+def resolve_freeze(freeze: int | float | str, backbone: Backbone) -> str:
+    """Return the name of the boundary for a value of `freeze` other than "auto".
+
+    It is ``"input"`` if nothing is frozen. The error for a value without a boundary
+    lists the names, similar ones first.
+    """
+    n = len(backbone.stages)
+    if freeze in ("all", "none"):
+        return backbone.boundary(n if freeze == "all" else 0)
+    if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
+        return backbone.boundary(round(freeze * n))
+    try:
+        return backbone.boundary(freeze)  # type: ignore[arg-type]
+    except ValueError as error:
+        words = ["all", "none", "auto"]
+        near = near_matches(str(freeze), [*words, *backbone.boundaries])
+        raise ValueError(
+            f"`freeze` must be one of {words}, a share in (0, 1), an int in "
+            f"[{-n}, {n}] or a stage or block of {backbone.name}: "
+            f"{backbone.stage_names}. Got {freeze!r}.{near}"
+        ) from error
+
+
+def choose_boundary(
+    backbone: Backbone,
+    freeze: int | float | str,
+    data: LabelledSamples,
+    kind: str,
+    recipe: ResolvedRecipe,
+    method: AdaptationMethod | None,
+    runtime: Runtime,
+    store: Any,
+) -> tuple[str, str | None]:
+    """Find the boundary that `freeze` asks for, and why "auto" chose it.
+
+    `kind` is that of the outputs; a probe is scored for those of "multiclass". An
+    adaptation method that needs stages gets some. The reason is None if `freeze` is not
+    "auto".
+    """
+    needs_stages = method is not None and method.needs_stages
+    if freeze != "auto":
+        boundary = resolve_freeze(freeze, backbone)
+        if needs_stages and backbone.n_stages_before(boundary) == len(backbone.stages):
+            raise ValueError(
+                f"`method={method.name!r}` changes the stages that are trained. Got "
+                f"`freeze={freeze!r}`, which leaves none: freeze fewer, or put an "
+                "adaptation of features behind a PretrainedFeatureExtractor."
+            )
+        return boundary, None
+    level, reason = choose_level(len(data.y))
+    boundary = _boundary_of(backbone, level)
+    if needs_stages:
+        boundary = _adaptable(backbone, boundary, recipe, method)
+    elif kind == "multiclass" and len(data.y) >= _FEWEST_PROBED:
+        probed = _probe(backbone, boundary, data, recipe, runtime, store)
+        level, reason = choose_level(len(data.y), probed=probed)
+        boundary = _boundary_of(backbone, level)
+    if runtime.verbose:
+        print(f"freeze='auto' freezes up to {boundary!r}: {reason}")
+    return boundary, reason
+
+
+def _boundary_of(backbone, level):
+    return backbone.boundary(round(LEVELS[level].share * len(backbone.stages)))
+
+
+def _adaptable(backbone, boundary, recipe, method):
+    """Return the last boundary, up to this one, above which a method can adapt."""
+    most = min(backbone.n_stages_before(boundary), len(backbone.stages) - 1)
+    some = (backbone.boundary(n) for n in range(most, 0, -1))
+    above = partial(suffix_above, backbone, recipe=recipe)
+    return next((name for name in some if method.can_adapt(above(name))), "input")
+
+
+def _probe(backbone, boundary, data, recipe, runtime, store):
+    """Return of some samples whether a probe of the others predicts them correctly.
+
+    The pass also stops at the boundary, so that a fit finds its activations stored.
+    """
+    rows = np.unique(np.linspace(0, len(data.y) - 1, _MOST_PROBED).astype(int))
+    end = head_boundary(backbone, recipe.pooling)
+    targets = [Target(end, make_pool(backbone, end, recipe.pooling)), Target(boundary)]
+    a_pass = Pass(backbone, targets, store=store, runtime=runtime)
+    features, _ = gather(a_pass, data.samples.take(rows))
+    codes = np.unique(data.y[rows], return_inverse=True)[1]
+    return lda_predictions(np.stack(features), codes) == codes
