@@ -71,7 +71,7 @@ def test_scores_of_views_are_averaged(backbone):
 
 
 def test_views_need_an_augmentation(backbone):
-    model = fit(backbone).set_params(augment__tta=2)
+    model = fit(backbone, augment=None).set_params(augment__tta=2)
     message = "^`augment__tta` needs `augment__views`. Got None.$"
     with pytest.raises(ValueError, match=message):
         model.predict(X[:2])
