@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar, Self
@@ -249,11 +250,14 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._set_fitted_further(trainer, trained, len(data.y))
 
     def _recipe(self, options):
-        """Resolve the settings of the training; `partial_fit` holds nothing out."""
+        """Resolve the settings; `partial_fit` holds nothing out, and "auto" is None."""
         method = options.method
         schedule = "cosine" if method is None else method.lr_schedule
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
-        return recipe.for_one_epoch() if options.is_partial else recipe
+        if not options.is_partial:
+            return recipe
+        views = None if recipe.views == "auto" else recipe.views
+        return replace(recipe, early_stopping=False, views=views)
 
     def _fitted_split(self, options, seed):
         """Return the split backbone of the fitted model (SplitBackbone)."""

@@ -121,6 +121,7 @@ class SequenceModality:
 
     noun = "sequences"
     options = ()
+    n_views = 0
 
     def looks_like(self, X):
         """Return whether the samples are token ids."""

@@ -80,7 +80,8 @@ def pretrained():
         (-1, "blocks.6", 8),
         (0.9, "blocks.6", 8),
         ("blocks.5.1", "blocks.5.1", 6),
-        ("auto", "features", 9),
+        ("auto", "blocks.1", 3),
+        ("all", "features", 9),
     ],
 )
 def test_frozen_tensors_are_the_pretrained_ones(pretrained, freeze, boundary, depth):

@@ -53,7 +53,7 @@ def paths(tmp_path):
 
 
 def classifier(**settings):
-    defaults = {"freeze": 8, "max_epochs": 2, "random_state": 0}
+    defaults = {"freeze": 8, "max_epochs": 2, "augment": None, "random_state": 0}
     return FineTunedClassifier(BACKBONE).set_params(**{**defaults, **settings})
 
 
@@ -109,9 +109,10 @@ def test_processes_and_later_runs_share_a_folder(paths, tmp_path):
     [
         {"freeze": 7, "max_epochs": 1, **SHIPPED},
         {"freeze": 7},
+        {"freeze": 8, "augment": "auto"},
         {"freeze": "all"},
     ],
-    ids=["shipped", "suffix", "probe"],
+    ids=["shipped", "suffix", "mirrored", "probe"],
 )
 def test_the_store_changes_no_prediction(tmp_path, settings):
     def predict(**more):

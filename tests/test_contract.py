@@ -77,13 +77,13 @@ class ImageNetwork(nn.Sequential):
             nn.init.normal_(parameter, std=0.3, generator=generator)
 
 
-# Defaults, and training: these differ in what `fit` does.
+# A head alone, and the defaults, which train: these differ in what `fit` does.
 VECTOR_ESTIMATORS = {
     "extractor": PretrainedFeatureExtractor(VectorNetwork),
-    "classifier": FineTunedClassifier(VectorNetwork),
-    "classifier that trains": FineTunedClassifier(VectorNetwork, freeze=1),
-    "regressor": FineTunedRegressor(WideNetwork),
-    "regressor that trains": FineTunedRegressor(WideNetwork, freeze=1, max_epochs=2),
+    "classifier": FineTunedClassifier(VectorNetwork, freeze="all"),
+    "classifier that trains": FineTunedClassifier(VectorNetwork, max_epochs=5),
+    "regressor": FineTunedRegressor(WideNetwork, freeze="all"),
+    "regressor that trains": FineTunedRegressor(WideNetwork, max_epochs=2),
     "advisor": TransferAdvisor(VectorNetwork),
     "ranker": BackboneRanker([VectorNetwork]),
 }
@@ -204,8 +204,10 @@ WIDE_RANGE = {
 AS_IMAGES = {"image_shape": (1, 3), "value_range": (-16, 16)}
 IMAGE_ESTIMATORS = {
     "extractor": PretrainedFeatureExtractor(ImageNetwork, **AS_IMAGES),
-    "classifier": FineTunedClassifier(ImageNetwork, **AS_IMAGES),
-    "regressor": FineTunedRegressor(ImageNetwork, pooling="flatten", **AS_IMAGES),
+    "classifier": FineTunedClassifier(ImageNetwork, max_epochs=5, **AS_IMAGES),
+    "regressor": FineTunedRegressor(
+        ImageNetwork, pooling="flatten", max_epochs=5, **AS_IMAGES
+    ),
     "advisor": TransferAdvisor(ImageNetwork, **AS_IMAGES),
     "ranker": BackboneRanker([ImageNetwork], **AS_IMAGES),
 }

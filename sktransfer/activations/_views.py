@@ -59,7 +59,8 @@ class FixedViews:
 
     They are stored as any other activations. ``views`` holds the `Activations` of all
     samples, per view; `originals`, those of the samples themselves, are one of them if
-    they are given.
+    they are given. The other views then do not depend on the seed, so that fits of
+    any `random_state` share them; otherwise it fixes them, too.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class FixedViews:
         originals=None,
     ):
         name = _name_of_views(samples, augment)
-        self.views = [] if originals is None else [originals]
+        self.views, drawn_by = ([], seed) if originals is None else ([originals], 0)
         for number in range(n_views):
-            view = draw_views(samples, augment, name, seed, number)
+            view = draw_views(samples, augment, name, drawn_by, number)
             loaded, _ = load_activations(
                 backbone, target, view, store=store, runtime=runtime
             )

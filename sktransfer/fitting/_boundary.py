@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numbers
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 
-from sktransfer.activations import Pass, Target, gather
+from sktransfer.activations import Pass, Target
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime
 from sktransfer.fitting._split_backbone import head_boundary, suffix_above
@@ -156,6 +157,10 @@ def _probe(backbone, boundary, data, recipe, runtime, store):
     end = head_boundary(backbone, recipe.pooling)
     targets = [Target(end, make_pool(backbone, end, recipe.pooling)), Target(boundary)]
     a_pass = Pass(backbone, targets, store=store, runtime=runtime)
-    features, _ = gather(a_pass, data.samples.take(rows))
+    features = [None] * len(rows)
+    with closing(a_pass.iterate(data.samples.take(rows))) as passed:
+        for indices, (pooled, _) in passed:  # activations are too large to hold
+            for i, row in zip(indices, pooled, strict=True):
+                features[i] = row
     codes = np.unique(data.y[rows], return_inverse=True)[1]
     return lda_predictions(np.stack(features), codes) == codes

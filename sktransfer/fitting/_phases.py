@@ -188,6 +188,8 @@ def _snapshot(trainer, network, data, **most):
 def diagnose(trainer: Trainer, before, network, training, validation, target, history):
     """Warn about signs of a bad fit; return the drift of the features (float)."""
     after, recipe = _snapshot(trainer, network, training), trainer.recipe
+    if training.views is None:  # as with "auto" for samples that are not images
+        recipe = replace(recipe, views=None)
     moved = drift(before.features, after.features)
     describe = trainer.outputs.describe_quality
     if recipe.starts_from_probe:

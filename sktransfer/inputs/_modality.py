@@ -100,10 +100,9 @@ class Modality(Protocol):
         samples, by ``augmentation("auto", preprocessing)``; 0, the default, for none.
     """
 
-    n_views: int = 0
-
     noun: str
     options: tuple
+    n_views: int = 0
 
     def looks_like(self, X: Any) -> bool:
         """Return whether X can only be of this modality."""

@@ -227,9 +227,8 @@ class FittedModel(LoadedBackbone):
         runtime = runtime or self.runtime()
         if self.network is None:
             return self._pooled(samples, runtime, store, on_error)
-        describe = self.network.describe
-        features = self._run(samples, describe, self.n_features, runtime, store)
-        return features.astype(np.float32)
+        asked = samples, self.network.describe, self.n_features
+        return self._run(*asked, runtime, store).astype(np.float32)
 
     def scores(
         self, samples: Any, *, runtime: Runtime | None = None, store: Any = None
@@ -275,16 +274,15 @@ class FittedModel(LoadedBackbone):
         Raises
         ------
         ValueError
-            If ``tta`` is set, but ``views`` is not.
+            If ``tta`` is set, and there are no views.
         """
         scores = self.scores(samples, **settings)
         if augment.tta is None:
             return scores
+        if augment.views is None:
+            raise ValueError("`augment__tta` needs `augment__views`. Got None.")
         modality = modality_of(backbone=self.preprocessing)
         n_views = modality.n_views if augment.views == "auto" else augment.tta
-        if augment.views is None or not n_views:
-            rule = "`augment__tta` needs `augment__views`"
-            raise ValueError(f"{rule}. Got {augment.views!r}.")
         views = modality.augmentation(augment.views, self.preprocessing)
         for number in range(n_views):
             drawn = draw_views(samples, views, name_of(views), 0, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -381,11 +381,6 @@ class ResolvedRecipe:
         if training.lr_schedule == "auto":
             settings["lr_schedule"] = lr_schedule
         return cls(**{f.name: settings[f.name] for f in fields(cls)})
-
-    def for_one_epoch(self) -> ResolvedRecipe:
-        """Return the recipe of `partial_fit`, which holds out and draws nothing."""
-        views = None if self.views == "auto" else self.views
-        return replace(self, early_stopping=False, views=views)
 
     def to_dict(self) -> dict:
         """Return the settings by name, with groups as dicts."""

@@ -12,6 +12,7 @@ from sktransfer import (
     TrainingRecipe,
     TransferWarning,
 )
+from sktransfer.fitting import _phases
 from sktransfer.fitting._diagnosis import (
     Snapshot,
     check_drift,
@@ -94,7 +95,9 @@ def test_fit_that_undoes_the_features_warns():
 
 
 def test_fit_that_ends_below_its_probe_warns():
-    model = FineTunedClassifier(image_size=64, max_epochs=1, random_state=0)
+    model = FineTunedClassifier(
+        freeze=3, image_size=64, max_epochs=1, lr=1e-3, augment=None, random_state=0
+    )
     message = (
         r"^The training ended below the linear probe that it began with: 100% right on "
         r"64 training samples and a loss of .*, \d+% right and .* now. Raise "
@@ -110,11 +113,12 @@ def test_fit_that_ends_below_its_probe_warns():
 @pytest.mark.parametrize(
     ("changed", "after"),
     [
-        ({}, Snapshot(np.zeros((64, 2)), 0.96, 0.12)),
+        ({"views": None}, Snapshot(np.zeros((64, 2)), 0.96, 0.12)),
         ({"mixup": 0.2}, Snapshot(np.zeros((64, 2)), 1.0, 0.5)),
         ({"views": "light"}, Snapshot(np.zeros((64, 2)), 1.0, 0.5)),
+        ({"views": "auto"}, Snapshot(np.zeros((64, 2)), 1.0, 0.5)),
     ],
-    ids=["noise", "mixup", "views"],
+    ids=["noise", "mixup", "views", "mirrored"],
 )
 def test_fit_no_worse_than_the_probe_does_not_warn(changed, after):
     before = Snapshot(np.zeros((64, 2)), 1.0, 0.1)
@@ -127,7 +131,7 @@ def test_fit_no_worse_than_the_probe_does_not_warn(changed, after):
 def test_higher_loss_is_worse_than_the_probe():
     before, after = (Snapshot(np.zeros((64, 2)), 1.0, loss) for loss in (0.1, 0.2))
     with pytest.warns(TransferWarning, match="ended below the linear probe"):
-        check_start(before, after, 0.1, 10, resolved_recipe(), describe)
+        check_start(before, after, 0.1, 10, resolved_recipe(views=None), describe)
 
 
 @pytest.mark.filterwarnings("error")
@@ -208,9 +212,20 @@ def test_freezing_too_much_warns():
 def test_depth_that_is_not_too_deep_does_not_warn():
     for settings in ({"freeze": 3}, {"freeze": "auto"}):
         model = FineTunedClassifier(
-            image_size=32, max_epochs=1, lr=1e-5, random_state=0, **settings
+            image_size=32, max_epochs=1, lr=1e-5, augment=None, **settings
         )
         model.fit(X[:500], Y[:500])
+
+
+def test_views_that_nothing_is_drawn_for_excuse_no_higher_loss(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        _phases, "check_start", lambda *args: seen.append(args[4].views)
+    )
+    model = FineTunedClassifier(stages_of_several_widths, freeze=1, max_epochs=1)
+    model.fit(*rows_of_noise(40, 0))
+    model.set_params(augment__mixup=0.1).fit(*rows_of_noise(40, 0))
+    assert seen == [None, None]
 
 
 def rows_of_noise(n, seed):

@@ -10,11 +10,7 @@ from torch import nn
 from sktransfer import FineTunedClassifier
 from sktransfer.activations import Pool
 from sktransfer.backbones import load_backbone
-from sktransfer.fitting._split_backbone import (
-    check_unchanged,
-    describe_network,
-    resolve_freeze,
-)
+from sktransfer.fitting._split_backbone import check_unchanged, describe_network
 from sktransfer.inputs import ImagePreprocessing
 
 DIGITS = load_digits(n_class=3)
@@ -75,7 +71,7 @@ def test_scores_of_views_are_averaged(backbone):
 
 
 def test_views_need_an_augmentation(backbone):
-    model = fit(backbone).set_params(augment__tta=2)
+    model = fit(backbone, augment=None).set_params(augment__tta=2)
     message = "^`augment__tta` needs `augment__views`. Got None.$"
     with pytest.raises(ValueError, match=message):
         model.predict(X[:2])
@@ -148,65 +144,6 @@ def test_users_settings_of_torch_change_nothing():
     features = model.transform(X)
     with torch.no_grad(), torch.device("meta"):
         np.testing.assert_array_equal(model.transform(X), features)
-
-
-# Values of `freeze`
-
-
-@pytest.mark.parametrize(
-    ("freeze", "boundary"),
-    [
-        (0, "input"),
-        (1, "stem"),
-        (9, "conv_head"),
-        (-1, "blocks.6"),
-        (-9, "input"),
-        (np.int64(3), "blocks.1"),
-        (0.5, "blocks.2"),
-        (np.float32(0.34), "blocks.1"),
-        (0.999, "conv_head"),
-        (0.001, "input"),
-        ("blocks.4", "blocks.4"),
-        ("blocks.4.1", "blocks.4.1"),
-        ("all", "conv_head"),
-        ("none", "input"),
-    ],
-)
-def test_freeze_is_resolved_to_a_boundary(backbone, freeze, boundary):
-    assert resolve_freeze(freeze, backbone, 10) == boundary
-
-
-@pytest.mark.parametrize(
-    ("n_samples", "boundary"),
-    [
-        (1, "conv_head"),
-        (99, "conv_head"),
-        (100, "blocks.1"),
-        (9_999, "blocks.1"),
-        (10_000, "input"),
-        (10**7, "input"),
-    ],
-)
-def test_freeze_auto_goes_by_the_number_of_samples(backbone, n_samples, boundary):
-    assert resolve_freeze("auto", backbone, n_samples) == boundary
-
-
-@pytest.mark.parametrize("freeze", [10, -10, "blocks.9", "bloks.4", True, ""])
-def test_freeze_without_a_boundary(backbone, freeze):
-    with pytest.raises(ValueError, match="`freeze` must be one of") as info:
-        resolve_freeze(freeze, backbone, 10)
-    text = str(info.value)
-    assert "['all', 'none', 'auto'], a share in (0, 1), an int in [-9, 9]" in text
-    names = backbone.stage_names
-    assert f"block of efficientnet_lite0: {names}. Got {freeze!r}." in text
-
-
-@pytest.mark.parametrize(
-    ("freeze", "near"), [("bloks.4", "blocks.4"), ("al", "all"), ("atuo", "auto")]
-)
-def test_freeze_without_a_boundary_names_near_ones(backbone, freeze, near):
-    with pytest.raises(ValueError, match=f"Did you mean .*'{near}'"):
-        resolve_freeze(freeze, backbone, 10)
 
 
 # Whether a training may go on

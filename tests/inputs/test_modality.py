@@ -42,7 +42,7 @@ def test_error_comes_back_from_other_processes():
 class Texts:
     """A modality of sentences."""
 
-    noun, options = "texts", ()
+    noun, options, n_views = "texts", (), 0
 
     def looks_like(self, X):
         return isinstance(X, list) and isinstance(X[0], str) and " " in X[0]

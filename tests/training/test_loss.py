@@ -378,7 +378,7 @@ def test_forward_without_others_sees_its_own():
 
 
 def test_training_minimises_the_objective():
-    net = fit(Objective(distance, OTHERS, weight=5.0))
+    net = fit(Objective(distance, OTHERS, weight=5.0), backbone_lr_ratio=0.5)
     assert net.history[-1, "objective"] < 0.5 * net.history[0, "objective"]
 
 

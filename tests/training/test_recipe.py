@@ -17,7 +17,8 @@ from sktransfer.training import ResolvedRecipe
     ("kind", "given", "expected"),
     [
         (Pooling, "max", "Pooling(kind='max')"),
-        (Augmentation, None, "Augmentation()"),
+        (Augmentation, None, "Augmentation(views=None)"),
+        (Augmentation, "auto", "Augmentation()"),
         (Augmentation, "crop", "Augmentation(views='crop')"),
         (EarlyStopping, True, "EarlyStopping()"),
         (EarlyStopping, False, "None"),

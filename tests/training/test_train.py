@@ -209,7 +209,7 @@ def test_rates_go_by_the_stages_above():
         for p in group["params"]
     }
     found = [rates[id(p)] for p in net.module_.parameters()]
-    np.testing.assert_allclose(found, [0.05 / 8, 0.05 / 2, 0.05, 0.05])
+    np.testing.assert_allclose(found, [0.05 / 20, 0.05 / 5, 0.05, 0.05])
 
 
 def distances(l2_sp):

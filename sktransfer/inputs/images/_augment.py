@@ -31,8 +31,8 @@ def preset_augmentation(name: str, preprocessing: Any) -> v2.Transform:
     saturation changed by up to 30%. "strong" is a crop of 8% to 100%, mirrored at
     random, followed by a random operation of TrivialAugment (Müller and Hutter, 2021,
     https://arxiv.org/abs/2103.10158) and, half of the time, by the erasure of one
-    rectangle. "auto" is the mirror image. Crops have the size that the preprocessing
-    resizes to.
+    rectangle. Crops have the size that the preprocessing resizes to. "auto" is the
+    mirror image.
     """
     if name == "auto":
         return v2.RandomHorizontalFlip(p=1.0)
