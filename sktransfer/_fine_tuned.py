@@ -223,15 +223,15 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         where = self._runtime(loaded), open_store(self.memory)
         asked = self.freeze, data, outputs.kind, recipe, options.method
         boundary, reason = choose_boundary(loaded.backbone, *asked, *where)
-        split, suffix = split_backbone(loaded.backbone, boundary, recipe, *where, seed)
+        place = boundary, recipe, data.samples, *where, seed
+        split, suffix = split_backbone(loaded.backbone, *place)
         trainer = self._trainer(loaded, split, outputs, options)
         data, held = self._hold_out(loaded, data, trainer, seed, options)
         trainer = trainer.fitted_to(data)
         if outputs.kind == "multiclass" and len(data.y) >= ENOUGH_FOR_DEPTH:
             check_depth(split, data, self.freeze)
         trained = trainer.fit(suffix, data, held)
-        self._set_or_delete(freeze_reason_=reason)
-        return self._set_fitted_first(loaded, trainer, trained, len(data.y))
+        return self._set_fitted_first(loaded, trainer, trained, len(data.y), reason)
 
     def _fit_further(self, X, y, sample_weight, options):
         """Train the network of the fitted model further, with the same outputs."""
@@ -243,9 +243,8 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         trainer = self._trainer(model, split, model.outputs, options)
         data, held = self._hold_out(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
-        earlier = EarlierTraining(
-            vars(self).get(self._strength), self._online, n_before
-        )
+        strength = vars(self).get(self._strength)
+        earlier = EarlierTraining(strength, self._online, n_before)
         trained = trainer.fit_further(model.network, data, held, earlier)
         return self._set_fitted_further(trainer, trained, len(data.y))
 
@@ -263,7 +262,10 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         """Return the split backbone of the fitted model (SplitBackbone)."""
         model, seed = self.model_, later_seed(seed, len(self.history_))
         ((boundary, tap),) = model.taps.items()
-        how = self._recipe(options), self._runtime(model), open_store(self.memory)
+        recipe = self._recipe(options)
+        if recipe.backbone_lr_ratio == "auto":
+            recipe = replace(recipe, backbone_lr_ratio=self.backbone_lr_ratio_)
+        how = recipe, self._runtime(model), open_store(self.memory)
         return SplitBackbone(model.backbone, boundary, tap, *how, seed)
 
     def _trainer(self, loaded, split, outputs, options):
@@ -306,13 +308,14 @@ class FineTunedEstimator(BackboneEstimator, ABC):
 
     # Fitted attributes
 
-    def _set_fitted_first(self, loaded, trainer, trained, n_samples):
+    def _set_fitted_first(self, loaded, trainer, trained, n_samples, reason):
         """Set all fitted attributes, including those that later trainings keep."""
         self.boundary_, self.freeze_depth_ = trainer.split.boundary, trainer.split.depth
         self.n_trainable_parameters_ = trained.n_trainable
+        self.backbone_lr_ratio_ = trainer.recipe.backbone_lr_ratio
         self._built_by = self._describe_network()
-        strength = {self._strength: trained.strength}
-        self._set_or_delete(classes_=trainer.outputs.classes, **strength)
+        some = {self._strength: trained.strength, "freeze_reason_": reason}
+        self._set_or_delete(classes_=trainer.outputs.classes, **some)
         return self._set_fitted(loaded, trainer, trained, trained.rows, n_samples)
 
     def _set_fitted_further(self, trainer, trained, n_samples):

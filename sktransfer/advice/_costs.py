@@ -3,16 +3,14 @@
 import copy
 import os
 import time
-from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from sktransfer.backbones import Backbone
-from sktransfer.compute import map_state, n_samples, synchronise
-from sktransfer.inputs import iter_batches
+from sktransfer.compute import n_samples, synchronise
+from sktransfer.training import model_inputs
 
 _BATCH = 8
 _TRAINING_BATCH = 32  # samples per training batch
@@ -43,15 +41,6 @@ class Cost(NamedTuple):
     def seconds(self, n_samples: int, n_epochs: int) -> float:
         """Estimate the time of a fit in seconds."""
         return n_samples * (self.prefix_seconds + n_epochs * self.step_seconds)
-
-
-def model_inputs(
-    samples, preprocessing, batch_size: int, device: torch.device
-) -> Generator[torch.Tensor]:
-    """Yield batches of model inputs on a device."""
-    with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
-        for _, batch in batches:
-            yield preprocessing.to_input(map_state(lambda z: z.to(device), batch))
 
 
 def measure(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,19 +13,11 @@ from scipy.special import entr, logsumexp
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from sktransfer.advice._costs import model_inputs
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.backbones import Backbone
 from sktransfer.compute import resolve_device
+from sktransfer.training import run_network, similarity_from
 from sktransfer.utils import types
-
-_BATCH = 16
-# The divergence at which the similarity is 1/e. That of photographs is 0.04 to 0.06 in
-# EfficientNet-Lite0, of drawings 0.12 to 0.16, of digits 0.4 and of noise 0.7: see the
-# user guide.
-_SCALE = 0.2
-_FLOOR = 1e-12  # of the variances of channels that never vary
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,9 @@ def similarity_of(
     `has_classifier` says whether the outputs of the network are scores of the classes
     that it was pretrained on.
     """
-    divergences, outputs = _run_network(backbone, samples, has_classifier, device)
+    divergences, outputs = run_network(
+        backbone, samples, device, has_classifier=has_classifier
+    )
     table = pd.DataFrame(
         {
             "stage": [*features],
@@ -167,76 +159,12 @@ def similarity_of(
         each = entr(theta).sum(axis=1)  # (n,), in nats
         entropy = float(each.mean() / np.log(theta.shape[1]))
         energy = float(logsumexp(outputs.astype(np.float64), axis=1).mean())
-    every = [d for of_stage in divergences.values() for d in of_stage]
-    similarity, source = np.nan, "none"
-    if every:
-        similarity, source = float(np.exp(-np.mean(every) / _SCALE)), "batch norm"
+    similarity, source = similarity_from(divergences), "none"
+    if not np.isnan(similarity):
+        source = "batch norm"
     elif outputs is not None:
         similarity, source = 1 - entropy, "classifier"
     return DomainSimilarity(similarity, source, table, entropy, energy)
-
-
-def _run_network(backbone, samples, has_classifier, device):
-    """Pass samples through a copy of the network.
-
-    Returns a list of divergences of the BatchNorm layers per stage, and the scores of
-    the pretrained classifier (n, n_classes) or None.
-    """
-    layers = _batch_norms(backbone)
-    if not has_classifier and not any(layers.values()):
-        return layers, None
-    module = copy.deepcopy(backbone.module).eval().to(device)
-    modules = dict(module.named_modules())
-    moments = {path: _Moments() for of_stage in layers.values() for path in of_stage}
-    for path, moment in moments.items():
-        modules[path].register_forward_pre_hook(moment)
-    outputs = []
-    for x in model_inputs(samples, backbone.preprocessing, _BATCH, device):
-        with torch.inference_mode():
-            out = module(x)
-        if has_classifier:
-            outputs.append(out.float().cpu().numpy())
-    found = {
-        name: [moments[path].divergence(modules[path]) for path in paths]
-        for name, paths in layers.items()
-    }
-    return found, np.concatenate(outputs) if has_classifier else None
-
-
-def _batch_norms(backbone):
-    """Return the paths of the BatchNorm layers with statistics, per stage."""
-    tracked = {
-        path
-        for path, layer in backbone.module.named_modules()
-        if isinstance(layer, _BATCH_NORMS) and layer.running_mean is not None
-    }
-    found = {}
-    for start, stop in pairwise(["input", *backbone.stage_names]):
-        section = backbone.section(start, stop)
-        found[stop] = [p for p, _ in section.named_modules() if p in tracked]
-    return found
-
-
-class _Moments:
-    """A hook that sums the inputs of a layer and their squares, per channel."""
-
-    def __init__(self):
-        self.n, self.total, self.squares = 0, 0.0, 0.0
-
-    def __call__(self, layer, inputs):
-        z = inputs[0].transpose(0, 1).flatten(1).double()  # (c, n)
-        self.n += z.shape[1]
-        self.total = self.total + z.sum(dim=1)
-        self.squares = self.squares + z.square().sum(dim=1)
-
-    def divergence(self, layer):
-        """Return the divergence from the layer's statistics, a median over channels."""
-        mean = self.total / self.n
-        variance = (self.squares / self.n - mean.square()).clamp_min(_FLOOR)
-        known = layer.running_var.double().clamp_min(_FLOOR)
-        ratio = variance / known
-        away = (mean - layer.running_mean.double()).square() / known
-        return float(((ratio + away - 1 - ratio.log()) / 2).median())
 
 
 def _mean(values):

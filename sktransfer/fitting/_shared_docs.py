@@ -90,6 +90,9 @@ _ATTRIBUTES = """\
         Number of whole frozen stages.
     freeze_reason_ : str
         Why ``freeze="auto"`` chose this boundary; missing for other values.
+    backbone_lr_ratio_ : float
+        Learning rate of the last stage relative to that of the head, which
+        ``training__backbone_lr_ratio="auto"`` chose; 0 if only the head is trained.
     n_trainable_parameters_ : int
         Number of trained parameters, of the stages or their adapters and of the head.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from sktransfer.training import (
     Pooling,
     ResolvedRecipe,
     add_lora,
+    choose_lr_ratio,
     merge_lora,
 )
 from sktransfer.utils import (
@@ -255,13 +256,15 @@ def split_backbone(
     backbone: Backbone,
     boundary: str,
     recipe: ResolvedRecipe,
+    samples: Any,
     runtime: Runtime,
     store: Any,
     seed: int,
 ) -> tuple[SplitBackbone, nn.Module]:
     """Split a fork of a backbone at a boundary, and freeze the prefix.
 
-    The second value is the suffix, whose parameters require gradients.
+    The learning rate of the stages above, if it is "auto", depends on the samples. The
+    second value is the suffix, whose parameters require gradients.
     """
     end = head_boundary(backbone, recipe.pooling)
     tap: nn.Module = nn.Identity()
@@ -271,6 +274,11 @@ def split_backbone(
     suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
     if not isinstance(tap, Pool):  # with a pool, the whole backbone is frozen
         fork.section("input", boundary).freeze()
+        if recipe.backbone_lr_ratio == "auto":
+            ratio = choose_lr_ratio(backbone, samples, runtime.device)
+            recipe = replace(recipe, backbone_lr_ratio=ratio)
+    elif recipe.backbone_lr_ratio == "auto":  # no stage is trained
+        recipe = replace(recipe, backbone_lr_ratio=0.0)
     return SplitBackbone(fork, boundary, tap, recipe, runtime, store, seed), suffix
 
 

@@ -77,6 +77,12 @@ from sktransfer.training._recipe import (
 )
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, restore_weights_on_error
+from sktransfer.training._similarity import (
+    choose_lr_ratio,
+    model_inputs,
+    run_network,
+    similarity_from,
+)
 from sktransfer.training._solved_head import Probe, Solution, is_narrow, last_layer
 from sktransfer.training._train import train
 
@@ -108,6 +114,7 @@ __all__ = [
     "SuffixNet",
     "TrainingRecipe",
     "add_lora",
+    "choose_lr_ratio",
     "class_means",
     "constant_head",
     "cross_entropy",
@@ -129,6 +136,7 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
+    "model_inputs",
     "open_outputs",
     "open_to_new_classes",
     "pinball_loss",
@@ -136,10 +144,12 @@ __all__ = [
     "register_loss",
     "restore_net",
     "restore_weights_on_error",
+    "run_network",
     "search_C",
     "search_alpha",
     "search_multilabel_C",
     "shrunk_covariance",
+    "similarity_from",
     "sort_by_content",
     "stages_above",
     "targets_of",

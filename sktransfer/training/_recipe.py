@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
@@ -110,8 +110,10 @@ class TrainingRecipe(ParameterGroup):
 
     Parameters
     ----------
-    backbone_lr_ratio : float, default=0.2
-        Learning rate of the last stage relative to that of the head.
+    backbone_lr_ratio : float or "auto", default="auto"
+        Learning rate of the last stage relative to that of the head. "auto" is 0.2, or
+        0.5 where the statistics of BatchNorm show that the samples differ much from
+        those of the pretraining, as scanned digits differ from photographs.
     layer_decay : float, default=1.0
         Learning rate of each trained stage relative to that of the stage above it.
     lr_schedule : str or callable, default="auto"
@@ -167,7 +169,7 @@ class TrainingRecipe(ParameterGroup):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "backbone_lr_ratio": [_NOT_NEGATIVE],
+        "backbone_lr_ratio": [StrOptions({"auto"}), _NOT_NEGATIVE],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "lr_schedule": [StrOptions({"auto", *LR_SCHEDULES}), callable],
         "weight_decay": [_NOT_NEGATIVE],
@@ -187,7 +189,7 @@ class TrainingRecipe(ParameterGroup):
     def __init__(
         self,
         *,
-        backbone_lr_ratio: float = 0.2,
+        backbone_lr_ratio: float | str = "auto",
         layer_decay: float = 1.0,
         lr_schedule: str | Callable = "auto",
         weight_decay: float = 0.01,
@@ -337,7 +339,7 @@ class ResolvedRecipe:
     lr: float
     batch_size: int
     head: str | nn.Module
-    backbone_lr_ratio: float
+    backbone_lr_ratio: Any
     layer_decay: float
     lr_schedule: str | Callable
     weight_decay: float
