@@ -113,20 +113,20 @@ def choose_boundary(
     adaptation method that needs stages gets some. The reason is None if `freeze` is not
     "auto".
     """
-    needs_stages = method is not None and method.needs_stages
+    needing = method if method is not None and method.needs_stages else None
     if freeze != "auto":
         boundary = resolve_freeze(freeze, backbone)
-        if needs_stages and backbone.n_stages_before(boundary) == len(backbone.stages):
+        if needing and backbone.n_stages_before(boundary) == len(backbone.stages):
             raise ValueError(
-                f"`method={method.name!r}` changes the stages that are trained. Got "
+                f"`method={needing.name!r}` changes the stages that are trained. Got "
                 f"`freeze={freeze!r}`, which leaves none: freeze fewer, or put an "
                 "adaptation of features behind a PretrainedFeatureExtractor."
             )
         return boundary, None
     level, reason = choose_level(len(data.y))
     boundary = _boundary_of(backbone, level)
-    if needs_stages:
-        boundary = _adaptable(backbone, boundary, recipe, method)
+    if needing:
+        boundary = _adaptable(backbone, boundary, recipe, needing)
     elif kind == "multiclass" and len(data.y) >= _FEWEST_PROBED:
         probed = _probe(backbone, boundary, data, recipe, runtime, store)
         level, reason = choose_level(len(data.y), probed=probed)
