@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 from sklearn import config_context
 
+import sktransfer.adaptation  # noqa: F401 (it registers its methods)
 from sktransfer.advice._registry import SCORES
 from sktransfer.backbones._registry import PROVIDERS
 from sktransfer.inputs import MODALITIES

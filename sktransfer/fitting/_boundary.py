@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from sktransfer.activations import Pass, Target
 from sktransfer.backbones import Backbone
@@ -46,9 +45,9 @@ LITERATURE = ((500, _FEATURES), (2_000, _MIDDLE), (10_000, _EARLY))
 # statistics of BatchNorm, low learning rates and views of the images, freezing the
 # early stages alone is better from a dozen samples on; see benchmarks/README.md.
 MEASURED = ((10_000, _EARLY),)
-# A probe that is this accurate, with 95% confidence, leaves nothing to gain.
+# A probe that is this accurate leaves little to gain, and training may do harm.
 _ENOUGH = 0.97
-_FEWEST_PROBED = 100  # samples: no fewer can show that
+_FEWEST_PROBED = 20  # samples
 _MOST_PROBED = 1_000
 
 
@@ -68,7 +67,7 @@ def choose_level(
     """
     if probed is not None and len(probed) >= _FEWEST_PROBED:
         n_right, n = int(probed.sum()), len(probed)
-        if binomtest(n_right, n).proportion_ci(method="wilson").low >= _ENOUGH:
+        if n_right >= _ENOUGH * n:
             return _FEATURES, f"a linear probe predicts {n_right:,} of {n:,} correctly"
     level = next((level for size, level in rules if n_samples < size), _ALL)
     return level, f"{n_samples:,} samples"

@@ -72,7 +72,7 @@ def unknown_name(rule: str, name: Any, names: Iterable[str]) -> str:
 
 def check_parts(thing: Any, protocol: type, noun: str) -> None:
     """Raise a TypeError that names the parts of a protocol that an object lacks."""
-    parts = [*protocol.__annotations__, *vars(protocol)]
+    parts = {**protocol.__annotations__, **vars(protocol)}
     public = [part for part in parts if not part.startswith("_")]
     missing = [part for part in public if not hasattr(thing, part)]
     rule = f"A {noun} must be an object with all parts of {protocol.__name__}."

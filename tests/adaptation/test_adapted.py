@@ -359,12 +359,9 @@ def test_methods_that_need_stages_raise_without_them():
         message = rf"`method='{method}'` changes the stages .* `freeze='all'`, which l"
         with pytest.raises(ValueError, match=message):
             classifier(method, freeze="all").fit(ROWS, MASKED)
-    plain = classifier("none", freeze="auto").fit(ROWS, MASKED).estimator_
-    n_stages = len(plain.model_.backbone.stages)
-    assert plain.freeze_depth_ == n_stages
-    for method, n_trained in {"coral": 1, "adabn": 2}.items():  # up to BatchNorm
+    for method in ("none", "coral", "adabn"):
         model = classifier(method, freeze="auto").fit(ROWS, MASKED)
-        assert model.estimator_.freeze_depth_ == n_stages - n_trained
+        assert model.estimator_.freeze_depth_ == 1
 
 
 def make_plain_network():
@@ -474,7 +471,7 @@ def test_style_is_trained_on_without_a_method():
     np.testing.assert_allclose(model.predict_proba(BOTH), expected, atol=1e-6)
     model.set_params(style="auto").fit(BOTH, BOTH_LABELS)
     assert model.style_ is None
-    assert model.estimator.augment.views is None  # the user's object is not changed
+    assert model.estimator.augment.views == "auto"  # the user's object is not changed
 
 
 def test_samples_without_weight_have_no_style():

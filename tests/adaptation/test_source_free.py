@@ -188,7 +188,9 @@ def context_of(network, target=Z, callbacks=()):
         n_outputs=3,
         is_multilabel=False,
         state=None,
-        recipe=resolved_recipe(max_epochs=3, lr=0.1, batch_size=10),
+        recipe=resolved_recipe(
+            max_epochs=3, lr=0.1, backbone_lr_ratio=0.5, batch_size=10
+        ),
         device=torch.device("cpu"),
         batch_size=10,
         seed=0,

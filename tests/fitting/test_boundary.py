@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor
 from sktransfer.activations import _pass, forward_passes, process_store
+from sktransfer.adaptation._methods import resolve_method
 from sktransfer.backbones import load_backbone
 from sktransfer.fitting import LEVELS, LITERATURE, choose_level
 from sktransfer.fitting._boundary import resolve_freeze
@@ -157,6 +158,13 @@ def test_auto_trains_where_the_probe_errs():
 def test_auto_probes_classes_alone(kind, y):
     target = y.astype(int) if kind is FineTunedClassifier else y
     assert small(kind).fit(EASY, target).freeze_depth_ == 3
+
+
+def test_method_that_needs_stages_gets_some_however_good_the_probe():
+    method = resolve_method("coral")
+    model = small().fit(EASY, BRIGHT, X_target=EASY[:20] / 2, adaptation=method)
+    assert model.freeze_depth_ == 3
+    assert model.freeze_reason_.endswith(" samples")
 
 
 def test_reason_is_printed(capsys):

@@ -94,7 +94,7 @@ def test_modality_that_lacks_parts():
         def read(self, X, preprocessing, *, on_error="raise"):
             return X
 
-    message = r"with all parts of Modality. .* lacks \['looks_like', 'takes_network', '"
+    message = r"with all parts of Modality. .* lacks \['n_views', 'looks_like', 't"
     with pytest.raises(TypeError, match=message):
         register_modality("half", Half())
     with pytest.raises(TypeError, match="Got the class .*; pass an instance"):
