@@ -22,7 +22,7 @@ X, Y = DIGITS.images[:N], DIGITS.target[:N]
 BRIGHT = np.arange(N) % 2
 EASY = X / 2 + 8 * BRIGHT[:, None, None]
 BACKBONE = load_backbone(SmallNetwork)
-RIGHT, SOME_WRONG = np.ones(130, bool), np.arange(130) > 2
+RIGHT, SOME_WRONG = np.ones(130, bool), np.arange(130) > 4
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,14 @@ def test_nearly_perfect_probe_freezes_everything(n):
     assert choose_level(n, probed=RIGHT) == (3, why)
 
 
-@pytest.mark.parametrize(
-    "probed", [SOME_WRONG, RIGHT[:99], RIGHT[:100], ~RIGHT, RIGHT[:0]]
-)
+@pytest.mark.parametrize("probed", [SOME_WRONG, RIGHT[:19], ~RIGHT, RIGHT[:0]])
 def test_other_probes_decide_nothing(probed):
     assert choose_level(150, probed=probed) == choose_level(150)
 
 
 def test_a_few_errors_among_many_samples_are_nearly_perfect():
     assert choose_level(5_000, probed=np.arange(1_000) >= 15)[0] == 3
-    assert choose_level(5_000, probed=np.arange(1_000) >= 25)[0] == 1
+    assert choose_level(5_000, probed=np.arange(1_000) >= 35)[0] == 1
 
 
 def test_levels_go_from_nothing_frozen_to_all():
@@ -137,7 +135,7 @@ def test_auto_freezes_all_where_a_probe_is_nearly_perfect(easy):
 
 
 def test_auto_trains_for_few_samples_however_good_the_probe():
-    model = small().fit(EASY[:99], BRIGHT[:99])
+    model = small().fit(EASY[:19], BRIGHT[:19])
     assert (model.boundary_, model.freeze_depth_) == ("2", 3)
     assert model.freeze_reason_.endswith(" samples")
 

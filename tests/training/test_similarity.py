@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_sample_images
+from torch import nn
+
+from sktransfer import FineTunedClassifier
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import as_samples
+from sktransfer.training import choose_lr_ratio, run_network, similarity_from
+
+CPU = torch.device("cpu")
+DIGITS = load_digits().images[:8] / 16
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("efficientnet_lite0", image_size=96)
+
+
+def photographs():
+    """Return crops of scikit-learn's two photographs."""
+    images = load_sample_images().images
+    places = [(r, c) for r in (0, 200) for c in (0, 120, 240, 360)]
+    return [image[r : r + 224, c : c + 224] for image in images for r, c in places]
+
+
+def ratio(backbone, X):
+    return choose_lr_ratio(backbone, as_samples(X, backbone.preprocessing), CPU)
+
+
+def test_rate_is_higher_for_samples_unlike_those_of_the_pretraining(backbone):
+    assert ratio(backbone, photographs()) == 0.2
+    assert ratio(backbone, DIGITS) == 0.5
+
+
+@pytest.mark.filterwarnings("ignore:Sequential does not say:UserWarning")
+def test_rate_without_batch_norm_is_the_low_one():
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3))
+    backbone = load_backbone(network, image_size=16, random_state=0)
+    assert ratio(backbone, DIGITS) == 0.2
+    assert np.isnan(similarity_from({"0": []}))
+
+
+@pytest.mark.filterwarnings("ignore:Sequential does not say:UserWarning")
+def test_statistics_equal_to_those_of_the_network_are_no_divergence():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    backbone = load_backbone(network, image_size=16, random_state=0)
+    samples = as_samples(DIGITS, backbone.preprocessing)
+    before, _ = run_network(backbone, samples, CPU, has_classifier=False)
+    inputs = [backbone.preprocessing.prepare(samples[i]) for i in range(len(DIGITS))]
+    x = backbone.preprocessing.to_input(torch.from_numpy(np.stack(inputs)))
+    norm = backbone.module[1]
+    norm.momentum = 1.0
+    backbone.module.train()(x)
+    backbone.module.eval()
+    norm.running_var *= (x[:, 0, 2:, 2:].numel() - 1) / x[:, 0, 2:, 2:].numel()
+    after, _ = run_network(backbone, samples, CPU, has_classifier=False)
+    assert similarity_from(after) == pytest.approx(1, abs=1e-3)
+    assert similarity_from(before) < similarity_from(after)
+
+
+def test_fit_states_the_rate_and_keeps_it_in_later_trainings(backbone):
+    y = np.arange(8) % 2
+    settings = {"max_epochs": 1, "freeze": 8, "image_size": 32, "random_state": 0}
+    model = FineTunedClassifier(**settings).fit(DIGITS, y)
+    assert model.backbone_lr_ratio_ == 0.5
+    rates = {group["initial_lr"] for group in model.net_.optimizer_.param_groups}
+    assert rates == {model.lr, 0.5 * model.lr}
+    model.partial_fit(DIGITS, y)
+    assert model.backbone_lr_ratio_ == 0.5
+    explicit = FineTunedClassifier(**settings)
+    explicit.set_params(training__backbone_lr_ratio=0.5).fit(DIGITS, y)
+    model.fit(DIGITS, y)
+    np.testing.assert_array_equal(
+        model.predict_proba(DIGITS), explicit.predict_proba(DIGITS)
+    )
+    head_only = FineTunedClassifier(freeze="all", image_size=32).fit(DIGITS, y)
+    assert head_only.backbone_lr_ratio_ == 0.0
