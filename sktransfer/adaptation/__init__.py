@@ -2,6 +2,7 @@
 
 from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
+from sktransfer.adaptation._centroids import Centroids
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.adaptation._gap_display import GapDisplay
@@ -34,6 +35,7 @@ __all__ = [
     "AdaptationContext",
     "AdaptationMethod",
     "AdaptationResult",
+    "Centroids",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "DomainBatch",

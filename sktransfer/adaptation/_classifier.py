@@ -33,11 +33,13 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
         :meth:`AdaptationMethod.make_objective`.
 
         - "none" trains on the source alone, for comparison;
+        - "centroids" moves a linear head to the centroids of the classes in the target,
+          unless the domains do not differ (:class:`Centroids`);
         - "adabn" gives BatchNorm in the trained stages statistics that move the target
           to the source (:class:`AdaBN`);
         - "shot" then trains the trained stages on until the target's predictions are
           certain, diverse and agree with centroids, under a fixed head (:class:`SHOT`).
-          Neither needs the source for that, see :meth:`adapt`;
+          None of these needs the source for that, see :meth:`adapt`;
         - "coral" brings the covariances of the features together (:class:`CORAL`);
         - "mmd" brings their kernel means together (:class:`MMD`), "jmmd" those of
           features and predictions together (:class:`JMMD`);
@@ -47,8 +49,8 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
           (:class:`MCC`);
         - "pseudo_label" takes confident predictions for labels (:class:`PseudoLabels`).
 
-        All but "mcc", "pseudo_label" and "none" need stages to train. Multilabel y is
-        for "coral", "mmd", "jmmd", "dann" and "adabn".
+        All but "centroids", "mcc", "pseudo_label" and "none" need stages to train.
+        Multilabel y is for "coral", "mmd", "jmmd", "dann" and "adabn".
     style : "auto" or bool, default="auto"
         Whether source images are moved towards the style of the target, by a
         :class:`TargetStyle` with four views of each image unless the estimator has
@@ -63,6 +65,8 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
         ``history_`` and ``model_card_`` are also attributes of this estimator.
     style_ : TargetStyle or None
         What source images were moved towards the target by.
+    adaptation_ : dict or None
+        What the method found and decided, if it reports that; see :class:`Centroids`.
 
     See Also
     --------
@@ -113,6 +117,15 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
         self.estimator = estimator
         self.method = method
         self.style = style
+
+    @property
+    def adaptation_(self) -> dict | None:
+        """What the method found and decided; None if it reports nothing.
+
+        :class:`Centroids` reports whether it adapts, the gap between the domains and
+        the shares of the classes in the target.
+        """
+        return (getattr(self.estimator_, "adaptation_state_", None) or {}).get("found")
 
     @property
     def classes_(self) -> np.ndarray:
