@@ -11,6 +11,7 @@ from sktransfer.adaptation._methods import (
     list_methods,
     register_method,
 )
+from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._regressor import DomainAdaptedRegressor
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
@@ -41,6 +42,7 @@ __all__ = [
     "DomainBatch",
     "GapDisplay",
     "PseudoLabels",
+    "RandomStyle",
     "TargetStyle",
     "domain_gap",
     "list_methods",

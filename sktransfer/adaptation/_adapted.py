@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sktransfer._base import backbone_of
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
+from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.backbones import modality_for
 from sktransfer.fitting import sort_by_content
@@ -23,7 +24,7 @@ from sktransfer.training import AdaptationMethod, Augmentation
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted, types
 
 ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators
-_N_VIEWS = 4  # of each source image, moved towards the target
+_N_VIEWS = 4  # of each source image, in other styles
 _IMAGES = SimpleNamespace(kind="image")
 
 
@@ -53,7 +54,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict", "adapt"]), None],
         "method": [str, AdaptationMethod, callable],
-        "style": [StrOptions({"auto"}), "boolean"],
+        "style": [StrOptions({"auto", "random", "target"}), None],
     }
     __metadata_request__fit = {"sample_domain": True}
     __metadata_request__predict = ROUTED
@@ -184,6 +185,10 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     def _check_method(self, method):
         """Raise if a method does not suit the task; a hook."""
 
+    def _domains_differ(self, estimator, domains):
+        """Whether styles may help, as far as it can be told; a hook."""
+        return False
+
     def _check_validation(self, X_val, y_val, y):
         """Raise if a label to validate on is masked."""
         y_val = _labels_of(X_val) if y_val is None else y_val
@@ -197,16 +202,16 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             )
 
     def _fit_style(self, estimator, method, X, domains):
-        """Return the style that source images are moved to, or None without one."""
-        if self.style is False or (self.style == "auto" and not method.needs_source):
+        """Return the transform that source images are changed by, or None."""
+        if self.style is None or (self.style == "auto" and method.name == "none"):
             return None
-        given, is_image = (
-            Augmentation.of(estimator.augment),
-            _takes_images(estimator, X),
-        )
-        has_target = domains.X_target is not None
-        if self.style == "auto" and not (is_image and has_target and not given.views):
-            return None
+        given = Augmentation.of(estimator.augment)
+        is_image = _takes_images(estimator, X)
+        if self.style == "auto":
+            is_free = is_image and given.views is None and given.tta is None
+            differs = is_free and self._domains_differ(estimator, domains)
+            return RandomStyle() if differs else None
+        has_target = domains.X_target is not None or self.style != "target"
         for is_met, need in (
             (is_image, "samples that are images"),
             (has_target, "target samples in `fit`"),
@@ -215,16 +220,12 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         ):
             if not is_met:
                 raise ValueError(
-                    f"`style={self.style!r}` moves source images towards the target, "
-                    f"which needs {need}. Set `style=False` otherwise."
+                    f"`style={self.style!r}` changes the style of source images, which "
+                    f"needs {need}. Set `style=None` otherwise."
                 )
-        image_shape, value_range = estimator.image_shape, estimator.value_range
-        samples = as_samples(
-            X, _IMAGES, image_shape=image_shape, value_range=value_range
-        )
-        both = domains.source, domains.target
-        source, target = (sort_by_content(samples.take(rows)) for rows in both)
-        return TargetStyle().fit(target, X_source=source)
+        if self.style == "random":
+            return RandomStyle()
+        return _target_style(estimator, X, domains)
 
     # Predictions, by the inner estimator
 
@@ -311,6 +312,15 @@ def _labels_of(X):
     if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
         return None
     return as_samples(X, _IMAGES).labels
+
+
+def _target_style(estimator, X, domains):
+    """Return a style that is fitted to the images of both domains."""
+    image_shape, value_range = estimator.image_shape, estimator.value_range
+    samples = as_samples(X, _IMAGES, image_shape=image_shape, value_range=value_range)
+    both = domains.source, domains.target
+    source, target = (sort_by_content(samples.take(rows)) for rows in both)
+    return TargetStyle().fit(target, X_source=source)
 
 
 def _takes_images(estimator, X):

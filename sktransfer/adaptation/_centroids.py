@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from sktransfer.training import (
 )
 
 Array = NDArray[np.float64]
+MIN_GAP = 3.0  # between 1.9, the most without a gap, and 8.6, the least with one
 _SCALE = 10.0  # of cosines, when they are read as scores
 _N_SHIFTS, _N_LABELLINGS = 6, 5  # rounds, after which little changes
 _ABSENT = 1e-6  # samples of a class
@@ -82,7 +83,7 @@ class Centroids(AdaptationMethod):
     needs_source = False
     needs_classes = True
 
-    def __init__(self, *, min_gap: float = 3.0, prior: float = 2.0):
+    def __init__(self, *, min_gap: float = MIN_GAP, prior: float = 2.0):
         super().__init__()
         self.min_gap = min_gap
         self.prior = prior
@@ -105,9 +106,12 @@ class Centroids(AdaptationMethod):
         """Measure the source, if it is given, and move the head to the target."""
         network, moments = context.network, context.state and context.state["source"]
         layer = last_layer(network)
-        if context.source is not None:
-            features = network.features(context.source, context.batch_size)
-            moments = measure_source(features, layer)
+        if context.source_seen is not None:
+            views = [
+                network.features(view, context.batch_size)
+                for view in context.source_seen
+            ]
+            moments = measure_source(torch.cat(views), layer, len(views))
         if moments is None:
             raise ValueError(
                 "`method='centroids'` needs the moments of the features of the source, "
@@ -136,33 +140,40 @@ class LinearHead(NamedTuple):
         return features @ self.weight.T + self.bias
 
 
-def measure_source(features: torch.Tensor, layer: torch.nn.Linear) -> dict:
+def measure_source(
+    features: torch.Tensor, layer: torch.nn.Linear, n_views: int = 1
+) -> dict:
     """Measure features (n, d) of the source, with the probabilities of its head.
 
     Returns ``weight`` (k, d) and ``bias`` (k,) of the head, the ``means`` (k, d) and
     ``shares`` (k,) of the classes, the number ``n_samples``, and ``variance``, the
     summed variance of the features within the classes and outside of the space that
-    their means span.
+    their means span. There are `n_views` rows of each sample.
     """
     parts = (layer.weight, layer.bias)
     head = LinearHead(*(part.detach().cpu().double().numpy() for part in parts))
     X = features.double().numpy()
     P = softmax(head(X), axis=1)  # (n, k)
+    return {"weight": head.weight, "bias": head.bias, **measure_classes(X, P, n_views)}
+
+
+def measure_classes(X: Array, P: Array, n_views: int = 1) -> dict:
+    """Measure features (n, d) of the source, with probabilities (n, k) of the classes.
+
+    Returns all but the head of what :func:`measure_source` does.
+    """
     means = P.T @ X / np.maximum(P.sum(axis=0), 1e-9)[:, None]
     Z, centres = (_outside(means, P.mean(axis=0), A) for A in (X, means))
-    squares = (P * _squared_distances(Z, centres)).sum()
     return {
-        "weight": head.weight,
-        "bias": head.bias,
         "means": means,
         "shares": P.mean(axis=0),
-        "n_samples": len(X),
-        "variance": squares / len(X),
+        "n_samples": len(X) / n_views,
+        "variance": (P * _squared_distances(Z, centres)).sum() / len(X),
     }
 
 
 def adapt_head(
-    source: dict, X: Array, *, min_gap: float = 3.0, prior: float = 2.0
+    source: dict, X: Array, *, min_gap: float = MIN_GAP, prior: float = 2.0
 ) -> tuple[LinearHead, dict]:
     """Return the head for a target with features X (n, d), and what was found.
 
@@ -197,6 +208,16 @@ def measure_gap(source: dict, X: Array) -> float:
     return float(shift @ shift / by_sampling) if by_sampling > 0 else 0.0
 
 
+def class_gap(X: Array, y: Any, sample_weight: Any, X_target: Array) -> float:
+    """Return the gap of :func:`measure_gap` between labelled features and others."""
+    codes = np.unique(y, return_inverse=True)[1]
+    P = np.eye(codes.max() + 1)[codes]
+    if sample_weight is not None:
+        P, X = P[sample_weight > 0], X[sample_weight > 0]
+    source, target = X.astype(np.float64), X_target.astype(np.float64)
+    return measure_gap(measure_classes(source, P), target)
+
+
 def _move(head, means, shares, X, prior):
     """Return weights, biases and shares of the classes for the target."""
     n_classes = len(means)
@@ -222,7 +243,7 @@ def _move(head, means, shares, X, prior):
 
 def _outside(means, shares, X):
     """Project features (..., d) out of the space that the means of classes span."""
-    axes, sizes, rows = np.linalg.svd(means - shares @ means, full_matrices=False)
+    _, sizes, rows = np.linalg.svd(means - shares @ means, full_matrices=False)
     rows = rows[sizes > 1e-6 * max(sizes.max(), 1e-12)]  # (at most k - 1, d)
     return X - X @ rows.T @ rows
 

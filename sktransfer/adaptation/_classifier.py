@@ -9,7 +9,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
 from sktransfer._classifier import FineTunedClassifier
+from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.adaptation._adapted import ROUTED, DomainAdaptedEstimator, inner_has
+from sktransfer.adaptation._centroids import MIN_GAP, class_gap
 from sktransfer.adaptation._domains import masked_classes
 from sktransfer.training import AdaptationMethod
 from sktransfer.utils import check_is_fitted, types
@@ -26,7 +28,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     estimator : FineTunedClassifier, default=None
         What is fitted, as a clone; None stands for ``FineTunedClassifier()``. Its
         parameters are searchable as ``estimator__freeze`` and so on.
-    method : str, AdaptationMethod or callable, default="mcc"
+    method : str, AdaptationMethod or callable, default="centroids"
         A name, see :func:`list_methods`; an instance such as ``MCC(weight=0.5)``, whose
         parameters are searchable as ``method__weight``; or a function
         ``f(source, target, progress)`` that is added to the loss, see
@@ -51,20 +53,23 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
 
         All but "centroids", "mcc", "pseudo_label" and "none" need stages to train.
         Multilabel y is for "coral", "mmd", "jmmd", "dann" and "adabn".
-    style : "auto" or bool, default="auto"
-        Whether source images are moved towards the style of the target, by a
-        :class:`TargetStyle` with four views of each image unless the estimator has
-        other ``n_views``; needs scikit-image. "auto" does so if the method trains on
-        both domains together, samples are images, and the estimator has no ``augment``
-        of its own.
+    style : {"auto", "random", "target"} or None, default="auto"
+        Styles of source images in training, in four views of each image unless the
+        estimator has other ``n_views``. "random" changes colours, sharpness, noise and
+        compression at random (:class:`RandomStyle`); "target" moves them to the style
+        of the target (:class:`TargetStyle`, which needs scikit-image); None leaves
+        images as they are. "auto" is "random" if samples are images of classes that
+        exclude each other, the estimator has no ``augment`` of its own, the method is
+        not "none", and the features of the pretrained network differ between the
+        domains (see :class:`Centroids`): without a gap, random styles do harm.
 
     Attributes
     ----------
     estimator_ : FineTunedClassifier
         The fitted inner estimator. Its ``classes_``, ``model_``, ``module_``,
         ``history_`` and ``model_card_`` are also attributes of this estimator.
-    style_ : TargetStyle or None
-        What source images were moved towards the target by.
+    style_ : RandomStyle, TargetStyle or None
+        What the style of source images was changed by.
     adaptation_ : dict or None
         What the method found and decided, if it reports that; see :class:`Centroids`.
 
@@ -94,7 +99,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     >>> network = FineTunedClassifier(
     ...     freeze="all", image_shape=(8, 8), value_range=(0, 16), image_size=64
     ... )
-    >>> model = DomainAdaptedClassifier(network, method="mcc")
+    >>> model = DomainAdaptedClassifier(network)
     >>> model = model.fit(X[:120], y[:120], sample_domain=domain[:120])
     >>> model.predict(X[120:]).shape
     (240,)
@@ -110,13 +115,25 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     def __init__(
         self,
         estimator: FineTunedClassifier | None = None,
-        method: str | AdaptationMethod | Callable = "mcc",
+        method: str | AdaptationMethod | Callable = "centroids",
         *,
-        style: bool | str = "auto",
+        style: str | None = "auto",
     ):
         self.estimator = estimator
         self.method = method
         self.style = style
+
+    def _domains_differ(self, estimator, domains):
+        """Whether the features of the pretrained network differ between the domains."""
+        if domains.X_target is None or np.ndim(domains.y) != 1:
+            return False
+        settings = estimator.get_params(deep=False)
+        names = {*PretrainedFeatureExtractor().get_params(deep=False)} - {"pooling"}
+        extractor = PretrainedFeatureExtractor(
+            **{name: settings[name] for name in names & {*settings}}
+        ).fit(domains.X)
+        source, target = map(extractor.transform, (domains.X, domains.X_target))
+        return class_gap(source, domains.y, domains.sample_weight, target) >= MIN_GAP
 
     @property
     def adaptation_(self) -> dict | None:
