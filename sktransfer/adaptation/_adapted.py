@@ -151,8 +151,9 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     def adapt(self, X: types.Samples) -> Self:
         """Adapt the fitted network to a target domain, without the source.
 
-        This is for methods that do not need the source: ``"adabn"``, which starts from
-        the source each time, and ``"shot"``, which continues from the current weights.
+        This is for methods that do not need the source: ``"centroids"`` and
+        ``"adabn"``, which start from the source each time, and ``"shot"``, which
+        continues from the current weights.
 
         Parameters
         ----------

@@ -306,7 +306,7 @@ def test_what_adapting_needs():
         model.set_params(method="shot").adapt(TARGET)
     for method in ("none", *JOINT, distance):
         name = getattr(method, "__name__", method)
-        message = rf"without the source: one of \['adabn', 'shot'\]\. Got '{name}'"
+        message = rf"one of \['centroids', 'adabn', 'shot'\]\. Got '{name}'"
         with pytest.raises(ValueError, match=message):
             model.set_params(method=method).adapt(TARGET)
 
