@@ -1,12 +1,12 @@
-"""What the advisor says, against the best that a grid search finds.
+"""Compare the choice of the advisor with that of a grid search.
 
-Of ten data sets and sizes: `freeze` chosen by the advisor and by three-fold
-cross-validation over the same four depths, each then fitted on all training images and
-scored on held-out ones. Points lost are those of the advisor's choice below the best of
-all four on the held-out images and, in the next column, below the grid search's; times
-are those of making the choice. The rules were made with three of the data sets in view
-(`IN_VIEW`); means are given of all and of the others. Rows are kept in a file, from
-which a run that was stopped goes on.
+For ten combinations of data set and size, `freeze` is chosen by the advisor and by
+three-fold cross-validation over the same four depths. All depths are fitted on all
+training images and scored on held-out images. The table shows by how many points the
+advisor's choice is below the best depth and below the choice of the grid search, and
+the time of choosing. The rules were designed on three of the data sets
+(`DEVELOPMENT`); means are over all data sets and over the others. Results are saved to
+a file, from which an interrupted run continues.
 
     python benchmarks/advisor.py [--quick] [--results advisor.csv]
 """
@@ -31,11 +31,11 @@ from sktransfer.training import LEVELS
 
 N_STAGES = 9
 DEPTHS = [round(level.share * N_STAGES) for level in LEVELS]
-IN_VIEW = ("digits, 60", "fashion, 60", "stamps, 80")  # when the rules were made
+DEVELOPMENT = ("digits, 60", "fashion, 60", "stamps, 80")  # for the rules
 
 
 def datasets():
-    """Return by name: images, labels, image size, and how many are to train on."""
+    """Return images, labels, image size and number of training images, by name."""
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.target))
     X, y = digits.images[order] / 16, digits.target[order]
@@ -60,10 +60,10 @@ def datasets():
 
 
 def compare(name, X, y, size, n, epochs):
-    """Choose in both ways, and fit all depths (dict)."""
+    """Choose a depth in both ways, and fit all depths (dict)."""
     train, held = (X[:n], y[:n]), (X[n:], y[n:])
     model = FineTunedClassifier(image_size=size, max_epochs=epochs, random_state=0)
-    # Both need the network loaded and traced.
+    # Both sides use a network that is already loaded and traced.
     shared_backbone("efficientnet_lite0", weights="default", image_size=size, seed=0)
     process_store().clear()
     began = time.perf_counter()
@@ -94,10 +94,10 @@ def compare(name, X, y, size, n, epochs):
 
 
 def main():
-    """Fill the file, and print the table."""
+    """Complete the file of results, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the smaller sizes")
-    parser.add_argument("--results", default=None, help="file of rows")
+    parser.add_argument("--results", default=None, help="file of results")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--data", default=None, help="names, with semicolons")
     arguments = parser.parse_args()
@@ -117,7 +117,7 @@ def main():
         print(name, flush=True)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     columns = ["lost to the best", "lost to the search", "share of the search's"]
-    others = table[~table["data"].isin(IN_VIEW)]
+    others = table[~table["data"].isin(DEVELOPMENT)]
     means = {"all": table[columns].mean(), "others": others[columns].mean()}
     print(pd.DataFrame(means).T.to_string(float_format="{:.3g}".format))
 

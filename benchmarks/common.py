@@ -1,4 +1,4 @@
-"""What the benchmarks share: images, the plain network, a table."""
+"""Images, arguments and tables that the benchmarks share."""
 
 import argparse
 import gzip
@@ -23,9 +23,9 @@ SHOES = [5, 7, 9]  # of Fashion-MNIST
 
 
 def parser(description, **defaults):
-    """Return the parser of a script: a folder, and ints by name."""
+    """Make the parser of a script, with a folder and options by their defaults."""
     result = argparse.ArgumentParser(description=description)
-    result.add_argument("folder", nargs="?", help="one subfolder a class")
+    result.add_argument("folder", nargs="?", help="folder with one subfolder per class")
     for name, value in defaults.items():
         option = "--" + name.replace("_", "-")
         result.add_argument(option, type=type(value), default=value)
@@ -83,7 +83,7 @@ def _read_idx(path):
 
 
 class Files(torch.utils.data.Dataset):
-    """Decodes an image whenever it is asked for, as most scripts do."""
+    """Dataset that decodes an image each time, as most training scripts do."""
 
     def __init__(self, paths, labels=None):
         self.paths = paths

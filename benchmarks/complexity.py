@@ -1,19 +1,18 @@
-"""Measure how hard the code is to enter: its sizes, and the path of a fit through it.
+"""Measure the complexity of the code: its sizes, and the path of a fit through it.
 
     python benchmarks/complexity.py
 
 Prints, for ``sktransfer/``:
 
 - lines and modules, the modules over 400 lines, and the longest;
-- lines of code of a function: the lines of its body without its docstring, blank lines
-  and comments outside of statements, nested functions included;
-- of each public estimator, the parameters of its constructor, the classes of the
-  package above it, and the methods and properties that it has from these and itself;
+- lines of code per function: the lines of its body, including nested functions, without
+  its docstring, blank lines and comments between statements;
+- for each public estimator, the number of parameters, of base classes in the package,
+  and of methods and properties that are defined in the package;
 - entries of the API reference;
-- of a fit and a transform with a frozen backbone, of samples that are in no store:
-  files and functions of the package that they go through, and changes of file. A
-  change of file is a call of a function of the package in another file than the call
-  before it, in the same thread.
+- for a fit and a transform with a frozen backbone and an empty store: the files and
+  functions of the package that are called, and changes of file. A change of file is a
+  call of a function in another file than the previous call in the same thread.
 """
 
 import argparse
@@ -145,7 +144,7 @@ def n_public():
 
 
 def walk_of(function):
-    """Count what a call goes through (dict)."""
+    """Count the files, functions and changes of file of a call (dict)."""
     with Walk() as walk:
         function()
     return {
@@ -156,7 +155,7 @@ def walk_of(function):
 
 
 def walks():
-    """Walk through a cold fit with a frozen backbone, and a transform."""
+    """Measure a fit with a frozen backbone and an empty store, and a transform."""
     X, y = load_digits(n_class=3, return_X_y=True)
     X = np.repeat(X.reshape(-1, 8, 8, 1), 3, axis=3)
     X = (X * 15).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Accuracy on a target domain without labels, method by method.
+"""Compare the accuracy of adaptation methods on an unlabelled target domain.
 
 Each shift is source samples with labels, target samples without, and other target
 samples that the accuracy is of. "source only" learns from the source alone, "labelled
@@ -11,9 +11,9 @@ has to beat. skada's methods see features of the same network on the same splits
 
 PACS is run if its folder is given, at 3.5 times the image size.
 
-Each result is written to a file as it comes; another run goes on from there. With
-`--development`, other shifts and other images by other seeds: defaults were chosen on
-these alone. Where a package with data is not installed, its shifts are left out.
+Results are saved to a file, from which an interrupted run continues. `--development`
+uses other shifts, images and seeds, on which alone defaults were chosen. Shifts whose
+data are not installed are left out.
 """
 
 import json
@@ -55,15 +55,15 @@ METHODS = (
 )
 TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
 CATEGORIES = ("animals", "food", "town", "vehicles")
-# Of the image size: the others are small.
+# Factors of the image size; the images of all other shifts are small.
 SCALES = {"photographs to drawings": 2, "drawings to photographs": 2}
 PACS_SCALE = 3.5  # 112 pixels, where the others have 32
 
 
-# The corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
-# https://arxiv.org/abs/1903.12261), of severity 3 but for the blur, which is of
-# severity 2, as the images are small. Darkening is its brightness, with the sign
-# turned; inversion is that of MNIST-C (Mu and Gilmer, 2019,
+# Corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
+# https://arxiv.org/abs/1903.12261) with severity 3, except for the blur, which has
+# severity 2 as the images are small. Darkening is its brightness with the opposite
+# sign; inversion is from MNIST-C (Mu and Gilmer, 2019,
 # https://arxiv.org/abs/1906.02337).
 
 
@@ -98,7 +98,7 @@ def as_it_is(images, rng):
 
 
 def fashion(corrupt, seed, n, *, development=False):
-    """Return clean source, corrupted target and corrupted others."""
+    """Return clean source samples, corrupted target samples, and corrupted others."""
     X, y = fashion_images(4 * n, seed=seed)
     X_new, y_new = X[2 * n :], y[2 * n :]
     if not development:
@@ -110,7 +110,7 @@ def fashion(corrupt, seed, n, *, development=False):
 
 @cache
 def printed_digits(seed, n):
-    """Draw digits in fonts that come with matplotlib, somewhat moved and turned."""
+    """Draw digits in matplotlib's fonts, with small shifts and rotations."""
     rng, images, labels = np.random.RandomState(seed), [], np.arange(n) % 10
     folder = Path(get_data_path()) / "fonts" / "ttf"
     paths = [p for p in sorted(folder.glob("*.ttf")) if p.name.startswith(TEXT_FONTS)]
@@ -126,7 +126,7 @@ def printed_digits(seed, n):
 
 
 def digits(seed, n, *, to_print=False):
-    """Return printed digits as the source and written ones as the target, or so."""
+    """Return printed and handwritten digits as source and target, or the reverse."""
     order = np.random.RandomState(seed).permutation(1797)
     written = np.uint8(load_digits().images[order] * 255 / 16)
     written = written, load_digits().target[order]
@@ -137,7 +137,7 @@ def digits(seed, n, *, to_print=False):
 
 
 def stamps(seed, n, *, to_photographs=False):
-    """Return photographs as the source and drawings as the target, or so."""
+    """Return photographs and drawings as source and target, or the reverse."""
     rng, parts = np.random.RandomState(seed), {True: [], False: []}
     for path in sorted(STAMPS.rglob("*.png")):
         category = path.relative_to(STAMPS).parts[0]
@@ -297,7 +297,7 @@ def rows(freeze):
 
 
 def main():
-    """Fit what is missing, and print the table."""
+    """Fit the rows that are missing, and print the table."""
     options = parser(
         __doc__, seeds=5, samples=500, image_size=64, file="domains.jsonl", only=""
     )
@@ -327,7 +327,7 @@ def run(name, shift, seed, arguments, kept):
     """Fit the rows that are missing on one split."""
     X, y, X_target, y_target, X_new, y_new = shift(seed, arguments.samples)
     both = np.concatenate([X, X_target])
-    hidden = np.concatenate([y, np.repeat(y[:1], len(X_target))])  # of no meaning
+    hidden = np.concatenate([y, np.repeat(y[:1], len(X_target))])  # not used
     domain = np.repeat([1, -1], [len(X), len(X_target)])
     chosen = [row for row in arguments.only.split(";") if row]
     settings = {"image_size": round(arguments.image_size * _scale(name))}
@@ -360,7 +360,7 @@ def _key(row):
 
 
 def print_table(results):
-    """Print means and deviations, and how far from one bound to the other."""
+    """Print means, standard deviations, and shares of the way between references."""
     names = ["row", "shift"]
     grouped = results.groupby(names, sort=False)["accuracy"]
     mean, std = (grouped.agg(name).unstack() for name in ("mean", "std"))

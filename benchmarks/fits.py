@@ -1,7 +1,7 @@
-"""One fit at four depths, each with nothing stored, and a grid search over them.
+"""Time a fit at each of four depths with an empty store, and a grid search over them.
 
-For one version of the package beside another: run it with the PYTHONPATH of each, in
-turns. CPU seconds are those of all cores.
+To compare two versions of the package, run the script in turns with the PYTHONPATH of
+each. CPU seconds are summed over all cores.
 """
 
 import time

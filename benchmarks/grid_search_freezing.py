@@ -1,9 +1,9 @@
-"""Grid search over freezing depth, against skorch with timm.
+"""Compare a grid search over `freeze` with one by skorch and timm.
 
-Both sides: AdamW with the same groups, rates, schedule and clipping, the same epochs,
-batch size, folds and seed, and heads that start at random. The plain side freezes with
-`requires_grad` and decodes images in its Dataset. The sides take turns, depth by depth,
-so that both meet a machine of the same pace.
+Both sides have AdamW with the same groups, rates, schedule and clipping, the same
+epochs, batch size, folds and seed, and random initial heads. The plain side freezes by
+`requires_grad` and decodes images in its Dataset. The sides alternate, depth by depth,
+so that changes of the machine's speed affect both.
 """
 
 import time
@@ -31,7 +31,7 @@ encoded = Counter()
 
 
 class PlainNetwork(nn.Module):
-    """A pretrained network of which the first stages have no gradients."""
+    """Pretrained network whose first stages have no gradients."""
 
     def __init__(self, freeze, n_classes):
         super().__init__()

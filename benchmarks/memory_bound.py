@@ -1,7 +1,7 @@
-"""Peak memory of `transform` for more and more image files.
+"""Measure the peak memory of `transform` for increasing numbers of image files.
 
-Each number of files has a process of its own. Beyond the budget for activations, the
-peak grows by no more than the features that are returned.
+Each number of files is run in its own process. Above the memory budget, the peak should
+grow by no more than the size of the returned features.
 """
 
 import resource
@@ -33,7 +33,7 @@ def write_files(folder, n):
 
 
 def peak(paths):
-    """Extract a large activation from some files; return the peak in bytes."""
+    """Extract large activations from n files, and return the peak in bytes."""
     extractor = sktransfer.PretrainedFeatureExtractor(stage=-1, image_size=64)
     with sktransfer.config_context(memory_budget=BUDGET):
         features = extractor.fit(paths[:2]).transform(paths)

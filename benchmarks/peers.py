@@ -1,12 +1,12 @@
-"""Fine-tuning against fastai's `fine_tune` and skorch's plain recipe.
+"""Compare fine-tuning with fastai's `fine_tune` and with a plain skorch recipe.
 
-All sides: the same backbone and weights, preprocessing, images, epochs, batch size and
-seeds; all else is what each is used with by default. fastai has its concat-pooled head
-and its epoch with a frozen body before the others; with skorch, AdamW trains the whole
-network and a linear head at 1e-3, without a schedule. The peers decode each image once
-for all epochs, which is more than most scripts do. The sides take turns, seed by seed,
-so that all meet a machine of the same pace, after one short fit of each. Images that
-are kept aside are looked at once; nothing is chosen by these scores.
+All sides have the same backbone, weights, preprocessing, images, epochs, batch size and
+seeds, and their own defaults otherwise. fastai has its head with concatenated pooling,
+and an additional first epoch with a frozen body. With skorch, AdamW trains the whole
+network and a linear head at a rate of 1e-3, without a schedule. The peers decode each
+image once for all epochs, which is faster than most training scripts. After a short
+first fit, the sides alternate, seed by seed, so that changes of the machine's speed
+affect all. Nothing is chosen by the scores on held-out images.
 """
 
 import time
@@ -86,7 +86,7 @@ def fit_fastai(images, y, backbone, options, seed):
 
 
 class NoValidation(Callback):
-    """Leaves out the validation after each epoch, which the others don't have."""
+    """Skip the validation after each epoch, which the other sides do not have."""
 
     def before_validate(self):
         raise CancelValidException
@@ -113,14 +113,14 @@ def fit_skorch(images, y, backbone, options, seed):
 
 
 def copy_of(backbone):
-    """Return the pretrained network without its classifier, all of it to be trained."""
+    """Return a trainable copy of the network without its classifier."""
     module = backbone.fork("input").module
     module.classifier = nn.Identity()
     return module.requires_grad_(True)
 
 
 def predictor(module, preprocessing):
-    """Return what predicts the codes of images with a module."""
+    """Return a function that predicts the codes of images with a module."""
 
     @torch.inference_mode()
     def predict(images):
@@ -140,14 +140,14 @@ SIDES = {
 
 
 def fashion_splits(n_splits):
-    """Draw 500 images for each seed; the 2,000 to look at are the same ones."""
+    """Draw 500 training images per seed, with the same 2,000 held-out images."""
     held = fashion_images(2_000, part="t10k")
     for seed in range(n_splits):
         yield (*fashion_images(500, seed=seed), *held)
 
 
 def file_splits(folder, n_images, n_splits):
-    """Draw half of the images for each seed, and look at the other half."""
+    """Draw half of the images per seed for training, and hold out the other half."""
     paths, labels = image_files(folder, n_images)
     y = LabelEncoder().fit_transform(labels)
     splits = StratifiedShuffleSplit(n_splits, test_size=0.5, random_state=0)
@@ -156,7 +156,7 @@ def file_splits(folder, n_images, n_splits):
 
 
 def compare(splits, sides, image_size, options):
-    """Fit all sides on all splits (accuracies and seconds by side)."""
+    """Fit all sides on all splits; return accuracies and seconds by side."""
     backbone = load_backbone(NAME, image_size=image_size)
     accuracy, seconds = {name: [] for name in sides}, {name: [] for name in sides}
     for seed, (images, y, held, y_held) in enumerate(splits):
@@ -174,7 +174,7 @@ def compare(splits, sides, image_size, options):
 
 
 def differences(accuracy, seconds):
-    """Set each of our sides beside each peer, seed by seed."""
+    """Yield the paired differences between sktransfer and each peer."""
     ours = [name for name in accuracy if name.startswith("sktransfer")]
     for name in ours:
         for peer in [peer for peer in accuracy if peer not in ours]:

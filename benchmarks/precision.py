@@ -1,6 +1,6 @@
-"""What the setting `precision="auto"` moves: features, and a linear probe's accuracy.
+"""Measure the effect of `precision="auto"` on features and on a linear probe.
 
-Cross-validated logistic regression on features in float32 and in "auto".
+The probe is a cross-validated logistic regression on the features of both precisions.
 """
 
 import time
@@ -20,7 +20,7 @@ STAGES = ["blocks.2", "blocks.4", "conv_head"]
 
 
 def main():
-    """Compare on files and on digits."""
+    """Compare the precisions on files and on digits."""
     options = parser(__doc__, n_images=400).parse_args()
     digits = load_digits()
     data = {

@@ -1,14 +1,14 @@
-"""How well scores without training rank backbones and stages, and what they take.
+"""Measure how well transferability scores rank backbones and stages, and their time.
 
-The truth is the held-out accuracy of a linear probe, with a cross-validated penalty, on
-the features of each stage of each backbone. The first table has Kendall's tau between
-it and each score, over all pairs of backbone and stage; the second, of the stage that
-each score finds best, the points that are lost against the best one there is, and the
-time as a share of that of all probes.
+The reference is the held-out accuracy of a linear probe with a cross-validated penalty
+on the features of each stage of each backbone. The first table shows Kendall's tau
+between the reference and each score over all stages of all backbones. The second shows
+by how many points the stage with the highest score is below the best stage, and the
+time of the score as a share of the time of all probes.
 
     python benchmarks/ranking.py [--quick] [--results ranking.csv]
 
-Rows are kept in a file, from which a run that was stopped goes on.
+Results are saved to a file, from which an interrupted run continues.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SCORERS = ["lda", "logme", "h_score", "knn", "n_leep"]
 
 
 def datasets(quick):
-    """Return by name: images, labels, image size, and how many are to train on."""
+    """Return images, labels, image size and number of training images, by name."""
     n, n_held = (100, 200) if quick else (300, 1000)
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.target))[: n + n_held]
@@ -53,7 +53,7 @@ def truth(name, backbone, X, y, size, n):
     """Probe every stage (list of dict)."""
     codes, rows = np.unique(y, return_inverse=True)[1], []
     for stage in describe_backbone(backbone)["name"]:
-        process_store().clear()  # the long way computes each stage anew
+        process_store().clear()  # so that each probe starts from the images
         began = time.perf_counter()
         extractor = PretrainedFeatureExtractor(backbone, stage=stage, image_size=size)
         Z = extractor.fit_transform(X[:n])
@@ -91,7 +91,7 @@ def scored(name, backbone, scorer, X, y, size, n):
 
 
 def summarise(table):
-    """Return the tables: tau, and what following a score loses and takes."""
+    """Return both tables."""
     taus, choices = [], []
     for data, part in table.groupby("data", sort=False):
         wide = part.pivot(index=["backbone", "stage"], columns="scorer", values="score")
@@ -110,10 +110,10 @@ def summarise(table):
 
 
 def main():
-    """Fill the file, and print the tables."""
+    """Complete the file of results, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few images")
-    parser.add_argument("--results", default=None, help="file of rows")
+    parser.add_argument("--results", default=None, help="file of results")
     parser.add_argument("--data", default=None, help="names, with commas")
     arguments = parser.parse_args()
     path = Path(arguments.results or f"ranking{'-quick' * arguments.quick}.csv")

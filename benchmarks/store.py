@@ -1,4 +1,4 @@
-"""The store on disk: rows a second, and bytes on disk against bytes of activations."""
+"""Measure the rows per second and the disk space of the store in a folder."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ BATCH, SECONDS = 32, 5.0
 
 
 def measure(shape, dtype):
-    """Write and read for some seconds each."""
+    """Measure some seconds of writing and of reading."""
     rng = np.random.RandomState(0)
     rows = [rng.randn(*shape).astype(dtype) for _ in range(BATCH)]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""Accuracy and time of the ways to fine-tune, by the number of images a class.
+"""Compare strategies of fine-tuning, by the number of images per class.
 
-Each way has the defaults of the estimator but for what its row says. Fashion-MNIST's
-test images are looked at for this table only; defaults were chosen on training images.
+Each strategy has default parameters except those in its name. The test images of
+Fashion-MNIST are used for this table alone; defaults were chosen on training images.
 """
 
 import time
@@ -42,7 +42,7 @@ def raw_pixels(X, y):
 
 
 def datasets(n_held_out):
-    """Return, by name, a function of a seed to shuffled images and labels."""
+    """Return functions from a seed to shuffled images and labels, by name."""
     digits = load_digits()
 
     def shuffled_digits(seed):
@@ -62,7 +62,7 @@ def datasets(n_held_out):
 
 
 def split(X, y, per_class, n_held_out):
-    """Return the first images of each class, and the last ones to be kept aside."""
+    """Return the first images of each class, and the last images to hold out."""
     end = len(y) - n_held_out
     chosen = [np.flatnonzero(y[:end] == c)[:per_class] for c in np.unique(y)]
     chosen = np.concatenate(chosen)
@@ -70,7 +70,7 @@ def split(X, y, per_class, n_held_out):
 
 
 def main():
-    """Fit each way on each number of images."""
+    """Fit each strategy on each number of images."""
     arguments = parser(
         __doc__,
         seeds=5,
@@ -98,7 +98,7 @@ def main():
 
 
 def run(name, per_class, seed, image_size, X, y, X_held, y_held):
-    """Fit all ways on one set of images (list of dict)."""
+    """Fit all strategies on one set of images (list of dict)."""
     rows = []
     for way, settings in {"raw pixels": None, **WAYS}.items():
         process_store().clear()
@@ -120,7 +120,7 @@ def run(name, per_class, seed, image_size, X, y, X_held, y_held):
                 "seconds": seconds,
             }
         )
-        print(f"{name}, {per_class} a class, seed {seed}, {way}: {accuracy:.3f}")
+        print(f"{name}, {per_class} per class, seed {seed}, {way}: {accuracy:.3f}")
     return rows
 
 

@@ -1,8 +1,8 @@
-"""`transform` from files, against a plain loop and the network alone, tuned by hand.
+"""Compare `transform` from files with a plain loop and with the network alone.
 
-The plain loop is float32, eager, with a DataLoader. The network alone gets batches that
-are in memory already and runs as fast as we know to make it by hand: BatchNorm folded,
-channels last, bfloat16, traced and frozen; the best of several batch sizes.
+The plain loop has a DataLoader and an eager network in float32. The network alone gets
+batches from memory, and is tuned by hand: folded BatchNorm, channels last, bfloat16,
+traced and frozen, and the best of several batch sizes.
 """
 
 import time
@@ -30,7 +30,7 @@ def ours(paths):
 
 
 def network_alone(paths):
-    """Return the seconds of the fastest way that we know, for so many images."""
+    """Return the seconds that the network alone takes for this number of images."""
     network = load_backbone("efficientnet_lite0").fork("input").module.eval()
     network.classifier = torch.nn.Identity()
     network = network.to(memory_format=torch.channels_last)

@@ -35,12 +35,7 @@ from sktransfer.backbones import (
 )
 from sktransfer.compute import default_torch_state, resolve_device
 from sktransfer.inputs import MODALITIES, as_samples
-from sktransfer.model import (
-    ExportedModule,
-    FittedModel,
-    LoadedBackbone,
-    slim_state,
-)
+from sktransfer.model import ExportedModule, FittedModel, LoadedBackbone, slim_state
 from sktransfer.utils import (
     Interval,
     ParameterGroup,
@@ -81,7 +76,7 @@ def restore_on_error(fit: Fit) -> Fit:
 
 
 def backbone_of(backbone):
-    """Return a backbone as it is; of a fitted estimator, the network it trained."""
+    """Return the backbone of a fitted estimator, and any other value unchanged."""
     if isinstance(backbone, FrozenEstimator):
         backbone = backbone.estimator
     if not isinstance(backbone, BackboneEstimator):
@@ -106,10 +101,10 @@ def _is_available(device):
 class BackboneEstimator(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Base of the estimators that see samples through a backbone.
+    """Base of the estimators that compute features with a backbone.
 
-    A subclass fits ``model_``, a `FittedModel`, and gets features, export and
-    persistence from it.
+    ``fit`` of a subclass sets ``model_``, a `FittedModel`. This class computes features
+    with it, exports it and pickles it.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -128,10 +123,10 @@ class BackboneEstimator(
         "verbose": ["verbose"],
     }
     _groups: ClassVar[dict[str, type[ParameterGroup]]] = {}
-    # Attributes that are parts of `model_`.
+    # Fitted attributes that are parts of `model_`, and not pickled.
     _derived: ClassVar[tuple] = ("backbone_", "preprocessing_", "value_range_")
-    on_error = "raise"  # who trains needs every sample
-    _absent_device = None  # the `device` of a fit elsewhere that is not found here
+    on_error = "raise"  # training needs every sample
+    _absent_device = None  # value of `device` if this machine does not have it
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -140,27 +135,29 @@ class BackboneEstimator(
         return tags
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters, as in scikit-learn; also of groups that are None.
+        """Get the parameters, including those of groups that are None.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the parameters of groups, as ``training__weight_decay``.
+            Whether to include those of groups, such as ``training__weight_decay``.
 
         Returns
         -------
         dict
+            Values by the names of the parameters.
         """
         params = super().get_params(deep=deep)
         return add_group_params(params, self._groups) if deep else params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, also those of groups, as ``training__weight_decay``.
+        """Set parameters, including those of groups, as ``training__weight_decay``.
 
         Parameters
         ----------
         **params : dict
-            A group that is None or given by a shorthand becomes an object.
+            Values by name. If a parameter of a group is set, a group that is None or
+            given by a shorthand becomes an object.
 
         Returns
         -------
@@ -203,7 +200,7 @@ class BackboneEstimator(
         return loaded, samples
 
     def _load_backbone(self, X, seed):
-        """Load the backbone, without changing the parameter."""
+        """Load the backbone; the parameter of the estimator is not changed."""
         given = backbone_of(self.backbone)
         settings = {"weights": self.weights, "image_size": self.image_size}
         if isinstance(given, Backbone):
@@ -220,11 +217,9 @@ class BackboneEstimator(
         )
 
     def _source(self):
-        """Return the names that load the same backbone again, None without these."""
-        weights, size = self.weights, self.image_size
-        if not isinstance(backbone_of(self.backbone), str) or isinstance(
-            weights, Mapping
-        ):
+        """Return the parameters to load a named backbone again; None without a name."""
+        given, weights, size = backbone_of(self.backbone), self.weights, self.image_size
+        if not isinstance(given, str) or isinstance(weights, Mapping):
             return None
         return {
             "backbone": self.backbone,
@@ -243,7 +238,7 @@ class BackboneEstimator(
         return loaded.runtime(device, batch_size, self.verbose)
 
     def _derive(self) -> None:
-        """Set the attributes in `_derived`."""
+        """Set the fitted attributes that are parts of ``model_``."""
         self.backbone_ = self.model_.backbone
         self.preprocessing_ = self.model_.preprocessing
         self.value_range_ = self.model_.value_range
@@ -276,20 +271,21 @@ class BackboneEstimator(
 
     @property
     def model_card_(self) -> ModelCard:
-        """Where the backbone comes from, its license, and what was trained on top."""
+        """Source and license of the backbone, and what was trained on top of it."""
         check_is_fitted(self)
         return self.model_.model_card
 
     def to_torch(self) -> ExportedModule:
-        """Return the fitted model as one module of PyTorch, which stands alone.
+        """Return the fitted model as one PyTorch module that needs nothing else.
 
-        It takes raw RGB images, a uint8 tensor of shape (n, h, w, 3) with any h and w,
-        or rows, a float32 tensor of shape (n, d). It returns the probabilities of a
-        classifier, the predictions of a regressor, or the features of a transformer.
+        The module takes raw RGB images, a uint8 tensor of shape (n, h, w, 3) with any h
+        and w, or rows, a float32 tensor of shape (n, d). It returns the probabilities
+        of a classifier, the predictions of a regressor, or the features of a
+        transformer.
 
-        All is in float32, so results differ by rounding from those of an estimator
-        that computes frozen stages in bfloat16 or stores activations in 16 bits. To
-        avoid that, fit with ``sktransfer.set_config(precision="float32",
+        The module computes in float32, so its results differ by rounding from those of
+        an estimator that computes frozen stages in bfloat16 or stores activations in 16
+        bits. To avoid that, fit with ``sktransfer.set_config(precision="float32",
         activation_dtype="float32")``.
 
         Returns
@@ -300,13 +296,15 @@ class BackboneEstimator(
 
         See Also
         --------
-        to_onnx : Writes it to a file.
+        to_onnx : Write the module to a file.
         """
         check_is_fitted(self)
         return self.model_.to_torch()
 
-    def to_onnx(self, path: str | os.PathLike, *, image_size: Any = None) -> Path:
-        """Write what :meth:`to_torch` returns to an ONNX file.
+    def to_onnx(
+        self, path: str | os.PathLike, *, image_size: types.ImageSize | None = None
+    ) -> Path:
+        """Write the module of :meth:`to_torch` to an ONNX file.
 
         An existing file is replaced only after onnxruntime has computed the same
         outputs as PyTorch for a few random samples.
@@ -322,6 +320,7 @@ class BackboneEstimator(
         Returns
         -------
         pathlib.Path
+            Path of the file.
 
         Raises
         ------
@@ -332,18 +331,19 @@ class BackboneEstimator(
         OSError
             If the file cannot be written, for lack of space or of permission.
         RuntimeError
-            If the network cannot be translated to ONNX.
+            If the network cannot be translated to ONNX, or if onnxruntime computes
+            other outputs than PyTorch.
         """
         check_is_fitted(self)
         return self.model_.to_onnx(path, image_size=image_size)
 
     @available_if(lambda self: self.__sklearn_is_fitted__())
     def _sk_visual_block_(self):
-        """Show in scikit-learn's diagrams what is frozen, once fitted."""
+        """Return the diagram of a fitted estimator, with what is frozen."""
         return captioned_block(self, self._caption())
 
     def _whole(self):
-        """Return all that a copy needs (dict)."""
+        """Return the state of a complete copy (dict)."""
         state = {k: v for k, v in vars(self).items() if k not in self._derived}
         for name in self.get_params(deep=False):
             if isinstance(state[name], nn.Module):
@@ -351,7 +351,7 @@ class BackboneEstimator(
         return state
 
     def _slim(self):
-        """Return what a copy needs that loads the frozen weights again (dict)."""
+        """Return the state of a copy that loads the frozen weights again (dict)."""
         state = self._whole()
         tables = [k for k, v in state.items() if isinstance(v, pd.DataFrame)]
         state |= {k: state[k].to_dict("list") for k in tables}
@@ -365,7 +365,7 @@ class BackboneEstimator(
         return state | {"_settings": sent} if sent else state
 
     def _restore(self, state):
-        """Set the attributes of a copy."""
+        """Set the attributes of a copy from its state."""
         tables = state.pop("_tables", ())
         vars(self).update(state)
         vars(self).update({name: pd.DataFrame(state[name]) for name in tables})
@@ -390,7 +390,7 @@ class BackboneEstimator(
         self._restore(state)
 
     def __deepcopy__(self, memo):
-        """Copy everything, whatever pickles leave out."""
+        """Copy the estimator with its frozen weights, also with `slim_pickles`."""
         twin = memo[id(self)] = object.__new__(type(self))
         twin._restore(copy.deepcopy(self._whole(), memo))
         return twin

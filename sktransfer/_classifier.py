@@ -47,8 +47,9 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
 
     The first stages keep the weights that they came with (`freeze` says how many), so
     their activations are computed once, before the first epoch. The stages above and a
-    new head are trained on them. With ``freeze="all"`` only the head is left, which is
-    logistic regression and solved as such.
+    new head are trained on them. A linear head starts from the probe, a logistic
+    regression on the features of the pretrained network. With ``freeze="all"``, the
+    probe is all that is fitted.
 
     Parameters
     ----------
@@ -58,13 +59,14 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         :class:`sklearn.linear_model.LogisticRegression`; "auto" chooses it by
         cross-validation on the features.
     class_weight : dict, "balanced" or None, default=None
-        As in scikit-learn.
+        Weights of the classes by label; "balanced" gives all classes the same total
+        weight. It must be None for multilabel targets.
     loss : "cross_entropy", another registered name or callable, \
 default="cross_entropy"
-        What is minimised. A callable takes scores of shape (n, n_classes) and targets,
+        Loss to minimise. A callable takes scores of shape (n, n_classes) and targets,
         int64 codes of shape (n,) or, for multilabel targets, 0 and 1 of shape
         (n, n_labels), as tensors, and returns the losses of the samples, of shape (n,).
-        The probe that the head starts from has the cross-entropy.
+        The probe always minimises the cross-entropy.
     {training}
 
     Attributes
@@ -72,14 +74,14 @@ default="cross_entropy"
     classes_ : ndarray of shape (n_classes,)
         The labels; for multilabel targets, the positions of their columns.
     C_ : float
-        The strength that the probe had, if there was one.
+        Value of `C` that the probe was fitted with, if there was one.
     {attributes}
 
     See Also
     --------
-    FineTunedRegressor : The same for regression.
-    PretrainedFeatureExtractor : Features for any other estimator.
-    sktransfer.backbones.describe_backbone : The stages to freeze.
+    FineTunedRegressor : Regressor with the same parameters.
+    PretrainedFeatureExtractor : Transformer, for any other estimator.
+    sktransfer.backbones.describe_backbone : List the stages.
 
     References
     ----------
@@ -175,28 +177,35 @@ default="cross_entropy"
     ) -> Self:
         """Train for one epoch on some samples.
 
-        The first call settles the network: ``freeze="auto"`` looks at its number of
-        samples. Nothing is held out for early stopping. Where a linear head alone is
-        left, it is solved on the new samples and a summary of all those before, in
-        whatever order classes come.
+        The first call determines the network: ``freeze="auto"`` depends on its number
+        of samples. No samples are held out for early stopping. If only a linear head is
+        trained, it is solved on the new samples and a summary of all earlier ones, and
+        the classes may come in any order.
 
         Parameters
         ----------
         X, y, sample_weight
             As in :meth:`fit`.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come, in the first call; by default those in y.
+            All labels of this and later calls, given in the first one; by default
+            those in y.
 
         Returns
         -------
         self : FineTunedClassifier
+
+        Raises
+        ------
+        ValueError
+            If `classes` or the parameters that determine the network differ from those
+            of the first call, or if y holds other labels.
         """
         self._validate_params()
         self._check_same_classes(classes)
         return self._partial_fit(X, y, sample_weight, classes)
 
     def _check_same_classes(self, classes):
-        """Refuse other classes than those of the first call, as scikit-learn does."""
+        """Raise an error if the classes are not those of the first call."""
         is_first = not hasattr(self, "classes_")
         if is_first or classes is None or self.model_.outputs.is_multilabel:
             return
@@ -218,7 +227,7 @@ default="cross_entropy"
         Returns
         -------
         ndarray of shape (n_samples, n_classes) or (n_samples,), float64
-            Logits; for two classes, that of the second less that of the first.
+            Logits; for two classes, that of the second minus that of the first.
         """
         scores = self._scores(X)
         if self.model_.outputs.is_multilabel or len(self.classes_) > 2:
@@ -236,7 +245,8 @@ default="cross_entropy"
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
-            Rows sum to one; of multilabel targets, each is a probability of its own.
+            Rows sum to one, except for multilabel targets, where each column holds the
+            probability of its label.
         """
         scores = self._scores(X)
         is_multilabel = self.model_.outputs.is_multilabel
@@ -253,7 +263,7 @@ default="cross_entropy"
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
-            Finite where a probability is too small for its own float64.
+            Finite also where the probability itself is too small for a float64.
         """
         scores = self._scores(X)
         is_multilabel = self.model_.outputs.is_multilabel
@@ -265,7 +275,7 @@ default="cross_entropy"
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> float:
-        """Compute the share of correct predictions.
+        """Compute the accuracy.
 
         Parameters
         ----------
@@ -275,12 +285,12 @@ default="cross_entropy"
         Returns
         -------
         float
-            Of multilabel targets, the share of samples with all labels correct.
+            For multilabel targets, the share of samples whose labels are all correct.
 
         Warns
         -----
         UserWarning
-            If y is left out and X has labels that `fit` never saw.
+            If y is left out and X has labels that were not in `fit`.
         """
         labels = self._labels(X, y)
         if y is None and not self.model_.outputs.is_multilabel:
@@ -298,7 +308,7 @@ default="cross_entropy"
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Labels of ``classes_``; of multilabel targets, 0 and 1.
+            Labels of ``classes_``; for multilabel targets, 0 and 1.
         """
         scores = self._scores(X)
         if self.model_.outputs.is_multilabel:
@@ -356,7 +366,7 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
         return Solution(head, strength, {"train_loss": 0.0, "n_iter": 0})
     if C == "auto":
         strength = search(features, y, groups=groups, **weighted)
-        # A few samples must not settle on next to no classifier.
+        # Few samples may suggest a penalty that is too strong for later ones.
         strength = max(strength, middle) if is_partial else strength
     head, n_iter, loss = fit(features, y, C=strength, **weighted)
     if is_partial:
@@ -368,7 +378,7 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
 
 
 def _warn_of_unseen(labels, classes):
-    """Warn of labels that no prediction can be, as folds of a sorted folder have."""
+    """Warn of labels that cannot be predicted, as in folds of a sorted folder."""
     if np.isin(labels, classes).all():
         return
     warn_caller(

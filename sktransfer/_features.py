@@ -1,4 +1,4 @@
-"""Features of a pretrained network, as a transformer."""
+"""Transformer that computes features with a pretrained network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sktransfer._base import BackboneEstimator, restore_on_error
 from sktransfer.activations import POOLINGS, open_store
-from sktransfer.backbones import Backbone, BackboneLike
+from sktransfer.backbones import Backbone, BackboneLike, describe_training
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
-from sktransfer.model import pooled_model
+from sktransfer.model import Features, FittedModel, make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import (
     ParameterGroup,
@@ -41,8 +41,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         See :func:`sktransfer.backbones.load_backbone`. The default's ImageNet weights
         are installed with sktransfer.
     weights : str, os.PathLike, mapping or None, default="default"
-        ``"default"``; None for random weights; a name of the provider's; the path of
-        a checkpoint; or a state dict.
+        ``"default"``; None for random weights; the name of other weights of the
+        provider; the path of a checkpoint; or a state dict.
     stage : int, str or list of these, default=-1
         After which stage to take the features: its position (0 is the first, -1 the
         last), or the name of a stage or block. Features of several are concatenated.
@@ -59,7 +59,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     batch_size : int or "auto", default="auto"
         Samples per forward pass. It changes results by rounding alone.
     device : str or torch.device, default="auto"
-        "auto" is a GPU if there is one.
+        Device to compute on. "auto" is a GPU if there is one.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.
@@ -71,16 +71,16 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     random_state : int, RandomState instance or None, default=None
         Seeds random weights (``weights=None``).
     verbose : int, default=0
-        Shows a progress bar.
+        Whether to show a progress bar.
 
     Attributes
     ----------
     model_ : FittedModel
-        All that features depend on, in one object.
+        Everything that the features depend on.
     backbone_ : Backbone
         The network in stages.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing
-        What the weights were trained with, and what samples go through.
+        Preprocessing of the samples, which is that of the weights.
     stages_ : list of str
         Names of the boundaries that the features come from.
     model_card_ : ModelCard
@@ -95,8 +95,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
 
     See Also
     --------
-    FineTunedClassifier : Trains the last stages, too.
-    sktransfer.backbones.describe_backbone : The stages to choose from.
+    FineTunedClassifier : Classifier that also trains the last stages.
+    sktransfer.backbones.describe_backbone : List the stages.
 
     References
     ----------
@@ -154,7 +154,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
 
     @restore_on_error
     def fit(self, X: types.Samples, y: None = None) -> Self:
-        """Load the backbone and check that it can look at X.
+        """Load the backbone and check that it can process X.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
             File paths, images, encoded bytes, arrays, flat rows, a one-column
             DataFrame or a Dataset; see the user guide.
         y : None
-            Not used.
+            Ignored.
 
         Returns
         -------
@@ -171,8 +171,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         Raises
         ------
         ValueError
-            If there is no such stage or X cannot be read; with ``on_error="warn"``, if
-            no sample of X can be read.
+            If a parameter is invalid, `stage` names no stage, or X cannot be read; with
+            ``on_error="warn"``, if no sample of X can be read.
         """
         self._validate_params()
         X = self._modality(X).validate(self, X, reset=True)
@@ -183,7 +183,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         if self.on_error == "warn":
             unreadable = _list_unreadable(samples, loaded.preprocessing)
         kind = type(self).__name__
-        self.model_ = pooled_model(loaded, stages, pooling, estimator=kind)
+        self.model_ = _pooled_model(loaded, stages, pooling, kind)
         self.stages_, self.unreadable_ = stages, unreadable
         self._derive()
         return self
@@ -210,8 +210,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         Warns
         -----
         UserWarning
-            With ``on_error="warn"``, if samples cannot be read: how many, and of the
-            first ones which and why.
+            With ``on_error="warn"``, if samples cannot be read. The message has their
+            number, and names the first ones with the reasons.
         """
         check_is_fitted(self)
         return self.model_.features(
@@ -223,6 +223,26 @@ class PretrainedFeatureExtractor(BackboneEstimator):
 
     def _caption(self):
         return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
+
+
+def _pooled_model(loaded, stages, pooling, estimator):
+    """Return the model of the pooled features of some stages (FittedModel)."""
+    backbone = loaded.backbone
+    ends = backbone.in_order(stages)
+    pools = {end: make_pool(backbone, end, pooling) for end in ends}
+    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
+    trained = describe_training(estimator=estimator, strategy="features", stages=stages)
+    changed = {
+        "backbone": backbone.fork(backbone.stage_names[-1]),
+        "card": {**loaded.card, "trained": trained},
+    }
+    return FittedModel(
+        **(vars(loaded) | changed),
+        taps=pools,
+        network=None,
+        outputs=Features(stages),
+        n_features=sum(widths[name] for name in stages),
+    )
 
 
 def resolve_stages(given, backbone: Backbone, parameter: str = "stage") -> list[str]:

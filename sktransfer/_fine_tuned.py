@@ -12,11 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sktransfer._base import (
-    BackboneEstimator,
-    backbone_of,
-    restore_on_error,
-)
+from sktransfer._base import BackboneEstimator, backbone_of, restore_on_error
 from sktransfer.activations import POOLINGS, Pool, open_store
 from sktransfer.compute import default_torch_state
 from sktransfer.fitting import (
@@ -24,7 +20,6 @@ from sktransfer.fitting import (
     Adaptation,
     EarlierTraining,
     FitOptions,
-    LabelledSamples,
     SplitBackbone,
     Trainer,
     check_depth,
@@ -32,19 +27,20 @@ from sktransfer.fitting import (
     check_validation,
     describe_network,
     later_seed,
-    sort_by_content,
     split_backbone,
-    targets_of,
 )
 from sktransfer.inputs import PRESETS
 from sktransfer.training import (
     AdaptationMethod,
     Augmentation,
     EarlyStopping,
+    LabelledSamples,
     Pooling,
     ResolvedRecipe,
     TrainingRecipe,
     restore_net,
+    sort_by_content,
+    targets_of,
 )
 from sktransfer.utils import (
     Interval,
@@ -54,24 +50,21 @@ from sktransfer.utils import (
     types,
 )
 
-# Parameters that a network is built by, and keeps when its training goes on.
-_SHAPE = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
+# Parameters that determine the network, and must not change between trainings of it.
+_OF_NETWORK = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
 
 
 class FineTunedEstimator(BackboneEstimator, ABC):
     """Base of the estimators that train a suffix and a head.
 
-    A subclass defines the abstract members, which follow the parameters.
+    A subclass defines the abstract methods and the name in `_strength`.
     """
 
     _parameter_constraints: ClassVar[dict] = {
         **BackboneEstimator._parameter_constraints,
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
         "head": [str, nn.Module],
-        "pooling": [
-            StrOptions({"auto", *POOLINGS}),
-            Pooling,
-        ],
+        "pooling": [StrOptions({"auto", *POOLINGS}), Pooling],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "augment": [StrOptions({*PRESETS}), callable, Augmentation, None],
@@ -89,13 +82,13 @@ class FineTunedEstimator(BackboneEstimator, ABC):
     }
     _derived: ClassVar[tuple] = (*BackboneEstimator._derived, "module_", "net_")
 
-    _strength: ClassVar[str]  # attribute of the probe's strength, "C_" or "alpha_"
+    _strength: ClassVar[str]  # name of the probe's fitted strength, "C_" or "alpha_"
 
     @abstractmethod
     def _learn_outputs(self, y, classes):
-        """Return what is predicted (ClassOutputs or RegressionOutputs).
+        """Return the meaning of the outputs (ClassOutputs or RegressionOutputs).
 
-        ``classes`` are all labels that will ever come, or None.
+        ``classes`` are all labels of this and later calls, or None.
         """
 
     @abstractmethod
@@ -131,18 +124,19 @@ class FineTunedEstimator(BackboneEstimator, ABC):
             File paths, images, encoded bytes, arrays, flat rows, a one-column
             DataFrame or a Dataset; see the user guide.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            What to predict. May be left out if X is a Dataset with labels.
+            Labels or regression targets. By default those of X, if it is a Dataset with
+            labels.
         sample_weight : array-like of shape (n_samples,), default=None
             By default all samples weigh the same.
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
-            Samples for the validation loss in ``history_``, and for early stopping
-            instead of a share of X.
+            Validation samples, whose loss is a column of ``history_``. Early stopping
+            uses them instead of a share of X.
         X_target : array-like of n_samples, default=None
             Samples of a target domain, without labels. This and `adaptation` are the
             interface for meta-estimators such as
             :class:`~sktransfer.adaptation.DomainAdaptedClassifier`.
         adaptation : AdaptationMethod, default=None
-            How to adapt to the target domain.
+            Method that adapts to the target domain. By default none.
 
         Returns
         -------
@@ -151,7 +145,14 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         Raises
         ------
         ValueError
-            If there is no such stage, X or y cannot be read, or the training diverges.
+            If a parameter is invalid, `freeze` names no stage, X or y cannot be read,
+            or the training diverges.
+
+        Warns
+        -----
+        TransferWarning
+            If the network overfits, loses the pretrained features, ends below the
+            probe, or if too many stages are frozen.
         """
         self._validate_params()
         validation = check_validation(X_val, y_val, sample_weight_val)
@@ -173,11 +174,18 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         X_target : array-like of n_samples
             Samples of the target domain, as X in :meth:`fit`.
         adaptation : AdaptationMethod
-            Does not need the source. It gets the state that it returned in `fit`.
+            Method that needs no source samples. It gets the state that it returned
+            in `fit`.
 
         Returns
         -------
         self : FineTunedClassifier or FineTunedRegressor
+
+        Raises
+        ------
+        ValueError
+            If parameters that determine the network have changed since `fit`, or if the
+            method changes trained stages and there are none.
         """
         check_is_fitted(self)
         self._validate_params()
@@ -196,7 +204,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._set_fitted_further(trainer, trained, n_samples=0)
 
     def _partial_fit(self, X, y, sample_weight, classes=None):
-        """Train for one epoch, and settle the network in the first call."""
+        """Train for one epoch, in the first call after building the network."""
         options = FitOptions(classes=classes, is_partial=True)
         if not hasattr(self, "model_"):
             return self._fit(X, y, sample_weight, options)
@@ -204,7 +212,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._fit_further(X, y, sample_weight, options)
 
     def _fit(self, X, y, sample_weight, options):
-        """Train the pretrained network: from samples to the fitted model."""
+        """Load the backbone, train, and set the fitted attributes."""
         seed, recipe = spawn_seed(self.random_state), self._recipe(options)
         X, y = self._modality(X).validate_with_y(self, X, y)
         loaded, samples = self._load(X, seed)
@@ -230,7 +238,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._set_fitted_first(loaded, trainer, trained, len(data.y))
 
     def _fit_further(self, X, y, sample_weight, options):
-        """Train the network of the fitted model further, for the same outputs."""
+        """Train the network of the fitted model further, with the same outputs."""
         seed, model = spawn_seed(self.random_state), self.model_
         samples = self._read(X, model)
         y = targets_of(samples, y)
@@ -260,7 +268,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return SplitBackbone(model.backbone, boundary, tap, *how, seed)
 
     def _trainer(self, loaded, split, outputs, options):
-        """Put together what trains (Trainer)."""
+        """Return the trainer of a split backbone (Trainer)."""
         callbacks, adaptation, target = tuple(self.callbacks or ()), None, None
         if options.X_target is not None:
             target = sort_by_content(self._read(options.X_target, loaded))
@@ -300,7 +308,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
     # Fitted attributes
 
     def _set_fitted_first(self, loaded, trainer, trained, n_samples):
-        """Set all fitted attributes, also those that later trainings leave alone."""
+        """Set all fitted attributes, including those that later trainings keep."""
         self.boundary_, self.freeze_depth_ = trainer.split.boundary, trainer.split.depth
         self.n_trainable_parameters_ = trained.n_trainable
         self._built_by = self._describe_network()
@@ -344,17 +352,17 @@ class FineTunedEstimator(BackboneEstimator, ABC):
             module = model.module()
         self.module_ = module.to(self._runtime(model).device).eval()
         rows = vars(self).pop("_net_rows", None)
-        if rows is not None:  # of a pickle
+        if rows is not None:  # the estimator was unpickled
             self.net_ = restore_net(model.network, rows, model.outputs.nonlinearity())
 
     def _describe_network(self):
-        """Describe the parameters that shape the network (dict)."""
-        shape = {name: getattr(self, name) for name in _SHAPE}
-        shape["pooling"] = Pooling.of(self.pooling).in_short()
-        return describe_network({"backbone": backbone_of(self.backbone), **shape})
+        """Describe the parameters that determine the network (dict)."""
+        values = {name: getattr(self, name) for name in _OF_NETWORK}
+        values["pooling"] = Pooling.of(self.pooling).in_short()
+        return describe_network({"backbone": backbone_of(self.backbone), **values})
 
     def _check_unchanged(self, where, restart):
-        """Raise an error if the parameters would make another network."""
+        """Raise an error if the parameters now describe another network."""
         check_unchanged(self._built_by, self._describe_network(), where, restart)
 
     def _caption(self):
@@ -376,7 +384,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         )
 
     def _labels(self, X, y):
-        """Return what predictions are compared with: y, or the labels of X."""
+        """Return y or, by default, the labels of X."""
         check_is_fitted(self)
         return targets_of(self._read(X, self.model_), None) if y is None else y
 

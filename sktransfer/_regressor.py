@@ -39,16 +39,16 @@ class FineTunedRegressor(MultiOutputMixin, RegressorMixin, FineTunedEstimator):
     """Regressor that fine-tunes the last stages of a pretrained network.
 
     It works as :class:`FineTunedClassifier` does, with one output per target. Targets
-    are standardised inside. With ``freeze="all"`` and the squared error only a ridge
-    regression is left, which is solved as such.
+    are standardised for the training. The probe is a ridge regression on the features
+    of the pretrained network. With ``freeze="all"`` and the squared error, it is all
+    that is fitted.
 
     Parameters
     ----------
     {network}
     alpha : float or "auto", default="auto"
-        Strength of the L2 penalty of the ridge regression that the head starts from,
-        as in :class:`sklearn.linear_model.Ridge`; "auto" chooses it by
-        leave-one-out cross-validation on the features.
+        Strength of the probe's L2 penalty, as in :class:`sklearn.linear_model.Ridge`;
+        "auto" chooses it by leave-one-out cross-validation on the features.
     loss : {"squared_error", "absolute_error", "huber", "quantile"}, another \
 registered name or callable, \
 default="squared_error"
@@ -63,13 +63,13 @@ default="squared_error"
     Attributes
     ----------
     alpha_ : float
-        The strength that the ridge regression had, if there was one.
+        Value of `alpha` that the probe was fitted with, if there was one.
     {attributes}
 
     See Also
     --------
-    FineTunedClassifier : The same for classes.
-    PretrainedFeatureExtractor : Features for any other estimator.
+    FineTunedClassifier : Classifier with the same parameters.
+    PretrainedFeatureExtractor : Transformer, for any other estimator.
 
     Examples
     --------
@@ -154,9 +154,10 @@ default="squared_error"
     ) -> Self:
         """Train for one epoch on some samples.
 
-        The first call settles the network, as ``freeze="auto"`` looks at its number of
-        samples, and the units, by mean and standard deviation of its targets. So its
-        samples should be like those to come. Nothing is held out for early stopping.
+        The first call determines the network, as ``freeze="auto"`` depends on its
+        number of samples, and the mean and standard deviation by which targets are
+        standardised. So its samples should be like the later ones. No samples are held
+        out for early stopping.
 
         Parameters
         ----------
@@ -166,6 +167,12 @@ default="squared_error"
         Returns
         -------
         self : FineTunedRegressor
+
+        Raises
+        ------
+        ValueError
+            If the number of targets or the parameters that determine the network differ
+            from those of the first call.
         """
         self._validate_params()
         return self._partial_fit(X, y, sample_weight)
@@ -181,7 +188,7 @@ default="squared_error"
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs), float64
-            As y was.
+            One value per sample, or per sample and target, as y in `fit`.
         """
         scores = self._scores(X)
         return self.model_.outputs.to_units(scores)
@@ -237,7 +244,7 @@ def _solve(alpha, features, y, sample_weight, groups, is_partial):
     weighted = {"sample_weight": sample_weight}
     if alpha == "auto":
         alpha = search_alpha(features, y, groups=groups, **weighted)
-        if is_partial:  # a few samples must not settle on next to no regression
+        if is_partial:  # few samples may suggest too strong a penalty
             alpha = min(alpha, middle_alpha(features.numpy(), sample_weight))
     head, alpha, loss = fit_ridge(features, y, alpha=alpha, **weighted)
     return Solution(head, alpha, {"train_loss": loss})

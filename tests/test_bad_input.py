@@ -189,7 +189,7 @@ NO_LABELS = {
     "NaN": (
         np.where(LABELS, 1, np.nan),
         ValueError,
-        "y contains NaN or infinity, .* Got nan for sample 0; drop the sample or fill",
+        "y contains NaN or infinity, .* Got nan for sample 0; drop the sample or give",
     ),
     "infinity": (np.where(LABELS, np.inf, 1), ValueError, "Got inf for sample 1; drop"),
     "None": (["a", None] * 4, ValueError, "Got None for sample 1; drop the sample"),
@@ -204,7 +204,7 @@ NO_LABELS = {
     "two kinds": (
         np.array(["a", 1] * 4, dtype=object),
         TypeError,
-        "labels of one kind. Got int and str; make them one",
+        "labels of one kind. Got int and str; convert them",
     ),
     "no y": (None, ValueError, "`y` is needed, as the samples are no"),
     "generator": ((i for i in LABELS), TypeError, "sequence or array-like, got <class"),

@@ -72,7 +72,7 @@ def test_feature_names_are_checked():
         extractor.transform(frame.rename(columns={"a": "z"}))
 
 
-def test_flat_rows_of_images_have_a_width(image_backbone):
+def test_flat_rows_of_images_keep_their_number_of_columns(image_backbone):
     extractor = PretrainedFeatureExtractor(image_backbone, image_shape=(16, 16, 3))
     flat = IMAGES.reshape(6, -1)
     features = extractor.fit_transform(flat)
@@ -84,7 +84,7 @@ def test_flat_rows_of_images_have_a_width(image_backbone):
         extractor.transform(flat[:, :10])
 
 
-def test_images_of_any_kind_are_the_same(image_backbone):
+def test_images_of_any_kind_give_the_same_features(image_backbone):
     extractor = PretrainedFeatureExtractor(image_backbone).fit(IMAGES)
     expected = extractor.transform([Image.fromarray(image) for image in IMAGES])
     for axes in ((0, 1, 2, 3), (0, 3, 1, 2)):
@@ -93,7 +93,7 @@ def test_images_of_any_kind_are_the_same(image_backbone):
             np.testing.assert_array_equal(features, expected)
 
 
-def test_value_range_of_fit_holds_for_transform(image_backbone):
+def test_value_range_of_fit_is_used_in_transform(image_backbone):
     extractor = PretrainedFeatureExtractor(image_backbone)
     features = extractor.fit(IMAGES / 255).transform(IMAGES / 255)
     assert extractor.value_range_ == (0.0, 1.0)
@@ -115,7 +115,7 @@ def test_backbone_parameter_is_never_changed(image_backbone):
     assert not all(torch.equal(trained[name], before[name]) for name in before)
 
 
-def test_random_weights_go_by_random_state():
+def test_random_weights_depend_on_random_state():
     features = [
         PretrainedFeatureExtractor(make_vector_network, random_state=seed)
         .fit_transform(TABLE)

@@ -180,7 +180,7 @@ def test_probe_is_a_good_classifier(precision):
 
 
 @pytest.mark.parametrize("freeze", [1, "all"])
-def test_strength_that_was_found_gives_the_same_model(freeze):
+def test_fitted_C_gives_the_same_model(freeze):
     auto = tiny(freeze=freeze).fit(ROWS, Y)
     fixed = tiny(freeze=freeze, C=auto.C_).fit(ROWS, Y)
     assert fixed.C_ == auto.C_
@@ -252,7 +252,7 @@ def test_score_of_two_classes_is_that_of_the_second():
     assert np.array_equal(model.predict(ROWS_NEW) == 1, scores > 0)
 
 
-def test_a_row_does_not_depend_on_its_company():
+def test_prediction_does_not_depend_on_other_rows():
     model = tiny(freeze=1).fit(ROWS, Y)
     alone = [model.decision_function(row[None])[0] for row in ROWS_NEW]
     np.testing.assert_array_equal(model.decision_function(ROWS_NEW), alone)
@@ -277,7 +277,7 @@ def test_order_of_the_samples_changes_nothing():
     )
 
 
-def test_score_meets_labels_that_fit_never_saw():
+def test_score_warns_of_labels_that_were_not_in_fit():
     """As unstratified folds of a sorted folder do."""
     pairs = [(image, int(label)) for image, label in zip(X, Y, strict=True)]
     known = [pair for pair in pairs if pair[1] < 2]
@@ -312,7 +312,7 @@ def test_fit_touches_no_global_generator(freeze):
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
-def test_weights_of_one_are_no_weights(freeze):
+def test_weights_of_one_change_nothing(freeze):
     plain = tiny(freeze=freeze).fit(ROWS, Y)
     weighted = tiny(freeze=freeze).fit(ROWS, Y, sample_weight=np.ones(len(Y)))
     np.testing.assert_array_equal(
@@ -336,7 +336,7 @@ def test_class_weight_is_a_sample_weight(freeze, class_weight):
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
-def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
+def test_weight_zero_removes_and_weight_two_repeats_a_sample(freeze):
     weight = np.random.RandomState(0).randint(0, 3, len(Y))
     weighted = tiny(freeze=freeze, batch_size=8).fit(ROWS, Y, sample_weight=weight)
     repeated = tiny(freeze=freeze, batch_size=8)
@@ -414,7 +414,7 @@ def test_n_trainable_parameters(freeze, n):
     assert tiny(freeze=freeze).fit(ROWS, Y).n_trainable_parameters_ == n
 
 
-def test_pooling_goes_to_the_head():
+def test_pooling_determines_the_features_of_the_head():
     model = small(freeze="all", pooling="avgmax", pooling__grid=2).fit(X, Y)
     assert model.module_.network.head.in_features == 2 * 4 * 32
     with pytest.raises(ValueError, match="`pooling='cls'` needs a class token"):
@@ -428,7 +428,7 @@ def test_parameters_set_after_fit_change_no_prediction():
     np.testing.assert_array_equal(model.predict_proba(X_NEW[:5]), expected)
 
 
-def test_callbacks_are_skorch_s():
+def test_callbacks_of_skorch_are_called():
     class Recorder(Callback):
         def on_epoch_end(self, net, **kwargs):
             net.history.record("mine", len(net.history))

@@ -159,7 +159,7 @@ def test_label_that_training_lacks():
 # Transform
 
 
-def test_transform_is_what_the_head_sees():
+def test_transform_returns_the_features_of_the_head():
     model = deep().fit(ROWS, Y)
     features = model.transform(ROWS_NEW)
     assert features.shape == (100, 8) and features.dtype == np.float32
@@ -232,7 +232,7 @@ def test_number_of_threads_changes_no_bit(batch_norm):
 # Learning rates
 
 
-def test_rate_is_a_number():
+def test_lr_must_be_a_number():
     with pytest.raises(ValueError, match=r"The 'lr' parameter .* Got 'auto' instead"):
         deep(lr="auto").fit(ROWS, Y)
 

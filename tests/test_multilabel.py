@@ -115,7 +115,7 @@ def test_all_columns_with_one_value():
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
-def test_weights_of_one_are_no_weights(freeze):
+def test_weights_of_one_change_nothing(freeze):
     plain = tiny(freeze=freeze).fit(ROWS, LABELS)
     weighted = tiny(freeze=freeze).fit(ROWS, LABELS, sample_weight=np.ones(36))
     np.testing.assert_array_equal(
@@ -124,7 +124,7 @@ def test_weights_of_one_are_no_weights(freeze):
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
-def test_weight_zero_is_absence_and_weight_two_is_twice(freeze):
+def test_weight_zero_removes_and_weight_two_repeats_a_sample(freeze):
     weight = np.random.RandomState(0).randint(0, 3, len(Y))
     weighted = tiny(freeze=freeze, batch_size=8)
     weighted.fit(ROWS, LABELS, sample_weight=weight)
@@ -162,7 +162,7 @@ def test_probabilities_in_cross_validation():
     assert ((proba > 0.5) == LABELS).mean() > 0.85
 
 
-def test_partial_fit_goes_on():
+def test_partial_fit_trains_further():
     model = tiny(freeze=1, training__lr_schedule="constant").partial_fit(ROWS, LABELS)
     before = model.history_["train_loss"].iloc[-1]
     for _ in range(40):
@@ -203,6 +203,6 @@ def test_other_number_of_columns_later():
         tiny(freeze=1).fit(ROWS, LABELS, X_val=ROWS, y_val=LABELS[:, :3])
 
 
-def test_no_weight_at_all():
+def test_all_weights_are_zero():
     with pytest.raises(ValueError, match="at least one non-zero|have weight zero"):
         tiny(freeze=1).fit(ROWS, LABELS, sample_weight=np.zeros(36))

@@ -87,7 +87,7 @@ def test_probe_of_the_shipped_weights_is_good():
 
 
 @pytest.mark.parametrize("freeze", [1, "all"])
-def test_strength_that_was_found_gives_the_same_model(freeze):
+def test_fitted_alpha_gives_the_same_model(freeze):
     auto = tiny(freeze=freeze).fit(ROWS, BOTH)
     fixed = tiny(freeze=freeze, alpha=auto.alpha_).fit(ROWS, BOTH)
     assert fixed.alpha_ == auto.alpha_
@@ -217,7 +217,7 @@ def test_only_squared_errors_are_solved():
 
 
 @pytest.mark.parametrize("freeze", ["all", 1])
-def test_weights_of_one_are_no_weights(freeze):
+def test_weights_of_one_change_nothing(freeze):
     plain = tiny(freeze=freeze).fit(ROWS, INK)
     weighted = tiny(freeze=freeze).fit(ROWS, INK, sample_weight=np.ones(36))
     np.testing.assert_array_equal(plain.predict(ROWS_NEW), weighted.predict(ROWS_NEW))
@@ -225,7 +225,7 @@ def test_weights_of_one_are_no_weights(freeze):
 
 @pytest.mark.parametrize("freeze", ["all", 1])
 @pytest.mark.parametrize("y", [INK, BOTH], ids=["one", "two"])
-def test_weight_zero_is_absence_and_weight_two_is_twice(freeze, y):
+def test_weight_zero_removes_and_weight_two_repeats_a_sample(freeze, y):
     weight = np.random.RandomState(0).randint(0, 3, 36)
     weighted = tiny(freeze=freeze, batch_size=8).fit(ROWS, y, sample_weight=weight)
     repeated = tiny(freeze=freeze, batch_size=8)
@@ -310,7 +310,7 @@ def test_validation_loss_of_the_ridge_regression():
     assert row["train_loss"] == pytest.approx(0.5 * (errors**2).mean(), rel=1e-3)
 
 
-def test_validation_loss_is_of_the_same_units():
+def test_validation_loss_has_the_units_of_the_training_loss():
     settings = {"freeze": 1, "lr": 1e-9, "max_epochs": 1, "batch_size": 36}
     model = tiny(**settings).fit(ROWS, INK, X_val=ROWS_NEW, y_val=INK_NEW)
     errors = (model.predict(ROWS_NEW) - INK_NEW) / INK.std()
@@ -351,7 +351,7 @@ def test_other_number_of_targets_later():
         tiny(freeze=1).fit(ROWS, INK, X_val=ROWS, y_val=BOTH)
 
 
-def test_no_weight_at_all():
+def test_all_weights_are_zero():
     with pytest.raises(ValueError, match="at least one non-zero|have weight zero"):
         tiny().fit(ROWS, INK, sample_weight=np.zeros(36))
 
@@ -372,7 +372,7 @@ def test_unknown_loss():
         tiny(loss="l2").fit(ROWS, INK)
 
 
-def test_loss_of_ones_own():
+def test_loss_given_as_a_callable():
     def squared_error(scores, y):
         return 0.5 * (scores - y).square().mean(1)
 

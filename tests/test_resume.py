@@ -87,7 +87,7 @@ def finish(process):
     return len(told.splitlines())
 
 
-def test_killed_fit_ends_as_if_it_had_not_been(tmp_path):
+def test_killed_and_resumed_fit_equals_an_uninterrupted_one(tmp_path):
     settings = {
         "freeze": "none",
         "training__unfreeze_every": 3,
@@ -170,7 +170,7 @@ def interrupt_and_resume(model, X, y, after=3):
     ],
     ids=lambda settings: " ".join(settings),
 )
-def test_interrupted_fit_goes_on(tmp_path, settings):
+def test_interrupted_fit_is_resumed(tmp_path, settings):
     settings = {"freeze": 1, "max_epochs": 6, "batch_size": 8, **settings}
     expected = tiny(**settings).fit(ROWS, Y)
     model = tiny(**settings, checkpoint=tmp_path)
@@ -184,7 +184,7 @@ def test_interrupted_fit_goes_on(tmp_path, settings):
 
 
 @pytest.mark.parametrize("n_views", [None, 2])
-def test_interrupted_fit_draws_on_the_views(tmp_path, n_views):
+def test_interrupted_fit_continues_the_random_views(tmp_path, n_views):
     settings = {
         "freeze": 8,
         "max_epochs": 4,
@@ -199,7 +199,7 @@ def test_interrupted_fit_draws_on_the_views(tmp_path, n_views):
     )
 
 
-def test_interrupted_fit_of_a_regressor_goes_on(tmp_path):
+def test_interrupted_fit_of_a_regressor_is_resumed(tmp_path):
     settings = {"freeze": 1, "max_epochs": 6, "lr": 1e-2, "random_state": 0}
     expected = FineTunedRegressor(make_network, **settings).fit(ROWS, Y)
     model = FineTunedRegressor(make_network, checkpoint=tmp_path, **settings)
@@ -290,7 +290,7 @@ def test_fit_with_other_settings_does_not_resume(tmp_path, first, second):
 
 
 @pytest.mark.parametrize("slope", [0.01, 0.2])
-def test_name_of_a_head_stands_for_its_code(tmp_path, monkeypatch, slope):
+def test_replaced_code_of_a_named_head_does_not_resume(tmp_path, monkeypatch, slope):
     def head(slope):
         return lambda n_features, n_outputs: torch.nn.Sequential(
             torch.nn.LeakyReLU(slope), torch.nn.Linear(n_features, n_outputs)
@@ -330,7 +330,7 @@ def test_fit_with_another_dtype_of_activations_does_not_resume(tmp_path):
     assert len(epochs) == 4
 
 
-def test_fit_that_cannot_be_described_keeps_nothing(tmp_path):
+def test_fit_that_cannot_be_described_saves_no_state(tmp_path):
     class Dynamic(Callback):
         def on_epoch_end(self, net, **kwargs):
             eval("net.history")

@@ -290,7 +290,7 @@ def test_advice_on_a_name(provided):
     ranker = BackboneRanker([provided], stages="all", random_state=0).fit(X, Y)
     assert ranker.scores_["stage"].tolist() == STAGES
     advisor = TransferAdvisor(provided, random_state=0).fit(X, Y)
-    assert advisor.figures_["image_sizes"] is None
+    assert advisor.evidence_["image_sizes"] is None
 
 
 @pytest.mark.parametrize("network", [SequenceNetwork, SequenceNetwork()], ids=type)
@@ -320,7 +320,7 @@ def test_onnx_says_what_it_does_not_support(tmp_path):
 
 def test_advice():
     advisor = TransferAdvisor(BACKBONE, random_state=0).fit(X, Y)
-    assert advisor.figures_["image_sizes"] is None
+    assert advisor.evidence_["image_sizes"] is None
     assert advisor.recommended_.set_params(max_epochs=1).fit(X, Y).score(X, Y) > 0.3
     ranker = BackboneRanker([BACKBONE], stages="all", random_state=0).fit(X, Y)
     assert ranker.scores_["stage"].tolist() == STAGES

@@ -16,7 +16,7 @@ from tests.test_classifier import ROWS, ROWS_NEW, X, Y, lite, make_network, tiny
 
 
 @pytest.mark.parametrize("freeze", [1, "none"])
-def test_warm_start_goes_on(freeze):
+def test_warm_start_trains_further(freeze):
     model = tiny(freeze=freeze, warm_start=True, max_epochs=5).fit(ROWS, Y)
     first = model.predict_proba(ROWS_NEW)
     module, loss = model.module_, model.history_["train_loss"].iloc[0]
@@ -27,7 +27,7 @@ def test_warm_start_goes_on(freeze):
     assert abs(model.predict_proba(ROWS_NEW) - first).max() > 1e-2
 
 
-def test_warm_start_begins_where_it_was():
+def test_warm_start_continues_from_the_fitted_weights():
     model = tiny(freeze=1, warm_start=True, max_epochs=5).fit(ROWS, Y)
     before = model.predict_proba(ROWS_NEW)
     model.set_params(lr=1e-9).fit(ROWS, Y)
@@ -50,7 +50,7 @@ def test_warm_start_of_a_probe_solves_it_again():
 @pytest.mark.parametrize(
     "settings", [{}, {"training__adapter": "lora"}, {"training__batch_norm": "train"}]
 )
-def test_going_on_leaves_the_frozen_tensors_alone(settings):
+def test_further_training_keeps_the_frozen_tensors(settings):
     model = tiny(freeze=1, **settings).fit(ROWS, Y)
     before = {k: v.clone() for k, v in model.backbone_.module.state_dict().items()}
     model.partial_fit(ROWS, Y)
@@ -62,7 +62,7 @@ def test_going_on_leaves_the_frozen_tensors_alone(settings):
     assert not torch.equal(after["2.weight"], before["2.weight"])
 
 
-def test_adapters_go_on_from_what_they_learnt():
+def test_adapters_continue_from_the_adapted_weights():
     model = tiny(freeze=1, training__adapter="lora", lr=1e-2, warm_start=True).fit(
         ROWS, Y
     )
@@ -78,7 +78,7 @@ def test_what_adapters_froze_can_be_trained_later():
     assert not any(p.requires_grad for p in model.module_.prefix.parameters())
 
 
-def test_going_on_draws_anew():
+def test_further_training_uses_other_random_numbers():
     orders = []
 
     class Order(Callback):
@@ -129,7 +129,7 @@ def test_partial_fit_with_another_network():
     np.testing.assert_array_equal(model.predict_proba(ROWS_NEW), before)
 
 
-def test_going_on_with_a_backbone_that_was_changed():
+def test_further_training_with_a_changed_backbone():
     module = make_network()
     module(torch.zeros(2, 64))  # lazy layers
     model = tiny(backbone=module, freeze=1, warm_start=True).fit(ROWS, Y)
@@ -147,7 +147,7 @@ def test_going_on_with_a_backbone_that_was_changed():
         model.set_params(backbone=lite).fit(ROWS, Y)
 
 
-def test_going_on_with_a_file_of_weights_that_was_changed(tmp_path):
+def test_further_training_with_a_changed_file_of_weights(tmp_path):
     def write(seed):
         module = load_backbone("timm/test_resnet", weights=None, random_state=seed)
         torch.save(module.module.state_dict(), path)

@@ -13,7 +13,7 @@ from sktransfer.activations._pass import (
 from sktransfer.activations._store import open_store, process_store
 from sktransfer.activations._targets import (
     POOLINGS,
-    Layout,
+    ActivationLayout,
     Pool,
     Target,
     check_pooling,
@@ -28,10 +28,10 @@ from sktransfer.utils import digest
 
 __all__ = [
     "POOLINGS",
+    "ActivationLayout",
     "Activations",
     "FixedViews",
     "FreshViews",
-    "Layout",
     "Pass",
     "Pool",
     "Target",

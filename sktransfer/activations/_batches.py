@@ -1,7 +1,7 @@
-"""Activations of a batch and of one sample, and where batches come from.
+"""Conversion of batches of activations to rows and back, and sources of batches.
 
 The state of a batch is a tensor of shape (n, ...) or a dict of names to such tensors,
-such as hidden states and the mask of their real positions. The row of a sample is an
+such as hidden states and the mask of their valid positions. The row of a sample is an
 array or a dict of arrays, whose shapes depend on that sample alone: a batch of a pass
 holds samples of one shape, so that the result of one does not depend on the others.
 """
@@ -34,9 +34,9 @@ def shape_of(row: Any) -> tuple:
 
 
 def shape_after(tap, shape):
-    """Return the shape of what a tap makes of one sample (tuple or dict).
+    """Return the shape of one sample's activation after a tap (tuple or dict).
 
-    None stands for a shape that varies.
+    If the shape before the tap varies (None), so does the result.
     """
     if shape is None:
         return None
@@ -105,7 +105,7 @@ def _cut(z):
 
 
 def _beyond_float16(half):
-    """Return the positions of rows that float16 cannot hold well, or that are zero.
+    """Return the positions of rows with values that float16 cannot hold, or only zeros.
 
     Without their signs, the bits of float16 numbers sort like integers, which are
     several times as fast to compare; infinity and NaN come last.
@@ -130,17 +130,11 @@ def to_tensor(rows: list) -> Any:
 
 
 def _joined(rows):
-    shapes = {row.shape for row in rows}
-    batch = torch.from_numpy(np.stack(rows) if len(shapes) == 1 else _padded(rows))
+    if len({row.shape for row in rows}) > 1:
+        longest = np.max([row.shape for row in rows], axis=0)
+        rows = [np.pad(row, [(0, n) for n in longest - row.shape]) for row in rows]
+    batch = torch.from_numpy(np.stack(rows))
     return batch.float() if batch.is_floating_point() else batch
-
-
-def _padded(rows):
-    shape = np.max([row.shape for row in rows], axis=0)
-    batch = np.zeros((len(rows), *shape), np.result_type(*rows))
-    for padded, row in zip(batch, rows, strict=True):
-        padded[tuple(map(slice, row.shape))] = row
-    return batch
 
 
 def read_batches(samples, preprocessing, groups, size, left, **how):

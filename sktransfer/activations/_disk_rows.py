@@ -52,8 +52,8 @@ def make_tables(connection: Connection) -> None:
 def select_rows(connection: Connection, query: str, keys: Iterable[bytes]) -> tuple:
     """Run a query whose ``{}`` stands for the list of keys.
 
-    Returns the rows that can be read (list of tuple), and the first exception that
-    damage of the file raised, or None.
+    Returns the rows that can be read (list of tuple), and the first exception that is
+    due to a damaged file, or None.
     """
     keys, rows, first_error = list(keys), [], None
     for i in range(0, len(keys), _CHUNK):
@@ -61,7 +61,7 @@ def select_rows(connection: Connection, query: str, keys: Iterable[bytes]) -> tu
         marks = ",".join("?" * len(chunk))
         try:
             rows += connection.execute(query.format(marks), chunk).fetchall()
-        except sqlite3.OperationalError as error:  # transient, and no damage
+        except sqlite3.OperationalError as error:  # transient, not due to damage
             if str(error).startswith("no such table"):  # of a new file
                 return [], None
             raise
@@ -94,7 +94,7 @@ def insert_rows(connection: Connection, rows: dict) -> None:
             connection.execute(
                 "INSERT OR REPLACE INTO data VALUES (?, ?)", (cursor.lastrowid, data)
             )
-        else:  # where damage has taken the bytes and left the entry
+        else:  # the entry may be there without its bytes, in a damaged file
             connection.execute(
                 "INSERT OR IGNORE INTO data SELECT id, ? FROM entries WHERE key = ?",
                 (data, key),
@@ -114,7 +114,7 @@ def _encode(row):
 
 
 def _checksum(key, dtype, shape, data):
-    # With the key: a damaged index may lead from it to the row of another.
+    # It includes the key, as a damaged index may lead to the row of another key.
     return zlib.crc32(data, zlib.crc32(dtype + b" " + shape, zlib.crc32(key)))
 
 
@@ -176,7 +176,7 @@ def _pragma(connection, name):
 
 
 def room_for(rows: dict) -> int:
-    """Count the bytes that a file of these rows alone has at most."""
+    """Return the largest size, in bytes, of a file with these rows alone."""
     return _EMPTY + _incoming(rows)
 
 

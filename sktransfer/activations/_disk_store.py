@@ -32,10 +32,10 @@ from sktransfer.activations._disk_rows import (
     touch_rows,
     used_bytes,
 )
-from sktransfer.compute import held_at_forks, in_forked_child
+from sktransfer.compute import fork_lock, held_at_forks
 from sktransfer.utils import get_config
 
-_FILE = "activations-2.sqlite"  # another layout gets another number
+_FILE = "activations-2.sqlite"  # changes with the layout of the tables
 _WAIT = 60.0  # seconds for other processes' writes
 _WAIT_AGAIN = 0.1  # seconds, after an error
 _TOUCH = 60.0  # seconds between updates of the time when a row was last used
@@ -47,20 +47,11 @@ _PRAGMAS = (
 )
 _MOST_OPEN = 8  # stores
 _stores: OrderedDict[str, "DiskStore"] = OrderedDict()
-_stores_lock = threading.Lock()
+_stores_lock = fork_lock(globals(), "_stores_lock")
 # One thread at a time: SQLite counts the locks on a file per process, and a process
 # that is forked in the meantime would inherit that count without the locks.
 _in_use = threading.RLock()
 held_at_forks(_in_use)
-
-
-def _renew():
-    """Replace, in a forked process, a lock that a thread of the parent may hold."""
-    global _stores_lock
-    _stores_lock = threading.Lock()
-
-
-in_forked_child(_renew)
 
 
 def open_disk_store(folder: str | os.PathLike) -> "DiskStore":
@@ -192,13 +183,13 @@ class DiskStore:
             self._close()
         _make_file(self.folder, self.path)
         self._opened = os.getpid(), _identity(self.path)
-        # After an error, a file that others hold must not make every batch wait.
+        # After an error, batches must not wait long for a file that others lock.
         wait = _WAIT_AGAIN if self._failing else _WAIT
         self._connection = _open(self.path, wait)
 
     def _close(self):
         if self._connection is not None:
-            self._connection.close()  # which rolls back what has not been committed
+            self._connection.close()  # rolls back what has not been committed
         self._connection = None
 
     def _warn(self, error, writes):
@@ -251,8 +242,8 @@ def _version(path):
 
 def _is_damage(error):
     """Return whether an error shows damage, rather than a transient problem."""
-    passing = sqlite3.OperationalError | OSError | MemoryError
-    return isinstance(error, Exception) and not isinstance(error, passing)
+    transient = sqlite3.OperationalError | OSError | MemoryError
+    return isinstance(error, Exception) and not isinstance(error, transient)
 
 
 def _advice(error):

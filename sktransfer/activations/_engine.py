@@ -1,4 +1,4 @@
-"""Run the frozen sections of a backbone, in a fast precision that is exact enough."""
+"""Run the frozen sections of a backbone, in a precision that is chosen by its error."""
 
 import copy
 import logging
@@ -20,8 +20,8 @@ from sktransfer.backbones import Backbone, Section
 from sktransfer.compute import (
     Runtime,
     attributes_restored,
+    channels_first,
     channels_last,
-    channels_second,
     fixed_threads,
     join_states,
     map_state,
@@ -35,9 +35,9 @@ from sktransfer.compute import (
 )
 
 _logger = logging.getLogger("sktransfer")
-_SEED = 0  # for every sample, where a network draws random numbers
+_SEED = 0  # for each sample, if the network draws random numbers
 _TOLERANCES = {"folded": 1e-3, "bfloat16": 0.05}
-_N_IMAGES, _CELLS = 4, 12  # of the images that precisions are tried on
+_N_IMAGES, _CELLS = 4, 12  # the images that precisions are tested on
 _MOST_ERRORS = 256
 _errors: dict[tuple, float] = {}
 
@@ -47,7 +47,7 @@ class Computed:
     """Results of one batch."""
 
     wanted: list  # the rows of each tap
-    passing: dict  # the rows at other boundaries that are stored
+    passing: dict  # rows by boundary, of those on the way that may be stored
     compute_seconds: dict  # by boundary, from the start
     keep_seconds: dict  # by boundary, to make rows of the activations
 
@@ -55,9 +55,9 @@ class Computed:
 class Engine:
     """Computes the sections of a pass on batches, in one thread.
 
-    Batches begin at the boundary `start`. `steps` are the pairs of boundaries that the
-    sections lie between, in order, and `taps` pairs of a boundary and the module that
-    is applied to its activations for the caller.
+    Batches begin at the boundary `start`. `steps` lists the sections in order, as pairs
+    of boundaries. `taps` lists pairs of a boundary and a module, which is applied to
+    the activations there; the results are ``Computed.wanted``.
     """
 
     def __init__(self, backbone, start, steps, taps, runtime):
@@ -175,7 +175,7 @@ def _layout_of(precision):
 
     Layouts round differently, so all activations get the same one.
     """
-    return channels_second if precision == "float32" else channels_last
+    return channels_first if precision == "float32" else channels_last
 
 
 def _run(network, z, runtime, is_pure=True):
@@ -201,9 +201,7 @@ def run_alone(function: Callable, z: Any, network: nn.Module) -> Any:
     results = []
     for row in split_state(z, 1):
         row = map_state(torch.clone, row)
-        device = (
-            next(iter(row.values())).device if isinstance(row, dict) else row.device
-        )
+        device = hidden_of(row).device
         with seeded_everywhere(_SEED, device), attributes_restored(modules):
             results.append(function(row))
     return join_states(results)
@@ -212,7 +210,7 @@ def run_alone(function: Callable, z: Any, network: nn.Module) -> Any:
 def choose_precision(backbone: Backbone, precision: str, device: torch.device) -> str:
     """Choose the precision of the frozen stages, "float32", "folded" or "bfloat16".
 
-    With "auto", precisions are tried on generated images (see
+    With "auto", precisions are tested on generated images (see
     :func:`sktransfer.compute.resolve_precision`). "folded" is chosen if the activations
     of every stage change by at most 0.1% (relative L2 norm), and "bfloat16" if it is
     faster on the device and the spatial averages change by at most 5%. Samples other
@@ -229,22 +227,22 @@ def choose_precision(backbone: Backbone, precision: str, device: torch.device) -
         if error <= _TOLERANCES[tried]:
             return tried
         _logger.info(
-            "%s is not computed in precision %r, which moves its features by %.2g%%",
+            "%s is not computed in precision %r, which changes its features by %.2g%%",
             backbone.name,
             tried,
             100 * error,
         )
     warnings.warn(
         f"The frozen stages of {backbone.name} are computed as they are: folding "
-        f"BatchNorm into convolutions would move their activations by "
-        f"{100 * error:.2g}%. Set `precision='float32'` to not try.",
+        f"BatchNorm into convolutions would change their activations by "
+        f"{100 * error:.2g}%. Set `precision='float32'` to skip this test.",
         stacklevel=2,
     )
     return "float32"
 
 
 def _remembered_error(backbone, device, tried):
-    """Return the error of a precision, which is measured once for equal networks."""
+    """Return the error of a precision, measured once per set of equal networks."""
     known = backbone.precision_errors
     if (device, tried) not in known:
         last = backbone.stage_names[-1]
@@ -262,11 +260,8 @@ def _try(backbone, device, precision):
         return precision_error(backbone, device, precision)
     except torch.OutOfMemoryError:
         raise
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ):  # raised by layers that take no bfloat16
+    # Raised by layers that do not support bfloat16.
+    except (RuntimeError, TypeError, ValueError):
         return float("inf")
 
 

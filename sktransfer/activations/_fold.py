@@ -143,10 +143,10 @@ def round_kernels(weight: torch.Tensor) -> torch.Tensor:
     """Round kernels (c_out, c_in, ...) to bfloat16 such that their sums hardly change.
 
     Neighbouring pixels are similar, so kernels that detect differences cancel almost
-    all of their input, and rounding each tap by itself makes a large error beside the
-    result. Here each tap, from the largest to the smallest, takes over the rounding
-    error of the previous one. The result is float32, of values that bfloat16 represents
-    exactly.
+    all of their input, and rounding each weight alone makes a large error relative to
+    the result. Here each weight, from the largest to the smallest, takes over the
+    rounding error of the previous one. The result is float32, of values that bfloat16
+    represents exactly.
     """
     taps = weight.flatten(2)  # (c_out, c_in, t)
     largest_first = taps.abs().argsort(2, descending=True)

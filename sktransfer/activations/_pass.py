@@ -1,7 +1,6 @@
 """From samples to activations: a pass through a network, and the rows it returns."""
 
 import logging
-import threading
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -23,14 +22,14 @@ from sktransfer.activations._batches import (
     to_tensor,
 )
 from sktransfer.activations._engine import Engine, joined
-from sktransfer.activations._store import Cost, Store, choose, make_space
+from sktransfer.activations._store import Cost, Store, choose, make_namespace
 from sktransfer.activations._targets import Route, Target
 from sktransfer.backbones import Backbone
 from sktransfer.compute import (
     Runtime,
     Shards,
+    fork_lock,
     halving,
-    in_forked_child,
     split_state,
 )
 from sktransfer.inputs import preprocessing_key
@@ -43,7 +42,7 @@ _LOOKUP = 256  # samples fetched from the store at a time
 _MOST_THREADS = 16  # each holds the activations of a batch
 _counts: Counter[tuple[str, str, str]] = Counter()
 _living: WeakSet["Activations"] = WeakSet()  # these share the memory budget
-_lock = threading.Lock()
+_lock = fork_lock(globals(), "_lock")
 
 
 def forward_passes() -> Counter[tuple[str, str, str]]:
@@ -84,13 +83,13 @@ class Pass:
         self.n_stored = self.n_computed = 0
         self._size = runtime.batch_size  # halved where memory is short
         self._kept_from = {}
-        self._spaces = {}
+        self._namespaces = {}
         self._key = runtime.key
         self._own_key = uuid.uuid4().hex  # for code that cannot be described
 
     @cached_property
     def _prepared(self):
-        """What `preprocessing_key` returns, for all spaces of the pass."""
+        """What `preprocessing_key` returns, for all namespaces of the pass."""
         return preprocessing_key(self.backbone.preprocessing)
 
     def iterate(self, samples: Any) -> Generator[tuple[list[int], list], None, None]:
@@ -128,12 +127,12 @@ class Pass:
 
     def _take_stored(self, digests):
         """Yield what is stored at all targets; return the others by their digests."""
-        spaces = [self._space(t.boundary, t.tap) for t in self.targets]
+        namespaces = [self._namespace(t.boundary, t.tap) for t in self.targets]
         missing = defaultdict(list)
         readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
         for first in range(0, len(readable), _LOOKUP):
             chunk = readable[first : first + _LOOKUP]
-            found = [s.get(self.store, [digests[i] for i in chunk]) for s in spaces]
+            found = [s.get(self.store, [digests[i] for i in chunk]) for s in namespaces]
             whole = defaultdict(list)  # by shape
             for i in chunk:
                 if all(digests[i] in rows for rows in found):
@@ -153,7 +152,7 @@ class Pass:
         read.
         """
         for boundary in self.route.starts if missing else ():
-            here = self._space(boundary).contains(self.store, missing)
+            here = self._namespace(boundary).contains(self.store, missing)
             if here:
                 found = [key for key in missing if key in here]
                 yield boundary, [(key, missing.pop(key)) for key in found]
@@ -202,7 +201,7 @@ class Pass:
         """Yield batches of stored activations; of samples read if the start is None."""
         size = n_threads * self._size
         if start is not None:
-            fetch = partial(self._space(start).get, self.store)
+            fetch = partial(self._namespace(start).get, self.store)
             yield from recall_batches(fetch, groups, size, left)
             return
         failed = None if self.unreadable is None else {}
@@ -259,32 +258,33 @@ class Pass:
         if not kept or self._size < self.runtime.batch_size:  # batches of another size
             return
         found = [
-            (self._space(target.boundary, target.tap), rows)
+            (self._namespace(target.boundary, target.tap), rows)
             for target, rows in zip(self.targets, done.wanted, strict=True)
             if target.boundary in kept
         ]
-        found += [(self._space(b), done.passing[b]) for b in self._passing(start)]
+        found += [(self._namespace(b), done.passing[b]) for b in self._passing(start)]
         for on_disk in (True, False):
             new = {}
-            for space, rows in found:
-                new |= space.with_keys(keys, rows) if space.on_disk == on_disk else {}
+            for namespace, rows in found:
+                if namespace.on_disk == on_disk:
+                    new |= namespace.with_keys(keys, rows)
             self.store.put(new, on_disk=on_disk)
 
     def _passing(self, start):
         """Return the boundaries on the way that are stored (set of str)."""
         return self._kept_from.get(start, set()) - {*self.route.wanted} - {start}
 
-    def _space(self, boundary, tap=None):
-        """Return the space of a target, or of the activations themselves."""
-        if (boundary, tap) not in self._spaces:
-            self._spaces[boundary, tap] = make_space(
+    def _namespace(self, boundary, tap=None):
+        """Return the namespace of a target; without a tap, of the activations."""
+        if (boundary, tap) not in self._namespaces:
+            self._namespaces[boundary, tap] = make_namespace(
                 self.backbone, boundary, tap, self._prepared, self._key, self._own_key
             )
-        return self._spaces[boundary, tap]
+        return self._namespaces[boundary, tap]
 
 
 def _pays_to_store(backbone, boundary):
-    """Whether reading stored activations can be faster than computing them (bool)."""
+    """Return whether reading activations can be faster than computing them."""
     is_costly_to_read = backbone.preprocessing.is_costly_to_read
     is_trivial = backbone.multiply_adds("input", boundary) < _TRIVIAL
     return backbone.impurity is None and (is_costly_to_read or not is_trivial)
@@ -306,14 +306,6 @@ def _expand(groups, rows):
         [row for row, n in zip(of_target, sizes, strict=True) for _ in range(n)]
         for of_target in rows
     ]
-
-
-def _renew():
-    global _lock
-    _lock = threading.Lock()
-
-
-in_forked_child(_renew)
 
 
 class Activations:

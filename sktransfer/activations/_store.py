@@ -1,4 +1,4 @@
-"""Where activations are stored, in memory and on disk, and which ones are."""
+"""Stores of activations in memory and on disk, and the choice of what to store."""
 
 import os
 import threading
@@ -85,11 +85,11 @@ def _decide(cost, size, budget, before):
 
 
 @dataclass(frozen=True)
-class Space:
-    """The rows of one target, of any sample, in a store."""
+class Namespace:
+    """Namespace of a store: the rows of one target, by the digests of samples."""
 
     key: bytes  # hash of everything that a row depends on, except the sample
-    # Of one row; None if it varies. The first axis of arrays of a group may differ.
+    # Of one row; None if it varies. In a group, the first axis of arrays may vary.
     shape: tuple | dict | None
     is_input: bool  # model inputs are not rounded
     on_disk: bool = True  # False if the key is valid in this process alone
@@ -111,7 +111,7 @@ class Space:
         return {self.key + digest: row for digest, row in pairs if digest is not None}
 
     def _is_row(self, row):
-        """Whether a row has a dtype and shape of this space; files may be forged."""
+        """Return whether a row fits in dtype and shape, as a file may be forged."""
         if self.shape is None:
             parts = row.values() if isinstance(row, dict) else [row]
             return all(self._is_array(array, array.shape) for array in parts)
@@ -132,12 +132,13 @@ class Space:
         return array.shape == tuple(shape) and array.dtype in dtypes
 
 
-def make_space(backbone, boundary, tap, prepared, settings, own_key):
-    """Make the space of what a tap, or None, computes from activations at a boundary.
+def make_namespace(backbone, boundary, tap, prepared, settings, own_key):
+    """Return the namespace of what a tap computes from activations at a boundary.
 
-    `prepared` is what `preprocessing_key` returns, and `settings` the key of the
-    runtime. `own_key` belongs to one pass; it goes into keys where something cannot be
-    described, so that no other pass finds these rows.
+    Without a `tap` (None) it is that of the activations. `prepared` is what
+    `preprocessing_key` returns, and `settings` the key of the runtime. If something
+    cannot be described, the key also holds `own_key`, which belongs to one pass, so
+    that no other pass finds these rows.
     """
     preprocessing, is_known = prepared
     described = describe(nn.Identity() if tap is None else tap)
@@ -161,7 +162,7 @@ def make_space(backbone, boundary, tap, prepared, settings, own_key):
         shape = backbone.activation_shape(boundary)
     if tap is not None and shape is not None:
         shape = shape_after(tap, shape)
-    return Space(key, shape, is_input, on_disk=is_known)
+    return Namespace(key, shape, is_input, on_disk=is_known)
 
 
 class MemoryStore:
@@ -273,8 +274,8 @@ class Store:
     ) -> dict:
         """Return the rows that are stored, by key.
 
-        Rows for which `fits` is False have another shape or dtype than they must have,
-        and come from a damaged or foreign file. They are deleted, and count as missing.
+        Rows for which `fits(row)` is False come from a damaged or foreign file, as
+        their shape or dtype is wrong. They are deleted, and count as missing.
         """
         found = _fitting(self.memory, keys, fits)
         if self.disk is not None and on_disk and len(found) < len(keys):

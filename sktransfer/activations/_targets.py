@@ -1,4 +1,4 @@
-"""Which activations of a backbone are asked for, their layout, and their pooling."""
+"""Targets of a pass, the layout of their activations, and pooling."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MASK = "mask"  # name, in a group of tensors, of the mask of real positions
+MASK = "mask"  # name, in a group of tensors, of the mask of valid positions
 POOLINGS = ("avg", "max", "avgmax", "cls", "flatten")  # see `Pool`
-_MOST_EXTRA = 16  # tokens that are no patches
+_MOST_EXTRA = 16  # tokens that are not patches
 
 
 @dataclass(frozen=True)
 class Target:
-    """An activation that is asked for: a boundary, and a module applied to it."""
+    """What a pass returns: the activations at a boundary, after a module, the tap."""
 
     boundary: str
     tap: nn.Module = field(default_factory=nn.Identity)
@@ -27,11 +27,11 @@ class Route:
 
     A network is always computed from the end of one stage to the end of the next, so
     that activations are rounded at the same places wherever a pass began, whichever
-    targets it has. A boundary inside a stage, or after the last one, is computed
-    from the end of the stage before it, and nothing is computed from it.
+    targets it has. A boundary inside a stage, or after the last stage, is computed from
+    the end of the stage before it, and nothing else is computed from it.
 
-    ``wanted`` are the boundaries asked for, in order of execution; ``chain`` is the
-    input and the ends of stages, up to the last one needed.
+    ``wanted`` are the boundaries of the targets, in order of execution; ``chain`` is
+    the input and the ends of stages, up to the last one needed.
     """
 
     def __init__(self, backbone, wanted):
@@ -49,8 +49,8 @@ class Route:
     def starts(self) -> list[str]:
         """Boundaries that all targets can be computed from, the last one first.
 
-        A single boundary asked for is one of them: its activation may be stored while a
-        tap of it is not.
+        If a single boundary is wanted, it is one of them: its activation may be stored
+        while the result of a tap is not.
         """
         first = self.wanted[0]
         reached = self.chain[: self.chain.index(self._anchors[first]) + 1]
@@ -67,18 +67,27 @@ class Route:
         return [*steps, *((self._anchors[leaf], leaf) for leaf in leaves)]
 
 
-class Layout:
+class ActivationLayout:
     """Which axes of one sample's activation are spatial, and which are channels.
 
-    `shape` is that of one sample's activation, and `input_shape` that of its model
-    input.
+    Parameters
+    ----------
+    shape : tuple of int or dict of str to tuple
+        Shape of one sample's activation.
+    input_shape : tuple of int
+        Shape of one model input.
 
-    ``kind`` is "vector", "tokens", "channels_first", "channels_last", "sequence" or
-    "other". Of the two orders of a map, it is the one whose height and width have the
-    proportions of the model input; (c, h, w) if both have. A group of tensors is a
-    sequence, whose length differs between samples. ``n_extra`` counts the leading
-    tokens that are no patches (class, distillation, registers), and ``grid`` is the
-    height and width of the grid of all other tokens, or None.
+    Attributes
+    ----------
+    kind : str
+        "vector", "tokens", "channels_first", "channels_last", "sequence" or "other".
+        A map is "channels_last" if its aspect ratio is closer to that of the model
+        input in this order than in the other one. A group of tensors is a sequence,
+        whose length differs between samples.
+    n_extra : int
+        Number of leading tokens that are not patches (class, distillation, registers).
+    grid : tuple of int (h, w) or None
+        Shape of the grid that the other tokens form; None for other kinds.
     """
 
     def __init__(self, shape, input_shape):
@@ -93,7 +102,7 @@ class Layout:
 
     @property
     def is_spatial(self) -> bool:
-        """Whether the activation is a map, of an image or of its patches."""
+        """Whether the activation is a feature map or a grid of patches (bool)."""
         return self.kind in ("tokens", "channels_first", "channels_last")
 
     def to_map(self, z: torch.Tensor) -> torch.Tensor:
@@ -144,19 +153,19 @@ def _n_extra_tokens(n_tokens, input_shape):
 
 
 def hidden_of(state: Any) -> Any:
-    """Return the first part of a group that is not the mask, or a single tensor."""
+    """Return the first tensor of a group that is not the mask, or the only tensor."""
     if not isinstance(state, dict):
         return state
     return next(part for name, part in state.items() if name != MASK)
 
 
 def check_pooling(pooling: str, shape: Any, input_shape: Any, where: str) -> None:
-    """Raise a ValueError if the activation of the stage `where` cannot be pooled so.
+    """Raise a ValueError if a pooling does not fit the activation of stage `where`.
 
-    "cls" needs a class token, and "flatten" samples of one length. See :class:`Layout`
-    for the shapes.
+    "cls" needs a class token, and "flatten" samples of one length. The shapes are those
+    of :class:`ActivationLayout`.
     """
-    layout = Layout(shape, input_shape)
+    layout = ActivationLayout(shape, input_shape)
     if pooling == "flatten" and layout.kind == "sequence":
         raise ValueError(
             f"`pooling='flatten'` needs activations of one shape, and those of stage "
@@ -176,13 +185,13 @@ class Pool(nn.Module):
     "avgmax" joins both; "cls" takes the first token, and "flatten" keeps everything.
     Tokens that are not patches, and positions that the mask of a sequence marks as
     padding, are left out of averages and maxima. A sequence has one cell. See
-    :class:`Layout` for the shapes.
+    :class:`ActivationLayout` for the shapes.
     """
 
     def __init__(self, pooling, pool_size, shape, input_shape):
         super().__init__()
         self.pooling = pooling
-        self.layout = Layout(shape, input_shape)
+        self.layout = ActivationLayout(shape, input_shape)
         is_sequence = self.layout.kind == "sequence"
         self.pool_size = 1 if is_sequence else pool_size
         self.keeps_all = not is_sequence and (
@@ -227,20 +236,20 @@ class Pool(nn.Module):
 
 
 def _masked_average(state):
-    """Average the real positions of sequences to (n, c); zeros if there are none."""
-    z, is_real = _hidden_and_mask(state)
-    return z.masked_fill(~is_real, 0).sum(1) / is_real.sum(1).clamp_min(1)
+    """Average the valid positions of sequences to (n, c); zeros if there are none."""
+    z, is_valid = _hidden_and_mask(state)
+    return z.masked_fill(~is_valid, 0).sum(1) / is_valid.sum(1).clamp_min(1)
 
 
 def _masked_maximum(state):
-    """Return the maximum over the real positions (n, c); zeros if there are none."""
-    z, is_real = _hidden_and_mask(state)
-    largest = z.masked_fill(~is_real, -torch.inf).amax(1)
-    return largest.masked_fill(~is_real.any(1), 0)
+    """Return the maximum over the valid positions (n, c); zeros if there are none."""
+    z, is_valid = _hidden_and_mask(state)
+    largest = z.masked_fill(~is_valid, -torch.inf).amax(1)
+    return largest.masked_fill(~is_valid.any(1), 0)
 
 
 def _hidden_and_mask(state):
-    """Return the hidden states (n, t, c), and the mask of real positions (n, t, 1)."""
+    """Return the hidden states (n, t, c), and the mask of valid positions (n, t, 1)."""
     z = hidden_of(state)
     mask = state.get(MASK, z.new_ones(z.shape[:2]))
     return z, mask.bool()[..., None]

@@ -21,7 +21,7 @@ def draw_views(
 ) -> AugmentedSamples:
     """Draw one view of each sample, fixed by its content, a seed and a number.
 
-    `name` identifies the augmentation, see :func:`name_of`.
+    `name` identifies the augmentation and comes from :func:`name_of`.
     """
     drawn_for = digest_samples(samples)
     drawn = [digest(d, f"view {seed}, {number}") for d in drawn_for]

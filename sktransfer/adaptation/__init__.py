@@ -1,4 +1,4 @@
-"""Domain adaptation: labelled source samples, unlabelled target samples."""
+"""Domain adaptation: from labelled source samples to an unlabelled target domain."""
 
 from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD

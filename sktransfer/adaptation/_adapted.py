@@ -1,7 +1,6 @@
 """Base of the meta-estimators that adapt a network to a target domain."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -16,20 +15,19 @@ from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._style import TargetStyle
+from sktransfer.adaptation._style_statistics import IMAGES
 from sktransfer.backbones import modality_for
-from sktransfer.fitting import sort_by_content
 from sktransfer.inputs import MODALITIES, as_samples
 from sktransfer.model import ExportedModule
-from sktransfer.training import AdaptationMethod, Augmentation
+from sktransfer.training import AdaptationMethod, Augmentation, sort_by_content
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted, types
 
 ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators
 _N_VIEWS = 4  # of each source image, in other styles
-_IMAGES = SimpleNamespace(kind="image")
 
 
 def inner_has(name):
-    """Return a check for `available_if`: whether the inner estimator has a method."""
+    """Return a check for `available_if`: the inner estimator must have the method."""
 
     def check(self):
         fitted = vars(self).get("estimator_")
@@ -40,15 +38,15 @@ def inner_has(name):
 
 
 def _of_inner(name, doc):
-    """Return a property that is an attribute of the fitted inner estimator."""
+    """Return a property that reads an attribute of the fitted inner estimator."""
     return property(lambda self: getattr(self.estimator_, name), doc=doc)
 
 
 class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator):
     """Base of the meta-estimators that adapt a network to a target domain.
 
-    A subclass defines the default of `estimator` (`_default`), how masked labels are
-    found (`_find_masked`), and which methods do not suit its task (`_check_method`).
+    A subclass defines `_default`, which makes the default estimator, `_find_masked`,
+    which finds masked labels, and `_check_method`.
     """
 
     _parameter_constraints: dict = {
@@ -63,7 +61,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     n_features_in_ = _of_inner("n_features_in_", "Number of columns, if X is a table.")
     feature_names_in_ = _of_inner("feature_names_in_", "Names of the columns of X.")
     model_ = _of_inner("model_", "The fitted model.")
-    module_ = _of_inner("module_", "From model inputs to scores, as a torch module.")
+    module_ = _of_inner("module_", "Torch module from model inputs to scores.")
     history_ = _of_inner("history_", "One row per epoch, see the inner estimator.")
     model_card_ = _of_inner("model_card_", "Origin, license and training.")
 
@@ -120,7 +118,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         ------
         ValueError
             If there is no source, or no target although the method needs one, if the
-            method has nothing to adapt, or for the reasons of the inner estimator.
+            method has nothing to adapt, or if the inner estimator raises the error.
         """
         self._validate_params()
         method = resolve_method(self.method)
@@ -184,14 +182,14 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         return self
 
     def _check_method(self, method):
-        """Raise if a method does not suit the task; a hook."""
+        """Raise an error if the task cannot use a method; by default it can use all."""
 
     def _domains_differ(self, estimator, domains):
         """Whether styles may help, as far as it can be told; a hook."""
         return False
 
     def _check_validation(self, X_val, y_val, y):
-        """Raise if a label to validate on is masked."""
+        """Raise an error if a label of a validation sample is masked."""
         y_val = _labels_of(X_val) if y_val is None else y_val
         if y_val is None:
             return
@@ -207,7 +205,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         if self.style is None or (self.style == "auto" and method.name == "none"):
             return None
         given = Augmentation.of(estimator.augment)
-        is_image = _takes_images(estimator, X)
+        is_image = _is_image(estimator, X)
         if self.style == "auto":
             is_free = is_image and given.views is None and given.tta is None
             differs = is_free and self._domains_differ(estimator, domains)
@@ -228,7 +226,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             return RandomStyle()
         return _target_style(estimator, X, domains)
 
-    # Predictions, by the inner estimator
+    # Methods of the inner estimator
 
     def predict(
         self, X: types.Samples, *, sample_domain: Any = None, allow_source: bool = False
@@ -312,20 +310,20 @@ def _labels_of(X):
     is_pairs = isinstance(X, list) and len(X) and isinstance(X[0], tuple)
     if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
         return None
-    return as_samples(X, _IMAGES).labels
+    return as_samples(X, IMAGES).labels
 
 
 def _target_style(estimator, X, domains):
     """Return a style that is fitted to the images of both domains."""
     image_shape, value_range = estimator.image_shape, estimator.value_range
-    samples = as_samples(X, _IMAGES, image_shape=image_shape, value_range=value_range)
+    samples = as_samples(X, IMAGES, image_shape=image_shape, value_range=value_range)
     both = domains.source, domains.target
     source, target = (sort_by_content(samples.take(rows)) for rows in both)
     return TargetStyle().fit(target, X_source=source)
 
 
-def _takes_images(estimator, X):
-    """Whether the estimator takes samples for images."""
+def _is_image(estimator, X):
+    """Whether the estimator reads the samples as images."""
     names = ("image_size", "image_shape", "value_range")
     options = {name: getattr(estimator, name) for name in names}
     modality = modality_for(X, backbone_of(estimator.backbone), options)

@@ -10,12 +10,12 @@ from sktransfer.compute import seeded
 from sktransfer.training import AdaptationMethod
 
 _HIDDEN = 256
-_MOST_PRODUCTS = 4096  # of features and probabilities; beyond, random projections
+_MOST_PRODUCTS = 4096  # features times classes; with more, random projections are used
 _RANDOM_PRODUCTS = 1024
 
 
 class DANN(AdaptationMethod):
-    """Domain-adversarial training: features whose domain a discriminator cannot see.
+    """Domain-adversarial training: features that hide their domain from a classifier.
 
     Features are standardised per batch before the discriminator. Its gradient is
     reversed for the features, times a factor that rises from 0 to nearly 1 during
@@ -28,7 +28,7 @@ class DANN(AdaptationMethod):
 
     See Also
     --------
-    CDAN : Also shows the predictions to the discriminator.
+    CDAN : The discriminator also gets the predictions.
 
     References
     ----------
@@ -43,7 +43,7 @@ class DANN(AdaptationMethod):
     def make_objective(
         self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
     ) -> nn.Module:
-        """Return the loss of a discriminator between features."""
+        """Return the loss of a domain discriminator on features."""
         with seeded(seed):
             return _Adversarial(DomainAdversary(n_features))
 
@@ -51,9 +51,9 @@ class DANN(AdaptationMethod):
 class CDAN(AdaptationMethod):
     """Conditional domain adversary: a discriminator of features and predictions.
 
-    The discriminator gets the products of features and probabilities; if there are more
-    than 4,096 of them, 1,024 products of random projections of the two. Samples with
-    certain predictions weigh more. Otherwise it is as :class:`DANN`.
+    The discriminator gets the products of features and probabilities or, if these are
+    more than 4,096, the products of 1,024 random projections of both. Samples with
+    confident predictions have larger weights. All else is as in :class:`DANN`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class CDAN(AdaptationMethod):
 
     See Also
     --------
-    DANN : Shows features alone to the discriminator.
+    DANN : The discriminator gets the features alone.
 
     References
     ----------
@@ -78,7 +78,7 @@ class CDAN(AdaptationMethod):
     def make_objective(
         self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
     ) -> nn.Module:
-        """Return the loss of a discriminator between features and predictions."""
+        """Return the loss of a domain discriminator on features and predictions."""
         with seeded(seed):
             return _Conditional(ConditionalAdversary(n_features, n_outputs))
 
@@ -147,9 +147,10 @@ class DomainAdversary(nn.Module):
     def forward(self, source, target, factor=1.0, weights=(None, None)):
         """Compute the loss of the discriminator for features (n, d) and (m, d).
 
-        It is the mean of the cross-entropies of both domains: log 2 for a discriminator
-        that is no better than chance. `factor` is that of the reversed gradient, and
-        `weights` holds sample weights (n,) and (m,), or None for equal ones.
+        The loss is the mean of the cross-entropies of both domains, which is log 2 for
+        a discriminator that is no better than chance. The reversed gradient is
+        multiplied by `factor`. `weights` holds sample weights (n,) and (m,), or None
+        for equal weights.
         """
         losses = [
             self._cross_entropy(reverse_gradient(features, factor), label, weight)

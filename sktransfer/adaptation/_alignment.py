@@ -16,9 +16,9 @@ _ROUNDING = 16  # units in the last place by which equal features may differ
 class CORAL(AdaptationMethod):
     """Correlation alignment: make the covariances of the features equal.
 
-    The distance of the covariances is divided by their own norms, so that it lies in
-    [0, 1]: the plain distance would be smallest where all features are zero, and
-    vanishes in many dimensions.
+    The squared distance of the covariances is divided by the sum of their squared
+    norms, so that it lies in [0, 1]. Without that, it would be smallest for features
+    that are all zero, and would vanish in many dimensions.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class CORAL(AdaptationMethod):
 
     See Also
     --------
-    MMD : Compares more than the covariances.
+    MMD : Compares the whole distributions instead of the covariances.
 
     References
     ----------
@@ -75,12 +75,12 @@ class MMD(AdaptationMethod):
     def make_objective(
         self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
     ) -> Callable:
-        """Return the discrepancy of the features."""
+        """Return the squared MMD of the features."""
         return _mmd
 
 
 class JMMD(AdaptationMethod):
-    """Joint MMD: make the kernel means of features and predictions together equal.
+    """Joint MMD: make the joint kernel means of features and predictions equal.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class JMMD(AdaptationMethod):
     def make_objective(
         self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
     ) -> Callable:
-        """Return the discrepancy of features and probabilities."""
+        """Return the squared joint MMD of features and probabilities."""
         to_probabilities = torch.sigmoid if is_multilabel else partial(F.softmax, dim=1)
         return partial(_joint_mmd, to_probabilities)
 
@@ -125,7 +125,7 @@ def _joint_mmd(to_probabilities, source, target, progress):
 
 
 def coral_loss(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Squared Frobenius distance of two covariances over 4 d², of features (n, d)."""
+    """Compute the squared Frobenius distance of two covariances, divided by 4 d²."""
     difference = _covariance(source) - _covariance(target)  # (d, d)
     return difference.square().sum() / (4 * source.shape[1] ** 2)
 
@@ -136,7 +136,7 @@ def _covariance(features):
 
 
 def mmd_loss(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Biased estimate of the squared MMD of features (n, d), in [0, 2)."""
+    """Compute the biased estimate of the squared MMD of features (n, d), in [0, 2)."""
     return joint_mmd_loss([source], [target])
 
 
@@ -147,11 +147,12 @@ def joint_mmd_loss(
 ) -> torch.Tensor:
     """Compute the squared MMD of the joint distributions of several layers, in [0, 2).
 
-    Layers, such as features and probabilities, are (n, d_i) and (m, d_i). The kernel of
-    a sample is the product of the kernels of its layers. A bandwidth is that of the
-    kernel ``exp(-d² / bandwidth)`` of a layer; None stands for five kernels whose
-    widths follow the median distance. Probabilities need a fixed bandwidth: most
-    confident predictions differ by rounding alone, and so would the median.
+    Layers, such as features and probabilities, have shapes (n, d_i) and (m, d_i). The
+    kernel of two samples is the product of the kernels of their layers. A layer has the
+    kernel ``exp(-d² / bandwidth)`` or, where its bandwidth is None, the mean of five
+    such kernels whose bandwidths are multiples of the median squared distance.
+    Probabilities need a fixed bandwidth, since most confident predictions differ by
+    rounding alone, which the median distance would then measure.
     """
     layers = [torch.cat(pair) for pair in zip(source, target, strict=True)]
     bandwidths = [None] * len(layers) if bandwidths is None else bandwidths
@@ -159,7 +160,7 @@ def joint_mmd_loss(
     kernel = torch.stack([gaussian_kernels(*pair) for pair in pairs]).prod(0)
     n = len(source[0])
     within = kernel[:n, :n].mean() + kernel[n:, n:].mean()
-    # Rounding can make it negative.
+    # Rounding can make the estimate negative.
     return (within - 2 * kernel[:n, n:].mean()).clamp_min(0)
 
 
@@ -176,8 +177,8 @@ def gaussian_kernels(x: torch.Tensor, bandwidth: float | None = None) -> torch.T
 class _SquaredDistances(torch.autograd.Function):
     """Squared distances between all rows, accurate for small ones.
 
-    The gradient is a product of matrices, so that it also runs on devices that lack the
-    one of ``torch.cdist``.
+    The gradient is computed as a product of matrices, since some devices lack the
+    gradient of ``torch.cdist``.
     """
 
     @staticmethod
@@ -195,9 +196,9 @@ class _SquaredDistances(torch.autograd.Function):
 
 
 def _bandwidth(x, distances):
-    """Return the median squared distance of distinct rows, 1 if there are none.
+    """Return the median squared distance of distinct rows, or 1 if there are none.
 
-    It is at least the distance that rounding makes between equal rows.
+    The result is at least the squared distance of rows that differ by rounding alone.
     """
     unit = _ROUNDING * torch.finfo(x.dtype).eps
     least = unit**2 * x.square().sum(1).max()

@@ -18,15 +18,15 @@ from sktransfer.utils import check_is_fitted, types
 
 
 class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
-    """Classifier for a target domain, from the labels of a source domain alone.
+    """Classifier for a target domain, trained on the labels of a source domain alone.
 
-    A meta-estimator: :class:`~sktransfer.FineTunedClassifier` gets the samples of both
-    domains in one `fit`. Frozen stages are computed once for either.
+    This is a meta-estimator: :class:`~sktransfer.FineTunedClassifier` gets the samples
+    of both domains in one `fit`. Frozen stages are computed once for both.
 
     Parameters
     ----------
     estimator : FineTunedClassifier, default=None
-        What is fitted, as a clone; None stands for ``FineTunedClassifier()``. Its
+        Estimator of which a clone is fitted; by default ``FineTunedClassifier()``. Its
         parameters are searchable as ``estimator__freeze`` and so on.
     method : str, AdaptationMethod or callable, default="centroids"
         A name, see :func:`list_methods`; an instance such as ``MCC(weight=0.5)``, whose
@@ -39,20 +39,22 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
           unless the domains do not differ (:class:`Centroids`);
         - "adabn" gives BatchNorm in the trained stages statistics that move the target
           to the source (:class:`AdaBN`);
-        - "shot" then trains the trained stages on until the target's predictions are
-          certain, diverse and agree with centroids, under a fixed head (:class:`SHOT`).
-          None of these needs the source for that, see :meth:`adapt`;
+        - "shot" goes on to train these stages, with a fixed head, until the predictions
+          for the target are confident, diverse and agree with the nearest class
+          centroids (:class:`SHOT`). "centroids", "adabn" and "shot" do this without the
+          source, see :meth:`adapt`;
         - "coral" brings the covariances of the features together (:class:`CORAL`);
         - "mmd" brings their kernel means together (:class:`MMD`), "jmmd" those of
           features and predictions together (:class:`JMMD`);
-        - "dann" trains features whose domain a discriminator cannot see
-          (:class:`DANN`), "cdan" features with predictions (:class:`CDAN`);
+        - "dann" trains features whose domain a discriminator cannot recognise
+          (:class:`DANN`), also not together with the predictions in "cdan"
+          (:class:`CDAN`);
         - "mcc" makes predictions for the target that confuse few classes
           (:class:`MCC`);
         - "pseudo_label" takes confident predictions for labels (:class:`PseudoLabels`).
 
-        All but "centroids", "mcc", "pseudo_label" and "none" need stages to train.
-        Multilabel y is for "coral", "mmd", "jmmd", "dann" and "adabn".
+        All but "centroids", "mcc", "pseudo_label" and "none" need trained stages.
+        "none", "adabn", "coral", "mmd", "jmmd" and "dann" support multilabel y.
     style : {"auto", "random", "target"} or None, default="auto"
         Styles of source images in training, in four views of each image unless the
         estimator has other ``n_views``. "random" changes colours, sharpness, noise and
@@ -81,11 +83,12 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
 
     Notes
     -----
-    Masked labels are -1, as in skada, None and NaN. -1 is a class where another label
-    is None or NaN, where there are labels below it, or fewer than two others. Among
-    strings it is a mask, and so is a row of -1 in multilabel y.
+    Masked labels are -1, as in skada, None and NaN. However, -1 is a class if another
+    label is None or NaN, if there are labels below -1, or if there are fewer than two
+    other classes. Among strings, -1 is always a mask, and so is a row of -1 in
+    multilabel y.
 
-    ``history_`` has what the method minimised in the column ``objective``.
+    The column ``objective`` of ``history_`` holds what the method minimised.
 
     Examples
     --------
@@ -206,7 +209,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes) or (n_samples,), float64
-            Logits; for two classes, that of the second minus that of the first.
+            Logits; for two classes, the logit of the second minus that of the first.
         """
         check_is_fitted(self)
         return self.estimator_.decision_function(X)

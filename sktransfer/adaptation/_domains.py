@@ -1,4 +1,4 @@
-"""Rows of the source and of the target domain, and masked labels."""
+"""Separate the samples of the source and of the target, and find masked labels."""
 
 from collections.abc import Callable
 from numbers import Real
@@ -16,9 +16,9 @@ _MASK = -1  # of classes, as in skada
 class Domains(NamedTuple):
     """The samples of a fit by domain.
 
-    `X`, `y` and `sample_weight` are those of the source. `X_target` is None if there is
-    no target. `source` and `target` are rows of the given X; source rows with a weight
-    of 0 are left out.
+    `X`, `y` and `sample_weight` belong to the source. `X_target` is None if there is no
+    target. `source` and `target` are indices of samples in the X of the user, without
+    source samples whose weight is 0.
     """
 
     X: Any
@@ -32,11 +32,11 @@ class Domains(NamedTuple):
 def split_domains(
     X: Any, y: Any, sample_weight: Any, sample_domain: Any, find_masked: Callable
 ) -> Domains:
-    """Separate source and target samples; the labels of the target are not returned.
+    """Separate source and target samples, and drop the labels of the target.
 
     `sample_domain` is positive for source domains and negative for target domains; an
-    int is the domain of all samples. By default the samples whose labels `find_masked`
-    masks are the target. Without y there is no target.
+    int is the domain of all samples. By default, the target consists of the samples
+    whose labels `find_masked` finds masked. Without y there is no target.
     """
     none = np.arange(0)
     if y is None:
@@ -62,7 +62,7 @@ def split_domains(
 
 
 def take_rows(X: Any, rows: Any) -> Any:
-    """Return some samples of X, of the same type; consecutive ones without a copy."""
+    """Return samples of X in its type; consecutive samples are not copied."""
     if isinstance(X, torch.utils.data.Dataset):
         return torch.utils.data.Subset(X, rows.tolist())
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
@@ -75,7 +75,7 @@ def take_rows(X: Any, rows: Any) -> Any:
 
 
 def _take_labels(y, rows):
-    """Return some labels; objects that are all of one type get its dtype."""
+    """Return labels of samples; objects of one type become an array of its dtype."""
     if hasattr(y, "toarray"):
         return y.tocsr()[rows]
     values = _as_objects(y)[rows]
@@ -83,7 +83,7 @@ def _take_labels(y, rows):
 
 
 def _find_targets(y, sample_domain, find_masked):
-    """Return a mask of the target samples; raise if there are no others."""
+    """Return a boolean mask of target samples; an error if there are no others."""
     if sample_domain is None:
         is_target = find_masked(y)
     else:
@@ -131,7 +131,8 @@ def _refuse_masked_sources(y, is_target, find_masked):
     if hasattr(y, "toarray"):
         return
     values = np.array(_as_objects(y))
-    # Which target labels are missing says whether -1 is a mask; no more is looked at.
+    # Whether -1 is a mask depends on which target labels are missing, but must not
+    # depend on their values.
     known = is_target & ~_whole_rows(pd.isna(values))
     if known.any():
         values[known] = values[np.flatnonzero(~is_target)[0]]
@@ -145,7 +146,7 @@ def _refuse_masked_sources(y, is_target, find_masked):
 
 
 def name_rows(rows: np.ndarray) -> str:
-    """Name some samples in a message."""
+    """Describe samples by their indices, for a message."""
     some = ", ".join(map(str, rows[:5].tolist()))
     more = ", ..." if len(rows) > 5 else ""
     return f"sample {some}" if len(rows) == 1 else f"{len(rows)} samples ({some}{more})"
@@ -162,11 +163,11 @@ def masked_targets(y: Any) -> np.ndarray:
 def masked_classes(y: Any, classes: Any = None) -> np.ndarray:
     """Find masked labels: -1, None or NaN.
 
-    -1 is a class where another label is None or NaN, where there are labels below -1,
-    or fewer than two other classes. Among strings it never is, nor is the string "-1",
-    which NumPy makes of it, unless all strings are numbers. In multilabel y, rows are
-    masked whose entries all are, and -1 is no label. If all `classes` are known, -1 is
-    a mask unless it is one of them.
+    -1 is a class if another label is None or NaN, if there are labels below -1, or if
+    there are fewer than two other classes. Among strings, -1 is always a mask, and so
+    is the string "-1", to which NumPy converts it, unless all strings are numbers. In
+    multilabel y, a row is masked if all its entries are. If all `classes` are known, -1
+    is a mask unless it is one of them.
     """
     if hasattr(y, "toarray"):
         return np.zeros(y.shape[0], dtype=bool)
@@ -178,7 +179,7 @@ def masked_classes(y: Any, classes: Any = None) -> np.ndarray:
     is_multilabel = values.ndim == 2 and values.shape[1] > 1
     if not is_minus_one.any() or is_multilabel:
         return _whole_rows(missing | is_minus_one)
-    if _is_no_class(values[present].tolist(), bool(missing.any()), classes):
+    if _is_minus_one_masked(values[present].tolist(), bool(missing.any()), classes):
         missing |= is_minus_one
     return _whole_rows(missing)
 
@@ -193,8 +194,8 @@ def _is_mask(label):
     return isinstance(label, Real) and label == _MASK
 
 
-def _is_no_class(labels, has_missing, classes):
-    """Whether -1, which is among the labels, is a mask."""
+def _is_minus_one_masked(labels, has_missing, classes):
+    """Whether -1, which is one of the labels, is a mask."""
     others = {label for label in labels if not _is_mask(label)}
     has_text = any(isinstance(label, str) for label in others)
     if has_text and not all(isinstance(label, str) for label in labels):

@@ -25,21 +25,21 @@ def domain_gap(
 ) -> pd.DataFrame:
     """Measure how much two domains differ at each stage of a network.
 
-    No labels are needed. All stages are computed in one pass through the network, and
-    stored as all activations are.
+    No labels are needed. The activations of all stages are computed in one pass through
+    the network, and are stored.
 
     Parameters
     ----------
     extractor : PretrainedFeatureExtractor
-        Its backbone, pooling and other settings are used, whether it is fitted or not,
-        except ``stage``. It is not changed.
+        Extractor, fitted or not, whose backbone, pooling and other parameters except
+        ``stage`` are used. It is not changed.
     X_source, X_target : array-like of n_samples
         Samples of the two domains, as the extractor takes them.
     n_permutations : int, default=200
         Number of permutations of the test, see :func:`mmd_test`.
     max_samples : int, default=1000
         Maximum number of samples per domain, drawn at random. Time and memory grow with
-        its square.
+        the square of this number.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of samples, folds and permutations.
 
@@ -52,7 +52,7 @@ def domain_gap(
         - ``a_distance``: about 0 if a linear classifier cannot separate the domains,
           2 if it makes no error; see :func:`proxy_a_distance`
         - ``mmd2``: squared maximum mean discrepancy; see :func:`mmd_test`
-        - ``p_value``: probability of a discrepancy as large by chance
+        - ``p_value``: p-value of ``mmd2``; see :func:`mmd_test`
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _some(X, n_most, rng):
 
 
 def _at_all_stages(extractor, X):
-    """Return a fitted extractor of all stages, with the weights of the given one."""
+    """Fit an extractor of all stages that has the weights of the given extractor."""
     twin = clone(extractor).set_output(transform="default")
     fitted = extractor if hasattr(extractor, "model_") else twin.fit(X)
     backbone, value_range = fitted.model_.backbone, fitted.model_.value_range

@@ -27,12 +27,16 @@ class GapDisplay:
     Parameters
     ----------
     stages : sequence of str of length n_stages, or pandas.DataFrame
-        Names of the stages; or a table from :func:`domain_gap`, also after it was
-        written to a file and read again: the names are then the column ``stage`` or,
-        without one, the index.
+        Names of the stages, or a table of :func:`domain_gap`. The names in a table are
+        its column ``stage`` or, without this column, its index.
     a_distance, mmd2, p_value : array-like of shape (n_stages,), default=None
-        Columns of :func:`domain_gap`, taken from the table if one is given. Columns
-        that are None are not drawn; without `p_value` all bars are opaque.
+        Columns of :func:`domain_gap`; columns of a table take precedence. Columns that
+        are None cannot be drawn; without `p_value`, all bars are opaque.
+
+    Raises
+    ------
+    ValueError
+        If a column does not hold one number per stage.
 
     Attributes
     ----------
@@ -89,7 +93,7 @@ class GapDisplay:
         Parameters
         ----------
         extractor : PretrainedFeatureExtractor
-            Fitted or not.
+            Extractor, fitted or not.
         X_source, X_target : array-like of n_samples
             Samples of the two domains.
         metric : {"a_distance", "mmd2"}, default="a_distance"
@@ -107,7 +111,7 @@ class GapDisplay:
         return cls(gaps).plot(ax, metric=metric)
 
     def plot(self, ax: Axes | None = None, *, metric: str = "a_distance") -> GapDisplay:
-        """Draw one bar per stage; those of stages with p >= 0.05 are pale.
+        """Draw one bar per stage, pale if the p-value is 0.05 or more.
 
         Parameters
         ----------
@@ -125,7 +129,7 @@ class GapDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If `metric` is not one of these, or its column is missing.
+            If `metric` is unknown, or its column is missing.
         """
         if metric not in _LABELS:
             raise ValueError(f"`metric` must be one of {[*_LABELS]}. Got {metric!r}.")

@@ -27,18 +27,18 @@ STATISTICS = (
 )
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 _LUMA_SQUARES = float(_LUMA @ _LUMA)
-_CENTRE = 256  # side in pixels of the part that blur and noise are measured on
+_CENTRE = 256  # side in pixels of the central part on which blur and noise are measured
 
-_BORDER = 0.1  # width of the border over the shorter side
+_BORDER = 0.1  # width of the border as a share of the shorter side
 _CLEARLY = 0.25  # standard deviations of L* between the background and the mean
 _VISIBLE = 1.0  # a just noticeable difference of L*
-_NEARLY_ALL, _ENOUGH = 0.9, 8  # share and number of images
+_NEARLY_ALL, _ENOUGH = 0.9, 8  # minimum share and number of images that agree
 
-# Immerkær's mask: blind to constants, slopes and edges along the axes. The squares of
-# its entries sum to 36; 0.6745 is the median of |z| for a standard normal z.
+# Immerkær's mask, which is zero on constants, slopes and edges along the axes. The
+# squares of its entries sum to 36; 0.6745 is the median of |z| for a standard normal z.
 _IMMERKAER = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
 _MEDIAN_TO_STD = 1 / (6 * 0.6745)
-_SMOOTHEST = 0.3  # share of the pixels that noise is measured on
+_SMOOTHEST = 0.3  # share of the pixels on which noise is measured
 
 _SCALES = np.array([1.0, 2.0, 4.0])
 _BLURS = np.arange(0, 8.01, 0.05)
@@ -50,8 +50,8 @@ _SLOPES = 0.5, 1.0
 def image_statistics(image: Any) -> dict[str, float]:
     """Measure the style of an RGB image, a PIL image or uint8 array (h, w, 3).
 
-    ``TargetStyle.statistics_`` describes the statistics to users. The JPEG quality is
-    that of a file opened by Pillow, and 100 for other images.
+    The statistics are described in ``TargetStyle.statistics_``. The JPEG quality is
+    known for files that Pillow opened, and is 100 for other images.
     """
     pixels = np.asarray(image)
     lab, luma = to_lab(pixels), _luma(pixels)
@@ -115,9 +115,9 @@ def _color():
 def noise_and_blur(pixels: np.ndarray) -> tuple[float, float, float]:
     """Estimate the noise and the blur of an image (h, w, 3) from its central part.
 
-    Returns the standard deviation of the white noise of one channel, in levels of 255,
-    the correlation of the noise between the channels, which is 1 if it is grey, and the
-    standard deviation in pixels of the Gaussian that the image was blurred with.
+    Returns the standard deviation of the white noise per channel, in grey levels of
+    255; the correlation of the noise between the channels, which is 1 for grey noise;
+    and the standard deviation in pixels of the Gaussian that blurred the image.
     """
     top, left = (max(0, n - _CENTRE) // 2 for n in pixels.shape[:2])
     centre = pixels[top : top + _CENTRE, left : left + _CENTRE].astype(np.float32)
@@ -132,9 +132,8 @@ def noise_and_blur(pixels: np.ndarray) -> tuple[float, float, float]:
 def _noise(channel):
     """Estimate the standard deviation of white noise where a channel is smooth.
 
-    Own code, as scikit-image's ``estimate_sigma`` looks at the whole image, where it
-    takes texture for noise, and needs PyWavelets. Clipped pixels hide noise and are
-    left out.
+    scikit-image's ``estimate_sigma`` uses the whole image, where it mistakes texture
+    for noise, and needs PyWavelets. Clipped pixels hide noise and are left out.
 
     References
     ----------
@@ -156,8 +155,8 @@ def _blur(luma, noise):
 
     The energy of the gradients falls with the scale s as a power of s² in sharp
     photographs, and as the same power of s² + blur² in blurred ones. The blur is the
-    one for which the energies at three scales fit best. Own code, as scikit-image's
-    ``blur_effect`` orders images by their blur, but gives no width in pixels.
+    one for which the energies at three scales fit best. scikit-image's ``blur_effect``
+    orders images by their blur, but gives no width in pixels.
     """
     energies = np.array([_energy(luma, scale, noise) for scale in _SCALES])
     if energies.min() <= 1e-6:
@@ -178,9 +177,10 @@ def _energy(luma, scale, noise):
 def noise_in_lab(noise: float, shared: float, pixel: Any) -> np.ndarray:
     """Return the variances that noise adds to L*, a* and b* around an RGB colour.
 
-    They are to first order in the noise, which is as in :func:`noise_and_blur`.
+    They are of first order in the noise. `noise` and `shared` are the first two results
+    of :func:`noise_and_blur`.
     """
-    steps = np.float32(pixel) + np.eye(4, 3, dtype=np.float32)  # the last is none
+    steps = np.float32(pixel) + np.eye(4, 3, dtype=np.float32)  # the last step is zero
     lab = to_lab(steps).astype(np.float64)
     slopes = (lab[:3] - lab[3]).T  # (lab, rgb)
     correlation = (1 - shared) * np.eye(3) + shared
@@ -191,9 +191,9 @@ def noise_in_lab(noise: float, shared: float, pixel: Any) -> np.ndarray:
 
 
 def jpeg_quality(content: bytes | Path | str | None) -> int:
-    """Return the quality in [1, 100] that a JPEG file was written with.
+    """Return the quality in [1, 100] with which a JPEG file was written.
 
-    It is 100 for other files, and for None, as for images that come from no file.
+    It is 100 for other files, and for None, which stands for images without a file.
     """
     if content is None:
         return 100
@@ -202,7 +202,7 @@ def jpeg_quality(content: bytes | Path | str | None) -> int:
 
 
 def _quality_of(image):
-    """Return the quality whose luminance table is nearest to that of a JPEG file."""
+    """Find the quality whose luminance table is nearest to the table of a JPEG file."""
     tables = getattr(image, "quantization", None)
     if not tables:
         return 100
@@ -228,7 +228,7 @@ def _luminance_tables():
 def background_side(lab: np.ndarray) -> int:
     """Return 1 if the background of a CIELAB image (h, w, 3) is its lighter part.
 
-    It is -1 if the background is the darker part, and 0 if neither is clear.
+    The result is -1 if the background is the darker part, and 0 if it is unclear.
     """
     light = lab[..., 0]
     background = np.median(light[_border(light.shape)])
@@ -236,9 +236,9 @@ def background_side(lab: np.ndarray) -> int:
 
 
 def prevailing_side(rows: np.ndarray) -> int:
-    """Return the :func:`background_side` of nearly all images; 0 if it is mixed.
+    """Return the :func:`background_side` of nearly all images; 0 if they differ.
 
-    Rows hold the ``STATISTICS`` of one image each.
+    Each row holds the ``STATISTICS`` of an image.
     """
     names = "background_lightness", "lightness_mean", "lightness_std"
     sides = _sides(*(rows[:, STATISTICS.index(name)] for name in names))

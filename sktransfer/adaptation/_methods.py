@@ -1,4 +1,4 @@
-"""The names of the adaptation methods, and what users pass for one."""
+"""Registry of the adaptation methods, and the values of the parameter `method`."""
 
 import copy
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class NoAdaptation(AdaptationMethod):
 
 
 class _Callable(AdaptationMethod):
-    """Method made of a user's function of source, target and progress."""
+    """Method whose objective is a function or module of the user."""
 
     def __init__(self, function, *, weight=1.0):
         super().__init__(weight=weight)
@@ -37,7 +37,7 @@ class _Callable(AdaptationMethod):
 
     def make_objective(self, n_features, n_outputs, is_multilabel, seed):
         if isinstance(self.function, nn.Module):
-            return copy.deepcopy(self.function)  # it is trained
+            return copy.deepcopy(self.function)  # as its parameters are trained
         return self.function
 
 
@@ -50,7 +50,7 @@ def register_method(name: str, method: type[AdaptationMethod]) -> None:
         The value of the parameter `method`, an identifier. Names of built-in methods
         are taken; any other method of the same name is replaced.
     method : subclass of AdaptationMethod
-        Is called without arguments.
+        Class of the method, which is called without arguments.
 
     Raises
     ------
@@ -89,16 +89,14 @@ def list_methods() -> list[str]:
 
 def source_free_methods() -> list[str]:
     """Return the names of the methods that adapt without the source."""
-    free = (
-        name for name, method in ADAPTATION_METHODS.items() if not method.needs_source
-    )
+    free = (k for k, method in ADAPTATION_METHODS.items() if not method.needs_source)
     return [name for name in free if name != NoAdaptation.name]
 
 
 def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMethod:
-    """Return the adaptation method that a user's parameter stands for.
+    """Return the method for a value of the parameter `method`.
 
-    A callable is ``function(source, target, progress)``, see
+    A callable has the signature ``function(source, target, progress)``, see
     :meth:`AdaptationMethod.make_objective`.
     """
     found = ADAPTATION_METHODS[method]() if isinstance(method, str) else method

@@ -19,10 +19,11 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
     Parameters
     ----------
     estimator : FineTunedRegressor, default=None
-        Estimator of which a clone is fitted; by default ``FineTunedRegressor()``.
+        Estimator of which a clone is fitted; by default ``FineTunedRegressor()``. Its
+        parameters are searchable as ``estimator__freeze`` and so on.
     method : str, AdaptationMethod or callable, default="mmd"
         As in :class:`DomainAdaptedClassifier`: "none", "adabn", "coral", "mmd" or
-        "dann". All but "none" need stages to train.
+        "dann". All but "none" need trained stages.
     style : {"auto", "random", "target"} or None, default="auto"
         As in :class:`DomainAdaptedClassifier`; "auto" is None.
 
@@ -41,7 +42,8 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
 
     Notes
     -----
-    Masked regression targets are NaN; of several outputs, rows of NaN alone.
+    Masked regression targets are NaN. With several outputs, a row is masked if all of
+    it is NaN.
     """
 
     _default = FineTunedRegressor
@@ -62,11 +64,8 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
 
     def _check_method(self, method):
         if _is_for_classes(method):
-            suited = [
-                name
-                for name in ADAPTATION_METHODS
-                if not _is_for_classes(ADAPTATION_METHODS[name])
-            ]
+            all_methods = ADAPTATION_METHODS.items()
+            suited = [name for name, other in all_methods if not _is_for_classes(other)]
             raise ValueError(
                 f"`method={method.name!r}` is for classes. A regressor can take one of "
                 f"{suited}."

@@ -13,15 +13,18 @@ from sktransfer.training import AdaptationMethod
 class MCC(AdaptationMethod):
     """Minimum class confusion: predictions for the target that confuse few classes.
 
-    The objective is the share of a class's predictions that goes to other classes, on
-    average over classes. Samples with certain predictions weigh more.
+    The confusion of two classes is the sum over samples of the product of their
+    predicted probabilities. The objective is the share of a class's confusion that is
+    with other classes, averaged over the classes. Samples with confident predictions
+    have larger weights.
 
     Parameters
     ----------
     weight : float, default=1.0
         Factor of the objective in the loss.
     temperature : float, default=2.5
-        Divisor of the scores.
+        Divisor of the scores before the softmax; larger values make predictions less
+        confident.
 
     See Also
     --------
@@ -54,7 +57,7 @@ def _confusion(source, target, progress, temperature):
 def class_confusion_loss(
     scores: torch.Tensor, temperature: float = 2.5
 ) -> torch.Tensor:
-    """Return the class confusion of logits (n, k), in [0, 1)."""
+    """Compute the class confusion, in [0, 1), from logits (n, k)."""
     scores = scores / temperature
     weights = 1 + torch.exp(-entropy(scores)).detach()
     weights = weights * len(scores) / weights.sum()  # (n,)
@@ -65,22 +68,22 @@ def class_confusion_loss(
 
 
 def entropy(scores: torch.Tensor) -> torch.Tensor:
-    """Return the entropy of predictions in nats, from logits (n, k)."""
+    """Compute the entropies (n,) of predictions in nats, from logits (n, k)."""
     return -(torch.softmax(scores, 1) * torch.log_softmax(scores, 1)).sum(1)
 
 
 class PseudoLabels(AdaptationMethod):
-    """Pseudo-labels: train on confident predictions for the target as if on labels.
+    """Pseudo-labels: use confident predictions for the target as labels.
 
-    Their weight rises from 0 to nearly 1 during training, as the first predictions are
-    the worst.
+    Their weight rises from 0 to nearly 1 during training, since early predictions are
+    the least reliable.
 
     Parameters
     ----------
     weight : float, default=1.0
         Factor of the objective in the loss.
     confidence : float, default=0.9
-        Minimum probability of a prediction that is taken as a label, in [0, 1].
+        Minimum probability of a prediction that is used as a label, in [0, 1].
 
     See Also
     --------
@@ -105,7 +108,7 @@ class PseudoLabels(AdaptationMethod):
     def make_objective(
         self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
     ) -> Callable:
-        """Return the cross-entropy of the target with its confident predictions."""
+        """Return the cross-entropy of the target samples with their pseudo-labels."""
         if not 0 <= self.confidence <= 1:
             raise ValueError(
                 f"`confidence` must be in [0, 1]. Got {self.confidence!r}."
@@ -119,7 +122,7 @@ def _pseudo_labels(source, target, progress, confidence):
 
 
 def pseudo_label_loss(scores: torch.Tensor, confidence: float) -> torch.Tensor:
-    """Sum the cross-entropies of confident predictions of logits (n, k), over n."""
+    """Sum the cross-entropies of confident logits (n, k), divided by n."""
     best, labels = torch.softmax(scores.detach(), 1).max(1)  # (n,), (n,)
     losses = F.cross_entropy(scores, labels, reduction="none")
     return torch.where(best >= confidence, losses, 0.0).mean()

@@ -23,24 +23,27 @@ from sktransfer.training import (
     cross_entropy,
 )
 
-Statistics = dict[str, dict[str, np.ndarray]]  # by layer, and by name
+Statistics = dict[str, dict[str, np.ndarray]]  # by layer, then by statistic
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_PSEUDO_LABELS = 0.3  # weight of the pseudo labels beside the information, as published
+_PSEUDO_LABELS = (
+    0.3  # weight of the pseudo-labels relative to the information loss, as published
+)
 
 
 class AdaBN(AdaptationMethod):
     """Adaptive batch normalisation: statistics that move the target to the source.
 
-    Each channel gets the running statistics with which the output of the normalisation
-    has the same mean and variance on the target as it had on the source. Where the
-    source was normalised by its own statistics, these are the target's own, as
-    published. Where it was normalised by those of the pretraining, the weights keep
-    receiving inputs as in their training. Nothing is trained, and equal domains change
-    nothing. Adapting again starts from the source each time.
+    The running statistics of each channel are set so that the output of the
+    normalisation has the same mean and variance on the target as it had on the source.
+    If the source was normalised by its own statistics, the result is the statistics of
+    the target, as in the paper. If it was normalised by the statistics of the
+    pretraining, later layers receive inputs that are distributed as in their training.
+    No weights are trained, and a target that equals the source changes nothing. Each
+    adaptation starts from the source.
 
     See Also
     --------
-    SHOT : Trains stages on the target.
+    SHOT : Trains the stages on the target.
 
     References
     ----------
@@ -60,7 +63,7 @@ class AdaBN(AdaptationMethod):
         return bool(find_batch_norms(suffix))
 
     def before_training(self, context: AdaptationContext) -> None:
-        """Raise if there are no BatchNorm layers to change."""
+        """Raise an error if there are no BatchNorm layers to change."""
         if not find_batch_norms(context.network):
             raise ValueError(
                 "`method='adabn'` needs BatchNorm layers in the stages that are "
@@ -69,7 +72,7 @@ class AdaBN(AdaptationMethod):
             )
 
     def after_training(self, context: AdaptationContext) -> AdaptationResult:
-        """Measure the source, if it is given, and align the target with it."""
+        """Measure the source, if it is available, and align the target with it."""
         network, state = context.network, context.state
         if context.source is not None:
             state = source_statistics(network, context.source, context.batch_size)
@@ -95,18 +98,18 @@ class AdaBN(AdaptationMethod):
 class SHOT(AdaptationMethod):
     """Source hypothesis transfer: train the stages on the target under a fixed head.
 
-    After the training on the source, the trained stages are trained on the target until
-    the predictions are certain, diverse, and agree with the nearest centroid of the
-    classes. Adapting again continues from the current weights.
+    The stages that were trained on the source are then trained on the target, to make
+    its predictions confident, diverse and consistent with the nearest class centroids.
+    Another adaptation continues from the current weights.
 
     Parameters
     ----------
     weight : float, default=1.0
-        Factor of the losses.
+        Factor of both losses, that of the predictions and that of the centroids.
 
     See Also
     --------
-    AdaBN : Trains nothing.
+    AdaBN : Changes the statistics of BatchNorm alone.
 
     References
     ----------
@@ -121,7 +124,7 @@ class SHOT(AdaptationMethod):
     needs_classes = True
 
     def after_training(self, context: AdaptationContext) -> AdaptationResult | None:
-        """Train the stages on the target, if it is given."""
+        """Train the stages on the target, if there is one."""
         if context.target is None:
             return None
         network, n_samples = context.network, len(context.target)
@@ -149,10 +152,10 @@ def _information(batch, _, progress):
 
 
 def information_loss(scores: torch.Tensor) -> torch.Tensor:
-    """Mean entropy minus the entropy of the mean prediction, of logits (n, k).
+    """Compute the mean entropy minus the entropy of the mean prediction.
 
-    It lies between ``-log(k)``, for certain predictions of all classes in equal shares,
-    and 0.
+    From logits (n, k). It lies between ``-log(k)``, for confident predictions of all
+    classes in equal shares, and 0.
     """
     mean = torch.softmax(scores, 1).mean(0)  # (k,)
     return entropy(scores).mean() + torch.xlogy(mean, mean).sum()
@@ -161,12 +164,12 @@ def information_loss(scores: torch.Tensor) -> torch.Tensor:
 def centroid_labels(
     features: torch.Tensor, scores: torch.Tensor, n_rounds: int = 1
 ) -> torch.Tensor:
-    """Label samples by the nearest centroid of the classes, as int64 (n,).
+    """Label samples by the nearest class centroids, as int64 (n,).
 
-    Centroids are first the means of the features (n, d) weighted by the probabilities
-    of the logits (n, k), then, `n_rounds` times, those of the samples nearest to each
-    centroid. Distances are cosines, of features with an appended entry of one. A class
-    that no sample is nearest to is left out of the next round.
+    The first centroids are means of the features (n, d), weighted by the probabilities
+    of the logits (n, k). `n_rounds` times, each centroid becomes the mean of the
+    samples nearest to it. Distances are cosine distances of features with an appended
+    entry of one. A class without nearest samples is left out of the next round.
     """
     features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
     features = F.normalize(features)  # (n, d + 1)
@@ -181,7 +184,7 @@ def centroid_labels(
 
 
 class _CentroidLabels(Callback):
-    """Relabel the samples by centroids before each epoch, writing to `labels`."""
+    """Update the pseudo-labels in the tensor `labels` before each epoch."""
 
     def __init__(self, activations, labels, batch_size):
         self.activations = activations
@@ -189,7 +192,7 @@ class _CentroidLabels(Callback):
         self.batch_size = batch_size
 
     def __sklearn_clone__(self):
-        return self  # a copy would write to other labels than those trained on
+        return self  # a copy would write to a copy of the labels
 
     def on_epoch_begin(self, net, **kwargs):
         network = net.module_.eval()
@@ -200,7 +203,7 @@ class _CentroidLabels(Callback):
         self.labels.copy_(centroid_labels(features, scores))
 
     def on_train_end(self, net, **kwargs):
-        self.activations = None  # the net outlives the training, and would hold them
+        self.activations = None  # or the net would keep them after the training
 
 
 # Statistics of BatchNorm
@@ -228,7 +231,7 @@ class _Moments:
 def find_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
     """Find the BatchNorm layers whose running statistics may be changed, by name.
 
-    Layers that the frozen stages below a section use as well are left out.
+    Layers that are also part of frozen stages are left out.
     """
     sections = [m for m in module.modules() if isinstance(m, Section)]
     shared = {layer for section in sections for layer in section.shared_layers()}
@@ -246,9 +249,8 @@ def source_statistics(
 ) -> Statistics:
     """Measure the inputs of the BatchNorm layers of a network in eval mode.
 
-    By the names of the layers, in the order of execution, these are the "mean" and
-    "var" of the inputs, and the "running_mean" and "running_var" that normalise them,
-    each float64 (c,).
+    Returns a dict by layer name, in the order of execution, with the "mean" and "var"
+    of the inputs and the "running_mean" and "running_var" of the layer, float64 (c,).
     """
     layers = find_batch_norms(network)
     moments = _measure(network, layers, activations, batch_size)
@@ -258,11 +260,11 @@ def source_statistics(
 def fit_statistics(
     network: Network, activations: Activations, batch_size: int, source: Statistics
 ) -> None:
-    """Set the running statistics so that the target looks as the source did.
+    """Set the running statistics so that the target is normalised as the source was.
 
-    The network is in eval mode. Its statistics are changed in place, layer by layer:
-    each layer has a pass of its own, in which the layers before it have changed.
-    `source` comes from :func:`source_statistics`.
+    The network must be in eval mode. Its layers are changed in place, in the order of
+    execution, with one pass of the target per layer, after the layers before it have
+    changed. `source` is the result of :func:`source_statistics`.
     """
     layers = find_batch_norms(network)
     for name, kept in source.items():
@@ -310,9 +312,7 @@ def _align(layer, mean, var, source):
 def _hooked(layers, see):
     """Call ``see(name, input)`` whenever one of some layers gets an input."""
     handles = [
-        layer.register_forward_pre_hook(
-            lambda layer, args, name=name: see(name, args[0])
-        )
+        layer.register_forward_pre_hook(lambda _, args, name=name: see(name, args[0]))
         for name, layer in layers.items()
     ]
     try:

@@ -35,7 +35,7 @@ from sktransfer.adaptation._style_steps import (
 )
 from sktransfer.utils import near_matches, types
 
-_VERSION = "target-style-v5"  # changes whenever the code draws other views
+_VERSION = "target-style-v5"  # changes when the code draws different views
 _PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
 _N_REFERENCES, _REFERENCE_SIDE = 32, 128  # number, and side in pixels
 
@@ -43,49 +43,55 @@ _N_REFERENCES, _REFERENCE_SIDE = 32, 128  # number, and side in pixels
 class TargetStyle(v2.Transform):
     """Move images towards the style of a target domain, without labels.
 
-    `fit` measures how bright, colourful, blurred, noisy, fine and compressed target
-    images are. Called with an image of the source, it measures that one, too, and moves
-    it to the statistics of one of the target images, drawn at random. If `fit` got
-    images of the source as well, size, colours and lightness are mapped by the
-    quantiles of both domains instead, so that images of equal domains hardly change
-    with "measured". Images keep their size and content.
+    `fit` measures the brightness, colours, blur, noise, resolution and compression of
+    target images. The transform measures each source image as well, and moves it
+    towards the statistics of a target image that is drawn at random. If `fit` also got
+    source images, resolution, colours and lightness are instead mapped from the
+    quantiles of the source to those of the target, so that images hardly change if the
+    domains do not differ. Images keep their size and content.
 
     Needs scikit-image: ``pip install "sktransfer[adaptation]"``.
 
     Parameters
     ----------
     strength : float, default=1.0
-        How far to go, in [0, 1]: 0 leaves images as they are, 1 goes all the way.
+        Share of the way to the target, in [0, 1]; 0 does not change images.
     shift : str or list of str, default="measured"
-        Differences to imitate: one of these names, or a list of them or of steps:
+        Differences to imitate: a preset, a step, or a list of these. The presets are:
 
-        - "measured": all that is measured and can be imitated without a risk for the
-          content: "resolution", "polarity", "blur", "colour", "noise" and "jpeg"
+        - "measured": the steps that depend on measurements and keep the content:
+          "resolution", "polarity", "blur", "colour", "noise" and "jpeg"
         - "lighting": "lightness"
         - "cameras": "resolution", "blur", "noise" and "jpeg"
         - "backgrounds": "erase"
         - "styles": "fourier"
 
-        The steps: "resolution" resizes to the target's resolution, and back.
-        "polarity" turns light into dark, as between screen and print, for a strength of
-        at least 0.5: where nearly all backgrounds are the lighter part of the images in
-        one domain and the darker part in the other, in at least eight images each; this
-        needs the source in `fit`. "blur" and "noise" add what is missing; nothing is
-        sharpened or denoised. As content can look like blur or noise, no more is added
-        than three quarters of the target images have. "lightness" moves mean and
-        standard deviation of L* in CIELAB, "colour" those of all three channels, and
-        "histogram" matches the histograms of a target image. "jpeg" compresses as the
-        target's JPEG files are. "erase" covers a rectangle of up to a third of the
-        image in the colour of a target image's background. "fourier" takes amplitudes
-        of low frequencies from a target image (Yang and Soatto 2020).
+        The steps are:
+
+        - "resolution" resizes to the resolution of the target, and back.
+        - "polarity" swaps light and dark if the backgrounds of the domains are swapped:
+          nearly all of them, and at least eight, are the lighter part of the images in
+          one domain and the darker part in the other. It needs source images in `fit`
+          and a strength of at least 0.5.
+        - "blur" and "noise" add what is missing; nothing is sharpened or denoised. As
+          content can look like blur or noise, no more is added than three quarters of
+          the target images have.
+        - "lightness" moves the mean and standard deviation of L* in CIELAB, and
+          "colour" those of all three channels.
+        - "histogram" matches the histograms of a target image.
+        - "jpeg" compresses with the quality of the target's JPEG files.
+        - "erase" covers a rectangle of up to a third of the image with the background
+          colour of a target image.
+        - "fourier" takes the amplitudes of low frequencies from a target image (Yang
+          and Soatto 2020).
     p : float, default=1.0
         Probability that an image is changed.
     beta : float, default=0.01
-        Highest frequency for "fourier", in waves per pixel of the shorter side. 0
-        changes nothing; from 0.1 on the target image becomes visible.
+        Highest frequency for "fourier", in [0, 0.5], in waves per pixel along the
+        shorter side. From about 0.1, the target image becomes visible.
     max_images : int, default=200
-        Maximum number of images that are measured, evenly spread over X.
-    image_shape : tuple, default=None
+        Maximum number of images per domain that are measured, evenly spread over X.
+    image_shape : tuple of int, default=None
         Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
     value_range : "auto" or (low, high), default="auto"
         Values of black and white in arrays, and in images of more than 8 bits.
@@ -96,7 +102,7 @@ class TargetStyle(v2.Transform):
         Statistics of each measured target image. The columns are the rows of
         ``statistics_``.
     source_rows_ : ndarray of shape (n_measured, n_statistics) or None
-        Those of the source, if `fit` got it.
+        Statistics of each measured source image; None if `fit` got none.
     statistics_ : pandas.DataFrame
         Per statistic, its mean (``target``) and standard deviation (``target_std``)
         over the target images. If `fit` got source images, also ``source``,
@@ -119,9 +125,9 @@ class TargetStyle(v2.Transform):
 
     Notes
     -----
-    A transform of torchvision: it takes PIL images, which become RGB, and uint8 tensors
-    of shape (..., 3, h, w), and works inside of ``v2.Compose``. The images of a batch
-    move towards the same target image. Random numbers come from torch's global
+    This is a torchvision transform, which can be a part of ``v2.Compose``. It takes PIL
+    images, which become RGB, and uint8 tensors of shape (..., 3, h, w). The images of a
+    batch move towards the same target image. Random numbers come from torch's global
     generator. After a change of parameters, `fit` has to be called again.
 
     References
@@ -184,12 +190,13 @@ class TargetStyle(v2.Transform):
         Parameters
         ----------
         X : array-like of n_samples
-            File paths, images, encoded bytes, arrays or flat rows; see the user guide.
+            Target images: file paths, images, encoded bytes, arrays or flat rows; see
+            the user guide.
         y : None
-            Not used.
+            Ignored.
         X_source : array-like of n_samples, default=None
-            Images of the source. Without them, "polarity" changes nothing, and colours
-            and sizes become those of a target image drawn at random.
+            Source images. Without them, "polarity" changes nothing, and the goal for
+            colours and resolution is a target image that is drawn at random.
 
         Returns
         -------
@@ -215,14 +222,14 @@ class TargetStyle(v2.Transform):
         return self
 
     def _compare(self):
-        """Find out what differs between the domains as a whole."""
+        """Compare the domains as wholes, and set what the views of both depend on."""
         pair = self.source_rows_, self.target_rows_
         sides = [prevailing_side(rows) for rows in pair]
         self.turned_ = "polarity" in self._steps and sides[0] * sides[1] < 0
         self._target_side = sides[1]
         self._source = typical_quality(self.source_rows_)
         self._moves = moves_between(*pair, swapped=self.turned_)
-        # Images that are swapped already have the lightness of the target.
+        # Images with the target's background already have the target's lightness.
         stays = moves_between(self.target_rows_, self.target_rows_)
         light = {k: v for k, v in stays.items() if k.startswith("lightness")}
         self._moves_unswapped = self._moves | (light if self.turned_ else {})
@@ -246,7 +253,7 @@ class TargetStyle(v2.Transform):
 
     @property
     def statistics_(self) -> pd.DataFrame:
-        """Means and standard deviations of what was measured (pandas.DataFrame)."""
+        """Means and standard deviations of the statistics (pandas.DataFrame)."""
         table = _summary(self.target_rows_, "target")
         if self.source_rows_ is None:
             return table
@@ -256,7 +263,7 @@ class TargetStyle(v2.Transform):
         return table.assign(difference=difference)
 
     def key(self) -> str:
-        """Return a stable text that determines the views.
+        """Return a text that is equal for styles that draw the same views.
 
         Returns
         -------
@@ -272,7 +279,7 @@ class TargetStyle(v2.Transform):
         )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw a target image, and whether to move; called by torchvision."""
+        """Draw the goal and whether to change the images; called by torchvision."""
         self._check_is_fitted()
         changed = bool(torch.rand(()) < self.p)
         row = int(torch.randint(len(self.target_rows_), ()))
@@ -286,7 +293,7 @@ class TargetStyle(v2.Transform):
         return {"goal": goal, "share": self.strength if changed else 0}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Move an image, leaving boxes and masks; called by torchvision."""
+        """Move an image, but no boxes or masks; called by torchvision."""
         if isinstance(inpt, tv_tensors.BoundingBoxes | tv_tensors.Mask):
             return inpt
         if isinstance(inpt, torch.Tensor):
@@ -300,7 +307,7 @@ class TargetStyle(v2.Transform):
         return apply_steps(image, self._steps, goal, params["share"])
 
     def _mapped(self, image, share):
-        """Return the part of an image's goal that needs the source (dict)."""
+        """Return the part of an image's goal that depends on the source (dict)."""
         if self._source is None:
             return {}
         lab = to_lab(image)
@@ -349,7 +356,7 @@ class TargetStyle(v2.Transform):
 
 
 def _steps_of(shift):
-    """Return the steps that `shift` stands for, in their order."""
+    """Return the steps of the parameter `shift`, in the order of execution."""
     names = [shift] if isinstance(shift, str) else list(shift)
     known = [*SHIFTS, *STEPS]
     for name in names:

@@ -1,4 +1,4 @@
-"""Statistics of the styles of two collections of images, and moves between them."""
+"""Statistics of the styles of two sets of images, and maps between them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from sktransfer.adaptation._image_statistics import (
 )
 from sktransfer.inputs import Samples, as_samples
 
+IMAGES = SimpleNamespace(kind="image")  # in place of a preprocessing
 Moves = dict[str, tuple[np.ndarray, np.ndarray]]  # quantiles and distances
 _QUALITY = STATISTICS.index("jpeg_quality")
 _MOVED = [
@@ -21,27 +22,26 @@ _MOVED = [
     "side",
 ]
 _AT = np.linspace(0, 1, 33)
-# What an image shows can look like blur, noise or blocks, but not like the lack of
-# them. So the quarter of the images that shows least of it counts for all of them.
+# The content of an image can look like blur, noise or JPEG blocks, but not like their
+# absence. So the quarter of the images with the least of each stands for all images.
 _LEAST = {"blur": 0.25, "noise": 0.25, "jpeg_quality": 0.75}
 
 
 def some_images(X: Any, n_most: int, **reading: Any) -> Samples:
     """Return at most `n_most` samples of X, evenly spread.
 
-    `reading` holds the options `image_shape` and `value_range` of
+    `reading` are the options `image_shape` and `value_range` of
     :func:`sktransfer.inputs.as_samples`.
     """
-    images = SimpleNamespace(kind="image")
-    samples = X if isinstance(X, Samples) else as_samples(X, images, **reading)
+    samples = X if isinstance(X, Samples) else as_samples(X, IMAGES, **reading)
     n = min(len(samples), n_most)
     return samples.take(np.linspace(0, len(samples) - 1, n).round().astype(int))
 
 
 def measure(samples: Samples) -> np.ndarray:
-    """Measure images, as one row of ``STATISTICS`` per image, in float64.
+    """Return the ``STATISTICS`` of images, float64, with one row per image.
 
-    The quality of JPEG files is read from the files.
+    The JPEG quality is read from the files.
     """
     n = len(samples)
     rows = np.array([[*image_statistics(samples[i]).values()] for i in range(n)])
@@ -57,9 +57,10 @@ def thumbnails(samples: Samples, side: int) -> np.ndarray:
 
 
 def typical_quality(rows: np.ndarray) -> dict[str, float]:
-    """Return the blur, noise and JPEG quality that nearly all images have at least.
+    """Return the blur, noise and JPEG compression that most images have at least.
 
-    Rows hold the ``STATISTICS`` of one image each.
+    Three quarters of the images have at least this blur, at least this noise and at
+    most this JPEG quality. Each row holds the ``STATISTICS`` of an image.
     """
     return {
         name: float(np.quantile(rows[:, STATISTICS.index(name)], at))
@@ -70,12 +71,12 @@ def typical_quality(rows: np.ndarray) -> dict[str, float]:
 def moves_between(
     source: np.ndarray, target: np.ndarray, swapped: bool = False
 ) -> Moves:
-    """Return how far colours and sizes move from a source to a target, by quantiles.
+    """Return by how much colours and sizes differ between domains, by quantiles.
 
-    Rows hold the ``STATISTICS`` of one image each; `swapped` says whether light and
-    dark of the source are swapped before. For the mean and standard deviation of each
-    channel of CIELAB, and for the shorter side, the result holds distinct quantiles of
-    the source and their distances to the target's.
+    Each row holds the ``STATISTICS`` of an image. The result has, for the mean and
+    standard deviation of each CIELAB channel and for the shorter side, the distinct
+    quantiles of the source and their distances to the quantiles of the target. With
+    `swapped`, light and dark of the source are swapped before.
     """
     found = {}
     for name in _MOVED:
@@ -89,9 +90,9 @@ def moves_between(
 
 
 def moved(lab: np.ndarray, moves: Moves) -> dict[str, float]:
-    """Return the colours and the size that a source image (h, w, 3) is moved to.
+    """Return the colours and the size towards which a source image (h, w, 3) moves.
 
-    These are the mean and standard deviation of each channel of CIELAB, and the shorter
+    These are the mean and standard deviation of each CIELAB channel, and the shorter
     side in pixels.
     """
     own = [*lab.mean(axis=(0, 1)), *lab.std(axis=(0, 1)), min(lab.shape[:2])]

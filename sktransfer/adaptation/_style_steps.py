@@ -28,9 +28,9 @@ SHIFTS = {
     "styles": ("fourier",),
 }
 _LEAST_BLUR = 0.05  # in pixels
-_LEAST_NOISE = 0.25  # in grey levels: what rounding to whole levels adds
+_LEAST_NOISE = 0.25  # in grey levels: the noise of rounding to whole levels
 _LARGEST_HOLE = 0.33  # share of the area, the default of torchvision's RandomErasing
-_MOST_CONTRAST = 5.0  # factor on the contrast of nearly flat images
+_MOST_CONTRAST = 5.0  # largest factor for the contrast of nearly flat images
 
 
 def mix_amplitudes(
@@ -38,10 +38,10 @@ def mix_amplitudes(
 ) -> np.ndarray:
     """Give an image the low-frequency amplitudes of another (Fourier adaptation).
 
-    Both are (h, w, c), with values in [0, 255]; the result is not clipped. Frequencies
-    are low up to `beta` times the shorter side, in waves per image. All phases and the
-    other amplitudes remain those of the image. `share` is how far to go from the
-    image's own amplitudes to the reference's.
+    Both have shape (h, w, c) and values in [0, 255]; the result is not clipped. Low
+    frequencies have up to `beta` times the shorter side waves per image. The phases and
+    all other amplitudes of the image are kept. The low amplitudes go a `share` of the
+    way to the amplitudes of the reference.
 
     References
     ----------
@@ -57,7 +57,7 @@ def mix_amplitudes(
 
 
 def _low_frequencies(shape, beta):
-    """Return a mask (h, w) of low frequencies, in the order of the transform."""
+    """Return a mask (h, w) of low frequencies, in the order of NumPy's FFT."""
     if beta == 0:
         return np.zeros(shape, dtype=bool)
     most = np.floor(beta * min(shape))
@@ -70,8 +70,8 @@ def swap_lightness(lab: np.ndarray) -> np.ndarray:
     return lab * [-1, 1, 1] + [100, 0, 0]
 
 
-# The steps. Each takes float pixels of shape (h, w, 3), the goal and the share of the
-# way to it, and returns pixels; see `apply_steps`.
+# The steps. Each takes pixels of shape (h, w, 3), the goal and the share of the way to
+# the goal, and returns pixels; see `apply_steps`.
 
 
 def _polarity(pixels, goal, share):
@@ -89,13 +89,13 @@ def _blur(pixels, goal, share):
 
 
 def _limited(own, goal, name):
-    """Limit a value measured on one image to what all images of its domain have."""
+    """Limit a statistic of one image to the value that most source images have."""
     most = goal.get("source")
     return own if most is None else min(own, most[name] * goal["own_scale"])
 
 
 def _match(pixels, goal, share, channels):
-    """Move the means and standard deviations of channels of CIELAB.
+    """Move the means and standard deviations of CIELAB channels towards the goal.
 
     References
     ----------
@@ -156,7 +156,7 @@ def _jpeg(pixels, goal, share):
 
 
 def _erase(pixels, goal, share):
-    """Cover a rectangle with the colour of a background."""
+    """Cover a random rectangle with the background colour of the goal."""
     if not share:
         return pixels
     colour = from_lab([[goal[f"background_{c}"] for c in CHANNELS]])[0]
@@ -165,7 +165,7 @@ def _erase(pixels, goal, share):
     return erase(planes).permute(1, 2, 0).numpy()
 
 
-# In the order in which they happen to a photograph.
+# In the order in which a photograph undergoes them.
 STEPS = {
     "resolution": None,  # the other steps are applied at the resolution that it sets
     "fourier": _fourier,
@@ -185,10 +185,10 @@ def apply_steps(
 ) -> Image.Image:
     """Move an RGB image towards the style of another by some of the ``STEPS``.
 
-    The goal holds the statistics of the other image by their names; ``reference``, a
-    uint8 image, and ``beta`` for "histogram" and "fourier"; ``swaps``, whether light
-    becomes dark; and ``source``, the blur and noise that nearly all source images have.
-    `share` in [0, 1] is how far to go.
+    The goal holds the statistics of the other image by name; ``reference``, a uint8
+    image for "histogram" and "fourier", and ``beta`` for the latter; ``swaps``, whether
+    to swap light and dark; and ``source``, the blur and noise that most source images
+    have at least. `share` in [0, 1] is the share of the way to the goal.
     """
     size, own = image.size, min(image.size)
     side = own + share * min(0, goal["side"] - own) if "resolution" in steps else own

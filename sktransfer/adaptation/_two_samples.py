@@ -1,4 +1,4 @@
-"""Two-sample statistics: how much two sets of features differ, and by chance."""
+"""Two-sample statistics: how much two sets of features differ."""
 
 from numbers import Integral
 from typing import NamedTuple
@@ -26,25 +26,25 @@ def proxy_a_distance(
 ) -> float:
     """Estimate the distance of two domains from how well a classifier separates them.
 
-    It is 2 (1 - 2 e), where e is the mean of the two domains' error rates of a logistic
-    regression on standardised features, in cross-validation.
+    The proxy A-distance is 2 (1 - 2 e), where e is the cross-validated error rate of a
+    logistic regression on standardised features, averaged over the two domains.
 
     Parameters
     ----------
     Z_source, Z_target : array-like of shape (n, n_features)
         Features of the two domains.
     cv : int, default=5
-        Number of folds; fewer where a domain has fewer samples.
+        Number of folds; there are fewer if a domain has fewer samples.
     C : float, default=0.1
         Inverse strength of the L2 penalty.
     random_state : int, RandomState instance or None, default=None
-        Shuffles the samples into folds.
+        Seeds the assignment of samples to folds.
 
     Returns
     -------
     float
-        About 0 if the domains look the same, with chance deviations on both sides; 2 if
-        they are separated without an error.
+        About 0 if the domains cannot be distinguished, where chance may make it
+        negative; 2 if they are separated without an error.
 
     Raises
     ------
@@ -114,11 +114,11 @@ def mmd_test(
     Returns
     -------
     statistic : float
-        Unbiased estimate of the squared maximum mean discrepancy. It is 0 on average if
-        both distributions are the same, so that it may be negative.
+        Unbiased estimate of the squared maximum mean discrepancy. Its mean is 0 if both
+        distributions are the same, so it may be negative.
     pvalue : float
-        Share of the permutations, the identity included, with a statistic at least as
-        large. Both are also attributes of the tuple.
+        Share of the permutations, including the identity, with a statistic at least as
+        large. Both results are also attributes of the returned named tuple.
 
     Raises
     ------
@@ -152,23 +152,23 @@ def mmd_test(
     rng = np.random.default_rng(spawn_seed(random_state))
     drawn = (rng.permutation(is_source) for _ in range(n_permutations))
     found = _discrepancies(kernel, np.array([is_source, *drawn]))
-    tolerance = 1e-12  # the rounding of equal assignments in another order
+    tolerance = 1e-12  # equal assignments in another order differ by rounding
     return MMDResult(float(found[0]), float(np.mean(found >= found[0] - tolerance)))
 
 
 def _kernel(Z):
-    """Return the kernel between all rows, with a diagonal of zeros."""
+    """Return the kernel matrix of all rows, with zeros on the diagonal."""
     squares = cdist(Z, Z, "sqeuclidean")
     median = np.median(squares[np.triu_indices_from(squares, 1)])
     if median == 0:
-        median = squares.max() or 1.0  # most rows are the same
+        median = squares.max() or 1.0  # if most rows are equal
     kernel = np.exp(-squares / (2 * median))
     np.fill_diagonal(kernel, 0)
     return kernel
 
 
 def _discrepancies(kernel, is_source):
-    """Return the squared discrepancy per assignment; rows (n_assignments, n), bool."""
+    """Return the squared MMD per assignment, a bool row of (n_assignments, n)."""
     first = is_source.astype(np.float64)
     second = 1 - first
     n, m = first.sum(axis=1), second.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Advice before training: which backbone, how many stages to freeze, which strategy."""
+"""Advice before training: backbones, strategies and the number of frozen stages."""
 
 from sktransfer.advice._advisor import TransferAdvisor
 from sktransfer.advice._display import RankingDisplay

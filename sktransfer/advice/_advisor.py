@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import entr
 from sklearn.base import BaseEstimator
 
 from sktransfer._base import restore_on_error
@@ -17,7 +16,12 @@ from sktransfer._regressor import FineTunedRegressor
 from sktransfer.advice._costs import free_memory, measure
 from sktransfer.advice._probes import knn_score
 from sktransfer.advice._ranker import read_targets
-from sktransfer.advice._reader import StageReader, choose_samples
+from sktransfer.advice._reader import (
+    StageReader,
+    choose_samples,
+    class_balance,
+    median_image_size,
+)
 from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
 from sktransfer.backbones import BackboneLike
@@ -32,8 +36,7 @@ from sktransfer.training import (
 from sktransfer.utils import Interval, StrOptions, spawn_seed, types
 
 _RULES = {"measured": MEASURED, "literature": LITERATURE}
-_N_SIMILARITY = 32  # samples that the similarity is computed from
-_N_SIZES = 16  # samples whose image sizes are looked at
+_N_SIMILARITY = 32  # maximum number of samples for the similarity
 _SHARED = (
     "image_size image_shape value_range device memory random_state verbose"
 ).split()
@@ -42,33 +45,33 @@ _SHARED = (
 class TransferAdvisor(BaseEstimator):
     """Recommend how to train with a backbone, before anything is trained.
 
-    The recommendation is based on the number of samples and of classes and their
-    balance, the similarity of the samples to those that the network was trained on,
-    probes of every stage, and the time and memory of each strategy, which are estimated
-    from measured forward and backward passes. ``freeze="auto"`` of the estimators
-    follows the same rules, from the number of samples alone.
+    The recommendation is based on the number of samples, the balance of their classes,
+    their similarity to the training samples of the network, a probe of every stage, and
+    the time and memory of each strategy, estimated from measured forward and backward
+    passes. ``freeze="auto"`` of the estimators follows the same rules, but knows the
+    number of samples alone.
 
     Parameters
     ----------
     backbone : str, torch.nn.Module or Backbone, default="efficientnet_lite0"
-        As in :func:`sktransfer.backbones.load_backbone`.
+        Backbone, as in :func:`sktransfer.backbones.load_backbone`.
     budget : float or None, default=None
-        Seconds that a fit may take, by the estimate. Strategies beyond it are not
-        recommended; if all are, features are extracted.
+        Maximum estimated time of a fit in seconds. If all strategies exceed it,
+        extracting features is recommended.
     scoring : {"probe"} or None, default="probe"
-        "probe" compares the scores of a probe at each stage, on `max_samples` of the
-        samples; None uses the similarity of the domain instead, which is known for
-        networks with BatchNorm.
+        Whether the scores of a probe at each stage ("probe") or the similarity of the
+        domain (None) correct the rules. The latter needs a network with BatchNorm.
     rules : {"measured", "literature"}, default="measured"
-        What follows from the number of samples. "literature" freezes more: below 500
-        samples everything, to 2,000 early and middle stages, to 10,000 early ones.
+        Rules for the number of samples. "measured" rules come from benchmarks, see the
+        user guide. "literature" freezes more: all stages below 500 samples, early and
+        middle stages below 2,000, and early stages below 10,000.
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" means regression if y is continuous or has several columns of integers,
         and classification otherwise.
     max_epochs : int, default=10
-        Of the estimates, and of the recommended estimator.
+        Number of epochs of the recommended estimator, which the estimates assume.
     max_samples : int, default=500
-        Maximum number of samples for the probes.
+        Maximum number of samples for the probes; more are subsampled.
     weights, image_size, image_shape, value_range, device, memory, \
 random_state, verbose
         As in :class:`sktransfer.FineTunedClassifier`.
@@ -78,26 +81,28 @@ random_state, verbose
     strategy_ : str
         Name of the recommended strategy, as in ``report_``.
     freeze_depth_ : int
-        Number of stages to freeze.
+        Recommended number of stages to freeze.
     recommended_ : FineTunedClassifier or FineTunedRegressor
-        With these settings, not fitted.
+        Estimator with the recommended parameters, not fitted.
     report_ : pandas.DataFrame
-        One row per strategy: ``strategy``, ``freeze`` (stages), ``rule``, ``seconds``
-        and ``megabytes`` (of a training step) by estimate, ``taken``, and ``why`` it
-        was taken or not.
-    figures_ : dict
-        What the recommendation is based on: samples, classes, their balance, image
-        sizes, similarity, device and its free memory.
+        One row per strategy: ``strategy``; ``freeze``, the number of frozen stages;
+        ``rule``, when the rules choose it; ``seconds``, the estimated time of a fit;
+        ``megabytes``, the estimated memory of a training step; ``taken``, whether it is
+        recommended; and ``why``, the reason.
+    evidence_ : dict
+        What the recommendation is based on: the numbers of samples and of classes, the
+        balance of the classes, image sizes, similarity, the device and its free memory.
     probes_ : pandas.DataFrame or None
-        Score of each stage.
+        Score of the probe at each stage; None with ``scoring=None``.
     similarity_ : DomainSimilarity
+        Similarity of the samples to the training samples of the network.
     n_features_in_ : int
         Number of columns, if X is a table.
 
     See Also
     --------
     BackboneRanker : Compares backbones.
-    domain_similarity : Similarity of samples to those of a network's training.
+    domain_similarity : Measures the similarity to the training samples of a network.
 
     References
     ----------
@@ -171,9 +176,9 @@ random_state, verbose
         Parameters
         ----------
         X : array-like of n_samples
-            As in :class:`sktransfer.FineTunedClassifier`.
-        y : array-like of shape (n_samples,), default=None
-            May be left out if X is a Dataset with labels.
+            Samples, as in :class:`sktransfer.FineTunedClassifier`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Classes or regression targets. May be omitted if X is a Dataset with labels.
 
         Returns
         -------
@@ -182,7 +187,7 @@ random_state, verbose
         Raises
         ------
         ValueError
-            If X or y cannot be read.
+            If a parameter is out of range, or X or y cannot be read.
         """
         self._validate_params()
         reader = self._reader().read(X)
@@ -191,17 +196,17 @@ random_state, verbose
         y, regression = read_targets(samples, y, self.task)
         device, seed = resolve_device(self.device), spawn_seed(self.random_state)
         similarity = self._similarity(reader, device, seed)
-        figures = _figures(samples, backbone.preprocessing, device, similarity)
-        figures |= {} if regression or y.ndim > 1 else _balance(y)
-        probes, evidence = self._probe(reader, y, regression, seed)
+        evidence = _evidence(samples, backbone.preprocessing, device, similarity)
+        evidence |= {} if regression or y.ndim > 1 else class_balance(y)
+        probes, probed = self._probe(reader, y, regression, seed)
         levels, depths = _levels_of(len(backbone.stages))
         boundaries = [backbone.boundary(depth) for depth in depths]
         measured = measure(backbone, samples, boundaries, device)
         costs = [measured[name] for name in boundaries]
-        wanted, why = self._choose_depth(depths, figures, similarity, evidence)
-        self.report_ = self._report(levels, depths, costs, figures, wanted, why)
+        wanted, why = self._choose_depth(depths, evidence, similarity, probed)
+        self.report_ = self._report(levels, depths, costs, evidence, wanted, why)
         taken = self.report_[self.report_["taken"]].iloc[0]
-        self.similarity_, self.figures_, self.probes_ = similarity, figures, probes
+        self.similarity_, self.evidence_, self.probes_ = similarity, evidence, probes
         self.strategy_, self.freeze_depth_ = taken["strategy"], int(taken["freeze"])
         self.recommended_ = self._estimator(regression, len(backbone.stages))
         return self
@@ -239,10 +244,10 @@ random_state, verbose
         )
 
     def _probe(self, reader, y, regression, seed):
-        """Score each stage (DataFrame), and return the evidence for `choose_level`.
+        """Return the scores of all stages (DataFrame) and a summary for `choose_level`.
 
-        The evidence is the score of the last stage, the best one, and the standard
-        error of their difference.
+        The summary is the score of the last stage, the best score, and the standard
+        error of their difference. Without probes, both are None.
         """
         if self.scoring is None:
             return None, None
@@ -255,11 +260,15 @@ random_state, verbose
         table = pd.DataFrame({"stage": names, "score": scores})
         return table, (float(scores[-1]), float(max(scores)), error)
 
-    def _report(self, levels, depths, costs, figures, wanted, why):
-        """Choose the first strategy within the budget (DataFrame, as ``report_``)."""
-        seconds = [cost.seconds(figures["samples"], self.max_epochs) for cost in costs]
+    def _report(self, levels, depths, costs, evidence, wanted, why):
+        """Choose the strategy, and return ``report_``.
+
+        The strategy is the `wanted` one or, if it is too expensive, the next one that
+        is not and freezes more stages.
+        """
+        seconds = [cost.seconds(evidence["samples"], self.max_epochs) for cost in costs]
         refused = [
-            _why_too_expensive(*pair, self.budget, figures["free_memory"])
+            _why_too_expensive(*pair, self.budget, evidence["free_memory"])
             for pair in zip(costs, seconds, strict=True)
         ]
         affordable = [i for i in range(wanted, len(levels)) if not refused[i]]
@@ -268,6 +277,9 @@ random_state, verbose
             why = f"{refused[wanted]}; without that, {levels[wanted].name}: {why}"
         if refused[taken]:
             why = f"{refused[taken]}, but nothing takes less; {why}"
+        less, more = "trains more than is needed", "freezes more than needed"
+        reasons = [r or (less if i < taken else more) for i, r in enumerate(refused)]
+        reasons[taken] = why
         return pd.DataFrame(
             {
                 "strategy": [level.name for level in levels],
@@ -276,25 +288,19 @@ random_state, verbose
                 "seconds": seconds,
                 "megabytes": [cost.memory / 1e6 for cost in costs],
                 "taken": [i == taken for i in range(len(levels))],
-                "why": [
-                    why if i == taken else refused[i] or _why_not_chosen(i, taken)
-                    for i in range(len(levels))
-                ],
+                "why": reasons,
             }
         )
 
-    def _choose_depth(self, depths, figures, similarity, evidence):
-        """Return the position of the depth that the rules choose, and why."""
-        n, known = figures["samples"], None
-        if similarity.source == "batch norm":  # others are of another scale
+    def _choose_depth(self, depths, evidence, similarity, probed):
+        """Return the index of the depth that the rules choose, and the reason."""
+        n, known = evidence["samples"], None
+        if similarity.source == "batch norm":  # other similarities have another scale
             known = similarity.similarity
-        # Few samples of a class give little information, whatever the others have.
-        counted = max(2, round(n * figures.get("balance", 1.0)))
+        # A large class gives little information on small ones.
+        counted = max(2, round(n * evidence.get("balance", 1.0)))
         level, why = choose_level(
-            counted,
-            similarity=known,
-            probes=evidence,
-            rules=_RULES[self.rules],
+            counted, similarity=known, probes=probed, rules=_RULES[self.rules]
         )
         if counted != n:
             uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
@@ -302,7 +308,7 @@ random_state, verbose
         return depths.index(round(LEVELS[level].share * depths[-1])), why
 
     def _repr_html_(self):
-        """Return the advice as HTML; before `fit`, what scikit-learn shows."""
+        """Return the recommendation as HTML; before `fit`, scikit-learn's diagram."""
         if not self.__sklearn_is_fitted__():
             return super()._repr_html_()
         table = self.report_.to_html(
@@ -316,44 +322,21 @@ random_state, verbose
         )
 
 
-def _figures(samples, preprocessing, device, similarity):
-    """Collect the figures that a recommendation is based on."""
+def _evidence(samples, preprocessing, device, similarity):
+    """Return the evidence that does not depend on y (dict)."""
     return {
         "samples": len(samples),
         "similarity": float(similarity),
-        "image_sizes": _image_sizes(samples, preprocessing),
+        "image_sizes": median_image_size(samples, preprocessing),
         "device": str(device),
         "free_memory": free_memory(device),
     }
 
 
-def _balance(y):
-    """Describe how balanced the classes are.
-
-    The balance is the entropy of their shares relative to the maximum: 1 if all classes
-    are equally large, and near 0 if nearly all samples are of one class.
-    """
-    shares = np.unique(y, return_counts=True)[1] / len(y)
-    balance = entr(shares).sum() / np.log(max(len(shares), 2))
-    return {
-        "classes": len(shares),
-        "balance": float(balance),
-        "smallest_class": round(shares.min() * len(y)),
-    }
-
-
-def _image_sizes(samples, preprocessing):
-    """Return the median height and width of some images; None for others."""
-    if not preprocessing.is_image:
-        return None
-    sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
-    return tuple(int(side) for side in np.median(sizes, axis=0))
-
-
 def _score_targets(features, y):
-    """Score each stage for regression targets by nearest neighbours.
+    """Score stages for regression or multilabel targets by nearest neighbours.
 
-    Returns the scores, and the standard error of their differences.
+    Returns the scores and the standard error of their differences.
     """
     Y = y.astype(np.float64)
     varied = Y.reshape(len(Y), -1).std(axis=0).all()
@@ -362,7 +345,11 @@ def _score_targets(features, y):
 
 
 def _score_labels(features, y):
-    """Score each stage for labels by linear discriminant analysis; returns as above."""
+    """Score stages for classes by linear discriminant analysis.
+
+    Returns the scores, and the standard error of the difference of the best one and the
+    last one.
+    """
     codes = encode(y)
     right = np.stack([lda_predictions(F, codes) == codes for F in features])
     scores = right.mean(axis=1)
@@ -371,7 +358,7 @@ def _score_labels(features, y):
 
 
 def _why_too_expensive(cost, seconds, budget, free_memory):
-    """Return why a strategy is too expensive; empty if it is not."""
+    """Return why a strategy is too expensive, or an empty text if it is not."""
     if budget is not None and seconds > budget:
         return f"{seconds:.3g} s exceed the budget of {budget:g} s"
     if free_memory is not None and cost.memory > free_memory:
@@ -380,21 +367,19 @@ def _why_too_expensive(cost, seconds, budget, free_memory):
 
 
 def _levels_of(n_stages):
-    """Return the levels of a network that differ in depth, and these depths."""
+    """Return the levels that freeze different numbers of stages, and these numbers."""
     depths = [round(level.share * n_stages) for level in LEVELS]
-    found = dict(zip(depths[::-1], LEVELS[::-1], strict=True))  # the first one wins
+    found = dict(
+        zip(depths[::-1], LEVELS[::-1], strict=True)
+    )  # of equal depths, the first one is kept
     found |= {0: LEVELS[0], n_stages: LEVELS[-1]}
     return [found[depth] for depth in sorted(found)], sorted(found)
 
 
 def _rule(level, rules):
-    """Describe the number of samples for which a rule chooses a level."""
-    place, last = LEVELS.index(level), rules[-1][0]
+    """Describe for which numbers of samples the rules choose a level."""
+    index, last = LEVELS.index(level), rules[-1][0]
     for low, (high, of_rule) in zip([0, *(n for n, _ in rules)], rules, strict=False):
-        if of_rule == place:
+        if of_rule == index:
             return f"{low:,} to {high:,} samples" if low else f"under {high:,} samples"
-    return f"from {last:,} samples" if place == 0 else "a similar domain"
-
-
-def _why_not_chosen(level, taken):
-    return "trains more than is needed" if level < taken else "freezes more than needed"
+    return f"from {last:,} samples" if index == 0 else "a similar domain"

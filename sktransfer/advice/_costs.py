@@ -1,4 +1,4 @@
-"""Cost of a strategy: a forward and a backward pass, measured on a few samples."""
+"""Time and memory of training from a boundary, measured on a few samples."""
 
 import copy
 import os
@@ -15,17 +15,24 @@ from sktransfer.compute import map_state, n_samples, synchronise
 from sktransfer.inputs import iter_batches
 
 _BATCH = 8
-_BATCH_OF_TRAINING = 32  # samples in a batch of the estimators
+_TRAINING_BATCH = 32  # samples per training batch
 _MEMORY_OF_LINUX = "/proc/meminfo"
 
 
 class Cost(NamedTuple):
     """Cost of training from a boundary.
 
-    The forward pass of one sample through the frozen stages, and the forward and
-    backward pass through the trained ones, in seconds; the bytes of a training step of
-    32 samples, with weights, gradients and the optimiser's state; and the bytes of one
-    sample's activation at the boundary.
+    Attributes
+    ----------
+    prefix_seconds : float
+        Seconds per sample for a forward pass through the frozen stages.
+    step_seconds : float
+        Seconds per sample for a forward and a backward pass through the trained stages.
+    memory : int
+        Bytes of a training step of 32 samples, including weights, gradients and the
+        state of the optimiser.
+    stored : int
+        Bytes of the activation of one sample at the boundary.
     """
 
     prefix_seconds: float
@@ -34,14 +41,14 @@ class Cost(NamedTuple):
     stored: int
 
     def seconds(self, n_samples: int, n_epochs: int) -> float:
-        """Estimate the time of a fit."""
+        """Estimate the time of a fit in seconds."""
         return n_samples * (self.prefix_seconds + n_epochs * self.step_seconds)
 
 
 def model_inputs(
     samples, preprocessing, batch_size: int, device: torch.device
 ) -> Generator[torch.Tensor]:
-    """Yield model inputs on a device, batch by batch."""
+    """Yield batches of model inputs on a device."""
     with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
         for _, batch in batches:
             yield preprocessing.to_input(map_state(lambda z: z.to(device), batch))
@@ -50,7 +57,7 @@ def model_inputs(
 def measure(
     backbone: Backbone, samples, boundaries: list[str], device: torch.device
 ) -> dict[str, Cost]:
-    """Measure forward and backward passes of a few samples from each boundary."""
+    """Measure the cost of training from each boundary with a few samples."""
     few = samples.take(range(min(_BATCH, len(samples))))
     x = next(model_inputs(few, backbone.preprocessing, len(few), device))
     return {name: _measure(backbone, name, x, device) for name in boundaries}
@@ -68,10 +75,10 @@ def _measure(backbone, boundary, x, device):
     weights = [p.requires_grad_(True) for p in suffix.parameters()]
     held, step_seconds = _timed(lambda: _saved_tensors(suffix, z), device)
     known = {p.data_ptr() for p in weights}
-    activations = sum(size for place, size in held.items() if place not in known)
-    # Weights, gradients, and two moments of AdamW.
+    activations = sum(size for address, size in held.items() if address not in known)
+    # Weights, gradients and the two moments of AdamW.
     trained = 4 * sum(p.numel() * p.element_size() for p in weights)
-    memory = activations * _BATCH_OF_TRAINING // n + trained
+    memory = activations * _TRAINING_BATCH // n + trained
     return Cost(seconds / n, step_seconds / n, int(memory), stored)
 
 
@@ -81,7 +88,7 @@ def _parts(state):
 
 
 def _saved_tensors(network, z):
-    """Run a training step; return the bytes kept for backward, by address."""
+    """Run a training step; return the sizes of tensors kept for it, by address."""
     held = {}
 
     def note(tensor):
@@ -109,7 +116,7 @@ def free_memory(device: torch.device) -> int | None:
     """Return the free memory of a device in bytes; None if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:  # with the cache of files, which the system frees when memory is needed
+    try:  # MemAvailable includes file caches, which the system frees on demand
         lines = Path(_MEMORY_OF_LINUX).read_text().splitlines()
         found = dict(line.split(":") for line in lines)["MemAvailable"]
         return int(found.split()[0]) * 1024

@@ -59,9 +59,9 @@ class RankingDisplay:
         Parameters
         ----------
         ranker : BackboneRanker
-            Fitted.
+            Fitted ranker.
         ax : matplotlib.axes.Axes, default=None
-            By default the axes of a new figure.
+            Axes to draw in; by default those of a new figure.
         **kwargs
             Passed to :meth:`matplotlib.axes.Axes.plot`.
 
@@ -82,19 +82,19 @@ class RankingDisplay:
         return cls(ranker.scores_, score_name=name or "score").plot(ax=ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> RankingDisplay:
-        """Plot the scores.
+        """Plot one line per backbone.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            By default the axes of a new figure.
+            Axes to draw in; by default those of a new figure.
         **kwargs
             Passed to :meth:`matplotlib.axes.Axes.plot`.
 
         Returns
         -------
         RankingDisplay
-            Itself, with ``ax_``, ``figure_`` and ``lines_``.
+            The display, with ``ax_``, ``figure_`` and ``lines_``.
 
         Raises
         ------

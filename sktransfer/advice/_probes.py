@@ -21,22 +21,23 @@ from sktransfer.training import lda_predictions
 
 _ENERGY = 0.8  # share of the variance that N-LEEP keeps
 _PER_CLASS = 5  # components of N-LEEP for each class
-_TIE = 1e-3  # weight of similarity beside that of a vote
+_TIE = 1e-3  # weight of the similarity relative to a vote
 
 
 def lda_score(features: ArrayLike, y: ArrayLike) -> float:
     """Compute the leave-one-out accuracy of linear discriminant analysis.
 
-    Classes are modelled as Gaussians with one covariance, with Ledoit-Wolf shrinkage,
-    and their shares of the samples as priors. Each sample is predicted from all others.
-
-    Translations, orthogonal maps and scalings of the features do not change it.
+    Classes are modelled as Gaussians that share a covariance with Ledoit-Wolf
+    shrinkage; their priors are their shares of the samples. Each sample is predicted
+    from all others. The score is invariant to translations, orthogonal maps and
+    scalings of the features.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
+        Features of the samples.
     y : array-like of shape (n_samples,)
-        Labels. The only sample of a class counts as predicted wrongly.
+        Labels. The only sample of a class is counted as an error.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def lda_score(features: ArrayLike, y: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or there is one class only.
+        If shapes do not match, values are not finite, or there is only one class.
 
     Notes
     -----
@@ -70,26 +71,22 @@ def lda_score(features: ArrayLike, y: ArrayLike) -> float:
 
 
 def knn_score(
-    features: ArrayLike,
-    y: ArrayLike,
-    *,
-    n_neighbors: int = 5,
-    regression: bool = False,
+    features: ArrayLike, y: ArrayLike, *, n_neighbors: int = 5, regression: bool = False
 ) -> float:
     """Compute how well the nearest other samples predict a sample.
 
     Distances are cosine distances. Neighbours vote for classes; ties go to the class
-    with the nearer neighbours. Regression targets are averaged.
-
-    Orthogonal maps of the features, and scalings of single samples, do not change it.
+    with the nearer neighbours. Regression targets are averaged. The score is invariant
+    to orthogonal maps of the features and to scalings of single samples.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
+        Features of the samples.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Labels, or regression targets with `regression`.
     n_neighbors : int, default=5
-        All other samples, if there are fewer.
+        Number of neighbours; all other samples, if these are fewer.
     regression : bool, default=False
         Whether y holds regression targets.
 
@@ -101,7 +98,7 @@ def knn_score(
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or all targets are equal.
+        If shapes do not match, values are not finite, or all targets are equal.
 
     Examples
     --------
@@ -132,13 +129,13 @@ def n_leep(
 
     The principal components with 80% of the variance, scaled to a mean variance of one,
     are modelled as a mixture of Gaussians with five components per class, whose
-    probabilities are scored by :func:`leep`.
-
-    Orthogonal maps and scalings of the features do not change it, up to rounding.
+    probabilities are scored by :func:`leep`. Up to rounding, the score is invariant to
+    orthogonal maps and scalings of the features.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
+        Features of the samples.
     y : array-like of shape (n_samples,)
         Labels.
     random_state : int, RandomState instance or None, default=0
@@ -152,7 +149,7 @@ def n_leep(
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or there is one class only.
+        If shapes do not match, values are not finite, or there is only one class.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Ranking of backbones, and of their stages, for a task without training."""
+"""Ranking of backbones and of their stages without training."""
 
 from __future__ import annotations
 
@@ -19,71 +19,68 @@ from sktransfer.activations import POOLINGS
 from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
-from sktransfer.fitting import targets_of
-from sktransfer.utils import (
-    Interval,
-    StrOptions,
-    spawn_seed,
-    type_of_target,
-    types,
-)
+from sktransfer.training import targets_of
+from sktransfer.utils import Interval, StrOptions, spawn_seed, type_of_target, types
 
 _COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
 
 
 class BackboneRanker(BaseEstimator):
-    """Rank pretrained networks, and their stages, for a task without training any.
+    """Rank pretrained networks and their stages for a task, without training them.
 
-    Samples go once through each network, and a score rates how well the features of
-    each stage suit the targets. The user guide compares how well the scores predict the
-    accuracy after training.
+    The samples pass once through each network, and a score rates how well the features
+    of each stage suit the targets. The user guide compares how well the scores predict
+    the accuracy of a linear probe.
 
     Parameters
     ----------
     backbones : list of str, torch.nn.Module or Backbone
-        As in :func:`sktransfer.backbones.load_backbone`.
+        Backbones, as in :func:`sktransfer.backbones.load_backbone`.
     scorer : str or callable, default="auto"
-        A built-in score or one of :func:`register_score`, by name, or a callable of
-        features (n_samples, n_features) and targets that returns a float, of which
-        higher is better. Built-in are "lda" (:func:`lda_score`), "knn", "logme",
-        "n_leep", "h_score" and "leep"; "auto" is "lda" for labels and "knn" for
-        regression targets and multilabel y, which only "knn" and "logme" apply to.
-        "leep" scores the output of the pretrained classifier, and no stages; backbones
-        without a classifier are left out.
+        Name of a score, see :func:`list_scores`, or ``scorer(features, y)``, which
+        returns a float, and a higher one for better features:
+
+        - "lda" is :func:`lda_score`, "logme" :func:`logme`, "n_leep" :func:`n_leep`,
+          "h_score" :func:`h_score`, and "knn" is :func:`knn_score`;
+        - "leep" (:func:`leep`) scores the outputs of the pretrained classifier instead
+          of stages; backbones without a classifier are left out;
+        - "auto" is "lda" for classes and "knn" for regression targets and multilabel y,
+          to which only "knn" and "logme" apply.
     stages : "all", "last" or list of int or str, default="all"
-        Stages that are scored, by position (0 is the first, -1 the last) or by name,
-        which each backbone must have.
+        Stages that are scored, by position (0 is the first, -1 the last) or by name.
+        Each backbone must have them.
     pooling : {"avg", "max", "avgmax", "cls", "flatten"}, default="avg"
-        From activations to features, as in
+        How activations become features, as in
         :class:`sktransfer.PretrainedFeatureExtractor`.
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" means regression if y is continuous or has several columns of integers,
         and classification otherwise.
     max_samples : int or None, default=2000
-        Maximum number of samples; more are subsampled, stratified by class.
+        Maximum number of samples; more are subsampled, stratified by class. None means
+        all samples.
     image_size, image_shape, value_range, batch_size, device, memory
         As in :class:`sktransfer.PretrainedFeatureExtractor`, for all backbones.
     random_state : int, RandomState instance or None, default=None
         Seeds the choice of samples.
     verbose : int, default=0
-        Whether to show a progress bar for each backbone.
+        Whether to show a progress bar per backbone.
 
     Attributes
     ----------
     scores_ : pandas.DataFrame
-        One row per backbone and stage: ``backbone``, ``stage``, ``score``, ``seconds``
-        (to read the samples, compute the stage and score it), ``parameters`` and
-        ``multiply_adds`` (up to the stage; the latter per sample) and ``license`` of
-        the weights.
+        One row per backbone and stage: ``backbone``, ``stage``, ``score``; ``seconds``
+        to read the samples, compute the stage and score it; ``parameters`` and
+        ``multiply_adds`` (per sample) up to the stage; and ``license`` of the weights.
     ranking_ : list of str
-        Names of the backbones, ordered by their best stages, the best first.
+        Names of the backbones in the order of their best stages, the best first.
     best_backbone_ : str, torch.nn.Module or Backbone
-        As it was given.
+        The entry of `backbones` with the highest score.
     best_stage_ : str
-        Of the best backbone.
+        Stage of the best backbone with the highest score.
     best_score_ : float
+        The highest score.
     scorer_ : str or callable
-        The score that was used, where `scorer` is "auto".
+        The score that was used: `scorer`, or its choice if it is "auto".
 
     See Also
     --------
@@ -155,9 +152,9 @@ class BackboneRanker(BaseEstimator):
         Parameters
         ----------
         X : array-like of n_samples
-            As in :class:`sktransfer.FineTunedClassifier`.
+            Samples, as in :class:`sktransfer.FineTunedClassifier`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            May be left out if X is a Dataset with labels.
+            Classes or regression targets. May be omitted if X is a Dataset with labels.
 
         Returns
         -------
@@ -166,11 +163,11 @@ class BackboneRanker(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are no backbones, one has no such stage, or the score does not
-            apply to the targets.
+            If there are no backbones, a backbone lacks a stage, or the score does not
+            apply to the targets or to any backbone.
         """
         self._validate_params()
-        names, seed = self._check_backbones(), spawn_seed(self.random_state)
+        names, seed = self._backbone_names(), spawn_seed(self.random_state)
         rows = []
         for given, name in zip(self.backbones, names, strict=True):
             rows += self._score_backbone(given, name, X, y, seed)
@@ -198,8 +195,8 @@ class BackboneRanker(BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "scores_")
 
-    def _check_backbones(self):
-        """Return a distinct name for each backbone."""
+    def _backbone_names(self):
+        """Return the names of the backbones, numbered where they are equal."""
         if not len(self.backbones):
             raise ValueError("`backbones` must hold at least one backbone. Got none.")
         names = []
@@ -210,12 +207,15 @@ class BackboneRanker(BaseEstimator):
         return names
 
     def _score_backbone(self, given, name, X, y, seed):
-        """Return the rows of a backbone (list of dict); none without a classifier."""
+        """Return the rows of ``scores_`` for a backbone (list of dict).
+
+        There are none if the score needs a classifier that the backbone lacks.
+        """
         began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
         reader.copy_columns(self)
         y, regression = read_targets(reader.samples_, y, self.task)
-        if y.ndim > 1 and not regression:  # multilabel: scored as numbers, 0 or 1
+        if y.ndim > 1 and not regression:  # multilabel y is scored as regression
             y, regression = y.astype(np.float64), True
         score = find_score(self.scorer, regression)
         self.scorer_ = self.scorer if self.scorer != "auto" else score.name
@@ -237,7 +237,7 @@ class BackboneRanker(BaseEstimator):
         ]
 
     def _features(self, reader, score, rows):
-        """Return the scored features by boundary; none without a classifier."""
+        """Return what is scored, by boundary: features of stages, or probabilities."""
         if score.of == "features":
             stages = self._stages(reader.backbone_)
             return reader.features(stages, rows, self.pooling)
@@ -267,7 +267,7 @@ def _name_of(given):
 
 
 def costs_of(backbone: Backbone, stages: Collection[str]) -> list[tuple[float, dict]]:
-    """Return each stage's share of the multiply-adds, and columns of ``scores_``."""
+    """Return, per stage, its share of the time of a pass and columns of ``scores_``."""
     last = backbone.in_order(stages)[-1]
     whole = max(1, backbone.multiply_adds("input", last))
     costs = []
@@ -284,7 +284,7 @@ def costs_of(backbone: Backbone, stages: Collection[str]) -> list[tuple[float, d
 
 
 def _timed_score(score, features, y, regression, seconds):
-    """Return the score, and its seconds added to those before (dict)."""
+    """Return the score, and the total of its time and of earlier `seconds` (dict)."""
     began = time.perf_counter()
     found = score(features, y, regression)
     return {"score": found, "seconds": seconds + time.perf_counter() - began}

@@ -1,10 +1,10 @@
-"""Reading of samples for advice: features of stages, and the pretrained classifier."""
+"""Features of any stages, and outputs of the pretrained classifier, for the advice."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import softmax
+from scipy.special import entr, softmax
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -14,9 +14,11 @@ from sktransfer.model import make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import check_random_state, spawn_seed
 
+_N_SIZES = 16  # maximum number of samples for the image sizes
+
 
 class StageReader(PretrainedFeatureExtractor):
-    """An extractor that computes features of any stages of the network, in one pass."""
+    """Extractor that computes features of any stages of the network in one pass."""
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "samples_")
@@ -31,7 +33,7 @@ class StageReader(PretrainedFeatureExtractor):
         return self
 
     def copy_columns(self, estimator: BaseEstimator) -> None:
-        """Set what scikit-learn keeps of the columns of X, if X is a table."""
+        """Copy the attributes that describe the columns of X, if X is a table."""
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 setattr(estimator, name, getattr(self, name))
@@ -39,12 +41,12 @@ class StageReader(PretrainedFeatureExtractor):
     def features(
         self, stages: list[str], rows: ArrayLike | None = None, pooling: str = "avg"
     ) -> dict[str, np.ndarray]:
-        """Return pooled float32 features (n, d) of some boundaries, all from one pass.
+        """Compute the pooled float32 features (n, d) at boundaries, in one pass.
 
-        The boundary ``"output"`` is the output of the whole network.
+        The boundary ``"output"`` is that of the outputs of the whole network.
         """
         samples = self.samples_ if rows is None else self.samples_.take(rows)
-        targets = [Target(name, self._tap(name, pooling)) for name in stages]
+        targets = [Target(name, self._pool(name, pooling)) for name in stages]
         a_pass = Pass(
             self.backbone_,
             targets,
@@ -54,21 +56,19 @@ class StageReader(PretrainedFeatureExtractor):
         found = gather(a_pass, samples)
         return {name: np.stack(f) for name, f in zip(stages, found, strict=True)}
 
-    def _tap(self, name, pooling):
+    def _pool(self, name, pooling):
         if name == "output":
             return nn.Flatten()
         return make_pool(self.backbone_, name, Pooling(pooling))
 
     def has_classifier(self) -> bool:
-        """Return whether the weights include a classifier of pretrained classes."""
+        """Whether the backbone has the classifier that it was pretrained with."""
         backbone = self.backbone_
-        if backbone.provider is None or backbone.weights is None:
+        is_pretrained = backbone.provider is not None and backbone.weights is not None
+        if not (is_pretrained and backbone.classifier_layers()):
             return False
-        return bool(backbone.classifier_layers()) and self._n_outputs() > 1
-
-    def _n_outputs(self):
-        shape = self.backbone_.activation_shape("output")
-        return shape[0] if len(shape) == 1 else 0
+        shape = backbone.activation_shape("output")
+        return len(shape) == 1 and shape[0] > 1
 
 
 def choose_samples(
@@ -77,10 +77,10 @@ def choose_samples(
     y: np.ndarray | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> np.ndarray:
-    """Choose at most so many samples at random, with classes in proportion (indices).
+    """Choose at most `most` samples at random, stratified by class (indices).
 
-    Each class keeps at least two samples if it has them. Multilabel targets are
-    ignored.
+    The first two samples of each class come before all others. Targets with several
+    columns are not stratified.
     """
     if most is None or n_samples <= most:
         return np.arange(n_samples)
@@ -88,15 +88,39 @@ def choose_samples(
     if y is None or np.ndim(y) > 1:
         return np.sort(shuffled[:most])
     codes = np.unique(y, return_inverse=True)[1][shuffled]
-    # The k-th of m samples of a class comes at (k + 1/2) / m; two come first.
-    place = np.empty(n_samples)
+    # The k-th of m samples of a class has the rank (k + 1/2) / m; the first two of
+    # each class come before all others.
+    rank = np.empty(n_samples)
     for code in range(codes.max() + 1):
         of_class = np.flatnonzero(codes == code)
-        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-        place[of_class[:2]] -= 1
-    return np.sort(shuffled[np.argsort(place, kind="stable")[:most]])
+        rank[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+        rank[of_class[:2]] -= 1
+    return np.sort(shuffled[np.argsort(rank, kind="stable")[:most]])
 
 
 def probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Return class probabilities from the scores (n, n_classes) of a classifier."""
+    """Return the class probabilities of scores (n, n_classes)."""
     return softmax(outputs.astype(np.float64), axis=1)
+
+
+def class_balance(y: np.ndarray) -> dict[str, float]:
+    """Return the number of classes, their balance and the size of the smallest (dict).
+
+    The balance is the entropy of the classes' shares relative to its maximum: 1 if all
+    classes are equally large, and near 0 if nearly all samples are of one class.
+    """
+    shares = np.unique(y, return_counts=True)[1] / len(y)
+    balance = entr(shares).sum() / np.log(max(len(shares), 2))
+    return {
+        "classes": len(shares),
+        "balance": float(balance),
+        "smallest_class": round(shares.min() * len(y)),
+    }
+
+
+def median_image_size(samples, preprocessing) -> tuple[int, ...] | None:
+    """Return the median height and width of some images; None for other modalities."""
+    if not preprocessing.is_image:
+        return None
+    sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
+    return tuple(int(side) for side in np.median(sizes, axis=0))

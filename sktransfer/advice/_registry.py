@@ -1,4 +1,4 @@
-"""Registry of the scores that rate how well frozen features suit a task."""
+"""Registry of the scores that rate how well features suit a task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sktransfer.utils import Registry, check_callable
 
 @dataclass(frozen=True)
 class Score:
-    """A score and its range of application; see :func:`register_score`."""
+    """A score and the targets it applies to; see :func:`register_score`."""
 
     name: str
     function: Callable
@@ -18,7 +18,7 @@ class Score:
     of: str = "features"
 
     def __call__(self, features: ArrayLike, y: ArrayLike, regression: bool) -> float:
-        """Compute the score, for regression if the score applies to it."""
+        """Compute the score; `regression` is passed on if the score accepts it."""
         if regression and self.regression:
             return float(self.function(features, y, regression=True))
         return float(self.function(features, y))
@@ -52,22 +52,22 @@ def register_score(
         built-in scores are taken; any other score of the same name is replaced.
     function : callable
         ``function(features, y)`` gets the features of one stage, a float32 ndarray of
-        shape (n_samples, n_features), and the labels, an ndarray of shape (n_samples,);
-        it returns a float, and a higher one means features that suit the task better.
+        shape (n_samples, n_features), and the labels, an ndarray of shape (n_samples,).
+        It returns a float; higher scores mean that the features suit the task better.
     regression : bool, default=False
         Whether ``function(features, y, regression=True)`` scores regression targets and
         multilabel indicators, of shape (n_samples,) or (n_samples, n_outputs).
     of : {"features", "probabilities"}, default="features"
-        With "probabilities", the function gets the class probabilities of the
-        pretrained classifier instead of features: it scores whole networks, and none
-        without a classifier.
+        What the function is called with. With "probabilities", it gets the class
+        probabilities of the pretrained classifier, so it scores whole networks, and
+        only those with a classifier.
 
     Raises
     ------
     TypeError
         If the function is not callable.
     ValueError
-        If the name is not an identifier, or is taken; or `of` is something else.
+        If the name is not an identifier or is taken, or `of` is unknown.
 
     See Also
     --------
@@ -107,9 +107,9 @@ def list_scores() -> list[str]:
 
 
 def find_score(scorer: str | Callable, regression: bool) -> Score:
-    """Return the score for a ranker's `scorer`, checked to apply to the targets.
+    """Return the score for a value of `scorer`; an error if it does not apply to y.
 
-    With `regression`, these are regression targets or multilabel indicators.
+    With `regression`, y holds regression targets or multilabel indicators.
     """
     if callable(scorer):
         return Score(getattr(scorer, "__name__", ""), scorer)

@@ -1,6 +1,6 @@
-"""Scores of features in closed form: evidence, variance and likelihood.
+"""Transferability scores in closed form: LogME, H-score and LEEP.
 
-Each is a function of features and targets, in float64; higher is better.
+Each is a function of features and targets, computed in float64; higher is better.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from sktransfer.advice._registry import SCORES, Score
 from sktransfer.training import class_means, in_span, shrunk_covariance, whiten
 from sktransfer.utils import check_array, check_consistent_length, column_or_1d
 
-_LEAST = 1e-12  # share of a target's energy below which nothing is left of it
+_LEAST = 1e-12  # share of the energy of a target below which the rest counts as zero
 # Half widths, in decades, and steps of the searches for the best ratio.
 _ZOOMS = ((12.0, 97), (0.25, 21), (0.025, 21), (0.0025, 11))
 
@@ -19,16 +19,16 @@ _ZOOMS = ((12.0, 97), (0.25, 21), (0.025, 21), (0.0025, 11))
 def logme(features: ArrayLike, y: ArrayLike, *, regression: bool = False) -> float:
     r"""Compute the logarithm of maximum evidence, LogME.
 
-    Targets are modelled as a linear function of the features, whose weights have a
-    Gaussian prior, with Gaussian noise. The score is the logarithm of the density of
-    the targets under this model, per sample, maximised over both variances; averaged
-    over the classes, one against the rest, or over the columns of y.
-
-    Orthogonal maps and scalings of the features do not change it.
+    Targets are modelled as a linear function of the features with Gaussian noise, whose
+    weights have a Gaussian prior. The score is the log density of the targets under
+    this model, per sample, maximised over both variances, and averaged over the classes
+    (one against the rest) or the columns of y. It is invariant to orthogonal maps and
+    scalings of the features.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
+        Features of the samples.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Labels; with `regression`, regression targets, which are standardised.
     regression : bool, default=False
@@ -41,13 +41,13 @@ def logme(features: ArrayLike, y: ArrayLike, *, regression: bool = False) -> flo
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or all targets are equal.
+        If shapes do not match, values are not finite, or all targets are equal.
 
     Notes
     -----
     The maximum of the density of :math:`y \sim N(0, F F^T / \alpha + I / \beta)` is
     exact: for a given :math:`\alpha / \beta` the best :math:`\beta` has a closed form,
-    which leaves a search in one dimension, where the authors iterate [1]_.
+    which leaves a one-dimensional search. The authors iterate instead [1]_.
 
     References
     ----------
@@ -72,7 +72,7 @@ def logme(features: ArrayLike, y: ArrayLike, *, regression: bool = False) -> flo
 
 
 def _best_evidence(eigenvalues, explained, left, n):
-    """Return the greatest log evidence per sample of each target (n_outputs,)."""
+    """Return the maximum log evidence per sample of each target (n_outputs,)."""
     columns = np.arange(explained.shape[1])
     scale = max(eigenvalues.max(), np.finfo(float).tiny)
     centres = np.zeros(len(columns))
@@ -90,7 +90,7 @@ def _best_evidence(eigenvalues, explained, left, n):
 
 
 def _evidence(eigenvalues, explained, left, n, ratio):
-    """Return the log evidence per sample, by the ratio alpha / beta of each target."""
+    """Return the log evidence per sample for the ratio alpha / beta of each target."""
     as_noise = ratio / (ratio + eigenvalues[:, None])  # (k, n_outputs)
     noise = (left + (explained * as_noise).sum(axis=0)) / n
     fit = np.log(2 * np.pi * noise) + 1
@@ -100,16 +100,16 @@ def _evidence(eigenvalues, explained, left, n, ratio):
 def h_score(features: ArrayLike, y: ArrayLike) -> float:
     r"""Compute the shrunken H-score.
 
-    The variance of the features that lies between the classes, in the metric of the
-    features' covariance with Ledoit-Wolf shrinkage. It is in [0, n_features); without
-    shrinkage it is at most the number of classes minus one.
-
-    Translations, orthogonal maps and scalings of the features do not change it. It
-    grows with the number of features, so that it compares networks of similar widths.
+    The H-score is the variance between the classes relative to the covariance of the
+    features, which has Ledoit-Wolf shrinkage. It lies in [0, n_features); without
+    shrinkage it is at most the number of classes minus one. It is invariant to
+    translations, orthogonal maps and scalings of the features. As it grows with the
+    number of features, only networks of similar widths can be compared.
 
     Parameters
     ----------
     features : array-like of shape (n_samples, n_features)
+        Features of the samples.
     y : array-like of shape (n_samples,)
         Labels.
 
@@ -122,7 +122,7 @@ def h_score(features: ArrayLike, y: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or there is one class only.
+        If shapes do not match, values are not finite, or there is only one class.
 
     References
     ----------
@@ -151,13 +151,13 @@ def h_score(features: ArrayLike, y: ArrayLike) -> float:
 def leep(probabilities: ArrayLike, y: ArrayLike) -> float:
     """Compute the log expected empirical prediction, LEEP.
 
-    The log-likelihood of the labels given the class probabilities of a classifier of
-    other classes, and the joint distribution of its classes and the labels.
+    LEEP is the mean log-likelihood of the labels if they are predicted from the classes
+    of another classifier, by the empirical joint distribution of these and the labels.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_source_classes)
-        Of the classes of that classifier. Rows sum to one.
+        Probabilities of the classes of that classifier. Rows sum to one.
     y : array-like of shape (n_samples,)
         Labels.
 
@@ -169,7 +169,7 @@ def leep(probabilities: ArrayLike, y: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes do not fit, there is one class only, or rows are not probabilities.
+        If shapes do not match, there is only one class, or rows are not probabilities.
 
     References
     ----------
@@ -204,7 +204,7 @@ def check_features(features: ArrayLike, y: ArrayLike) -> np.ndarray:
 
 
 def encode(y: ArrayLike) -> np.ndarray:
-    """Return labels of at least two classes as codes in [0, n_classes)."""
+    """Return labels as codes in [0, n_classes); an error if there is only one class."""
     classes, codes = np.unique(column_or_1d(y), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(

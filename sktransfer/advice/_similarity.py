@@ -1,4 +1,4 @@
-"""Similarity of samples to the training samples of a network, without labels."""
+"""Similarity of unlabelled samples to the training samples of a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import logsumexp, xlogy
+from scipy.special import entr, logsumexp
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
@@ -32,24 +32,26 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class DomainSimilarity:
-    """Similarity of samples to those that a network was trained on.
+    """Similarity of samples to the training samples of a network.
 
     Parameters
     ----------
     similarity : float
-        From 1, as similar as the training samples, to 0; NaN if it is unknown.
+        Similarity in [0, 1]; 1 means as similar as the training samples, and NaN that
+        it is unknown.
     source : {"batch norm", "classifier", "none"}
-        What the similarity is computed from.
+        Whether the similarity is computed from the statistics of BatchNorm or from the
+        entropy of the pretrained classifier, or is unknown.
     stages : pandas.DataFrame
-        One row per stage: ``stage``, ``divergence`` from the statistics of BatchNorm
-        (NaN without), ``feature_norm`` (mean norm of the pooled features), and
-        ``intrinsic_dimension`` of these.
+        One row per stage: ``stage``; ``divergence`` from the statistics of its
+        BatchNorm layers, NaN if it has none; ``feature_norm``, the mean norm of its
+        pooled features; and their ``intrinsic_dimension``.
     entropy : float
         Mean entropy of the pretrained classifier's probabilities, as a share of the
         maximum; NaN without a classifier.
     energy : float
-        Mean log-sum-exp of the classifier's scores; higher values mean that it is more
-        confident.
+        Mean log-sum-exp of the pretrained classifier's scores, which is higher if it is
+        more confident; NaN without a classifier.
     """
 
     similarity: float
@@ -71,28 +73,29 @@ def domain_similarity(
     random_state: types.RandomState | None = 0,
     **options: Any,
 ) -> DomainSimilarity:
-    r"""Measure how similar samples are to those that a network was trained on.
+    r"""Measure how similar samples are to the training samples of a network.
 
-    No labels are needed. BatchNorm layers hold the mean and variance of each channel in
-    training; those and the moments of the samples have a divergence between two
-    Gaussians, and the similarity is :math:`e^{-d / 0.2}`, with d the median over
-    channels, averaged over layers. Without BatchNorm, it is one minus the entropy of
-    the pretrained classifier; without both, it is unknown.
+    No labels are needed. BatchNorm layers hold the mean and variance that each channel
+    had in the pretraining. The divergence d is the Kullback-Leibler divergence between
+    Gaussians with the moments of the samples and with the stored ones, as the median
+    over channels, averaged over layers. The similarity is :math:`e^{-d / 0.2}`. Without
+    BatchNorm, it is one minus the entropy of the pretrained classifier's predictions,
+    as a share of the maximum; without a classifier, it is unknown.
 
     Parameters
     ----------
     backbone : str, torch.nn.Module or Backbone
-        As in :func:`sktransfer.backbones.load_backbone`, with its weights.
+        Pretrained backbone, as in :func:`sktransfer.backbones.load_backbone`.
     X : array-like of n_samples
-        As in :class:`sktransfer.PretrainedFeatureExtractor`.
+        Samples, as in :class:`sktransfer.PretrainedFeatureExtractor`.
     max_samples : int or None, default=64
-        Number of samples, chosen at random. Of fewer than about ten samples, variances
-        and the similarity are underestimated.
+        Maximum number of samples, chosen at random; None means all samples. With fewer
+        than about ten samples, variances and the similarity are underestimated.
     random_state : int, RandomState instance or None, default=0
-        Seeds the choice.
+        Seeds the choice of samples.
     **options
-        `weights`, `image_size`, `image_shape`, `value_range`, `batch_size`, `device`,
-        and `memory` as in :class:`sktransfer.PretrainedFeatureExtractor`.
+        `weights`, `image_size`, `image_shape`, `value_range`, `batch_size`, `device`
+        and `memory`, as in :class:`sktransfer.PretrainedFeatureExtractor`.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def domain_similarity(
 
     See Also
     --------
-    TransferAdvisor : Advises on freezing, among other things by the similarity.
+    TransferAdvisor : Recommends a strategy, also by the similarity.
 
     References
     ----------
@@ -144,10 +147,10 @@ def similarity_of(
     has_classifier: bool,
     device: torch.device,
 ) -> DomainSimilarity:
-    """Measure the similarity of samples, whose pooled features per stage are given.
+    """Measure the similarity of samples, given their pooled features per stage.
 
-    `has_classifier` says whether the network's outputs are scores of pretrained
-    classes.
+    `has_classifier` says whether the outputs of the network are scores of the classes
+    that it was pretrained on.
     """
     divergences, outputs = _run_network(backbone, samples, has_classifier, device)
     table = pd.DataFrame(
@@ -161,7 +164,7 @@ def similarity_of(
     entropy = energy = np.nan
     if outputs is not None:
         theta = probabilities(outputs)
-        each = -xlogy(theta, theta).sum(axis=1)  # (n,), in nats
+        each = entr(theta).sum(axis=1)  # (n,), in nats
         entropy = float(each.mean() / np.log(theta.shape[1]))
         energy = float(logsumexp(outputs.astype(np.float64), axis=1).mean())
     every = [d for of_stage in divergences.values() for d in of_stage]
@@ -176,8 +179,8 @@ def similarity_of(
 def _run_network(backbone, samples, has_classifier, device):
     """Pass samples through a copy of the network.
 
-    Returns the divergences of the BatchNorm layers of each stage, and the scores of the
-    pretrained classifier (n, n_classes) or None.
+    Returns a list of divergences of the BatchNorm layers per stage, and the scores of
+    the pretrained classifier (n, n_classes) or None.
     """
     layers = _batch_norms(backbone)
     if not has_classifier and not any(layers.values()):
@@ -227,7 +230,7 @@ class _Moments:
         self.squares = self.squares + z.square().sum(dim=1)
 
     def divergence(self, layer):
-        """Return the median over channels of the divergence from the layer."""
+        """Return the divergence from the layer's statistics, a median over channels."""
         mean = self.total / self.n
         variance = (self.squares / self.n - mean.square()).clamp_min(_FLOOR)
         known = layer.running_var.double().clamp_min(_FLOOR)
@@ -247,7 +250,7 @@ def _norm(features):
 def intrinsic_dimension(features: np.ndarray) -> float:
     """Estimate the dimension of points (n_samples, d) by their two nearest neighbours.
 
-    NaN for fewer than four distinct points.
+    It is NaN for fewer than four distinct points.
     """
     F = np.unique(np.asarray(features, dtype=np.float64), axis=0)
     if len(F) < 4:

@@ -1,4 +1,4 @@
-"""Pretrained networks as ordered sequences of stages, from a name or a module."""
+"""Pretrained networks as ordered sequences of stages, by name or from a module."""
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._card import (

@@ -37,8 +37,8 @@ class Backbone:
         or a group of tensors as returned by ``preprocessing.example(n)``. It is not
         copied. Where that changes no result, ``inplace`` of its layers is set to
         False, as they would overwrite activations at a boundary.
-    preprocessing : ImagePreprocessing or VectorPreprocessing
-        Makes model inputs of samples, as in the training of the weights.
+    preprocessing : ImagePreprocessing, VectorPreprocessing or Preprocessing
+        Converts samples to model inputs, as in the training of the weights.
     name : str, default=None
         By default the name of the module's class.
     provider : str, default=None
@@ -47,10 +47,10 @@ class Backbone:
         Name of the weights. None for random ones.
     license : str, default=None
         License of the weights as the provider states it. None if it is not stated.
-    classifier : sequence of str, default=None
-        Paths of the network's own classifying layers, which are in no stage, like all
-        that comes after them. By default the last layer with weights if it has a
-        usual name (``fc``, ``classifier``, ``head``, …).
+    classifier : str or sequence of str, default=None
+        Paths of the network's own classifying layers. No stage contains them or what
+        comes after them. By default the last layer with weights if it has a usual name
+        (``fc``, ``classifier``, ``head``, …).
 
     See Also
     --------
@@ -76,7 +76,7 @@ class Backbone:
         provider: str | None = None,
         weights: str | None = None,
         license: str | None = None,
-        classifier: Sequence[str] | None = None,
+        classifier: str | Sequence[str] | None = None,
     ):
         self.module = module
         self.preprocessing = preprocessing
@@ -84,7 +84,7 @@ class Backbone:
         self.provider = provider
         self.weights = weights
         self.license = license
-        self.classifier = classifier
+        self.classifier = [classifier] if isinstance(classifier, str) else classifier
         self._known_impurity = None
         self._forget()
 
@@ -137,13 +137,13 @@ class Backbone:
         return found
 
     @property
-    def _anatomy(self):
-        return self._layout.anatomies[False]
+    def _staged_graph(self):
+        return self._layout.staged_graphs[False]
 
     @property
     def stages(self) -> list[Stage]:
         """Stages in order of execution (list of Stage)."""
-        return self._anatomy.stages
+        return self._staged_graph.stages
 
     @property
     def stage_names(self) -> list[str]:
@@ -152,12 +152,12 @@ class Backbone:
 
     @property
     def boundaries(self) -> Mapping[str, int | None]:
-        """Names of the stages and blocks with their places in the graph, in order."""
-        return self._anatomy.listed
+        """Names of the stages and blocks in order, with the index of the last node."""
+        return self._staged_graph.listed
 
     @property
     def impurity(self) -> str | None:
-        """Reason why the output for a sample is no function of it; None if it is one.
+        """Reason why the output is not a function of the sample alone, or None.
 
         With a reason, samples go through one at a time and no activations are stored.
         """
@@ -197,7 +197,7 @@ class Backbone:
         return self.section(INPUT, name), self.section(name, OUTPUT)
 
     def boundary(self, where: int | str) -> str:
-        """Return the name of the boundary at a place that :meth:`split` takes.
+        """Return the name of the boundary that an argument of :meth:`split` means.
 
         Other boundaries are ``"input"``, ``"features"`` (in front of the network's own
         classifier) and ``"output"``.
@@ -207,7 +207,7 @@ class Backbone:
             if -len(names) <= where <= len(names):
                 k = int(where) if where >= 0 else len(names) + int(where)
                 return names[k - 1] if k else INPUT
-        elif isinstance(where, str) and where in self._anatomy.ends:
+        elif isinstance(where, str) and where in self._staged_graph.ends:
             return where
         near = near_matches(str(where), list(self.boundaries))
         raise ValueError(
@@ -218,8 +218,8 @@ class Backbone:
 
     def _place(self, boundary: str) -> int:
         """Return the index of the last node before a boundary."""
-        end = self._anatomy.ends[boundary]
-        return len(self._anatomy.trace.nodes) if end is None else end
+        end = self._staged_graph.ends[boundary]
+        return len(self._staged_graph.trace.nodes) if end is None else end
 
     def n_stages_before(self, boundary: str) -> int:
         """Return the number of whole stages before a boundary."""
@@ -232,7 +232,7 @@ class Backbone:
 
     def section(self, start: str, stop: str) -> Section:
         """Return the part of the network between two boundaries."""
-        graphs = graphs_between(self._layout.anatomies, start, stop)
+        graphs = graphs_between(self._layout.staged_graphs, start, stop)
         return Section(self, start, stop, graphs)
 
     def frozen_section(self, start: str, stop: str) -> Section:
@@ -268,7 +268,7 @@ class Backbone:
         TypeError
             If the boundary is the output, and the network returns no tensor.
         """
-        trace, end = self._anatomy.trace, self._anatomy.ends[boundary]
+        trace, end = self._staged_graph.trace, self._staged_graph.ends[boundary]
         if end is not None:
             return trace.shapes[trace.nodes.index(trace.live[end][0])]
         if not trace.returns_tensor:
@@ -278,13 +278,13 @@ class Backbone:
     def multiply_adds(self, start: str, stop: str) -> int:
         """Return the multiply-adds per sample between two boundaries."""
         first, last = self._place(start), self._place(stop)
-        counted = self._anatomy.trace.multiply_adds
+        counted = self._staged_graph.trace.multiply_adds
         return sum(n for i, n in counted.items() if first < i <= last)
 
     @property
     def largest_activation_bytes(self) -> int:
         """Bytes per sample of the largest state in the network, in float32."""
-        return 4 * max(map(n_values, self._anatomy.trace.shapes.values()))
+        return 4 * max(map(n_values, self._staged_graph.trace.shapes.values()))
 
     def fork(self, boundary: str) -> "Backbone":
         """Return a copy whose stages up to a boundary stay those of this backbone.
@@ -338,17 +338,18 @@ class Backbone:
 
     @property
     def fingerprint(self) -> str:
-        """Text that changes with the architecture and with any weight."""
+        """Fingerprint of the architecture and all weights (str)."""
         section = self.section(INPUT, OUTPUT)
         return join_key(describe_section(section, self._weights), self._weights)
 
     def prefix_fingerprint(self, boundary: str) -> str:
-        """Return a text that changes with anything that the prefix computes.
+        """Return the fingerprint of all that the prefix computes (str).
 
-        It joins a hash of the code, settings and weights of the prefix, which must not
-        change any more, and a hash of its output for two model inputs. Code that is no
-        library's is described again each time, as a cell of a notebook may be edited.
-        If it cannot be described, the output is computed again.
+        It joins a hash of the code, settings and weights of the prefix, and a hash of
+        its output for two model inputs. The weights must not change after the first
+        call, but code that belongs to no library is hashed each time, as a cell of a
+        notebook may be edited. If code cannot be described, the output is computed each
+        time.
         """
         owner = self.owner(boundary)
         description = owner.describe_prefix(boundary)
@@ -385,12 +386,12 @@ class Backbone:
         if owner is not self:
             return owner.probe_digest(boundary)
         if self._digests is None:
-            trace, example = self._anatomy.trace, self.preprocessing.example(2)
+            trace, example = self._staged_graph.trace, self.preprocessing.example(2)
             self._digests = output_digests(self.module, trace, example)
-        return self._digests[self._anatomy.ends[boundary]]
+        return self._digests[self._staged_graph.ends[boundary]]
 
     def weights_fingerprint(self, boundary: str) -> str:
-        """Return a text that changes with any weight before a boundary.
+        """Return the fingerprint of all weights before a boundary (str).
 
         Unlike :meth:`prefix_fingerprint`, it is the same with all versions of the
         libraries.

@@ -1,7 +1,7 @@
-"""States, the boundaries of a recorded graph where they are live, and graphs between.
+"""Boundaries of a traced graph, and the graphs between them.
 
-A state is one tensor or a dict of tensors. The first dimension of each tensor is that
-of the samples.
+A state is what is live at a boundary: one tensor or a dict of tensors, the first
+dimension of each being that of the samples.
 """
 
 import math
@@ -26,7 +26,7 @@ def tensors_in(value: object) -> list[torch.Tensor]:
 
 
 def is_plain(x: object) -> bool:
-    """Return whether model inputs are one tensor of floating point."""
+    """Return whether model inputs are one floating point tensor."""
     return isinstance(x, torch.Tensor) and x.is_floating_point()
 
 
@@ -79,7 +79,7 @@ def _dependent(inputs):
 
 
 def _needed(inputs, ends, known=()):
-    """Return the nodes that some nodes depend on, with these, without known ones."""
+    """Return `ends` and the nodes that they depend on, without the known ones."""
     needed, stack = set(), list(ends)
     while stack:
         node = stack.pop()
@@ -90,7 +90,7 @@ def _needed(inputs, ends, known=()):
 
 
 def find_boundaries(nodes, inputs, effects, overwritten, runs):
-    """Find where exactly one tensor is live that the rest of a graph depends on.
+    """Find the places where the rest of a graph depends on exactly one live tensor.
 
     The arguments are attributes of a Trace, and the Recorders of a run on two samples
     and of one on three. Returns ``Trace.live``.
@@ -206,9 +206,9 @@ def section_graph(trace, start, stop) -> fx.Graph:
     return graph
 
 
-def graphs_between(anatomies: dict, start: str, stop: str) -> dict[bool, fx.Graph]:
+def graphs_between(staged_graphs: dict, start: str, stop: str) -> dict[bool, fx.Graph]:
     """Return the graphs from one boundary to another by mode, True for train mode."""
     return {
-        mode: section_graph(anatomy.trace, anatomy.ends[start], anatomy.ends[stop])
-        for mode, anatomy in anatomies.items()
+        mode: section_graph(staged.trace, staged.ends[start], staged.ends[stop])
+        for mode, staged in staged_graphs.items()
     }

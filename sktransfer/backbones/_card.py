@@ -1,6 +1,6 @@
-"""What is known about a backbone: its stages, its origin, and its license.
+"""Model cards, and tables of the stages of a backbone.
 
-Every entry repeats what its source states, and is "not stated" where none does.
+An entry repeats what its source states, and is "not stated" if the source does not say.
 """
 
 import csv
@@ -28,7 +28,7 @@ from sktransfer.backbones._registry import NOT_STATED, get_provider, stated_lice
 from sktransfer.backbones._stages import INPUT, OUTPUT
 from sktransfer.utils import check_is_fitted, library_versions, types
 
-# Data sets by the parts of the names of weights that stand for them.
+# Data sets by the abbreviations in the names of weights.
 _DATA = {
     "imagenet-1k": "ImageNet-1k",
     "imagenet1k": "ImageNet-1k",
@@ -64,7 +64,7 @@ class ModelCard:
     weights : str
         Name of the weights; "random" for random ones.
     training_data : str
-        Data that the weights were trained on, as their source or their name says.
+        Training data of the weights, as their source or their name states.
     license : str
         License of the weights as their source states it, or "not stated".
     citation : str
@@ -246,7 +246,7 @@ def describe_training(**entries) -> dict:
 
 
 def _plain(value):
-    """Return a value with nothing but types that JSON has."""
+    """Convert a value to types that JSON supports."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -267,9 +267,9 @@ def _papers():
 
 
 def paper_of(name: str) -> str | None:
-    """Return the paper of an architecture, None if it is not known.
+    """Return the paper of an architecture, or None if it is not known.
 
-    It is found by the longest known beginning of the name, without its provider.
+    The longest known prefix of the name, without its provider, decides.
     """
     bare = name.rpartition("/")[2].removeprefix("tf_")
     fitting = [start for start in _papers() if bare.startswith(start)]
@@ -277,7 +277,7 @@ def paper_of(name: str) -> str | None:
 
 
 def training_data_of(weights: str) -> str | None:
-    """Return the data that weights were trained on, as their name says.
+    """Return the training data of weights, as their name states.
 
     The last part of a name is the data of the last training, as in ``"ft_in22k_in1k"``.
     None if the name does not say.

@@ -1,4 +1,4 @@
-"""Load a checkpoint into a network, or say which of its tensors do not fit."""
+"""Loading of checkpoints into networks, with errors that name the misfits."""
 
 import difflib
 import os
@@ -21,13 +21,14 @@ _WRAPPED = re.compile(
     r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 _USUAL = ("state_dict.", "model.", "module.", "net.", "network.", "backbone.")
-# Words in prefixes of tensors other than the trained weights, such as their averages.
+# Prefixes with these words mark other tensors than the trained weights.
 _SECOND = {
     *("average", "averaged", "avg", "ema", "grad", "momentum", "optim", "optimizer"),
     *("optimizers", "shadow", "swa", "target", "teacher"),
 }
-# Shares of names: of the network's that a prefix must fit, of the network's that have a
-# prefix which a checkpoint may lack, and of the best prefix's that another must fit.
+# Share of the network's names that a checkpoint must have behind one prefix; share that
+# begins with a prefix of the network's own if a checkpoint may lack that prefix; share
+# of what the best prefix fits that makes another prefix an alternative.
 _MOST, _OWN, _AS_WELL = 0.5, 0.8, 0.9
 
 
@@ -194,7 +195,7 @@ def check_finite(expected: Mapping, state: Mapping, title: str) -> None:
 
 @dataclass(frozen=True)
 class _Set:
-    """Tensors whose names have one prefix, in place of the network's own prefix."""
+    """Tensors of a checkpoint with one prefix, in place of a prefix of the network."""
 
     prefix: str
     own: str

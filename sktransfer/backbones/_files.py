@@ -1,4 +1,4 @@
-"""Files of weights: download them, check their hashes, and read them as data."""
+"""Download of weights, checks of their hashes, and reading without running code."""
 
 import hashlib
 import logging

@@ -28,10 +28,10 @@ def channels_error(name: str, error: Exception) -> ImageError | None:
 
 
 def check_patches(name, trace, module):
-    """Raise an ImageError if a part of each image would be in no patch.
+    """Raise an ImageError if the patches of a network do not cover its images.
 
-    That is if the first convolution has its kernel size as stride, and the height or
-    width of the images is not a multiple of it.
+    They do not if the first convolution has its kernel size as stride, and the height
+    or width of the images is not a multiple of it.
     """
     shapes = {node: trace.shapes.get(i) for i, node in enumerate(trace.nodes)}
     image = shapes[trace.nodes[0]]

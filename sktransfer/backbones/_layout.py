@@ -1,4 +1,4 @@
-"""Find the stages of a network: as it declares them, as traced, or a single one."""
+"""Layout of a network: its declared stages, traced stages, or a single one."""
 
 import warnings
 from collections import OrderedDict
@@ -16,9 +16,9 @@ from sktransfer.backbones._stages import (
     FEATURES,
     INPUT,
     OUTPUT,
-    Anatomy,
-    declared_anatomy,
-    find_anatomies,
+    StagedGraph,
+    declared_graph,
+    find_staged_graphs,
 )
 from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
@@ -32,9 +32,9 @@ class StagedModule(nn.Module):
     whose ``forward`` takes one state and returns the next one:
 
     - A state is one tensor, or a dict of tensors, such as the hidden states of a
-      sequence and, under the name "mask", which of them are real. The first dimension
-      of each tensor is that of the samples. The other dimensions may differ from batch
-      to batch.
+      sequence and, under the name "mask", which of them are not padding. The first
+      dimension of each tensor is that of the samples. The other dimensions may differ
+      from batch to batch.
     - The first stage takes the model inputs, which are a state as well.
     - The last stage returns the features. The final step returns the output, which is
       one tensor.
@@ -171,13 +171,13 @@ def unwrap(module):
 class Layout:
     """A network whose boundaries are known.
 
-    ``module`` is the network, wrapped if it cannot be cut. ``anatomies`` are those in
-    train mode (True) and eval mode (False). ``impurity`` is the reason why the output
-    for a sample is no function of it.
+    ``module`` is the network, wrapped if it cannot be cut. ``staged_graphs`` has a
+    graph for train mode (True) and one for eval mode (False). ``impurity`` is the
+    reason why the output for a sample is no function of it.
     """
 
     module: nn.Module
-    anatomies: dict[bool, Anatomy]
+    staged_graphs: dict[bool, StagedGraph]
     impurity: str | None
 
 
@@ -193,8 +193,8 @@ def find_layout(
     not compute the same as the whole.
     """
     finder = _Finder(name, preprocessing, classifier)
-    module, anatomies = finder.lay_out(module)
-    found = probe(module, anatomies, preprocessing.example(5))
+    module, staged_graphs = finder.lay_out(module)
+    found = probe(module, staged_graphs, preprocessing.example(5))
     if found.difference and isinstance(module, StagedModule):
         raise ValueError(
             f"The stages of {name} must compute together what it does as a whole, and "
@@ -202,20 +202,20 @@ def find_layout(
             f"{found.difference[1:]}."
         )
     if found.difference and not isinstance(module, _Whole):
-        module, anatomies = finder.as_one_stage(module)
+        module, staged_graphs = finder.as_one_stage(module)
         _warn(
             f"{name} is a single stage, as its parts do not compute together what it "
             f"does as a whole: {found.difference}. `freeze` can be 'all' or 'none'."
         )
     if found.overwrites and isinstance(module, _Whole):
-        for anatomy in anatomies.values():
-            anatomy.trace.overwritten.add(anatomy.trace.nodes[0])
+        for staged in staged_graphs.values():
+            staged.trace.overwritten.add(staged.trace.nodes[0])
     if found.impurity and not known_impurity:
         _warn(
             f"Samples go through {name} one at a time, and none of its activations "
             f"are stored: {found.impurity}."
         )
-    return Layout(module, anatomies, found.impurity)
+    return Layout(module, staged_graphs, found.impurity)
 
 
 def _warn(text):
@@ -254,8 +254,8 @@ class _Finder:
             raise self._cannot_run(error) from error
         check_patches(self.name, trace, module)
         has_final = module.final is not None
-        anatomy = declared_anatomy(trace, [*module.stages], has_final)
-        return module, {False: anatomy, True: anatomy}
+        staged = declared_graph(trace, [*module.stages], has_final)
+        return module, {False: staged, True: staged}
 
     def as_one_stage(self, module):
         whole = _Whole(OrderedDict(network=module))
@@ -287,11 +287,11 @@ class _Finder:
                 module.network = _Unpacked(module.network)
                 traces = self._traces(module)
         check_patches(self.name, traces[False], module)
-        anatomies = find_anatomies(traces, module, self.classifier)
-        if not anatomies[False].stages:
+        staged_graphs = find_staged_graphs(traces, module, self.classifier)
+        if not staged_graphs[False].stages:
             several = traces[traces[False].returns_tensor]
             raise TypeError(no_tensor_text(self.name, several))
-        return anatomies
+        return staged_graphs
 
     def _traces(self, module):
         example = self.preprocessing.example(3)

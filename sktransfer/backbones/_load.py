@@ -1,9 +1,8 @@
-"""Load a backbone by name or from a module, or share one within the process."""
+"""Loading of backbones, and sharing of one between users in the process."""
 
 import math
 import operator
 import os
-import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from sktransfer.backbones._registry import (
     resolve_name,
 )
 from sktransfer.backbones._sections import fingerprint_tensors
-from sktransfer.compute import default_torch_state, in_forked_child, seeded
+from sktransfer.compute import default_torch_state, fork_lock, seeded
 from sktransfer.inputs import Preprocessing
 from sktransfer.utils import content_stamp, spawn_seed, survey_class, types
 
@@ -32,7 +31,7 @@ _ENDINGS = (".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar")
 
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 _MOST_SHARED = 4
-_lock = threading.RLock()
+_lock = fork_lock(globals(), "_lock")
 _shared: OrderedDict[tuple, tuple] = OrderedDict()  # backbones and their code
 
 
@@ -71,8 +70,9 @@ def load_backbone(
         weights. Transformers loaded by name are built for this size, and their
         position embeddings are resampled.
     n_features : int, default=None
-        Length of the vectors, for a network of vectors that has lazy layers.
-    preprocessing : ImagePreprocessing or VectorPreprocessing, default=None
+        Length of the vectors. Needed only by a network for vectors with lazy layers.
+    preprocessing : ImagePreprocessing, VectorPreprocessing or Preprocessing, \
+            default=None
         By default that of the weights.
     kind : str, default=None
         Modality of a module without preprocessing: "image", "vector" or another that
@@ -235,7 +235,7 @@ def _area(preprocessing):
 
 
 def _removed(backbone: Backbone) -> list[str]:
-    """Return the paths of classifying layers that the network no longer has."""
+    """Return the paths of classifying layers that were removed from a network."""
     network = backbone.network
     names = network.state_dict().keys()
     return [
@@ -247,18 +247,10 @@ def _removed(backbone: Backbone) -> list[str]:
 
 
 def are_users_own(weights: object) -> bool:
-    """Return whether weights come from the user: a state dict, a file, or its name."""
+    """Return whether weights are the user's: a state dict, or the path of a file."""
     if not isinstance(weights, str):
         return isinstance(weights, os.PathLike | Mapping)
     return weights == STATE_DICT or weights.endswith(_ENDINGS) or os.sep in weights
-
-
-def _renew():
-    global _lock
-    _lock = threading.RLock()
-
-
-in_forked_child(_renew)
 
 
 def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Backbone:

@@ -29,11 +29,7 @@ def load_module(
     make(lambda: _materialise(module, preprocessing.with_size(image_size)))
     config = getattr(module, "pretrained_cfg", None) or {}
     classifier = config.get("classifier")
-    return Backbone(
-        module,
-        preprocessing=preprocessing,
-        classifier=[classifier] if isinstance(classifier, str) else classifier,
-    )
+    return Backbone(module, preprocessing=preprocessing, classifier=classifier)
 
 
 def _make(spec, make):

@@ -1,4 +1,4 @@
-"""Check a traced network by running it, before anything relies on its graph.
+"""Checks of a traced network: its sections are run and compared with the whole.
 
 A graph does not record everything that a ``forward`` does. So the sections are compared
 with the network, and its output for a sample must be a function of that sample. The
@@ -50,9 +50,9 @@ _remembered: dict[tuple, "Findings"] = {}
 class Findings:
     """Results of the checks of a network.
 
-    ``difference`` says how the sections differ from the whole, ``impurity`` why the
-    output for a sample is no function of it, and ``overwrites`` whether the network
-    overwrites its input.
+    ``difference`` says how the sections differ from the whole, and ``impurity`` why the
+    output is not a function of the sample alone; they are None if there is nothing to
+    say. ``overwrites`` is whether the network overwrites its input.
     """
 
     difference: str | None
@@ -60,7 +60,7 @@ class Findings:
     overwrites: bool
 
 
-def probe(module, anatomies, example):
+def probe(module, staged_graphs, example):
     """Check whether the sections compute the same as a module, and whether it is pure.
 
     The module is called on copies, with five model inputs like ``example``. The
@@ -69,11 +69,11 @@ def probe(module, anatomies, example):
     """
     key = outline(module) or _description(module), repr(shape_of_sample(example))
     if key[0] is None:
-        return _probe(module, anatomies, example)
+        return _probe(module, staged_graphs, example)
     if key not in _remembered:
         while len(_remembered) >= _MOST:
             _remembered.pop(next(iter(_remembered), None), None)
-        _remembered[key] = _probe(module, anatomies, example)
+        _remembered[key] = _probe(module, staged_graphs, example)
     return _remembered[key]
 
 
@@ -83,14 +83,14 @@ def _description(module) -> str | None:
     return found.digest if found.is_complete else None
 
 
-def _probe(module, anatomies, example):
+def _probe(module, staged_graphs, example):
     try:
         trial = run_once(module, example)
     except Exception as error:  # whatever a network raises
         reason = f"it cannot be run on 5 samples at once ({_error_text(error)})"
         return Findings(None, reason, overwrites=False)
     impurity = find_impurity(module, trial)
-    difference = _difference(module, anatomies, trial, impurity is None)
+    difference = _difference(module, staged_graphs, trial, impurity is None)
     return Findings(difference, impurity, trial.overwrites)
 
 
@@ -121,7 +121,7 @@ def _digest(tensors):
     return digest.hexdigest()[:32]
 
 
-def _difference(module, anatomies, trial, is_pure):
+def _difference(module, staged_graphs, trial, is_pure):
     """Say how the sections differ from the module; None if they do not."""
 
     def intact(network):
@@ -129,15 +129,15 @@ def _difference(module, anatomies, trial, is_pure):
 
     try:
         network = copy.deepcopy(module).eval()
-        joined = _join(network, anatomies, trial.x, training=False)
+        joined = _join(network, staged_graphs, trial.x, training=False)
         if not is_near(joined, tensors_in(trial.output), _TOLERANCE):
             return _describe_difference("eval", joined, tensors_in(trial.output))
-        if _replays_differ(anatomies[False].trace, network, trial.x):
+        if _replays_differ(staged_graphs[False].trace, network, trial.x):
             return "a value that is no tensor depends on more than the batch size"
         x = map_state(itemgetter(slice(_N_TRAIN)), trial.x)
         whole = intact(trial.network).train()
         expected = call(whole, copy_state(x), with_gradients=True)
-        joined = _join(intact(network).train(), anatomies, x, training=True)
+        joined = _join(intact(network).train(), staged_graphs, x, training=True)
         if not is_near(joined, tensors_in(expected), _TOLERANCE):
             return _describe_difference("train", joined, tensors_in(expected))
     except Exception as error:  # whatever a network raises
@@ -146,7 +146,7 @@ def _difference(module, anatomies, trial, is_pure):
 
 
 def _replays_differ(trace, network, x):
-    """Whether a static value differs between a boundary and the network."""
+    """Return whether a static value at a boundary differs from that of the network."""
     try:
         values = run_graph(
             network, trace.nodes[0].graph, map_state(itemgetter(slice(1)), x)
@@ -180,15 +180,15 @@ def _largest(tensor):
     return float(tensor.detach().abs().nan_to_num().max())
 
 
-def _join(network, anatomies, x, training):
+def _join(network, staged_graphs, x, training):
     """Run the sections between stages one after the other; list the output tensors."""
     owner = SimpleNamespace(module=network)
-    anatomy = anatomies[False]
-    last = len(anatomy.trace.nodes)
-    names = [INPUT, *(stage.name for stage in anatomy.stages), FEATURES, OUTPUT]
-    place = {n: last if anatomy.ends[n] is None else anatomy.ends[n] for n in names}
+    staged = staged_graphs[False]
+    last = len(staged.trace.nodes)
+    names = [INPUT, *(stage.name for stage in staged.stages), FEATURES, OUTPUT]
+    place = {n: last if staged.ends[n] is None else staged.ends[n] for n in names}
     sections = [
-        Section(owner, *ends, graphs_between(anatomies, *ends)).train(training)
+        Section(owner, *ends, graphs_between(staged_graphs, *ends)).train(training)
         for ends in pairwise(sorted(names, key=place.__getitem__))
     ]
 
@@ -225,7 +225,7 @@ def outline(module: nn.Module) -> str | None:
 
 
 class _UnknownError(Exception):
-    """A layer has code of its own, or may have."""
+    """A layer has code that belongs to no library, or may have."""
 
 
 def _describe_layer(layer):

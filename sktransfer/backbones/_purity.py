@@ -124,9 +124,9 @@ def _is_near(a, b, tolerance):
 
 
 def find_impurity(module: nn.Module, trial: Trial) -> str | None:
-    """Return the reason why the output for a sample is no function of it, or None.
+    """Return why the output is not a function of the sample alone, or None if it is.
 
-    It is one if the network draws nothing, stores nothing, and its output for a sample
+    It is if the network draws nothing, stores nothing, and its output for a sample
     changes neither with the other samples of the batch nor with earlier ones. The trial
     is one of this module with at least five model inputs. The module is not changed.
     """

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -42,7 +43,7 @@ class BackboneProvider(ABC):
     def names(self) -> list[str]:
         """Return the names of the backbones, without the provider in front.
 
-        It is called often, so it should neither build networks nor download anything.
+        It is called often, so it should neither build networks nor download files.
 
         Returns
         -------
@@ -160,10 +161,7 @@ class BackboneProvider(ABC):
         return state
 
 
-def _check_provider(provider):
-    check_parts(provider, BackboneProvider, "provider")
-
-
+_check_provider = partial(check_parts, protocol=BackboneProvider, noun="provider")
 RULE = "`provider` must be None or one of {names}"
 PROVIDERS: Registry[Any] = Registry("providers", RULE, _check_provider, _BUILT_IN)
 
@@ -287,8 +285,8 @@ def resolve_name(spec: str) -> tuple[str, str]:
 def modality_for(X: Any, backbone: Any, options: Mapping) -> Modality:
     """Return the modality of X, as `modality_of` does, also for the name of a backbone.
 
-    The provider states it, without loading the network. Unknown names, for which
-    loading raises an error, count as those of networks for images.
+    The provider states it, and no network is loaded. An unknown name, for which loading
+    will raise an error, counts as that of a network for images.
     """
     if not isinstance(backbone, str):
         return modality_of(X, backbone, options)
@@ -300,7 +298,7 @@ def modality_for(X: Any, backbone: Any, options: Mapping) -> Modality:
 
 
 def _look_up(spec):
-    """Return the provider that knows a name, and the name there, or None."""
+    """Return the provider that knows a name and the name without it, or None."""
     provider, slash, name = spec.partition("/")
     if slash and (provider in PROVIDERS or provider in _iter_providers()):
         return (provider, name) if _provides(provider, name) else None

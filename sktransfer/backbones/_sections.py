@@ -15,17 +15,17 @@ from sktransfer.utils import describe, join_key, update_with_tensor
 
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 _FLAGS = ("frozen", "fixed_statistics", "fixed_shared")
-_TRAINING = 5  # position of this argument in both
+_TRAINING = 5  # position of this argument in both functions
 
 
 class Section(nn.Module):
-    """The part of a backbone between two of its boundaries.
+    """Part of a backbone between two of its boundaries.
 
     Its parameters, buffers and submodules are those of the backbone's module that it
     uses, under the same names. Train and eval mode have a graph each, as the value of
     ``self.training`` is fixed in a traced graph. Sections may share layers: when a
-    section runs, its layers are in its own mode. ``backbone`` is a Backbone, or another
-    object whose ``module`` is the whole network.
+    section runs, its layers are in its own mode. ``backbone`` is a Backbone, or
+    another object whose ``module`` is the whole network.
     """
 
     def __init__(self, backbone, start, stop, graphs):
@@ -92,8 +92,8 @@ class Section(nn.Module):
         """Set the mode. A frozen section stays in eval mode.
 
         With ``fixed_statistics``, layers that keep running statistics stay in eval
-        mode, too, and calls of ``torch.nn.functional.batch_norm`` use them without
-        updating. With ``fixed_shared``, so do :meth:`shared_layers`.
+        mode, too, and ``torch.nn.functional.batch_norm`` uses the statistics without
+        updating them. With ``fixed_shared``, :meth:`shared_layers` stay in eval mode.
         """
         super().train(mode and not self.frozen)
         if self.fixed_statistics:
@@ -209,8 +209,8 @@ def _compile(graph):
 def fingerprint(section: Section) -> str:
     """Hash what a section computes: its graph, its layers, their code and weights.
 
-    It is the same in every process. If a layer cannot be described, it holds for this
-    section object only.
+    It is the same in every process. If a layer cannot be described, it is unique to
+    this section object.
     """
     return join_key(describe_section(section, section), section)
 

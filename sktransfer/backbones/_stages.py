@@ -7,7 +7,7 @@ from sktransfer.backbones._tracer import Call
 
 INPUT, FEATURES, OUTPUT = "input", "features", "output"
 _RESERVED = {name: f"{name}_" for name in (INPUT, FEATURES, OUTPUT)}
-# Stages are split until there are this many of several layers each.
+# Stages are split until this many consist of several layers.
 _ENOUGH_STAGES = 4
 _CLASSIFIER_NAMES = frozenset(
     "fc classifier head heads head_dist head_drop last_linear logits output".split()
@@ -185,7 +185,7 @@ class _Cutter:
         return groups
 
     def spatial(self, index):
-        """Return height and width at a boundary; an object of its own for vectors."""
+        """Return height and width at a boundary; a unique object for vectors."""
         shape = self.shape(index)
         return shape[1:] if len(shape) == 3 else object()
 
@@ -222,11 +222,11 @@ class _Cutter:
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """Boundaries of a network in the graph of one mode.
+class StagedGraph:
+    """Graph of a network in one mode, with its stages and boundaries.
 
     ``ends`` maps each boundary to the index of the node before it, None for the output;
-    ``listed`` is its part for the stages and the blocks inside them, in order.
+    ``listed`` holds only the stages and the blocks inside them, in order.
     """
 
     trace: Trace
@@ -235,8 +235,8 @@ class Anatomy:
     listed: dict[str, int | None]
 
 
-def declared_anatomy(trace: Trace, names: list[str], has_final: bool) -> Anatomy:
-    """Return the anatomy of a network that declares its stages.
+def declared_graph(trace: Trace, names: list[str], has_final: bool) -> StagedGraph:
+    """Return the graph and the boundaries of a network that declares its stages.
 
     ``has_final`` is whether there is a final step between the last stage and the
     output.
@@ -246,12 +246,12 @@ def declared_anatomy(trace: Trace, names: list[str], has_final: bool) -> Anatomy
     has_final = has_final or not trace.returns_tensor
     features = len(names) if has_final else None
     ends = {INPUT: -1, **listed, FEATURES: features, OUTPUT: None}
-    return Anatomy(trace, ends, stages, listed)
+    return StagedGraph(trace, ends, stages, listed)
 
 
-def find_anatomies(
+def find_staged_graphs(
     traces: dict[bool, Trace], module, classifier
-) -> dict[bool, Anatomy]:
+) -> dict[bool, StagedGraph]:
     """Find the boundaries that exist in the graphs of both modes.
 
     The keys are True for train mode and False for eval mode. The features of a network
@@ -278,15 +278,15 @@ def find_anatomies(
     listed = {n: ends[n] for n in blocks}
     ends_in_train = {n: None if e is None else twin[e] for n, e in ends.items()}
     return {
-        False: Anatomy(eval_, ends, stages, listed),
-        True: Anatomy(train, ends_in_train, stages, listed),
+        False: StagedGraph(eval_, ends, stages, listed),
+        True: StagedGraph(train, ends_in_train, stages, listed),
     }
 
 
 def _ends_with(trace, module, limit) -> bool:
-    """Return whether only pooling and classifying comes after a boundary.
+    """Return whether only pooling and classification follow a boundary.
 
-    Then no other output is a map that layers with weights compute from it.
+    They do if no other output is a map that layers with weights compute from it.
     """
     node, _ = trace.live[limit]
     behind = [i for i in _weighted_nodes(trace, module) if i > limit]

@@ -42,7 +42,7 @@ class TimmProvider(BackboneProvider):
         return timm.is_model(name.partition(".")[0])
 
     def load(self, name, *, weights, image_size, make):
-        """Make a model; ``weights`` may be the tag of some."""
+        """Make a model; ``weights`` may be a tag, such as ``"in12k"``."""
         architecture, _, tag = name.partition(".")
         if weights not in ("default", None):
             tag = weights
@@ -53,17 +53,15 @@ class TimmProvider(BackboneProvider):
             options |= _pretrained_options(name)
         module = make(lambda: _create(name, options))
         config = module.pretrained_cfg
-        for entry in ("file", "state_dict"):  # what was loaded is not to be kept
+        for entry in ("file", "state_dict"):  # the loaded weights are not kept
             config.pop(entry, None)
-        classifier = config.get("classifier") or None
-        is_one = isinstance(classifier, str)
         return Backbone(
             module,
             preprocessing=timm_preprocessing(config),
             name=name,
             weights=None if weights is None else config.get("tag") or "default",
             license=config.get("license"),
-            classifier=[classifier] if is_one else classifier and list(classifier),
+            classifier=config.get("classifier") or None,
         )
 
     def describe(self, name):
@@ -90,7 +88,7 @@ class TimmProvider(BackboneProvider):
 
 
 def timm_adapted(state: dict, network: nn.Module) -> dict:
-    """Return a checkpoint as timm adapts it to a network's names and positions.
+    """Return a checkpoint with names and position embeddings adapted by timm.
 
     It is returned unchanged if timm has no filter for this architecture.
     """

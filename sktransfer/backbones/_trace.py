@@ -1,4 +1,4 @@
-"""Trace a network in one mode, and describe its graph and a run of it."""
+"""Tracing of a network in one mode, and facts that a run of its graph shows."""
 
 import operator
 from collections.abc import Iterable

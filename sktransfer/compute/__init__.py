@@ -2,7 +2,7 @@
 
 from sktransfer.compute._attributes import attributes_restored
 from sktransfer.compute._draws import (
-    Draws,
+    RandomStream,
     drawn_since,
     generator_states,
     seeded,
@@ -12,14 +12,15 @@ from sktransfer.compute._process import (
     Shards,
     default_torch_state,
     fixed_threads,
+    fork_lock,
     held_at_forks,
     in_forked_child,
     one_blas_thread,
 )
 from sktransfer.compute._runtime import (
     Runtime,
+    channels_first,
     channels_last,
-    channels_second,
     gains_by_bfloat16,
     halving,
     join_states,
@@ -36,15 +37,16 @@ from sktransfer.compute._runtime import (
 )
 
 __all__ = [
-    "Draws",
+    "RandomStream",
     "Runtime",
     "Shards",
     "attributes_restored",
+    "channels_first",
     "channels_last",
-    "channels_second",
     "default_torch_state",
     "drawn_since",
     "fixed_threads",
+    "fork_lock",
     "gains_by_bfloat16",
     "generator_states",
     "halving",

@@ -1,7 +1,6 @@
-"""Random streams for code that draws from the generators of the whole process."""
+"""Random streams for code that draws from the global random generators."""
 
 import random
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,29 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktransfer.compute._process import in_forked_child
+from sktransfer.compute._process import fork_lock
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw
-_lock = threading.RLock()
+_lock = fork_lock(globals(), "_lock")
 
 
-def _renew():
-    global _lock
-    _lock = threading.RLock()
-
-
-in_forked_child(_renew)
-
-
-class Draws:
+class RandomStream:
     """Separate random stream for code that draws from torch's global generators.
 
     Layers such as dropout draw from the generators of the whole process, so fits in
     several threads would take numbers from each other's sequences. Inside
-    :meth:`put_in` the global generators have the states of this stream. Other threads
+    :meth:`active` the global generators have the states of this stream. Other threads
     that enter a stream wait meanwhile, and afterwards the user's own sequence continues
-    as if nothing had been drawn. Numbers may be drawn on the CPU and on `device`.
+    as if nothing had been drawn.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the stream.
+    device : torch.device or str, default="cpu"
+        Device on which numbers are drawn, in addition to the CPU.
 
     Attributes
     ----------
@@ -50,11 +48,10 @@ class Draws:
         }
 
     @contextmanager
-    def put_in(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         """Draw from this stream inside a `with` block.
 
-        Other threads that draw from a stream wait, so the block must not wait for one
-        of them.
+        Other threads that enter a stream wait, so the block must not wait for them.
         """
         with _lock:
             others = self._get()
@@ -84,19 +81,19 @@ class Draws:
 def seeded(seed: int) -> AbstractContextManager[None]:
     """Return a context in which a seed determines what torch draws on the CPU.
 
-    Other threads that draw wait, as for :class:`Draws`.
+    Other threads that enter a stream wait, see :class:`RandomStream`.
     """
-    return Draws(seed).put_in()
+    return RandomStream(seed).active()
 
 
 @contextmanager
 def seeded_everywhere(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch, NumPy and Python's `random` inside a `with` block.
 
-    It is for code of users, which may draw from any of these. Afterwards all of them
-    are as they were. Other threads that draw from torch wait, as for :class:`Draws`.
+    It is for the user's code, which may draw from any of these. Afterwards their states
+    are restored. Other threads that enter a stream wait, see :class:`RandomStream`.
     """
-    with Draws(seed, device).put_in():
+    with RandomStream(seed, device).active():
         kept = np.random.get_state(), random.getstate()  # noqa: NPY002
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
@@ -110,7 +107,7 @@ def seeded_everywhere(seed: int, device: torch.device | str = "cpu") -> Iterator
 def generator_states() -> dict[str, Any]:
     """Return the states of the global generators on the CPU, by library.
 
-    The state of a library differs from an earlier one if a number was drawn between.
+    If a library's state has changed between two calls, numbers were drawn from it.
     """
     numpy: Any = np.random.get_state()  # noqa: NPY002
     return {
@@ -124,9 +121,9 @@ def drawn_since(before: dict[str, Any], seconds: float) -> tuple[list[str], list
     """Return the libraries whose global generators this thread has drawn from.
 
     `before` is an earlier result of :func:`generator_states`, and `seconds` the time
-    since. The whole process shares these generators. If the state of one has changed,
-    it is observed for a while, to see whether another thread draws from it. Such
-    libraries are returned second: what this thread drew from them is not known.
+    since. As threads share these generators, one whose state has changed is observed
+    for a while, to see whether other threads draw from it. The libraries from which
+    they do are returned second: whether this thread drew from them is not known.
     """
     now = generator_states()
     moved = [name for name in before if before[name] != now[name]]

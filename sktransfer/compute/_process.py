@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -128,14 +129,25 @@ def _apply(free, part):
         free.put(worker)
 
 
-def in_forked_child(renew: Callable[[], object]) -> None:
-    """Register a function to be called in every process that is forked from now on.
-
-    A fork copies locks as they are, but not the threads that would release them. The
-    function replaces the locks by new ones.
-    """
+def in_forked_child(function: Callable[[], object]) -> None:
+    """Register a function to be called in every process that is forked from now on."""
     if hasattr(os, "register_at_fork"):  # Windows has no fork
-        os.register_at_fork(after_in_child=renew)
+        os.register_at_fork(after_in_child=function)
+
+
+def fork_lock(module: dict[str, Any], name: str) -> threading.RLock:
+    """Make the lock of a module, which is replaced in every forked process.
+
+    A fork copies locks as they are, but not the threads that would release them.
+    `module` is ``globals()``, and `name` the lock's name there.
+    """
+
+    def renew():
+        module[name] = threading.RLock()
+
+    renew()
+    in_forked_child(renew)
+    return module[name]
 
 
 def held_at_forks(lock: threading.RLock) -> None:
@@ -164,12 +176,4 @@ def one_thread_in_forks():
     in_forked_child(functools.partial(torch.set_num_threads, 1))
 
 
-_lock = threading.RLock()
-
-
-def _renew_lock():
-    global _lock
-    _lock = threading.RLock()
-
-
-in_forked_child(_renew_lock)
+_lock = fork_lock(globals(), "_lock")

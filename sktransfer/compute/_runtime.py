@@ -2,7 +2,7 @@
 
 A batch is one tensor, or a dict of tensors by name, the first dimension of which is
 that of the samples. An example of a dict are the hidden states of sequences, and the
-mask that says which of them are real.
+mask that says which of them are not padding.
 """
 
 import warnings
@@ -26,7 +26,8 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def resolve_device(device: str | torch.device) -> torch.device:
     """Return the device that a parameter names.
 
-    "auto" is CUDA if there is one, then Apple's MPS, then the CPU.
+    "auto" is CUDA if there is one, then Apple's MPS, then the CPU. Raises a ValueError
+    if this machine has no such device.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -115,7 +116,7 @@ class Runtime:
 
     @property
     def key(self) -> str:
-        """Text of everything here that can change a result, if only by rounding."""
+        """Key of all settings that can change a result, if only by rounding (str)."""
         parts = self.batch_size, self.precision, self.activation_dtype
         return ", ".join(map(str, [*parts, *_switches(self.device)]))
 
@@ -143,7 +144,7 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-# Batches that fit the memory, and their layout
+# Batch sizes that fit into memory, and memory layouts
 
 
 def halving(
@@ -151,9 +152,9 @@ def halving(
 ) -> tuple[Any, int]:
     """Run `compute`, halving the batch size on out-of-memory errors.
 
-    `compute` is called with a batch size, and `hint` is further advice for the error
-    message. Returns the result and the batch size that fitted, from which the next call
-    should start.
+    `compute` is called with a batch size. Returns its result and the batch size that
+    fitted, from which the next call should start. Raises a MemoryError, with `hint` as
+    further advice, if one sample is too large.
     """
     while True:
         try:
@@ -164,7 +165,7 @@ def halving(
                     f"The memory of {device} is too small for one sample. {hint}"
                     "Take a smaller `image_size` or backbone, or device='cpu'."
                 ) from error
-        size //= 2  # after `except`, whose traceback keeps tensors alive
+        size //= 2  # outside `except`, as the traceback keeps tensors alive
         if device.type == "cuda":
             torch.cuda.empty_cache()
         warnings.warn(
@@ -197,8 +198,8 @@ def channels_last(z: torch.Tensor) -> torch.Tensor:
     return _lay_out(z, torch.channels_last if maps else torch.contiguous_format)
 
 
-def channels_second(z: torch.Tensor) -> torch.Tensor:
-    """Lay activations out in memory in the order of their axes."""
+def channels_first(z: torch.Tensor) -> torch.Tensor:
+    """Lay activations out in memory in the order of their axes, as (n, c, h, w)."""
     return _lay_out(z, torch.contiguous_format)
 
 
@@ -227,7 +228,7 @@ def use_channels_last(module: _Module) -> _Module:
     return module
 
 
-# Batches of one tensor or of several
+# Batches of one or several tensors
 
 
 def map_state(function, state):
@@ -262,7 +263,7 @@ def split_state(state, size):
 def join_states(states):
     """Join batches to one; zeros fill up samples that are shorter than others.
 
-    Of a mask that is zero at padding, zeros mark what they fill up as padding.
+    A mask is filled up in the same way, so that it marks the added values as padding.
     """
     if isinstance(states[0], dict):
         return {name: join_states([s[name] for s in states]) for name in states[0]}

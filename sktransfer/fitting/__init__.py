@@ -1,15 +1,13 @@
 """The course of one fit: from samples and a split backbone to a trained network."""
 
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
-from sktransfer.fitting._identity import check_unchanged, describe_network
 from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
-    LabelledSamples,
     SplitBackbone,
+    check_unchanged,
+    describe_network,
     later_seed,
-    sort_by_content,
     split_backbone,
-    targets_of,
 )
 from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.fitting._trainer import (
@@ -24,7 +22,6 @@ __all__ = [
     "Adaptation",
     "EarlierTraining",
     "FitOptions",
-    "LabelledSamples",
     "SplitBackbone",
     "Trainer",
     "check_depth",
@@ -33,7 +30,5 @@ __all__ = [
     "describe_network",
     "later_seed",
     "shares_docs",
-    "sort_by_content",
     "split_backbone",
-    "targets_of",
 ]

@@ -8,29 +8,35 @@ import torch
 
 from sktransfer.activations import Activations, Pass, Target, gather
 from sktransfer.compute import fixed_threads
-from sktransfer.fitting._split_backbone import LabelledSamples, SplitBackbone
+from sktransfer.fitting._split_backbone import SplitBackbone
 from sktransfer.model import make_pool
-from sktransfer.training import Network, Pooling, ResolvedRecipe, lda_predictions
+from sktransfer.training import (
+    LabelledSamples,
+    Network,
+    Pooling,
+    ResolvedRecipe,
+    lda_predictions,
+)
 from sktransfer.utils import TransferWarning, warn_caller
 
-_COMPARED = 64  # samples that are compared before and after
-_FEWEST = 32  # below, a share says little
-_UNLIKE = 0.5  # drift of features that are no longer the pretrained ones
-_WORSE = 0.15  # loss of accuracy that shows it
+_COMPARED = 64  # number of samples that are compared before and after the training
+# Features are undone if both figures are reached, on enough samples.
+_FEWEST = 32
+_LARGE_DRIFT = 0.5
+_LARGE_DROP = 0.15  # of the quality
+# Differences from the probe that may be noise.
+_NOISE = 0.05  # of the quality; or one and a half samples, if that is more
+_LOSS_NOISE = 0.03
+# A network overfits if both figures are reached, on enough validation samples.
+_RISE = 1.2  # ratio of the last validation loss to the lowest
+_GAP = 0.15  # between the qualities on training and validation samples
+_FEWEST_VALIDATED = 30
 
-_NOISE = 0.05  # of a quality; of fewer than 30 samples, one and a half of them
-_LOSS_NOISE = 0.03  # of a loss
-
-_RISEN = 1.2  # times the lowest validation loss
-_GAP = 0.15  # between the accuracies of training and validation
-_VALIDATED = 30
-
-ENOUGH_FOR_DEPTH = 500  # samples, fewer of which do not show the best depth
-_PROBED = 150
+ENOUGH_FOR_DEPTH = 500  # samples, below which the depth is not checked
+_PROBED = 150  # number of samples
 _EARLIER = (1 / 3, 2 / 3)  # of the frozen stages
 
-
-DescribeQuality = Callable[[float], str]  # a quality in words
+DescribeQuality = Callable[[float], str]  # puts a quality into words
 
 
 class Snapshot(NamedTuple):
@@ -39,12 +45,12 @@ class Snapshot(NamedTuple):
     Attributes
     ----------
     features : ndarray of shape (n, d)
-        What the head sees.
+        Features that the head receives.
     quality : float
-        Accuracy; of a regression, the share of the loss of the best constant that is
-        gone.
+        Accuracy; for regression, one minus the ratio of the loss to that of the best
+        constants.
     loss : float
-        Mean loss of the samples, as the training minimises it.
+        Mean training loss of the samples.
     """
 
     features: np.ndarray
@@ -62,10 +68,10 @@ def take_snapshot(
     batch_size: int,
     most: int = _COMPARED,
 ) -> Snapshot:
-    """Compute features and quality of a network on a few samples, evenly spaced.
+    """Compute features and quality of a network on at most ``most`` samples.
 
-    ``loss`` maps scores and targets to the loss of each sample, and ``quality`` scores,
-    targets and ``loss`` to a number.
+    The samples are evenly spaced. ``loss`` maps scores and targets to the loss of each
+    sample, and ``quality`` maps scores, targets and ``loss`` to a number.
     """
     n = len(y)
     rows = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
@@ -80,11 +86,10 @@ def take_snapshot(
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> float:
-    """Measure how far features of the same samples have moved, whatever their basis.
+    """Measure how much the features (n, d) of the same samples have changed.
 
-    It is one less the linear centred kernel alignment [1]_: 0 for features, of shape
-    (n, d), that are equal up to orthogonal maps and scale, and 1 for ones that have
-    nothing in common.
+    The drift is one minus the linear centred kernel alignment [1]_: 0 if the features
+    are equal up to rotation and scale, and 1 if they are unrelated.
 
     References
     ----------
@@ -93,14 +98,14 @@ def drift(before: np.ndarray, after: np.ndarray) -> float:
        Learning*. https://arxiv.org/abs/1905.00414
     """
     A, B = (_centred(F.astype(np.float64)) for F in (before, after))
-    if not A.any() or not B.any():  # all samples alike
+    if not A.any() or not B.any():  # the features of all samples are equal
         return float(A.any() != B.any())
     A, B = A @ A.T, B @ B.T  # (n, n)
     return float(1 - (A * B).sum() / np.linalg.norm(A) / np.linalg.norm(B))
 
 
 def _centred(F):
-    """Centre features; what is left by rounding is zero."""
+    """Centre features, and replace differences that are due to rounding by zeros."""
     away = F - F.mean(axis=0)
     return np.where(np.abs(away).max() > 1e-6 * np.abs(F).max(), away, 0.0)
 
@@ -112,7 +117,7 @@ def check_drift(
     lr: float,
     describe: DescribeQuality,
 ) -> None:
-    """Warn if the training has undone the features that it began with.
+    """Warn if the training has undone the pretrained features.
 
     Both snapshots are of the same samples, the first with the head of the probe, and
     ``moved`` is the drift. ``describe`` puts a quality into words.
@@ -130,8 +135,8 @@ def check_drift(
 
 
 def _is_undone(before, after, moved):
-    lost = before.quality - after.quality
-    return len(before.features) >= _FEWEST and moved >= _UNLIKE and lost >= _WORSE
+    lost, are_enough = before.quality - after.quality, len(before.features) >= _FEWEST
+    return are_enough and moved >= _LARGE_DRIFT and lost >= _LARGE_DROP
 
 
 def check_start(
@@ -144,11 +149,10 @@ def check_start(
 ) -> None:
     """Warn if the training has ended below the probe that it began with.
 
-    It does if the quality is lower by more than 0.05, or one and a half samples if they
-    are few; or if the loss is higher by more than 0.03 where it alone is minimised. It
-    does not where :func:`check_drift` warns, nor after the single epoch of a call of
-    `partial_fit`, when it is too early to say. The recipe is that of the whole
-    training.
+    The quality must be lower by more than 0.05, or by more than one and a half samples
+    if there are few, or the loss higher by more than 0.03 if nothing else is minimised.
+    There is no warning where :func:`check_drift` warns, nor after the single epoch of
+    `partial_fit`, which is too early. The recipe is that of the whole training.
     """
     n = len(before.features)
     goes_on = n_epochs == 1 < recipe.max_epochs and not recipe.early_stopping
@@ -169,7 +173,7 @@ def check_start(
 
 
 def _minimises_loss(recipe):
-    """Whether the loss of the samples as they are is all that is minimised."""
+    """Whether nothing but the loss of the unchanged samples is minimised."""
     names = "views", "activations", "dropout", "l2_sp", "mixup", "cutmix"
     return not any(getattr(recipe, name) for name in names)
 
@@ -181,9 +185,9 @@ def check_overfitting(
     history: list,
     describe: DescribeQuality,
 ) -> None:
-    """Warn if the validation loss has risen and its accuracy is far below.
+    """Warn if the quality on validation samples is far below that on training samples.
 
-    Both snapshots are of the trained network.
+    Both snapshots are of the trained network, whose validation loss has risen.
     """
     gap = on_training.quality - on_validation.quality
     if gap < _GAP + 1 / np.sqrt(min(n_validation, 256)):
@@ -200,18 +204,18 @@ def check_overfitting(
 
 
 def has_risen(history, n_validation: int) -> bool:
-    """Whether the validation loss has risen, on enough samples to say so."""
+    """Whether the validation loss has risen, on enough samples."""
     losses = [row.get("valid_loss", np.nan) for row in history]
-    is_known = n_validation >= _VALIDATED and len(losses) > 1
-    return is_known and losses[-1] > _RISEN * min(losses)
+    is_known = n_validation >= _FEWEST_VALIDATED and len(losses) > 1
+    return is_known and losses[-1] > _RISE * min(losses)
 
 
 def check_depth(split: SplitBackbone, data: LabelledSamples, freeze) -> None:
     """Warn if a probe of an earlier stage is better than one at the boundary.
 
-    This is checked where `freeze` was given and is deep, on samples with codes of
-    classes; what goes through the frozen stages for it is stored for the fit. Fewer
-    than ``ENOUGH_FOR_DEPTH`` samples say too little.
+    Nothing is checked with ``freeze="auto"``, or if fewer than half of the stages are
+    frozen. The targets must be codes of classes. The activations that are computed for
+    the check are stored, and used by the fit.
     """
     backbone, target = split.origin, split.target
     depth = backbone.n_stages_before(target.boundary)
@@ -235,6 +239,7 @@ def check_depth(split: SplitBackbone, data: LabelledSamples, freeze) -> None:
 
 
 def _warn_of_depth(backbone, names, right, freeze):
+    """Warn if a stage is clearly better than the last, by samples predicted right."""
     *earlier, last = right
     best = int(np.argmax([r.mean() for r in earlier]))
     gap = earlier[best].astype(float) - last

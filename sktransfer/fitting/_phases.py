@@ -1,4 +1,4 @@
-"""Epochs of a training, from phase to phase, and what they say about the fit."""
+"""Training in epochs, in one or several phases, and the diagnostics after it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from sktransfer.activations import Target
+from sktransfer.fitting._checkpoints import make_savers
 from sktransfer.fitting._diagnosis import (
     check_drift,
     check_overfitting,
@@ -17,7 +18,6 @@ from sktransfer.fitting._diagnosis import (
     has_risen,
     take_snapshot,
 )
-from sktransfer.fitting._identity import make_savers
 from sktransfer.fitting._split_backbone import count_trainable, suffix_above
 from sktransfer.training import (
     Mix,
@@ -42,20 +42,19 @@ class Trained(NamedTuple):
         Suffix, pool and head above the boundary.
     net : SuffixNet
     rows : list of dict
-        Of the history, one per epoch.
+        History, with one row per epoch.
     report : list of dict
         What the pass through the frozen stages took from the store, computed and kept.
     strength : float or None
-        Of the probe's penalty, if there was one.
+        Strength of the penalty of the probe; None without a probe.
     drift : float or None
-        Of the features; None if it was not measured.
+        Drift of the features; None if it was not measured.
     online : tuple or None
-        Summary of all samples so far, of a head that is solved part by part.
+        Summary of all samples so far, for a head that is solved in parts.
     state : dict or None
-        What an adaptation method left.
+        State that the adaptation method returned.
     n_trainable : int or None
-        Number of weights that were trained: of the stages or their adapters, and of
-        the head.
+        Number of trained parameters, of the stages or their adapters and of the head.
     """
 
     network: Network
@@ -70,10 +69,10 @@ class Trained(NamedTuple):
 
 
 def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
-    """Train suffix and head, in place, in one phase or in those of gradual unfreezing.
+    """Train suffix and head, in place, in one phase or several (Trained).
 
-    ``data`` and ``validation`` are samples, ``training`` the activations of the former
-    at the boundary. Returns a `Trained`.
+    ``data`` and ``validation`` are samples, and ``training`` holds the activations of
+    ``data`` at the boundary. Gradual unfreezing has several phases.
     """
     split, phases = trainer.split, plan_phases(trainer)
     savers = make_savers(trainer, data, validation, len(phases))
@@ -93,7 +92,7 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
         )
         rows, report = rows + net.history.to_list(), report + more
     moved = diagnose(trainer, before, network, seen, validation, target, rows)
-    if name != split.boundary:  # the epochs ended before
+    if name != split.boundary:  # the epochs ended before this boundary was reached
         network = split.network(split.target, suffix, head)
         net = trainer.net(network, rows)
     for saver in filter(None, savers):
@@ -103,7 +102,10 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
 
 
 def plan_phases(trainer: Trainer) -> list[tuple]:
-    """Plan boundaries, epochs and shares of the training, from the top down."""
+    """Return the boundary, the epochs and the span of each phase, in order.
+
+    The span is the part of the training that the phase is, within (0, 1).
+    """
     phases = unfreezing_phases(
         trainer.split.backbone,
         trainer.split.boundary,
@@ -163,7 +165,7 @@ def train_phase(
 
 
 def _divides(split, network, target):
-    """Whether threads compute parts of a batch of this training."""
+    """Whether the batches of this training are divided among threads."""
     if split.runtime.device.type != "cpu":
         return False
     passed = split.backbone.multiply_adds(target.boundary, split.head_boundary)

@@ -1,43 +1,45 @@
-"""Documentation that the classifier and the regressor share."""
+"""Parts of docstrings that the classifier and the regressor share."""
 
 _NETWORK = """\
     backbone : str, torch.nn.Module, callable, Backbone or fitted estimator, \
 default="efficientnet_lite0"
         See :func:`sktransfer.backbones.load_backbone`. The default's ImageNet weights
-        are installed with sktransfer. A fitted estimator gives the network as it
-        trained it; scikit-learn clones estimators, so in a search wrap it in
-        :class:`sklearn.frozen.FrozenEstimator`.
+        are installed with sktransfer. Of a fitted estimator, the trained network is
+        used; as scikit-learn's searches clone estimators, wrap it in
+        :class:`sklearn.frozen.FrozenEstimator` there.
     weights : str, os.PathLike, mapping or None, default="default"
-        ``"default"``; None for random weights; a name of the provider's; the path of
-        a checkpoint; or a state dict.
+        ``"default"``; None for random weights; the name of other weights of the
+        provider; the path of a checkpoint; or a state dict.
     freeze : int, float or str, default="auto"
-        - int: that many leading stages are frozen; negative: all but the last so many;
+        How many leading stages keep their weights:
+
+        - int: this number of stages; if negative, all but the last ``-freeze``;
         - float in (0, 1): this share of the stages;
         - the name of a stage or block: everything up to and including it;
-        - ``"all"``: linear probe; ``"none"``: full fine-tuning;
-        - ``"auto"``: by the number of samples. Below 100 all stages, below 10,000 the
-          early ones (a third), beyond none.
-    head : {"linear", "mlp", "cosine"} or torch.nn.Module, default="linear"
-        "mlp" has one hidden layer, "cosine" compares directions, for few samples. A
-        module maps (n, n_features) to (n, n_outputs).
+        - ``"all"``: only the head is trained; ``"none"``: everything is trained;
+        - ``"auto"``: all stages for fewer than 100 samples, the first third for fewer
+          than 10,000, and none for more.
+    head : {"linear", "mlp", "cosine"}, another registered name or torch.nn.Module, \
+default="linear"
+        "mlp" has one hidden layer. "cosine" has scaled cosine similarities as scores,
+        which suits few samples. A module maps (n, n_features) to (n, n_outputs).
     pooling : {"auto", "avg", "max", "avgmax", "cls", "flatten"} or Pooling, \
 default="auto"
-        From the last stage's activation to the head. "auto" is what the network itself
-        does in front of its classifier, and "avg" where it has no such part. See
-        :class:`Pooling`."""
+        How the activation of the last stage becomes one vector per sample. "auto" is
+        the network's own pooling in front of its classifier, or "avg" if it has none.
+        See :class:`Pooling`."""
 
 _TRAINING = """\
     max_epochs : int, default=10
-        Passes over the samples. The probe has none.
+        Number of passes over the samples. The probe is solved without epochs.
     lr : float, default=1e-3
         Highest learning rate of the head (AdamW).
     batch_size : int or "auto", default="auto"
-        Samples per training step; "auto" is 32. Without `accumulate_grad_batches`, a
-        step is a batch. The number of samples that go through frozen stages at a time
-        is chosen for the device.
+        Number of samples per training step; "auto" is 32. The batch size of the frozen
+        stages is another one, and is chosen for the device.
     augment : {"crop", "crop_flip", "light", "medium", "strong"}, callable, \
 Augmentation or None, default=None
-        Random views of the images to train on. See :class:`Augmentation`, which also
+        Random views of the samples to train on. See :class:`Augmentation`, which also
         has fixed views, mixup, CutMix, test-time augmentation and augmentation of
         activations.
     early_stopping : bool or EarlyStopping, default=False
@@ -45,8 +47,8 @@ Augmentation or None, default=None
         weights. See :class:`EarlyStopping`.
     training : TrainingRecipe, default=None
         Learning rates of the stages, schedule, regularisation, gradual unfreezing,
-        adapters and more; by default those of ``TrainingRecipe()``. It can be searched,
-        as by ``training__weight_decay``. See :class:`TrainingRecipe`.
+        adapters and more; by default ``TrainingRecipe()``. Its parameters can be
+        searched, for example ``training__weight_decay``. See :class:`TrainingRecipe`.
     image_size : int or (int, int), default=None
         Height and width of the model input in pixels. By default the weights' own.
     image_shape : tuple, default=None
@@ -55,26 +57,29 @@ Augmentation or None, default=None
         Values of black and white in arrays, and in images of more than 8 bits. "auto"
         is (0, 1) for floats, (0, 65535) for uint16 and (0, 255) for other integers.
     device : str or torch.device, default="auto"
-        "auto" is a GPU if there is one.
+        Device to compute on. "auto" is a GPU if there is one.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.
     checkpoint : str or os.PathLike, default=None
-        Folder in which the state of the training is kept, epoch by epoch, until it is
-        over. A killed `fit` on the same data with the same parameters goes on there.
+        Folder in which the state of the training is saved after each epoch, until `fit`
+        is complete. If `fit` was interrupted, the next one with the same data and
+        parameters continues from there. By default nothing is saved.
     warm_start : bool, default=False
-        Whether another `fit` trains the network further. A linear head that is solved
-        is solved again, on the new samples alone.
+        Whether `fit` of a fitted estimator trains its network further. With
+        ``freeze="all"``, a linear head is solved again, on the new samples alone.
     callbacks : list of skorch callbacks or (name, callback), default=None
-        Added to those of the training, see :mod:`skorch.callbacks`. The probe has none.
+        Callbacks of the training, see :mod:`skorch.callbacks`. They are not called for
+        the probe.
     random_state : int, RandomState instance or None, default=None
-        Seeds the order of the samples, dropout and random weights.
+        Seed of everything random: the order of the samples, those held out, random
+        views, dropout and random weights.
     verbose : int, default=0
         Whether to show a progress bar and to print a line per epoch."""
 
 _ATTRIBUTES = """\
     model_ : FittedModel
-        All that predictions depend on, in one object. Training on changes its network.
+        Everything that predictions depend on. Further training changes its network.
     backbone_ : Backbone
         The network in stages, as trained.
     boundary_ : str
@@ -82,25 +87,25 @@ _ATTRIBUTES = """\
     freeze_depth_ : int
         Number of whole frozen stages.
     n_trainable_parameters_ : int
-        Of the trained stages or their adapters, and the head.
+        Number of trained parameters, of the stages or their adapters and of the head.
     preprocessing_ : ImagePreprocessing or VectorPreprocessing
-        What the weights were trained with, and what samples go through.
+        Preprocessing of the samples, which is that of the weights.
     value_range_ : tuple or None
         The value range that was found in X.
     model_card_ : ModelCard
         Where the backbone comes from, its license, and what was trained on top.
     feature_drift_ : float
-        How far training moved the features of a few samples, from 0 to 1: one less
-        their linear centred kernel alignment. It is measured in the first training, and
-        deleted when another one goes on.
+        How much the training changed the features of a few samples, from 0 to 1: one
+        minus their linear centred kernel alignment. It is missing after
+        :meth:`partial_fit` or a warm start has trained the network further.
     module_ : torch.nn.Module
-        From model inputs to scores, in float32: prefix, suffix, pool and head.
+        Module from model inputs to scores, in float32: prefix, suffix, pool and head.
     net_ : skorch.NeuralNet
-        What trained the suffix and the head, from activations to scores.
+        Net that trained the suffix and the head. It takes activations.
     history_ : pandas.DataFrame
         One row per epoch; one row for a probe.
     pass_report_ : pandas.DataFrame
-        What `fit` took from the store, computed and kept.
+        What was found in the store, computed and kept, per boundary.
     n_features_in_ : int
         Number of columns, if X is a table."""
 
@@ -112,8 +117,8 @@ _SHARED = {
 
 
 def shares_docs(cls: type) -> type:
-    """Put what the estimators share into a class's docstring; a decorator."""
-    if cls.__doc__ is None:  # python -OO
+    """Insert the shared parts into the docstring of the decorated class."""
+    if cls.__doc__ is None:  # removed by python -OO
         return cls
     for place, text in _SHARED.items():
         cls.__doc__ = cls.__doc__.replace("    " + place, text)

@@ -1,141 +1,54 @@
-"""A backbone that is split at a boundary, and samples on their way there."""
+"""A backbone that is split at a boundary, and the parameters that it is built by."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+import numbers
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from sktransfer.activations import (
+    ActivationLayout,
     Activations,
     FixedViews,
     FreshViews,
-    Layout,
     Pool,
     Target,
-    digest_samples,
     load_activations,
 )
 from sktransfer.backbones import Backbone
 from sktransfer.compute import Runtime, map_state, use_channels_last
-from sktransfer.inputs import modality_of, to_numpy
+from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
     ACTIVATION_AUGMENTATIONS,
+    LEVELS,
     ActivationAugment,
     AdaptationMethod,
-    Data,
+    LabelledActivations,
+    LabelledSamples,
     Network,
     Pooling,
     ResolvedRecipe,
     add_lora,
-    merge_equal,
+    choose_level,
     merge_lora,
-    resolve_freeze,
 )
-from sktransfer.utils import check_consistent_length, check_sample_weight, warn_caller
-
-
-def targets_of(samples, y, name="y"):
-    """Return targets or, without any, the labels of the samples."""
-    y = samples.labels if y is None else y
-    if y is None:
-        raise ValueError(
-            f"`{name}` is needed, as the samples are no Dataset with labels. The "
-            "estimator requires y to be passed, but the target y is None."
-        )
-    y = to_numpy(y) if isinstance(y, torch.Tensor) else y
-    check_consistent_length(samples, y)
-    return y
-
-
-class LabelledSamples(NamedTuple):
-    """Distinct samples, which have ``digests``, their encoded targets and weights.
-
-    ``y`` has the shape (n_samples, ...), and ``weight`` the shape (n_samples,).
-    """
-
-    samples: Any
-    y: np.ndarray
-    weight: np.ndarray
-
-    @classmethod
-    def of(cls, samples, y, sample_weight, outputs, weigh: Callable) -> LabelledSamples:
-        """Encode targets, merge equal samples, and leave out those without weight.
-
-        ``weigh`` maps targets, given weights and outputs to the weights of samples.
-        """
-        codes = outputs.encode(y)
-        weight = check_sample_weight(
-            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
-        )
-        weight = weigh(y, weight, outputs)
-        digests = digest_samples(samples)
-        _warn_if_all_equal(digests)
-        rows, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
-        return cls(_take(samples, digests, rows), codes[rows], weight)
-
-    def hold_out(self, held: np.ndarray) -> tuple[LabelledSamples, LabelledSamples]:
-        """Return the samples that are not held out, and those that are."""
-        rest = np.setdiff1d(np.arange(len(self.y)), held)
-        return self._take(rest), self._take(held)
-
-    def _take(self, rows):
-        samples = _take(self.samples, self.samples.digests, rows)
-        return LabelledSamples(samples, self.y[rows], self.weight[rows])
-
-
-class LabelledActivations(NamedTuple):
-    """Activations of samples, random views of them, and targets and weights.
-
-    ``views`` is None if there are none. ``y`` has the shape (n_samples, ...), and
-    ``weight`` the shape (n_samples,).
-    """
-
-    activations: Activations
-    views: FixedViews | FreshViews | None
-    y: torch.Tensor
-    weight: np.ndarray
-
-    @property
-    def data(self) -> Data:
-        """What epochs are trained on."""
-        seen = self.activations if self.views is None else self.views
-        return Data(seen, self.y, self.weight)
-
-    @property
-    def probe_inputs(self) -> list:
-        """Fixed views where there are some; otherwise the samples as they are."""
-        if isinstance(self.views, FixedViews):
-            return self.views.views
-        return [self.activations]
-
-
-def sort_by_content(samples):
-    """Return samples in the order of their contents, with ``digests``."""
-    digests = digest_samples(samples)
-    return _take(samples, digests, sorted(range(len(digests)), key=digests.__getitem__))
-
-
-def _take(samples, digests, rows):
-    """Return some of the samples, with their digests."""
-    taken = samples.take(rows)
-    taken.digests = [digests[row] for row in rows]
-    return taken
-
-
-def _warn_if_all_equal(digests):
-    if len(digests) > 1 and len({*digests}) == 1:
-        warn_caller(
-            f"All {len(digests)} samples are equal, so nothing distinguishes them. "
-            "Look at `X[0]` and at how `X` was made."
-        )
+from sktransfer.utils import (
+    content_stamp,
+    describe,
+    join_key,
+    library_versions,
+    near_matches,
+)
 
 
 def head_boundary(backbone: Backbone, pooling: Pooling) -> str:
@@ -182,13 +95,13 @@ class SplitBackbone:
         A fork, whose stages up to the boundary are frozen.
     boundary : str
     tap : torch.nn.Module
-        From the activations at the boundary to what is trained on: a pool if only the
+        Maps the activations at the boundary to what is trained on: a pool if only the
         head is trained, otherwise an identity.
     recipe : ResolvedRecipe
     runtime : Runtime
     store : Store
     seed : int
-        Of random views and adapters.
+        Seed of random views, adapters and the head.
     """
 
     backbone: Backbone
@@ -211,7 +124,7 @@ class SplitBackbone:
 
     @property
     def target(self) -> Target:
-        """What the training takes from the frozen stages."""
+        """Boundary and pool of the activations that are trained on."""
         return Target(self.boundary, self.tap)
 
     @property
@@ -273,24 +186,25 @@ class SplitBackbone:
         shape = self.backbone.activation_shape(
             self.boundary if is_pooled else self.head_boundary
         )
-        given = {f.name: getattr(loaded, f.name) for f in fields(LoadedBackbone)}
-        return FittedModel(
-            **(given | {"backbone": self.backbone, "card": card}),
-            taps={self.boundary: self.tap},
-            network=network.eval(),
-            outputs=outputs,
-            n_features=pool.n_features(shape),
-        )
+        changed = {
+            "backbone": self.backbone,
+            "card": card,
+            "taps": {self.boundary: self.tap},
+            "network": network.eval(),
+            "outputs": outputs,
+            "n_features": pool.n_features(shape),
+        }
+        return FittedModel(**(vars(loaded) | changed))
 
-    def layout(self, target: Target) -> Layout:
+    def layout(self, target: Target) -> ActivationLayout:
         """Return where the positions in the activations of a target are."""
         shape = map_state(lambda z: tuple(z.shape[1:]), self.example(target))
-        return Layout(shape, self.backbone.preprocessing.input_shape)
+        return ActivationLayout(shape, self.backbone.preprocessing.input_shape)
 
     def example(self, target: Target):
-        """Return activations of three made-up samples at a target."""
+        """Return activations of three generated samples at a target."""
         shape = self.backbone.activation_shape(target.boundary)
-        if isinstance(shape, dict):  # of which ids and masks cannot be drawn
+        if isinstance(shape, dict):  # whose ids and masks cannot be drawn
             x = self.backbone.preprocessing.example(3)
             with torch.no_grad():
                 return target.tap(self.backbone.split(target.boundary)[0].eval()(x))
@@ -298,7 +212,7 @@ class SplitBackbone:
 
     @contextlib.contextmanager
     def adapter(self, suffix: nn.Module) -> Iterator[None]:
-        """Train adapters instead of the stages, if the recipe has some."""
+        """Train the adapters of the recipe, if any, in place of the stages."""
         adapter = self.recipe.adapter
         if adapter is None or not self.has_stages:
             yield
@@ -313,7 +227,7 @@ class SplitBackbone:
                 parameter.requires_grad_(True)
 
     def _augment(self, target):
-        """Return what activations at a target go through in training, or None."""
+        """Return the augmentation of activations at a target, or None."""
         chosen = self.recipe.activations
         is_bool = isinstance(chosen, bool | np.bool_)
         kinds = ACTIVATION_AUGMENTATIONS if is_bool else chosen
@@ -326,6 +240,34 @@ class SplitBackbone:
         if not chosen or isinstance(target.tap, Pool):
             return None
         return ActivationAugment(kinds, self.layout(target))
+
+
+def resolve_freeze(
+    freeze: int | float | str, backbone: Backbone, n_samples: int
+) -> str:
+    """Return the name of the boundary for a value of the parameter `freeze`.
+
+    It is ``"input"`` if nothing is frozen; `n_samples` decides "auto". The error for a
+    value without a boundary lists the names, similar ones first.
+    """
+    n = len(backbone.stages)
+    if freeze == "auto":
+        level, _ = choose_level(n_samples)
+        return backbone.boundary(round(LEVELS[level].share * n))
+    if freeze in ("all", "none"):
+        return backbone.boundary(n if freeze == "all" else 0)
+    if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
+        return backbone.boundary(round(freeze * n))
+    try:
+        return backbone.boundary(freeze)  # type: ignore[arg-type]
+    except ValueError as error:
+        words = ["all", "none", "auto"]
+        near = near_matches(str(freeze), [*words, *backbone.boundaries])
+        raise ValueError(
+            f"`freeze` must be one of {words}, a share in (0, 1), an int in "
+            f"[{-n}, {n}] or a stage or block of {backbone.name}: "
+            f"{backbone.stage_names}. Got {freeze!r}.{near}"
+        ) from error
 
 
 def choose_boundary(
@@ -380,6 +322,72 @@ def split_backbone(
         boundary, tap = end, make_pool(backbone, end, recipe.pooling)
     fork = backbone.fork(boundary)
     suffix = suffix_above(fork, boundary, recipe).requires_grad_(True)
-    if not isinstance(tap, Pool):  # otherwise nothing of the backbone is trained
+    if not isinstance(tap, Pool):  # with a pool, the whole backbone is frozen
         fork.section("input", boundary).freeze()
     return SplitBackbone(fork, boundary, tap, recipe, runtime, store, seed), suffix
+
+
+def describe_network(parameters: Mapping[str, Any]) -> dict[str, dict]:
+    """Describe the parameters that determine a network, to detect changes later.
+
+    Files are described by their content, and so are modules and callables, together
+    with the versions of the libraries.
+    """
+    libraries = {"libraries": [sys.version, library_versions()]}
+    return {
+        name: _describe_parameter(value) | libraries
+        for name, value in parameters.items()
+    }
+
+
+def _describe_parameter(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    value = tuple(value) if isinstance(value, list) else value
+    kind, content = _content(value)
+    return {"shown": _show(value), "kind": kind, "content": content}
+
+
+def _content(value):
+    if isinstance(value, Backbone):
+        return "object", value.fingerprint
+    if isinstance(value, str | os.PathLike):
+        if os.path.isfile(value):
+            return "file", content_stamp(value)
+        return "absent", os.fspath(value)
+    is_plain = value is None or isinstance(value, int | float | tuple)
+    return "plain" if is_plain else "object", join_key(describe(value), value)
+
+
+def _show(value):
+    if value is None or isinstance(value, str | int | float | tuple):
+        return repr(value)
+    name = getattr(value, "__qualname__", type(value).__name__)
+    return os.fspath(value) if isinstance(value, os.PathLike) else f"<{name}>"
+
+
+def check_unchanged(before: Mapping, now: Mapping, where: str, restart: str) -> None:
+    """Raise an error if parameters that determine a network have changed.
+
+    ``before`` and ``now`` are from :func:`describe_network`. ``where`` and ``restart``
+    are parts of the message: where they must not change, and how to start again.
+    """
+    for name, new in now.items():
+        old = before[name]
+        if _is_same(old, new):
+            continue
+        after = f"after {name}={old['shown']}"
+        if old["shown"] == new["shown"]:
+            after = "whose content is not that of the first training"
+        raise ValueError(
+            f"`{name}` must not change {where}, which trains the fitted network "
+            f"further. Got {name}={new['shown']} {after}; {restart} to start again."
+        )
+
+
+def _is_same(old, new):
+    if old["content"] == new["content"]:
+        return True
+    # A file may be deleted once it was read, and libraries may be updated.
+    is_gone = old["kind"] == "file" and new["kind"] == "absent"
+    is_other = new["kind"] == "object" and old["libraries"] != new["libraries"]
+    return (is_gone or is_other) and old["shown"] == new["shown"]

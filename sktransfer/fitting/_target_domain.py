@@ -26,7 +26,7 @@ from sktransfer.training import (
 
 @dataclass(frozen=True)
 class Adaptation:
-    """An adaptation method, and the samples of the target domain.
+    """An adaptation method, and the samples of the target domain, for one training.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Adaptation:
 
     @property
     def digests(self) -> list[bytes]:
-        """Hashes of the target samples, which identify the training with others."""
+        """Hashes of the target samples, for the names of checkpoints."""
         return [] if self.samples is None else [b"target", *self.samples.digests]
 
     @property
@@ -57,7 +57,7 @@ class Adaptation:
         return type(self.method).after_training is not AdaptationMethod.after_training
 
     def check(self) -> None:
-        """Raise an error if the method lacks what it adapts to or by."""
+        """Raise an error if the method lacks target samples or exclusive classes."""
         name = self.method.name
         if self.method.needs_source and self.samples is None:
             raise ValueError(
@@ -92,7 +92,7 @@ class Adaptation:
         function: Callable | None = None,
         span: tuple[float, float] = (0, 1),
     ) -> tuple[Objective | None, list]:
-        """Return what is minimised besides the loss, and the report of its pass.
+        """Return what is added to the loss, or None, and the report of its pass.
 
         ``function`` is that of an earlier phase of the training, and ``span`` says
         which part of the training this phase is.
@@ -101,7 +101,7 @@ class Adaptation:
             return None, []
         activations, views, report = self._load(target)
         seed = self.split.seed
-        if function is None:  # one for all phases
+        if function is None:  # the first phase
             n_features = network.features(activations[[0]], 1).shape[1]
             sizes = n_features, self.outputs.n_outputs, self.outputs.is_multilabel
             with seeded(seed):
@@ -111,7 +111,7 @@ class Adaptation:
         return objective, report
 
     def adapt(self, network: Network, source, state) -> tuple[AdaptationResult, list]:
-        """Let the method adapt a trained network, which stays as it was on an error.
+        """Let the method adapt a trained network, which is restored on an error.
 
         ``source`` holds labelled activations or is None, and ``state`` is what the
         method left before. The second value is the report of the pass.

@@ -12,8 +12,6 @@ from sktransfer.activations import Target
 from sktransfer.backbones import describe_training
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
-    LabelledActivations,
-    LabelledSamples,
     SplitBackbone,
     count_trainable,
     later_seed,
@@ -22,6 +20,8 @@ from sktransfer.fitting._target_domain import Adaptation
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     AdaptationMethod,
+    LabelledActivations,
+    LabelledSamples,
     Network,
     Probe,
     ResolvedRecipe,
@@ -38,17 +38,17 @@ from sktransfer.training import (
 
 
 class FitOptions(NamedTuple):
-    """What a fit takes besides X, y and sample weights."""
+    """Arguments of a fit besides X, y and sample weights."""
 
     validation: tuple | None = None  # X, y and weights of validation samples
     X_target: Any = None  # samples of a target domain
-    method: AdaptationMethod | None = None  # how to adapt to it
-    classes: Any = None  # all labels that will ever come, for `partial_fit`
-    is_partial: bool = False  # whether it is a call of `partial_fit`
+    method: AdaptationMethod | None = None  # method that adapts to it
+    classes: Any = None  # all labels of this and later calls of `partial_fit`
+    is_partial: bool = False  # whether this is a call of `partial_fit`
 
 
 def check_validation(X, y, sample_weight):
-    """Return validation samples, their targets and weights; None without any."""
+    """Return validation samples, targets and weights; None without samples."""
     if X is not None:
         return X, y, sample_weight
     for name, value in {"y_val": y, "sample_weight_val": sample_weight}.items():
@@ -58,14 +58,14 @@ def check_validation(X, y, sample_weight):
 
 
 class EarlierTraining(NamedTuple):
-    """What a head that is solved again takes over from the trainings before.
+    """Results of earlier trainings, for a head that is solved again.
 
     Attributes
     ----------
     strength : float or None
-        Of the penalty of the probe, if there was one.
+        Strength of the penalty of the probe; None without a probe.
     online : tuple or None
-        Summary of the samples before, of a head that is solved part by part.
+        Summary of the earlier samples, for a head that is solved in parts.
     n_before : int
         Number of samples of the first training.
     """
@@ -77,14 +77,16 @@ class EarlierTraining(NamedTuple):
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains what lies above a boundary. It is immutable, and returns what it made.
+    """Trainer of the stages and the head above a boundary.
+
+    Its attributes cannot be set; its methods return what they compute.
 
     Attributes
     ----------
     split : SplitBackbone
     outputs : ClassOutputs or RegressionOutputs
     loss : callable
-        From scores and targets to the loss of each sample.
+        Maps scores and targets to the loss of each sample.
     probe : Probe
     is_partial : bool
         Whether this is a call of `partial_fit`: one epoch, which others may follow.
@@ -94,7 +96,7 @@ class Trainer:
     checkpoint : path-like or None
         Folder of the states of trainings.
     settings : dict
-        What else the name of a state depends on.
+        Parameters of the estimator, for the names of states.
     """
 
     split: SplitBackbone
@@ -109,7 +111,7 @@ class Trainer:
 
     @property
     def recipe(self) -> ResolvedRecipe:
-        """Settings of the training."""
+        """Resolved settings of the training."""
         return self.split.recipe
 
     @property
@@ -124,11 +126,11 @@ class Trainer:
 
     @property
     def is_solved(self) -> bool:
-        """Whether only a head is left that is solved, without epochs."""
+        """Whether only a head is trained, and solved without epochs."""
         return self.probe.is_final and self.is_plain and not self.split.has_stages
 
     def fitted_to(self, data: LabelledSamples) -> Trainer:
-        """Return a trainer whose outputs have learned the units of the targets."""
+        """Return a trainer whose outputs have checked the targets, or learned units."""
         outputs = self.outputs.fitted_to(
             data.y, data.weight, is_partial=self.is_partial
         )
@@ -168,7 +170,7 @@ class Trainer:
         validation: LabelledSamples | None,
         earlier: EarlierTraining,
     ) -> Trained:
-        """Train a network further, in place; it is left as it was if that fails."""
+        """Train a network further, in place; it is restored on an error."""
         target = self.split.target
         training, report = self.load(data, target)
         with restore_weights_on_error(network):
@@ -191,7 +193,7 @@ class Trainer:
     def adapt(self, network: Network, net: SuffixNet, state: dict | None) -> Trained:
         """Adapt a network, which `net` trained, to the target domain alone, in place.
 
-        ``state`` is what the adaptation method left before.
+        ``state`` is what the adaptation method returned before.
         """
         return self._adapted(Trained(network, net, [], [], state=state), None)
 
@@ -200,8 +202,8 @@ class Trainer:
     ) -> dict:
         """Return the entries of a model card, with those of this training.
 
-        The card is that of the backbone or, if its training went on, of the fitted
-        model. ``n_samples`` are those of this training, ``n_epochs`` of all trainings.
+        ``card`` is that of the backbone or, in a later training, of the fitted model.
+        ``n_samples`` counts those of this training, and ``n_epochs`` those of all.
         """
         split, before = self.split, card["trained"] or {}
         depth, classes = split.depth, self.outputs.classes
@@ -222,7 +224,7 @@ class Trainer:
         return {**card, "trained": describe_training(estimator=estimator, **entries)}
 
     def _strategy(self, depth):
-        """Name what is trained."""
+        """Return a name for what is trained."""
         recipe = self.recipe
         if not self.split.has_stages:
             return "linear probe" if self.is_solved else "head"
@@ -249,7 +251,7 @@ class Trainer:
     # The head as a convex problem
 
     def _solve(self, suffix, training, validation):
-        """Solve the head, which is all that is trained (Trained)."""
+        """Solve the head, without training stages (Trained)."""
         network = self.split.network(self.split.target, suffix)
         solution, data = self._solve_head(network, training)
         online = self.probe.begin_online(solution, data) if self.is_partial else None
@@ -310,7 +312,7 @@ class Trainer:
     # Adaptation
 
     def objective(self, network: Network, target: Target, function=None, span=(0, 1)):
-        """Return what is minimised besides the loss, or None, and a report.
+        """Return what is added to the loss, or None, and the report of its pass.
 
         See :meth:`Adaptation.objective`.
         """

@@ -1,4 +1,4 @@
-"""From raw samples to the inputs of a model.
+"""Conversion of raw samples to the inputs of a model.
 
 Each modality is a package, `images` and `vectors`. `as_samples` puts any X
 behind one lazy interface, `iter_batches` reads and prepares samples in batches, and a

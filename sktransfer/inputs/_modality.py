@@ -7,6 +7,7 @@ or a small named group of tensors, and never asks for the kind of a sample.
 """
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, Protocol
 
 from sktransfer.utils import Registry, check_parts
@@ -81,8 +82,8 @@ class Modality(Protocol):
       ``warn_of_change(i)``, which warns that it did;
     - ``take(indices)``, a part of the samples; ``describe(i)``, words for messages; and
       ``name(i)``, the path of a sample or None;
-    - ``labels``, an array or None, and ``digests``, a list of bytes or None, which a
-      part of the samples keeps;
+    - ``labels``, an array or None, and ``digests``, a list of bytes or None; ``take``
+      selects from both;
     - optionally ``rows(start, stop)``, a block of cheap samples as one array.
 
     A sample that cannot be read raises :class:`UnreadableSampleError`.
@@ -92,8 +93,8 @@ class Modality(Protocol):
     noun : str
         The word for its samples in messages, such as "vectors".
     options : tuple of str
-        Those of the parameters "image_size", "image_shape" and "value_range" of
-        estimators that it takes. The others must have their default values.
+        The parameters of estimators that it takes, of "image_size", "image_shape" and
+        "value_range". The others must have their default values.
     """
 
     noun: str
@@ -212,14 +213,10 @@ class Modality(Protocol):
         raise ValueError(f"Models of {self.noun} cannot be exported.")
 
 
-def _check_modality(modality):
-    check_parts(modality, Modality, "modality")
-
-
 MODALITIES: Registry[Any] = Registry(
     "modalities",
     "`kind` must be the name of a registered modality, one of {names}",
-    _check_modality,
+    partial(check_parts, protocol=Modality, noun="modality"),
 )
 
 

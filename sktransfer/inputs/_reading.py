@@ -1,4 +1,4 @@
-"""From X to samples, and from samples to batches, of any modality."""
+"""Conversion of X to samples, and of samples to batches, for any modality."""
 
 import os
 from collections import deque
@@ -66,7 +66,7 @@ def _check_tensor(values):
 def modality_of(
     X: Any = None, backbone: Any = None, options: Mapping | None = None
 ) -> Modality:
-    """Return the modality of the samples in X; vectors if nothing decides.
+    """Return the modality of the samples in X; by default that of vectors.
 
     A preprocessing, or an object that has one, decides by its ``kind``; a network by
     its layers, if they take one modality only. Next come the parameters of the
@@ -110,13 +110,13 @@ def as_samples(
     items ``image`` or ``(image, label)``. Vectors are real numbers of shape (n, d).
 
     `image_shape` is the shape of one array, (h, w), (h, w, c) or (c, h, w), in px; if
-    both ends can be the channels, the last one is. `value_range` holds the values that
-    stand for black and for full intensity in arrays, and in files and PIL images of one
-    channel with more than 8 bits; "auto" and None decide over all of X, and the result
-    is the ``value_range`` of the samples. With ``on_error="warn"`` no unreadable image
-    raises before it is read. What cannot be a sample at all, such as an int among
-    paths, raises a TypeError in any case, and values, shapes and options that the
-    modality does not take raise a ValueError.
+    the first and the last axis can both be the channels, the last one is. `value_range`
+    holds the values that stand for black and for full intensity in arrays, and in files
+    and PIL images of one channel with more than 8 bits; "auto" and None decide over all
+    of X, and the result is the ``value_range`` of the samples. With ``on_error="warn"``
+    no unreadable image raises before it is read. What cannot be a sample at all, such
+    as an int among paths, raises a TypeError in any case, and values, shapes and
+    options that the modality does not take raise a ValueError.
     """
     modality = modality_of(backbone=preprocessing)
     options = {"image_shape": image_shape, "value_range": value_range}
@@ -137,8 +137,8 @@ def preprocessing_key(preprocessing: Preprocessing) -> tuple[str, bool]:
     The second value says whether the text means the same in other processes (bool). A
     preprocessing of this package states its key, which is joined with the versions of
     Pillow and torchvision, the libraries that resize. An object of any other class,
-    including subclasses, is described by its code and its attributes. Where that is not
-    possible, the text is one that no other object has, in this process or in another.
+    including subclasses, is described by its code and its attributes. If that is not
+    possible, the text is unique to this object.
     """
     described = describe(preprocessing)
     is_own = _is_own(preprocessing, described)

@@ -1,4 +1,4 @@
-"""The fitted model: a frozen prefix, what was trained above it, and its outputs."""
+"""The fitted model: a frozen prefix, the network above it, and its outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sktransfer.activations import (
     name_of,
     run_alone,
 )
-from sktransfer.backbones import Backbone, ModelCard, describe_training
+from sktransfer.backbones import Backbone, ModelCard
 from sktransfer.compute import (
     Runtime,
     fixed_threads,
@@ -39,12 +39,7 @@ from sktransfer.compute import (
     resolve_batch_size,
     resolve_device,
 )
-from sktransfer.inputs import (
-    Preprocessing,
-    as_samples,
-    modality_of,
-    warn_of_unreadable,
-)
+from sktransfer.inputs import Preprocessing, as_samples, modality_of, warn_of_unreadable
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
@@ -64,7 +59,7 @@ def make_pool(backbone: Backbone, boundary: str, pooling: Pooling) -> Pool:
 
 @dataclass(frozen=True, eq=False)
 class LoadedBackbone:
-    """A backbone, and how samples are read and sent through its frozen stages.
+    """A backbone, and how samples are read and computed by its frozen stages.
 
     Attributes
     ----------
@@ -77,9 +72,9 @@ class LoadedBackbone:
     card : dict
         The entries of its :class:`~sktransfer.backbones.ModelCard`.
     precision : {"float32", "folded", "bfloat16"}
-        What frozen stages were computed in.
+        Precision in which frozen stages are computed.
     activation_dtype : {"auto", "float16", "float32"}
-        What activations were rounded to, see :func:`sktransfer.set_config`.
+        Type that activations are rounded to, see :func:`sktransfer.set_config`.
     """
 
     backbone: Backbone
@@ -91,11 +86,30 @@ class LoadedBackbone:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What turns samples into the model inputs that the weights expect."""
+        """Preprocessing that the weights expect, from samples to model inputs."""
         return self.backbone.preprocessing
 
     def read(self, X: Any, *, image_shape: Any = None, on_error: str = "raise") -> Any:
-        """Return X as samples, with the value range of the fit."""
+        """Return X as samples, with the value range of the fit.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in `fit` of the estimator.
+        image_shape : tuple, default=None
+            Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
+        on_error : {"raise", "warn"}, default="raise"
+            "warn" accepts missing paths; see :meth:`features`.
+
+        Returns
+        -------
+        Samples or VectorSamples
+
+        Raises
+        ------
+        ValueError
+            If X cannot be read.
+        """
         return as_samples(
             X,
             self.preprocessing,
@@ -110,7 +124,21 @@ class LoadedBackbone:
         batch_size: int | str = "auto",
         verbose: int = 0,
     ) -> Runtime:
-        """Return where and how samples go through the frozen stages."""
+        """Return the settings of a forward pass.
+
+        Parameters
+        ----------
+        device : str or torch.device, default="auto"
+            A device of this machine. "auto" is a GPU if there is one.
+        batch_size : int or "auto", default="auto"
+            Number of samples per forward pass.
+        verbose : int, default=0
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Runtime
+        """
         where = resolve_device(device)
         precision = self.precision
         if precision == "bfloat16" and not gains_by_bfloat16(where):
@@ -127,20 +155,20 @@ class LoadedBackbone:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FittedModel(LoadedBackbone):
-    """What an estimator fitted, from raw samples to features and scores.
+    """Fitted model of an estimator, from raw samples to features and scores.
 
-    It holds all that a prediction depends on; where it is computed is up to the caller.
-    Its fields cannot be set. `partial_fit`, a warm start and `adapt` of the estimator
-    train its network further.
+    It holds everything that predictions depend on, except for the device and the batch
+    size. Its attributes cannot be set, but `partial_fit`, a warm start and `adapt` of
+    the estimator train its network further.
 
     Attributes
     ----------
     taps : dict of str to torch.nn.Module
-        Boundaries whose activations are used, in order of execution, and what pools the
-        activations there. A model with a network has one, its boundary.
+        Modules that pool activations, by the boundaries of these in order of execution.
+        A model with a network has one boundary, and an identity if stages are trained.
     network : Network or None
-        Suffix, pool and head, which were trained on the activations at the boundary;
-        None if the model computes features alone.
+        Suffix, pool and head, which take the activations at the boundary; None if the
+        model has no head.
     outputs : ClassOutputs, RegressionOutputs or Features
         The meaning of the outputs.
     n_features : int
@@ -163,12 +191,12 @@ class FittedModel(LoadedBackbone):
 
     @property
     def classes(self) -> np.ndarray | None:
-        """Labels of the columns of the scores, None without classes."""
+        """Labels of the columns of the scores; None for regression and for features."""
         return self.outputs.classes
 
     @property
     def model_card(self) -> ModelCard:
-        """Where the backbone comes from, and what was trained on top of it."""
+        """Source and license of the backbone, and what was trained on top of it."""
         return ModelCard(**self.card)
 
     def features(
@@ -179,18 +207,18 @@ class FittedModel(LoadedBackbone):
         store: Any = None,
         on_error: str = "raise",
     ) -> NDArray[np.float32]:
-        """Compute the features that the head sees, or that are pooled.
+        """Compute the features that the head receives or, without one, pooled ones.
 
         Parameters
         ----------
         samples : Samples or VectorSamples
             From :meth:`read`.
         runtime : Runtime, default=None
-            From :meth:`runtime`.
+            From :meth:`runtime`, which is called without arguments by default.
         store : Store, default=None
-            Where activations are looked up and kept.
+            Where activations are looked up and kept. By default nowhere.
         on_error : {"raise", "warn"}, default="raise"
-            "warn" gives rows of NaN for images that cannot be read, and warns.
+            "warn" gives NaN for images that cannot be read (only without a head).
 
         Returns
         -------
@@ -220,23 +248,23 @@ class FittedModel(LoadedBackbone):
         Raises
         ------
         ValueError
-            If the model computes features alone.
+            If the model has no head.
         """
         if isinstance(self.outputs, Features):
-            raise ValueError("A model of features alone has no head, and no scores.")
+            raise ValueError("A model without a head has features, but no scores.")
         runtime, width = runtime or self.runtime(), self.outputs.n_outputs
         return self._run(samples, self.network, width, runtime, store)
 
     def mean_scores(
         self, samples: Any, augment: Augmentation, **settings: Any
     ) -> NDArray[np.float64]:
-        """Compute the scores of samples, averaged over random views if asked to.
+        """Compute the scores of samples, averaged over random views.
 
         Parameters
         ----------
         samples : Samples or VectorSamples
         augment : Augmentation
-            Its ``tta`` is the number of views.
+            Its ``tta`` is the number of views, besides the samples as they are.
         **settings
             As in :meth:`scores`.
 
@@ -247,7 +275,7 @@ class FittedModel(LoadedBackbone):
         Raises
         ------
         ValueError
-            If there is no augmentation that could draw the views.
+            If ``tta`` is set, but ``views`` is not.
         """
         scores = self.scores(samples, **settings)
         if augment.tta is None:
@@ -256,21 +284,20 @@ class FittedModel(LoadedBackbone):
             raise ValueError("`augment__tta` needs `augment__views`. Got None.")
         modality = modality_of(backbone=self.preprocessing)
         views = modality.augmentation(augment.views, self.preprocessing)
-        name = name_of(views)
         for number in range(augment.tta):
-            drawn = draw_views(samples, views, name, 0, number)
+            drawn = draw_views(samples, views, name_of(views), 0, number)
             scores += self.scores(drawn, **settings)
         return scores / (1 + augment.tta)
 
     def module(self) -> nn.Sequential:
         """Return the module from model inputs to scores, which shares the weights."""
-        (boundary, pool), *_ = self.taps.items()
-        prefix = self.backbone.section("input", boundary).freeze()
-        parts: dict = {"prefix": prefix, "pool": pool, "network": self.network}
-        return nn.Sequential(OrderedDict(parts)).eval()
+        prefix = self.backbone.section("input", self.boundary).freeze()
+        pool = self.taps[self.boundary]
+        parts = OrderedDict(prefix=prefix, pool=pool, network=self.network)
+        return nn.Sequential(parts).eval()
 
     def to_torch(self) -> ExportedModule:
-        """Return one module of PyTorch that stands alone, from raw samples to outputs.
+        """Return one module from raw samples to outputs that needs nothing else.
 
         See :meth:`FineTunedClassifier.to_torch`.
         """
@@ -292,7 +319,7 @@ class FittedModel(LoadedBackbone):
     def to_onnx(
         self, path: str | os.PathLike, *, image_size: types.ImageSize | None = None
     ) -> Path:
-        """Write what :meth:`to_torch` returns to an ONNX file.
+        """Write the module of :meth:`to_torch` to an ONNX file.
 
         See :meth:`FineTunedClassifier.to_onnx`.
         """
@@ -309,7 +336,7 @@ class FittedModel(LoadedBackbone):
         )
 
     def _pass(self, runtime, store, on_error="raise"):
-        targets = [Target(name, tap) for name, tap in self.taps.items()]
+        targets = [*map(Target, self.taps, self.taps.values())]
         return Pass(
             self.backbone, targets, store=store, runtime=runtime, on_error=on_error
         )
@@ -317,8 +344,7 @@ class FittedModel(LoadedBackbone):
     def _pooled(self, samples, runtime, store, on_error):
         """Compute pooled activations of all taps, side by side."""
         a_pass = self._pass(runtime, store, on_error)
-        shape = len(samples), self.n_features
-        features = np.full(shape, np.nan, dtype=np.float32)
+        features = np.full((len(samples), self.n_features), np.nan, dtype=np.float32)
         for indices, rows in a_pass.iterate(samples):
             found = dict(zip(self.taps, rows, strict=True))
             columns = [np.stack(found[name]) for name in self.outputs.stages]
@@ -353,14 +379,14 @@ class FittedModel(LoadedBackbone):
         return np.concatenate(parts)
 
     def __getstate__(self) -> dict:
-        """Return what pickles hold: all, or with `slim_pickles` no frozen weights."""
+        """Return the state, with `slim_pickles` without the frozen weights."""
         return slim_state(self) if get_config()["slim_pickles"] else self._whole()
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(whole_state(state))
 
     def __deepcopy__(self, memo: dict) -> FittedModel:
-        """Copy everything, whatever pickles leave out."""
+        """Copy the model with its frozen weights, also with `slim_pickles`."""
         twin = memo[id(self)] = object.__new__(type(self))
         vars(twin).update(copy.deepcopy(self._whole(), memo))
         return twin
@@ -372,29 +398,3 @@ class FittedModel(LoadedBackbone):
         network = copy.copy(self.network)
         network._modules = {**network._modules, "head": head}
         return {**vars(self), "network": network}
-
-
-def pooled_model(
-    loaded: LoadedBackbone, stages: list[str], pooling: Pooling, *, estimator: str
-) -> FittedModel:
-    """Make a model of the pooled features of some stages, in the order given.
-
-    `estimator` is the name of the class, for the model card.
-    """
-    backbone = loaded.backbone
-    ends = backbone.in_order(stages)
-    pools = {end: make_pool(backbone, end, pooling) for end in ends}
-    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
-    trained = describe_training(estimator=estimator, strategy="features", stages=stages)
-    return FittedModel(
-        backbone=backbone.fork(backbone.stage_names[-1]),
-        value_range=loaded.value_range,
-        source=loaded.source,
-        card={**loaded.card, "trained": trained},
-        precision=loaded.precision,
-        activation_dtype=loaded.activation_dtype,
-        taps=pools,
-        network=None,
-        outputs=Features(stages),
-        n_features=sum(widths[name] for name in stages),
-    )

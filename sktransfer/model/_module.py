@@ -1,4 +1,4 @@
-"""A fitted model as one module of PyTorch that stands alone."""
+"""A fitted model as one PyTorch module that needs nothing else."""
 
 import copy
 import json
@@ -13,16 +13,15 @@ from sktransfer.inputs import modality_of
 
 
 class ExportedModule(nn.Module):
-    """From raw samples to the outputs of an estimator.
+    """Module from raw samples to the outputs of an estimator.
 
-    Everything is a copy, in float32 and on the CPU, in eval mode and without
-    gradients. What it was made from does not change with it.
+    Its parts are copies, in float32, on the CPU, in eval mode and without gradients.
 
     Parameters
     ----------
     preprocessing : ImagePreprocessing or VectorPreprocessing
     parts : list of torch.nn.Module
-        From model inputs to the output.
+        Modules that are applied in turn, from model inputs to the output.
     output : str
         Name of the output.
     classes : ndarray of shape (n_classes,), default=None
@@ -70,7 +69,7 @@ class ExportedModule(nn.Module):
         Parameters
         ----------
         samples : Tensor of shape (n, h, w, 3), uint8, or (n, d), float32
-            RGB images of any size, the channels last; or rows.
+            RGB images of any size, or rows.
 
         Returns
         -------

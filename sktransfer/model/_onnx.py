@@ -17,7 +17,7 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_path(path: str | os.PathLike) -> Path:
-    """Return the path of a file in a folder that exists."""
+    """Check that a path is that of a file in an existing folder (Path)."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(
@@ -37,9 +37,9 @@ def write_onnx(
 ) -> Path:
     """Write a module as ONNX, with a dynamic batch.
 
-    The file appears when it is complete and onnxruntime has computed from it what the
-    module computes; until then, one that was there before stays. Weights are in the
-    file, if they are below the 2 GB that a file can have, and else in one beside it.
+    An existing file is replaced once the new one is complete and onnxruntime computes
+    from it what the module computes. Weights are in the file if they have less than the
+    2 GB that an ONNX file can hold, and otherwise in another file beside it.
     """
     path = check_path(path)
     for package in _PACKAGES:
@@ -52,7 +52,7 @@ def write_onnx(
             program.save(draft)
             for example in examples:
                 _try(draft, module, example)
-            # The model last: it is what makes weights beside it be read.
+            # The model comes last, as it refers to the file of weights.
             for part in sorted(draft.parent.iterdir(), key=lambda part: part == draft):
                 os.replace(part, path.parent / part.name)
     except OSError as error:
@@ -78,11 +78,11 @@ def _translate(module, example):
         )
     except Exception as error:
         raise RuntimeError(
-            "The network cannot be translated to ONNX; `to_torch` still gives it as a "
-            f"module of PyTorch. The reason: {_first_cause(error)}"
+            "The network cannot be translated to ONNX; `to_torch` returns it as a "
+            f"PyTorch module. The reason: {_first_cause(error)}"
         ) from error
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # traces, with paths of this machine
+        node.metadata_props.clear()  # stack traces, which hold paths of this machine
     program.model.graph.metadata_props.clear()
     program.model.metadata_props.update(module.metadata)
     return program
@@ -95,7 +95,7 @@ def _first_cause(error):
 
 
 def _max_pool(z, size):
-    """Compute adaptive_max_pool2d, but for its indices, cell by cell."""
+    """Compute adaptive_max_pool2d cell by cell, with zeros for its indices."""
     rows, columns = map(_cells, z.shape[-2:], size)
     cells = [z[..., r, c].amax((-2, -1)) for r in rows for c in columns]
     largest = torch.stack(cells, -1).unflatten(-1, tuple(size))
@@ -109,7 +109,7 @@ def _cells(length, n_cells):
     ]
 
 
-# In opset 18 and torch 2.15 there is none for these, but for what they consist of.
+# Operations that torch 2.15 cannot translate to opset 18, and what replaces them.
 _WITHOUT_TRANSLATION = {torch.ops.aten.adaptive_max_pool2d.default: _max_pool}
 
 
@@ -118,14 +118,14 @@ def _try(path, module, example):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path, options, providers=providers)
     (found,) = session.run(None, {module.input_name: example.numpy()})
     with torch.no_grad():
         expected = module(example).numpy()
     error = abs(found - expected).max() / max(1, abs(expected).max())
-    if not error <= _TOLERANCE:  # NaN is not
+    if not error <= _TOLERANCE:  # also if it is NaN
         raise RuntimeError(
             f"ONNX must compute what PyTorch computes, up to {_TOLERANCE:g}. Got a "
             f"difference of {error:.2g} for {len(example)} sample(s) with onnxruntime "

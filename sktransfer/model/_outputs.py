@@ -39,14 +39,14 @@ class Features:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassOutputs:
-    """Scores of classes that exclude each other, or of labels that do not.
+    """Scores of classes, one of which each sample has, or of multilabel targets.
 
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
-        In order; for multilabel targets, the positions of their columns.
+        Sorted labels; for multilabel targets, the positions of their columns.
     is_multilabel : bool
-        Whether each output is a label of its own.
+        Whether a sample may have several labels.
     """
 
     classes: np.ndarray
@@ -55,7 +55,7 @@ class ClassOutputs:
 
     @classmethod
     def learn(cls, y: Any, classes: Any = None) -> ClassOutputs:
-        """Find the classes of targets; `classes` are all that will ever come."""
+        """Find the classes of targets; `classes` are all of this and later calls."""
         _check_labels(y)
         if type_of_target(y).startswith("multilabel"):
             return cls(np.arange(_dense(y).shape[1]), is_multilabel=True)
@@ -91,7 +91,7 @@ class ClassOutputs:
     def fitted_to(
         self, codes: np.ndarray, sample_weight: np.ndarray, *, is_partial: bool
     ) -> ClassOutputs:
-        """Check that the samples have two classes, if others cannot come later."""
+        """Check that the samples have two classes, if later calls cannot add some."""
         _check_not_empty(codes)
         if is_partial and self.n_outputs > 1:
             return self
@@ -103,7 +103,7 @@ class ClassOutputs:
         return self
 
     def to_tensor(self, codes: np.ndarray) -> torch.Tensor:
-        """Return codes as training takes them."""
+        """Return the codes as a tensor to train on."""
         return torch.from_numpy(codes)
 
     def strata(self, codes: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ class RegressionOutputs:
     is_flat : bool
         Whether there is one target, and no axis for it.
     mean, scale : ndarray of shape (n_outputs,) or None
-        Of the targets of the first training; None before it.
+        Mean and scale of the targets of the first training; None before it.
     """
 
     n_outputs: int
@@ -181,8 +181,8 @@ class RegressionOutputs:
         scale = np.where(variance > 0, np.sqrt(variance), 1.0)
         if is_partial and not variance.any():
             warn_caller(
-                "All targets of the first call of `partial_fit` are equal, so the unit "
-                "of later ones stays 1. Begin with samples whose targets differ."
+                "All targets of the first call of `partial_fit` are equal, so "
+                "later ones are not scaled. Start with samples whose targets differ."
             )
         return dataclasses.replace(self, mean=mean, scale=scale)
 
@@ -208,9 +208,9 @@ class RegressionOutputs:
         return predicted[:, 0] if self.is_flat else predicted
 
     def quality(self, scores: torch.Tensor, y: torch.Tensor, loss: Callable) -> float:
-        """Return by which share the loss is below that of the best constants."""
+        """Return one minus the ratio of the loss to that of the best constants."""
         n, least = len(y), torch.zeros(())
-        for column in y.T:  # the mean or one of the targets is the best constant
+        for column in y.T:  # the best constant is the mean or one of the targets
             constants = torch.cat([column.mean()[None], column])
             pairs = (
                 constants.repeat_interleave(n)[:, None],
@@ -240,21 +240,21 @@ def _check_not_empty(codes):
 
 
 def _check_labels(y):
-    """Refuse labels that are missing, or of kinds that have no common order."""
+    """Raise an error if labels are missing, or cannot be sorted."""
     if hasattr(y, "toarray"):
         return
     is_array = hasattr(y, "__array__")
     labels = np.asarray(y) if is_array else pd.Series(list(y), dtype=object).to_numpy()
     has_rows = any(np.ndim(row) for row in labels[:1].tolist())
     if labels.dtype.kind not in "fO" or has_rows:
-        return  # rows of labels hold 0 and 1, or are refused later
+        return  # multilabel targets are checked later
     missing = ~np.isfinite(labels) if labels.dtype.kind == "f" else pd.isna(labels)
     rows = np.flatnonzero(missing.reshape(len(labels), -1).any(axis=1))
     if len(rows):
         raise ValueError(
             "Input y contains NaN or infinity, where labels must be. Got "
             f"{labels[rows].tolist()[0]!r} for sample {rows[0]}; drop the sample or "
-            "fill its label in."
+            "give it a label."
         )
     _check_sortable(labels)
 
@@ -267,12 +267,11 @@ def _check_sortable(labels):
         if len(kinds) == 1:
             raise TypeError(
                 f"`y` must hold labels that can be sorted. Got {kinds[0]}, which "
-                "cannot; make them strings or numbers, as by `[str(label) for label in "
-                "y]`."
+                "cannot; convert them, for example by `[str(label) for label in y]`."
             ) from error
         raise TypeError(
-            f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; make them "
-            "one, as by `[str(label) for label in y]`."
+            f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; convert "
+            "them, for example by `[str(label) for label in y]`."
         ) from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.activations import Layout, Pool
+from sktransfer.activations import ActivationLayout, Pool
 from sktransfer.backbones import load_backbone, shared_backbone
 from sktransfer.compute import use_channels_last
 from sktransfer.model._outputs import outputs_from_dict
@@ -30,8 +30,8 @@ _AS_THEY_ARE = ("value_range", "card", "precision", "activation_dtype", "n_featu
 def slim_state(model: FittedModel) -> dict:
     """Return a fitted model without its frozen weights.
 
-    It has the name to load the backbone by, the fingerprint of the frozen weights, and
-    the trained ones. Random weights, which have no name, are kept like trained ones.
+    It holds the name of the backbone, the fingerprint of the frozen weights, and the
+    trained weights. Random weights, which have no name, are kept like trained ones.
     """
     backbone, frozen = model.backbone, model.boundary
     last = frozen
@@ -165,7 +165,7 @@ def _recall_network(kept, backbone, frozen, last):
         suffix.fixed_shared = True
     if kept["augment"] is not None:
         input_shape = backbone.preprocessing.input_shape
-        layout = Layout(backbone.activation_shape(frozen), input_shape)
+        layout = ActivationLayout(backbone.activation_shape(frozen), input_shape)
         augment = ActivationAugment(kept["augment"], layout)
     pool = _recall_pool(kept["pool"], backbone, last)
     network = use_channels_last(Network(suffix, pool, head, augment))
@@ -202,7 +202,7 @@ def _to_arrays(module):
 
 
 def _from_arrays(module, arrays):
-    # Copied, since arrays that are mapped from a file cannot be written to.
+    # Copied, as arrays that are mapped from a file are read-only.
     module.load_state_dict(
         {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
     )

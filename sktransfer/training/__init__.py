@@ -1,4 +1,4 @@
-"""From activations to a trained suffix and head."""
+"""Training of suffixes and heads on activations."""
 
 from sktransfer.training._adaptation import (
     ADAPTATION_METHODS,
@@ -14,9 +14,12 @@ from sktransfer.training._augment import (
 )
 from sktransfer.training._data import (
     Data,
+    LabelledActivations,
+    LabelledSamples,
     head_data,
     hold_out,
-    merge_equal,
+    sort_by_content,
+    targets_of,
     weigh_classes,
 )
 from sktransfer.training._discriminant import (
@@ -31,7 +34,6 @@ from sktransfer.training._freeze import (
     LITERATURE,
     MEASURED,
     choose_level,
-    resolve_freeze,
     stages_above,
     unfreezing_phases,
 )
@@ -79,12 +81,7 @@ from sktransfer.training._recipe import (
 )
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, restore_weights_on_error
-from sktransfer.training._solved_head import (
-    Probe,
-    Solution,
-    is_narrow,
-    last_layer,
-)
+from sktransfer.training._solved_head import Probe, Solution, is_narrow, last_layer
 from sktransfer.training._train import train
 
 __all__ = [
@@ -103,6 +100,8 @@ __all__ = [
     "Data",
     "DomainBatch",
     "EarlyStopping",
+    "LabelledActivations",
+    "LabelledSamples",
     "LoRA",
     "Mix",
     "Network",
@@ -135,7 +134,6 @@ __all__ = [
     "list_heads",
     "list_losses",
     "make_head",
-    "merge_equal",
     "merge_lora",
     "middle_C",
     "middle_alpha",
@@ -144,14 +142,15 @@ __all__ = [
     "pinball_loss",
     "register_head",
     "register_loss",
-    "resolve_freeze",
     "restore_net",
     "restore_weights_on_error",
     "search_C",
     "search_alpha",
     "search_multilabel_C",
     "shrunk_covariance",
+    "sort_by_content",
     "stages_above",
+    "targets_of",
     "train",
     "unfreezing_phases",
     "weigh_classes",

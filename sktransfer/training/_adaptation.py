@@ -1,4 +1,4 @@
-"""The protocol of domain adaptation methods: what they are given, do and return."""
+"""Protocol of domain adaptation methods: their context, their hooks, their result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,14 +17,14 @@ from sktransfer.utils import Registry
 
 
 class AdaptationResult(NamedTuple):
-    """What an adaptation method returns from `after_training`.
+    """Result of :meth:`AdaptationMethod.after_training`.
 
     Attributes
     ----------
     state : dict or None
-        What the method needs to adapt the same network again without the source, as
-        plain values and arrays. The estimator keeps it as ``adaptation_state_`` and
-        passes it on as ``AdaptationContext.state``.
+        Plain values and arrays with which the method can adapt the same network again
+        without the source. The estimator keeps them as ``adaptation_state_`` and passes
+        them on as ``AdaptationContext.state``.
     net : SuffixNet or None
         Result of :meth:`AdaptationContext.train`, if the method trained. It becomes
         ``net_`` of the estimator, and its epochs are appended to ``history_``.
@@ -36,51 +36,53 @@ class AdaptationResult(NamedTuple):
 
 @dataclass(frozen=True)
 class AdaptationContext:
-    """The training that an adaptation method may inspect and change.
+    """Training that an adaptation method may inspect and change.
 
     Attributes
     ----------
     network : Network
         Suffix, pooling and head above the boundary, which may be changed in place.
     backbone_name, boundary : str
-        Names for messages.
+        Names of the backbone and of the boundary, for messages.
     source : Activations or None
         Source samples at the boundary; None if they are no longer available.
     source_seen : list of Activations or None
         Of the source, what the head was trained on: the fixed views if the estimator
         draws some, and otherwise `source` alone.
     target : Activations or None
-        Target samples at the boundary, in an order that does not depend on that of X;
-        None if there are none.
+        Target samples at the boundary, in an order that does not depend on their order
+        in X; None if there are none.
     target_views : Activations, FixedViews, FreshViews or None
-        The target samples to train on: random views if the estimator draws some, and
+        Target samples to train on: random views if the estimator augments samples, and
         `target` otherwise. An `augment` with ``for_source_only = True``, such as one
-        that changes source samples towards the target domain, is not applied.
+        that moves source samples towards the target domain, is not applied.
     target_digests : list of bytes
         Hashes of the target samples, which are equal for equal samples.
     n_outputs : int
         Number of scores per sample.
     is_multilabel : bool
-        Whether outputs are labels that do not exclude each other.
+        Whether the targets are multilabel.
     state : dict or None
-        ``AdaptationResult.state`` that the method last returned for this network.
+        State that the method last returned for this network.
     recipe : ResolvedRecipe
         Settings of the training.
     device : torch.device
+        Device of the network.
     batch_size : int
         Samples per forward pass without gradients, as for ``network.features``.
     seed : int
-        Differs from that of an earlier training that this one continues.
+        Seed of the training, other than that of an earlier training of the network.
     stages_above : dict of str to int
-        Number of stages between each parameter and the head.
+        Number of stages between each parameter and the head, by parameter name.
     nonlinearity : callable or None
-        From scores to what a net predicts.
+        Map from scores to the predictions of a net.
     adapter : callable
         ``adapter(suffix)`` is a context manager in which low-rank adapters are trained
         instead of the weights of the suffix, if the estimator asks for them.
     callbacks : sequence
         skorch callbacks given by the user.
     verbose : int
+        Whether to print the progress of the training.
     """
 
     network: Network
@@ -119,12 +121,13 @@ class AdaptationContext:
         Parameters
         ----------
         data : Data
+            Samples to train on.
         loss : callable
-            From scores and targets to the loss of each sample.
+            ``loss(scores, y)`` returns the loss of each sample.
         objective : Objective, default=None
-            Minimised along with the loss.
+            Objective that is added to the loss.
         callbacks : sequence of skorch callbacks, default=()
-            Called before those of the user.
+            Callbacks that are called before those of the user.
 
         Returns
         -------
@@ -147,13 +150,12 @@ class AdaptationContext:
 
 
 class AdaptationMethod(BaseEstimator):
-    """Base of the methods that adapt a training to a target domain without labels.
+    """Base of the methods that adapt a network to a target domain without labels.
 
-    A method that needs the source is trained along with the loss: `make_objective`
-    returns what is added to the loss of each batch. Other methods change the network
-    after training, in `after_training`. By default the hooks do nothing. As for any
-    estimator, the constructor only assigns its parameters, so that ``method__weight``
-    can be searched.
+    A method that trains on both domains adds an objective to the loss of each batch,
+    see `make_objective`. Other methods change the network after the training on the
+    source, in `after_training`. By default, all hooks do nothing. The constructor only
+    assigns its parameters, so that ``method__weight`` can be searched.
 
     Parameters
     ----------
@@ -163,18 +165,18 @@ class AdaptationMethod(BaseEstimator):
     Attributes
     ----------
     name : str
-        Name in messages and in the model card.
+        Name of the method in messages and in the model card.
     needs_source : bool
-        Whether source and target are trained on together. Otherwise the network is
+        Whether the network is trained on source and target together. Otherwise it is
         trained on the source alone, and `after_training` adapts it.
     needs_stages : bool
         Whether the method changes stages, so that some must be trained.
     needs_classes : bool
-        Whether it needs classes that exclude each other.
+        Whether the method needs classes that exclude each other.
     needs_labels : bool
-        Whether it needs classes or multilabel y, and does not apply to regression.
+        Whether the method needs classes or multilabel y, and cannot adapt regression.
     lr_schedule : str
-        Schedule that ``lr_schedule="auto"`` stands for.
+        Schedule of the learning rates if the estimator has ``lr_schedule="auto"``.
 
     Examples
     --------
@@ -207,38 +209,42 @@ class AdaptationMethod(BaseEstimator):
     def make_objective(
         self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
     ) -> Callable | nn.Module | None:
-        """Return what is added to the loss, times `weight`.
+        """Return the objective, which is added to the loss with the factor `weight`.
 
         Parameters
         ----------
         n_features, n_outputs : int
             Numbers of inputs and outputs of the head.
         is_multilabel : bool
-            Whether outputs are labels that do not exclude each other.
+            Whether the targets are multilabel.
         seed : int
-            Seed of random weights, drawn inside ``sktransfer.compute.seeded(seed)``.
+            Seed of random weights, drawn within ``sktransfer.compute.seeded(seed)``.
 
         Returns
         -------
         callable, torch.nn.Module or None
             ``objective(source, target, progress)`` returns a tensor of shape ().
-            `source` and `target` are :class:`DomainBatch`, of the batch of source
+            `source` and `target` are a :class:`DomainBatch` each, of a batch of source
             samples and of as many target samples; `progress` is the share of the
-            training that is done, in [0, 1). The parameters of a module are trained,
-            too.
+            training that is done, in [0, 1). If it is a module, its parameters are
+            trained as well.
         """
 
     def can_adapt(self, suffix: nn.Module) -> bool:
-        """Return whether the method can change such stages.
+        """Return whether the method can change these stages.
 
-        ``freeze="auto"`` freezes fewer stages until it can. For a `freeze` that leaves
-        stages it cannot change, `before_training` should raise an error that says what
-        is missing.
+        ``freeze="auto"`` freezes fewer stages until it can. If the user's `freeze`
+        leaves stages that the method cannot change, `before_training` should raise an
+        error that says what is missing.
 
         Parameters
         ----------
         suffix : torch.nn.Module
             The stages above a boundary.
+
+        Returns
+        -------
+        bool
         """
         return True
 
@@ -248,23 +254,25 @@ class AdaptationMethod(BaseEstimator):
         Parameters
         ----------
         context : AdaptationContext
-            Its network has no head yet, and there are no activations.
+            Context whose network has no head, and which has no activations.
         """
 
     def after_training(self, context: AdaptationContext) -> AdaptationResult | None:
         """Adapt the network after it was trained on the source.
 
-        It is also called to adapt a fitted estimator to more target samples, then
-        without a source. The network is in eval mode, and is restored if this raises.
+        This hook is also called when a fitted estimator is adapted to target samples
+        later, without the source. The network is in eval mode, and is restored if the
+        hook raises an error.
 
         Parameters
         ----------
         context : AdaptationContext
+            Context with the trained network.
 
         Returns
         -------
         AdaptationResult or None
-            None if nothing was done.
+            None if the method changed nothing.
         """
 
 

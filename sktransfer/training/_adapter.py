@@ -9,24 +9,28 @@ from torch import nn
 from sktransfer.compute import fixed_threads, seeded
 from sktransfer.utils import import_optional
 
-_NAME = "sktransfer"  # distinguishes these adapters from others in the network
+_NAME = "sktransfer"  # distinguishes these adapters from those of the user
 
 
 def add_lora(section, *, rank: int, alpha: float, seed: int) -> list[str]:
-    """Freeze a section and add low-rank adapters to its layers; returns their paths.
+    """Freeze a section, add low-rank adapters to its layers, and return their paths.
 
-    A layer's weight W, as a matrix with one row per output, becomes W + alpha / rank *
-    B @ A. Only A, with `rank` rows, and B, with `rank` columns, are trained. B starts
-    at zero, so that the section first computes the same as before, and A is random. The
+    The weight W of a layer, as a matrix with one row per output, becomes W + alpha /
+    rank * B @ A. Only A, with `rank` rows, and B, with `rank` columns, are trained. A
+    is random and B starts at zero, so that the outputs are unchanged at first. The
     section, and the network that it is a part of, change in place.
 
     Linear layers and convolutions without groups are adapted, except for subclasses,
     which may change their weight before they use it; layers with hooks; weights that
     other layers or earlier stages share; and weights that are read without calling
-    their layer, as those of :class:`torch.nn.MultiheadAttention`. A weight whose
-    smaller side is shorter than `rank` gets adapters of that rank, which is the largest
-    possible one, and keeps the factor ``alpha / rank``. It is a ValueError if the
-    section has no such layer, or has adapters already.
+    their layer, as in :class:`torch.nn.MultiheadAttention`. If the smaller side of a
+    weight is shorter than `rank`, it is the rank of the adapters, and the factor
+    remains ``alpha / rank``.
+
+    Raises
+    ------
+    ValueError
+        If the section has no layer to adapt, or has adapters already.
 
     References
     ----------
@@ -54,8 +58,8 @@ def add_lora(section, *, rank: int, alpha: float, seed: int) -> list[str]:
 def merge_lora(section) -> None:
     """Merge the adapters of a section into its weights, and restore the plain layers.
 
-    The section computes the same as before, up to rounding. Parameters that
-    :func:`add_lora` froze stay frozen. Without adapters nothing changes.
+    The outputs are unchanged up to rounding, and parameters that :func:`add_lora` froze
+    remain frozen. A section without adapters is left unchanged.
     """
     adapted = _adapted(section)
     for layer in adapted:
@@ -72,7 +76,7 @@ def _name(section):
 
 
 def _find_layers(section):
-    """Map paths to the layers whose weight is used in their own call only."""
+    """Find the layers whose weight is used in their own call only, by path."""
     backbone = section.backbone
     users = Counter(
         id(parameter)
@@ -92,7 +96,7 @@ def _find_layers(section):
 
 
 def _is_plain(layer):
-    """Return whether a layer multiplies its input by its unchanged weight (bool)."""
+    """Return whether a layer multiplies its input by its unchanged weight."""
     from timm.layers import Conv2dSame
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame)
@@ -101,8 +105,8 @@ def _is_plain(layer):
 
 
 def _inject(peft, layers, rank, alpha, seed):
-    """Return peft's layers with adapters around given ones."""
-    # In a list of their own, so that peft leaves nothing in the section or elsewhere.
+    """Wrap layers in peft's layers with adapters."""
+    # peft gets the layers in a list of their own, so that it changes no other module.
     holder = nn.ModuleList(layers)
     sides = [min(len(layer.weight), layer.weight[0].numel()) for layer in layers]
     lower = {str(i): side for i, side in enumerate(sides) if side < rank}
@@ -123,7 +127,7 @@ def _inject(peft, layers, rank, alpha, seed):
 
 
 def _copy_geometry(layer):
-    """Copy the padding, stride and dilation of a convolution to its A.
+    """Copy the padding, stride and dilation of a convolution to its adapter A.
 
     peft copies neither `dilation` nor `padding_mode`
     (https://github.com/huggingface/peft/issues/3697), nor timm's Conv2dSame padding.
@@ -147,8 +151,8 @@ def _merge(layer):
 
 
 def _do_nothing(layer, args):
-    """Force the module around this layer to call it, by being a hook.
+    """Force the parent module to call this layer, by the presence of a hook.
 
-    In eval mode nn.TransformerEncoderLayer passes ``linear1.weight`` to a fused kernel
-    unless there are hooks, and for peft's layers this is the weight without adapters.
+    In eval mode, nn.TransformerEncoderLayer passes ``linear1.weight`` to a fused kernel
+    unless there are hooks, and peft's layers return the weight without adapters there.
     """

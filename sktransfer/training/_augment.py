@@ -1,4 +1,4 @@
-"""Augmentation of activations: random changes to their maps, mixup and CutMix."""
+"""Augmentation of activations: random changes of maps, mixup and CutMix."""
 
 import math
 from collections.abc import Iterable
@@ -7,21 +7,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.compute import map_state
 
 ACTIVATION_AUGMENTATIONS = ("flip", "shift", "crop", "drop")
-_SHIFT = 0.125  # of the side: the four pixels of 32 that are usual for CIFAR
-_CROP = 0.75  # side of the smallest crop
-_DROP = 0.3  # side of the square that is dropped; share of entries of a vector
+_SHIFT = 0.125  # share of the side, four of 32 pixels as is usual for CIFAR
+_CROP = 0.75  # smallest side of a crop, as a share
+_DROP = 0.3  # side of a dropped square, and share of dropped entries of vectors
 
 
 class ActivationAugment(nn.Module):
     """Flip, shift, crop and drop activations at random, in train mode only.
 
-    The flip, shift and crop of each sample are drawn together as one affine map and
-    applied with bilinear interpolation; a square is dropped with probability one half.
-    In activations that are not spatial, entries are dropped and the others scaled.
+    The flip, shift and crop of each sample are one affine map, which is applied with
+    bilinear interpolation. A square is dropped with probability one half. Activations
+    that are not spatial have dropout instead, and no other augmentation.
 
     References
     ----------
@@ -29,7 +29,7 @@ class ActivationAugment(nn.Module):
     Augmentations. https://arxiv.org/abs/2410.02527
     """
 
-    def __init__(self, kinds: Iterable[str], layout: Layout):
+    def __init__(self, kinds: Iterable[str], layout: ActivationLayout):
         super().__init__()
         self.kinds = tuple(kinds)
         self.layout = layout
@@ -48,9 +48,9 @@ class ActivationAugment(nn.Module):
         return self.layout.from_map(maps, z)
 
     def _move(self, maps):
-        """Sample each map from a random frame, with zeros around the map."""
+        """Resample each map within a random frame, with zeros outside of the map."""
         n = len(maps)
-        theta = torch.zeros(n, 2, 3)  # from the frame to the map, both in [-1, 1]
+        theta = torch.zeros(n, 2, 3)  # from frame to map coordinates, both in [-1, 1]
         scale, shift, side = torch.ones(n), torch.zeros(n, 2), torch.ones(n)
         if "crop" in self.kinds:
             scale.uniform_(_CROP, 1)
@@ -66,7 +66,7 @@ class ActivationAugment(nn.Module):
 
 
 def _drop(z):
-    """Drop entries of activations, and leave masks and ids as they are."""
+    """Apply dropout to activations, but not to masks and ids."""
     return F.dropout(z, _DROP) if z.is_floating_point() else z
 
 
@@ -86,16 +86,16 @@ def _drop_squares(maps):
 class Mix:
     """Mix each sample of a batch with the one before it: mixup [1]_ and CutMix [2]_.
 
-    mixup averages the two; CutMix puts a box of the one into the map of the other.
-    Their shares are drawn from Beta(mixup, mixup) and Beta(cutmix, cutmix); a 0 turns
-    one off, and with both, each batch takes one of the two with probability one half.
-    All pairs of a batch have the same draw, from torch's global CPU generator. CutMix
-    leaves tokens that are not patches as they are, and averages activations that are
-    not spatial, and refuses sequences, whose lengths differ between samples.
+    mixup averages two samples; CutMix replaces a box in the map of one sample by that
+    of the other. Shares are drawn from Beta(mixup, mixup) and Beta(cutmix, cutmix), by
+    torch's global CPU generator, once per batch. A value of 0 disables a method; if
+    both are enabled, each batch uses one of them with probability one half. CutMix
+    keeps tokens that are not patches, and averages activations that are not spatial.
+    Sequences of different lengths cannot be mixed, which is an error.
 
     The loss is ``share * loss(y) + (1 - share) * loss(y[partner])``. torchvision's
-    MixUp and CutMix take images and class labels; these also take tokens, vectors,
-    regression targets and sample weights.
+    MixUp and CutMix take images and class labels alone; these also take tokens,
+    vectors, regression targets and sample weights.
 
     References
     ----------
@@ -105,23 +105,24 @@ class Mix:
        Classifiers with Localizable Features. https://arxiv.org/abs/1905.04899
     """
 
-    def __init__(self, layout: Layout, *, mixup: float = 0.0, cutmix: float = 0.0):
+    def __init__(
+        self, layout: ActivationLayout, *, mixup: float = 0.0, cutmix: float = 0.0
+    ):
         if layout.kind == "sequence":
             raise ValueError(
-                "`mixup` and `cutmix` need activations of one shape, and those of this "
-                "backbone are as long as their samples. Set both to 0."
+                "`mixup` and `cutmix` need activations of one shape. Got a backbone "
+                "whose activations are as long as their samples; set both to 0."
             )
         self.layout = layout
         self.mixup = mixup
         self.cutmix = cutmix
 
-    def __call__(
-        self, z: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the mixed batch (n, ...), each sample's partner and own share (n,).
+    def __call__(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the mixed batch (n, ...), the partners (n,) and the shares (n,).
 
-        The batch must be in random order, as partners are neighbours. It is not
-        changed, and a single sample is returned as it is.
+        The share is the weight of the sample itself. The batch, which is not changed,
+        must be in random order, as partners are neighbours. A single sample is not
+        mixed.
         """
         mixed, share = (z, 1.0) if len(z) < 2 else self._mix(z)
         partner = _before(torch.arange(len(z), device=z.device))
@@ -152,8 +153,8 @@ class Mix:
 
 
 def _before(z):
-    """Put each sample's predecessor in its place; the last one precedes the first."""
-    # Batches are shuffled, so this pairs at random, and no sample with itself.
+    """Replace each sample by its predecessor; the last one precedes the first."""
+    # As batches are shuffled, partners are random, and no sample is its own partner.
     return z.roll(1, 0)
 
 
@@ -162,12 +163,12 @@ def _average(z, share):
 
 
 def _draw_span(size, side):
-    """Draw a slice of a side of `size` cells around a random centre.
+    """Draw a slice of `size` cells around a random centre.
 
-    Its length over the size is `side`, in [0, 1], before it is cut off at the ends.
+    Its length is the share `side` of the size, in [0, 1], before it is clipped.
     """
     centre = float(torch.rand(()))
-    # The ends are rounded, not the length: maps have few cells (7 is usual), and a
-    # rounded half of the length would leave only even ones.
+    # Both ends are rounded. Rounding half of the length would make all lengths even,
+    # which matters in maps of few cells (7 is usual).
     first, end = (round(size * (centre + half)) for half in (-side / 2, side / 2))
     return slice(max(first, 0), min(end, size))

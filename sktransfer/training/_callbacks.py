@@ -1,4 +1,4 @@
-"""Callbacks of a training: weight averages, early stopping, checks of the loss."""
+"""Callbacks of a training: weight averaging, early stopping, checks of the loss."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from skorch.utils import to_device
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-# BatchNorm's statistics are averaged with the weights, as they have to fit the weights
-# they are used with (Cai et al., 2021, https://arxiv.org/abs/2101.08482). No other
-# buffer is learned.
+# The statistics of BatchNorm are averaged as well, since they must fit the weights (Cai
+# et al., 2021, https://arxiv.org/abs/2101.08482). No other buffer is learned.
 _STATISTICS = ("running_mean", "running_var")
-# Times the loss of scores that are all zero: beyond, a training has not converged.
+# A training has not converged if its loss is more than this many times the loss of
+# scores that are all zero.
 _HOPELESS = 10
 
 
 class WeightAverage(Callback):
     """Exponential moving average of the weights over the steps of the optimiser.
 
-    After each step, ``average = d * average + (1 - d) * weight`` with ``d = min(decay,
-    (1 + t) / (10 + t))`` after t steps, as a large decay would at first average little
-    more than the starting point [2]_. Only trainable parameters and the statistics of
-    BatchNorm are averaged.
+    After step t, ``average = d * average + (1 - d) * weight`` with ``d = min(decay, (1
+    + t) / (10 + t))``, since with a large decay the average would stay close to the
+    initial weights for long [2]_. Trainable parameters and the statistics of BatchNorm
+    are averaged [1]_.
 
     References
     ----------
@@ -52,7 +52,7 @@ class WeightAverage(Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Start from the present weights, or from a loaded state."""
         self.learned_ = _learned(net.module_)
-        if self.average_ is not None:  # a training that is continued
+        if self.average_ is not None:  # the training continues
             return
         update = partial(_update_averages, decay=self.decay)
         average = AveragedModel(self.learned_, multi_avg_fn=update, use_buffers=True)
@@ -63,16 +63,15 @@ class WeightAverage(Callback):
         self.average_, self.resume_from_ = average, {}
 
     def on_batch_end(self, net, training=None, **kwargs):
-        """Update the averages after a step, which may take several batches."""
+        """Update the averages if the batch completed a step."""
         if training and getattr(net, "has_stepped", True):
             self.average_.update_parameters(self.learned_)
 
     @contextmanager
     def averaged(self):
-        """Give the network the averages within this context.
+        """Context in which the network has the averages instead of its weights.
 
-        They are the averages themselves, not copies, so the network must not be trained
-        in this context.
+        The averages are not copied, so the network must not be trained meanwhile.
         """
         own = [(tensor, tensor.data) for tensor, _ in self._pairs()]
         try:
@@ -90,10 +89,9 @@ class WeightAverage(Callback):
         self.initialize()
 
     def state_dict(self) -> dict:
-        """Return the state of the averages; empty before a training."""
-        return (
-            self.resume_from_ if self.average_ is None else self.average_.state_dict()
-        )
+        """Return the state of the averages, which is empty before a training."""
+        average = self.average_
+        return self.resume_from_ if average is None else average.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
         """Resume from a state when the training begins."""
@@ -108,7 +106,7 @@ class WeightAverage(Callback):
 
 
 def _learned(module):
-    """Return a module that holds those tensors of another that training changes."""
+    """Return a module that holds the tensors of another one that are averaged."""
     holder = nn.ParameterList([p for p in module.parameters() if p.requires_grad])
     statistics = (b for n, b in module.named_buffers() if n.endswith(_STATISTICS))
     for i, buffer in enumerate(statistics):
@@ -121,7 +119,7 @@ def _tensors(module):
 
 
 def _update_averages(averages, values, n_averaged, *, decay):
-    t = int(n_averaged) - 1  # steps so far; the first value is that of the start
+    t = int(n_averaged) - 1  # the first update is that of the initial weights
     get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, values, n_averaged)
 
 
@@ -135,7 +133,7 @@ class BestWeights(Callback):
         self.patience = patience
 
     def initialize(self) -> BestWeights:
-        """Discard the loss and weights of another training."""
+        """Discard the loss and weights of an earlier training."""
         self.loss_, self.weights_, self.n_worse_ = float("inf"), None, 0
         return self
 
@@ -180,7 +178,7 @@ class DivergenceCheck(Callback):
     """Raise an error if the training diverges, and warn if it did not converge."""
 
     def on_train_begin(self, net, **kwargs):
-        """Discard the losses of another training."""
+        """Discard the losses of an earlier training."""
         self.chance_, self._seen = None, []
 
     def on_batch_end(self, net, batch, training, y_pred, sample_weight, **kwargs):
@@ -211,7 +209,7 @@ class DivergenceCheck(Callback):
         if last > _HOPELESS * self.chance_ > 0:
             warnings.warn(
                 f"The training did not converge: its last loss, {last:.3g}, is above "
-                f"that of knowing nothing, {self.chance_:.3g}. Take a lower `lr` (it "
-                f"is {net.lr:g}) or more epochs.",
+                f"the loss of chance, {self.chance_:.3g}. Take a lower `lr` (it is "
+                f"{net.lr:g}) or more epochs.",
                 stacklevel=2,
             )

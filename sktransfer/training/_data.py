@@ -1,9 +1,9 @@
-"""The samples of a training: weights, a share held out for validation, and batches."""
+"""Samples of a training: weights, validation split, batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,32 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
-from sktransfer.utils import compute_class_weight
+from sktransfer.activations import (
+    Activations,
+    FixedViews,
+    FreshViews,
+    digest_samples,
+)
+from sktransfer.inputs import to_numpy
+from sktransfer.utils import (
+    check_consistent_length,
+    check_sample_weight,
+    compute_class_weight,
+    warn_caller,
+)
+
+
+def targets_of(samples, y, name="y"):
+    """Return targets or, without any, the labels of the samples."""
+    y = samples.labels if y is None else y
+    if y is None:
+        raise ValueError(
+            f"`{name}` is needed, as the samples are no Dataset with labels. The "
+            "estimator requires y to be passed, but the target y is None."
+        )
+    y = to_numpy(y) if isinstance(y, torch.Tensor) else y
+    check_consistent_length(samples, y)
+    return y
 
 
 def weigh_classes(
@@ -24,7 +49,7 @@ def weigh_classes(
     """Multiply the weights of samples (n,) by the weights of their classes.
 
     "balanced" gives all classes the same total weight and keeps the sum of the weights.
-    `classes` are all labels in order, and by default those in y.
+    `classes` are all labels, sorted; by default those in y.
     """
     if class_weight is None:
         return sample_weight
@@ -33,7 +58,7 @@ def weigh_classes(
     if class_weight != "balanced":
         by_class = compute_class_weight(class_weight, classes=classes, y=y)
         return sample_weight * by_class[codes]
-    # scikit-learn's "balanced" counts samples, whatever they weigh.
+    # scikit-learn's "balanced" counts samples and disregards their weights.
     totals = np.bincount(codes, sample_weight, minlength=len(classes))
     share = sample_weight.sum() / max(1, np.count_nonzero(totals))
     return sample_weight * share / np.where(totals, totals, 1.0)[codes]
@@ -42,11 +67,12 @@ def weigh_classes(
 def merge_equal(
     digests: list[bytes], y: Sequence | np.ndarray, sample_weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the distinct samples with weight: their first indices, and summed weights.
+    """Merge equal samples; return the first index and the total weight of each.
 
-    Samples with equal digests and labels become one sample, in an order that does not
-    depend on that of the samples. So weight two equals repeating a sample and weight
-    zero equals leaving it out, which does not hold for minibatches drawn by position.
+    Samples with equal digests and labels are merged, samples without weight are left
+    out, and the result does not depend on the order of the samples. So a weight of two
+    equals repeating a sample and a weight of zero equals leaving it out, even though
+    minibatches are drawn by position.
     """
     groups: dict[tuple, list[int]] = {}
     for i in map(int, np.flatnonzero(sample_weight)):
@@ -57,13 +83,71 @@ def merge_equal(
     return np.array([group[0] for group in ordered], dtype=int), np.array(weights)
 
 
-def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose samples to validate on, stratified by class (sorted indices).
+class LabelledSamples(NamedTuple):
+    """Distinct samples, which have ``digests``, their encoded targets and weights.
 
-    The number of samples is the rounded fraction of all, and at least one. Each class
-    gives its share, rounded down, and those with the largest remainders one more, but
-    no class its last sample. :func:`sklearn.model_selection.train_test_split` refuses
-    to stratify classes of one sample, and fewer held-out samples than classes.
+    ``y`` has the shape (n_samples, ...), and ``weight`` the shape (n_samples,).
+    """
+
+    samples: Any
+    y: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, samples, y, sample_weight, outputs, weigh: Callable) -> LabelledSamples:
+        """Encode targets, merge equal samples, and leave out those without weight.
+
+        ``weigh`` maps targets, given weights and outputs to the weights of samples.
+        """
+        codes = outputs.encode(y)
+        weight = check_sample_weight(
+            sample_weight, codes, dtype=np.float64, ensure_non_negative=True
+        )
+        weight = weigh(y, weight, outputs)
+        digests = digest_samples(samples)
+        _warn_if_all_equal(digests)
+        rows, weight = merge_equal(digests, [c.tobytes() for c in codes], weight)
+        return cls(_take(samples, digests, rows), codes[rows], weight)
+
+    def hold_out(self, held: np.ndarray) -> tuple[LabelledSamples, LabelledSamples]:
+        """Return the samples that are not held out, and those that are."""
+        rest = np.setdiff1d(np.arange(len(self.y)), held)
+        return self._take(rest), self._take(held)
+
+    def _take(self, rows):
+        samples = _take(self.samples, self.samples.digests, rows)
+        return LabelledSamples(samples, self.y[rows], self.weight[rows])
+
+
+def sort_by_content(samples):
+    """Return samples in the order of their contents, with ``digests``."""
+    digests = digest_samples(samples)
+    return _take(samples, digests, sorted(range(len(digests)), key=digests.__getitem__))
+
+
+def _take(samples, digests, rows):
+    """Return some of the samples, with their digests."""
+    taken = samples.take(rows)
+    taken.digests = [digests[row] for row in rows]
+    return taken
+
+
+def _warn_if_all_equal(digests):
+    if len(digests) > 1 and len({*digests}) == 1:
+        warn_caller(
+            f"All {len(digests)} samples are equal, so nothing distinguishes them. "
+            "Look at `X[0]` and at how `X` was made."
+        )
+
+
+def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Choose validation samples, stratified by class (sorted indices).
+
+    Their number is the rounded fraction of all samples, and at least one. From each
+    class, the fraction of its samples is held out, rounded down; one more from those
+    with the largest remainders; but never its last sample. In contrast,
+    :func:`sklearn.model_selection.train_test_split` raises an error for classes of one
+    sample and for fewer validation samples than classes.
     """
     rng = np.random.default_rng(seed)
     order = [rng.permutation(np.flatnonzero(codes == c)) for c in np.unique(codes)]
@@ -84,13 +168,16 @@ def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Data:
-    """Samples to train or to validate on.
+    """Training or validation samples.
 
     Attributes
     ----------
     activations : Activations or torch.Tensor of shape (n_samples, ...)
+        Activations at the boundary.
     y : torch.Tensor of shape (n_samples, ...)
+        Encoded targets.
     sample_weight : ndarray of shape (n_samples,)
+        Weights, of any scale.
     """
 
     activations: Any
@@ -98,9 +185,35 @@ class Data:
     sample_weight: Any
 
     def dataset(self) -> ActivationDataset:
-        """Return a dataset whose weights have a mean of one."""
+        """Return a dataset with the weights scaled to a mean of one."""
         weight = torch.as_tensor(self.sample_weight, dtype=torch.float32)
         return ActivationDataset(self.activations, self.y, weight / weight.mean())
+
+
+class LabelledActivations(NamedTuple):
+    """Activations of samples, random views of them, and targets and weights.
+
+    ``views`` is None if there are none. ``y`` has the shape (n_samples, ...), and
+    ``weight`` the shape (n_samples,).
+    """
+
+    activations: Activations
+    views: FixedViews | FreshViews | None
+    y: torch.Tensor
+    weight: np.ndarray
+
+    @property
+    def data(self) -> Data:
+        """What epochs are trained on."""
+        seen = self.activations if self.views is None else self.views
+        return Data(seen, self.y, self.weight)
+
+    @property
+    def probe_inputs(self) -> list:
+        """Fixed views where there are some; otherwise the samples as they are."""
+        if isinstance(self.views, FixedViews):
+            return self.views.views
+        return [self.activations]
 
 
 class ActivationDataset(Dataset):
@@ -113,7 +226,7 @@ class ActivationDataset(Dataset):
 
     @property
     def X(self):
-        """The dataset itself, which skorch's scoring without caching predicts."""
+        """The dataset itself, on which skorch's scorers call `predict`."""
         return self
 
     def __len__(self):
@@ -124,11 +237,11 @@ class ActivationDataset(Dataset):
 
 
 class ActivationBatches:
-    """Iterate over an `ActivationDataset` in batches, as skorch's data loader.
+    """Data loader of skorch that iterates over an `ActivationDataset` in batches.
 
-    A generator shuffles the samples in each pass; None keeps the order. torch's
-    DataLoader would draw from the global generator. As BatchNorm in train mode needs
-    two samples, a last batch of one sample is joined to the batch before it.
+    A generator shuffles the samples in each pass; None keeps their order. (torch's
+    DataLoader draws from the global generator.) As BatchNorm in train mode needs two
+    samples, a last batch of one sample is merged with the batch before it.
     """
 
     def __init__(
@@ -156,17 +269,17 @@ class ActivationBatches:
 
 
 def batches_in_order(dataset, batch_size: int):
-    """Return batches in order, for validation, or for tensors that a user predicts."""
+    """Return unshuffled batches, for validation and for predictions on tensors."""
     if isinstance(dataset, ActivationDataset):
         return ActivationBatches(dataset, batch_size)
     return torch.utils.data.DataLoader(dataset, batch_size)
 
 
 class HeadData(NamedTuple):
-    """What a head is solved on, with one row per view of a sample.
+    """Data to solve a head on, with one row per view of a sample.
 
-    Features have shape (n, d). The views of a sample share its weight, and `groups`
-    holds the sample that each row belongs to.
+    Features have shape (n, d). The views of a sample have equal parts of its weight,
+    and `groups` holds the index of the sample of each row.
     """
 
     features: torch.Tensor
@@ -176,13 +289,9 @@ class HeadData(NamedTuple):
 
 
 def head_data(
-    network,
-    views: list,
-    y: torch.Tensor,
-    weight: np.ndarray,
-    batch_size: int,
+    network, views: list, y: torch.Tensor, weight: np.ndarray, batch_size: int
 ) -> HeadData:
-    """Compute what a head is solved on, from the activations of one or more views."""
+    """Compute the data to solve a head on from the activations of each view."""
     n_views = len(views)
     features = [network.features(activations, batch_size) for activations in views]
     return HeadData(

@@ -1,16 +1,13 @@
-"""Linear discriminant analysis, leave-one-out in closed form.
-
-scikit-learn would need one fit per sample.
-"""
+"""Leave-one-out linear discriminant analysis in closed form, with a single fit."""
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
 
-_LEAST = 1e-12  # share of the variance that is added to the diagonal
+_LEAST = 1e-12  # share of the variance that regularises the diagonal
 
 
 def in_span(features: np.ndarray) -> np.ndarray:
-    """Centre features, and reduce them to an orthonormal basis of their span.
+    """Centre features, and express them in an orthonormal basis of their span.
 
     The result has shape (n_samples, k), with k <= n_samples and the same distances.
     """
@@ -24,11 +21,11 @@ def in_span(features: np.ndarray) -> np.ndarray:
 def shrunk_covariance(
     residuals: np.ndarray, n_features: int, total: float = 0.0
 ) -> tuple[np.ndarray, float]:
-    """Return a covariance (k, k) shrunk by Ledoit and Wolf's rule, and the shrinkage.
+    """Return the covariance (k, k) with Ledoit-Wolf shrinkage, and the shrinkage.
 
-    Residuals (n_samples, k) are deviations from the mean in the span of `n_features`. A
-    trillionth of their variance, or of `total` if that is greater, is added to the
-    diagonal.
+    Residuals (n_samples, k) are deviations from the mean, in the span of `n_features`
+    features. A trillionth of their variance, or of `total` if that is larger, is added
+    to the diagonal.
     """
     n, k = residuals.shape
     S = residuals.T @ residuals / n
@@ -44,7 +41,7 @@ def shrunk_covariance(
 
 
 def whiten(vectors: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Transform vectors (n, k) so that their lengths are Mahalanobis lengths."""
+    """Transform vectors (n, k) so that their norms are Mahalanobis norms."""
     return solve_triangular(cholesky(covariance, lower=True), vectors.T, lower=True).T
 
 
@@ -60,7 +57,7 @@ def class_means(
 def lda_predictions(features: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Predict each sample by linear discriminant analysis fitted to all others.
 
-    Codes (n_samples,) are classes in [0, n_classes), each with at least one sample. See
+    Codes (n_samples,) are classes in [0, n_classes), and each class has a sample. See
     :func:`sktransfer.advice.lda_score`.
     """
     n_features, F = features.shape[1], in_span(features.astype(np.float64))
@@ -76,11 +73,11 @@ def lda_predictions(features: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def _distances_without(Z, M, codes, counts, shrinkage):
-    """Return squared distances to the means, with each sample left out (n, n_classes).
+    """Return the squared distances of samples, when left out, to means (n, n_classes).
 
-    Z and M are whitened samples and means. Without sample i, which deviates by r from
-    the mean of its class of m samples, that mean moves by -r / (m - 1), and the
-    covariance changes by -s r r' (Sherman and Morrison).
+    Z and M are whitened samples and means. Let r be the deviation of a sample from the
+    mean of its class of m samples. Without the sample, that mean moves by -r / (m - 1),
+    and the covariance changes by -s r r' (Sherman-Morrison formula).
     """
     rows = np.arange(len(Z))
     r = Z - M[codes]

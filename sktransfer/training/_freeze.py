@@ -1,14 +1,12 @@
-"""Which stages are frozen: boundaries, rules to choose one, and gradual unfreezing."""
+"""How many stages to freeze by the number of samples, and gradual unfreezing."""
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from itertools import pairwise
 from typing import NamedTuple
 
 from sktransfer.backbones import Backbone
-from sktransfer.utils import near_matches
 
 
 class Level(NamedTuple):
@@ -85,34 +83,6 @@ def choose_level(
     if similarity is not None and similarity > _SIMILAR and level != _FEATURES:
         return level + 1, f"{why}; a similar domain: {similarity:.2f}"
     return level, why
-
-
-def resolve_freeze(
-    freeze: int | float | str, backbone: Backbone, n_samples: int
-) -> str:
-    """Return the name of the boundary for a value of the parameter `freeze`.
-
-    It is ``"input"`` if nothing is frozen; `n_samples` decides "auto". The error for a
-    value without a boundary lists the names, similar ones first.
-    """
-    n = len(backbone.stages)
-    if freeze == "auto":
-        level, _ = choose_level(n_samples)
-        return backbone.boundary(round(LEVELS[level].share * n))
-    if freeze in ("all", "none"):
-        return backbone.boundary(n if freeze == "all" else 0)
-    if isinstance(freeze, numbers.Real) and not isinstance(freeze, numbers.Integral):
-        return backbone.boundary(round(freeze * n))
-    try:
-        return backbone.boundary(freeze)  # type: ignore[arg-type]
-    except ValueError as error:
-        words = ["all", "none", "auto"]
-        near = near_matches(str(freeze), [*words, *backbone.boundaries])
-        raise ValueError(
-            f"`freeze` must be one of {words}, a share in (0, 1), an int in "
-            f"[{-n}, {n}] or a stage or block of {backbone.name}: "
-            f"{backbone.stage_names}. Got {freeze!r}.{near}"
-        ) from error
 
 
 def stages_above(backbone: Backbone, boundary: str) -> dict[str, int]:

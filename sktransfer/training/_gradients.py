@@ -1,4 +1,4 @@
-"""Gradients of a batch, as a whole or in parts that threads compute in parallel."""
+"""Gradients of a batch, as a whole or in parts, which threads compute in parallel."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sktransfer.compute import Shards, n_samples, seeded, take_rows
 from sktransfer.training._loss import WeightedLoss
 from sktransfer.utils import NETWORK_LIBRARIES
 
-# Each part writes gradients of all weights: fewer samples cost nearly as much.
+# Each part writes the gradients of all weights: smaller parts would hardly be faster.
 PART_SIZE = 16
-# Below so many multiply-adds per batch, parts cost more than they save.
+# With fewer multiply-adds per batch, parts cost more time than they save.
 _FEWEST = 50_000_000
 _LIBRARIES = (*NETWORK_LIBRARIES, "sktransfer")
 
@@ -34,22 +34,22 @@ def add_gradients(
     objective: Callable | None = None,
     n_batches: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add the gradients of a batch to the present ones; returns loss and scores.
+    """Add the gradients of a batch, divided by `n_batches`; return its loss and scores.
 
-    At most `size` samples go through the network, which maps activations to scores, at
-    a time. The gradients of these parts add up to those of the batch, in the order of
-    the parts; with `shards`, several parts are computed at a time, and gradients are of
-    `parameters`. They are divided by `n_batches`.
+    The batch is computed in parts of at most `size` samples, whose gradients are added
+    in the order of the parts. With `shards`, several parts are computed in parallel,
+    and the gradients are those of `parameters`.
 
-    Target and mixing are what :class:`WeightedLoss` takes. `penalty` returns what is
-    added to the loss of the whole batch. `objective`, called once per part in place of
-    the network, maps activations and their rows in the batch to scores and to what is
-    minimised in addition, which is not in the returned loss.
+    `network` maps activations to scores; `target` and `mixing` are arguments of
+    :class:`WeightedLoss`; `penalty` returns a term of the loss of the whole batch.
+    `objective` is called once per part in place of the network: it maps activations and
+    their rows in the batch to scores and to a term that is minimised in addition and is
+    not part of the returned loss.
     """
     n = n_samples(z)
 
     def compute(first):
-        """Return scores and loss of a part, and what its gradients are of."""
+        """Return the scores and the loss of a part, and the value to differentiate."""
         rows = slice(first, first + size)
         part = take_rows(z, rows)
         if objective is None:
@@ -82,7 +82,7 @@ def _backward(part):
 
 
 def _differentiate(compute, parameters, first):
-    """Return scores, loss and gradients, which parallel parts must not add up."""
+    """Return scores, loss and gradients of a part, without adding to ``.grad``."""
     scores, loss, minimised = compute(first)
     gradients = torch.autograd.grad(minimised, parameters, allow_unused=True)
     return scores, loss, gradients
@@ -101,11 +101,11 @@ def _add(parameters, gradients):
 def is_divisible(network, z: torch.Tensor, multiply_adds: int) -> bool:
     """Return whether threads may compute parts of a batch with a network.
 
-    False if layers are random, depend on the whole batch or keep statistics of it; if a
-    layer is of an unknown library, since it may keep results in attributes; and if
-    `multiply_adds`, those of a batch, are too few. `z` holds two or more activations.
-    The answer does not depend on the number of threads, since parts are rounded
-    differently from whole batches.
+    They may not if a layer is random, depends on the whole batch or keeps its
+    statistics; if a layer is from an unknown library, since it may keep results in
+    attributes; or if the `multiply_adds` of a batch are too few. `z` holds two or more
+    activations. The result does not depend on the number of threads, because parts and
+    whole batches are rounded differently.
     """
     if multiply_adds < _FEWEST or not _is_of_libraries(network):
         return False
@@ -121,7 +121,7 @@ def is_divisible(network, z: torch.Tensor, multiply_adds: int) -> bool:
 
 
 def _restore(network, buffers):
-    """Set buffers to what they were; return whether any of them had moved (bool)."""
+    """Restore the values of buffers; return whether any of them had changed."""
     moved = False
     for name, buffer in network.named_buffers():
         if not torch.equal(buffer, buffers[name]):

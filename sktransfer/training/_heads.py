@@ -1,4 +1,4 @@
-"""The heads that map features to scores: a registry, and the built-in ones."""
+"""Registry of the heads, which map features to scores, and the built-in heads."""
 
 import copy
 import math
@@ -17,8 +17,8 @@ from sktransfer.utils import Registry, check_callable
 # 2,048 entries; https://docs.fast.ai/vision.learner.html#create_head.
 _HIDDEN = 512
 _SCALE = 10.0  # the initial scale of Gidaris and Komodakis
-# Features shorter than this count as zero, as in Chen et al.; torch's own 1e-12 would
-# multiply the gradients of features that are all zero by its inverse.
+# Minimum norm that features are divided by, as in Chen et al. With torch's default of
+# 1e-12, gradients of features that are all zero would be multiplied by 1e12.
 _SHORTEST = 1e-5
 
 
@@ -37,7 +37,7 @@ HEADS: Registry[Callable[[int, int], nn.Module]] = Registry(
 
 
 def register_head(name: str, factory: Callable[[int, int], nn.Module]) -> None:
-    """Register a head, so that estimators find it by name.
+    """Register a head by name, for the parameter `head` of the estimators.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def make_head(
 ) -> nn.Module:
     """Make a registered head with random weights, or copy a module with its weights.
 
-    Of a module, only the weights of lazy layers are random. The head is in float32 and
-    on the CPU, no global generator is changed, and `dropout` puts a dropout layer
-    first. The error for an unknown name or for other shapes states the rule.
+    In a copy, only the weights of lazy layers are random. The head is in float32 and on
+    the CPU, a `dropout` puts a dropout layer first, and no global generator is changed.
+    It is a ValueError if the name is unknown or the head does not fit the shapes.
     """
     factory = None if isinstance(head, nn.Module) else HEADS[head]
     rule = (
@@ -121,7 +121,7 @@ def make_head(
 
 
 class CosineHead(nn.Module):
-    """Scores are the cosines of features and class weights, times a learned scale.
+    """Head whose scores are cosines of features and class weights, times a scale.
 
     The scale is learned as its logarithm, as in CLIP (Radford et al., 2021,
     https://arxiv.org/abs/2103.00020), so that it stays positive and changes in
@@ -155,9 +155,9 @@ class CosineHead(nn.Module):
 
 
 def _mlp(n_features, n_outputs):
-    # The norm makes one learning rate fit features of any scale, and unlike BatchNorm
-    # it needs no statistics. It follows the layer, as normalising few features leaves
-    # no information: a single feature would become a constant.
+    # With the norm, one learning rate suits features of any scale; unlike BatchNorm, it
+    # has no statistics. It follows the layer, since normalising few features loses
+    # information: a single feature would become a constant.
     return nn.Sequential(
         nn.Linear(n_features, _HIDDEN),
         nn.LayerNorm(_HIDDEN),
@@ -183,7 +183,7 @@ def _copy(head, n_features, rule):
 
 
 def _tried(head, n_features, n_outputs, rule):
-    """Check a head on two rows, which also draws the weights of lazy layers."""
+    """Check a head on two rows, which also initialises lazy layers."""
     was_training, kind = head.training, type(head).__name__
     try:
         with torch.no_grad():
@@ -204,8 +204,8 @@ def _tried(head, n_features, n_outputs, rule):
 
 
 def constant_head(n_features: int, n_classes: int) -> nn.Linear:
-    """Return a layer that gives all classes the same score."""
-    head = nn.utils.skip_init(nn.Linear, n_features, n_classes)  # which draws nothing
+    """Return a linear layer that gives all classes the same score."""
+    head = nn.utils.skip_init(nn.Linear, n_features, n_classes)  # draws no numbers
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
@@ -214,7 +214,7 @@ def constant_head(n_features: int, n_classes: int) -> nn.Linear:
 def open_to_new_classes(
     head: nn.Linear, features: torch.Tensor, known: np.ndarray
 ) -> None:
-    """Set the bias of classes without samples to the score of one sample in n."""
+    """Set the bias of classes without samples to that of one sample in n."""
     new = np.setdiff1d(np.arange(head.out_features), known)
     with torch.no_grad():
         total = head(features)[:, known].logsumexp(dim=1)  # (n,)
@@ -222,7 +222,7 @@ def open_to_new_classes(
 
 
 def open_outputs(head: nn.Linear, features: torch.Tensor, known: np.ndarray) -> None:
-    """Set the bias of outputs with one value to a probability of one in 2n + 2."""
+    """Give the absent value of constant outputs a probability of 1 / (2n + 2)."""
     with torch.no_grad():
         constant = ~head.weight.any(dim=1)
         sign = head.bias[constant].sign()

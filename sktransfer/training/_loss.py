@@ -1,4 +1,4 @@
-"""What is minimised: losses per sample, their weighted mean, penalties, objectives."""
+"""Losses per sample and their registry, weighted means, penalties and objectives."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -19,9 +19,7 @@ def _check_loss(function):
 
 LOSSES: dict[str, Registry[PerSampleLoss]] = {
     task: Registry(
-        f"losses for {task}",
-        "`loss` must be one of {names} or a callable",
-        _check_loss,
+        f"losses for {task}", "`loss` must be one of {names} or a callable", _check_loss
     )
     for task in ("classification", "regression")
 }
@@ -42,7 +40,7 @@ def register_loss(name: str, function: PerSampleLoss, *, task: str) -> None:
         for regression, shape (n, n_outputs) of targets with zero mean and unit
         variance. Sample weights and mixing are applied to the returned losses.
     task : {"classification", "regression"}
-        Whether classifiers or regressors know the loss.
+        Task of the estimators that take the loss.
 
     Raises
     ------
@@ -103,9 +101,9 @@ def _of_task(task):
 def cross_entropy(
     scores: torch.Tensor, y: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Compute the cross-entropy of each sample, as the mean over labels if multilabel.
+    """Compute the cross-entropy (n,) of each sample, as a mean over multilabel labels.
 
-    Scores have shape (n, k); y holds classes, of shape (n,), or 0 and 1 in float32, of
+    Scores have shape (n, k). y holds classes, of shape (n,), or 0 and 1 in float32, of
     shape (n, k). A share `label_smoothing` of the target is spread evenly over all
     classes, or over both values of a label (Szegedy et al., 2016,
     https://arxiv.org/abs/1512.00567).
@@ -134,7 +132,7 @@ def _huber(scores, y):
 def pinball_loss(
     scores: torch.Tensor, y: torch.Tensor, quantile: float = 0.5
 ) -> torch.Tensor:
-    """Compute the pinball loss (n,) of scores and targets (n, k), a mean over k."""
+    """Compute the pinball loss (n,) of scores and targets (n, k), averaged over k."""
     residual = y - scores
     return torch.maximum(quantile * residual, (quantile - 1) * residual).mean(1)
 
@@ -147,7 +145,7 @@ LOSSES["regression"].add_built_in("quantile", pinball_loss)
 
 
 def find_loss(loss: str | PerSampleLoss, task: str) -> PerSampleLoss:
-    """Return a registered loss by name, or a callable with its result checked."""
+    """Return the loss of this name, or a callable with its results checked."""
     return CheckedLoss(loss) if callable(loss) else LOSSES[task][loss]
 
 
@@ -173,10 +171,10 @@ class CheckedLoss:
 
 
 class WeightedLoss(nn.Module):
-    """Mean of the losses of samples, times their weights.
+    """Mean of the weighted losses of samples; the criterion of the net.
 
-    The objective is no part of this loss; it is here because skorch trains the
-    parameters of its criterion, which this is.
+    It holds the `objective` because skorch trains the parameters of the criterion. The
+    objective is not part of this loss.
     """
 
     def __init__(self, per_sample: PerSampleLoss, objective: nn.Module | None = None):
@@ -192,13 +190,13 @@ class WeightedLoss(nn.Module):
         share: torch.Tensor | None = None,
         rows: slice = slice(None),
     ) -> torch.Tensor:
-        """Compute the loss of a batch or of the part of it that `rows` selects.
+        """Compute the loss of a batch, or of the part of it that `rows` selects.
 
-        The scores are those of the part. The target is (y, sample_weight) of the batch.
-        Where samples are mixed, `partner` holds the positions of the other samples in
-        the batch and `share` the weights of the own targets. The sum of the weighted
-        losses is divided by n, since weights with a mean of one over all samples keep
-        the scale of the gradients.
+        `scores` belong to the part; `target` is (y, sample_weight) of the whole batch.
+        If samples are mixed, `partner` holds the index of each one's partner in the
+        batch, and `share` the weight of its own target. The weighted losses are summed
+        and divided by n, as weights with a mean of one over all samples keep the scale
+        of the gradients.
         """
         y, weight = target
         losses = weight[rows] * self.per_sample(scores, y[rows])
@@ -210,10 +208,10 @@ class WeightedLoss(nn.Module):
 
 
 class StartingPoint:
-    """The L2-SP penalty, which keeps the weights of the backbone near their start.
+    """L2-SP penalty, which keeps the weights of the backbone near their initial values.
 
-    Frozen parameters are left out, and so is the head: it has no pretrained weights,
-    and has weight decay instead, as in the paper.
+    It applies to trained parameters except those of the head, which has no pretrained
+    weights, and weight decay instead, as in the paper.
 
     References
     ----------
@@ -229,7 +227,7 @@ class StartingPoint:
         ]
 
     def penalty(self) -> torch.Tensor:
-        """Compute half the squared distance from the start."""
+        """Compute half the squared distance from the initial values."""
         squares = [F.mse_loss(p, start, reduction="sum") for p, start in self.pairs]
         return 0.5 * sum(squares, start=torch.zeros(()))
 
@@ -250,24 +248,24 @@ class DomainBatch(NamedTuple):
 
 
 class Objective(nn.Module):
-    """A function of features and scores that is minimised along with the loss.
+    """Function of features and scores that is minimised along with the loss.
 
     Parameters
     ----------
     function : callable or torch.nn.Module
-        ``function(source, target, progress)`` returns a tensor of shape (). `source`
-        and `target` are :class:`DomainBatch`, of the batch and of as many of the
+        ``function(source, target, progress)`` returns a tensor of shape (). `source` is
+        the :class:`DomainBatch` of a batch; `target` is that of as many of the
         `others`, or None if there are none; `progress` is the share of the training
-        that is done. The parameters of a module are trained, too.
+        that is done. The parameters of a module are trained as well.
     others : Activations or None, default=None
-        Samples without targets, at the same boundary.
+        Activations of samples without labels, at the same boundary.
     weight : float, default=1.0
         Factor of the function.
     seed : int, default=0
-        Seeds which other samples go with each batch.
+        Seeds the draws of other samples.
     span : (float, float), default=(0.0, 1.0)
-        Begin and end of this training as shares of a longer one, which `progress`
-        refers to.
+        Begin and end of this training, as shares of the whole training to which
+        `progress` refers.
     """
 
     def __init__(self, function, others=None, *, weight=1.0, seed=0, span=(0.0, 1.0)):
@@ -279,10 +277,10 @@ class Objective(nn.Module):
         self.span = span
 
     def draw(self, size: int, number: int) -> torch.Tensor | None:
-        """Draw as many other samples as a batch has; None if there are none.
+        """Draw `size` of the other samples; None if there are none.
 
-        If there are fewer, they repeat. Each batch of the training, by its number, has
-        its own draw, which is the same if the training was interrupted.
+        If there are fewer, they are repeated. The draw depends on the `number` of the
+        batch in the training, so that an interrupted training continues unchanged.
         """
         if self.others is None:
             return None
@@ -293,11 +291,11 @@ class Objective(nn.Module):
     def forward(
         self, network, z, others, progress
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the scores (n, n_outputs) of a batch, and what is added to its loss.
+        """Compute the scores (n, n_outputs) of a batch and the weighted objective.
 
         Activations z (n, ...) and those of the other samples, if any, are augmented
-        already and go through the network together. Progress is that of this training,
-        in [0, 1).
+        already, and pass through the network together. `progress` is that of this
+        training, in [0, 1).
         """
         n, (begin, end) = n_samples(z), self.span
         progress = begin + (end - begin) * progress

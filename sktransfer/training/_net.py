@@ -27,11 +27,11 @@ from sktransfer.training._loss import StartingPoint
 
 
 class Network(nn.Module):
-    """The trained part of a network: maps activations at the boundary to scores.
+    """Trained part of a network, from activations at the boundary to scores.
 
-    `suffix` holds the stages above the boundary, or is an identity; `pool` reduces each
-    sample to a vector; `head` maps vectors to scores; `augment` changes activations in
-    train mode.
+    `suffix` holds the stages above the boundary or is an identity, `pool` reduces each
+    sample to a vector, `head` maps vectors to scores, and `augment` changes activations
+    at random in train mode.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Network(nn.Module):
         self.augment = nn.Identity() if augment is None else augment
         self.suffix = suffix
         self.pool = pool
-        self.head: Any = head  # None until it is made or solved
+        self.head: Any = head  # None until it is made
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Compute scores (n, n_outputs) from activations (n, ...)."""
@@ -56,13 +56,13 @@ class Network(nn.Module):
         return self.head(self.describe(z))
 
     def describe(self, z: torch.Tensor) -> torch.Tensor:
-        """Compute the features (n, d) that the head takes from activations (n, ...)."""
+        """Compute the inputs of the head (n, d) from activations (n, ...)."""
         return self.pool(self.suffix(map_state(channels_last, z)))
 
     def features(self, activations, batch_size: int) -> torch.Tensor:
-        """Compute the features (n, d) of all samples, in eval mode without gradients.
+        """Compute the inputs of the head (n, d) in batches, in eval mode.
 
-        Activations and features are on the CPU.
+        Activations and features are on the CPU, and have no gradients.
         """
         was_training = self.suffix.training
         self.suffix.eval()
@@ -84,9 +84,10 @@ class Network(nn.Module):
 
 
 class Probabilities:
-    """Turn scores into probabilities, and these into predictions.
+    """Convert scores to probabilities, and these to predictions.
 
-    Multilabel outputs are independent; otherwise the classes exclude each other.
+    With `multilabel`, each label has its own probability; otherwise those of the
+    classes sum to one.
     """
 
     def __init__(self, multilabel: bool = False):
@@ -104,18 +105,18 @@ class Probabilities:
 
 
 def head_from_linear(linear: nn.Module, dropout: float = 0.0) -> nn.Module:
-    """Put dropout before a layer, as :func:`make_head` does; 0 returns the layer."""
+    """Put dropout before a layer, as :func:`make_head` does, unless it is 0."""
     return nn.Sequential(nn.Dropout(dropout), linear) if dropout else linear
 
 
 class SuffixNet(NeuralNet):
-    """skorch's net that trains a :class:`Network` on activations.
+    """skorch net that trains a :class:`Network` on activations.
 
-    `groups` maps named parameters to the optimiser's groups, and `mix` mixes the
-    samples of a training batch. `draws` are the random streams for dropout and mixing,
-    by default torch's global generators; `shards` are workers that compute parts of a
+    `groups` maps named parameters to groups of the optimiser; `mix` mixes the samples
+    of a training batch; `draws` are the random streams for dropout and mixing, by
+    default torch's global generators; and `shards` are workers that compute parts of a
     batch in parallel. `l2_sp`, `max_grad_norm` and `accumulate_grad_batches` are those
-    of :class:`TrainingRecipe`, and other arguments are :class:`skorch.NeuralNet`'s.
+    of :class:`TrainingRecipe`; other arguments are those of :class:`skorch.NeuralNet`.
     """
 
     def __init__(
@@ -155,7 +156,7 @@ class SuffixNet(NeuralNet):
         return callbacks
 
     def get_params_for_optimizer(self, prefix, named_parameters):
-        """Return groups of parameters with their learning rates and weight decay."""
+        """Return the groups of parameters, with learning rates and weight decay."""
         if self.groups is None:
             return super().get_params_for_optimizer(prefix, named_parameters)
         _, kwargs = super().get_params_for_optimizer(prefix, [])
@@ -163,8 +164,8 @@ class SuffixNet(NeuralNet):
         return (self.groups(list(named_parameters)),), kwargs
 
     def prepare(self):
-        """Reset the counters, and store the weights that `l2_sp` pulls to."""
-        self.optimizer_.zero_grad()  # an interrupted training may have left some
+        """Reset the counters, and store the initial weights for `l2_sp`."""
+        self.optimizer_.zero_grad()  # which an interrupted training may have left
         self.n_batches_done_ = 0
         self._at_a_time = math.inf
         self._start = None
@@ -172,10 +173,10 @@ class SuffixNet(NeuralNet):
             self._start = StartingPoint(self.module_.named_parameters())
 
     def train_step_single(self, batch, **fit_params):
-        """Compute loss and gradients of a batch.
+        """Compute the loss and add the gradients of a batch.
 
         If the device runs out of memory, this and later batches are computed in smaller
-        parts, whose gradients add up to those of the batch.
+        parts.
         """
         self._set_training(True)
         z, target = to_device(batch, self.device)
@@ -183,7 +184,7 @@ class SuffixNet(NeuralNet):
         if self.shards is not None:
             size = min(size, PART_SIZE)
         others = self._draw_others(n_samples(z))
-        with self._drawing(), _single_sample_refused():
+        with self._drawing(), _explain_single_sample():
             z = self.module_.augment(z)
             mixed = (z,) if self.mix is None else self.mix(z)
             objective = self._objective(others)
@@ -201,7 +202,7 @@ class SuffixNet(NeuralNet):
         return {"loss": loss, "y_pred": scores}
 
     def _draw_others(self, n):
-        """Draw target samples; outside of `_drawing`, as views use other threads."""
+        """Draw target samples; not within `_drawing`, as views use other threads."""
         objective = self.criterion_.objective
         others = None if objective is None else objective.draw(n, self.n_batches_done_)
         return None if others is None else to_device(others, self.device)
@@ -248,18 +249,17 @@ class SuffixNet(NeuralNet):
         return self.l2_sp * self._start.penalty()
 
     def _drop_gradients(self):
-        """Reset the gradients of a batch that was too large and may have left some."""
+        """Reset the gradients that a batch left before it ran out of memory."""
         if self.n_batches_done_ % self.n_batches % self.accumulate_grad_batches:
             raise MemoryError(
-                f"The memory of {self.device} ran out within a step, after batches "
-                "whose gradients were added up already. Take a smaller `batch_size` "
-                "and accordingly more `accumulate_grad_batches` (it is "
-                f"{self.accumulate_grad_batches})."
+                f"{self.device} ran out of memory within a step, after the gradients "
+                "of other batches were added. Take a smaller `batch_size` and a larger "
+                f"`accumulate_grad_batches` (it is {self.accumulate_grad_batches})."
             )
         self.optimizer_.zero_grad()
 
     def _drawing(self):
-        return contextlib.nullcontext() if self.draws is None else self.draws.put_in()
+        return contextlib.nullcontext() if self.draws is None else self.draws.active()
 
     def _n_accumulated(self):
         """Count the batches of this step, which may be fewer at the end of an epoch."""
@@ -269,7 +269,7 @@ class SuffixNet(NeuralNet):
 
     @fixed_threads()
     def train_step(self, batch, **fit_params):
-        """Process a batch, and update the weights if it completes a step."""
+        """Train on a batch, and update the weights if it completes a step."""
         step = self.train_step_single(batch, **fit_params)
         named = list(self.get_all_learnable_params())
         self.notify(
@@ -286,7 +286,7 @@ class SuffixNet(NeuralNet):
         return step
 
     def infer(self, x, **fit_params):
-        """Compute the scores of activations; skorch would unpack a dict of them."""
+        """Compute scores; unlike skorch, without unpacking activations in a dict."""
         return self.module_(to_device(x, self.device))
 
     def __sklearn_tags__(self):
@@ -301,15 +301,15 @@ class SuffixNet(NeuralNet):
         return np.arange(self.n_outputs_)
 
     def predict(self, X):
-        """Predict labels, as scikit-learn's scorers expect; scores without classes."""
+        """Predict class codes or multilabel indicators; scores for other tasks."""
         predicted = super().predict(X)
         decide = getattr(self.predict_nonlinearity, "decide", None)
         return predicted if decide is None else decide(predicted)
 
     def notify(self, method_name, **cb_kwargs):
-        """Call the callbacks, with batches ``(z, y)`` as skorch's scoring expects.
+        """Call the callbacks, for which weights are separate from batches ``(z, y)``.
 
-        The weights of the samples are passed as `sample_weight`.
+        They are passed as `sample_weight`, since skorch's scoring expects ``(z, y)``.
         """
         if method_name == "on_batch_end":
             z, (y, weight) = cb_kwargs["batch"]
@@ -317,18 +317,18 @@ class SuffixNet(NeuralNet):
         super().notify(method_name, **cb_kwargs)
 
     def averaged(self):
-        """Return a context in which the network has the averaged weights, if any."""
+        """Return a context in which the network has its averaged weights, if any."""
         average = dict(self.callbacks_).get("average")
         return average.averaged() if average else contextlib.nullcontext()
 
     def validation_step(self, batch, **fit_params):
-        """Compute the loss of a batch, with the averaged weights if there are any."""
+        """Compute the loss of a batch with the averaged weights, if any."""
         with self.averaged(), self._drawing(), fixed_threads():
             return super().validation_step(batch, **fit_params)
 
 
 @contextlib.contextmanager
-def _single_sample_refused():
+def _explain_single_sample():
     """Add a hint to the error of BatchNorm on a single sample."""
     try:
         yield
@@ -336,9 +336,9 @@ def _single_sample_refused():
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(
-            "A batch must have two samples or more where BatchNorm takes its "
-            "statistics from it, as with `batch_norm='train'` or in a `head`. Got one "
-            "sample: give more samples and a `batch_size` of 2 or more, or set "
+            "A batch must have two samples or more if BatchNorm normalises by its "
+            "statistics, as with `batch_norm='train'` or in a `head`. Got one sample: "
+            "give more samples and a `batch_size` of 2 or more, or set "
             "`batch_norm='eval'`."
         ) from error
 

@@ -26,18 +26,17 @@ def fit_ridge(
     alpha: float | str = "auto",
     sample_weight: np.ndarray | None = None,
 ) -> tuple[nn.Linear, float, float]:
-    """Fit least squares with an L2 penalty and return it as a linear layer.
+    """Fit a ridge regression, and return a linear layer, alpha and the loss.
 
-    Features have shape (n_samples, d) and targets (n_samples, n_outputs). Alpha is that
-    of :class:`sklearn.linear_model.Ridge`, and "auto" is the result of
-    :func:`search_alpha`. Also returns alpha, and half the weighted mean of the squared
-    errors.
+    Features have shape (n_samples, d) and targets (n_samples, n_outputs). `alpha` is
+    that of :class:`sklearn.linear_model.Ridge`, or "auto" for the result of
+    :func:`search_alpha`. The loss is half the weighted mean of the squared errors.
     """
     if alpha == "auto":
         alpha = search_alpha(features, targets, sample_weight=sample_weight)
     X, n_outputs = features.double().numpy(), targets.shape[1]
     model = Ridge(alpha=alpha).fit(X, targets, sample_weight=sample_weight)
-    # Without reshaping, one output has no axis in some versions of scikit-learn.
+    # With one output, some versions of scikit-learn drop an axis.
     coef = np.reshape(model.coef_, (n_outputs, -1))
     head = linear_layer(coef, np.reshape(model.intercept_, n_outputs))
     with torch.no_grad(), fixed_threads():
@@ -54,17 +53,17 @@ def search_alpha(
     sample_weight: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> float:
-    """Choose the alpha of :func:`fit_ridge` by leaving one group out at a time.
+    """Choose the alpha of :func:`fit_ridge` by leave-one-group-out cross-validation.
 
-    The result is the one of 23 values, relative to the mean squared norm of the centred
-    features, with the lowest squared error, summed over outputs. The errors of samples
-    that are left out follow from one eigendecomposition [1]_, and those of a group from
-    its block of the hat matrix [2]_. By default, equal samples are a group. If all
-    samples are one group or have equal features, 1.0 is returned.
+    Of 23 values, which are relative to the mean squared norm of the centred features,
+    the result has the lowest squared error, summed over outputs. The errors follow from
+    one eigendecomposition [1]_ and, for a group, from its block of the hat matrix [2]_.
+    By default, equal samples are a group. If all samples are one group or have equal
+    features, 1.0 is returned.
 
     :class:`sklearn.linear_model.RidgeCV` leaves out single samples only, and takes five
-    times as long (4.8 to 0.9 s for 2,000 samples of 1,280 features and 10 outputs, on
-    one core).
+    times as long (4.8 s instead of 0.9 s for 2,000 samples, 1,280 features and 10
+    outputs, on one core).
 
     References
     ----------
@@ -105,7 +104,7 @@ def _left_factor(X):
 
 
 def _blocks(groups):
-    """Return, for each size of groups, the rows of these groups (n_groups, size)."""
+    """Return the rows of groups as arrays (n_groups, size), one per group size."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.argsort(group, kind="stable")
     size_of = sizes[group[order]]
@@ -113,10 +112,11 @@ def _blocks(groups):
 
 
 def _left_out_error(A, eigenvalues, Y, centre, blocks, alpha):
-    """Return the sum of squared errors when each group is left out in turn.
+    """Return the sum of the squared errors if each group is left out in turn.
 
-    Rows of A and Y are samples times the roots of their weights; `centre`, of shape
-    (n,), holds the roots of their shares of the total weight, for the intercept.
+    Rows of A and Y are samples times the square roots of their weights. `centre`, of
+    shape (n,), holds the square roots of their shares of the total weight, for the
+    intercept.
     """
     shrunk = A / (eigenvalues + alpha)
     residuals = Y - shrunk @ (A.T @ Y)

@@ -1,4 +1,4 @@
-"""The state of a training, saved to resume from or restored after an error."""
+"""Save and resume a training, and restore weights after an error."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from sktransfer.training._net import SuffixNet
 
 @contextmanager
 def restore_weights_on_error(module: nn.Module) -> Iterator[None]:
-    """Restore the weights of a module if the block raises, also on an interrupt.
+    """Restore the weights of a module if the block is left by an error or interrupt.
 
-    The module is in eval mode after an error.
+    The module is then in eval mode.
     """
     before = copy.deepcopy(module.state_dict())
     try:
@@ -36,12 +36,11 @@ def restore_weights_on_error(module: nn.Module) -> Iterator[None]:
 
 
 class Saver:
-    """Keep the state of a training in a file, epoch by epoch.
+    """Checkpoint of a training, a file that is replaced after each epoch.
 
-    The file is replaced as a whole: whenever the process dies, it holds the state of
-    the last epoch or of the one before. Several processes may keep the state of the
-    same training in it. `views` are random views that have `state_dict` and
-    `load_state_dict`.
+    The file is replaced as a whole: if the process is killed, it holds the state of the
+    last epoch or of the one before. Several processes may save the same training to it.
+    `views` are random views with methods `state_dict` and `load_state_dict`.
     """
 
     def __init__(self, path: str | os.PathLike, views: Any = None):
@@ -51,14 +50,14 @@ class Saver:
 
     @property
     def _prefix(self):
-        """Beginning of the names of this machine's incomplete files."""
+        """Prefix of the names of this machine's incomplete files."""
         return f"{self.path.stem}.{socket.gethostname()}."
 
     def save(self, net: SuffixNet, generator: torch.Generator) -> None:
-        """Write the state after an epoch; the generator shuffles the samples.
+        """Save the state after an epoch, with that of the generator of sample orders.
 
-        If it cannot be written, a warning says why, the file of an earlier epoch stays
-        as it is, and the training continues.
+        If it cannot be written, a warning says why, the file of an earlier epoch is
+        kept, and the training continues.
         """
         state = {
             "module": net.module_.state_dict(),
@@ -97,21 +96,22 @@ class Saver:
         self._has_warned = True
         warnings.warn(
             f"The state of the training could not be written to {self.path} ({error}). "
-            "It goes on, but if it is interrupted, it cannot be taken up from here. "
-            "Free some space, or give another folder as `checkpoint`.",
+            "The training continues, but cannot be resumed from here if it is "
+            "interrupted. Free some space, or give another folder as `checkpoint`.",
             stacklevel=2,
         )
 
     def load(self, net: SuffixNet, generator: torch.Generator) -> int:
-        """Restore the state from the file, if there is one; returns the epochs done.
+        """Restore the state from the file, and return the number of epochs done.
 
-        The net is initialised, and its callbacks' ``on_train_begin`` was not called
-        yet. A damaged file, or that of another training, is a ValueError.
+        Without a file, it is 0. The net must be initialised, but its callbacks'
+        ``on_train_begin`` not yet called. It is a ValueError if the file is damaged or
+        belongs to another training.
         """
         try:
             state = torch.load(self.path, map_location=net.device, weights_only=True)
             self._restore(state, net, generator)
-        except (FileNotFoundError, NotADirectoryError):  # or removed by another fit
+        except (FileNotFoundError, NotADirectoryError):  # maybe removed by another fit
             return 0
         except Exception as error:
             raise ValueError(
@@ -126,7 +126,7 @@ class Saver:
         net.optimizer_.load_state_dict(state["optimizer"])
         for name, callback in _with_state(net):
             callback.load_state_dict(state["callbacks"][name])
-        for name, callback in _scoring(net):  # those of losses forget it
+        for name, callback in _scoring(net):  # skorch does not restore the best loss
             callback.best_score_ = state["best"].get(name, callback.best_score_)
         for row in state["history"]:
             net.history.append(row)
@@ -139,7 +139,7 @@ class Saver:
             views.load_state_dict(kept)
 
     def remove(self) -> None:
-        """Remove the file after the training, and those that killed processes left."""
+        """Remove the file, and incomplete files that killed processes left."""
         with suppress(FileNotFoundError, NotADirectoryError):
             self.path.unlink()
         for part in self.path.parent.glob(f"{glob.escape(self._prefix)}*.part"):
@@ -149,14 +149,14 @@ class Saver:
 
 def _is_alive(process):
     """Return whether a process of this machine may still exist."""
-    if os.name == "nt":  # where the call below would end it
+    if os.name == "nt":  # where os.kill would end the process
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
-        return True
+    except OSError:  # the process belongs to another user
+        pass
     return True
 
 
@@ -175,7 +175,7 @@ def _views_of_others(net):
 
 
 def _plain(value):
-    """Turn NumPy's numbers into Python's, as ``weights_only`` requires."""
+    """Convert NumPy values to Python values, as ``weights_only`` requires."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if type(value) is dict:

@@ -1,4 +1,4 @@
-"""Learning rates: per group of parameters, and over the course of a training."""
+"""Learning rates per group of parameters, and schedules."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _RULE = (
     "optimiser to a scheduler of torch, such as "
     "functools.partial(torch.optim.lr_scheduler.StepLR, step_size=3)."
 )
-# Embeddings and scales that timm's networks list in `no_weight_decay()`, also by
-# torchvision's names. Scales of layers are vectors that torchvision keeps as (c, 1, 1).
+# Embeddings and scales without weight decay, as in `no_weight_decay()` of timm's
+# networks, and their names in torchvision, where layer scales have shape (c, 1, 1).
 _NOT_DECAYED = frozenset(
     "absolute_pos_embed class_token cls_token dist_token distillation_token "
     "layer_scale logit_scale mask_token pos_embed pos_embedding position_embedding "
     "position_embeddings reg_token register_tokens relative_position_bias_table".split()
 )
-_OBJECTIVE_LR_RATIO = 5  # over the head's
-# Adam's second moments, with a memory of 1,000 steps, are noise in the first few.
+_OBJECTIVE_LR_RATIO = 5  # times the rate of the head
+# Adam's second moments average over about 1,000 steps, and are noisy in the first few.
 _MIN_WARMUP = 10
 
 
@@ -42,17 +42,17 @@ def parameter_groups(
 ) -> list[dict]:
     """Group the trainable parameters by learning rate and weight decay.
 
-    The head, whose names start with ``head.``, learns at `lr`. A stage learns at ``lr *
-    backbone_lr_ratio * layer_decay ** stages_above`` (Howard and Ruder, 2018,
-    https://arxiv.org/abs/1801.06146; Bao et al., 2022,
-    https://arxiv.org/abs/2106.08254). Objectives, ``objective.``, learn five times as
-    fast as the head: ten times as fast as a last stage whose ratio is 0.5 (Ganin et
-    al., 2016, https://arxiv.org/abs/1505.07818; Long et al., 2018,
-    https://arxiv.org/abs/1705.10667).
+    Parameters of the head, whose names start with ``head.``, have the rate `lr`; those
+    of a stage have the rate ``lr * backbone_lr_ratio * layer_decay ** stages_above``
+    (Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146; Bao et al., 2022,
+    https://arxiv.org/abs/2106.08254). Parameters of objectives, ``objective.``, have
+    five times the rate of the head, which is ten times that of the last stage if
+    `backbone_lr_ratio` is 0.5 (Ganin et al., 2016, https://arxiv.org/abs/1505.07818;
+    Long et al., 2018, https://arxiv.org/abs/1705.10667).
 
-    Weight matrices and kernels are decayed. Norms and biases are not (He et al., 2019,
-    https://arxiv.org/abs/1812.01187), nor are position embeddings and class tokens, as
-    in timm's ``param_groups_weight_decay``.
+    Weight matrices and kernels have weight decay. Norms and biases have none (He et
+    al., 2019, https://arxiv.org/abs/1812.01187), and neither have position embeddings
+    and class tokens, as in timm's ``param_groups_weight_decay``.
     """
     stages_above = stages_above or {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -66,7 +66,7 @@ def parameter_groups(
             rate *= backbone_lr_ratio * layer_decay ** stages_above.get(name, 0)
         is_decayed = parameter.ndim > 1 and name.split(".")[-1] not in _NOT_DECAYED
         decay = weight_decay if is_decayed else 0.0
-        # NumPy's floats, as grid searches have them, don't load with `weights_only`.
+        # NumPy's floats, which grid searches pass, do not load with `weights_only`.
         groups.setdefault((float(rate), float(decay)), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}
@@ -91,9 +91,8 @@ def warmup_constant(step: int, *, n_steps: int) -> float:
 def annealed(step: int, *, n_steps: int) -> float:
     """Return the factor ``(1 + 10 p) ** -0.75`` after a share p of the steps.
 
-    It is the schedule of adversarial domain adaptation (Ganin et al., 2016,
-    https://arxiv.org/abs/1505.07818), which the paper starts from a rate of 0.01, of
-    SGD.
+    This is the schedule of adversarial domain adaptation (Ganin et al., 2016,
+    https://arxiv.org/abs/1505.07818). The paper has an initial rate of 0.01, for SGD.
     """
     return (1 + 10 * step / n_steps) ** -0.75
 
@@ -103,7 +102,7 @@ def _n_warmup(n_steps):
 
 
 class _OneCycle(schedulers.OneCycleLR):
-    """One cycle that stays at its end, where torch's raises an error."""
+    """One-cycle schedule that remains at its end, where torch's raises an error."""
 
     def step(self, epoch=None):
         if self.last_epoch < self.total_steps - 1:
@@ -111,11 +110,12 @@ class _OneCycle(schedulers.OneCycleLR):
 
 
 def _one_cycle(optimizer, n_steps, share=0.25):
-    """Make the cycle of fastai's ``fit_one_cycle``, up to the rate of each group.
+    """Make the schedule of fastai's ``fit_one_cycle``, with the rates as peaks.
 
-    torch has the peak at ``pct_start * total_steps - 1`` and the end at ``total_steps -
-    1``. fastai has them at a quarter of the steps and one past the last, which also
-    prevents phases without length in torch, as with four steps in all.
+    torch's peak is at step ``pct_start * total_steps - 1`` and its end at step
+    ``total_steps - 1``. fastai has the peak at a quarter of the steps and the end one
+    step past the last, which also avoids phases of length zero, as torch would have
+    with four steps.
     """
     return _OneCycle(
         optimizer,
@@ -126,19 +126,15 @@ def _one_cycle(optimizer, n_steps, share=0.25):
         base_momentum=0.85,
         max_momentum=0.95,
         div_factor=25.0,
-        final_div_factor=1e5 / 25,  # fastai's is of the peak, torch's of the start
+        final_div_factor=1e5 / 25,  # relative to the peak in fastai, the start in torch
     )
 
 
-_FACTORS = {
-    "cosine": warmup_cosine,
-    "constant": warmup_constant,
-    "annealed": annealed,
-}
+_FACTORS = {"cosine": warmup_cosine, "constant": warmup_constant, "annealed": annealed}
 
 
 def schedule_callback(lr_schedule: str | Callable, n_steps: int) -> ResumableSchedule:
-    """Return the callback that changes the learning rates in training.
+    """Return the callback that schedules the learning rates.
 
     - ``"cosine"``: a linear warm-up over a tenth of the `n_steps` of the training (at
       least ten, or half of a short run), then half a cosine down to zero [1]_;
@@ -147,9 +143,9 @@ def schedule_callback(lr_schedule: str | Callable, n_steps: int) -> ResumableSch
       to 0.85 and back, as in fastai [2]_ [3]_;
     - ``"constant"``: the warm-up, then constant rates;
     - ``"annealed"``: from the start down to a sixth, see :func:`annealed`;
-    - callable: from an optimiser to a scheduler of torch, which is stepped at the end
-      of each epoch; one that waits for a plateau sees the validation loss if there is
-      one, the training loss otherwise.
+    - callable: maps an optimiser to a scheduler of torch, which is stepped at the end
+      of each epoch; ``ReduceLROnPlateau`` monitors the validation loss if there is one,
+      and the training loss otherwise.
 
     References
     ----------
@@ -167,7 +163,7 @@ def schedule_callback(lr_schedule: str | Callable, n_steps: int) -> ResumableSch
 
 
 def _by_name(name, n_steps):
-    """Return the function from an optimiser to the scheduler of this name."""
+    """Return a function that maps an optimiser to the scheduler of this name."""
     if name not in LR_SCHEDULES:
         near = near_matches(name, LR_SCHEDULES)
         raise ValueError(f"{_RULE} Got {name!r}.{near}")
@@ -183,12 +179,12 @@ def _monitored_loss(net):
 
 
 class ResumableSchedule(LRScheduler):
-    """skorch's callback, which can resume an interrupted training.
+    """skorch's scheduler callback, for a training that can be resumed.
 
-    skorch makes a new scheduler whenever training begins. That is right the first time
-    only: later, a scheduler stepped by batches would take the number of epochs for its
-    step, and one that multiplies the current rate would do so once more. A callback
-    that saves the state at the end of an epoch has to come after this one.
+    skorch makes a new scheduler whenever training begins. If a training is resumed, it
+    would start from a wrong step if it is stepped by batches, and would apply its
+    initial factor once more if it multiplies the current rates. A callback that saves
+    the state at the end of an epoch has to come after this one.
     """
 
     lr_scheduler_ = None
@@ -200,7 +196,7 @@ class ResumableSchedule(LRScheduler):
         return super().initialize()
 
     def on_train_begin(self, net, **kwargs):
-        """Make the scheduler, unless the one of this optimiser can continue."""
+        """Make the scheduler, unless there is one for this optimiser already."""
         state = self.state_dict()
         made = self.lr_scheduler_
         if self.resume_from_ or made is None or made.optimizer is not net.optimizer_:
@@ -210,14 +206,15 @@ class ResumableSchedule(LRScheduler):
             self.resume_from_ = None
 
     def on_batch_end(self, net, training, **kwargs):
-        """Step after a batch that completed a step of the optimiser."""
+        """Step the scheduler if the batch completed a step of the optimiser."""
         if getattr(net, "has_stepped", True):
             super().on_batch_end(net, training, **kwargs)
 
     def state_dict(self) -> dict:
         """Return the state of the scheduler and of the optimiser's groups.
 
-        Some schedulers read the current rates of the groups. Empty before training.
+        The groups are needed by schedulers that read their current rates. The state is
+        empty before training.
         """
         if self.resume_from_ is not None:
             return self.resume_from_
@@ -231,10 +228,10 @@ class ResumableSchedule(LRScheduler):
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict) -> None:
-        """Resume from a state when training begins next.
+        """Resume from a state when training begins.
 
-        Call it after ``net.initialize()``, which discards the state; it may be before
-        or after the optimiser's state is loaded.
+        It must be called after ``net.initialize()``, which discards the state, and
+        before or after the state of the optimiser is loaded.
         """
         self.resume_from_ = state or None
 
@@ -252,11 +249,11 @@ def _make(policy, optimizer):
 
 
 def _restore(scheduler, state):
-    """Load a state; the groups last, as making a scheduler changes their rates."""
+    """Load the scheduler's state and then the groups, whose rates it has changed."""
     groups = scheduler.optimizer.param_groups
     if len(groups) != len(state["groups"]):
         raise ValueError(
-            f"The state of the schedule is of {len(state['groups'])} parameter groups, "
+            f"The state of the schedule has {len(state['groups'])} parameter groups, "
             f"but the optimiser has {len(groups)}. Load it into a net whose stages, "
             "rates and weight decay are those of the net it was saved from."
         )

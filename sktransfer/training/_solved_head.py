@@ -1,12 +1,13 @@
 """A linear head as a convex problem, which is solved at once or incrementally.
 
-For `partial_fit`, the sum of the losses of all samples is bounded by a quadratic
-function of the weights, which has a fixed size. For each new part of the samples, the
-convex problem is solved with this function in place of the samples before; then the
-part is added to it. So the order of the parts matters little, even where each holds a
-single class, and for the squared error, where the bound is exact, it does not matter at
-all. This is the scheme of [1]_ with the bound of [2]_, or of [3]_ with a full matrix.
-The stochastic gradients of scikit-learn's ``partial_fit`` would depend on the order.
+For `partial_fit`, the sum of the losses of earlier samples is bounded by a quadratic
+function of the weights, whose size is fixed. For each new part of the samples, the
+convex problem is solved with this bound in place of the earlier samples, and then the
+part is added to the bound. So the order of the parts matters little, even if each holds
+a single class. For the squared error, the bound is exact, and the order does not matter
+at all. This is the scheme of [1]_ with the bound of [2]_, or of [3]_ with a full
+matrix. With stochastic gradients, as in scikit-learn's ``partial_fit``, the result
+would depend on the order.
 
 References
 ----------
@@ -34,16 +35,16 @@ from sktransfer.compute import fixed_threads, one_blas_thread
 from sktransfer.training._data import HeadData
 from sktransfer.training._net import Network
 
-_MOST_FEATURES = 4096  # beyond, the function takes more than 130 MB
-_KNOWN = 0.5  # weight of the second moments of another part
-_ROWS = 1024  # that are solved at a time
-_MAX_ITER = 10  # a part with a single class is far from the optimum of all
-_TOL = 1e-4  # on the change of a score
-_LEAST = 1e-9  # penalty, relative to the mean squared norm
+_MOST_FEATURES = 4096  # with more features, the bound takes more than 130 MB
+_KNOWN = 0.5  # weight of the second moments of the new part
+_ROWS = 1024  # samples that are solved at a time
+_MAX_ITER = 10  # as a part with a single class is far from the optimum
+_TOL = 1e-4  # of the change of a score
+_LEAST = 1e-9  # smallest penalty, relative to the mean squared norm
 
 
 class _Link(NamedTuple):
-    """How predictions follow from scores, and the upper bound of the loss's curvature.
+    """Map from scores to predictions, and an upper bound of the loss's curvature.
 
     The gradient of a sample's loss by its scores is the prediction minus the target.
     """
@@ -68,9 +69,10 @@ _LINKS = {
 
 
 class Online(NamedTuple):
-    """Bound of the losses so far: ``trace(W' gram W) / 2 - trace(pull' W)``.
+    """Bound of the losses of earlier samples, a quadratic function of the weights W.
 
-    `gram` has shape (d + 1, d + 1), with the intercepts last, and `pull` (d + 1, k).
+    It is ``trace(W' gram W) / 2 - trace(pull' W)``, where `gram` has shape (d + 1, d +
+    1), with the intercepts last, and `pull` (d + 1, k).
     """
 
     gram: np.ndarray
@@ -78,7 +80,7 @@ class Online(NamedTuple):
 
 
 def is_narrow(linear: nn.Linear) -> bool:
-    """Return whether a layer has few enough features to be solved incrementally."""
+    """Whether a layer has few enough features to be solved incrementally."""
     return linear.in_features <= _MOST_FEATURES
 
 
@@ -92,9 +94,9 @@ def begin_online(
 ) -> Online:
     """Bound the losses of the samples that a linear head was solved on.
 
-    Targets are labels in [0, k), or have one column per score. The loss of `kind` is
-    the cross-entropy ("multiclass"), the sum of binary cross-entropies ("multilabel")
-    or half the squared error ("regression").
+    Targets are labels in [0, k), or have one column per score. The `kind` determines
+    the loss: the cross-entropy ("multiclass"), the sum of binary cross-entropies
+    ("multilabel") or half the squared error ("regression").
     """
     link, W = _LINKS[kind], _weights(linear)
     X, Y = _with_ones(features), _columns(targets, W.shape[1])
@@ -111,10 +113,10 @@ def approximate_online(
     penalty: float,
     kind: str,
 ) -> Online:
-    """Bound the losses of samples that are gone, from features of other samples.
+    """Bound the losses of samples that are gone, by the features of other samples.
 
-    The head was solved on `n_before` samples; the minimum of the bound is at its
-    weights.
+    The head was solved on `n_before` samples, and its weights are the minimum of the
+    bound.
     """
     X, W = _with_ones(features), _weights(linear)
     moments = X.T @ X / len(X)
@@ -137,7 +139,7 @@ def update_online(
     penalty: float,
     kind: str,
 ) -> tuple[Online, int]:
-    """Update the weights of a head with more samples; those before count as well.
+    """Solve a head in place on more samples, with the bound of the earlier ones.
 
     Half of `penalty` times the sum of the squared weights is added to the losses.
     Returns the bound of all losses so far, and the number of iterations.
@@ -166,7 +168,7 @@ def _update(state, X, targets, weight, penalty, W, link):
     spread = cho_solve(factor, X.T)  # (d + 1, n)
     before, kernel = spread.T @ state.pull, X @ spread  # (n, k), (n, n)
     scores, change, n_iter = X @ W, np.inf, 0
-    # Each bound touches the loss at the minimum of the bound before it.
+    # Each bound touches the loss at the minimum of the previous bound.
     while change >= _TOL and n_iter < _MAX_ITER:
         pull = c * scores - (root * link.mean(scores / root) - targets)  # (n, k)
         moved = before + kernel @ pull
@@ -189,7 +191,7 @@ def _with_ones(features):
 
 
 def _columns(targets, k):
-    """Return one-hot labels, or targets of several columns, in float64."""
+    """Return one-hot labels, or the columns of targets, in float64."""
     return np.eye(k)[targets] if targets.ndim == 1 else targets.astype(np.float64)
 
 
@@ -203,8 +205,8 @@ def _weights(linear):
 class Solution(NamedTuple):
     """A linear head that was solved as a convex problem.
 
-    `strength` is the penalty as the estimator's parameter has it, C or alpha, and `row`
-    is the entry of the training's history.
+    `strength` is the value of the estimator's parameter for the penalty, C or alpha,
+    and `row` is the entry of the history.
     """
 
     head: nn.Linear
@@ -214,13 +216,13 @@ class Solution(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The convex problem of a linear head, for one `kind` of targets.
+    """Convex problem of a linear head, for one `kind` of targets.
 
     ``solve(features, y, sample_weight, groups, is_partial)`` returns a `Solution`.
     `penalty` maps the strength to the factor of half the sum of the squared weights,
     and `loss` maps scores and targets to the loss of each sample. `is_final` says
-    whether that is the loss of the training, so that no epochs are needed where only a
-    linear head is trained.
+    whether this is also the loss of the training, in which case a linear head alone
+    needs no epochs.
     """
 
     solve: Callable
@@ -230,9 +232,9 @@ class Probe:
     is_final: bool
 
     def begin_online(self, solution: Solution, data: HeadData) -> tuple | None:
-        """Summarise the samples of a solution for later parts.
+        """Return the bound of the losses of a solution's samples, for later parts.
 
-        None if there are too many features.
+        It is None if there are too many features.
         """
         if not is_narrow(solution.head):
             return None
@@ -247,11 +249,11 @@ class Probe:
         online: tuple | None,
         n_before: int,
     ) -> tuple[tuple, int]:
-        """Solve a head in place on more samples, taking those before into account.
+        """Solve a head in place on more samples, with the bound of the earlier ones.
 
-        `online` summarises the samples before, and is None after `fit`, which keeps no
-        summary of its `n_before` samples; `strength` is that of the first solution.
-        Returns the new summary and the number of iterations.
+        `online` is the bound, or None after `fit`, which keeps none for its `n_before`
+        samples; `strength` is that of the first solution. Returns the new bound and the
+        number of iterations.
         """
         penalty, kind = self.penalty(strength), self.kind
         if online is None:

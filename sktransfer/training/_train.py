@@ -10,7 +10,7 @@ from sklearn.base import clone
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
-from sktransfer.compute import Draws, Shards
+from sktransfer.compute import RandomStream, Shards
 from sktransfer.training._callbacks import BestWeights, DivergenceCheck, WeightAverage
 from sktransfer.training._data import ActivationBatches, Data, batches_in_order
 from sktransfer.training._gradients import PART_SIZE
@@ -44,9 +44,9 @@ def train(
     :func:`register_loss`, and the `objective` is minimised along with it. The
     validation data are for the validation loss and for early stopping. `seed` is for
     the order of the samples, mixing and dropout: each step has its own random stream
-    (:class:`Draws`), and torch's global generators are not changed. `stages_above` is
-    what :func:`parameter_groups` takes, the `saver` keeps the state of the training in
-    a file, and with `divides` threads compute parts of a batch, see
+    (:class:`RandomStream`), and torch's global generators are not changed.
+    `stages_above` is what :func:`parameter_groups` takes, the `saver` keeps the state
+    of the training in a file, and with `divides` threads compute parts of a batch, see
     :func:`is_divisible`. It is a ValueError if the loss becomes infinite or NaN.
     """
     dataset = data.dataset()
@@ -56,7 +56,7 @@ def train(
     net = SuffixNet(
         network,
         mix=mix,
-        draws=Draws(seed, device),
+        draws=RandomStream(seed, device),
         criterion=WeightedLoss(loss, objective),
         predict_nonlinearity=nonlinearity,
         iterator_train=partial(ActivationBatches, generator=generator),

@@ -11,7 +11,7 @@ from sktransfer.utils._config import (
     set_config,
     settings_to_send,
 )
-from sktransfer.utils._hashing import FileMemory, content_stamp
+from sktransfer.utils._hashing import FileCache, content_stamp
 from sktransfer.utils._messages import (
     TransferWarning,
     import_optional,
@@ -62,7 +62,7 @@ __all__ = [
     "DIGEST_SIZE",
     "NETWORK_LIBRARIES",
     "Description",
-    "FileMemory",
+    "FileCache",
     "HasMethods",
     "Interval",
     "InvalidParameterError",

@@ -29,11 +29,12 @@ _changed: set = set()  # settings that this process has ever changed
 
 
 def get_config() -> dict[str, Any]:
-    """Return the current settings, by their names.
+    """Return the current settings of this thread.
 
     Returns
     -------
-    dict
+    dict of str to object
+        Values by the names of the parameters of :func:`set_config`.
 
     See Also
     --------
@@ -45,7 +46,7 @@ def get_config() -> dict[str, Any]:
     >>> sktransfer.get_config()["activation_dtype"]
     'auto'
     """
-    return dict(_current())
+    return dict(getattr(_local, "settings", _global))
 
 
 def set_config(
@@ -58,9 +59,9 @@ def set_config(
 ) -> None:
     """Change settings for this thread.
 
-    Threads that have set none use the settings of the main thread. Workers of joblib's
-    own backends (loky, multiprocessing and threading), as with ``n_jobs=2``, receive
-    the settings together with the estimators.
+    Threads that have changed no setting use those of the main thread. Workers of
+    joblib's own backends (loky, multiprocessing and threading), as with ``n_jobs=2``,
+    receive the settings together with the estimators.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def set_config(
     Raises
     ------
     ValueError
-        If a value is not allowed.
+        If a value is not one of those above.
 
     See Also
     --------
@@ -133,8 +134,13 @@ def config_context(**settings: Any) -> Iterator[None]:
 
     Parameters
     ----------
-    **settings
+    **settings : dict
         Parameters of :func:`set_config`.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed.
 
     See Also
     --------
@@ -167,19 +173,14 @@ def settings_to_send() -> dict[str, Any]:
 def adopt_settings(sent: dict[str, Any]) -> None:
     """Adopt, in a worker process, the settings of the process that started it.
 
-    Pickles may also come from other runs and other machines, whose settings are not for
-    this process. So settings that the parent of a worker has not sent are ignored.
+    Settings in a pickle of another run or another machine are ignored: only those of
+    the parent of a worker apply to it.
     """
     is_worker = multiprocessing.current_process().name != "MainProcess"
     if is_worker and sent.get("pid") == os.getppid():
         _changed.update(sent["settings"])
         _own().update(sent["settings"])
         _global.update(sent["settings"])
-
-
-def _current():
-    """Return the settings of this thread, or of the main thread if it has set none."""
-    return getattr(_local, "settings", _global)
 
 
 def _own():

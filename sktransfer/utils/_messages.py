@@ -1,4 +1,4 @@
-"""What users read: suggestions in errors, missing packages, and warnings."""
+"""Warnings, suggestions for misspelt names, and errors about missing packages."""
 
 import contextlib
 import functools
@@ -63,9 +63,9 @@ def near_matches(word: str, candidates: Iterable[str], n: int = 3) -> str:
 def import_optional(module: str, *, feature: str, extra: str) -> ModuleType:
     """Import a module that is not a core dependency.
 
-    If its package is not installed, the ImportError names the feature that needs it,
-    which is the subject of the sentence, and the extra of sktransfer that installs it.
-    Errors inside an installed package are left as they are.
+    If its package is not installed, an ImportError says that `feature`, the subject of
+    the sentence, needs it, and which extra of sktransfer installs it. Errors inside an
+    installed package are left as they are.
     """
     package = module.partition(".")[0]
     try:

@@ -1,4 +1,4 @@
-"""Registries of named objects, which follow the same rules for all kinds of them."""
+"""Registries of objects by name, with the same rules for all kinds of objects."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
@@ -11,23 +11,23 @@ Entry = TypeVar("Entry")
 class Registry(dict[str, Entry]):
     """Objects by name: built-in ones, and those that users register.
 
-    A name is an identifier. Those of built-in objects are taken; any other object of
-    the same name is replaced, as when a cell of a notebook is run again. Names are in
-    the order of registration, and ``registry[name]`` raises a ValueError that lists
-    them if there is none.
+    Names are identifiers, in the order of registration. Those of built-in objects
+    cannot be used again; any other object of the same name is replaced, as when a cell
+    of a notebook is run again. For an unknown name, ``registry[name]`` raises a
+    ValueError that lists all names.
 
     Parameters
     ----------
     noun : str
-        The word for the objects in messages, such as "heads".
+        What the objects are called in messages, such as "heads".
     rule : str
-        Begins the error for an unknown name, with ``{names}`` for all names:
+        Beginning of the error for an unknown name, with ``{names}`` for all names:
         ``"`head` must be one of {names}"``.
     check : callable
-        ``check(entry)`` raises a TypeError if an object does not follow its protocol,
-        which says what is missing.
+        ``check(entry)`` raises a TypeError that says what an object lacks if it does
+        not follow its protocol.
     reserved : iterable of str, default=()
-        Names that are taken besides those of built-in objects.
+        Names that cannot be used, in addition to those of built-in objects.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Registry(dict[str, Entry]):
         raise ValueError(unknown_name(self._rule, name, self))
 
     def add_built_in(self, name: str, entry: Entry) -> None:
-        """Register an object of this package, whose name users cannot take."""
+        """Register an object of this package under a name that users cannot use."""
         self._check(entry)
         self[name] = entry
         if name not in self._taken:  # else its module is reloaded
             self._taken.append(name)
 
     def register(self, name: str, entry: Entry) -> None:
-        """Register an object under a name."""
+        """Register an object; raise a ValueError if the name is not allowed."""
         if not (isinstance(name, str) and name.isidentifier()) or name in self._taken:
             raise ValueError(
                 f"`name` must be an identifier other than those of the built-in "
@@ -65,13 +65,13 @@ class Registry(dict[str, Entry]):
 
 
 def unknown_name(rule: str, name: Any, names: Iterable[str]) -> str:
-    """Return the error for an unknown name: a rule, and names that are similar."""
+    """Return the error message for an unknown name, with similar names."""
     near = near_matches(name, names) if isinstance(name, str) else ""
     return f"{rule.format(names=[*names])}. Got {name!r}.{near}"
 
 
 def check_parts(thing: Any, protocol: type, noun: str) -> None:
-    """Raise a TypeError if an object lacks parts of a protocol, which it names."""
+    """Raise a TypeError that names the parts of a protocol that an object lacks."""
     parts = [*protocol.__annotations__, *vars(protocol)]
     public = [part for part in parts if not part.startswith("_")]
     missing = [part for part in public if not hasattr(thing, part)]

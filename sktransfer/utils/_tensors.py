@@ -96,7 +96,7 @@ class TensorDigests:
 
 
 def _stamp(tensor):
-    """Return a tuple that changes when a tensor is written to; None if unknown."""
+    """Return a tuple that changes when a tensor is written to, or None."""
     if tensor.is_inference() or tensor.layout is not torch.strided:
         return None
     return tensor._version, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)

@@ -1,7 +1,7 @@
-"""Validation by scikit-learn, its undocumented parts, and groups of parameters.
+"""Wrappers of scikit-learn's validation, and groups of parameters.
 
-No other module imports from `sklearn.utils._param_validation` or uses a private name of
-scikit-learn. If one of these moves, only this file changes.
+Only this module imports from `sklearn.utils._param_validation` or uses private names of
+scikit-learn, so that no other one changes if these are moved.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ def captioned_block(estimator: BaseEstimator, caption: str) -> VisualBlock:
 
 
 class ParameterGroup(BaseEstimator):
-    """Base of the groups of parameters: cloneable, searchable and validated.
+    """Base class of groups of parameters: cloneable, searchable and validated.
 
-    A subclass lists its constraints as scikit-learn's estimators do, the groups that it
-    contains itself, and the parameter that a shorthand sets, if there is one.
+    A subclass lists its constraints in ``_parameter_constraints``, as scikit-learn's
+    estimators do, and nested groups in ``_groups``. ``_shorthand`` is the parameter
+    that is set if a plain value stands for the group.
     """
 
     _parameter_constraints: ClassVar[dict] = {}
@@ -95,7 +96,7 @@ class ParameterGroup(BaseEstimator):
 
     @classmethod
     def of(cls, given: Any) -> Any:
-        """Return the group that a parameter stands for; None if it is switched off."""
+        """Return the group that a value stands for; a subclass may map some to None."""
         if isinstance(given, cls):
             return given
         if given is None or cls._shorthand is None:
@@ -131,7 +132,7 @@ class ParameterGroup(BaseEstimator):
         return super().set_params(**as_groups(self, params, self._groups))
 
     def validate(self) -> None:
-        """Raise an error if a parameter is out of range."""
+        """Raise an error if a parameter does not meet its constraint."""
         self._validate_params()
         validate_groups(self, self._groups)
 
@@ -139,7 +140,7 @@ class ParameterGroup(BaseEstimator):
 def add_group_params(
     params: Mapping, groups: Mapping[str, type[ParameterGroup]]
 ) -> dict[str, Any]:
-    """Add the parameters of groups that are given by a shorthand, or by default.
+    """Add the parameters of groups that are given as a shorthand or as None.
 
     `params` comes from ``get_params(deep=True)``, and `groups` holds the class of the
     group per parameter. The result also has ``group__parameter`` where a group is not

@@ -30,7 +30,7 @@ def small_network():
 
 @pytest.fixture
 def keeping_is_free(monkeypatch):
-    """Let budgets alone decide what is kept, and not the clock."""
+    """Let only the budgets decide what is stored, and not the measured times."""
 
     def choose_free(measured, n_samples, budget):
         free = [replace(cost, keep_seconds=0.0) for cost in measured]

@@ -40,7 +40,7 @@ def test_rounded_activations_are_those_that_come_back(shape, activation_dtype):
         np.testing.assert_array_equal(as_stored(rounded, activation_dtype), rounded)
 
 
-def test_rounding_leaves_the_given_tensor_alone():
+def test_rounding_does_not_change_the_given_tensor():
     z = torch.full((2, 3, 4), 1 / 3)
     assert as_stored(z, "auto")[0, 0, 0] != 1 / 3
     assert z.eq(1 / 3).all()
@@ -77,7 +77,7 @@ def test_row_with_nan_stays_in_float32():
     np.testing.assert_array_equal(row, z[0])
 
 
-def test_pixels_stay_pixels():
+def test_pixels_are_not_converted():
     pixels = torch.arange(12, dtype=torch.uint8).reshape(1, 2, 2, 3)
     assert torch.equal(to_tensor(to_rows(pixels, "auto")), pixels)
 

@@ -150,7 +150,7 @@ def test_row_whose_bytes_are_lost_is_written_again(tmp_path):
         "ALTER TABLE entries RENAME COLUMN shape TO form",
     ],
 )
-def test_anything_in_the_place_of_a_value_counts_as_damage(tmp_path, change):
+def test_values_of_other_types_count_as_damage(tmp_path, change):
     store, rows = DiskStore(str(tmp_path)), _rows(3)
     store.put(rows)
     _change(store.path, change)

@@ -48,12 +48,12 @@ def test_more_keys_than_a_query_takes(tmp_path):
     _assert_same(store.get(rows), rows)
 
 
-def test_a_process_has_one_store_a_folder(tmp_path):
+def test_a_process_has_one_store_per_folder(tmp_path):
     assert open_disk_store(tmp_path) is open_disk_store(str(tmp_path))
     assert open_disk_store(tmp_path / "b") is not open_disk_store(tmp_path)
 
 
-def test_the_budget_holds_and_the_least_recently_used_go(tmp_path):
+def test_budget_holds_and_least_recently_used_rows_are_deleted(tmp_path):
     store = DiskStore(str(tmp_path))
     budget = 4 * 2**20
     with sktransfer.config_context(disk_budget=budget):
@@ -73,7 +73,7 @@ def test_a_batch_beyond_the_budget_is_left_out(tmp_path):
 
 
 def _in_children(*functions, exitcode=0):
-    """Call functions at the same time in forked processes, where they may assert."""
+    """Call functions in forked processes at the same time; they may fail assertions."""
     context = multiprocessing.get_context("fork")
     children = [context.Process(target=function) for function in functions]
     with warnings.catch_warnings():
@@ -107,7 +107,7 @@ def test_a_store_opened_before_a_fork_works_after_it(tmp_path):
     _assert_same(store.get(both), both)
 
 
-def test_kill_during_a_write_loses_no_more_than_that_write(tmp_path, monkeypatch):
+def test_kill_during_a_write_loses_only_that_write(tmp_path, monkeypatch):
     write = _disk_store.insert_rows
 
     def killed(connection, rows):
@@ -152,7 +152,7 @@ def _flip(content, rng):
 
 
 def _flip_in_a_head(content, rng):
-    """Where a page says what it is and where its cells are."""
+    """Damage the header of a page."""
     page = 16_384 * rng.randint(len(content) // 16_384)
     for at in rng.randint(40, size=rng.randint(1, 6)):
         content[page + at] = rng.randint(256)
@@ -195,7 +195,7 @@ DAMAGES = [
 
 
 def _various(seed):
-    """Rows on one page and on several, of several shapes and dtypes."""
+    """Return rows of one and of several pages, of several shapes and dtypes."""
     rng = np.random.RandomState(seed)
     shapes = [((7,), "f4"), ((3, 40, 60), "f2"), ((9_000,), "f4"), ((2, 5), "u1")]
     return {
@@ -238,7 +238,7 @@ def test_damage_anywhere_gives_no_wrong_row_and_no_error(tmp_path):
 
 @contextmanager
 def _heard(n, text):
-    """Expect so many warnings of the store, with a text."""
+    """Expect a number of warnings of the store with a text."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -246,7 +246,7 @@ def _heard(n, text):
     assert all(re.search(text, str(w.message)) for w in caught)
 
 
-def test_disk_that_is_full_for_a_moment_loses_no_more_than_that(tmp_path):
+def test_temporarily_full_disk_loses_only_that_write(tmp_path):
     rows = _rows(20, size=10_000)
 
     def fill():
@@ -268,9 +268,7 @@ def test_disk_that_is_full_for_a_moment_loses_no_more_than_that(tmp_path):
 
 
 @pytest.mark.parametrize("writable", [True, False])
-def test_store_that_another_process_holds_is_tried_again(
-    tmp_path, monkeypatch, writable
-):
+def test_locked_store_is_tried_again(tmp_path, monkeypatch, writable):
     monkeypatch.setattr(_disk_store, "_WAIT", 0.0)
     monkeypatch.setattr(_disk_store, "_WAIT_AGAIN", 0.0)
     store, rows = DiskStore(str(tmp_path)), _rows(3)
@@ -288,7 +286,7 @@ def test_store_that_another_process_holds_is_tried_again(
     _assert_same(store.get(_rows(3, seed=1)), _rows(3, seed=1))
 
 
-def test_folder_that_goes_and_comes_back(tmp_path):
+def test_folder_that_is_removed_and_restored(tmp_path):
     folder = tmp_path / "store"
     store, rows = DiskStore(str(folder)), _rows(2)
     store.put(rows)
@@ -373,7 +371,7 @@ def test_all_files_of_the_folder_stay_within_the_budget(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("umask", [0, 0o777])
-def test_files_are_for_their_owner_alone(tmp_path, umask):
+def test_only_the_owner_may_read_the_files(tmp_path, umask):
     before = os.umask(umask)
     store = DiskStore(str(tmp_path / "store"))
     sizes = []

@@ -31,7 +31,7 @@ def test_no_gradient_and_no_statistics(backbone, runtime):
 
 
 @pytest.mark.parametrize(("precision", "rtol"), [("folded", 1e-5), ("bfloat16", 0.03)])
-def test_faster_ways_stay_near(backbone, runtime, precision, rtol):
+def test_faster_precisions_stay_near(backbone, runtime, precision, rtol):
     x = torch.rand(4, 3, 32, 32)
     exact = run_section(backbone, "input", "3", x, runtime)
     fast = run_section(backbone, "input", "3", x, replace(runtime, precision=precision))
@@ -54,7 +54,7 @@ def test_sections_are_prepared_once_for_all_forks(backbone, runtime):
 
 
 class Impure(nn.Module):
-    """Draws, counts and looks at its batch."""
+    """Draws random numbers, counts its calls and depends on the whole batch."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ class Impure(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
-def test_samples_alone_are_what_they_are_in_company():
+def test_impure_network_gives_the_same_alone_and_in_a_batch():
     backbone = load_backbone(nn.Sequential(nn.Linear(3, 3), Impure(), nn.Linear(3, 2)))
     section = backbone.section("input", "output").freeze()
     x = torch.randn(5, 3)
@@ -81,7 +81,7 @@ def test_samples_alone_are_what_they_are_in_company():
 
 
 @pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
-def test_state_of_what_holds_a_section_is_put_back():
+def test_state_of_the_whole_network_is_restored():
     backbone = load_backbone(nn.Sequential(nn.Linear(3, 3), Impure(), nn.Linear(3, 2)))
     network = nn.Sequential(backbone.section("0", "output").freeze(), nn.Flatten())
     x = torch.randn(2, 3)
@@ -101,7 +101,7 @@ def _gains(monkeypatch):
 
 
 class Fragile(nn.Module):
-    """Looks for differences far below what bfloat16 can tell apart."""
+    """Depends on differences that are too small for bfloat16."""
 
     def __init__(self, network):
         super().__init__()
@@ -119,16 +119,16 @@ def test_bfloat16_where_features_stay_near(backbone):
     assert choose_precision(backbone, "float32", CPU) == "float32"
 
 
-def test_float32_where_they_do_not(backbone, caplog):
+def test_folded_where_features_do_not_stay_near(backbone, caplog):
     network = Fragile(backbone.module)
     fragile = load_backbone(network, preprocessing=backbone.preprocessing)
     with caplog.at_level(logging.INFO, "sktransfer"):
         assert choose_precision(fragile, "auto", CPU) == "folded"
-    text = "Fragile is not computed in precision 'bfloat16', which moves its features b"
+    text = "Fragile is not computed in precision 'bfloat16', which changes its features"
     assert text in caplog.text
 
 
-def test_float32_where_there_are_no_numbers(backbone):
+def test_float32_where_features_are_nan(backbone):
     with torch.no_grad():
         backbone.module[0][0].weight.fill_(float("nan"))
     assert precision_error(backbone, CPU, "bfloat16") == float("inf")
@@ -137,8 +137,8 @@ def test_float32_where_there_are_no_numbers(backbone):
         assert choose_precision(backbone, "auto", CPU) == "float32"
 
 
-class Holds(nn.Module):
-    """Uses the weight of a convolution that it keeps out of sight."""
+class Unregistered(nn.Module):
+    """Uses the weight of a convolution that is not registered as a submodule."""
 
     def __init__(self, convolution):
         super().__init__()
@@ -148,15 +148,15 @@ class Holds(nn.Module):
         return x * self.kept[0].weight.sum()
 
 
-def test_unfolded_where_the_weight_is_read_out_of_sight(backbone):
+def test_float32_where_a_layer_reads_the_folded_weight(backbone):
     network = copy.deepcopy(backbone.module)
-    network[0].append(Holds(network[0][0]))
+    network[0].append(Unregistered(network[0][0]))
     with torch.no_grad():
         network[0][1].running_var.fill_(4)
     hidden = load_backbone(network, preprocessing=backbone.preprocessing)
     message = (
         r"^The frozen stages of Sequential are computed as they are: folding BatchNorm "
-        r"into convolutions would move their activations by \d.*%. Set `precision="
+        r"into convolutions would change their activations by \d.*%. Set `precision="
     )
     with pytest.warns(UserWarning, match=message):
         assert choose_precision(hidden, "auto", CPU) == "float32"

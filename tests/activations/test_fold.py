@@ -21,7 +21,7 @@ KINDS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
 def used(norm):
-    """Give a BatchNorm statistics and weights as training leaves them."""
+    """Set statistics and weights of a BatchNorm as after training."""
     with torch.no_grad():
         for tensor in (norm.weight, norm.bias, norm.running_mean):
             tensor.normal_()
@@ -75,7 +75,7 @@ class Twice(nn.Module):
 
 
 class ReadsWeight(nn.Module):
-    """A convolution whose weight a function reads besides."""
+    """A convolution whose weight a function reads as well."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +86,7 @@ class ReadsWeight(nn.Module):
 
 
 class ReadsStatistics(ReadsWeight):
-    """A BatchNorm whose statistics a function reads besides."""
+    """A BatchNorm whose statistics a function reads as well."""
 
     def forward(self, x):
         return self.norm(self.conv(x)) * self.norm.running_mean.sum()
@@ -120,7 +120,7 @@ def doubled_weight(self, x, weight, bias):
 
 
 class Branch(nn.Module):
-    """A convolution whose result is used besides."""
+    """A convolution whose result is used twice."""
 
     def __init__(self):
         super().__init__()
@@ -160,7 +160,7 @@ class Hooked(nn.Conv2d):
         (nn.Conv2d(3, 4, 3), with_method(used(nn.BatchNorm2d(4)), "forward", doubled)),
     ],
 )
-def test_what_cannot_be_folded_stays(layers):
+def test_other_batch_norms_are_not_folded(layers):
     section = section_of(*layers)
     folded = fold_batch_norm(section)
     x = torch.randn(3, 3, 12, 12)
@@ -194,7 +194,7 @@ def test_rounded_kernels_are_bfloat16_and_near(shape):
     assert (moved <= 2.02 * largest / 256).all()
 
 
-def test_sums_of_kernels_hardly_move():
+def test_sums_of_kernels_hardly_change():
     weight = torch.randn(512, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     weight -= weight.mean((2, 3), keepdim=True)  # edge detectors: sums of zero
     plain = weight.bfloat16().float().sum((2, 3)).square().mean().sqrt()
@@ -202,7 +202,7 @@ def test_sums_of_kernels_hardly_move():
     assert kept < plain / 8
 
 
-def test_one_tap_is_rounded_to_the_nearest():
+def test_kernel_of_one_weight_is_rounded_to_the_nearest():
     weight = torch.randn(4, 6, 1, 1)
     assert torch.equal(round_kernels(weight), weight.bfloat16().float())
 

@@ -49,7 +49,7 @@ def _expected(backbone, samples, name):
 
 
 def _seen(passes, start):
-    """How many samples went through the part that begins here."""
+    """Return the number of samples that went through the section from a boundary."""
     return sum(n for (_, begin, _), n in passes.items() if begin == start)
 
 
@@ -85,7 +85,7 @@ def test_every_start_gives_the_same_bits(backbone, samples, store, wanted, preci
 
 @contextmanager
 def _nothing_kept_before(boundary):
-    """Let passes keep the activations at one boundary alone."""
+    """Let passes store only the activations at one boundary."""
 
     def choose_one(measured, n_samples, budget):
         return [replace(cost, kept=cost.boundary == boundary) for cost in measured]
@@ -152,16 +152,14 @@ def test_each_sample_is_computed_once(backbone, samples, store, runtime, passes)
     np.testing.assert_array_equal(rows[0], np.stack(first[0])[order])
 
 
-def test_samples_that_are_alike_are_computed_once(
-    backbone, samples, store, runtime, passes
-):
+def test_equal_samples_are_computed_once(backbone, samples, store, runtime, passes):
     twice = samples.take([3, 3, 5, 3])
     (rows,) = gather(_pass(backbone, ["3"], store, runtime), twice)
     assert _seen(passes, "input") == 2
     np.testing.assert_array_equal(rows[0], rows[3])
 
 
-def test_a_deeper_boundary_goes_on_from_a_shallower_one(
+def test_a_deeper_boundary_is_computed_from_a_shallower_one(
     backbone, samples, store, runtime, passes
 ):
     for name in ("0", "1", "2", "3"):
@@ -194,7 +192,7 @@ def test_pooled_targets_are_kept_beside_plain_ones(backbone, samples, store, run
     np.testing.assert_allclose(rows, np.mean(plain, axis=(2, 3)), rtol=1e-2, atol=1e-3)
 
 
-def test_a_second_backbone_with_equal_weights_hits(
+def test_a_second_backbone_with_equal_weights_finds_the_rows(
     backbone, samples, store, runtime, passes
 ):
     gather(_pass(backbone, ["3"], store, runtime), samples)
@@ -283,7 +281,7 @@ def test_vectors_through_a_small_network_need_no_store(store, runtime):
 
 
 def _short_of_memory(monkeypatch, most):
-    """Let no network see more samples than these at a time."""
+    """Simulate a memory for a number of samples at a time."""
     run = _engine._run
 
     def run_small(network, z, *rest):
@@ -375,7 +373,7 @@ def test_digest_samples_reads_items_once_for_label_and_digest():
 
 @pytest.fixture
 def sequences():
-    """Sequences of two padded lengths, the shorter and the longer ones mixed."""
+    """Return sequences of two padded lengths in mixed order."""
     rng = np.random.RandomState(0)
     lengths = (3, 12, 2, 9, 8, 16, 3)
     return Sequences([rng.randint(50, size=n).tolist() for n in lengths])
@@ -385,7 +383,7 @@ def sequence_backbone():
     return load_backbone(SequenceNetwork(), preprocessing=SequencePreprocessing())
 
 
-def test_groups_of_several_lengths_are_what_each_is_alone(sequences, runtime, tmp_path):
+def test_groups_of_several_lengths_equal_each_one_alone(sequences, runtime, tmp_path):
     toy, disk = sequence_backbone(), open_disk_store(tmp_path)
     preprocessing, stages = toy.preprocessing, toy.module.stages.values()
     shape = toy.activation_shape("block2")
@@ -462,7 +460,7 @@ def test_rows_that_memory_cannot_hold_are_computed_again(
     assert sum(n for (_, start, _), n in passes.items() if start == "input") > 20
 
 
-def test_all_that_live_share_the_budget(backbone, samples, store, runtime):
+def test_instances_share_the_budget(backbone, samples, store, runtime):
     first, _ = _load(backbone, "3", samples, store, runtime)
     others_hold = sum(a.nbytes for a in [*_living])
     with sktransfer.config_context(memory_budget=others_hold + first.nbytes // 2):

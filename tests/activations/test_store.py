@@ -7,7 +7,7 @@ from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.activations._store import (
     Cost,
     MemoryStore,
-    Space,
+    Namespace,
     Store,
     choose,
     open_store,
@@ -34,7 +34,7 @@ def test_anything_else_is_refused():
         open_store(3)
 
 
-def test_what_is_found_on_disk_comes_to_memory(tmp_path):
+def test_rows_found_on_disk_are_copied_to_memory(tmp_path):
     disk = open_disk_store(tmp_path)
     Store(MemoryStore(), disk).put({b"a": np.ones(3), b"b": np.zeros(3)})
     store = Store(MemoryStore(), disk)
@@ -85,7 +85,7 @@ def test_rows_come_back_and_absent_ones_do_not():
     np.testing.assert_array_equal(found[b"a"], _row(4, 1))
 
 
-def test_what_was_used_longest_ago_is_forgotten_first():
+def test_least_recently_used_rows_are_discarded_first():
     store = MemoryStore()
     with sktransfer.config_context(memory_budget=30):
         store.put({b"a": _row(10), b"b": _row(10), b"c": _row(10)})
@@ -131,7 +131,7 @@ def test_the_process_has_one_store():
 
 
 DIGESTS = [bytes([k]) * 16 for k in range(3)]
-MAPS = Space(b"maps", (2, 3), is_input=False)
+MAPS = Namespace(b"maps", (2, 3), is_input=False)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_rows_come_back_by_the_digests_of_samples(store):
     found = MAPS.get(store, DIGESTS)
     assert found.keys() == {*DIGESTS[:2]} == MAPS.contains(store, DIGESTS)
     np.testing.assert_array_equal(found[DIGESTS[1]], rows[1])
-    assert not Space(b"other", (2, 3), is_input=False).contains(store, DIGESTS)
+    assert not Namespace(b"other", (2, 3), is_input=False).contains(store, DIGESTS)
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_what_cannot_be_a_row_counts_as_missing(store, row):
 
 
 def test_model_inputs_are_pixels_or_numbers(store):
-    space = Space(b"input", (2, 3), is_input=True)
+    namespace = Namespace(b"input", (2, 3), is_input=True)
     kinds = np.uint8, np.float32, np.float16
     rows = [np.zeros((2, 3), kind) for kind in kinds]
-    store.put(space.with_keys(DIGESTS, rows))
-    assert space.get(store, DIGESTS).keys() == {*DIGESTS[:2]}
+    store.put(namespace.with_keys(DIGESTS, rows))
+    assert namespace.get(store, DIGESTS).keys() == {*DIGESTS[:2]}
 
 
 def _cost(boundary, seconds, nbytes, asked=False, keep=0.001):
@@ -187,12 +187,12 @@ def test_what_exceeds_the_budget_is_not_kept():
     assert decided.reason == "10,000 bytes exceed the budget of 9,999"
 
 
-def test_what_was_asked_for_is_kept_first():
+def test_targets_are_kept_first():
     decided = choose([_cost("a", 1.0, 1_000, asked=True)], 10, 10_000)
     assert decided[0].kept
 
 
-def test_others_fill_half_of_the_budget_by_time_saved_per_byte():
+def test_boundaries_on_the_way_fill_half_of_the_budget_by_time_saved_per_byte():
     measured = [
         _cost("early", 0.1, 400),
         _cost("middle", 0.5, 300),
@@ -203,7 +203,7 @@ def test_others_fill_half_of_the_budget_by_time_saved_per_byte():
     assert decided == {"early": False, "middle": True, "late": True, "end": True}
 
 
-def test_others_are_kept_where_that_costs_next_to_nothing():
+def test_boundaries_on_the_way_are_kept_if_storing_is_cheap():
     measured = [
         _cost("costly", 0.006, 10),
         _cost("cheap", 0.007, 10),
@@ -214,7 +214,7 @@ def test_others_are_kept_where_that_costs_next_to_nothing():
     assert costly.reason == "not asked for, and not cheap to keep"
 
 
-def test_others_are_kept_where_they_save_time_beyond_those_before_them():
+def test_boundaries_on_the_way_are_kept_if_they_save_time_after_the_previous_one():
     measured = [
         _cost("input", 0.010, 10),
         _cost("next", 0.011, 10),
@@ -223,7 +223,7 @@ def test_others_are_kept_where_they_save_time_beyond_those_before_them():
     assert [c.kept for c in choose(measured, 1, 1_000)] == [True, False, True]
 
 
-GROUPS = Space(b"groups", {"hidden": (4, 3), "mask": (4,)}, is_input=False)
+GROUPS = Namespace(b"groups", {"hidden": (4, 3), "mask": (4,)}, is_input=False)
 
 
 def _group(length=4, width=3, dtype=np.float16):

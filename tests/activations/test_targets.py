@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sktransfer.activations import Layout, Pool, check_pooling
+from sktransfer.activations import ActivationLayout, Pool, check_pooling
 from sktransfer.activations._targets import Route
 from sktransfer.backbones import load_backbone
 from tests.activations.conftest import PREPROCESSING, small_network
@@ -140,7 +140,7 @@ def test_check_pooling_passes():
     ],
 )
 def test_kind(shape, input_shape, layout):
-    assert Layout(shape, input_shape).kind == layout
+    assert ActivationLayout(shape, input_shape).kind == layout
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_kind(shape, input_shape, layout):
     ],
 )
 def test_tokens_are_a_grid_and_some_more(n_tokens, input_shape, n_extra, grid):
-    layout = Layout((n_tokens, 8), input_shape)
+    layout = ActivationLayout((n_tokens, 8), input_shape)
     assert (layout.n_extra, layout.grid) == (n_extra, grid)
 
 
@@ -162,8 +162,8 @@ def test_tokens_are_a_grid_and_some_more(n_tokens, input_shape, n_extra, grid):
     ("shape", "map_shape"),
     [((5, 4, 4), (5, 4, 4)), ((4, 4, 5), (5, 4, 4)), ((17, 5), (5, 4, 4))],
 )
-def test_map_there_and_back(shape, map_shape):
-    layout = Layout(shape, SQUARE)
+def test_from_map_inverts_to_map(shape, map_shape):
+    layout = ActivationLayout(shape, SQUARE)
     z = torch.randn(3, *shape)
     places = layout.to_map(z)
     assert layout.is_spatial and places.shape == (3, *map_shape)
@@ -175,15 +175,15 @@ def test_map_there_and_back(shape, map_shape):
 
 def test_places_of_tokens_are_row_by_row():
     z = torch.arange(6.0).reshape(1, 6, 1)
-    places = Layout((6, 1), (3, 20, 30)).to_map(z)
+    places = ActivationLayout((6, 1), (3, 20, 30)).to_map(z)
     assert places[0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize(
     ("shape", "input_shape"), [((7,), SQUARE), ((5, 4, 4), VECTOR)]
 )
-def test_vectors_have_no_places(shape, input_shape):
-    assert not Layout(shape, input_shape).is_spatial
+def test_vectors_and_other_shapes_are_not_spatial(shape, input_shape):
+    assert not ActivationLayout(shape, input_shape).is_spatial
 
 
 CHAIN = ["input", "0", "1", "2", "3"]
@@ -208,14 +208,14 @@ def test_only_what_is_needed_is_computed(backbone):
     assert Route(backbone, ["input"]).steps("input") == []
 
 
-def test_all_that_is_wanted_follows_the_first_start(backbone):
+def test_steps_from_the_first_start_reach_all_targets(backbone):
     route = Route(backbone, ["3", "1"])
     assert route.wanted == ["1", "3"]
     assert route.starts == ["1", "0", "input"]
     assert route.steps("1") == [("1", "2"), ("2", "3")]
 
 
-def test_nothing_goes_on_from_inside_a_stage(backbone):
+def test_nothing_is_computed_from_inside_a_stage(backbone):
     inside = "2.1"
     assert inside in backbone.boundaries
     route = Route(backbone, [inside, "3"])

@@ -32,7 +32,7 @@ def fixed(backbone, samples, store, runtime, seed=0, n_views=3, augment=FLIP):
 
 
 def is_either(batch, plain, indices):
-    """Which rows are those of the image (0) and of the image mirrored (1)."""
+    """Return which rows are of the image (0) and of the mirrored image (1)."""
     return np.array(
         [
             [torch.allclose(row, p[i], rtol=1e-2, atol=1e-3) for p in plain].index(True)
@@ -52,7 +52,7 @@ def test_fixed_views_are_computed_once_and_stored(
     assert sum(n for (_, start, _), n in passes.items() if start == "input") == 80
 
 
-def test_each_look_takes_one_of_the_fixed_views(
+def test_each_batch_takes_one_of_the_fixed_views(
     backbone, samples, store, runtime, plain
 ):
     views = fixed(backbone, samples, store, runtime)
@@ -75,7 +75,7 @@ def test_fresh_views_are_new_each_time(backbone, samples, runtime, passes, plain
     assert sum(n for (_, start, _), n in passes.items() if start == "input") >= 50
 
 
-def test_fresh_views_go_by_the_seed(backbone, samples, runtime):
+def test_fresh_views_depend_on_the_seed(backbone, samples, runtime):
     crop = v2.RandomResizedCrop((32, 32))
     first, again, other = (
         FreshViews(backbone, TARGET, samples, crop, seed, runtime=runtime)[[0, 1]]
@@ -84,7 +84,7 @@ def test_fresh_views_go_by_the_seed(backbone, samples, runtime):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_draws_of_fixed_views_go_on_from_a_state(backbone, samples, runtime):
+def test_fixed_views_continue_from_a_state(backbone, samples, runtime):
     crop = v2.RandomResizedCrop((32, 32))
     views = fixed(backbone, samples, None, runtime, augment=crop)
     again = fixed(backbone, samples, None, runtime, augment=crop)
@@ -98,7 +98,7 @@ def test_draws_of_fixed_views_go_on_from_a_state(backbone, samples, runtime):
         assert torch.equal(again[range(20)], look)
 
 
-def test_draws_of_fresh_views_go_on_from_a_state(backbone, samples, runtime):
+def test_fresh_views_continue_from_a_state(backbone, samples, runtime):
     crop = v2.RandomResizedCrop((32, 32))
     views, again = (
         FreshViews(backbone, TARGET, samples, crop, 0, runtime=runtime)
@@ -137,7 +137,7 @@ def test_fresh_views_split_into_batches_in_order(backbone, samples, runtime, pla
     assert not torch.equal(again, torch.cat(batches))
 
 
-def test_name_goes_by_what_is_in_an_augmentation():
+def test_name_depends_on_the_attributes_of_an_augmentation():
     assert name_of(FLIP) == name_of(v2.RandomHorizontalFlip())
     assert name_of(FLIP) != name_of(v2.RandomHorizontalFlip(p=0.1))
     # This one holds a tensor, and so does what holds it.
@@ -161,7 +161,7 @@ class Darken:
         return darken(image, self.by)
 
 
-def test_name_goes_by_the_code_of_an_augmentation(monkeypatch):
+def test_name_depends_on_the_code_of_an_augmentation(monkeypatch):
     def names():
         chosen = [darken, Darken(2), Darken(3), v2.Compose([FLIP, darken])]
         return [name_of(augment) for augment in chosen]
@@ -172,7 +172,7 @@ def test_name_goes_by_the_code_of_an_augmentation(monkeypatch):
     assert all(now != name for now, name in zip(names(), before, strict=True))
 
 
-def test_what_cannot_be_described_is_never_taken_for_another():
+def test_name_of_an_undescribable_augmentation_is_unique():
     def make():
         return lambda image: eval("image")
 

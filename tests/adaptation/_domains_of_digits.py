@@ -1,4 +1,4 @@
-"""Digits; those of the target domain have an offset in each place."""
+"""Digits, with a constant offset per pixel in the target domain."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -36,19 +36,19 @@ def _settings(settings):
 
 
 def classifier(method, backbone=make_network, **settings):
-    """Classify rows with a network of two stages."""
+    """Return a classifier of rows, with a network of two stages."""
     inner = FineTunedClassifier(backbone, **_settings(settings))
     return DomainAdaptedClassifier(inner, method)
 
 
 def regressor(method, **settings):
-    """Regress on rows with a network of two stages."""
+    """Return a regressor of rows, with a network of two stages."""
     inner = FineTunedRegressor(make_network, **_settings(settings))
     return DomainAdaptedRegressor(inner, method)
 
 
 def outputs(model):
-    """Return what a model predicts for new samples of the target."""
+    """Return the predictions of a model for new samples of the target."""
     return getattr(model, "predict_proba", model.predict)(NEW)
 
 

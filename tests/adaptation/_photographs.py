@@ -1,4 +1,4 @@
-"""Crops of real photographs, and known ways to spoil them."""
+"""Crops of photographs, and corruptions of known strength."""
 
 import io
 

@@ -67,13 +67,13 @@ def _exact():
 
 @cache
 def fitted(make, method):
-    """Fit a method once; who gets it must not change it."""
+    """Fit a method once; tests must not change the result."""
     with config_context(activation_dtype="float32"):
         return make(method).fit(ROWS, MASKED if make is classifier else INK)
 
 
 def lite(method, style="auto", **settings):
-    """Classify images with the shipped weights."""
+    """Return a classifier of images with the shipped weights."""
     common = {"freeze": 8, "max_epochs": 1, "image_size": 32, "value_range": (0, 16)}
     settings = {**common, "lr": 1e-4, "random_state": 0, **settings}
     return DomainAdaptedClassifier(FineTunedClassifier(**settings), method, style=style)
@@ -109,7 +109,7 @@ def test_order_of_the_samples_changes_nothing(method):
 
 
 @every_method
-def test_what_a_fit_leaves(make, method, y):
+def test_fit_sets_attributes(make, method, y):
     model = fitted(make, method)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(outputs(again), outputs(model))
@@ -128,13 +128,13 @@ def test_what_a_fit_leaves(make, method, y):
     assert model.style_ is None  # rows have no style
 
 
-def test_no_adaptation_is_fine_tuning_on_the_source():
+def test_method_none_equals_fine_tuning_on_the_source():
     plain = clone(classifier("none").estimator).fit(SOURCE, Y)
     expected = plain.predict_proba(NEW)
     np.testing.assert_array_equal(outputs(fitted(classifier, "none")), expected)
 
 
-def test_weight_of_zero_is_source_only():
+def test_weight_of_zero_equals_method_none():
     expected = outputs(fitted(classifier, "none"))
     for method in JOINT:
         model = classifier(type(resolve_method(method))(weight=0.0))
@@ -151,7 +151,7 @@ def test_weights_of_the_target_change_nothing():
     assert abs(outputs(first) - outputs(fitted(classifier, "mmd"))).max() > 1e-4
 
 
-def test_several_domains_of_each_kind():
+def test_several_source_and_target_domains():
     domain = np.concatenate([np.tile([1, 3], N // 2), np.tile([-1, -9], N // 2)])
     found = classifier("coral").fit(ROWS, MASKED, sample_domain=domain)
     expected = outputs(fitted(classifier, "coral"))
@@ -170,7 +170,7 @@ def test_methods_help_where_there_is_a_gap():
 
 
 @pytest.mark.parametrize("method", ["dann", "shot"])
-def test_methods_with_other_ways_to_train(method):
+def test_methods_combine_with_other_training_parameters(method):
     for settings in (
         {
             "freeze": "none",
@@ -192,7 +192,7 @@ def test_methods_with_other_ways_to_train(method):
 
 
 class Record(AdaptationMethod):
-    """Count objectives, and keep the progress that they are called with."""
+    """Method that counts its objectives and records their progress."""
 
     objectives, progress = 0, []
 
@@ -244,7 +244,7 @@ def test_functions_and_modules_are_methods():
 
 
 @pytest.mark.parametrize("method", FREE)
-def test_adapting_later_is_adapting_in_fit(method):
+def test_adapt_after_fit_equals_adaptation_in_fit(method):
     later = classifier(method).fit(SOURCE, Y)
     kept = pickle.dumps(later)
     assert later.adapt(TARGET) is later
@@ -256,7 +256,7 @@ def test_adapting_later_is_adapting_in_fit(method):
     assert later.model_card_.trained["target_samples"] == N
 
 
-def test_shot_leaves_the_head_and_goes_on():
+def test_shot_keeps_the_head_and_continues():
     model = classifier("shot").fit(SOURCE, Y)
     before = [p.detach().clone() for p in model.module_.network.head.parameters()]
     model.adapt(TARGET)
@@ -290,14 +290,14 @@ def test_source_only_can_be_adapted_afterwards():
     np.testing.assert_array_equal(outputs(model), outputs(expected))
 
 
-def test_source_is_forgotten_where_the_weights_move():
+def test_source_statistics_are_dropped_when_weights_change():
     model = classifier("adabn").fit(SOURCE, Y)
     model.set_params(method="shot").adapt(TARGET)
     with pytest.raises(ValueError, match=r"measured in `fit` with that method\. Fit"):
         model.set_params(method="adabn").adapt(TARGET)
 
 
-def test_what_adapting_needs():
+def test_adapt_without_what_it_needs_raises():
     model = classifier("none", freeze="all").fit(SOURCE, Y)
     with pytest.raises(ValueError, match="`freeze='all'`, which left none in `fit`: f"):
         model.set_params(method="shot").adapt(TARGET)
@@ -314,7 +314,7 @@ def test_what_adapting_needs():
 # From the store
 
 
-def test_frozen_prefix_sees_each_image_once():
+def test_frozen_prefix_computes_each_image_once():
     for method in ("none", "mcc"):
         process_store().clear()
         forward_passes().clear()
@@ -332,7 +332,7 @@ def test_frozen_prefix_sees_each_image_once():
 # Refused
 
 
-def test_what_is_no_target():
+def test_invalid_target_raises():
     message = r"`method='mmd'` needs target samples in `fit`\. Got none: give"
     with pytest.raises(ValueError, match=message):
         classifier("mmd").fit(SOURCE, Y)
@@ -345,7 +345,7 @@ def test_what_is_no_target():
         regressor("mmd").fit(ROWS, y, sample_domain=DOMAIN)
 
 
-def test_samples_to_validate_on_have_no_masks():
+def test_masked_validation_labels_raise():
     message = r"^`y_val` must hold a label for each sample\. Got a masked one, or NaN, "
     with pytest.raises(ValueError, match=message):
         classifier("mmd").fit(ROWS, MASKED, X_val=ROWS, y_val=MASKED)
@@ -353,7 +353,7 @@ def test_samples_to_validate_on_have_no_masks():
     assert "valid_loss" in model.history_
 
 
-def test_methods_that_need_stages():
+def test_methods_that_need_stages_raise_without_them():
     for method in METHODS:
         if not resolve_method(method).needs_stages:
             continue
@@ -372,7 +372,7 @@ def make_plain_network():
     return nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 8))
 
 
-def test_no_batch_norm():
+def test_adabn_without_batch_norm_raises():
     with pytest.raises(ValueError, match="needs BatchNorm layers .* which has none"):
         classifier("adabn", make_plain_network).fit(ROWS, MASKED)
 
@@ -382,7 +382,7 @@ def test_no_batch_norm():
 
 @contextmanager
 def counted(after=None):
-    """Count the epochs of fits, and interrupt one after some."""
+    """Count the epochs of fits, and interrupt a fit after a number of them."""
     epochs, save = [], Saver.save
 
     def save_and_count(self, net, generator):
@@ -402,14 +402,14 @@ def interrupt(model, X, y, after=3):
 
 
 def interrupt_and_resume(model, X, y):
-    """Return the model, resumed in a second fit, and how many epochs that had."""
+    """Return the model after a second fit that resumes, and its number of epochs."""
     interrupt(model, X, y)
     with counted() as epochs:
         return model.fit(X, y), len(epochs)
 
 
 @pytest.mark.parametrize("method", ["dann", "mcc"])
-def test_interrupted_fit_ends_as_if_it_had_not_been(method, tmp_path):
+def test_interrupted_fit_equals_uninterrupted_fit(method, tmp_path):
     settings = {"freeze": "none", "max_epochs": 6}
     settings["training"] = TrainingRecipe(unfreeze_every=2, dropout=0.2)
     whole = classifier(method, **settings).fit(ROWS, MASKED)
@@ -419,7 +419,7 @@ def test_interrupted_fit_ends_as_if_it_had_not_been(method, tmp_path):
     np.testing.assert_array_equal(outputs(resumed), outputs(whole))
 
 
-def test_checkpoint_of_another_target_or_method_is_another(tmp_path):
+def test_checkpoint_depends_on_target_and_method(tmp_path):
     model = classifier("mmd", checkpoint=tmp_path, max_epochs=5)
     interrupt(model, ROWS, MASKED)
     other = np.concatenate([SOURCE, TARGET + 0.1])
@@ -515,7 +515,7 @@ def test_samples_without_weight_have_no_style():
     ],
     ids=["augment", "tta", "rows"],
 )
-def test_what_a_style_needs(model, need):
+def test_style_without_what_it_needs_raises(model, need):
     data = (ROWS, MASKED) if need.endswith("images") else (BOTH, BOTH_LABELS)
     message = rf"`style='target'` changes the style of .*, which needs {need}.*\. Set"
     with pytest.raises(ValueError, match=message):
@@ -549,7 +549,7 @@ class Labelled(torch.utils.data.Dataset):
         return Image.fromarray((15 * self.images[i]).astype(np.uint8)), self.targets[i]
 
 
-def test_paths_lists_and_datasets_are_alike(tmp_path):
+def test_paths_lists_and_datasets_agree(tmp_path):
     images, labels = BOTH[10:30], BOTH_LABELS[10:30]
     paths = [str(tmp_path / f"{i}.png") for i in range(20)]
     for path, image in zip(paths, images, strict=True):
@@ -567,7 +567,7 @@ def test_paths_lists_and_datasets_are_alike(tmp_path):
         np.testing.assert_allclose(found.predict_proba(paths), expected, atol=1e-4)
 
 
-def test_a_fitted_estimator_has_no_name_for_what_is_absent():
+def test_absent_attributes_are_not_defined():
     model = fitted(classifier, "mmd")
     assert not hasattr(model, "feature_names_in_") and model.n_features_in_ == 64
     assert not hasattr(clone(model), "classes_")

@@ -53,7 +53,7 @@ def test_entropy_weights_are_those_of_the_paper():
     assert not found.requires_grad
 
 
-def test_adversary_that_knows_nothing_has_a_loss_of_log_2():
+def test_adversary_at_chance_has_a_loss_of_log_2():
     adversary = make(DomainAdversary, 3)
     torch.nn.init.zeros_(adversary.layers[-1].weight)
     torch.nn.init.zeros_(adversary.layers[-1].bias)
@@ -67,7 +67,7 @@ def test_adversary_gives_both_domains_the_same_weight():
     torch.testing.assert_close(adversary(X, Y), expected)
 
 
-def test_adversary_learns_and_features_unlearn():
+def test_adversary_reverses_the_gradients_of_features_alone():
     adversary, x = make(DomainAdversary, 3), X.clone().requires_grad_()
     adversary(x, Y, factor=0.5).backward()
     own = [p.grad.clone() for p in adversary.parameters()]
@@ -98,7 +98,7 @@ def test_conditional_adversary_multiplies_features_and_probabilities():
     assert not adversary.is_random
 
 
-def test_random_products_keep_inner_products_on_average():
+def test_random_products_preserve_inner_products_on_average():
     adversary = make(ConditionalAdversary, 1100, 4)
     features = torch.randn(6, 1100, generator=GENERATOR).double()
     found = adversary.condition(features, SCORES)
@@ -127,7 +127,7 @@ def test_conditional_adversary_leaves_the_scores_alone():
 
 
 @pytest.mark.parametrize("method", [DANN(), CDAN()], ids=lambda m: m.name)
-def test_objectives_reverse_gradients_more_and_more(method):
+def test_objectives_reverse_gradients_increasingly(method):
     objective = method.make_objective(3, 4, False, 0).double()
     gradients = []
     for progress in (0.0, 0.1, 1.0):
@@ -142,7 +142,7 @@ def test_objectives_reverse_gradients_more_and_more(method):
 
 
 @pytest.mark.parametrize("method", [DANN(), CDAN()], ids=lambda m: m.name)
-def test_weights_of_discriminators_go_by_the_seed(method):
+def test_weights_of_discriminators_depend_on_the_seed(method):
     first, again, other = (method.make_objective(3, 4, False, s) for s in (0, 0, 1))
     first, again, other = ([*found.parameters()] for found in (first, again, other))
     assert all(map(torch.equal, first, again))

@@ -37,7 +37,7 @@ def discrepancy(kernel, n):
     return signs @ kernel @ signs
 
 
-def test_kernels_are_scipys():
+def test_kernels_equal_scipy():
     np.testing.assert_allclose(gaussian_kernels(BOTH), reference_kernel(BOTH))
 
 
@@ -45,17 +45,17 @@ def test_kernels_of_equal_rows_are_one():
     assert torch.equal(gaussian_kernels(torch.full((3, 2), 7.0)), torch.ones(3, 3))
 
 
-def test_kernels_of_far_off_rows_lose_nothing():
+def test_kernels_of_distant_rows_are_accurate():
     near = gaussian_kernels(BOTH.float())
     torch.testing.assert_close(gaussian_kernels(BOTH.float() + 64), near)
 
 
-def test_loss_is_that_of_the_formula():
+def test_loss_equals_the_formula():
     expected = discrepancy(reference_kernel(BOTH), 6)
     assert mmd_loss(X, Y).item() == pytest.approx(expected)
 
 
-def test_joint_loss_is_that_of_the_formula():
+def test_joint_loss_equals_the_formula():
     kernels = reference_kernel(BOTH) * reference_kernel(BOTH[:, :1])
     found = joint_mmd_loss([X, X[:, :1]], [Y, Y[:, :1]])
     assert found.item() == pytest.approx(discrepancy(kernels, 6))
@@ -78,14 +78,14 @@ def test_kernel_of_a_given_bandwidth():
     assert found.item() == pytest.approx(discrepancy(expected, 6))
 
 
-def test_small_differences_are_not_cancelled_away():
+def test_small_differences_are_accurate():
     near = torch.cat([BOTH, BOTH + 1e-2 * BOTH.flip(0)])
     rows = torch.cat([near, near.new_full((1, 3), 1000.0)]).float()
     expected = reference_kernel(rows.double())
     np.testing.assert_allclose(gaussian_kernels(rows), expected, rtol=1e-5, atol=1e-9)
 
 
-def test_rounding_is_no_difference():
+def test_rounding_has_no_loss():
     rows = torch.ones(8, 4)
     rounded = rows * (1 + torch.finfo(rows.dtype).eps * (torch.arange(8) % 2)[:, None])
     assert mmd_loss(rows, rounded) < 0.05 < mmd_loss(rows, 1.001 * rounded)
@@ -99,7 +99,7 @@ def test_loss_is_never_negative(seed):
     assert 0 <= joint_mmd_loss([rows], [rows[order]]) < 1e-5
 
 
-def test_loss_does_not_see_order_place_scale_or_rotation():
+def test_loss_is_invariant_to_order_shift_scale_and_rotation():
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=GENERATOR).double())[0]
     expected = mmd_loss(X, Y)
     torch.testing.assert_close(mmd_loss(Y.flip(0), X), expected)
@@ -126,7 +126,7 @@ def test_gradients_are_those_of_finite_differences(monkeypatch):
 # Covariances
 
 
-def test_covariance_is_numpys():
+def test_covariance_equals_numpy():
     np.testing.assert_allclose(_covariance(X), np.cov(X.T))
 
 
@@ -134,7 +134,7 @@ def test_covariance_of_one_row_is_zero():
     assert torch.equal(_covariance(X[:1]), torch.zeros(3, 3, dtype=torch.float64))
 
 
-def test_coral_loss_is_that_of_the_formula():
+def test_coral_loss_equals_the_formula():
     distance = np.linalg.norm(np.cov(X.T) - np.cov(Y.T), "fro") ** 2
     assert coral_loss(X, Y).item() == pytest.approx(distance / (4 * 3**2))
 
@@ -143,7 +143,7 @@ def test_coral_loss_of_equal_sets_is_zero():
     assert coral_loss(X, X).item() == 0
 
 
-def test_coral_loss_does_not_see_order_place_or_rotation():
+def test_coral_loss_is_invariant_to_order_shift_and_rotation():
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=GENERATOR).double())[0]
     expected = coral_loss(X, Y)
     torch.testing.assert_close(coral_loss(Y, X), expected)
@@ -200,7 +200,7 @@ def test_objectives_are_the_losses(is_multilabel):
 
 @pytest.mark.parametrize("share", [2, 4])
 @pytest.mark.parametrize("scale", [5, 20])
-def test_joint_means_of_confident_predictions_are_no_noise(share, scale):
+def test_joint_mmd_of_confident_predictions_is_not_noise(share, scale):
     def confident(noise):
         is_first = (torch.arange(32) % share == 0)[:, None]
         logits = torch.where(is_first, 1.0, -1.0) * torch.tensor([1.0, -1.0])

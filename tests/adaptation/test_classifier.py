@@ -65,7 +65,7 @@ def test_names_of_classes(mask):
     assert model.predict(NEW).tolist() == NAMES[expected].tolist()
 
 
-def test_minus_one_is_a_class_of_two_or_beside_none():
+def test_minus_one_is_a_class_beside_one_other_or_none():
     y = np.where(MASKED > 0, 1, -1)
     model = classifier("none").fit(ROWS, y)
     assert model.classes_.tolist() == [-1, 1]
@@ -93,7 +93,7 @@ def test_domains_make_no_difference_to_predictions():
     assert model.score(NEW, Y_NEW, **routed) == np.mean(model.predict(NEW) == Y_NEW)
 
 
-def test_schedule_goes_by_the_method():
+def test_schedule_depends_on_the_method():
     method, schedule = "dann", "annealed"
     found = classifier(method).fit(ROWS, MASKED)
     own = classifier(method).set_params(estimator__training__lr_schedule=schedule)

@@ -72,7 +72,7 @@ def test_masked_classes_leaves_classes_alone(y):
     ],
     ids=str,
 )
-def test_masked_classes_goes_by_classes_that_are_known(y, classes, expected):
+def test_masked_classes_uses_known_classes(y, classes, expected):
     assert masked_classes(y, classes).tolist() == [bool(e) for e in expected]
 
 
@@ -105,7 +105,7 @@ def test_masked_labels_of_the_source_are_refused(y, domain, masked):
         split(y, domain)
 
 
-def test_names_of_many_rows_end_in_dots():
+def test_names_of_many_rows_are_abbreviated():
     assert name_rows(np.arange(6)) == "6 samples (0, 1, 2, 3, 4, ...)"
 
 
@@ -127,7 +127,7 @@ def test_masked_targets_finds_nan(y, expected):
     assert masked_targets(y).tolist() == expected
 
 
-def test_domains_go_before_masks():
+def test_domains_take_precedence_over_masks():
     assert split([0, -1, 5, 2], [3, -2, 1, -7]).target.tolist() == [1, 3]
     assert split([0, 1, -1, 2]).target.tolist() == [2]
     assert split([0, 1], 1).X_target is None
@@ -141,7 +141,7 @@ def test_domains_of_other_types(kind):
 
 
 @pytest.mark.parametrize("domain", [[1, 0, -1], ["a", "b", "c"], [1, np.nan, 2]])
-def test_domains_that_are_no_such_numbers_are_refused(domain):
+def test_domains_that_are_not_nonzero_numbers_raise(domain):
     rule = "`sample_domain` must hold a number for each sample, positive for source "
     with pytest.raises(ValueError, match=rule + "domains and negative.* Got "):
         split([0, 1, 2], domain)
@@ -175,13 +175,13 @@ def test_target_alone_is_refused(domain):
     ],
     ids=str,
 )
-def test_labels_of_the_target_are_left_behind(y, expected):
+def test_labels_of_the_target_are_dropped(y, expected):
     found = split(y, [-1, 1, 1]).y
     found = found.toarray() if hasattr(found, "toarray") else found
     assert found.dtype.kind != "O" and found.tolist() == expected
 
 
-def test_samples_and_weights_are_taken_apart():
+def test_samples_and_weights_are_separated():
     found = split([0, -1, 1, -1, 2, 1], weight=[1, 5, 0, 5, 2, 3])
     assert found.X.tolist() == [0, 2, 4, 5] and found.X_target.tolist() == [1, 3]
     assert found.sample_weight.tolist() == [1, 0, 2, 3]

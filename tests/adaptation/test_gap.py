@@ -39,7 +39,7 @@ def test_inverted_digits_are_farther_than_digits_at_each_stage(gaps):
     assert (same["p_value"] > inverted["p_value"]).all()
 
 
-def test_there_is_a_row_per_stage(gaps):
+def test_table_has_one_row_per_stage(gaps):
     model = extractor(stage=0).fit(SOURCE)
     names = model.model_.backbone.stage_names
     assert gaps[0].index.tolist() == names and gaps[0].index.name == "stage"
@@ -84,7 +84,7 @@ def test_all_stages_of_images_take_one_pass_and_the_extractor_stays():
     pd.testing.assert_frame_equal(found, fitted)
 
 
-def test_fitted_random_weights_are_those_that_are_compared():
+def test_fitted_random_weights_are_compared():
     model = PretrainedFeatureExtractor(
         lambda: nn.Sequential(nn.LazyLinear(8)), random_state=None
     )
@@ -105,7 +105,7 @@ def test_only_some_samples_are_compared(gaps):
     pd.testing.assert_frame_equal(found, again)
 
 
-def test_samples_that_cannot_be_read():
+def test_unreadable_samples_raise():
     images = [np.full((8, 8, 3), value, dtype=np.uint8) for value in (0, 50, 99)]
     broken = [*images, np.full((8, 8, 3), np.nan)]
     model = PretrainedFeatureExtractor(
@@ -117,7 +117,7 @@ def test_samples_that_cannot_be_read():
             domain_gap(model, images, broken)
 
 
-def test_what_cannot_be_compared():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="`Z_target` must have at least 2 samples. Go"):
         domain_gap(extractor(), SOURCE[:5], SAME[:1])
     for value in (1, 2.5, None):

@@ -34,7 +34,7 @@ def heights(display):
 @pytest.mark.parametrize(
     ("metric", "label"), [("a_distance", "Proxy A-distance"), ("mmd2", "Squared MMD")]
 )
-def test_bars_are_the_numbers(metric, label):
+def test_bars_have_the_values_of_the_metric(metric, label):
     display = GapDisplay(GAPS).plot(metric=metric)
     assert heights(display) == GAPS[metric].tolist()
     assert display.ax_.get_ylabel() == label
@@ -60,7 +60,7 @@ def _from_csv(gaps, **options):
         lambda gaps: gaps.astype("Float64"),
     ],
 )
-def test_table_is_drawn_wherever_it_comes_from(change):
+def test_table_is_drawn_after_a_round_trip(change):
     display = GapDisplay(change(GAPS)).plot()
     assert heights(display) == GAPS["a_distance"].tolist()
     assert display.stages == ["stem", "layer1"]
@@ -77,7 +77,7 @@ def test_rows_in_another_order_keep_their_names():
     assert ticks == numbered.stages == ["0", "1"]
 
 
-def test_columns_that_are_not_there_are_not_drawn():
+def test_absent_columns_are_not_drawn():
     display = GapDisplay(GAPS[["a_distance"]]).plot()
     assert [bar.get_alpha() for bar in display.bars_] == [1.0, 1.0]
     text = (
@@ -96,7 +96,7 @@ def test_table_with_gaps_and_without_rows():
     assert heights(GapDisplay(GAPS[:0]).plot()) == []
 
 
-def test_columns_that_do_not_fit():
+def test_invalid_columns_raise():
     text = r"`mmd2` must have one number per stage, so the shape \(2,\)\. Got \(3,\)\."
     with pytest.raises(ValueError, match=text):
         GapDisplay(["a", "b"], mmd2=[1, 2, 3])
@@ -127,13 +127,13 @@ def test_from_estimator_draws_what_domain_gap_finds():
     assert heights(display) == gaps["mmd2"].tolist()
 
 
-def test_unknown_metric():
+def test_unknown_metric_raises():
     message = r"`metric` must be one of \['a_distance', 'mmd2'\]\. Got 'mmd'\."
     with pytest.raises(ValueError, match=message):
         GapDisplay(GAPS).plot(metric="mmd")
 
 
-def test_without_matplotlib(monkeypatch):
+def test_missing_matplotlib_raises(monkeypatch):
     def absent(module):
         raise ModuleNotFoundError(module, name="matplotlib")
 

@@ -101,13 +101,13 @@ def test_blur_that_was_added_is_found(sigma, noise):
     np.testing.assert_allclose(found, sigma, atol=0.9)
 
 
-def test_what_is_out_of_focus_counts_as_blurred():
+def test_out_of_focus_images_count_as_blurred():
     found = [noise_and_blur(crop)[2] for crop in SHARP]
     assert noise_and_blur(CROPS[OUT_OF_FOCUS])[2] > 1.8 > max(found)
 
 
 @pytest.mark.parametrize("shared", [0.0, 1.0])
-def test_noise_in_lab_is_what_noise_does_there(shared):
+def test_noise_in_lab_equals_simulated_noise(shared):
     pixel, draw = (60, 90, 120), np.random.RandomState(0).normal
     own, common = draw(size=(100, 100, 3)), draw(size=(100, 100, 1))
     noise = 3 * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own)
@@ -153,7 +153,7 @@ def test_sides_of_backgrounds(inside, border, expected):
     assert prevailing_side(np.array([*rows[:8], other, other])) == 0
 
 
-def test_scikit_image_is_needed(monkeypatch):
+def test_missing_scikit_image_raises(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name="skimage")
 

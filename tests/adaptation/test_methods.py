@@ -79,20 +79,20 @@ def test_a_registered_method_has_a_name():
 
 
 @pytest.mark.parametrize("bad", [MMD(), print, "mmd"], ids=["instance", "f", "str"])
-def test_only_classes_of_methods_are_registered(bad):
+def test_registering_other_objects_raises(bad):
     with pytest.raises(TypeError, match="`method` must be a subclass of Adaptation"):
         register_method("other", bad)
 
 
 def test_a_method_that_needs_the_source_has_an_objective():
     class Nothing(AdaptationMethod):
-        """A method that does not say what it adds to the loss."""
+        """Method without an objective."""
 
     with pytest.raises(TypeError, match="must define make_objective if it needs the"):
         register_method("nothing", Nothing)
 
 
-def test_methods_that_cannot_be_resolved():
+def test_invalid_methods_raise():
     message = r"`method` must be one of \['none', .* Got 'corral'\. Did you mean 'coral"
     with pytest.raises(ValueError, match=message):
         resolve_method("corral")

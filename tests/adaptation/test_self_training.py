@@ -30,7 +30,7 @@ def confusion_of(scores, temperature):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_class_confusion_is_that_of_the_formula(temperature):
+def test_class_confusion_equals_the_formula(temperature):
     found = class_confusion_loss(SCORES, temperature)
     assert found.item() == pytest.approx(confusion_of(SCORES.numpy(), temperature))
 
@@ -39,7 +39,7 @@ def test_certain_classes_are_not_confused():
     assert class_confusion_loss(CERTAIN).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_class_confusion_does_not_see_order():
+def test_class_confusion_is_invariant_to_order():
     expected = class_confusion_loss(SCORES)
     torch.testing.assert_close(class_confusion_loss(SCORES.flip(0).flip(1)), expected)
 
@@ -67,7 +67,7 @@ def test_pseudo_labels_are_of_certain_predictions_alone(confidence):
     assert pseudo_label_loss(SCORES, confidence).item() == pytest.approx(expected)
 
 
-def test_entropy_is_scipys():
+def test_entropy_equals_scipy():
     expected = scipy_entropy(softmax(SCORES.numpy(), axis=1), axis=1)
     np.testing.assert_allclose(entropy(SCORES), expected)
     assert gradcheck(entropy, SCORES.clone().requires_grad_())

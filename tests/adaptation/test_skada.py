@@ -1,4 +1,4 @@
-"""skada's splitters, scorers and pipelines with our estimators, and the other way."""
+"""Estimators of sktransfer with skada's splitters, scorers and pipelines."""
 
 import numpy as np
 import pytest

@@ -162,7 +162,7 @@ class Shares(nn.Module):
         return self.last(self.c(self.norm(self.b(self.norm(self.a(x))))))
 
 
-def test_norms_that_frozen_stages_share_are_left_out():
+def test_batch_norms_shared_with_frozen_stages_are_left_out():
     suffix = load_backbone(Shares(), random_state=0).section("b", "output")
     assert list(find_batch_norms(suffix)) == ["norm", "last"]
     suffix.fixed_shared = True
@@ -201,7 +201,7 @@ def context_of(network, target=Z, callbacks=()):
 
 
 class Look(Callback):
-    """Keep the labels that each epoch is trained on."""
+    """Record the labels of each epoch."""
 
     def __init__(self):
         self.labels = []
@@ -236,7 +236,7 @@ def test_shot_does_nothing_without_a_target():
 
 
 @pytest.mark.parametrize("weight", [0.5, 2.0])
-def test_pseudo_labels_count_as_published(weight):
+def test_pseudo_labels_have_the_published_weight(weight):
     scores, y = SCORES[:6], torch.arange(6) % 3
     found = _scaled(scores, y, factor=0.3 * weight)
     torch.testing.assert_close(found, 0.3 * weight * cross_entropy(scores, y))
@@ -280,7 +280,7 @@ def test_centroids_are_those_of_numpy():
     assert centroid_labels(features, SCORES).tolist() == labels.tolist()
 
 
-def test_classes_that_lose_all_samples_take_none():
+def test_classes_without_nearest_samples_are_left_out():
     features = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     scores = torch.tensor([[9.0, 0, -50], [9.0, 0, -50], [0.0, 9, -50]])
     assert centroid_labels(features, scores, n_rounds=3).tolist() == [0, 0, 1]

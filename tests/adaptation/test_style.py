@@ -21,7 +21,7 @@ SOURCE, OTHERS = CROPS[::2], CROPS[1::2]
 
 
 def spoilt(crop):
-    """Darken, tint, blur and add noise."""
+    """Darken, tint and blur an image, and add noise."""
     return noisy(blurred(0.45 * crop * np.array([1.0, 0.85, 0.6]), 2), 6)
 
 
@@ -55,7 +55,7 @@ def test_brightness_of_the_same_photographs():
         assert found.mean() == pytest.approx(factor * crop.mean(), rel=0.1)
 
 
-def test_statistics_say_what_differs():
+def test_statistics_show_the_differences():
     table = STYLE.statistics_
     assert list(table) == ["target", "target_std", "source", "source_std", "difference"]
     assert table.loc["brightness", "difference"] < -1.5
@@ -91,7 +91,7 @@ def test_equal_domains_leave_images_nearly_as_they_are():
     assert abs(np.float32(shuffled) - np.float32(SOURCE)).mean() > 10
 
 
-def test_light_and_dark_change_places_where_backgrounds_say_so():
+def test_light_and_dark_are_swapped_if_backgrounds_are():
     dark = np.uint8(load_digits().images[:30] * 255 / 16)
     style = TargetStyle().fit(255 - dark[:15], X_source=dark[15:])
     assert style.turned_
@@ -119,7 +119,7 @@ def test_sizes_beyond_those_that_were_measured():
         assert style(sides[0].resize((40, 40))).size == (40, 40)
 
 
-def test_images_that_do_not_turn_still_lose_resolution():
+def test_images_that_are_not_swapped_still_lose_resolution():
     dark = np.uint8(load_digits().images[:30] * 255 / 16).repeat(8, 1).repeat(8, 2)
     images = [Image.fromarray(image).convert("RGB") for image in dark]
     target = [Image.fromarray(255 - np.asarray(im)).resize((12, 12)) for im in images]
@@ -134,7 +134,7 @@ def test_images_that_do_not_turn_still_lose_resolution():
     assert lost[0] < 0.5 * lost[1]
 
 
-def test_what_is_shown_is_not_taken_for_noise_or_blur():
+def test_content_is_not_mistaken_for_noise_or_blur():
     flat = [np.full_like(SOURCE[0], 128)] * 2
     checked = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 255
     rough = [np.uint8(np.repeat(checked[..., None], 3, axis=2))] * 2
@@ -143,7 +143,7 @@ def test_what_is_shown_is_not_taken_for_noise_or_blur():
         assert abs(np.float32(found) - image).mean() < 2
 
 
-def test_nothing_changes_without_strength_or_luck():
+def test_strength_or_probability_zero_changes_nothing():
     for style in (TargetStyle(0), TargetStyle(p=0)):
         for found, image in zip(drawn(style.fit(TARGET[:2])), SOURCE, strict=True):
             np.testing.assert_array_equal(found, image)
@@ -156,7 +156,7 @@ def test_nothing_changes_without_strength_or_luck():
 @pytest.mark.parametrize(
     "shift", ["measured", "lighting", "backgrounds", "styles", "histogram"]
 )
-def test_views_go_by_the_seed(shift):
+def test_views_depend_on_the_seed(shift):
     style = TargetStyle(shift=shift, beta=0.05).fit(TARGET[:4])
     first, again, other = (drawn(style, SOURCE[:3], seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -169,7 +169,7 @@ def test_fourier_with_beta_0_is_the_identity():
     np.testing.assert_array_equal(images, SOURCE)
 
 
-def test_an_image_in_its_own_style_is_itself():
+def test_image_in_its_own_style_is_unchanged():
     shifts = ["lighting", "cameras", "colour", "histogram", "styles"]
     for image in SOURCE[:3]:
         style = TargetStyle(shift=["lighting", "colour"]).fit([image])
@@ -243,7 +243,7 @@ def test_images_of_any_mode_and_size(p):
         assert (found.size, found.mode) == (image.size, "RGB")
 
 
-def test_the_name_is_stable_and_holds_what_was_measured():
+def test_key_is_stable_and_depends_on_the_statistics():
     target, source = TARGET[:3], SOURCE[:2]
     style = TargetStyle().fit(target, X_source=source)
     twins = style, copy.deepcopy(style), pickle.loads(pickle.dumps(style))
@@ -281,12 +281,12 @@ def test_only_some_images_are_measured():
 @pytest.mark.parametrize(
     "ask", [lambda s: s(Image.new("RGB", (9, 9))), TargetStyle.key]
 )
-def test_unfitted(ask):
+def test_unfitted_style_raises(ask):
     with pytest.raises(NotFittedError, match="This TargetStyle is not fitted. Call"):
         ask(TargetStyle())
 
 
-def test_parameters_changed_after_fit():
+def test_parameters_changed_after_fit_raise():
     style = TargetStyle().fit(TARGET[:2])
     for name, value in {
         **{"strength": 0.5, "shift": "styles", "p": 0.5, "beta": 0.2},
@@ -312,7 +312,7 @@ def test_a_list_of_shifts_that_grows_after_fit():
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
-def test_shares_out_of_range(value):
+def test_shares_out_of_range_raise(value):
     for name, high in {"strength": 1, "p": 1, "beta": 0.5}.items():
         message = rf"`{name}` must be in \[0, {high}\]\. Got {value!r}\."
         with pytest.raises(ValueError, match=message):
@@ -320,14 +320,14 @@ def test_shares_out_of_range(value):
 
 
 @pytest.mark.parametrize("value", [0, 2.5, None])
-def test_max_images_out_of_range(value):
+def test_max_images_out_of_range_raises(value):
     message = rf"`max_images` must be an int of at least 1\. Got {value}\."
     with pytest.raises(ValueError, match=message):
         TargetStyle(max_images=value).fit(TARGET[:1])
 
 
 @pytest.mark.parametrize("shift", ["camera", ["lighting", "camera"]])
-def test_unknown_shift(shift):
+def test_unknown_shift_raises(shift):
     message = r"`shift` must be one of \['measured', .* Got 'camera'\. Did you mean"
     with pytest.raises(ValueError, match=message):
         TargetStyle(shift=shift).fit(TARGET)
@@ -345,7 +345,7 @@ def enlarged(row):
 
 @pytest.fixture(scope="module")
 def digits():
-    """Return X, y of the source, X of the target, and X, y to predict."""
+    """Return X, y of the source, X of the target, and X, y of the test samples."""
     rows, labels = load_digits(return_X_y=True)
     images = np.stack([enlarged(row) for row in rows[: 3 * N]])
     noise = 12 * np.random.RandomState(0).normal(size=images.shape)

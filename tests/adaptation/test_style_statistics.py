@@ -68,7 +68,7 @@ def test_equal_domains_move_nothing():
         assert moved(to_lab(image), moves) == pytest.approx(own(image), abs=1e-3)
 
 
-def test_images_go_where_those_like_them_are():
+def test_images_move_to_the_same_quantile_of_the_target():
     change = [whole(0.5 * crop) for crop in CROPS]
     moves = moves_between(SOURCE, rows_of(change))
     for before, after in zip(CROPS[::4], change[::4], strict=True):
@@ -77,7 +77,7 @@ def test_images_go_where_those_like_them_are():
             assert found[name] == pytest.approx(expected[name], abs=3)
 
 
-def test_light_that_becomes_dark_is_swapped_first():
+def test_swapped_images_are_swapped_before_they_are_compared():
     negatives = rows_of([255 - crop for crop in CROPS])
     moves = moves_between(SOURCE, negatives, swapped=True)
     found = moved(swap_lightness(to_lab(CROPS[0])), moves)
@@ -91,14 +91,14 @@ def test_standard_deviations_do_not_fall_below_zero():
     assert min(found[f"{c}_std"] for c in ("lightness", "green_red")) == 0
 
 
-def test_what_nearly_all_images_have():
+def test_typical_quality_is_a_quartile():
     few = rows_of([noisy(crop, 20) if i < 4 else crop for i, crop in enumerate(CROPS)])
     assert typical_quality(few)["noise"] < 2
     assert typical_quality(rows_of([noisy(c, 20) for c in CROPS]))["noise"] > 15
     assert set(typical_quality(few)) == {"blur", "noise", "jpeg_quality"}
 
 
-def test_images_that_are_equal_go_to_the_middle():
+def test_equal_images_move_to_the_mean_of_the_target():
     same = np.repeat(SOURCE[:1], 6, axis=0)
     found = moved(to_lab(CROPS[0]), moves_between(same, SOURCE))["lightness_mean"]
     goals = SOURCE[:, STATISTICS.index("lightness_mean")]
@@ -106,7 +106,7 @@ def test_images_that_are_equal_go_to_the_middle():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_sizes_go_by_rank():
+def test_sizes_are_mapped_by_quantiles():
     small = [crop[:64, :64] for crop in CROPS[:6]]
     both = rows_of([*CROPS[6:12], *small])
     moves = moves_between(both, both)

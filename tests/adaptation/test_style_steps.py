@@ -28,7 +28,7 @@ def test_every_step_of_a_shift_exists():
 
 
 @pytest.mark.parametrize("step", [*STEPS])
-def test_a_share_of_nothing_changes_at_most_a_rounding(step):
+def test_share_of_zero_changes_at_most_the_rounding(step):
     goal = {**image_statistics(noisy(blurred(CROPS[0], 2), 9)), "jpeg_quality": 40}
     goal |= {"reference": CROPS[0], "beta": 0.1, "side": 40, "swaps": True}
     same = np.asarray(moved(step, goal, 0.0), dtype=int)
@@ -38,7 +38,7 @@ def test_a_share_of_nothing_changes_at_most_a_rounding(step):
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_blur_goes_its_share_of_the_way(share):
+def test_blur_moves_by_the_share(share):
     found = image_statistics(moved("blur", {"blur": 3.0}, share))["blur"]
     expected = OWN["blur"] + share * (3 - OWN["blur"])
     assert found == pytest.approx(expected, abs=0.4)
@@ -46,7 +46,7 @@ def test_blur_goes_its_share_of_the_way(share):
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 @pytest.mark.parametrize("shared", [0.0, 1.0])
-def test_noise_goes_its_share_of_the_way(share, shared):
+def test_noise_moves_by_the_share(share, shared):
     goal = {"noise": 12.0, "noise_shared": shared}
     found = image_statistics(moved("noise", goal, share))
     expected = OWN["noise"] + share * (12 - OWN["noise"])
@@ -90,7 +90,7 @@ def test_contrast_is_not_counted_twice_where_noise_follows():
     assert found["noise"] == pytest.approx(goal["noise"], rel=0.1)
 
 
-def test_jpeg_leaves_its_traces():
+def test_jpeg_compresses_with_a_share_of_the_quality():
     for share, quality in ((1.0, 30), (0.5, 65)):
         found = moved("jpeg", {"jpeg_quality": 30.0}, share)
         np.testing.assert_array_equal(found, decoded(jpeg(CROPS[4], quality)))
@@ -150,7 +150,7 @@ ONE, OTHER = CROPS[0].astype(float), CROPS[-1].astype(float)
 
 
 @pytest.mark.parametrize("nothing", [{"beta": 0}, {"beta": 0.1, "share": 0}])
-def test_nothing_mixed_is_the_identity(nothing):
+def test_beta_or_share_of_zero_is_the_identity(nothing):
     np.testing.assert_allclose(mix_amplitudes(ONE, OTHER, **nothing), ONE, atol=1e-9)
     mixed = mix_amplitudes(ONE, ONE, beta=0.1)
     np.testing.assert_allclose(mixed, ONE, atol=1e-9)
@@ -163,7 +163,7 @@ def test_a_small_beta_takes_over_the_means_alone():
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
-def test_low_amplitudes_move_and_everything_else_stays(share):
+def test_low_amplitudes_move_and_all_else_is_kept(share):
     found = mix_amplitudes(ONE, OTHER, beta=0.05, share=share)
     own, other, mixed = (
         np.fft.fftshift(np.fft.fft2(x, axes=(0, 1)), axes=(0, 1))
@@ -178,7 +178,7 @@ def test_low_amplitudes_move_and_everything_else_stays(share):
 
 
 def published(image, reference, beta):
-    """Mix as the code of Yang and Soatto does."""
+    """Mix amplitudes as in the code of Yang and Soatto."""
     transformed = [np.fft.fft2(x, axes=(0, 1)) for x in (image, reference)]
     own, other = (np.fft.fftshift(abs(t), axes=(0, 1)) for t in transformed)
     h, w = image.shape[:2]

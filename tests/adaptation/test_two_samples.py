@@ -10,25 +10,25 @@ RNG = np.random.RandomState(0)
 Z = RNG.normal(size=(60, 5))
 
 
-def test_domains_far_apart_have_2():
+def test_distance_of_separable_domains_is_2():
     assert proxy_a_distance(Z, Z + 20, random_state=0) == 2
 
 
-def test_the_same_distribution_has_about_0():
+def test_distance_of_equal_distributions_is_about_0():
     draws = RNG.normal(size=(20, 2, 60, 5))
     found = [proxy_a_distance(*pair, random_state=0) for pair in draws]
     assert np.mean(found) == pytest.approx(0, abs=0.12)
     assert max(found) < 0.6
 
 
-def test_it_is_what_the_errors_say():
+def test_distance_follows_from_the_error_rate():
     # One feature that is right for 3 samples of 4: an error of 1/4.
     feature = np.tile([1.0, 1.0, 1.0, -1.0], 25)[:, None]
     found = proxy_a_distance(feature, -feature, random_state=0)
     assert found == pytest.approx(2 * (1 - 2 * 0.25))
 
 
-def test_a_larger_shift_is_a_larger_distance():
+def test_distance_grows_with_the_shift():
     found = [proxy_a_distance(Z, Z + s, random_state=0) for s in (0, 0.5, 1, 2)]
     assert np.all(np.diff(found) > 0)
 
@@ -40,7 +40,7 @@ def test_sizes_of_the_domains_do_not_matter():
     assert proxy_a_distance(many, Z + 20, random_state=0) == 2
 
 
-def test_two_samples_a_domain_are_enough():
+def test_two_samples_per_domain_are_enough():
     assert proxy_a_distance([[0.0], [0.1]], [[9.0], [9.1]], random_state=0) == 2
 
 
@@ -52,7 +52,7 @@ def test_random_state_fixes_the_folds():
 
 
 @pytest.mark.parametrize("cv", [1, 2.5, "5"])
-def test_folds_out_of_range(cv):
+def test_folds_out_of_range_raise(cv):
     with pytest.raises(ValueError, match=rf"`cv` must be an int .* 2\. Got {cv!r}\."):
         proxy_a_distance(Z, Z, cv=cv)
 
@@ -137,13 +137,13 @@ def test_p_values_are_uniform_where_nothing_differs():
 
 
 @pytest.mark.parametrize("n_permutations", [1, 99, 200])
-def test_p_value_of_domains_far_apart_is_the_least(n_permutations):
+def test_p_value_of_separable_domains_is_the_minimum(n_permutations):
     far = DRAWS.normal(5, size=(15, 4))
     found = mmd_test(Z_SOURCE, far, n_permutations=n_permutations, random_state=0)
     assert found.pvalue == pytest.approx(1 / (n_permutations + 1))
 
 
-def test_p_value_is_the_share_of_deals():
+def test_p_value_is_the_share_of_permutations():
     Z = DRAWS.normal(size=(5, 2))
     few = mmd_test(Z[:3], Z[3:], n_permutations=4000, random_state=0)
     rows = [(i, j) for i in range(5) for j in range(i)]
@@ -165,7 +165,7 @@ def test_equal_rows_are_no_difference():
     assert np.isfinite(mmd_test(most, most, random_state=0).statistic)
 
 
-def test_random_state_deals():
+def test_random_state_fixes_the_permutations():
     first, again, other = (
         mmd_test(Z_SOURCE, Z_TARGET, random_state=seed).pvalue for seed in (0, 0, 1)
     )
@@ -173,7 +173,7 @@ def test_random_state_deals():
 
 
 @pytest.mark.parametrize("value", [0, 1.5, None])
-def test_number_of_permutations_out_of_range(value):
+def test_number_of_permutations_out_of_range_raises(value):
     message = rf"`n_permutations` must be an int of at least 1\. Got {value}\."
     with pytest.raises(ValueError, match=message):
         mmd_test(Z_SOURCE, Z_TARGET, n_permutations=value)

@@ -1,4 +1,4 @@
-"""Small networks and data that the advice is asked about."""
+"""Small networks and data for the tests of the advice."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,7 @@ from sktransfer.training import LEVELS, choose_level
 COLUMNS = "strategy freeze rule seconds megabytes taken why".split()
 
 
-def test_report_says_what_was_taken_and_why(make_small, digits):
+def test_report_has_the_choice_and_the_reasons(make_small, digits):
     advisor = TransferAdvisor(make_small(), random_state=0).fit(*digits)
     report = advisor.report_
     assert list(report) == COLUMNS
@@ -49,28 +49,28 @@ def test_regression_targets_get_a_regressor(make_small, digits):
     advisor = TransferAdvisor(make_small(), random_state=0).fit(digits[0], target)
     assert isinstance(advisor.recommended_, FineTunedRegressor)
     assert len(advisor.probes_) == 3
-    assert "classes" not in advisor.figures_
+    assert "classes" not in advisor.evidence_
 
 
-def test_figures(make_small, digits):
+def test_evidence(make_small, digits):
     X, y = digits
-    figures = TransferAdvisor(make_small()).fit(X, y == 3).figures_
+    evidence = TransferAdvisor(make_small()).fit(X, y == 3).evidence_
     share = (y == 3).mean()
     entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
-    assert figures["samples"] == 120 and figures["classes"] == 2
-    assert figures["smallest_class"] == (y == 3).sum()
-    assert figures["balance"] == pytest.approx(entropy)
-    assert figures["image_sizes"] == (8, 8)
-    assert 0 <= figures["similarity"] <= 1
-    assert figures["device"] in ("cpu", "cuda:0", "cuda", "mps")
+    assert evidence["samples"] == 120 and evidence["classes"] == 2
+    assert evidence["smallest_class"] == (y == 3).sum()
+    assert evidence["balance"] == pytest.approx(entropy)
+    assert evidence["image_sizes"] == (8, 8)
+    assert 0 <= evidence["similarity"] <= 1
+    assert evidence["device"] in ("cpu", "cuda:0", "cuda", "mps")
 
 
-def test_rules_are_those_of_freeze_auto(make_small, digits):
+def test_rules_equal_freeze_auto(make_small, digits):
     X, y = digits
     for n in (40, 110):
         advisor = TransferAdvisor(make_small(), scoring=None).fit(X[:n], y[:n])
-        similarity = advisor.figures_["similarity"]
-        balance = advisor.figures_["balance"]
+        similarity = advisor.evidence_["similarity"]
+        balance = advisor.evidence_["balance"]
         counted = round(n * balance)
         level, why = choose_level(counted, similarity=similarity)
         assert advisor.strategy_ == LEVELS[level].name
@@ -95,7 +95,7 @@ def test_literature_freezes_more(make_small, digits, monkeypatch):
 
 
 def costs(prices):
-    """Make `measure` find what each boundary costs, in seconds and bytes."""
+    """Replace `measure` by given costs per boundary, in seconds and bytes."""
 
     def found(backbone, samples, boundaries, device):
         return {
@@ -136,7 +136,7 @@ def test_similarities_without_batch_norm_are_not_used(make_small, digits, monkey
             _advisor, "similarity_of", lambda *a, found=found, **k: found
         )
         advisor = TransferAdvisor(make_small(), scoring=None).fit(*digits)
-        assert advisor.figures_["similarity"] == 0.1
+        assert advisor.evidence_["similarity"] == 0.1
         whys.append(advisor.report_.set_index("taken").loc[True, "why"])
     assert "a different domain: 0.10" in whys[0]
     assert "domain" not in whys[1]
@@ -187,10 +187,10 @@ def test_several_columns_of_integers_are_regression_targets(make_small, digits):
     ("shape", "expected"),
     [((20, 30), (20, 30)), ((20, 30, 3), (20, 30)), ((3, 20, 30), (20, 30))],
 )
-def test_sizes_of_arrays(make_small, shape, expected):
+def test_image_sizes_of_arrays(make_small, shape, expected):
     X = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
     advisor = TransferAdvisor(make_small(), scoring=None).fit(X, np.arange(12) % 2)
-    assert advisor.figures_["image_sizes"] == expected
+    assert advisor.evidence_["image_sizes"] == expected
 
 
 def test_memory_of_the_device(make_small, digits, monkeypatch):
@@ -220,7 +220,7 @@ def test_paths_and_multilabel_targets(make_small, digits, tmp_path):
         Image.fromarray((image * 15).astype(np.uint8)).resize((30, 20)).save(paths[-1])
     labels = np.stack([digits[1][:20] % 2, digits[1][:20] > 4], axis=1).astype(int)
     advisor = TransferAdvisor(make_small(), random_state=0).fit(paths, labels)
-    assert advisor.figures_["image_sizes"] == (20, 30)
+    assert advisor.evidence_["image_sizes"] == (20, 30)
     advisor.recommended_.set_params(max_epochs=1).fit(paths, labels)
 
 
@@ -229,8 +229,8 @@ def test_similarity_of_vectors_is_unknown():
     X, y = rng.normal(size=(40, 5)), np.arange(40) % 2
     module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU())
     advisor = TransferAdvisor(module).fit(X, y)
-    assert np.isnan(advisor.figures_["similarity"])
-    assert advisor.figures_["image_sizes"] is None
+    assert np.isnan(advisor.evidence_["similarity"])
+    assert advisor.evidence_["image_sizes"] is None
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,6 @@ def test_similarity_of_vectors_is_unknown():
         ({"scoring": "accuracy"}, "'scoring' parameter of TransferAdvisor must be"),
     ],
 )
-def test_wrong_settings(make_small, digits, settings, text):
+def test_invalid_parameters_raise(make_small, digits, settings, text):
     with pytest.raises(ValueError, match=text):
         TransferAdvisor(make_small(), **settings).fit(*digits)

@@ -47,7 +47,7 @@ def test_memory_of_one_step_is_counted_once():
     ("text", "expected"),
     [("MemTotal: 9 kB\nMemAvailable:   7 kB\n", 7 * 1024), ("MemFree: 5 kB\n", 12)],
 )
-def test_free_memory_holds_what_is_kept_of_files(monkeypatch, tmp_path, text, expected):
+def test_free_memory_includes_file_caches(monkeypatch, tmp_path, text, expected):
     path = tmp_path / "meminfo"
     path.write_text(text)
     monkeypatch.setattr(_costs, "_MEMORY_OF_LINUX", str(path))
@@ -59,7 +59,7 @@ def test_free_memory():
     assert free_memory(torch.device("cpu")) > 1_000_000
 
 
-def test_free_memory_where_nobody_says(monkeypatch):
+def test_free_memory_is_none_if_unknown(monkeypatch):
     monkeypatch.setattr(_costs, "_MEMORY_OF_LINUX", "nowhere")
     monkeypatch.delattr("os.sysconf")
     assert free_memory(torch.device("cpu")) is None

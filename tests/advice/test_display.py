@@ -22,7 +22,7 @@ def test_plot_has_a_line_for_each_backbone():
     assert display.figure_ is display.ax_.figure
 
 
-def test_plot_on_axes_that_are_there():
+def test_plot_on_given_axes():
     first = RankingDisplay(SCORES).plot()
     assert RankingDisplay(SCORES).plot(ax=first.ax_).ax_ is first.ax_
 
@@ -36,6 +36,6 @@ def test_from_estimator(make_small, digits):
     assert RankingDisplay.from_estimator(ranker).score_name == "sum"
 
 
-def test_from_estimator_that_is_not_fitted():
+def test_from_estimator_unfitted_raises():
     with pytest.raises(NotFittedError):
         RankingDisplay.from_estimator(BackboneRanker([]))

@@ -21,7 +21,7 @@ def rotation(d, seed=1):
 
 
 def left_out(X, y, shrinkage, variance):
-    """Predict each sample by a discriminant that is fitted to the others anew."""
+    """Predict each sample by a discriminant that is fitted to all others."""
     predicted, n, classes = [], len(y), np.unique(y)
     for i in range(n):
         rest = np.arange(n) != i
@@ -76,7 +76,7 @@ def test_knn_score_of_regression_targets_is_that_of_scikit_learn():
     assert knn_score(X, target, regression=True) == pytest.approx(expected)
 
 
-def test_knn_score_of_ties_goes_by_similarity():
+def test_knn_score_breaks_ties_by_similarity():
     angles = np.deg2rad([0, 5, 50, 60])
     X = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     assert knn_score(X, ["a", "a", "b", "b"], n_neighbors=2) == 1
@@ -121,7 +121,7 @@ def test_probes_of_features_that_are_all_equal():
     assert n_leep(np.zeros((12, 4)), y) <= 0
 
 
-def test_one_class():
+def test_one_class_raises():
     for score in (lda_score, knn_score, n_leep):
         with pytest.raises(ValueError, match="at least two classes .* one class: 0"):
             score(np.eye(3), [0, 0, 0])

@@ -156,13 +156,13 @@ def test_leep_scores_the_pretrained_classifier(digits):
     assert table["score"][0] == pytest.approx(expected, rel=0.05)
 
 
-def test_leep_without_a_classifier(make_small, digits):
+def test_leep_without_a_classifier_raises(make_small, digits):
     text = "`scorer='leep'` needs a backbone with the classifier that it was pretrained"
     with pytest.raises(ValueError, match=text):
         BackboneRanker([make_small()], scorer="leep").fit(*digits)
 
 
-def test_backbones_of_one_name(make_small, digits):
+def test_backbones_with_equal_names_are_numbered(make_small, digits):
     ranker = BackboneRanker([make_small(0), make_small(1)], stages="last")
     names = ranker.fit(*digits).scores_["backbone"].tolist()
     assert names == ["Sequential", "Sequential #2"]
@@ -191,12 +191,12 @@ def test_rows_go_through_networks_of_rows():
         ({"stages": []}, "`stages` must name at least one stage. Got none."),
     ],
 )
-def test_wrong_settings(make_small, digits, settings, text):
+def test_invalid_parameters_raise(make_small, digits, settings, text):
     with pytest.raises(ValueError, match=text):
         BackboneRanker(**{"backbones": [make_small()], **settings}).fit(*digits)
 
 
-def test_scorer_that_does_not_take_regression_targets(make_small, digits):
+def test_scorer_for_classes_raises_for_regression_targets(make_small, digits):
     text = (
         "`scorer` must be one of \\['logme', 'knn'\\] or a callable for regression "
         "targets and multilabel y. Got 'lda'"
@@ -206,6 +206,6 @@ def test_scorer_that_does_not_take_regression_targets(make_small, digits):
         ranker.fit(digits[0], digits[1] + 0.5)
 
 
-def test_no_targets(make_small, digits):
+def test_missing_targets_raise(make_small, digits):
     with pytest.raises(ValueError, match="`y` is needed, as the samples"):
         BackboneRanker([make_small()]).fit(digits[0])

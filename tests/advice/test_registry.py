@@ -50,18 +50,18 @@ def test_score_of_probabilities_gets_those_of_the_classifier(digits):
     assert table["stage"].tolist() == ["output"] and 0 < table["score"][0] <= 1
 
 
-def test_auto_goes_by_the_targets():
+def test_auto_depends_on_the_targets():
     assert find_score("auto", False).function is lda_score
     assert find_score("auto", True).name == "knn"
 
 
 @pytest.mark.parametrize("name", ["lda", "auto", "two words", "", None])
-def test_names_that_cannot_be_taken(name):
+def test_invalid_names_raise(name):
     with pytest.raises(ValueError, match="`name` must be an identifier other than"):
         register_score(name, spread)
 
 
-def test_what_is_not_a_score():
+def test_invalid_scores_raise():
     with pytest.raises(TypeError, match="`function` must be a callable, .* Got 3."):
         register_score("three", 3)
     with pytest.raises(ValueError, match="`of` must be 'features' or .* Got 'images'"):

@@ -65,7 +65,7 @@ def fixed_point(X, y, n_iter=200):
     return (X.shape[1] * np.log(alpha) + n * np.log(beta / 2 / np.pi) - fit) / 2 / n
 
 
-def test_logme_is_where_the_iteration_of_the_authors_ends():
+def test_logme_equals_the_fixed_point_of_the_authors():
     X, y = problem(200, 10)
     expected = np.mean([fixed_point(X, (y == c).astype(float)) for c in range(3)])
     assert logme(X, y) == pytest.approx(expected, rel=1e-5)
@@ -91,7 +91,7 @@ def test_leep_is_that_of_the_definition():
     assert leep(theta, y) == pytest.approx(np.mean(terms), rel=1e-12)
 
 
-def test_leep_is_the_entropy_of_labels_that_the_classes_do_not_tell():
+def test_leep_of_independent_labels_is_their_negative_entropy():
     y = np.array([0, 0, 0, 1])
     theta = np.full((4, 2), 0.5)
     assert leep(theta, y) == pytest.approx(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
@@ -137,26 +137,26 @@ def test_logme_of_targets_that_the_features_hold_is_finite():
     assert h_score(np.zeros((10, 3)), np.arange(10) % 2) == 0
 
 
-def test_one_class():
+def test_one_class_raises():
     text = "`y` must hold at least two classes to score features by. Got one class: 'a'"
     for score in (logme, h_score):
         with pytest.raises(ValueError, match=text):
             score(np.eye(3), ["a"] * 3)
 
 
-def test_constant_regression_targets():
+def test_constant_regression_targets_raise():
     text = "`y` must vary in every column to score features by. Got column 1 with one "
     with pytest.raises(ValueError, match=text):
         logme(np.eye(3), [[1, 2], [2, 2], [3, 2]], regression=True)
 
 
-def test_rows_that_are_not_probabilities():
+def test_rows_that_are_not_probabilities_raise():
     text = "`probabilities` must hold rows of probabilities that sum to one. Got values"
     for wrong in ([[1, 1], [0, 1]], [[-1, 2], [0, 1]]):
         with pytest.raises(ValueError, match=text):
             leep(wrong, [0, 1])
 
 
-def test_lengths_that_differ():
+def test_lengths_that_differ_raise():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         logme(np.eye(3), [0, 1])

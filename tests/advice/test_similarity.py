@@ -16,7 +16,7 @@ N = 12
 
 
 def pieces(images, least=0.5):
-    """Squares of all sizes out of images, in turns."""
+    """Return square crops of all sizes from images in turn."""
     rng, found = np.random.default_rng(0), []
     for k in range(N):
         image = images[k % len(images)]
@@ -33,7 +33,7 @@ def photographs():
 
 
 def drawings():
-    """Filled and outlined shapes on white, as of a child."""
+    """Return filled and outlined shapes on white."""
     rng, found = np.random.default_rng(0), []
     for _ in range(N):
         image = Image.new("RGB", (224, 224), "white")
@@ -58,7 +58,7 @@ def noise():
 
 
 def textures():
-    """Grey clouds with speckle, as of ultrasound."""
+    """Return grey clouds with speckle, similar to ultrasound."""
     rng, found = np.random.default_rng(0), []
     for _ in range(N):
         cloud = gaussian_filter(rng.normal(size=(224, 224)), rng.uniform(1.5, 5))
@@ -113,7 +113,7 @@ def test_divergence_is_that_of_gaussians():
     assert float(found) == pytest.approx(np.exp(-np.median(each) / 0.2), rel=1e-4)
 
 
-def test_statistics_of_the_samples_themselves_are_as_near_as_can_be(make_small):
+def test_similarity_to_the_samples_own_statistics_is_maximal(make_small):
     X = np.stack([np.asarray(image.resize((64, 64))) for image in photographs()])
     backbone = make_small()
     module = backbone.module.train()
@@ -161,7 +161,7 @@ def test_intrinsic_dimension_of_a_plane():
     assert np.isnan(intrinsic_dimension(np.zeros((9, 2))))
 
 
-def test_few_samples_are_chosen_by_the_seed(make_small, digits):
+def test_choice_of_samples_depends_on_the_seed(make_small, digits):
     first, same, other = (
         float(domain_similarity(make_small(), digits[0], max_samples=9, random_state=s))
         for s in (0, 0, 1)

@@ -1,4 +1,4 @@
-"""Networks that several tests cut, and a server of weights."""
+"""Networks that several tests split, and a server of weights."""
 
 import hashlib
 import http.server
@@ -25,7 +25,7 @@ def _randomise(module, seed=0):
 
 @pytest.fixture(scope="session")
 def randomise():
-    """Return a function that makes the weights of a module far from trivial."""
+    """Return a function that randomises constant weights of a module."""
     return _randomise
 
 
@@ -47,7 +47,7 @@ def lite0():
 
 @pytest.fixture
 def download_text():
-    """Return a function that makes the pattern of what a failed download says."""
+    """Return a function that makes the pattern of the error of a failed download."""
 
     def pattern(name, url, why, path=None):
         where = f"put that file at {path} or" if path else "fetch .* elsewhere and"
@@ -150,7 +150,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def weights_server():
-    """Serve files of weights on the loopback interface, well or badly."""
+    """Serve files of weights on the loopback interface, with or without faults."""
     with WeightsServer() as served:
         thread = threading.Thread(target=served.serve_forever, args=(0.01,))
         thread.start()
@@ -171,7 +171,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def known_as(monkeypatch, tmp_path):
-    """Return a function that lets weights of torchvision be some state dict.
+    """Return a function that replaces weights of torchvision by a state dict.
 
     Returns the content of its file, whose name begins as before and carries its hash.
     """

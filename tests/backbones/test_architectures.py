@@ -1,4 +1,4 @@
-"""Every architecture, cut at every boundary, equals the whole."""
+"""Every architecture, split at every boundary, equals the whole."""
 
 import copy
 
@@ -75,9 +75,9 @@ def assert_near(actual, expected):
 
 @torch.no_grad()
 def check_walk(backbone, n=4):
-    """Walk from boundary to boundary; from some, the suffix gives the output.
+    """Compare the sections between boundaries, and some suffixes, with the whole.
 
-    The batch has a size that no trace has seen.
+    The batch has another size than those in the trace.
     """
     z = x = example(backbone, n)
     expected = backbone.module(x.clone())
@@ -149,7 +149,7 @@ def test_sections_of_network_made_for_its_size_equal_the_whole(name, size, rando
 
 
 class SmallSwin(models.SwinTransformer):
-    """Windows, shifted and not."""
+    """Windows with and without shift."""
 
     def __init__(self):
         super().__init__([4, 4], 12, [2, 2], [2, 4], [4, 4], num_classes=3)

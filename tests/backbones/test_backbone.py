@@ -140,7 +140,7 @@ def test_largest_activation_bytes(resnet18):
 
 
 class Branches(nn.Module):
-    """Cannot be traced: it looks at values."""
+    """Cannot be traced: it depends on values."""
 
     def __init__(self):
         super().__init__()
@@ -318,7 +318,7 @@ def test_classifier_layers_are_those_after_the_features(resnet18):
 
 
 class Returns(nn.Module):
-    """Three layers, and something made of what they give."""
+    """Returns what a function makes of the output of three layers."""
 
     def __init__(self, returned):
         super().__init__()
@@ -339,7 +339,7 @@ class Returns(nn.Module):
         (lambda z: [z, z + 1], "list"),
     ],
 )
-def test_network_that_returns_no_tensor_has_features(returned, kind):
+def test_network_that_returns_several_tensors_has_features(returned, kind):
     module = Returns(returned)
     backbone = load_backbone(module)
     assert backbone.stage_names == ["a", "b", "c"]
@@ -398,7 +398,7 @@ def test_several_outputs_that_would_drop_layers_are_refused(returned, kind, plac
     "returned",
     [lambda a, b, c, y: (y, c), lambda a, b, c, y: {"y": y, "p": c.mean((2, 3))}],
 )
-def test_outputs_that_pool_and_classify_are_none_of_the_stages(returned):
+def test_pooled_and_classified_outputs_are_in_no_stage(returned):
     backbone = image_backbone(Holds(returned))
     assert backbone.stage_names == ["stem", "c"]
     assert backbone.activation_shape("features") == (3, 6, 6)

@@ -170,7 +170,7 @@ def test_checkpoint_that_fits_needs_no_trace(state, tmp_path):
     assert "_layout" not in vars(backbone)
 
 
-def test_classifier_that_the_network_has_no_more(tmp_path):
+def test_classifier_that_was_removed_from_the_network(tmp_path):
     state = network(seed=1).state_dict()
     path = save(state, tmp_path / "weights.pth")
     module = network()
@@ -183,7 +183,7 @@ def test_classifier_that_the_network_has_no_more(tmp_path):
 
 
 class Branches(nn.Module):
-    """Cannot be traced: it looks at values."""
+    """Cannot be traced: it depends on values."""
 
     def __init__(self):
         super().__init__()
@@ -210,7 +210,7 @@ def test_network_that_cannot_be_traced_is_loaded_as_a_whole(tmp_path):
 
 
 class Tokens(nn.Module):
-    """Has position embeddings for so many tokens, and a layer."""
+    """Has position embeddings for a number of tokens, and a layer."""
 
     def __init__(self, n):
         super().__init__()
@@ -288,7 +288,7 @@ EXPECTED = {
 }
 
 
-def test_what_fits_is_no_misfit():
+def test_fitting_tensors_are_no_misfits():
     assert not Misfits(EXPECTED, EXPECTED)
     without = {k: v for k, v in EXPECTED.items() if "num_batches" not in k}
     assert not Misfits(EXPECTED, without)
@@ -342,7 +342,7 @@ def test_position_embeddings_are_known(name):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
-def test_what_is_no_number_is_refused(value):
+def test_nan_and_infinity_are_refused(value):
     wrong = torch.zeros(4, dtype=torch.float64)
     wrong[1] = value
     text = (
@@ -387,7 +387,7 @@ def assert_is(state, expected):
     "prefix",
     ["", "model.", "module.", "_orig_mod.", "student.", "module._orig_mod.lit.net."],
 )
-def test_prefix_of_most_names_is_taken_off(prefix):
+def test_prefix_of_most_names_is_removed(prefix):
     assert_is(found(behind(prefix)), WEIGHTS)
     if prefix:
         assert_is(found({**STRAY, **behind(prefix)}), WEIGHTS)
@@ -400,7 +400,7 @@ def test_names_that_do_not_fit_stay_in_the_set():
 
 
 @pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module"])
-def test_wrappers_inside_a_network_are_taken_off(wrapper):
+def test_prefixes_of_wrapped_layers_are_removed(wrapper):
     inside = {k.replace("norm.", f"norm.{wrapper}."): v for k, v in WEIGHTS.items()}
     assert_is(found(behind("module.", inside)), WEIGHTS)
     assert_is(found(inside, inside), inside)
@@ -408,7 +408,7 @@ def test_wrappers_inside_a_network_are_taken_off(wrapper):
     assert found(both).keys() == both.keys()
 
 
-def test_prefix_of_the_network_is_put_on():
+def test_prefix_of_the_network_is_added():
     expected = behind("backbone.") | {"head.weight": torch.ones(1)}
     for prefix in ("", "module.", "backbone.", "module.backbone."):
         assert_is(found(behind(prefix), expected), behind("backbone."))
@@ -448,7 +448,7 @@ def test_equal_sets_need_no_choice():
 
 
 @pytest.mark.parametrize("names", [("encoder_q.", "encoder_k."), ("ema.", "swa.")])
-def test_sets_that_nothing_tells_apart_are_refused(names):
+def test_ambiguous_sets_are_refused(names):
     first, second = names
     text = (
         f"^The file holds several sets of weights that fit, whose names begin with "
@@ -466,7 +466,7 @@ def test_set_of_other_shapes_is_no_choice():
         assert_is(found(behind("teacher_large.", large) | behind("small.")), WEIGHTS)
 
 
-def test_other_names_stay_but_for_usual_prefixes():
+def test_names_that_do_not_fit_lose_usual_prefixes_only():
     other = {f"layer{k}.kernel": torch.ones(1) for k in range(5)}
     assert_is(found(other), other)
     assert_is(found(behind("module.model.", other)), other)

@@ -143,7 +143,7 @@ def test_other_file_in_its_place_says_what_to_do(hub, weights_server):
 
 
 @pytest.mark.parametrize("location", ["/../../x", "/elsewhere/%2e%2e%2fx"])
-def test_redirect_has_no_say_in_where_a_file_is_put(weights_server, hub, location):
+def test_redirect_does_not_change_the_path_of_a_file(weights_server, hub, location):
     url = url_of(weights_server, b"content")
     weights_server.way = "redirect"
     weights_server.location = f"{weights_server.address}/elsewhere{location}"

@@ -249,7 +249,7 @@ def test_function_that_calls_itself_counts():
     assert first == same != other
 
 
-def test_value_that_cannot_be_described_is_never_taken_for_another():
+def test_fingerprint_of_an_undescribable_value_is_unique():
     assert whole(Secret(), "value") != whole(Secret(), "value")
 
 
@@ -261,7 +261,7 @@ class Whole(nn.Module):
 
 
 class Secret:
-    """Can be copied and not be pickled."""
+    """Can be copied, but not pickled."""
 
     def __deepcopy__(self, memo):
         return self
@@ -271,7 +271,7 @@ class Secret:
 
 
 def whole(value, name):
-    """Fingerprint a network with a layer that has some value."""
+    """Return the fingerprint of a network whose layer has a given value."""
     layer, first = Whole(), nn.Linear(3, 3)
     setattr(layer, name, value)
     nn.init.ones_(first.weight), nn.init.ones_(first.bias)
@@ -279,7 +279,7 @@ def whole(value, name):
     return fingerprint(backbone.section("input", "output"))
 
 
-def test_fingerprint_of_weights_says_nothing_of_the_code():
+def test_fingerprint_of_weights_ignores_the_code():
     backbone = load_backbone(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
     other = load_backbone(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
     assert other.weights_fingerprint("output") != backbone.weights_fingerprint("output")
@@ -307,7 +307,7 @@ class Gate(nn.Module):
         return x * GATE["by"]
 
 
-def test_code_of_no_library_is_described_anew_and_the_weights_are_not(monkeypatch):
+def test_code_of_no_library_is_described_again_but_weights_are_not(monkeypatch):
     first, last = nn.Linear(3, 3), nn.Linear(3, 2)
     backbone = load_backbone(nn.Sequential(first, Gate(), last))
     before = backbone.prefix_fingerprint("output")
@@ -323,7 +323,7 @@ def test_code_of_no_library_is_described_anew_and_the_weights_are_not(monkeypatc
 
 
 class Looks(nn.Module):
-    """Depends on something that cannot be told."""
+    """Depends on something that cannot be described."""
 
     def forward(self, x):
         return x * globals()["GATE"]["by"]

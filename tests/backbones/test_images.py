@@ -34,7 +34,7 @@ def test_size_error_names_the_type_of_an_exception_and_cuts_its_text():
 
 @pytest.fixture
 def downloads(monkeypatch, tmp_path):
-    """Return a function that makes a state dict the weights of timm on this machine."""
+    """Return a function that replaces downloaded weights of timm by a state dict."""
 
     def give(state):
         save_file(state, tmp_path / "w.safetensors")
@@ -60,7 +60,7 @@ def vit():
 
 
 def resampled(module, size):
-    """What timm makes of these weights at another size."""
+    """Return timm's model of another size, with these weights resampled."""
     overlay = {"state_dict": module.state_dict()}
     name = module.pretrained_cfg["architecture"]
     return timm.create_model(
@@ -259,7 +259,7 @@ def test_maxvit_is_made_for_an_image_size():
     assert module(torch.zeros(1, 3, 448, 448)).shape == (1, 1000)
 
 
-def test_image_size_of_a_network_of_ones_own():
+def test_image_size_of_a_custom_network():
     text = "`image_size` of 'VisionTransformer' cannot be (64, 64): AssertionError"
     module = timm.create_model("test_vit3")
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -326,7 +326,7 @@ def test_patches_of_an_image_that_is_padded_first():
     assert backbone.activation_shape("output") == (4, 4, 4)
 
 
-def test_another_size_is_no_way_out_where_its_own_fails_too():
+def test_error_is_not_about_the_size_if_the_own_size_fails_too():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
     text = "cannot be run on model inputs of shape \\(n, 3, 224, 224\\) .*mat1 and mat2"
     with pytest.raises(ValueError, match=text):

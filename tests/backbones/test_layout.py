@@ -52,7 +52,7 @@ def test_the_one_tensor_is_unpacked():
 
 
 class Tokens:
-    """Ids and their mask, of seven places; other batches may be shorter."""
+    """Ids and their mask, of seven positions; other batches may be shorter."""
 
     kind = "text"
     input_shape = {"ids": (7,), "mask": (7,)}
@@ -238,7 +238,7 @@ def vectors(module):
     return Backbone(module, preprocessing=VectorPreprocessing(4))
 
 
-def test_stage_that_mixes_samples_is_warned_of():
+def test_stage_that_mixes_samples_raises_a_warning():
     backbone = vectors(StagedModule([("a", nn.Linear(4, 4)), ("b", Mixes())]))
     text = "none of its activations are stored: .* on the other samples of the batch"
     with pytest.warns(UserWarning, match=text):

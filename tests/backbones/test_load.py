@@ -181,7 +181,7 @@ def test_preprocessing_may_be_given():
 @pytest.mark.parametrize(
     "weights", ["weights.pth", "weights.safetensors", "folder/weights"]
 )
-def test_what_looks_like_a_path_is_one(weights):
+def test_weights_that_look_like_a_path_are_one(weights):
     with pytest.raises(FileNotFoundError, match=f"no checkpoint file '{weights}'"):
         load_backbone("timm/test_resnet", weights=weights)
 
@@ -197,25 +197,25 @@ def get(spec="timm/test_resnet", *, weights=None, image_size=None, seed=0):
     return shared_backbone(spec, weights=weights, image_size=image_size, seed=seed)
 
 
-def test_the_same_is_loaded_once():
+def test_equal_backbones_are_loaded_once():
     assert get() is get()
     assert get(image_size=[64, 64]) is get(image_size=(64, 64))
     first = get("efficientnet_lite0", weights="default", seed=0)
     assert first is get("efficientnet_lite0", weights="default", seed=1)
 
 
-def test_others_are_loaded_apart():
+def test_different_backbones_are_loaded_separately():
     found = [get(), get(seed=1), get(image_size=64), get("timm/test_vit")]
     assert len({id(backbone) for backbone in found}) == 4
     weights = [backbone.module.state_dict() for backbone in found[:2]]
     assert not torch.equal(weights[0]["conv1.0.weight"], weights[1]["conv1.0.weight"])
 
 
-def test_weights_ask_for_no_gradient():
+def test_shared_weights_require_no_gradient():
     assert not any(p.requires_grad for p in get().module.parameters())
 
 
-def test_only_some_are_kept():
+def test_number_of_shared_backbones_is_limited():
     first = get(seed=0)
     for seed in range(1, 5):
         get(seed=seed)
@@ -223,7 +223,7 @@ def test_only_some_are_kept():
     assert get(seed=0) is not first
 
 
-def test_file_that_is_written_anew_is_read_anew(tmp_path):
+def test_rewritten_file_is_read_again(tmp_path):
     path = str(tmp_path / "weights.pth")
     for seed in (0, 1):
         module = load_backbone(
@@ -237,7 +237,7 @@ def test_file_that_is_written_anew_is_read_anew(tmp_path):
         assert torch.equal(backbone.module.state_dict()["conv1.0.weight"], expected)
 
 
-def test_state_dicts_are_told_apart_by_their_content():
+def test_state_dicts_are_compared_by_their_content():
     first, second = (get(seed=seed).module.state_dict() for seed in (0, 1))
     backbone = get(weights=first)
     assert backbone is get(weights={k: v.clone() for k, v in first.items()})
@@ -250,7 +250,7 @@ def test_weights_of_another_type_are_an_error():
 
 
 def write(path, seed):
-    """Write weights, and set the times of the file back."""
+    """Write weights, and set the timestamps of the file back."""
     module = load_backbone("timm/test_resnet", weights=None, random_state=seed).module
     torch.save(module.state_dict(), path)
     os.utime(path, (1e9, 1e9))
@@ -261,7 +261,7 @@ def first_weights(path):
     return get(weights=path).module.state_dict()["conv1.0.weight"]
 
 
-def test_files_of_one_relative_path_are_told_apart(tmp_path, monkeypatch):
+def test_files_of_one_relative_path_in_two_folders_differ(tmp_path, monkeypatch):
     for seed in (1, 2):
         folder = tmp_path / f"{seed}"
         folder.mkdir()
@@ -270,7 +270,7 @@ def test_files_of_one_relative_path_are_told_apart(tmp_path, monkeypatch):
         assert torch.equal(first_weights("./best.pt"), expected)
 
 
-def test_link_that_is_turned_to_another_file_is_read_anew(tmp_path):
+def test_link_to_another_file_is_read_again(tmp_path):
     link = tmp_path / "best.pt"
     for seed in (1, 2):
         expected = write(tmp_path / f"{seed}.pt", seed)
@@ -279,7 +279,7 @@ def test_link_that_is_turned_to_another_file_is_read_anew(tmp_path):
         assert torch.equal(first_weights(str(link)), expected)
 
 
-def test_file_that_is_written_anew_within_a_tick_is_read_anew(tmp_path, monkeypatch):
+def test_file_that_is_rewritten_within_a_tick_is_read_again(tmp_path, monkeypatch):
     path = tmp_path / "best.pt"
     monkeypatch.setattr("sktransfer.utils._hashing._stamp", lambda status: (0, 0, 0, 0))
     monkeypatch.setattr("sktransfer.utils._hashing._SETTLED", float("inf"))
@@ -303,7 +303,7 @@ def test_file_that_is_written_while_it_is_read_is_not_shared(tmp_path, monkeypat
     assert len(_load._shared) == 0
 
 
-def test_network_whose_code_was_replaced_is_loaded_anew(monkeypatch):
+def test_network_whose_code_was_replaced_is_loaded_again(monkeypatch):
     before = get()
     last = before.stage_names[-1]
     key, kind = before.prefix_fingerprint(last), type(before.module.bn1)

@@ -12,7 +12,7 @@ from sktransfer.backbones._probe import outline
 
 
 class Layers(nn.Module):
-    """Three linear layers; a function says what happens to what goes in."""
+    """Three linear layers; a function changes the input."""
 
     def __init__(self, change):
         super().__init__()
@@ -60,7 +60,7 @@ DIFFERENCES = [
 
 
 @pytest.mark.parametrize("change", DIFFERENCES)
-def test_network_that_is_not_what_was_traced_is_one_stage(change):
+def test_network_that_differs_from_its_graph_is_one_stage(change):
     backbone = backbone_of(change)
     mode = "train" if change is doubled_in_training else "eval"
     text = (
@@ -81,7 +81,7 @@ def test_network_that_is_not_what_was_traced_is_one_stage(change):
 
 
 @pytest.mark.filterwarnings("ignore:Samples go through")
-def test_size_used_across_a_boundary_that_no_multiple_of_the_batch_is():
+def test_size_across_a_boundary_that_is_no_multiple_of_the_batch():
     text = "a single stage, .*: a value that is no tensor depends on more than the batc"
     with pytest.warns(UserWarning, match=text):
         assert backbone_of(halved_batch).stage_names == ["network"]
@@ -168,5 +168,5 @@ def holding(value):
     ],
     ids=["class", "hook", "method", "layer", "function", "generator", "object"],
 )
-def test_code_that_is_no_library_s_has_no_outline(make):
+def test_network_with_code_of_no_library_has_no_outline(make):
     assert outline(make()) is None

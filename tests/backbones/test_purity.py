@@ -13,7 +13,7 @@ from sktransfer.backbones._purity import is_near, run_once
 
 
 class Layers(nn.Module):
-    """Three linear layers; a function says what happens to what goes in."""
+    """Three linear layers; a function changes the input."""
 
     def __init__(self, change):
         super().__init__()
@@ -54,7 +54,7 @@ def normalises_by_batch(network, x):
 
 
 def looks_for_constant_rows(network, x):
-    """As padding is."""
+    """Give another output if rows are constant, like padding."""
     return x * (2 * (x.var(1).amin() > 1e-6) - 1)
 
 
@@ -78,7 +78,7 @@ IMPURITIES = {
 
 @pytest.mark.filterwarnings("ignore:Layers is a single stage")
 @pytest.mark.parametrize(("change", "reason"), IMPURITIES.items())
-def test_impurity_is_found_and_told_of_once(change, reason):
+def test_impurity_is_found_and_raises_one_warning(change, reason):
     backbone = backbone_of(change)
     text = (
         "^Samples go through Layers one at a time, and none of its activations are "
@@ -114,7 +114,7 @@ def test_draws_of_other_libraries(draw, library):
     ],
     ids=["keeps", "overwrites", "gradients"],
 )
-def test_what_is_no_impurity_is_not_told_of(change):
+def test_pure_network_raises_no_warning(change):
     backbone = backbone_of(change)
     assert backbone.impurity is None
     assert backbone.stage_names == ["a", "b", "c"]
@@ -127,7 +127,7 @@ class Fives(nn.Linear):
         return super().forward(x)
 
 
-def test_network_that_cannot_be_run_on_the_probe():
+def test_network_that_cannot_be_run_on_the_drawn_inputs():
     backbone = load_backbone(nn.Sequential(Fives(3, 3), nn.Linear(3, 2)))
     text = "it cannot be run on 5 samples at once \\(ValueError: no five of them\\)"
     with pytest.warns(UserWarning, match=text):
@@ -148,7 +148,7 @@ def test_network_that_takes_indices():
     assert load_backbone(LooksUp(), n_features=4).impurity is None
 
 
-def test_nothing_moves():
+def test_find_impurity_changes_nothing():
     module = Layers(draws_from_its_own).eval()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     backbone = load_backbone(module)
@@ -160,7 +160,7 @@ def test_nothing_moves():
     assert backbone.network.random.random() == np.random.default_rng(0).random()
 
 
-def test_run_once_takes_what_the_network_can_be_run_on():
+def test_run_once_takes_the_first_input_that_the_network_accepts():
     assert run_once(nn.Linear(3, 2), torch.zeros(5, 3)).x.min() < 0
     assert run_once(LooksUp(), torch.zeros(5, 4)).x.min() >= 0
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):

@@ -68,7 +68,7 @@ def _no_traces():
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Return a function that lets a package have an entry point."""
+    """Return a function that adds an entry point of a package."""
 
     def install(value, name="toy"):
         point = EntryPoint(name, value, "sktransfer.backbones")
@@ -79,7 +79,7 @@ def installed(monkeypatch):
 
 
 def check_toy():
-    """See that the toy's networks are found wherever names are."""
+    """Assert that each function that takes names finds the networks of the toy."""
     assert list_providers() == ["shipped", "torchvision", "timm", "toy"]
     table = list_backbones(provider="toy")
     assert table["name"].tolist() == ["toy/narrow", "toy/wide"]
@@ -173,14 +173,14 @@ def test_name_of_a_provider(name):
         register_provider(name, Toy())
 
 
-def test_object_of_another_class_will_do():
+def test_provider_may_be_of_any_class():
     toy = Toy()
     methods = "names load provides kind describe card_entries adapt".split()
     register_provider("toy", SimpleNamespace(**{m: getattr(toy, m) for m in methods}))
     check_toy()
 
 
-def test_provider_has_only_names_and_load_to_write():
+def test_provider_must_define_names_and_load_only():
     class Short(BackboneProvider):
         names, load = Toy.names, Toy.load
 

@@ -78,7 +78,7 @@ def test_frozen_section_stays_in_eval_mode_when_the_whole_module_trains(
     assert backbone.module.bn1.num_batches_tracked == 0
 
 
-def test_statistics_move_in_train_mode_unless_they_are_fixed():
+def test_statistics_change_in_train_mode_unless_they_are_fixed():
     for fixed in (True, False):
         backbone = small()
         section = backbone.section("input", "output")
@@ -127,7 +127,7 @@ class LowLevelNorm(OwnNorm):
         LowLevelNorm(nn.ReLU()),
     ],
 )
-def test_fixed_statistics_hold_in_modules_of_ones_own(norm):
+def test_fixed_statistics_apply_to_custom_modules(norm):
     for fixed in (True, False):
         module = nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 2))
         backbone = load_backbone(module, random_state=0)
@@ -187,7 +187,7 @@ class OneDropout(nn.Module):
         return self.c(self.a(self.drop(x)))
 
 
-def test_layer_shared_by_prefix_and_suffix_has_the_mode_of_who_runs():
+def test_shared_layer_runs_in_the_mode_of_the_running_section():
     backbone = load_backbone(OneDropout(), random_state=0)
     prefix, suffix = backbone.split("b")
     prefix.freeze()
@@ -272,7 +272,7 @@ def test_tensors_that_no_layer_holds_are_moved_in_the_module():
 
 
 class Peeks(nn.Module):
-    """Uses a tensor of a layer by itself, and the layer, too."""
+    """Uses a layer, and also one of its tensors directly."""
 
     def __init__(self):
         super().__init__()
@@ -340,7 +340,7 @@ def test_section_between_two_boundaries(backbone, images):
 
 
 class Halved(nn.Module):
-    """Stands around a layer."""
+    """Wraps a layer."""
 
     def __init__(self, layer):
         super().__init__()
@@ -398,7 +398,7 @@ def test_layers_inside_others_are_replaced(backbone, images):
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_layers_that_come_in_take_the_mode(mode):
+def test_new_layers_take_the_mode_of_the_section(mode):
     backbone = small()
     section = backbone.section("input", "output").train(mode)
     norm = nn.BatchNorm1d(6).train(not mode)
@@ -408,7 +408,7 @@ def test_layers_that_come_in_take_the_mode(mode):
     assert norm.num_batches_tracked == mode
 
 
-def test_layers_that_come_into_a_frozen_section_are_in_eval_mode():
+def test_new_layers_of_a_frozen_section_are_in_eval_mode():
     backbone = small()
     frozen = backbone.section("input", "output").freeze()
     drop = nn.Dropout(0.9)
@@ -437,7 +437,7 @@ class Shares(nn.Module):
         return self.last(self.c(self.norm(self.b(self.norm(self.a(x))))))
 
 
-def test_layer_that_a_frozen_prefix_shares_stays_still():
+def test_layer_shared_with_a_frozen_prefix_does_not_change():
     backbone = load_backbone(Shares(), random_state=0)
     prefix, suffix = backbone.split("a")
     assert suffix.shared_layers() == []

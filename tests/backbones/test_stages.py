@@ -6,10 +6,10 @@ from torch import nn
 
 from sktransfer.backbones import Stage, load_backbone
 from sktransfer.backbones._stages import (
-    Anatomy,
+    StagedGraph,
     _find_classifier,
     _find_stages,
-    find_anatomies,
+    find_staged_graphs,
 )
 from sktransfer.backbones._trace import trace_network
 from sktransfer.inputs import ImagePreprocessing
@@ -84,7 +84,7 @@ def test_classifier_is_no_stage(name):
     assert backbone.activation_shape("features") == (4,)
 
 
-def test_network_without_classifier_has_its_output_for_features():
+def test_features_of_a_network_without_classifier_are_its_output():
     module = named(a=nn.Linear(3, 4), r=nn.ReLU(), b=nn.Linear(4, 2))
     backbone = load_backbone(module)
     assert backbone.stage_names == ["stem", "b"]
@@ -141,14 +141,14 @@ def test_submodules_named_like_boundaries_get_an_underscore():
     assert backbone.activation_shape("output_") == (5,)
 
 
-def anatomies(module, classifier=None):
+def staged_graphs(module, classifier=None):
     example = torch.zeros(3, 4)
     traces = {m: trace_network(module, example, training=m) for m in (False, True)}
-    return find_anatomies(traces, module, classifier)
+    return find_staged_graphs(traces, module, classifier)
 
 
 class Network(nn.Module):
-    """Two layers with reserved names; the graphs differ if `shift` is not 0."""
+    """Two layers with reserved names; graphs of modes differ if `shift` is not 0."""
 
     def __init__(self, shift=0, wrap=lambda z: z):
         super().__init__()
@@ -165,9 +165,9 @@ class Network(nn.Module):
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_anatomies_of_both_modes_have_the_same_names(shift):
-    found = anatomies(Network(shift))
-    assert all(isinstance(anatomy, Anatomy) for anatomy in found.values())
+def test_graphs_of_both_modes_have_the_same_boundaries(shift):
+    found = staged_graphs(Network(shift))
+    assert all(isinstance(staged, StagedGraph) for staged in found.values())
     assert found[False].ends.keys() == found[True].ends.keys()
     assert found[False].ends["input_"] == found[True].ends["input_"]
     moved = found[True].ends["output_"] - found[False].ends["output_"]
@@ -177,19 +177,19 @@ def test_anatomies_of_both_modes_have_the_same_names(shift):
 
 
 def test_features_are_in_front_of_the_classifier_or_else_the_output():
-    ends = anatomies(Network())[False].ends
+    ends = staged_graphs(Network())[False].ends
     assert (ends["features"], ends["output"], ends["input"]) == (None, None, -1)
-    ends = anatomies(Network(), classifier=["last"])[False].ends
+    ends = staged_graphs(Network(), classifier=["last"])[False].ends
     assert ends["features"] == ends["output_"]
 
 
 def test_features_of_a_network_that_returns_no_tensor():
-    found = anatomies(Network(wrap=lambda z: (z, z)))[False]
+    found = staged_graphs(Network(wrap=lambda z: (z, z)))[False]
     assert found.ends["features"] == found.ends["last"]
     assert found.ends["output"] is None
 
 
 def test_network_without_a_boundary_is_a_stage_if_it_returns_a_tensor():
-    (stage,) = anatomies(nn.Sequential(nn.ReLU()))[False].stages
+    (stage,) = staged_graphs(nn.Sequential(nn.ReLU()))[False].stages
     assert (stage.name, stage.end) == ("network", None)
-    assert anatomies(nn.Sequential(nn.LSTM(4, 3)))[False].stages == []
+    assert staged_graphs(nn.Sequential(nn.LSTM(4, 3)))[False].stages == []

@@ -74,7 +74,7 @@ def test_failed_download_names_the_file(download_text):
 
 @pytest.fixture
 def served(weights_server, monkeypatch, tmp_path):
-    """Let the server be Hugging Face's, with an empty cache; return a model's weights.
+    """Replace Hugging Face by the server, with an empty cache; return served weights.
 
     These are what it serves.
     """
@@ -94,7 +94,7 @@ def served(weights_server, monkeypatch, tmp_path):
 
 
 def files_in(folder):
-    """Paths of what holds weights, half-written or whole."""
+    """Return the paths of files of weights, complete or not."""
     found = [p for p in folder.rglob("*") if p.is_file() and ".locks" not in p.parts]
     named = {"refs", "trees", ".no_exist"}
     return [p for p in found if not named & {*p.parts} and p.name != "CACHEDIR.TAG"]
@@ -170,7 +170,7 @@ class Attack:
 
 @pytest.fixture
 def elsewhere(weights_server, monkeypatch, hub):
-    """Return a function that lets a model's weights be some bytes at a URL."""
+    """Return a function that replaces the weights of a model by bytes at a URL."""
     config = timm.models.get_pretrained_cfg("test_resnet")
 
     def serve(content):
@@ -276,7 +276,7 @@ def test_preprocessing_that_squashes():
 
 def test_classifiers_of_a_distilled_network():
     backbone = load_backbone("timm/deit_tiny_distilled_patch16_224", weights=None)
-    assert backbone.classifier == ["head", "head_dist"]
+    assert backbone.classifier == ("head", "head_dist")
     assert backbone.stage_names[-1] == "blocks.11"
 
 

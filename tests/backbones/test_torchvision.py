@@ -15,7 +15,7 @@ RESNET18 = models.ResNet18_Weights.DEFAULT
 
 @pytest.fixture
 def keep(hub, known_as):
-    """Return a function that puts a state dict where weights are kept."""
+    """Return a function that writes a state dict to the cache of weights."""
 
     def put(weights, state):
         content = known_as(weights, state)
@@ -62,7 +62,7 @@ def test_weights_of_inception_come_without_the_auxiliary_classifier(keep):
 
 
 def serve(server, known_as, resnet18, way):
-    """Serve the weights in some way; return the URL and where they belong."""
+    """Serve the weights in a given way; return the URL and the path in the cache."""
     state = resnet18.module.state_dict()
     server.content = known_as(RESNET18, state, server.address)
     server.way = way

@@ -16,7 +16,7 @@ SMALL = ImagePreprocessing(
 
 
 class Net(nn.Module):
-    """Three convolutions; a subclass says what happens between them."""
+    """Three convolutions; a subclass defines what is computed between them."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class DeadLayer(Net):
 
 
 class Residual(Net):
-    """The residual is what the in-place activation made of it."""
+    """The residual is overwritten by the in-place activation."""
 
     def between(self, x):
         x = self.a(x)
@@ -120,7 +120,7 @@ def test_inplace_operations_change_nothing_at_boundaries(cls):
     expected = module(x.clone())
     backbone = load_backbone(module, preprocessing=SMALL)
     ends = [*"abc", "fc"]  # of these, those that are boundaries
-    inside = [n for n in ends if n in backbone._anatomy.ends]
+    inside = [n for n in ends if n in backbone._staged_graph.ends]
     assert "c" in inside
     for boundary in ["input", *inside]:
         prefix, suffix = backbone.split(boundary)
@@ -133,7 +133,7 @@ def test_inplace_operations_change_nothing_at_boundaries(cls):
     assert_close(backbone.module(x.clone()), expected)
 
 
-def test_inplace_layers_are_put_out_of_place_only_where_nobody_looks():
+def test_inplace_layers_are_replaced_only_if_the_old_value_is_unread():
     plain = load_backbone(tiny(Plain), preprocessing=SMALL)
     residual = load_backbone(tiny(Residual), preprocessing=SMALL)
     assert plain.boundary("a") == "a"
@@ -152,7 +152,7 @@ def test_inplace_functions_become_out_of_place():
 
 
 class Counts(nn.Module):
-    """A composite layer that keeps statistics by itself."""
+    """A composite layer that updates statistics."""
 
     def __init__(self):
         super().__init__()
@@ -235,7 +235,7 @@ def test_submodule_that_cannot_be_traced_stays_whole():
 
 
 class Record:
-    """No value that a graph can hold."""
+    """A value that a graph cannot hold."""
 
     def __init__(self, x):
         self.x = x
@@ -298,7 +298,7 @@ def test_other_arguments_keep_their_defaults():
 
 
 class Remembers(nn.Module):
-    """Keeps what it computed, in a cache by device and as an attribute."""
+    """Stores results in a cache by device and as an attribute."""
 
     def __init__(self):
         super().__init__()

@@ -23,7 +23,7 @@ class Noisy(nn.Module):
         return self.drop(self.a(x)) + torch.rand(3)
 
 
-def test_tracing_leaves_the_global_generator_and_the_modes_alone():
+def test_tracing_does_not_change_the_global_generator_and_the_modes():
     module = nn.Sequential(tiny(Noisy), nn.Linear(3, 3)).eval()
     module[0].drop.train()
     state = torch.get_rng_state()
@@ -87,14 +87,14 @@ def test_network_with_hooks_or_a_forward_of_its_own_cannot_be_traced():
 
 
 class Item(nn.Module):
-    """Has no meaning without values."""
+    """Cannot be run on the meta device, as it reads a value."""
 
     def forward(self, x):
         return x * x.sum().item()
 
 
 class LooksUp(nn.Module):
-    """Takes small whole numbers, and looks at values."""
+    """Takes small whole numbers, and depends on values."""
 
     def __init__(self):
         super().__init__()
@@ -112,14 +112,14 @@ def runs(module, *, count=False):
     return two, three, output
 
 
-def test_runs_are_on_two_and_three_samples_on_the_meta_device():
+def test_record_runs_two_and_three_samples_on_the_meta_device():
     two, three, output = runs(nn.Linear(4, 2), count=True)
     assert (two.values[output].shape, three.values[output].shape) == ((2, 2), (3, 2))
     assert two.values[output].is_meta
     assert sum(two.multiply_adds.values()) == 2 * 4 * 2
 
 
-def test_values_that_are_looked_at_differ_between_the_runs():
+def test_drawn_values_differ_between_the_runs():
     two, three, output = runs(Item())
     (item,) = (n for n in two.values if n.target == "item")
     assert two.values[item] != three.values[item]

@@ -19,7 +19,7 @@ class Moves(nn.Module):
         return x * self.weight + self.count
 
 
-def test_buffers_and_attributes_are_put_back():
+def test_buffers_and_attributes_are_restored():
     module = Moves()
     count, seen = module.count, module.seen
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_buffers_and_attributes_are_put_back():
     assert not hasattr(module, "constant_1")
 
 
-def test_some_new_attributes_stay():
+def test_new_attributes_with_the_prefix_stay():
     module, x = Moves(), torch.zeros(2)
     with attributes_restored([module], keep="constant"):
         module(x)

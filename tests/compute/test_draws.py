@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer.compute import Draws, drawn_since, generator_states, seeded
+from sktransfer.compute import RandomStream, drawn_since, generator_states, seeded
 
 
 def from_global(seed, n=4):
@@ -15,52 +15,52 @@ def from_global(seed, n=4):
         return torch.rand(n)
 
 
-def test_draws_are_those_of_the_seed_and_go_on():
-    draws, expected = Draws(3), from_global(3, 8)
+def test_stream_depends_on_the_seed_and_continues():
+    draws, expected = RandomStream(3), from_global(3, 8)
     found = []
     for _ in range(4):
-        with draws.put_in():
+        with draws.active():
             found.append(torch.rand(2))
         torch.rand(5)  # the user's own
     assert torch.equal(torch.cat(found), expected)
 
 
-def test_the_users_sequence_goes_on():
+def test_global_sequence_continues_after_a_stream():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        with Draws(3).put_in():
+        with RandomStream(3).active():
             torch.rand(7)
         with pytest.raises(RuntimeError, match="shape"), seeded(4):
             torch.randn(3).view(2)
         assert torch.equal(torch.rand(4), from_global(0))
 
 
-def test_states_of_another_time_go_on():
-    draws = Draws(3)
-    with draws.put_in():
+def test_stream_continues_from_saved_states():
+    draws = RandomStream(3)
+    with draws.active():
         torch.rand(2)
-    later = Draws(9)
+    later = RandomStream(9)
     later.states = dict(draws.states)
-    with later.put_in():
+    with later.active():
         assert torch.equal(torch.rand(6), from_global(3, 8)[2:])
 
 
-def test_seeded_inside_draws():
-    draws = Draws(3)
-    with draws.put_in():
+def test_seeded_inside_a_stream():
+    draws = RandomStream(3)
+    with draws.active():
         first = torch.rand(2)
         with seeded(5):
             assert torch.equal(torch.rand(4), from_global(5))
         assert torch.equal(torch.cat([first, torch.rand(6)]), from_global(3, 8))
 
 
-def test_threads_do_not_take_each_others_numbers():
+def test_streams_of_threads_are_independent():
     found = {}
 
     def draw(seed):
-        draws, parts = Draws(seed), []
+        draws, parts = RandomStream(seed), []
         for _ in range(200):
-            with draws.put_in():
+            with draws.active():
                 parts += [torch.rand(1), torch.rand(1)]
         found[seed] = torch.cat(parts)
 
@@ -76,7 +76,7 @@ def test_threads_do_not_take_each_others_numbers():
 
 
 class Device:
-    """Stands for `torch.cuda`: a generator whose draws are counted."""
+    """Replacement of `torch.cuda`: a generator that counts its draws."""
 
     def __init__(self):
         self.state = torch.tensor([7])
@@ -90,23 +90,23 @@ class Device:
         self.state = state.clone()
 
 
-def test_generator_of_a_device_is_put_in_and_back(monkeypatch):
+def test_generator_of_a_device_is_set_and_restored(monkeypatch):
     from sktransfer.compute import _draws
 
     cuda = Device()
     monkeypatch.setitem(_draws._DEVICES, "cuda", cuda)
-    draws = Draws(3)
+    draws = RandomStream(3)
     draws._device = torch.device("cuda", 0)
     draws.states["cuda"] = torch.tensor([100])
     for k in (1, 2):
-        with draws.put_in():
+        with draws.active():
             assert cuda.state == 99 + k
             cuda.state += 1
         assert cuda.state == 7
     assert draws.states["cuda"] == 102
 
 
-def test_who_draws(monkeypatch):
+def test_drawn_since_names_libraries(monkeypatch):
     before = generator_states()
     torch.rand(1), np.random.rand()  # noqa: NPY002
     assert drawn_since(before, 0.0) == (["torch", "numpy.random"], [])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sktransfer.activations import _disk_store, process_store
+from sktransfer.activations import _disk_store, _pass, process_store
 from sktransfer.backbones import _load
 from sktransfer.compute import (
     Shards,
@@ -38,7 +38,7 @@ def test_torch_has_one_thread_and_then_as_many_as_before(two_threads):
     assert torch.get_num_threads() == 2
 
 
-def test_the_number_is_put_back_after_an_error(two_threads):
+def test_number_of_threads_is_restored_after_an_error(two_threads):
     with pytest.raises(KeyError), fixed_threads():
         raise KeyError
     assert torch.get_num_threads() == 2
@@ -122,6 +122,7 @@ LOCKS = {
     "shared backbones": lambda: _load._lock,
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
+    "activations": lambda: _pass._lock,
 }
 
 
@@ -198,7 +199,7 @@ def test_blas_has_one_thread():
         assert n_threads() == {2}
 
 
-def test_threads_put_the_setting_back_in_whatever_order_they_end():
+def test_setting_is_restored_in_any_order_of_threads():
     begun, may_end = threading.Event(), threading.Event()
 
     def first():
@@ -251,7 +252,7 @@ def state():
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
-def test_state_is_that_of_a_new_process_and_put_back(context):
+def test_default_torch_state_is_set_and_restored(context):
     new = state()
     with context():
         users = state()

@@ -27,7 +27,7 @@ Z = torch.arange(30.0).reshape(5, 3, 2)
 MASK = torch.tensor([[1, 1, 0]] * 5).bool()
 
 
-def test_the_key_leaves_out_what_changes_no_result():
+def test_key_ignores_settings_that_change_no_result():
     assert Runtime(CPU, 8).key == Runtime(CPU, 8, verbose=1).key
 
 
@@ -41,7 +41,7 @@ def test_the_key_leaves_out_what_changes_no_result():
     ],
     ids=["device", "batch_size", "precision", "activation_dtype"],
 )
-def test_the_key_holds_what_changes_a_result(other):
+def test_key_holds_settings_that_change_a_result(other):
     assert Runtime(CPU, 8).key != other.key
 
 
@@ -120,14 +120,14 @@ def test_other_devices_do_not_gain():
 
 
 @pytest.mark.parametrize(("gains", "expected"), [(True, "bfloat16"), (False, "folded")])
-def test_auto_goes_by_the_device(monkeypatch, gains, expected):
+def test_auto_precision_depends_on_the_device(monkeypatch, gains, expected):
     monkeypatch.setattr(_runtime, "gains_by_bfloat16", lambda device: gains)
     assert resolve_precision("auto", CPU) == expected
     assert resolve_precision("float32", CPU) == "float32"
 
 
 class Small:
-    """A memory for so many samples."""
+    """Simulated memory for a number of samples."""
 
     def __init__(self, room):
         self.room = room
@@ -140,13 +140,13 @@ class Small:
         return f"{size} at a time"
 
 
-def test_what_fits_is_computed_at_once():
+def test_halving_keeps_a_size_that_fits():
     small = Small(8)
     assert halving(small, 8, CPU) == ("8 at a time", 8)
     assert small.tried == [8]
 
 
-def test_sizes_are_halved_until_they_fit():
+def test_halving_halves_until_the_size_fits():
     small = Small(3)
     text = (
         "^The memory of cpu is too small for so many samples at a time: going on with "
@@ -159,7 +159,7 @@ def test_sizes_are_halved_until_they_fit():
 
 
 @pytest.mark.filterwarnings("ignore:The memory of cpu")
-def test_memory_too_small_for_one_sample():
+def test_halving_raises_if_one_sample_does_not_fit():
     text = (
         "^The memory of cpu is too small for one sample. Go home. Take a smaller "
         "`image_size` or backbone, or device='cpu'.$"
@@ -201,7 +201,7 @@ def test_pad_rows_appends_zeros(shape):
 @pytest.mark.parametrize(
     "state", [Z, {"hidden": Z, "mask": MASK}], ids=["tensor", "group"]
 )
-def test_states_are_taken_apart_and_joined(state):
+def test_states_are_split_and_joined(state):
     def parts(some):
         return [*some.values()] if isinstance(some, dict) else [some]
 

@@ -57,7 +57,7 @@ def test_drift_is_that_of_the_definition():
     assert drift(A + 1, B) == pytest.approx(1 - expected)
 
 
-def test_check_drift_speaks_where_both_figures_show_it():
+def test_check_drift_warns_if_drift_and_loss_of_quality_are_large():
     features = np.zeros((64, 2))
     before = Snapshot(features, 0.9, 0.1)
     text = "undid the pretrained features: 90% right on 64 "
@@ -75,7 +75,7 @@ def test_check_drift_speaks_where_both_figures_show_it():
         check_drift(*few, 0.9, 0.1, describe)
 
 
-def test_fit_with_a_rate_that_undoes_the_features_says_so():
+def test_fit_that_undoes_the_features_warns():
     settings = {"image_size": 32, "random_state": 0, "max_epochs": 2}
     model = FineTunedClassifier(
         freeze=5,
@@ -93,7 +93,7 @@ def test_fit_with_a_rate_that_undoes_the_features_says_so():
     assert model.feature_drift_ > 0.5
 
 
-def test_fit_that_ends_below_its_probe_says_so():
+def test_fit_that_ends_below_its_probe_warns():
     model = FineTunedClassifier(image_size=64, max_epochs=1, random_state=0)
     message = (
         r"^The training ended below the linear probe that it began with: 100% right on "
@@ -116,7 +116,7 @@ def test_fit_that_ends_below_its_probe_says_so():
     ],
     ids=["noise", "mixup", "views"],
 )
-def test_what_is_no_worse_than_the_probe_is_silent(changed, after):
+def test_fit_no_worse_than_the_probe_does_not_warn(changed, after):
     before = Snapshot(np.zeros((64, 2)), 1.0, 0.1)
     check_start(before, after, 0.1, 10, resolved_recipe(**changed), describe)
     # Another epoch may follow one of `partial_fit`.
@@ -131,7 +131,7 @@ def test_higher_loss_is_worse_than_the_probe():
 
 
 @pytest.mark.filterwarnings("error")
-def test_ordinary_fits_are_silent():
+def test_ordinary_fits_do_not_warn():
     for freeze in (7, "all"):
         model = FineTunedClassifier(
             freeze=freeze, image_size=32, random_state=0, max_epochs=8
@@ -169,7 +169,7 @@ def test_snapshot_takes_samples_evenly():
     assert seen.quality == pytest.approx(0.5, abs=0.11)
 
 
-def test_check_overfitting_speaks_where_all_figures_show_it():
+def test_check_overfitting_warns_if_loss_and_gap_are_large():
     rising = [{"valid_loss": v} for v in (1.0, 0.8, 1.5)]
     text = (
         "The training overfits: 100% right on training samples, 60% right on 100 of "
@@ -187,13 +187,13 @@ def test_check_overfitting_speaks_where_all_figures_show_it():
         )
 
 
-def test_validation_loss_that_has_not_risen_clearly():
+def test_validation_loss_that_has_hardly_risen_does_not_warn():
     assert not has_risen([{"valid_loss": v} for v in (1.0, 0.8, 0.9)], 100)
     assert not has_risen([{"valid_loss": v} for v in (1.0, 0.8, 1.5)], 20)
     assert not has_risen([{}, {}], 100)
 
 
-def test_frozen_too_much():
+def test_freezing_too_much_warns():
     model = FineTunedClassifier(freeze="all", image_size=64, random_state=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -205,7 +205,7 @@ def test_frozen_too_much():
     assert said.filename == __file__
 
 
-def test_depth_that_is_not_too_deep_is_silent():
+def test_depth_that_is_not_too_deep_does_not_warn():
     for settings in ({"freeze": 3}, {"freeze": "auto"}):
         model = FineTunedClassifier(
             image_size=32, max_epochs=1, lr=1e-5, random_state=0, **settings
@@ -224,7 +224,7 @@ def stages_of_several_widths():
     return nn.Sequential(*(nn.Linear(*pair) for pair in sizes))
 
 
-def test_gradual_unfreezing_that_ends_early_is_looked_at_where_it_is():
+def test_gradual_unfreezing_that_ends_early_is_diagnosed_at_its_last_boundary():
     (rows, y), (new, y_new) = rows_of_noise(40, 0), rows_of_noise(60, 1)
     model = FineTunedClassifier(
         stages_of_several_widths,
@@ -242,7 +242,7 @@ def test_gradual_unfreezing_that_ends_early_is_looked_at_where_it_is():
     assert model.predict(new).shape == (60,)
 
 
-def test_upper_quantile_is_no_damage():
+def test_training_an_upper_quantile_does_not_warn():
     rng = np.random.RandomState(0)
     rows = rng.normal(size=(200, 5)).astype(np.float32)
     y = rows[:, 0] + rng.normal(size=200)
@@ -258,7 +258,7 @@ def test_upper_quantile_is_no_damage():
     assert np.mean(y <= model.predict(rows)) > 0.9
 
 
-def test_drift_is_of_the_first_training():
+def test_drift_is_measured_in_the_first_training_only():
     rows, y = rows_of_noise(40, 0)
     model = FineTunedClassifier(stages_of_several_widths, freeze=1, random_state=0)
     assert model.fit(rows, y).feature_drift_ > 0

@@ -23,7 +23,7 @@ def test_phases_share_the_epochs_from_the_top_down():
     ][:-1]
 
 
-def test_gradual_unfreezing_sees_each_image_once():
+def test_gradual_unfreezing_reads_each_image_once():
     process_store().clear()
     forward_passes().clear()
     model = small(freeze=5, training__unfreeze_every=1, max_epochs=5).fit(X, Y)

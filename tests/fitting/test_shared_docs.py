@@ -37,12 +37,12 @@ def test_documented_defaults_are_those_of_the_constructor(estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_no_place_is_left_open(estimator):
+def test_all_places_are_filled(estimator):
     places = re.findall(r"\{\w+\}", inspect.getdoc(estimator))
     assert places == []
 
 
-def test_both_estimators_say_the_same_of_what_they_share():
+def test_shared_parameters_have_the_same_text():
     first, second = (documented(estimator, "Attributes") for estimator in ESTIMATORS)
     assert first[2:] == second[1:] and "history_" in first
     shared = {*documented(ESTIMATORS[0], "Parameters")}
@@ -63,7 +63,7 @@ def test_shares_docs_fills_the_places_and_keeps_the_rest():
     assert shares_docs(Estimator) is Estimator
     assert "Do something." in Estimator.__doc__ and "own : int" in Estimator.__doc__
     assert "max_epochs : int" in Estimator.__doc__
-    assert "freeze" not in Estimator.__doc__
+    assert "freeze : int" not in Estimator.__doc__
     assert "{training}" not in Estimator.__doc__
 
 

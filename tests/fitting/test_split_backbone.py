@@ -1,14 +1,21 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import nn
 
 from sktransfer import FineTunedClassifier
 from sktransfer.activations import Pool
 from sktransfer.backbones import load_backbone
-from sktransfer.fitting._split_backbone import LabelledSamples, sort_by_content
-from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing, as_samples
-from sktransfer.model import ClassOutputs
+from sktransfer.fitting._split_backbone import (
+    check_unchanged,
+    describe_network,
+    resolve_freeze,
+)
+from sktransfer.inputs import ImagePreprocessing
 
 DIGITS = load_digits(n_class=3)
 X, Y = DIGITS.images[:24], DIGITS.target[:24]
@@ -36,7 +43,7 @@ def test_target_is_pooled_where_only_the_head_is_left(backbone):
 
 
 @pytest.mark.parametrize("settings", [{}, {"freeze": "all"}, {"pooling__grid": 2}])
-def test_transform_gives_what_the_head_sees(backbone, settings):
+def test_transform_returns_the_features_of_the_head(backbone, settings):
     model = fit(backbone, **settings)
     features = model.transform(X)
     head = model.module_.network.head
@@ -99,7 +106,7 @@ def predictions(backbone, **settings):
 
 
 @pytest.mark.filterwarnings("ignore:Samples go through Sequential one at a time")
-def test_predictions_of_impure_stages_that_are_trained_depend_on_no_company():
+def test_predictions_of_trained_impure_stages_do_not_depend_on_other_samples():
     norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
     model, together = predictions(layers(norm, torch.nn.Dropout2d(0.5)), freeze="none")
     alone = [model.predict_proba(X[i : i + 1])[0] for i in range(4)]
@@ -143,42 +150,137 @@ def test_users_settings_of_torch_change_nothing():
         np.testing.assert_array_equal(model.transform(X), features)
 
 
-# Labelled samples
-
-ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+# Values of `freeze`
 
 
-def labelled(rows, y, weight=None):
-    samples = as_samples(rows, VectorPreprocessing(rows.shape[1]))
-    outputs = ClassOutputs.learn(y)
-    return LabelledSamples.of(
-        samples, y, weight, outputs, lambda y, weight, outputs: weight
-    )
+@pytest.mark.parametrize(
+    ("freeze", "boundary"),
+    [
+        (0, "input"),
+        (1, "stem"),
+        (9, "conv_head"),
+        (-1, "blocks.6"),
+        (-9, "input"),
+        (np.int64(3), "blocks.1"),
+        (0.5, "blocks.2"),
+        (np.float32(0.34), "blocks.1"),
+        (0.999, "conv_head"),
+        (0.001, "input"),
+        ("blocks.4", "blocks.4"),
+        ("blocks.4.1", "blocks.4.1"),
+        ("all", "conv_head"),
+        ("none", "input"),
+    ],
+)
+def test_freeze_is_resolved_to_a_boundary(backbone, freeze, boundary):
+    assert resolve_freeze(freeze, backbone, 10) == boundary
 
 
-def test_equal_samples_are_merged_and_those_without_weight_left_out():
-    rows = np.concatenate([ROWS, ROWS[:1]])
-    data = labelled(rows, [0, 1, 0, 1, 0], np.array([1.0, 2.0, 3.0, 0.0, 4.0]))
-    assert len(data.samples) == 3 and sorted(data.weight) == [2, 3, 5]
-    assert sorted(data.y) == [0, 0, 1]
+@pytest.mark.parametrize(
+    ("n_samples", "boundary"),
+    [
+        (1, "conv_head"),
+        (99, "conv_head"),
+        (100, "blocks.1"),
+        (9_999, "blocks.1"),
+        (10_000, "input"),
+        (10**7, "input"),
+    ],
+)
+def test_freeze_auto_goes_by_the_number_of_samples(backbone, n_samples, boundary):
+    assert resolve_freeze("auto", backbone, n_samples) == boundary
 
 
-def test_taken_samples_keep_their_digests():
-    data = labelled(ROWS, [0, 1, 0, 1])
-    rest, held = data.hold_out(np.array([1, 3]))
-    assert held.samples.digests == [data.samples.digests[i] for i in (1, 3)]
-    assert rest.samples.digests == [data.samples.digests[i] for i in (0, 2)]
-    assert held.y.tolist() == data.y[[1, 3]].tolist() and len(rest.samples) == 2
+@pytest.mark.parametrize("freeze", [10, -10, "blocks.9", "bloks.4", True, ""])
+def test_freeze_without_a_boundary(backbone, freeze):
+    with pytest.raises(ValueError, match="`freeze` must be one of") as info:
+        resolve_freeze(freeze, backbone, 10)
+    text = str(info.value)
+    assert "['all', 'none', 'auto'], a share in (0, 1), an int in [-9, 9]" in text
+    names = backbone.stage_names
+    assert f"block of efficientnet_lite0: {names}. Got {freeze!r}." in text
 
 
-def test_order_of_contents_does_not_depend_on_that_of_the_samples():
-    one, other = (
-        sort_by_content(as_samples(rows, VectorPreprocessing(3)))
-        for rows in (ROWS, ROWS[::-1])
-    )
-    assert one.digests == other.digests == sorted(one.digests)
+@pytest.mark.parametrize(
+    ("freeze", "near"), [("bloks.4", "blocks.4"), ("al", "all"), ("atuo", "auto")]
+)
+def test_freeze_without_a_boundary_names_near_ones(backbone, freeze, near):
+    with pytest.raises(ValueError, match=f"Did you mean .*'{near}'"):
+        resolve_freeze(freeze, backbone, 10)
 
 
-def test_equal_samples_are_warned_of():
-    with pytest.warns(UserWarning, match="^All 2 samples are equal, so nothing"):
-        labelled(np.ones((2, 3), dtype=np.float32), [0, 1])
+# Whether a training may go on
+
+
+def check_change(old, new):
+    before, now = (describe_network({"head": value}) for value in (old, new))
+    check_unchanged(before, now, "here", "do that")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mlp", "mlp"),
+        (1, np.int64(1)),
+        ((64, 64), [64, 64]),
+        (None, None),
+        (nn.LeakyReLU(0.1), nn.LeakyReLU(0.1)),
+        (load_backbone(nn.Linear(2, 2)), None),
+    ],
+)
+def test_equal_parameters_are_accepted(old, new):
+    check_change(old, old if new is None else new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        (
+            "mlp",
+            "linear",
+            "Got head='linear' after head='mlp'; do that to start",
+        ),
+        (1, True, "Got head=True after head=1;"),
+        (nn.ReLU(), "mlp", "Got head='mlp' after head=<ReLU>;"),
+        (
+            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(0.2),
+            "Got head=<LeakyReLU> whose content is not that of the first training; do",
+        ),
+        (lambda: 1, lambda: 2, "Got head=<<lambda>> whose content is not that of the"),
+        (
+            load_backbone(nn.Linear(2, 2)),
+            load_backbone(nn.Linear(2, 2), random_state=1),
+            "Got head=<Backbone> whose content is not that",
+        ),
+    ],
+)
+def test_changed_parameters_are_refused(old, new, text):
+    with pytest.raises(ValueError, match=f"^`head` must not change here, .* {text}"):
+        check_change(old, new)
+
+
+def test_files_are_compared_by_content(tmp_path):
+    path, other = tmp_path / "a.pt", tmp_path / "b.pt"
+    path.write_bytes(b"one")
+    other.write_bytes(b"one")
+    before = describe_network({"weights": path})
+
+    def go_on(path):
+        check_unchanged(before, describe_network({"weights": path}), "here", "do that")
+
+    go_on(str(path)), go_on(other)
+    path.write_bytes(b"two")
+    with pytest.raises(ValueError, match="a.pt whose content is not that of the first"):
+        go_on(path)
+    path.unlink()
+    go_on(path)  # what was in it is loaded
+    with pytest.raises(ValueError, match="Got weights=.*c.pt after weights="):
+        go_on(Path("c.pt"))
+
+
+def test_objects_of_other_versions_of_libraries_are_accepted(monkeypatch):
+    before = describe_network({"head": nn.LeakyReLU(0.1)})
+    monkeypatch.setattr(sys, "version", "4.0")
+    now = describe_network({"head": nn.LeakyReLU(0.2)})
+    check_unchanged(before, now, "here", "do that")

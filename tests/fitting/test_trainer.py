@@ -32,7 +32,7 @@ def focal(scores, y):
     return (1 - (-losses).exp()) ** 2 * losses
 
 
-def test_loss_of_ones_own_is_minimised():
+def test_loss_given_as_a_callable_is_minimised():
     def cross_entropy(scores, y):
         return F.cross_entropy(scores, y, reduction="none")
 
@@ -50,7 +50,7 @@ def test_head_alone_is_trained_by_another_loss():
     assert other.model_card_.trained["strategy"] == "head"
 
 
-def test_loss_that_is_none():
+def test_loss_with_an_invalid_result():
     message = r"`loss` must return .* Got shape \(\); reduce over the outputs, not over"
     with pytest.raises(ValueError, match=message):
         model(loss=F.cross_entropy).fit(X, Y)
@@ -85,7 +85,7 @@ def test_groups_and_shorthands_are_the_same_training():
     np.testing.assert_array_equal(one.predict_proba(X_NEW), other.predict_proba(X_NEW))
 
 
-def test_batch_size_is_that_of_a_step():
+def test_batch_size_is_the_number_of_samples_per_step():
     sizes = []
 
     class Sizes(nn.Linear):

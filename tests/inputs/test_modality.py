@@ -72,7 +72,7 @@ class Texts:
         return torch.nn.Identity()
 
 
-def test_modality_of_others_is_asked_first():
+def test_registered_modality_is_asked_first():
     texts = Texts()
     with patch.dict(MODALITIES):
         register_modality("text", texts)

@@ -47,7 +47,7 @@ class Darker(ImagePreprocessing):
 
 
 class Same(ImagePreprocessing):
-    """A subclass that changes nothing is still another one."""
+    """A subclass without any change."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +207,9 @@ PREPROCESSING = ImagePreprocessing((8, 6), 10, "bilinear", (0.5,) * 3, (0.5,) * 
 
 
 class Counting:
-    """Samples that record which of them were read, and by how many threads.
+    """Samples that record their reads, and the number of threads that read.
 
-    As many threads as are to `meet` wait for each other in their first reads.
+    In their first reads, `meet` threads wait for each other.
     """
 
     def __init__(self, samples, meet=0):
@@ -231,7 +231,7 @@ class Counting:
         return self.samples[i]
 
     def wait_for(self, n):
-        """Wait until so many samples were read."""
+        """Wait until a number of samples were read."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.read) >= n, PATIENCE)
 
@@ -420,7 +420,7 @@ def test_pinned_batches_hold_the_same(monkeypatch):
 
 
 class Fickle(Dataset):
-    """A dataset whose odd items are another image whenever they are read."""
+    """A dataset that returns another image in each read of an odd item."""
 
     n_reads = 0
 
@@ -494,7 +494,7 @@ class Tokens:
 
 
 class Texts(list):
-    """Texts as samples; what is empty cannot be read."""
+    """Texts as samples; an empty one cannot be read."""
 
     def __getitem__(self, i):
         text = super().__getitem__(i)

@@ -92,7 +92,7 @@ def rows(kind=FineTunedClassifier, y=NUMBER > 1e6, **settings):
 MODELS = {
     "features": features,
     "maps": maps,
-    "independent labels": lambda: maps(y=MANY, head="mlp"),
+    "multilabel": lambda: maps(y=MANY, head="mlp"),
     "adapter": lambda: maps(training__adapter="lora", freeze="none"),
     "two classes": rows,
     "one number": lambda: rows(FineTunedRegressor, NUMBER),
@@ -157,7 +157,7 @@ def check_onnx(model, folder):
 
 
 @pytest.mark.parametrize("name", [*MODELS, "lite 5", "vit", "resnet"])
-def test_module_says_what_the_estimator_says(name):
+def test_module_computes_the_outputs_of_the_estimator(name):
     model = (MODELS | BIG)[name]()
     module, *_ = check_torch(model)
     if isinstance(model, FineTunedClassifier):
@@ -175,8 +175,8 @@ def test_module_can_be_exported(name):
     check_export(MODELS[name]())
 
 
-@pytest.mark.parametrize("name", ["features", "independent labels", "one number"])
-def test_onnx_says_what_the_estimator_says(name, tmp_path):
+@pytest.mark.parametrize("name", ["features", "multilabel", "one number"])
+def test_onnx_computes_the_outputs_of_the_estimator(name, tmp_path):
     check_onnx(MODELS[name](), tmp_path)
 
 
@@ -203,7 +203,7 @@ def test_module_takes_images_of_any_size():
 
 
 @pytest.mark.parametrize("name", ["features", "maps", "one number"])
-def test_estimator_stays_as_it_is(name):
+def test_export_does_not_change_the_estimator(name):
     model = MODELS[name]()
     X = samples_of(model)
     before, attributes = answer(model, X)[0], {*vars(model)}
@@ -225,7 +225,12 @@ def test_not_fitted(kind, tmp_path):
         kind().to_onnx(tmp_path / "model.onnx")
 
 
-def test_path_is_looked_at_first(tmp_path, monkeypatch):
+def test_model_without_a_head_has_no_scores():
+    with pytest.raises(ValueError, match="^A model without a head has features, but"):
+        features().model_.scores(None)
+
+
+def test_path_is_checked_first(tmp_path, monkeypatch):
     model = rows()
     monkeypatch.setattr(FineTunedClassifier, "to_torch", None)
     with pytest.raises(ValueError, match=re.escape("which is a folder; add a name")):

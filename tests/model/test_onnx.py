@@ -81,7 +81,7 @@ def test_file_describes_itself(tmp_path):
     assert model.opset_import[0].version == 18
 
 
-def test_file_says_nothing_of_the_machine(tmp_path):
+def test_file_holds_no_paths_of_the_machine(tmp_path):
     path = write_onnx(make_module(), tmp_path / "model.onnx")
     assert b".py" not in path.read_bytes()
 
@@ -93,7 +93,7 @@ def test_max_pool_in_parts(size):
     assert torch.equal(_onnx._max_pool(z, size)[0], expected)
 
 
-def test_check_path_takes_what_can_be_written(tmp_path):
+def test_check_path_accepts_new_and_existing_files(tmp_path):
     assert check_path(tmp_path / "a.onnx") == tmp_path / "a.onnx"
     (tmp_path / "a.onnx").write_bytes(b"old")
     assert check_path(str(tmp_path / "a.onnx")) == tmp_path / "a.onnx"
@@ -133,10 +133,10 @@ def test_missing_package(tmp_path, monkeypatch):
         write_onnx(make_module(), tmp_path / "model.onnx")
 
 
-def test_network_without_translation_leaves_what_was_there(tmp_path):
+def test_network_without_translation_keeps_the_existing_file(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
-    message = "The network cannot be translated to ONNX; `to_torch` still gives it as"
+    message = "The network cannot be translated to ONNX; `to_torch` returns it as"
     with pytest.raises(RuntimeError, match=message) as caught:
         write_onnx(make_module(Fails()), path)
     assert "The reason: " in str(caught.value) and caught.value.__cause__ is not None

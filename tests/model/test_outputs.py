@@ -8,7 +8,7 @@ from sktransfer.training import LOSSES
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
-def test_quality_of_a_regression_is_the_share_of_the_loss_that_is_gone(loss):
+def test_quality_of_a_regression_is_relative_to_the_best_constant(loss):
     y = torch.tensor([[0.0, 1.0], [0.0, 3.0], [6.0, 5.0]])
     outputs, function = RegressionOutputs(2, False), LOSSES["regression"][loss]
     best = y.mean(dim=0) if loss == "squared_error" else y.median(dim=0).values
@@ -28,7 +28,7 @@ def test_classes_are_learned_and_encoded():
     assert given.classes.tolist() == ["a", "c"]
 
 
-def test_something_must_be_there_to_learn():
+def test_single_class_and_no_samples_are_refused():
     outputs, weight = ClassOutputs.learn([0, 1, 1]), np.ones(2)
     assert outputs.fitted_to(np.array([0, 1]), weight, is_partial=False) is outputs
     assert outputs.fitted_to(np.array([1, 1]), weight, is_partial=True) is outputs
@@ -67,6 +67,6 @@ def test_units_of_regression_targets():
         RegressionOutputs(1, True, np.zeros(1), np.ones(1)),
     ],
 )
-def test_outputs_are_made_again_from_plain_values(outputs):
+def test_outputs_are_restored_from_plain_values(outputs):
     again = outputs_from_dict(vars(outputs))
     assert type(again) is type(outputs) and vars(again) == vars(outputs)

@@ -101,7 +101,7 @@ def fitted():
 
 @EACH_OF_A_MODULE
 @pytest.mark.parametrize("copier", [*COPIERS])
-def test_copies_answer_the_same_and_leave_the_model_alone(name, copier):
+def test_copies_predict_the_same_and_do_not_change_the_model(name, copier):
     model = clone(OF_A_MODULE[name]).fit(ROWS, Y)
     expected = answer(clone(OF_A_MODULE[name]).fit(ROWS, Y), ROWS_NEW)
     for _ in range(2):  # of a model that was not used, and of one that was
@@ -168,7 +168,7 @@ def test_pickle_of_a_search(slim_pickles):
     ("name", "copier"),
     [(name, "pickle") for name in BY_NAME] + [("suffix", "joblib")],
 )
-def test_slim_copies_answer_the_same(name, copier, fitted):
+def test_slim_copies_predict_the_same(name, copier, fitted):
     model, before = fitted(name), weights_of(fitted(name))
     expected = answer(model, NEW)
     again = COPIERS[copier](model)
@@ -229,7 +229,7 @@ SETTINGS = {
 
 @slim
 @pytest.mark.parametrize("name", [*SETTINGS])
-def test_slim_copy_goes_on_training_as_the_model_would(name):
+def test_slim_copy_trains_further_as_the_model_does(name):
     settings = {"freeze": 4, "max_epochs": 1, **SIZE, **SETTINGS[name]}
     model = FineTunedClassifier(RESNET, weights=None).set_params(**settings)
     model.fit(IMAGES, LABELS)
@@ -300,7 +300,7 @@ def test_weights_above_the_boundary_may_differ(checkpoint):
 
 
 @slim
-def test_backbone_that_is_gone(fitted):
+def test_backbone_that_cannot_be_loaded(fitted):
     state = fitted("head").__getstate__()
     state["model_"]["backbone"]["backbone"] = "efficientnet_lite9"
     twin = object.__new__(FineTunedClassifier)
@@ -328,7 +328,7 @@ def test_backbone_that_has_no_name_is_not_slim(name):
 
 
 @slim
-def test_head_of_ones_own_is_not_slim():
+def test_head_given_as_a_module_is_not_slim():
     head = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.Linear(4, 3))
     model = FineTunedClassifier(head=head, freeze="all", max_epochs=1, **SIZE)
     model.fit(IMAGES, LABELS)
@@ -342,7 +342,7 @@ def test_head_of_ones_own_is_not_slim():
 
 
 @slim
-def test_what_a_fitted_estimator_lends_has_no_name(fitted):
+def test_backbone_of_a_fitted_estimator_has_no_name(fitted):
     model = FineTunedClassifier(
         FrozenEstimator(fitted("suffix")), freeze="all", value_range=(0, 16)
     )
@@ -352,7 +352,7 @@ def test_what_a_fitted_estimator_lends_has_no_name(fitted):
 
 
 @slim
-def test_parameters_that_were_set_after_the_fit_count_for_nothing():
+def test_parameters_set_after_fit_are_ignored():
     model = FineTunedClassifier(freeze=8, max_epochs=1, **SIZE).fit(IMAGES, LABELS)
     expected = answer(model, NEW)
     model.set_params(
@@ -441,7 +441,7 @@ def test_pickle_made_on_a_gpu_holds_tensors_of_the_cpu_once():
         assert {t.device.type for m in modules for t in m.parameters()} == {"cuda"}
 
 
-def test_device_of_the_fit_that_is_not_here():
+def test_device_of_the_fit_that_this_machine_lacks():
     model = tiny(freeze=1).fit(ROWS, Y)
     expected = answer(model, ROWS_NEW)
     data = pickle.dumps(model.set_params(device="xpu:7"))

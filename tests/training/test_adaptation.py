@@ -43,7 +43,7 @@ class Means(AdaptationMethod):
 
 
 class Relabelled(AdaptationMethod):
-    """Trains on the labels that the network gives the target."""
+    """Method that trains on the predictions for the target."""
 
     name = "relabelled"
     needs_source = False
@@ -131,7 +131,7 @@ def test_method_that_cannot_change_the_stages_gets_all():
     assert found.boundary_ == "input"
 
 
-def test_method_without_what_it_needs():
+def test_method_without_what_it_needs_raises():
     with pytest.raises(ValueError, match="`method='means'` needs target samples"):
         model().fit(X, Y, adaptation=Means(seen=[]))
 
@@ -180,7 +180,7 @@ def test_method_that_fails_leaves_the_network_as_it_was():
     np.testing.assert_array_equal(found.predict_proba(NEW), before)
 
 
-def test_views_for_the_source_alone():
+def test_views_for_the_source_alone_are_not_applied_to_the_target():
     class Bright:
         for_source_only = True
 

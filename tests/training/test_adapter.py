@@ -59,7 +59,7 @@ def adapters(section):
 
 
 def randomise(section, seed=1):
-    """Give B what training might."""
+    """Set B to random values, as if it was trained."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapters(section).items():
@@ -138,7 +138,7 @@ BACKBONES = {
 
 
 @pytest.mark.parametrize("make", BACKBONES.values(), ids=BACKBONES)
-def test_adapters_start_at_zero_agree_when_merged_and_leave_nothing(make):
+def test_adapters_start_at_zero_agree_when_merged_and_are_removed(make):
     backbone = make()
     section, names = whole(backbone), backbone.stage_names
     classes = [(path, type(layer)) for path, layer in backbone.module.named_modules()]
@@ -226,7 +226,7 @@ def test_only_adapters_are_trained_and_the_network_is_kept(lite0):
 
 
 def fit(section, n_steps=3):
-    """Train what can be trained to give zeros; return the losses."""
+    """Train the trainable parameters to predict zeros; return the losses."""
     section.eval()
     trained = [p for p in section.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.0)
@@ -339,7 +339,7 @@ def test_rank_below_all_sides_is_taken_everywhere(lite0):
 
 
 def left_out(backbone, section=None):
-    """Return which layers with a matrix get no adapter."""
+    """Return the layers with a weight matrix that have no adapter."""
     section = whole(backbone) if section is None else section
     kinds = (nn.Linear, nn.Conv2d)
     paths = [p for p, m in section.named_modules() if isinstance(m, kinds)]
@@ -383,7 +383,7 @@ def test_projection_of_multihead_attention_is_left_out(name, paths):
 
 
 class Reads(nn.Module):
-    """Calls one layer, reads the weight of another, and does both with a third."""
+    """Network that calls a layer, reads the weight of another, and does both."""
 
     def __init__(self):
         super().__init__()
@@ -402,7 +402,7 @@ def test_weights_that_are_read_are_left_out():
 
 
 class Shares(nn.Module):
-    """Uses a layer and a weight in the first stage and later on."""
+    """Network that uses a layer and a weight in the first stage and in later ones."""
 
     def __init__(self):
         super().__init__()
@@ -435,7 +435,7 @@ def test_weight_of_two_layers_is_left_out():
 
 
 class Twice(nn.Module):
-    """Has one layer under two names."""
+    """Network with one layer under two names."""
 
     def __init__(self):
         super().__init__()
@@ -461,7 +461,7 @@ def test_layer_of_two_names_is_replaced_under_both():
     assert_close(run(section, z), expected)
 
 
-def test_no_layer_to_adapt():
+def test_no_layer_to_adapt_raises():
     backbone = of_vectors(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
     section = backbone.section("0", "output")
     text = (
@@ -474,7 +474,7 @@ def test_no_layer_to_adapt():
         adapt(section)
 
 
-def test_second_adapters():
+def test_second_adapters_raise():
     section = whole(of_vectors(mlp))
     adapt(section)
     with pytest.raises(ValueError, match="has adapters already; `merge_lora` comes fi"):
@@ -490,7 +490,7 @@ def test_merge_without_adapters_changes_nothing():
     assert backbone.fingerprint == fingerprint
 
 
-def test_without_peft(monkeypatch):
+def test_missing_peft_raises(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     text = "LoRA needs peft. Install it with: pip install 'sktransfer[lora]'"
     with pytest.raises(ImportError, match=f"^{re.escape(text)}$"):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.training import ACTIVATION_AUGMENTATIONS, ActivationAugment
 from sktransfer.training._augment import Mix
 
@@ -9,7 +9,7 @@ SQUARE = (3, 32, 32)
 
 
 def augment_of(kinds, shape=(2, 8, 8)):
-    return ActivationAugment(kinds, Layout(shape, SQUARE))
+    return ActivationAugment(kinds, ActivationLayout(shape, SQUARE))
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ SQUARE = (3, 32, 32)
 
 
 def mix_of(shape, **alphas):
-    return Mix(Layout(shape, SQUARE), **alphas)
+    return Mix(ActivationLayout(shape, SQUARE), **alphas)
 
 
 def shares_of(mix, z, n_draws=2000):
@@ -161,7 +161,7 @@ def test_cutmix_keeps_tokens_that_are_no_patch():
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 1, 1)])
-def test_cutmix_without_places_is_mixup(shape):
+def test_cutmix_of_activations_that_are_not_spatial_is_mixup(shape):
     z = torch.randn(5, *shape)
     mixed, partner, share = mix_of(shape, cutmix=1.0)(z)
     own = share[0]
@@ -176,7 +176,7 @@ def test_each_batch_takes_one_of_the_two():
     assert 70 < sum(averaged) < 130
 
 
-def test_each_way_has_its_own_alpha():
+def test_mixup_and_cutmix_have_their_own_alphas():
     # Of two that are both mixup here, one draws shares near one half.
     mix = mix_of((6,), mixup=1000.0, cutmix=0.01)
     shares = shares_of(mix, torch.zeros(2, 6), 400)

@@ -29,7 +29,7 @@ LEARNED = [
 
 
 class Record(Callback):
-    """Values of all tensors at the start and after each batch, in float64."""
+    """Record all tensors at the start and after each batch, in float64."""
 
     def initialize(self):
         self.values_ = []
@@ -77,7 +77,7 @@ def make_net(average, *callbacks, kind=NeuralNet, network=None):
 
 
 def average_in_closed_form(values, decay):
-    """Weigh the start and the values after each step, as the recursion comes to."""
+    """Return the weighted mean of the values after each step, in closed form."""
     steps = np.arange(len(values) - 1)
     decays = np.minimum(decay, (1 + steps) / (10 + steps))
     kept = np.append(np.cumprod(decays[::-1])[::-1], 1.0)  # from step k to the end
@@ -87,7 +87,7 @@ def average_in_closed_form(values, decay):
 
 
 def averages_of(average):
-    """Return copies of the averages by the names of the tensors."""
+    """Return copies of the averages by tensor name."""
     tensors = [a.detach().clone() for _, a in average._pairs()]
     return dict(zip(LEARNED, tensors, strict=True))
 
@@ -149,7 +149,7 @@ def test_network_has_the_averages_in_the_context_alone():
     assert [p.data_ptr() for p in module.parameters()] == pointers
 
 
-def test_training_goes_on_as_if_there_had_been_no_context():
+def test_context_of_averages_does_not_change_the_training():
     class Look(Callback):
         def on_epoch_end(self, net, **kwargs):
             with average.averaged():
@@ -165,7 +165,7 @@ def test_training_goes_on_as_if_there_had_been_no_context():
         assert torch.equal(found[name], value)
 
 
-def test_apply_copies_the_averages_and_forgets_them():
+def test_apply_copies_the_averages_and_discards_them():
     average = WeightAverage(0.9)
     module = make_net(average).fit(Z, Y).module_
     expected = averages_of(average)
@@ -178,7 +178,7 @@ def test_apply_copies_the_averages_and_forgets_them():
         assert torch.equal(module.head.weight, expected["head.weight"])
 
 
-def test_interrupted_training_goes_on_exactly():
+def test_interrupted_training_resumes_exactly():
     whole = WeightAverage(0.9)
     expected = make_net(whole).fit(Z, Y)
     first = WeightAverage(0.9)
@@ -203,7 +203,7 @@ def test_interrupted_training_goes_on_exactly():
             assert torch.equal(state["average"][f"module.{i}"], before[name])
 
 
-def test_steps_of_the_optimiser_count_and_not_batches():
+def test_averages_count_steps_instead_of_batches():
     class Accumulate(NeuralNet):
         def train_step(self, batch, **fit_params):
             step = self.train_step_single(batch, **fit_params)
@@ -264,7 +264,7 @@ HELD = Data(INPUTS[::3] + 0.5, CLASSES[::3], np.ones(20))
 
 
 class Scripted:
-    """A net of one weight whose validation losses are given."""
+    """Net with one weight and given validation losses."""
 
     def __init__(self, losses):
         self.module_ = nn.BatchNorm1d(1)
@@ -334,7 +334,7 @@ def test_frozen_parameters_are_not_kept():
     assert net.module_.bias.item() == 3
 
 
-def test_initialize_forgets():
+def test_initialize_resets_the_state():
     best, net = BestWeights(1), Scripted([1, 2])
     best.initialize()
     best.on_epoch_end(net)
@@ -347,7 +347,7 @@ def test_initialize_forgets():
     assert all(torch.equal(v, before[k]) for k, v in net.module_.state_dict().items())
 
 
-def test_state_goes_on():
+def test_state_is_resumed():
     first, net = BestWeights(2).initialize(), Scripted([1, 2, 3])
     first.on_epoch_end(net)
     first.on_epoch_end(net)
@@ -360,7 +360,7 @@ def test_state_goes_on():
 
 
 class Snapshots(Callback):
-    """Keeps what validation saw at the end of each epoch."""
+    """Record the weights of each validation."""
 
     seen = None
 

@@ -4,12 +4,22 @@ import torch
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
-from sktransfer.training import Network, head_data, hold_out, merge_equal, weigh_classes
+from sktransfer.inputs import VectorPreprocessing, as_samples
+from sktransfer.model import ClassOutputs
+from sktransfer.training import (
+    LabelledSamples,
+    Network,
+    head_data,
+    hold_out,
+    sort_by_content,
+    weigh_classes,
+)
 from sktransfer.training._data import (
     ActivationBatches,
     ActivationDataset,
     Data,
     batches_in_order,
+    merge_equal,
 )
 
 Y = np.array(["a", "b", "b", "c", "c", "c"])
@@ -95,7 +105,7 @@ def test_share_is_of_each_class():
     assert len({*held}) == len(held) and np.all(np.diff(held) > 0)
 
 
-def test_share_goes_by_the_class_and_not_by_the_place():
+def test_share_depends_on_the_class_and_not_on_the_order():
     order = np.random.RandomState(0).permutation(len(STRATA))
     held = hold_out(STRATA[order], 0.3, 0)
     assert np.bincount(STRATA[order][held], minlength=4).tolist() == [15, 6, 1, 0]
@@ -121,7 +131,7 @@ def test_one_sample_of_the_largest_class_where_shares_round_to_none():
     assert codes[held].tolist() == [1]
 
 
-def test_classes_of_few_samples_give_a_share_together():
+def test_small_classes_give_a_share_together():
     codes = np.repeat(np.arange(100), 4)
     held = hold_out(codes, 0.1, 0)
     assert len(held) == 40
@@ -151,7 +161,7 @@ def _dataset(n):
     ("n", "sizes"),
     [(8, [4, 4]), (9, [4, 5]), (10, [4, 4, 2]), (1, [1]), (5, [5]), (3, [3])],
 )
-def test_no_batch_of_one_beside_others(n, sizes):
+def test_last_batch_of_one_is_merged(n, sizes):
     batches = ActivationBatches(_dataset(n), 4)
     assert [len(z) for z, _ in batches] == sizes
     assert len(batches) == len(sizes)
@@ -162,7 +172,7 @@ def test_order_is_kept_without_a_generator():
     assert torch.equal(seen, torch.arange(10))
 
 
-def test_each_pass_is_shuffled_anew_and_reproducibly():
+def test_each_pass_is_shuffled_reproducibly():
     def passes(seed):
         generator = torch.Generator().manual_seed(seed)
         batches = ActivationBatches(_dataset(50), 8, generator)
@@ -213,3 +223,44 @@ def test_views_share_the_weights_of_their_samples():
     assert data.y.tolist() == [0, 1, 0, 1] * 2
     assert data.weight.tolist() == [0.5, 1.0, 1.5, 2.0] * 2
     assert data.groups.tolist() == [0, 1, 2, 3] * 2
+
+
+# Labelled samples
+
+ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+def labelled(rows, y, weight=None):
+    samples = as_samples(rows, VectorPreprocessing(rows.shape[1]))
+    outputs = ClassOutputs.learn(y)
+    return LabelledSamples.of(
+        samples, y, weight, outputs, lambda y, weight, outputs: weight
+    )
+
+
+def test_equal_samples_are_merged_and_those_without_weight_left_out():
+    rows = np.concatenate([ROWS, ROWS[:1]])
+    data = labelled(rows, [0, 1, 0, 1, 0], np.array([1.0, 2.0, 3.0, 0.0, 4.0]))
+    assert len(data.samples) == 3 and sorted(data.weight) == [2, 3, 5]
+    assert sorted(data.y) == [0, 0, 1]
+
+
+def test_taken_samples_keep_their_digests():
+    data = labelled(ROWS, [0, 1, 0, 1])
+    rest, held = data.hold_out(np.array([1, 3]))
+    assert held.samples.digests == [data.samples.digests[i] for i in (1, 3)]
+    assert rest.samples.digests == [data.samples.digests[i] for i in (0, 2)]
+    assert held.y.tolist() == data.y[[1, 3]].tolist() and len(rest.samples) == 2
+
+
+def test_order_of_contents_does_not_depend_on_that_of_the_samples():
+    one, other = (
+        sort_by_content(as_samples(rows, VectorPreprocessing(3)))
+        for rows in (ROWS, ROWS[::-1])
+    )
+    assert one.digests == other.digests == sorted(one.digests)
+
+
+def test_equal_samples_are_warned_of():
+    with pytest.warns(UserWarning, match="^All 2 samples are equal, so nothing"):
+        labelled(np.ones((2, 3), dtype=np.float32), [0, 1])

@@ -56,6 +56,6 @@ def test_lda_predictions_are_near_those_of_scikit_learn():
     assert (lda_predictions(X, y) == expected).mean() > 0.95
 
 
-def test_classes_that_have_collapsed_are_told():
+def test_classes_without_variance_are_distinguished():
     features, codes = np.repeat(10.0 * np.eye(3), 5, axis=0), np.repeat(range(3), 5)
     np.testing.assert_array_equal(lda_predictions(features, codes), codes)

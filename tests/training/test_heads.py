@@ -82,7 +82,7 @@ def test_head_from_linear_has_no_dropout_by_default():
     assert head_from_linear(linear) is linear
 
 
-def test_mlp_is_what_it_says():
+def test_mlp_has_the_documented_layers():
     head = make_head("mlp", 5, 3, seed=0).double()
     first, norm, _, last = head
     assert first.weight.shape == (512, 5) and last.weight.shape == (3, 512)
@@ -95,7 +95,7 @@ def test_mlp_is_what_it_says():
     )
 
 
-def test_mlp_tells_values_of_a_single_feature_apart():
+def test_mlp_distinguishes_values_of_a_single_feature():
     scores = make_head("mlp", 1, 1, seed=0)(torch.tensor([[-1.0], [0.0], [1.0]]))
     assert len(scores.flatten().tolist()) == len({*scores.flatten().tolist()})
 

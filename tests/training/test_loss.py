@@ -43,7 +43,7 @@ def tensor(a):
 
 
 def by_hand(scores, y, smoothing):
-    """Compute the cross-entropy of a sample with its target spread out."""
+    """Compute the cross-entropy of a sample with label smoothing."""
     target = np.full(len(scores), smoothing / len(scores))
     target[y] += 1 - smoothing
     return -(target * log_softmax(scores)).sum()
@@ -119,7 +119,7 @@ def test_huber_is_squared_up_to_one_and_absolute_beyond():
 
 
 @pytest.mark.parametrize("kind", LOSSES["regression"])
-def test_no_error_is_no_loss(kind):
+def test_loss_of_exact_predictions_is_zero(kind):
     y = tensor(TARGETS)
     assert not LOSSES["regression"][kind](y, y).any()
 
@@ -338,7 +338,7 @@ def test_draw_takes_each_other_before_one_comes_again():
     assert rows.shape == (15, 5) and sorted(counts) == [2] * 6 + [3]
 
 
-def test_draw_goes_by_seed_and_number():
+def test_draw_depends_on_seed_and_number():
     first = Objective(distance, OTHERS, seed=3)
     assert torch.equal(first.draw(5, 1), Objective(distance, OTHERS, seed=3).draw(5, 1))
     assert not torch.equal(first.draw(5, 1), first.draw(5, 2))
@@ -460,7 +460,7 @@ def test_net_does_not_hold_the_others_afterwards():
 
 
 def test_others_are_drawn_before_the_generators_are_taken():
-    """Views are made in other threads, which wait as long as this one draws."""
+    """Views are drawn in other threads, which wait while this one draws."""
 
     class Views:
         def __len__(self):

@@ -90,13 +90,13 @@ def test_suffix_gets_maps_with_the_channels_last():
         assert given.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_one_class_is_right():
+def test_decide_returns_the_most_probable_class():
     outputs = Probabilities()
     torch.testing.assert_close(outputs(SCORES), torch.softmax(SCORES, dim=1))
     assert outputs.decide(outputs(SCORES).numpy()).tolist() == [0, 1]
 
 
-def test_labels_are_right_or_not():
+def test_decide_returns_indicators_of_labels():
     outputs = Probabilities(multilabel=True)
     torch.testing.assert_close(outputs(SCORES), torch.sigmoid(SCORES))
     decided = outputs.decide(outputs(SCORES).numpy())

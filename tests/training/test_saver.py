@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR, ReduceLROnPlateau, StepLR
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.training import (
     Data,
     Mix,
@@ -36,7 +36,7 @@ HELD = Data(Z[::3] + 0.5, Y[::3], np.ones(20))
 
 
 class Views:
-    """Noise on each look, drawn from a generator of its own, as random views are."""
+    """Random views: noise on each access, from a generator of their own."""
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ class Killed(Exception):
 
 
 class Kill(Callback):
-    """Ends the training in the middle of an epoch."""
+    """Callback that ends the training in the middle of an epoch."""
 
     def __init__(self, epoch):
         self.epoch = epoch
@@ -71,7 +71,7 @@ class Kill(Callback):
 
 
 class NumPyScores(Callback):
-    """Records what scorers return."""
+    """Callback that records the results of scorers."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("single", np.float32(0.1))
@@ -116,7 +116,7 @@ def fit(
 
 
 def fit_in_parts(path, ends, make_views=lambda: None, **settings):
-    """Train until the end, killed in some epochs on the way."""
+    """Train until the end, with interruptions in the given epochs."""
     for epoch in [*ends, None]:
         views = make_views()
         saver = Saver(path, views)
@@ -128,7 +128,7 @@ def fit_in_parts(path, ends, make_views=lambda: None, **settings):
 
 
 def rows_of(net):
-    """History without what a clock says."""
+    """Return the history without times."""
     skipped = {"dur", "matrix"}
     return [
         {k: v for k, v in row.items() if k not in skipped}
@@ -168,7 +168,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_schedule_and_averages_go_on(path, name, ema):
+def test_schedule_and_averages_are_resumed(path, name, ema):
     settings = {"lr_schedule": SCHEDULES[name], "ema": ema}
     whole = fit(**settings)
     assert_same(fit_in_parts(path, [3, 5], **settings), whole)
@@ -178,7 +178,7 @@ SETTINGS = {
     "accumulate": {"accumulate_grad_batches": 3},
     "l2_sp": {"l2_sp": 0.5},
     "decay": {"weight_decay": 0.1, "backbone_lr_ratio": 0.1},
-    "mix": {"mix": Mix(Layout((5,), None), mixup=0.4)},
+    "mix": {"mix": Mix(ActivationLayout((5,), None), mixup=0.4)},
     "validation": {"validation": HELD},
     "best": {"validation": HELD, "early_stopping": True},
     "best average": {"validation": HELD, "early_stopping": True, "ema": 0.9},
@@ -191,13 +191,13 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_all_settings_go_on(path, name):
+def test_all_settings_are_resumed(path, name):
     whole = fit(**SETTINGS[name])
     assert_same(fit_in_parts(path, [2, 5], **SETTINGS[name]), whole)
 
 
 @pytest.mark.parametrize("ema", [None, 0.8])
-def test_early_stopping_goes_on_counting(path, ema):
+def test_early_stopping_resumes_counting(path, ema):
     settings = {"early_stopping": True, "n_iter_no_change": 4, "ema": ema}
     settings |= {"max_epochs": 40, "validation": HELD}
     whole = fit(**settings)
@@ -208,7 +208,7 @@ def test_early_stopping_goes_on_counting(path, ema):
     assert_same(fit(Saver(path), **settings), whole)
 
 
-def test_random_views_go_on(path):
+def test_random_views_are_resumed(path):
     whole = fit(views=Views())
     assert_same(fit_in_parts(path, [3], Views), whole)
     once = fit(Saver(path), Views())  # which draws what was drawn before
@@ -216,13 +216,13 @@ def test_random_views_go_on(path):
     assert rows_of(fit_in_parts(path, [3], Views)) == rows_of(once)
 
 
-def test_random_views_of_others_go_on(path):
+def test_random_views_of_others_are_resumed(path):
     whole = fit(others=Views)
     assert_same(fit_in_parts(path, [3], others=Views), whole)
 
 
-def test_random_views_that_are_not_kept_do_not_go_on(path):
-    """Tell the test above from one that cannot fail."""
+def test_random_views_without_state_start_again(path):
+    """Show that the previous test can fail."""
     whole = fit(views=Views())
     with pytest.raises(Killed):
         fit(Saver(path), Views(), callbacks=[Kill(3)])
@@ -246,7 +246,7 @@ def test_saving_changes_nothing(path):
     assert_same(fit(Saver(path)), fit())
 
 
-def test_going_on_leaves_the_global_generator(path):
+def test_resuming_leaves_the_global_generator(path):
     with pytest.raises(Killed):
         fit(Saver(path), callbacks=[Kill(3)])
     make_network()
@@ -318,7 +318,7 @@ def test_file_without_some_part_is_named(path):
         fit(Saver(path))
 
 
-def test_without_a_file_training_begins_anew(path):
+def test_training_without_a_file_starts_at_the_beginning(path):
     net = fit(max_epochs=1)
     assert Saver(path).load(net, torch.Generator()) == 0
     assert not path.parent.exists()
@@ -334,8 +334,9 @@ def test_state_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     text = (
         r"^The state of the training could not be written to .*state.pt \(.*No space "
-        r"left on device\). It goes on, but if it is interrupted, it cannot be taken "
-        "up from here. Free some space, or give another folder as `checkpoint`.$"
+        r"left on device\). The training continues, but cannot be resumed from "
+        "here if it is interrupted. Free some space, or give another folder as "
+        "`checkpoint`.$"
     )
     with pytest.warns(UserWarning, match=text) as caught:
         net = fit(saver, max_epochs=5)
@@ -345,7 +346,7 @@ def test_state_that_cannot_be_written_leaves_the_one_before(path, monkeypatch):
 
 
 def test_savers_of_one_training_do_not_harm_each_other(path):
-    """A thread that finds the file of another half-written or removed goes on."""
+    """Threads tolerate files that others have removed or not completed."""
     expected = fit()
     whole, removed = Saver(path), Saver(path)
     fit(removed, max_epochs=2)
@@ -389,7 +390,7 @@ def test_half_written_files_of_processes_that_are_gone_are_removed(path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_weights_and_statistics_are_put_back(error):
+def test_weights_and_statistics_are_restored(error):
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     before = {k: v.clone() for k, v in module.state_dict().items()}
 
@@ -405,7 +406,7 @@ def test_weights_and_statistics_are_put_back(error):
         assert torch.equal(tensor, before[name]), name
 
 
-def test_what_succeeds_stays():
+def test_weights_are_kept_without_an_error():
     module = nn.Linear(3, 4)
     with restore_weights_on_error(module):
         nn.init.zeros_(module.weight)

@@ -42,7 +42,7 @@ CALLABLES = {
 
 
 class Rates(Callback):
-    """Keep the rates, and the first betas, that each batch was trained with."""
+    """Record the rates and the first betas of each batch."""
 
     def __init__(self):
         self.seen_ = []
@@ -54,7 +54,7 @@ class Rates(Callback):
 
 
 def make_net(lr_schedule, *, epochs=6, batch_size=4, **changes):
-    """Return a net of two groups, whose rates are 0.1 and 0.02."""
+    """Return a net with two parameter groups, whose rates are 0.1 and 0.02."""
     torch.manual_seed(0)
     settings = {
         "criterion": nn.MSELoss,
@@ -92,7 +92,7 @@ def schedules():
 
 
 def one_cycle(position):
-    """Return factor and momentum of fastai, which has the position in [0, 1)."""
+    """Return the factor and momentum of fastai at a position in [0, 1)."""
 
     def cosine(start, stop, part):
         return stop + (start - stop) * (1 + math.cos(math.pi * part)) / 2
@@ -155,7 +155,7 @@ def test_one_cycle_is_that_of_fastai(n_steps):
     np.testing.assert_allclose(ends, [2e-7, 1e-6])
 
 
-def test_pickled_net_goes_on():
+def test_pickled_net_resumes():
     whole = make_net("one_cycle").fit(X, Y)
     first = make_net("one_cycle").partial_fit(X, Y, epochs=3)
     second = pickle.loads(pickle.dumps(first)).partial_fit(X, Y, epochs=3)
@@ -207,7 +207,7 @@ def test_callable_is_stepped_each_epoch():
 @pytest.mark.parametrize("with_validation", [False, True])
 def test_plateau_is_one_of_the_validation_loss_if_there_is_one(with_validation):
     class Losses(Callback):
-        """Let the training loss stand still, and the validation loss fall."""
+        """Keep the training loss constant, and let the validation loss fall."""
 
         def on_epoch_end(self, net, **kwargs):
             net.history.record("train_loss", 1.0)
@@ -224,7 +224,7 @@ def test_plateau_is_one_of_the_validation_loss_if_there_is_one(with_validation):
 
 
 @pytest.mark.parametrize("lr_schedule", schedules())
-def test_training_that_goes_on_has_the_same_rates(lr_schedule):
+def test_resumed_training_has_the_same_rates(lr_schedule):
     whole = make_net(lr_schedule).fit(X, Y)
     parts = make_net(lr_schedule)
     for epochs in (1, 3, 2):
@@ -272,7 +272,7 @@ def test_state_is_a_copy():
     assert state["scheduler"]["last_epoch"] == 2 * BATCHES
 
 
-def test_state_that_waits_is_the_state():
+def test_state_before_training_is_the_loaded_state():
     callback = schedule_callback("cosine", 30)
     assert callback.state_dict() == {}
     net = make_net("cosine").partial_fit(X, Y, epochs=2)
@@ -284,7 +284,7 @@ def test_state_that_waits_is_the_state():
 
 
 @pytest.mark.parametrize("lr_schedule", schedules())
-def test_fit_begins_anew(lr_schedule):
+def test_fit_resets_the_schedule(lr_schedule):
     net = make_net(lr_schedule, epochs=2).fit(X, Y)
     first = rates_of(net).copy()
     callback_of(net, "schedule").load_state_dict({"groups": []})
@@ -296,7 +296,7 @@ def test_state_of_other_groups_raises():
     state = callback_of(make_net("cosine").fit(X, Y), "schedule").state_dict()
     net = make_net("cosine", optimizer__param_groups=[]).initialize()
     callback_of(net, "schedule").load_state_dict(state)
-    with pytest.raises(ValueError, match="of 2 parameter groups, but .* has 1. Load"):
+    with pytest.raises(ValueError, match="has 2 parameter groups, but .* has 1. Load"):
         net.partial_fit(X, Y)
 
 

@@ -32,7 +32,7 @@ def make_linear(k):
 
 
 def learn(parts, targets, penalty, kind, weight=None):
-    """Learn from one part of the samples after another."""
+    """Update a head with the parts of the samples, one after another."""
     weight = np.ones(len(X)) if weight is None else weight
     linear, state = make_linear(4 if targets.ndim == 1 else targets.shape[1]), None
     for rows in parts:
@@ -49,7 +49,7 @@ def scores_of(linear):
         return linear(X).double().numpy()
 
 
-def test_binary_outputs_are_learned_as_such():
+def test_binary_outputs_are_learned():
     outputs = np.stack([Y > 1, Y % 2], axis=1).astype(np.float32)
     found = expit(scores_of(learn(SORTED * 3, outputs, 5.0, "multilabel")))
     for column, y in enumerate(outputs.T):
@@ -146,7 +146,7 @@ def test_mean_loss_is_weighted():
     assert probe().mean_loss(network, data) == pytest.approx(expected)
 
 
-def test_parts_are_learned_with_and_without_a_summary_of_those_before():
+def test_parts_are_learned_with_and_without_a_bound_of_earlier_ones():
     first, second = some_data(), some_data(seed=1)
     head = nn.Linear(3, 2)
     nn.init.zeros_(head.weight)
@@ -162,6 +162,6 @@ def test_parts_are_learned_with_and_without_a_summary_of_those_before():
         assert right.mean() > 0.9
 
 
-def test_wide_heads_keep_no_summary():
+def test_wide_heads_keep_no_bound():
     head = nn.utils.skip_init(nn.Linear, 5000, 2)
     assert probe().begin_online(Solution(head, 1.0, {}), some_data()) is None

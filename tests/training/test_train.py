@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from torch import nn
 
-from sktransfer.activations import Layout
+from sktransfer.activations import ActivationLayout
 from sktransfer.training import (
     Data,
     Mix,
@@ -35,7 +35,7 @@ def make_network(dropout=0.2):
 
 
 def fit(weight=ONES, network=None, data=None, *, loss=cross_entropy, **settings):
-    """Train on the data above; settings are the recipe's or `train`'s."""
+    """Train on the data above; settings are those of the recipe or of `train`."""
     given = {*signature(train).parameters} - {"loss", "recipe", "device"}
     recipe = {"max_epochs": 3, "lr": 0.05, "weight_decay": 0.0, "batch_size": 16}
     recipe |= {k: v for k, v in settings.items() if k not in given}
@@ -55,7 +55,7 @@ def weights_of(net):
 
 
 def order_of(seed, n=60):
-    """Return the order in which the first epoch takes the samples."""
+    """Return the order of the samples in the first epoch."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
@@ -138,7 +138,7 @@ def test_first_loss_with_mix_is_that_of_pairs_with_the_weights_at_the_start():
     before = np.roll(order, 1)  # the partners
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(4)  # what `train` draws the share from
-    share = float(Mix(Layout((5,), None), mixup=1.0)(Z)[2][0])
+    share = float(Mix(ActivationLayout((5,), None), mixup=1.0)(Z)[2][0])
     torch.random.set_rng_state(torch_state)
     mixed = share * Z[order] + (1 - share) * Z[before]
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_first_loss_with_mix_is_that_of_pairs_with_the_weights_at_the_start():
     rows, w = np.arange(60), weight / weight.mean()
     own = w[order] * -logs[rows, Y.numpy()[order]]
     others = w[before] * -logs[rows, Y.numpy()[before]]
-    mix = Mix(Layout((5,), None), mixup=1.0)
+    mix = Mix(ActivationLayout((5,), None), mixup=1.0)
     net = fit(weight, network, mix=mix, seed=4, batch_size=60, max_epochs=1)
     expected = np.mean(share * own + (1 - share) * others)
     assert 0.01 < share < 0.99
@@ -237,7 +237,7 @@ def test_gradients_are_clipped_to_the_norm():
             norms.append(sum(p.grad.square().sum() for _, p in named_parameters))
 
     def steps(max_grad_norm):
-        """Make a step with momentum, which keeps the gradients that it saw."""
+        """Make a step with momentum, which depends on earlier gradients."""
         net = fit(
             callbacks=[Norms()],
             max_epochs=1,
@@ -330,7 +330,7 @@ def test_gradients_left_by_another_training_do_not_count():
 
 
 class Tight(nn.Module):
-    """Has room for so many samples, and no longer for so many after some batches."""
+    """Module with memory for a number of samples, which falls after some batches."""
 
     def __init__(self, *rooms):
         super().__init__()
@@ -369,7 +369,7 @@ def test_size_that_fits_is_found_once():
 
 
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
-def test_memory_too_small_for_one_sample():
+def test_halving_raises_if_one_sample_does_not_fit():
     text = (
         "^The memory of cpu is too small for one sample. Freeze more stages with "
         "`freeze`. Take a smaller `image_size` or backbone, or device='cpu'.$"
@@ -381,8 +381,8 @@ def test_memory_too_small_for_one_sample():
 @pytest.mark.filterwarnings("ignore:The memory of cpu is too small for so many")
 def test_memory_that_runs_out_within_a_step():
     text = (
-        "^The memory of cpu ran out within a step, after batches whose gradients were "
-        "added up already. Take a smaller `batch_size` and accordingly more "
+        "^cpu ran out of memory within a step, after the gradients of other batches "
+        "were added. Take a smaller `batch_size` and a larger "
         r"`accumulate_grad_batches` \(it is 2\).$"
     )
     with pytest.raises(MemoryError, match=text):
@@ -475,7 +475,7 @@ def test_scores_of_skorch(batch_size):
     assert last["train again"] == share_right(net, Z, Y)
 
 
-def test_divergence_says_what_to_do():
+def test_divergence_raises_with_a_hint():
     message = re.escape(
         "Take a lower `lr` (it is 1e+06) or a lower `backbone_lr_ratio`."
     )
@@ -537,7 +537,7 @@ def test_validation_is_by_the_averaged_weights():
         assert net.history[-1, "valid_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_without_averages_the_weights_are_ones_own():
+def test_without_averages_the_weights_are_unchanged():
     net = fit()
     before = copy.deepcopy(net.module_.state_dict())
     with net.averaged():
@@ -545,7 +545,7 @@ def test_without_averages_the_weights_are_ones_own():
             assert torch.equal(value, before[name]), name
 
 
-def test_chance_is_that_of_the_whole_epoch():
+def test_chance_loss_is_that_of_the_whole_epoch():
     network = Network(nn.Identity(), nn.Identity(), nn.Linear(4, 1))
     y = torch.zeros(24, 1)
     y[-1] = 30.0  # in one batch of three
@@ -568,8 +568,8 @@ def test_training_that_ends_above_chance_warns():
     z, y = torch.randn(24, 4), torch.arange(24) % 3
     recipe = resolved_recipe(max_epochs=3, lr=1e3, weight_decay=0.0, batch_size=8)
     message = (
-        r"^The training did not converge: its last loss, .*, is above that of knowing "
-        r"nothing, 1.1. Take a lower `lr` \(it is 1000\) or more"
+        r"^The training did not converge: its last loss, .*, is above the loss of "
+        r"chance, 1.1. Take a lower `lr` \(it is 1000\) or more"
     )
     with pytest.warns(UserWarning, match=message):
         train(

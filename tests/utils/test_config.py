@@ -92,7 +92,7 @@ def test_a_worker_adopts_the_settings_of_its_parent(backend):
         get_reusable_executor().shutdown()  # its workers outlive a test otherwise
 
 
-def test_settings_of_others_are_left_alone():
+def test_settings_of_other_processes_are_ignored():
     before = sktransfer.get_config()
     for pid in (os.getpid(), os.getppid(), 1):
         adopt_settings({"pid": pid, "settings": {**before, "memory_budget": 5}})
@@ -109,8 +109,8 @@ def test_nothing_is_sent_where_nothing_was_changed(monkeypatch):
     assert settings_to_send()["settings"] == before
 
 
-def test_a_thread_that_goes_on_sees_what_the_main_thread_changes():
-    """As the thread of a pool does, which pickles what is sent to its workers."""
+def test_a_running_thread_sees_changes_of_the_main_thread():
+    """One such thread is that of a pool, which pickles the tasks of workers."""
     asked, seen = queue.Queue(), queue.Queue()
 
     def answer():

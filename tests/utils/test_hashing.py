@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sktransfer.utils import FileMemory, _hashing, content_stamp
+from sktransfer.utils import FileCache, _hashing, content_stamp
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def write(path, content, seconds=10**9):
     os.utime(path, (seconds, seconds))
 
 
-def test_stamp_goes_by_content(path, tmp_path):
+def test_content_stamp_depends_on_content_only(path, tmp_path):
     write(path, b"one")
     first = content_stamp(path)
     assert len(first) == 32 and int(first, 16)
@@ -29,9 +29,7 @@ def test_stamp_goes_by_content(path, tmp_path):
 
 
 @pytest.mark.parametrize(("age", "n_reads"), [(3, 1), (1, 2), (-5, 2)])
-def test_file_that_may_be_written_again_unseen_is_hashed_again(
-    path, monkeypatch, age, n_reads
-):
+def test_recently_written_file_is_hashed_again(path, monkeypatch, age, n_reads):
     write(path, b"one")
     ctime, reads = os.stat(path).st_ctime_ns, []
     monkeypatch.setattr(time, "time_ns", lambda: ctime + age * 10**9)
@@ -43,11 +41,11 @@ def test_file_that_may_be_written_again_unseen_is_hashed_again(
     assert len(reads) == n_reads
 
 
-def test_hashing_read_longest_ago_are_forgotten(tmp_path, monkeypatch):
+def test_files_read_longest_ago_are_discarded(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 2**62)  # all files are old
     monkeypatch.setattr(_hashing, "_MOST", 2)
     reads = []
-    memory = FileMemory(lambda file: reads.append(file.read()))
+    memory = FileCache(lambda file: reads.append(file.read()))
     for name in "abc":
         write(tmp_path / name, name.encode())
     for name in "abab":

@@ -6,7 +6,7 @@ from sktransfer.utils import Registry, check_callable, check_parts
 
 
 class Protocol:
-    """A thing with a word and a method."""
+    """An object with an attribute and a method."""
 
     word: str
 
@@ -27,12 +27,12 @@ def registry():
 
 
 class Speaker(Protocol):
-    """A thing that follows the protocol."""
+    """An object that follows the protocol."""
 
     word = "none"
 
 
-def test_an_object_is_found_by_its_name_and_replaced_by_the_next(registry):
+def test_register_replaces_an_object_of_the_same_name(registry):
     first, second = Speaker(), Speaker()
     registry.register("loud", first)
     assert registry["loud"] is first

@@ -45,7 +45,7 @@ with warnings.catch_warnings():
     ]
 
 
-def test_kinds_of_tensors_are_told_apart():
+def test_hashes_differ_between_kinds_of_tensors():
     found = [digest(tensor) for tensor in KINDS]
     assert len({*found}) == len(KINDS)
     assert found == [digest(tensor) for tensor in KINDS]
@@ -71,7 +71,7 @@ def test_digest_is_computed_again_once_a_tensor_was_written_to():
     assert digests.digest(tensor) == first
 
 
-def test_digests_of_tensors_that_are_gone_are_forgotten():
+def test_digests_of_deleted_tensors_are_discarded():
     digests = TensorDigests()
     for _ in range(3):
         digests.digest(torch.zeros(3))
@@ -79,7 +79,7 @@ def test_digests_of_tensors_that_are_gone_are_forgotten():
 
 
 @pytest.mark.parametrize("make", [lambda t: t.to_sparse(), torch.clone])
-def test_tensors_without_a_count_of_versions_are_hashed_anew(make):
+def test_tensors_without_a_version_are_hashed_each_time(make):
     digests = TensorDigests()
     with torch.inference_mode():
         tensor = make(torch.ones(3))
@@ -93,7 +93,7 @@ def test_module_on_the_cpu_is_returned_as_it_is():
     assert on_cpu(module) is module
 
 
-def test_module_elsewhere_is_copied_and_left_alone():
+def test_module_on_another_device_is_copied_and_unchanged():
     with FakeTensorMode():
         layer = nn.LayerNorm(2, device="cuda").requires_grad_(False)
         module = nn.Sequential(layer, nn.BatchNorm1d(2), layer)

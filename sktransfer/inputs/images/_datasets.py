@@ -16,8 +16,8 @@ from torchvision.datasets.folder import default_loader
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
 
-# Datasets are written for one thread per process: `FakeData`, for one, sets the
-# global seed in each read.
+# Datasets are written for one thread per process. `FakeData`, for example, sets the
+# global seed whenever it is read.
 _LOCK = threading.Lock()
 _FOLDERS = (datasets.DatasetFolder, datasets.ImageFolder)
 # The label of item i is `targets[i]`.
@@ -30,15 +30,15 @@ _WITH_TARGETS = (
     datasets.CIFAR10,
     datasets.CIFAR100,
 )
-# These types alone are known to give what they hold; a subclass may do anything.
+# Only these types are known to return what they hold; a subclass may change it.
 _READERS = {kind: kind.__getitem__ for kind in (*_FOLDERS, *_WITH_TARGETS)}
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands among the items of X for an image that is known to be unreadable.
+    """Placeholder among the items of X for an image that cannot be read.
 
-    It holds the reason and a remedy, the path if there is one, and what was raised.
+    It holds the reason and a remedy, the path if there is one, and the exception.
     """
 
     reason: str
@@ -136,10 +136,6 @@ class DatasetItems:
         path = samples[index][0]
         return path if isinstance(path, str) else None
 
-    def check_labels(self) -> None:
-        """Raise if one label means different classes in parts of the dataset."""
-        _check_class_names(self.dataset)
-
 
 def _copied(item):
     """Copy an array, alone or with a label: the dataset may write to it again."""
@@ -212,7 +208,7 @@ def _read_folder(folder):
     )
     if not is_plain:
         return Raw(DatasetItems(folder), labels=labels)
-    # The loader of torchvision leaves images as they lie.
+    # The loader of torchvision does not apply the EXIF orientation.
     return Raw([path for path, _ in folder.samples], labels=labels, upright=False)
 
 
@@ -233,7 +229,7 @@ def _read_parts(dataset):
     ]
 
     def labels(indices):
-        _check_class_names(dataset)
+        check_class_names(dataset)
         of_parts = [p.labels(rows) for p, rows in zip(parts, chosen, strict=True)]
         return np.concatenate(of_parts)[indices]
 
@@ -241,11 +237,11 @@ def _read_parts(dataset):
     return Raw(items, labels=labels, upright=False)
 
 
-def _check_class_names(dataset):
-    """Raise if parts of a dataset use one label for classes of different names."""
+def check_class_names(dataset: Any) -> None:
+    """Raise a ValueError if one label stands for different classes in parts."""
     if not isinstance(dataset, ConcatDataset):
         return
-    names = {}
+    names: dict[int, str] = {}
     for part in _parts_with_classes(dataset):
         for number, name in enumerate(getattr(part, "classes", ())):
             other = names.setdefault(number, name)

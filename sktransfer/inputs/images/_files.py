@@ -1,7 +1,7 @@
-"""Encoded and PIL images: opened, turned upright, identified, and brought to RGB.
+"""Opening, rotation, hashes and conversion to RGB of encoded images and PIL images.
 
-An image is called deep if it has one channel of more than 8 bits. A value range says
-what its values look like.
+An image is called deep if it has one channel of more than 8 bits. Its value range is
+the pair of values that stand for black and for full intensity.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from sktransfer.inputs.images._pixels import array_to_image, over_white
-from sktransfer.utils import DIGEST_SIZE, FileMemory, digest
+from sktransfer.utils import DIGEST_SIZE, FileCache, digest
 
 _HEAD = 26  # bytes up to the depth and the colour type of a PNG file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY_OF_16_BITS = b"\x10\x00"
 _SHALLOW = (b"\xff\xd8", b"GIF8", b"BM")  # JPEG, GIF and BMP files are of 8 bits
-_SHOWN = 16  # bytes of a file that is no image
-# Without any of these, a JPEG, PNG, GIF, BMP or WebP file does not say how to turn it.
+_SHOWN = 16  # bytes of a file that is not an image
+# A JPEG, PNG, GIF, BMP or WebP file without any of these has no orientation.
 _TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
 # A PIL image that was opened but not read yet is read by one thread only.
 _LOCKS = tuple(threading.Lock() for _ in range(64))
@@ -74,7 +74,7 @@ def picture_to_rgb(
     """
     if isinstance(source, Image.Image):
         image = loaded(source)
-        # What Pillow makes of an opened file is no `ImageFile`, but keeps its tags.
+        # An image that was made of an opened file has its tags, but is no `ImageFile`.
         is_file = isinstance(image, ImageFile.ImageFile)
         return _to_rgb(_turn_upright(image) if is_file else image, range_of)
     with opened(source) as image:
@@ -82,7 +82,7 @@ def picture_to_rgb(
 
 
 def _turn_upright(image):
-    """Apply the EXIF orientation; broken metadata do not spoil a good image."""
+    """Apply the EXIF orientation, and ignore broken metadata."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, struct.error, ValueError, TypeError, KeyError, OSError):
@@ -144,15 +144,15 @@ def _mode_of(source):
     try:
         with Image.open(source) as image:
             return image.mode
-    except Exception:  # reading it will say what is wrong
+    except Exception:  # reading it will raise an error
         return ""
 
 
 def deep_dtype(item: Any) -> np.dtype | None:
     """Return the dtype of the values of a deep image, as its header has it.
 
-    `item` is a path, bytes or a PIL image; for any other object, and any other image,
-    the result is None.
+    `item` is a path, bytes or a PIL image. The result is None for any other object, and
+    for images that are not deep.
     """
     if isinstance(item, Image.Image):
         mode = item.mode
@@ -246,7 +246,7 @@ def _content_of_file(file, upright):
     return content_of(file.read(), upright)
 
 
-_known = FileMemory(_content_of_file)
+_known = FileCache(_content_of_file)
 
 
 def file_content(path: str, upright: bool = True) -> Content:

@@ -1,4 +1,4 @@
-"""Images: how X is checked and read, and how an image becomes a model input."""
+"""The modality of images, and their preprocessing to model inputs."""
 
 import os
 import warnings
@@ -71,7 +71,7 @@ class ImagePreprocessing:
     Raises
     ------
     ValueError
-        If a parameter does not follow its rule.
+        If a parameter is of another form, or `std` is not positive.
 
     Examples
     --------

@@ -29,7 +29,7 @@ KINDS = (
 )
 
 BLOCK = 2**20  # values of an array that are checked at once
-# Types of a whole image, so that a pair that starts with one is (image, label).
+# Types of a whole image: a pair that starts with one is (image, label).
 WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
 
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 CHANNELS_LAST = (1, 3, 4)
 CHANNELS_FIRST = (1, 3)
-_FEWEST = 100  # values, below which the highest one says little
-_ROUNDING = 4  # steps of a float that a few sums and products may be off by
+_FEWEST = 100  # values, below which their maximum says little about the range
+_ROUNDING = 4  # rounding errors, in units of the last place, of a few sums and products
 _NEARLY_WHOLE = 1e-5
-_FRACTION = 255  # floats that use less than this part of their range look dark
-_PART = 15  # integers that use less than this part: 12 bits of 16 do
+_FRACTION = 255  # images of floats that use a smaller share of their range look dark
+_PART = 15  # the same for integers: 12 bits of 16 are less
 _WHITES = (255, 65535)  # full intensity of images of 8 and of 16 bits
 
 
@@ -237,8 +237,8 @@ def range_beside(dtype: np.dtype, value_range: tuple | None) -> tuple:
     if dtype.kind == "b" or value_range in (None, own):
         return own
     raise ValueError(
-        f"`value_range` cannot be decided for an image of dtype {dtype}, which goes by "
-        f"{own}, beside others in {value_range}. Convert them to one dtype, or pass "
+        f"`value_range` cannot be decided for an image of dtype {dtype}, whose range "
+        f"is {own}, beside others in {value_range}. Convert them to one dtype, or pass "
         "`value_range=(low, high)`."
     )
 
@@ -355,7 +355,7 @@ def _warn_if_dark(seen, value_range, is_given):
         )
     if not is_given and seen.high > max(seen.low, 0) and seen.size >= _FEWEST:
         warnings.warn(
-            f"The values of X go by their dtype from 0 to {value_range[1]}, and no "
+            f"The range of values for the dtype of X is 0 to {value_range[1]}, but no "
             f"value is above {seen.high:g}: all images will be nearly black. Pass "
             f"`value_range=(0, {seen.high:g})`, or the values of black and white.",
             stacklevel=4,
@@ -363,10 +363,9 @@ def _warn_if_dark(seen, value_range, is_given):
 
 
 def _always_within(dtype, value_range):
-    if dtype.kind not in "bu":
-        return False
-    highest = 1 if dtype.kind == "b" else np.iinfo(dtype).max
-    return dtype.kind == "b" or (value_range[0] <= 0 and highest <= value_range[1])
+    low, high = value_range
+    is_within = dtype.kind == "u" and low <= 0 and np.iinfo(dtype).max <= high
+    return dtype.kind == "b" or is_within
 
 
 def _first_row(mask):

@@ -1,4 +1,4 @@
-"""Pillow's resizing of 8-bit images, with tensors, to the last bit.
+"""Resizing of 8-bit images, with tensors, that equals Pillow's bit for bit.
 
 An exported model must get the inputs that the estimator computes with Pillow. Those of
 torchvision's resizing of tensors differ by one step of 255, and it has no box and no
@@ -92,9 +92,9 @@ def _resize_axis(images, axis, before, after, interpolation, window):
 
 
 def _select(images, axis, places):
-    if len(places) == images.shape[axis]:  # all, as no place comes twice by itself
-        if np.array_equal(places, np.arange(len(places))):
-            return images
+    everything = np.arange(len(places))
+    if len(places) == images.shape[axis] and np.array_equal(places, everything):
+        return images
     return images.index_select(axis, torch.as_tensor(places, device=images.device))
 
 

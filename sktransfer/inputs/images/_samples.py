@@ -18,6 +18,7 @@ from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Unreadable,
+    check_class_names,
     explain,
     stack_labels,
     unreadable_image,
@@ -39,11 +40,11 @@ class Samples:
     `as_samples` makes them. They refer to the raw samples, so a part of them is cheap.
     `image_shape` is the shape of one array. `value_range` (low, high) holds the values
     that stand for black and full intensity, None if no sample has values of its own;
-    `is_given` says that it applies to all samples, of any dtype.
+    `is_given` says that the user chose it, so that it applies to any dtype.
 
     ``digests``, a list of bytes or None, identifies the samples once it is set. `take`
-    takes it along, and `iter_batches` warns of a sample that has another digest when it
-    is read.
+    selects from it, and `iter_batches` warns if a sample has another digest when it is
+    read.
     """
 
     def __init__(self, raw, *, image_shape=None, value_range=None, is_given=False):
@@ -134,7 +135,7 @@ class Samples:
             return self._raw.labels(self._indices)
         if not isinstance(self._items, DatasetItems):
             return None
-        self._items.check_labels()
+        check_class_names(self._items.dataset)
         labels = []
         for i in range(len(self)):
             _, label = self._first_reading(i)

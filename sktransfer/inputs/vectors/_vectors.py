@@ -1,4 +1,4 @@
-"""Vectors: how rows of real numbers are checked, read and prepared."""
+"""The modality of vectors: rows of real numbers, and their preprocessing."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -188,7 +188,7 @@ class VectorSamples:
 
 
 class RawRows(nn.Module):
-    """Check rows of numbers, which are model inputs as they are."""
+    """Check rows of numbers, which are model inputs without any change."""
 
     name = "rows"
 
@@ -218,7 +218,7 @@ class RawRows(nn.Module):
 
 
 class Vectors:
-    """The modality of vectors, which is that of any X that no other modality claims."""
+    """The modality of vectors, the default if X looks like no other modality."""
 
     noun = "vectors"
     options = ()
@@ -273,7 +273,7 @@ class Vectors:
         )
 
     def raw_input(self, preprocessing: VectorPreprocessing) -> RawRows:
-        """Return the module that checks rows and lets them through."""
+        """Return the module that checks rows and returns them unchanged."""
         return RawRows(preprocessing)
 
 

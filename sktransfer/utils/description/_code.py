@@ -38,7 +38,7 @@ _CODE = (
 )
 _PLAIN = (bool, int, float, complex, str, bytes, functools.partial)
 _MISSING = object()
-# What code can call or read to depend on something that it does not name.
+# Objects by which code can depend on something that it does not name.
 _DYNAMIC = {
     id(builtins.eval): "`eval`",
     id(builtins.exec): "`exec`",
@@ -61,7 +61,7 @@ _DYNAMIC = {
     id(np.genfromtxt): "`np.genfromtxt`",
     id(torch.load): "`torch.load`",
 }
-# Names by which libraries read what is no argument: files, clocks, the environment.
+# Names of functions of libraries that read files, clocks or the environment.
 _READS = re.compile(
     r"(open|i?glob|iterdir|listdir|scandir|walk|l?stat|exists|is_file|is_dir|getsize"
     r"|read|read_\w+|load|load_\w+|loadmat|from_?file|memmap|imread|urlopen|recv"
@@ -122,12 +122,12 @@ def names_of(code: types.CodeType) -> Names:
 
 
 def reason_against(value: Any) -> str | None:
-    """Name a value that makes code that uses it indescribable; None for others."""
+    """Return the name of a value that no describable code uses; None for others."""
     return _DYNAMIC.get(id(value))
 
 
 def reads(value: Any) -> bool:
-    """Whether a function is named like those that read files, clocks or the like."""
+    """Return whether a function has the name of one that reads files or clocks."""
     name = getattr(value, "__name__", None)
     is_read = isinstance(name, str) and _READS.fullmatch(name) is not None
     return callable(value) and is_read and name not in _READS_ARGUMENTS
@@ -229,7 +229,7 @@ def _module_parts(module, names, passed):
 
 
 def _counts(value):
-    """Whether a value in a library's module may be code, or not the library's."""
+    """Return whether a value in a library's module may be code or foreign to it."""
     is_code = isinstance(value, _CODE + _PLAIN) or reason_against(value) is not None
     return is_code or library_version(type(value).__module__) is None
 

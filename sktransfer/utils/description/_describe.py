@@ -1,4 +1,4 @@
-"""Hashes of objects: a walk through everything that can change what they compute."""
+"""Description of objects: the hash of everything that can change what they compute."""
 
 import hashlib
 import pathlib
@@ -45,8 +45,9 @@ _NAMES: dict[type, str] = dict.fromkeys(
     PLAIN_TENSORS, "Tensor"
 )  # a parameter computes the same
 _CONTAINERS: dict[type, Callable] = {tuple: iter, list: iter, dict: dict.items}
-# Two of these that are equal are the same, whether or not they are one object. All
-# others may be changed, or refer to themselves: the second time they go by a number.
+# Equal values of these types are described alike, whether or not they are one object.
+# All other objects may be changed, or refer to themselves: when they occur again, a
+# number refers to the first time.
 _BY_CONTENT = (
     Image.Image,
     classmethod,
@@ -73,7 +74,7 @@ _keys = WeakIdKeyDictionary()  # object: key
 
 
 def digest(*parts: str | bytes) -> bytes:
-    """Hash texts and bytes; where one ends and the next begins makes a difference."""
+    """Hash texts and bytes, and where each of them ends."""
     state = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

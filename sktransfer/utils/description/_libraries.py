@@ -54,7 +54,7 @@ def _spellings(path):
 
 @cache
 def is_library_file(path: str) -> bool:
-    """Whether a source file, as in ``co_filename``, is in a folder of libraries."""
+    """Return whether a source file (a ``co_filename``) is in a folder of libraries."""
     if path.startswith("<frozen "):
         return True
     if path.startswith("<"):
@@ -101,7 +101,7 @@ def _distributed_version(top):
 
 
 def is_library_function(function: FunctionType) -> bool:
-    """Whether the code of a function was written in a library.
+    """Return whether the code of a function belongs to a library.
 
     Its name does not count, as a wrapper may have taken it from another function.
     """
@@ -117,7 +117,7 @@ def is_library_function(function: FunctionType) -> bool:
 
 
 def is_own(thing: FunctionType | type) -> bool:
-    """Whether a library has this very function or class under its name."""
+    """Return whether a library has this function or class under its name."""
     name = getattr(thing, "__module__", None)
     if not isinstance(name, str) or library_version(name) is None:
         return False
@@ -147,11 +147,11 @@ class Survey:
 
     @property
     def parts(self) -> list:
-        """The text, and what comes from no library."""
+        """Return the text, and what comes from no library."""
         return [self.text, *self.foreign]
 
     def holds(self) -> bool:
-        """Whether everything is still as it was found."""
+        """Return whether everything is still as it was found."""
         return (
             all(len(space) == n for space, n in self.sizes)
             and all(space.get(name) is value for space, name, value in self.found)
@@ -276,7 +276,7 @@ def torch_changes() -> list[tuple[str, Any]]:
 
 
 def _is_foreign(value):
-    """Whether a function is of no library, or an object of a type they rarely have."""
+    """Return whether a function, or the type of another value, is of no library."""
     if isinstance(value, FunctionType):
         return not is_library_function(value)
     if isinstance(value, partial | MethodType):

@@ -59,7 +59,7 @@ _NO_STATE = {
 }
 _OF_ALL_MODULES = {*vars(nn.Module())}
 _OF_GRAPHS = {"_graph", "_codegen", "meta", "_tracer_cls", "_tracer_extras"}
-# Memory and functions of which Python knows only the addresses.
+# Memory and functions of which Python knows only addresses.
 _OUTSIDE_PYTHON: Any = (ctypes.CDLL, ctypes._SimpleCData.__base__)
 _WITH_UFUNCS = ("numpy", "scipy.special")  # ufuncs don't say where they are
 # What an object of a subclass of a built-in type holds, as a plain value.
@@ -144,7 +144,7 @@ def _slots(value):
 
 
 def has_python_state(cls: type) -> bool:
-    """Whether objects of a class consist of attributes and slots alone.
+    """Return whether objects of a class consist of attributes and slots alone.
 
     Classes that are written in C have more. The rule is that of ``object.__reduce__``.
     """
@@ -210,7 +210,7 @@ def builtin_parts(function: Any) -> list:
 
 
 def is_global_generator(obj: Any) -> bool:
-    """Whether an object is a random generator that the whole process draws from."""
+    """Return whether an object is one of the global random generators."""
     return (
         obj is random._inst
         or obj is np.random.mtrand._rand

@@ -27,7 +27,7 @@ def views_of(augment, seeds=SEEDS, images=IMAGES):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_view_goes_by_its_seed_alone(name):
+def test_a_view_depends_on_its_seed_alone(name):
     augment = preset_augmentation(name, PREPROCESSING)
     views = views_of(augment)
     first = [np.asarray(view) for view in views]
@@ -130,7 +130,7 @@ def test_tensors_and_modes_are_made_images():
     assert views_of(lambda image: image.convert("L"))[0].mode == "RGB"
 
 
-def test_the_global_generator_is_left_alone():
+def test_the_global_generator_is_unchanged():
     before = torch.random.get_rng_state()
     views_of(preset_augmentation("crop", PREPROCESSING))[0]
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -311,5 +311,5 @@ def test_unreadable_makes_the_error_of_its_row():
         (ValueError(), "ValueError"),
     ],
 )
-def test_explain_says_the_type_where_the_text_does_not_do(error, words):
+def test_explain_adds_the_type_to_a_short_text(error, words):
     assert explain(error) == words

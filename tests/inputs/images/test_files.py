@@ -85,7 +85,7 @@ def test_transparent_values_are_not_visible():
 
 @pytest.fixture
 def path(tmp_path):
-    """Return the path of a file that is old enough to be remembered."""
+    """Return the path of a file that is old enough to be cached."""
     path = tmp_path / "a"
     path.write_bytes(b"one")
     return path
@@ -93,14 +93,14 @@ def path(tmp_path):
 
 @pytest.fixture
 def later(monkeypatch):
-    """Let the clock of the module be an hour ahead, so that files are old."""
+    """Set the clock of the module an hour ahead, so that files are old."""
     now = time.time_ns() + 3600 * 10**9
     monkeypatch.setattr(time, "time_ns", lambda: now)
 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Count how often the content of a file is looked at."""
+    """Count how often the content of a file is read."""
     reads = []
 
     def spy(data, upright):
@@ -111,7 +111,7 @@ def reads(monkeypatch):
     return reads
 
 
-def test_file_digest_is_that_of_the_bytes_wherever_they_lie(tmp_path):
+def test_file_digest_is_that_of_its_bytes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"same")
     (tmp_path / "c").write_bytes(b"other")

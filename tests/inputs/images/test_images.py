@@ -68,7 +68,7 @@ def test_prepare_long_image_close_to_torchvision(monkeypatch, shape, resize):
     assert difference.max() <= 1
 
 
-def test_prepare_needle_stays_small():
+def test_prepare_very_long_image_needs_little_memory():
     preprocessing = make_preprocessing((224, 224), 256)
     prepared = preprocessing.prepare(Image.new("RGB", (1, 60_000), "blue"))
     assert (prepared == (0, 0, 255)).all() and prepared.shape == (224, 224, 3)

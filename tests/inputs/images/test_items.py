@@ -1,4 +1,4 @@
-"""Lists, arrays, data frames and whatever else X may be."""
+"""Lists, arrays, data frames and other forms of X."""
 
 import io
 import os

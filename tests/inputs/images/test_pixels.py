@@ -246,7 +246,7 @@ def test_value_range_given(value_range, dtype, expected):
     assert colours(samples) == [(expected,) * 3]
 
 
-def test_value_range_given_leaves_bool_and_pictures_alone(paths):
+def test_value_range_given_does_not_apply_to_bool_and_8_bit_images(paths):
     X = [np.ones((2, 2), bool), paths[0], np.full((2, 2), 51, np.uint8)]
     for value_range in ("auto", (0, 255)):
         read = colours(samples_of(X, value_range=value_range))
@@ -433,9 +433,7 @@ def test_dark_images_warn_in_every_container():
     X[:, 2:4] = 4095
     pictures = [Image.fromarray(x) for x in X]
     for same in (list(X), pictures, [*map(png, pictures)], Items(pictures)):
-        with pytest.warns(
-            UserWarning, match="from 0 to 65535, and no value is above 4"
-        ):
+        with pytest.warns(UserWarning, match="0 to 65535, but no value is above 4"):
             assert samples_of(same).value_range == (0, 65535)
     dataset = Items([np.full((9, 9), 5000, np.uint16)] * 3)
     samples_of(dataset)
@@ -462,7 +460,7 @@ def test_deep_images_share_one_range_with_arrays():
         samples_of(X, value_range=(0, 16))
 
 
-def test_pictures_of_8_bits_stay_what_they_are_beside_deep_ones():
+def test_8_bit_images_are_unchanged_beside_deep_ones():
     X = [Image.new("L", (2, 2), 51), Image.new("I;16", (2, 2), 51)]
     assert colours(samples_of(X, value_range=(0, 255))) == [(51,) * 3] * 2
     assert colours(samples_of(X, value_range=(0, 51))) == [(51,) * 3, (255,) * 3]
@@ -472,7 +470,7 @@ def test_items_of_a_dataset_of_another_kind_than_the_first():
     gray, deep = Image.new("L", (2, 2)), Image.new("F", (2, 2), 0.5)
     mixed = [np.zeros((2, 2), np.uint8), deep]
     message = (
-        r"sample 1.*dtype float32, which goes by \(0, 1\), beside others in \(0, 25"
+        r"sample 1.*dtype float32, whose range is \(0, 1\), beside others in \(0, 25"
     )
     with pytest.raises(UnreadableSampleError, match=message):
         samples_of(Items(mixed))[1]

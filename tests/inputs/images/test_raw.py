@@ -51,7 +51,7 @@ def test_examples():
     assert images.example(1, 9).shape == (1, 9, 9, 3)
 
 
-def test_settings_are_shown():
+def test_repr_shows_the_settings():
     assert "size=(24, 32)" in repr(RawImages(make()))
 
 
@@ -83,6 +83,6 @@ def test_settings_are_shown():
         ),
     ],
 )
-def test_what_is_no_image(images, error, message):
+def test_raw_images_refuse_other_tensors(images, error, message):
     with pytest.raises(error, match=re.escape(message)):
         RawImages(make())(images)

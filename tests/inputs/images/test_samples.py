@@ -1,4 +1,4 @@
-"""One lazy interface for samples of any kind."""
+"""Samples of images, read when they are indexed."""
 
 import io
 import re
@@ -117,7 +117,7 @@ def test_digest_of_a_deep_file_covers_the_range():
     assert len({samples_of([shallow], value_range=r).digest(0) for r in ranges}) == 1
 
 
-def test_read_gives_what_is_there_now(tmp_path):
+def test_read_returns_the_current_content(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", (2, 2), "red").save(path)
     samples = samples_of([path])
@@ -268,7 +268,7 @@ def test_open_image_deep_file_is_turned_upright():
     np.testing.assert_array_equal(np.asarray(open_image(content)), expected)
 
 
-def test_open_image_made_of_a_file_is_taken_as_it_looks():
+def test_open_image_derived_from_a_file_is_not_rotated():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     lying = random_image(5, 3)

@@ -77,7 +77,7 @@ def test_samples_empty():
         as_samples(np.zeros((0, 2)), VectorPreprocessing(2))
 
 
-def test_rows_are_let_through():
+def test_raw_rows_are_returned_unchanged():
     rows = torch.randn(4, 3)
     raw = MODALITIES["vector"].raw_input(VectorPreprocessing(3))
     assert isinstance(raw, RawRows) and raw.name == "rows"

@@ -1,4 +1,4 @@
-"""Sources of things that compute something else with another value of ``K``.
+"""Source code of objects that compute other results with another value of ``K``.
 
 Each leaves what is described as ``thing``.
 """
@@ -399,7 +399,7 @@ thing = make_scorer(fbeta_score, beta=K + 1)
 
 
 def build(name, k):
-    """Run a source in a namespace of its own."""
+    """Run source code in a new namespace; return what is described."""
     space = {"K": k, "__name__": "pairs"}
     with torch.random.fork_rng():
         exec(_LAYER + PAIRS[name], space)

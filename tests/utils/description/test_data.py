@@ -17,14 +17,14 @@ def distinct(*things):
     return len({d.digest for d in found})
 
 
-def test_numbers_go_by_type_and_bits():
+def test_numbers_are_described_by_type_and_bits():
     numbers = [1, 1.0, True, np.int64(1), np.float32(1), np.float64(1), 1 + 0j, "1"]
     assert distinct(*numbers, 0.0, -0.0, float("nan"), None, ...) == 13
     assert distinct(complex(0.0, -0.0), complex(0.0, 0.0)) == 2
     assert distinct(10**30, 10**30 + 1) == 2
 
 
-def test_containers_go_by_type_and_order():
+def test_containers_are_described_by_type_and_order():
     things = [[], (), {}, set(), frozenset(), [[]], [()], [1, [2]], [[1], 2]]
     assert distinct(*things) == len(things)
     assert distinct({1: 2, 3: 4}, {3: 4, 1: 2}) == 2
@@ -52,7 +52,7 @@ def test_set_that_holds_itself_ends():
     assert describe(holder).is_complete
 
 
-def test_arrays_go_by_content_dtype_and_shape():
+def test_arrays_are_described_by_content_dtype_and_shape():
     ones = np.ones((2, 3), np.float32)
     columns = np.asfortranarray(ones)
     assert distinct(ones, columns, ones[::1]) == 1
@@ -64,7 +64,7 @@ def test_arrays_go_by_content_dtype_and_shape():
     assert distinct(*masked, np.array([1, 2])) == 3
 
 
-def test_map_of_a_file_goes_by_its_content(tmp_path):
+def test_memmap_is_described_by_its_content(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     mapped = np.memmap(tmp_path / "file", dtype=np.uint8, mode="r")
     before = describe(mapped)
@@ -81,11 +81,11 @@ def test_attributes_of_a_tensor_count():
     assert distinct(torch.ones(2), nn.Parameter(torch.ones(2))) == 1
 
 
-def test_lazy_layers_go_by_their_settings():
+def test_lazy_layers_are_described_by_their_settings():
     assert distinct(nn.LazyLinear(2), nn.LazyLinear(3), nn.LazyConv2d(2, 1)) == 3
 
 
-def test_references_go_by_what_they_refer_to():
+def test_weak_references_are_described_by_their_referent():
     class Thing:
         def __init__(self, by):
             self.by = by
@@ -115,7 +115,7 @@ def test_parts_of_a_script_have_no_counts():
     assert first == same != other
 
 
-def test_paths_go_by_their_text_and_their_class():
+def test_paths_are_described_by_their_text_and_class():
     class Own(pathlib.PurePosixPath):
         def by(self):
             return 2

@@ -25,7 +25,7 @@ def complete(thing):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_things_differ_that_compute_something_else(name):
+def test_objects_that_compute_different_results_differ(name):
     first, same, other = (complete(build(name, k)) for k in (0, 0, 1))
     assert first == same
     assert first != other
@@ -87,7 +87,7 @@ def test_key_is_that_of_one_living_object():
     assert process_key(layer) == process_key(layer)
 
 
-def test_key_does_not_come_again():
+def test_process_keys_are_never_reused():
     keys = []
     for _ in range(5):  # objects that may get the same place in memory
         thing = Thing()
@@ -96,7 +96,7 @@ def test_key_does_not_come_again():
     assert len({*keys}) == 5
 
 
-def test_key_of_what_cannot_be_referenced_is_new_each_time():
+def test_key_of_objects_without_weak_references_is_new_each_time():
     items = [1]
     assert process_key(items) != process_key(items)
 
@@ -106,7 +106,7 @@ def test_keys_of_complete_descriptions_are_their_digests():
     assert join_key(found, nn.ReLU()) == found.digest
 
 
-def test_keys_of_incomplete_descriptions_do_not_come_again():
+def test_keys_of_incomplete_descriptions_are_never_reused():
     first, other = (nn.ReLU() for _ in range(2))
     first.file = other.file = (i for i in [1])
     found = describe(first)
@@ -120,7 +120,7 @@ def test_texts_and_places_are_kept_apart():
     assert len({complete(thing) for thing in things}) == len(things)
 
 
-def test_one_object_twice_is_not_two_that_are_equal():
+def test_one_object_twice_differs_from_two_equal_objects():
     thing = [1]
     assert complete([thing, thing]) != complete([[1], [1]])
     pair = (1, 2)

@@ -81,7 +81,7 @@ def in_disguise(x):
     return -x
 
 
-def test_functions_go_by_their_code_and_not_by_their_name():
+def test_library_functions_are_found_by_code_and_not_by_name():
     assert is_library_function(F.relu) and is_own(F.relu)
     assert is_library_function(collections.abc.Set.__and__)
     assert is_library_function(timm.models.ResNet.forward)
@@ -160,7 +160,7 @@ def forward(self, x):
     return -x
 
 
-def test_code_that_was_replaced_inside_a_function_is_seen(monkeypatch):
+def test_replaced_code_inside_a_function_is_found(monkeypatch):
     found = survey_class(nn.ReLU)
     monkeypatch.setattr(nn.ReLU.forward, "__code__", forward.__code__)
     assert ("forward", nn.ReLU.forward) in survey_class(nn.ReLU).foreign
@@ -176,7 +176,7 @@ def test_class_that_a_library_does_not_have_under_its_name():
     assert library_class_parts(Members) == []
 
 
-def test_what_was_put_into_torch_for_all_networks(monkeypatch):
+def test_torch_changes_lists_replaced_methods_and_global_hooks(monkeypatch):
     assert torch_changes() == []
     handle = nn.modules.module.register_module_forward_hook(print)
     try:

@@ -40,7 +40,7 @@ class Refuses:
         (Refuses, r"Refuses (TypeError: secret)"),
     ],
 )
-def test_what_holds_more_than_python_sees_is_not_complete(make, reason):
+def test_state_hidden_from_python_makes_descriptions_incomplete(make, reason):
     thing = make()
     for holder in (thing, [thing], nn.Sequential(nn.ReLU())):
         if isinstance(holder, nn.Module):
@@ -52,7 +52,7 @@ def test_what_holds_more_than_python_sees_is_not_complete(make, reason):
 
 
 class Answers:
-    """Has every attribute that it is asked for."""
+    """Has an attribute of any name."""
 
     def __getattr__(self, name):
         if name.startswith("__"):
