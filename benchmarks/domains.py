@@ -1,12 +1,15 @@
 """Compare the accuracy of adaptation methods on an unlabelled target domain.
 
-Each shift has labelled source samples, unlabelled target samples, and other target
-samples on which the accuracy is measured. "source only" is trained on the source alone,
-and "labelled target" also on the labels of the target, which are the lower and the
-upper reference. Methods that train on both domains also move source images towards the
-style of the target by default; "no style" is without that step, and "source only,
-style" is that step alone. skada's methods use features of the same network on the same
-splits; its deep methods have a hidden layer on top.
+Each shift is source samples with labels, target samples without, and other target
+samples that the accuracy is of. "source only" learns from the source alone, "labelled
+target" from the target's labels besides: the methods are meant to go a part of the way
+from the former to the latter. "default" is a `DomainAdaptedClassifier` as it is, and
+other methods have the default style, too. "random style" and "target style" are source
+only on source images in these styles; the former is the augmentation that adaptation
+has to beat. skada's methods see features of the same network on the same splits. With
+"other shares", the classes of the target are thinned out, down to a tenth.
+
+PACS is run if its folder is given, at 3.5 times the image size.
 
 Results are saved to a file, from which an interrupted run continues. `--development`
 uses other shifts, images and seeds, on which alone defaults were chosen. Shifts whose
@@ -21,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from common import FASHION, STAMPS, fashion_images, parser
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
@@ -36,10 +38,10 @@ from sktransfer.adaptation import DomainAdaptedClassifier
 
 try:
     import skada
-    import skada.deep
 except ImportError:
     skada = None
 
+PER_CLASS = 60  # images of PACS per class and style
 METHODS = (
     "adabn",
     "shot",
@@ -55,6 +57,8 @@ TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cm
 CATEGORIES = ("animals", "food", "town", "vehicles")
 # Factors of the image size; the images of all other shifts are small.
 SCALES = {"photographs to drawings": 2, "drawings to photographs": 2}
+PACS_SCALE = 3.5  # 112 pixels, where the others have 32
+
 
 # Corruptions of ImageNet-C (Hendrycks and Dietterich, 2019,
 # https://arxiv.org/abs/1903.12261) with severity 3, except for the blur, which has
@@ -146,8 +150,11 @@ def stamps(seed, n, *, to_photographs=False):
     return [column for part in split for column in part.T]
 
 
-def shifts(development):
-    """Return functions of a seed and a number of samples, by the name of the shift."""
+def shifts(development, folder=None):
+    """Return, by name, functions of a seed and a number of samples.
+
+    PACS is in a folder, and cartoons to photographs are for development.
+    """
     found = {"digits to print": partial(digits, to_print=True)} if development else {}
     if development and STAMPS.is_dir():
         found["drawings to photographs"] = partial(stamps, to_photographs=True)
@@ -161,100 +168,132 @@ def shifts(development):
     if FASHION.is_dir():
         for kind in (*kinds, as_it_is):
             found[kind.__name__] = partial(fashion, kind, development=development)
+    skewed = ["as_it_is", "low_contrast" if development else "inverted"]
+    if folder is not None:
+        order = ("cartoon", "photo") if development else ("photo", "cartoon")
+        skewed.append(" to ".join(order))
+        found[skewed[-1]] = partial(pacs, folder, order)
+    for name in skewed:
+        if name in found:
+            found[f"{name}, other shares"] = partial(other_shares, found[name])
     return found
 
 
-# Rows of the table. Each is a function of (X, y, domain, y of the target), an image
-# size and a seed, and returns a function that predicts.
+def pacs(folder, order, seed, n):
+    """Return two styles of PACS, `PER_CLASS` images of each class; half to test."""
+    rng, parts = np.random.RandomState(seed), []
+    for style in order:
+        classes = sorted(path.name for path in (Path(folder) / style).iterdir())
+        files = [sorted((Path(folder) / style / c).iterdir()) for c in classes]
+        drawn = [rng.permutation([*map(str, f)])[:PER_CLASS] for f in files]
+        parts.append(
+            [
+                (np.array(f), np.repeat(c, len(f)))
+                for c, f in zip(classes, drawn, strict=True)
+            ]
+        )
+    halves = [[[a[i::2] for a in pair] for pair in parts[1]] for i in (0, 1)]
+    return [
+        np.concatenate(column)
+        for part in (parts[0], *halves)
+        for column in zip(*part, strict=True)
+    ]
 
 
-def adapted(method, data, size, seed, style="auto"):
+def other_shares(shift, seed, n):
+    """Thin out the classes of the target, the last to a tenth of the first."""
+    X, y, *halves = shift(seed, n)
+    classes = np.random.RandomState(seed).permutation(np.unique(y))
+    shares = dict(zip(classes, np.geomspace(1, 0.1, len(classes)), strict=True))
+    thinned = []
+    for X_part, y_part in (halves[:2], halves[2:]):
+        y_part = np.asarray(y_part)
+        rows = [np.flatnonzero(y_part == c) for c in classes]
+        rows = [
+            r[: round(len(r) * shares[c])] for r, c in zip(rows, classes, strict=True)
+        ]
+        rows = np.sort(np.concatenate(rows))
+        thinned += [X_part[rows], y_part[rows]]
+    return X, y, *thinned
+
+
+# Rows. Each is a function from (X, y, domain, y of the target), the settings of the
+# network and a seed to what predicts.
+
+
+def adapted(method, style, data, settings, seed):
     X, y, domain, _ = data
-    network = FineTunedClassifier(image_size=size, random_state=seed)
+    network = FineTunedClassifier(**settings, random_state=seed)
     model = DomainAdaptedClassifier(network, method, style=style)
     return model.fit(X, y, sample_domain=domain).predict
 
 
-def labelled(data, size, seed):
+def labelled(data, settings, seed):
     X, y, domain, of_target = data
     y = np.array(y)
     y[domain < 0] = of_target
-    return FineTunedClassifier(image_size=size, random_state=seed).fit(X, y).predict
+    return FineTunedClassifier(**settings, random_state=seed).fit(X, y).predict
 
 
-def on_features(make, data, size, seed):
-    """Fit a method of skada on features of the network."""
+def by_hand(data, settings, seed):
+    """Standardise the features of each domain, and fit a logistic regression."""
+    X, y, domain, _ = data
+    extractor = PretrainedFeatureExtractor(image_size=settings["image_size"]).fit(X[:2])
+    source, target = (extractor.transform(X[rows]) for rows in (domain > 0, domain < 0))
+    scalers = [StandardScaler().fit(Z) for Z in (source, target)]
+    model = LogisticRegression(max_iter=1000)
+    model.fit(scalers[0].transform(source), y[domain > 0])
+    return lambda X: model.predict(scalers[1].transform(extractor.transform(X)))
+
+
+def on_features(adapters, data, settings, seed):
+    """Fit one of skada's on features of the network."""
     X, y, domain, _ = data
     classes, codes = np.unique(y[domain > 0], return_inverse=True)
     masked = np.full(len(y), -1)
     masked[domain > 0] = codes
-    extractor = PretrainedFeatureExtractor(image_size=size)
+    extractor = PretrainedFeatureExtractor(image_size=settings["image_size"])
     scaler = StandardScaler()
-    Z = scaler.fit_transform(extractor.fit_transform(X)).astype(np.float32)
-    model = make(Z.shape[1], len(classes), seed)
+    Z = scaler.fit_transform(extractor.fit_transform(X)).astype(np.float64)
+    made = [adapter() for adapter in adapters]
+    model = skada.make_da_pipeline(*made, LogisticRegression(max_iter=1000))
     model.fit(Z, masked, sample_domain=domain)
 
     def predict(X):
-        Z = scaler.transform(extractor.transform(X)).astype(np.float32)
+        Z = scaler.transform(extractor.transform(X)).astype(np.float64)
         found = model.predict(Z, sample_domain=np.full(len(Z), -1))
         return classes[np.asarray(found, dtype=int)]
 
     return predict
 
 
-def shallow(adapters, n_features, n_classes, seed):
-    made = [adapter() for adapter in adapters]
-    return skada.make_da_pipeline(*made, LogisticRegression(max_iter=1000))
-
-
-class HiddenLayer(torch.nn.Module):
-    """A hidden layer and a head, with the signature that skada calls."""
-
-    def __init__(self, n_features, n_classes):
-        super().__init__()
-        self.hidden = torch.nn.Sequential(
-            torch.nn.Linear(n_features, 256), torch.nn.ReLU()
-        )
-        self.head = torch.nn.Linear(256, n_classes)
-
-    def forward(self, X, sample_weight=None):
-        return self.head(self.hidden(X))
-
-
-def deep(name, n_features, n_classes, seed):
-    torch.manual_seed(seed)
-    extra = {"num_features": 256} if name == "DANN" else {}
-    return getattr(skada.deep, name)(
-        HiddenLayer(n_features, n_classes),
-        layer_name="hidden",
-        max_epochs=30,
-        batch_size=64,
-        lr=1e-3,
-        optimizer=torch.optim.AdamW,
-        train_split=None,
-        verbose=0,
-        **extra,
-    )
-
-
-def rows():
-    """Return the methods that are compared, by name."""
-    found = {"source only": partial(adapted, "none"), "labelled target": labelled}
-    found |= {method: partial(adapted, method) for method in METHODS}
-    found["source only, style"] = partial(adapted, "none", style=True)
-    found["mcc, no style"] = partial(adapted, "mcc", style=False)
+def rows(freeze):
+    """Return what is compared, by name."""
+    found = {
+        "source only": partial(adapted, "none", None),
+        "random style": partial(adapted, "none", "random"),
+        "target style": partial(adapted, "none", "target"),
+        "labelled target": labelled,
+        "default": partial(adapted, "centroids", "auto"),
+        "centroids, no style": partial(adapted, "centroids", None),
+        "centroids, target style": partial(adapted, "centroids", "target"),
+        "mcc, target style": partial(adapted, "mcc", "target"),
+    }
+    names = [m for m in METHODS if freeze != "all" or m in ("mcc", "pseudo_label")]
+    found |= {name: partial(adapted, name, "auto") for name in names}
+    found["standardised by hand"] = by_hand
     if skada is None:
         return found
     adapters = {
-        "features": (),
         "CORAL": (skada.CORALAdapter,),
         "subspace alignment": (partial(skada.SubspaceAlignmentAdapter, 50),),
         "TCA": (partial(skada.TransferComponentAnalysisAdapter, n_components=50),),
+        "optimal transport": (partial(skada.OTMappingAdapter, norm="max"),),
+        "entropic transport": (
+            partial(skada.EntropicOTMappingAdapter, reg_e=0.1, norm="max"),
+        ),
     }
-    makers = {name: partial(shallow, value) for name, value in adapters.items()}
-    makers |= {name: partial(deep, name) for name in ("DeepCoral", "DANN")}
-    found |= {f"skada {k}": partial(on_features, make) for k, make in makers.items()}
-    return found
+    return found | {f"skada {k}": partial(on_features, a) for k, a in adapters.items()}
 
 
 def main():
@@ -263,21 +302,25 @@ def main():
         __doc__, seeds=5, samples=500, image_size=64, file="domains.jsonl", only=""
     )
     options.add_argument("--development", action="store_true")
-    options.add_argument("--quick", action="store_true", help="one seed, small images")
+    options.add_argument("--freeze", default="auto", help="'all' for small machines")
+    options.add_argument("--shifts", default="", help="only these, with ; between")
     arguments = options.parse_args()
-    if arguments.quick:
-        arguments.seeds, arguments.samples, arguments.image_size = 1, 200, 32
     first = 100 if arguments.development else 0
     path, kept = Path(arguments.file), {}
     if path.exists():
         found = map(json.loads, path.read_text().splitlines())
         kept = {_key(row): row for row in found}
+    asked = arguments.shifts.split(";") if arguments.shifts else None
     for seed in range(first, first + arguments.seeds):
-        for name, shift in shifts(arguments.development).items():
-            run(name, shift, seed, arguments, kept)
-    asked = arguments.samples, arguments.image_size
-    shown = [r for r in kept.values() if (r["n"], _size_before(r)) == asked]
-    print_table(pd.DataFrame(shown))
+        for name, shift in shifts(arguments.development, arguments.folder).items():
+            if asked is None or name in asked:
+                run(name, shift, seed, arguments, kept)
+    print_table(pd.DataFrame([*kept.values()]).query(_asked(arguments)))
+
+
+def _asked(arguments):
+    given = arguments.samples, arguments.image_size, arguments.freeze
+    return "n == {} and size == {} and freeze == {!r}".format(*given)
 
 
 def run(name, shift, seed, arguments, kept):
@@ -287,16 +330,18 @@ def run(name, shift, seed, arguments, kept):
     hidden = np.concatenate([y, np.repeat(y[:1], len(X_target))])  # not used
     domain = np.repeat([1, -1], [len(X), len(X_target)])
     chosen = [row for row in arguments.only.split(";") if row]
+    settings = {"image_size": round(arguments.image_size * _scale(name))}
+    settings["freeze"] = arguments.freeze
     process_store().clear()
-    for row, fit in rows().items():
+    for row, fit in rows(arguments.freeze).items():
         result = {"shift": name, "row": row, "seed": seed, "n": arguments.samples}
-        size = result["size"] = arguments.image_size * SCALES.get(name, 1)
+        result |= {"size": arguments.image_size, "freeze": arguments.freeze}
         if _key(result) in kept or (chosen and row not in chosen):
             continue
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            predict = fit((both, hidden, domain, y_target), size, seed)
+            predict = fit((both, hidden, domain, y_target), settings, seed)
             result["accuracy"] = 100 * np.mean(predict(X_new) == y_new)
         result["seconds"] = time.perf_counter() - began
         kept[_key(result)] = result
@@ -305,12 +350,13 @@ def run(name, shift, seed, arguments, kept):
         print(f"{name}, seed {seed}, {row}: {result['accuracy']:.1f}", flush=True)
 
 
-def _size_before(row):
-    return row["size"] // SCALES.get(row["shift"], 1)
+def _scale(name):
+    is_pacs = name.startswith(("photo to", "cartoon to"))
+    return PACS_SCALE if is_pacs else SCALES.get(name, 1)
 
 
 def _key(row):
-    return tuple(row[k] for k in ("shift", "row", "seed", "n", "size"))
+    return tuple(row[k] for k in ("shift", "row", "seed", "n", "size", "freeze"))
 
 
 def print_table(results):
@@ -320,8 +366,11 @@ def print_table(results):
     mean, std = (grouped.agg(name).unstack() for name in ("mean", "std"))
     print(mean.round(1).to_string(), "", std.round(1).to_string(), sep="\n")
     if {"source only", "labelled target"} <= {*mean.index}:
-        low, high = mean.loc["source only"], mean.loc["labelled target"]
-        print("\nShare of the way:", ((mean - low) / (high - low)).round(2).to_string())
+        gains = mean - mean.loc["source only"]
+        summary = pd.DataFrame({"mean gain": gains.mean(axis=1)})
+        summary["least gain"] = gains.min(axis=1)
+        way = gains.mean(axis=1) / gains.loc["labelled target"].mean()
+        print(summary.assign(share_of_the_way=way).round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -2,10 +2,16 @@
 
 from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
+from sktransfer.adaptation._centroids import Centroids
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
 from sktransfer.adaptation._gap import domain_gap
 from sktransfer.adaptation._gap_display import GapDisplay
-from sktransfer.adaptation._methods import NoAdaptation, list_methods, register_method
+from sktransfer.adaptation._methods import (
+    NoAdaptation,
+    list_methods,
+    register_method,
+)
+from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._regressor import DomainAdaptedRegressor
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
@@ -30,11 +36,13 @@ __all__ = [
     "AdaptationContext",
     "AdaptationMethod",
     "AdaptationResult",
+    "Centroids",
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "DomainBatch",
     "GapDisplay",
     "PseudoLabels",
+    "RandomStyle",
     "TargetStyle",
     "domain_gap",
     "list_methods",

@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sktransfer._base import backbone_of
 from sktransfer.adaptation._domains import name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
+from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.adaptation._style_statistics import IMAGES
 from sktransfer.backbones import modality_for
@@ -22,7 +23,7 @@ from sktransfer.training import AdaptationMethod, Augmentation, sort_by_content
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted, types
 
 ROUTED = {"sample_domain": True, "allow_source": True}  # as in skada's estimators
-_N_VIEWS = 4  # random views of each source image in the style of the target
+_N_VIEWS = 4  # of each source image, in other styles
 
 
 def inner_has(name):
@@ -51,7 +52,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict", "adapt"]), None],
         "method": [str, AdaptationMethod, callable],
-        "style": [StrOptions({"auto"}), "boolean"],
+        "style": [StrOptions({"auto", "random", "target"}), None],
     }
     __metadata_request__fit = {"sample_domain": True}
     __metadata_request__predict = ROUTED
@@ -148,8 +149,9 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     def adapt(self, X: types.Samples) -> Self:
         """Adapt the fitted network to a target domain, without the source.
 
-        This is for methods that do not need the source: ``"adabn"``, which starts from
-        the source each time, and ``"shot"``, which continues from the current weights.
+        This is for methods that do not need the source: ``"centroids"`` and
+        ``"adabn"``, which start from the source each time, and ``"shot"``, which
+        continues from the current weights.
 
         Parameters
         ----------
@@ -182,6 +184,10 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     def _check_method(self, method):
         """Raise an error if the task cannot use a method; by default it can use all."""
 
+    def _domains_differ(self, estimator, domains):
+        """Whether styles may help, as far as it can be told; a hook."""
+        return False
+
     def _check_validation(self, X_val, y_val, y):
         """Raise an error if a label of a validation sample is masked."""
         y_val = _labels_of(X_val) if y_val is None else y_val
@@ -195,14 +201,16 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             )
 
     def _fit_style(self, estimator, method, X, domains):
-        """Fit the style that source images are moved towards; None if they are not."""
-        if self.style is False or (self.style == "auto" and not method.needs_source):
+        """Return the transform that source images are changed by, or None."""
+        if self.style is None or (self.style == "auto" and method.name == "none"):
             return None
         given, is_image = Augmentation.of(estimator.augment), _is_image(estimator, X)
         is_free = given.views in (None, "auto")
-        has_target = domains.X_target is not None
-        if self.style == "auto" and not (is_image and has_target and is_free):
-            return None
+        if self.style == "auto":
+            is_wanted = is_image and is_free and given.tta is None
+            differs = is_wanted and self._domains_differ(estimator, domains)
+            return RandomStyle() if differs else None
+        has_target = domains.X_target is not None or self.style != "target"
         for is_met, need in (
             (is_image, "samples that are images"),
             (has_target, "target samples in `fit`"),
@@ -211,16 +219,12 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         ):
             if not is_met:
                 raise ValueError(
-                    f"`style={self.style!r}` moves source images towards the target, "
-                    f"which needs {need}. Set `style=False` otherwise."
+                    f"`style={self.style!r}` changes the style of source images, which "
+                    f"needs {need}. Set `style=None` otherwise."
                 )
-        image_shape, value_range = estimator.image_shape, estimator.value_range
-        samples = as_samples(
-            X, IMAGES, image_shape=image_shape, value_range=value_range
-        )
-        both = domains.source, domains.target
-        source, target = (sort_by_content(samples.take(rows)) for rows in both)
-        return TargetStyle().fit(target, X_source=source)
+        if self.style == "random":
+            return RandomStyle()
+        return _target_style(estimator, X, domains)
 
     # Methods of the inner estimator
 
@@ -307,6 +311,15 @@ def _labels_of(X):
     if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
         return None
     return as_samples(X, IMAGES).labels
+
+
+def _target_style(estimator, X, domains):
+    """Return a style that is fitted to the images of both domains."""
+    image_shape, value_range = estimator.image_shape, estimator.value_range
+    samples = as_samples(X, IMAGES, image_shape=image_shape, value_range=value_range)
+    both = domains.source, domains.target
+    source, target = (sort_by_content(samples.take(rows)) for rows in both)
+    return TargetStyle().fit(target, X_source=source)
 
 
 def _is_image(estimator, X):

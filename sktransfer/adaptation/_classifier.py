@@ -9,7 +9,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
 from sktransfer._classifier import FineTunedClassifier
+from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.adaptation._adapted import ROUTED, DomainAdaptedEstimator, inner_has
+from sktransfer.adaptation._centroids import MIN_GAP, class_gap
 from sktransfer.adaptation._domains import masked_classes
 from sktransfer.training import AdaptationMethod
 from sktransfer.utils import check_is_fitted, types
@@ -26,19 +28,21 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     estimator : FineTunedClassifier, default=None
         Estimator of which a clone is fitted; by default ``FineTunedClassifier()``. Its
         parameters are searchable as ``estimator__freeze`` and so on.
-    method : str, AdaptationMethod or callable, default="mcc"
+    method : str, AdaptationMethod or callable, default="centroids"
         A name, see :func:`list_methods`; an instance such as ``MCC(weight=0.5)``, whose
         parameters are searchable as ``method__weight``; or a function
         ``f(source, target, progress)`` that is added to the loss, see
         :meth:`AdaptationMethod.make_objective`.
 
         - "none" trains on the source alone, for comparison;
+        - "centroids" moves a linear head to the centroids of the classes in the target,
+          unless the domains do not differ (:class:`Centroids`);
         - "adabn" gives BatchNorm in the trained stages statistics that move the target
           to the source (:class:`AdaBN`);
         - "shot" goes on to train these stages, with a fixed head, until the predictions
           for the target are confident, diverse and agree with the nearest class
-          centroids (:class:`SHOT`). "adabn" and "shot" do this without the source, see
-          :meth:`adapt`;
+          centroids (:class:`SHOT`). "centroids", "adabn" and "shot" do this without the
+          source, see :meth:`adapt`;
         - "coral" brings the covariances of the features together (:class:`CORAL`);
         - "mmd" brings their kernel means together (:class:`MMD`), "jmmd" those of
           features and predictions together (:class:`JMMD`);
@@ -49,22 +53,27 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
           (:class:`MCC`);
         - "pseudo_label" takes confident predictions for labels (:class:`PseudoLabels`).
 
-        All but "mcc", "pseudo_label" and "none" need trained stages. "none", "adabn",
-        "coral", "mmd", "jmmd" and "dann" support multilabel y.
-    style : "auto" or bool, default="auto"
-        Whether source images are moved towards the style of the target, by a
-        :class:`TargetStyle` with four views of each image unless the estimator has
-        other ``n_views``; needs scikit-image. "auto" does so if the method trains on
-        both domains together, samples are images, and the estimator has no ``augment``
-        of its own.
+        All but "centroids", "mcc", "pseudo_label" and "none" need trained stages.
+        "none", "adabn", "coral", "mmd", "jmmd" and "dann" support multilabel y.
+    style : {"auto", "random", "target"} or None, default="auto"
+        Styles of source images in training, in four views of each image unless the
+        estimator has other ``n_views``. "random" changes colours, sharpness, noise and
+        compression at random (:class:`RandomStyle`); "target" moves them to the style
+        of the target (:class:`TargetStyle`, which needs scikit-image); None leaves
+        images as they are. "auto" is "random" if samples are images of classes that
+        exclude each other, the estimator has no ``augment`` of its own, the method is
+        not "none", and the features of the pretrained network differ between the
+        domains (see :class:`Centroids`): without a gap, random styles do harm.
 
     Attributes
     ----------
     estimator_ : FineTunedClassifier
         The fitted inner estimator. Its ``classes_``, ``model_``, ``module_``,
         ``history_`` and ``model_card_`` are also attributes of this estimator.
-    style_ : TargetStyle or None
-        Style that source images were moved towards; None if they were not.
+    style_ : RandomStyle, TargetStyle or None
+        What the style of source images was changed by.
+    adaptation_ : dict or None
+        What the method found and decided, if it reports that; see :class:`Centroids`.
 
     See Also
     --------
@@ -93,7 +102,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     >>> network = FineTunedClassifier(
     ...     freeze="all", image_shape=(8, 8), value_range=(0, 16), image_size=64
     ... )
-    >>> model = DomainAdaptedClassifier(network, method="mcc")
+    >>> model = DomainAdaptedClassifier(network)
     >>> model = model.fit(X[:120], y[:120], sample_domain=domain[:120])
     >>> model.predict(X[120:]).shape
     (240,)
@@ -109,13 +118,34 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
     def __init__(
         self,
         estimator: FineTunedClassifier | None = None,
-        method: str | AdaptationMethod | Callable = "mcc",
+        method: str | AdaptationMethod | Callable = "centroids",
         *,
-        style: bool | str = "auto",
+        style: str | None = "auto",
     ):
         self.estimator = estimator
         self.method = method
         self.style = style
+
+    def _domains_differ(self, estimator, domains):
+        """Whether the features of the pretrained network differ between the domains."""
+        if domains.X_target is None or np.ndim(domains.y) != 1:
+            return False
+        settings = estimator.get_params(deep=False)
+        names = {*PretrainedFeatureExtractor().get_params(deep=False)} - {"pooling"}
+        extractor = PretrainedFeatureExtractor(
+            **{name: settings[name] for name in names & {*settings}}
+        ).fit(domains.X)
+        source, target = map(extractor.transform, (domains.X, domains.X_target))
+        return class_gap(source, domains.y, domains.sample_weight, target) >= MIN_GAP
+
+    @property
+    def adaptation_(self) -> dict | None:
+        """What the method found and decided; None if it reports nothing.
+
+        :class:`Centroids` reports whether it adapts, the gap between the domains and
+        the shares of the classes in the target.
+        """
+        return (getattr(self.estimator_, "adaptation_state_", None) or {}).get("found")
 
     @property
     def classes_(self) -> np.ndarray:

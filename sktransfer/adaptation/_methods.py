@@ -8,6 +8,7 @@ from torch import nn
 
 from sktransfer.adaptation._adversarial import CDAN, DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
+from sktransfer.adaptation._centroids import Centroids
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
 from sktransfer.adaptation._source_free import SHOT, AdaBN
 from sktransfer.training import ADAPTATION_METHODS, AdaptationMethod
@@ -81,7 +82,7 @@ def list_methods() -> list[str]:
     --------
     >>> from sktransfer.adaptation import list_methods
     >>> list_methods()[:3]
-    ['none', 'adabn', 'shot']
+    ['none', 'centroids', 'adabn']
     """
     return list(ADAPTATION_METHODS)
 
@@ -115,7 +116,7 @@ def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMetho
 
 
 for _method in (
-    *(NoAdaptation, AdaBN, SHOT),
+    *(NoAdaptation, Centroids, AdaBN, SHOT),
     *(CORAL, MMD, JMMD, DANN, CDAN, MCC, PseudoLabels),
 ):
     ADAPTATION_METHODS.add_built_in(_method.name, _method)

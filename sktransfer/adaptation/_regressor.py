@@ -24,16 +24,16 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
     method : str, AdaptationMethod or callable, default="mmd"
         As in :class:`DomainAdaptedClassifier`: "none", "adabn", "coral", "mmd" or
         "dann". All but "none" need trained stages.
-    style : "auto" or bool, default="auto"
-        As in :class:`DomainAdaptedClassifier`.
+    style : {"auto", "random", "target"} or None, default="auto"
+        As in :class:`DomainAdaptedClassifier`; "auto" is None.
 
     Attributes
     ----------
     estimator_ : FineTunedRegressor
         The fitted inner estimator. Its ``model_``, ``module_``, ``history_`` and
         ``model_card_`` are also attributes of this estimator.
-    style_ : TargetStyle or None
-        Style that source images were moved towards; None if they were not.
+    style_ : RandomStyle, TargetStyle or None
+        What the style of source images was changed by.
 
     See Also
     --------
@@ -56,7 +56,7 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
         estimator: FineTunedRegressor | None = None,
         method: str | AdaptationMethod | Callable = "mmd",
         *,
-        style: bool | str = "auto",
+        style: str | None = "auto",
     ):
         self.estimator = estimator
         self.method = method

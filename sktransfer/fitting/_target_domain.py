@@ -113,13 +113,16 @@ class Adaptation:
     def adapt(self, network: Network, source, state) -> tuple[AdaptationResult, list]:
         """Let the method adapt a trained network, which is restored on an error.
 
-        ``source`` holds activations or is None, and ``state`` is what the method
-        returned before. The second value is the report of the pass.
+        ``source`` holds labelled activations or is None, and ``state`` is what the
+        method left before. The second value is the report of the pass.
         """
         target, views, report = None, None, []
         if self.samples is not None:
             target, views, report = self._load(self.split.target)
-        context = self._context(network.eval(), source, target, views, state)
+        given = {"target": target, "target_views": views, "state": state}
+        if source is not None:
+            given |= {"source": source.activations, "source_seen": source.probe_inputs}
+        context = self._context(network.eval(), **given)
         with restore_weights_on_error(network):
             found = self.method.after_training(context)
         network.eval()
@@ -133,19 +136,16 @@ class Adaptation:
         views = self.split.views(self.samples, target, activations)
         return activations, activations if views is None else views, report
 
-    def _context(self, network, source=None, target=None, views=None, state=None):
+    def _context(self, network, **given):
         split = self.split
+        empty = dict.fromkeys(("source", "source_seen", "target", "target_views"))
         return AdaptationContext(
             network=network,
             backbone_name=split.backbone.name,
             boundary=split.boundary,
-            source=source,
-            target=target,
-            target_views=views,
             target_digests=self.digests[1:],
             n_outputs=self.outputs.n_outputs,
             is_multilabel=self.outputs.is_multilabel,
-            state=state,
             recipe=split.recipe,
             device=split.runtime.device,
             batch_size=split.runtime.batch_size,
@@ -155,4 +155,5 @@ class Adaptation:
             adapter=split.adapter,
             callbacks=tuple(self.callbacks),
             verbose=split.runtime.verbose,
+            **{**empty, "state": None, **given},
         )

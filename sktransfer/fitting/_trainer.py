@@ -161,7 +161,7 @@ class Trainer:
             with self.split.adapter(suffix):
                 trained = run_phases(self, suffix, data, training, validation)
         trained = trained._replace(report=[*report, *trained.report])
-        return self._adapted(trained, training.activations)
+        return self._adapted(trained, training)
 
     def fit_further(
         self,
@@ -188,7 +188,7 @@ class Trainer:
                     objective,
                 )
             trained = Trained(network, net, net.history.to_list(), report + more)
-            return self._adapted(trained, training.activations)
+            return self._adapted(trained, training)
 
     def adapt(self, network: Network, net: SuffixNet, state: dict | None) -> Trained:
         """Adapt a network, which `net` trained, to the target domain alone, in place.

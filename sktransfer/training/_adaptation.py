@@ -46,6 +46,9 @@ class AdaptationContext:
         Names of the backbone and of the boundary, for messages.
     source : Activations or None
         Source samples at the boundary; None if they are no longer available.
+    source_seen : list of Activations or None
+        Of the source, what the head was trained on: the fixed views if the estimator
+        draws some, and otherwise `source` alone.
     target : Activations or None
         Target samples at the boundary, in an order that does not depend on their order
         in X; None if there are none.
@@ -86,6 +89,7 @@ class AdaptationContext:
     backbone_name: str
     boundary: str
     source: Any
+    source_seen: Sequence | None
     target: Any
     target_views: Any
     target_digests: Sequence[bytes]

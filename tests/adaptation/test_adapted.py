@@ -17,6 +17,7 @@ from sktransfer.adaptation import (
     MMD,
     AdaptationMethod,
     DomainAdaptedClassifier,
+    RandomStyle,
     TargetStyle,
     list_methods,
 )
@@ -41,7 +42,7 @@ from tests.adaptation._domains_of_digits import (
 
 METHODS = list_methods()
 JOINT = [m for m in METHODS if resolve_method(m).needs_source]
-FREE = ["adabn", "shot"]
+FREE = ["adabn", "shot", "centroids"]
 OF_REGRESSORS = ["none", "adabn", "coral", "mmd", "dann"]
 every_method = pytest.mark.parametrize(
     ("make", "method", "y"),
@@ -305,7 +306,7 @@ def test_adapt_without_what_it_needs_raises():
         model.set_params(method="shot").adapt(TARGET)
     for method in ("none", *JOINT, distance):
         name = getattr(method, "__name__", method)
-        message = rf"without the source: one of \['adabn', 'shot'\]\. Got '{name}'"
+        message = rf"one of \['centroids', 'adabn', 'shot'\]\. Got '{name}'"
         with pytest.raises(ValueError, match=message):
             model.set_params(method=method).adapt(TARGET)
 
@@ -430,9 +431,9 @@ def test_checkpoint_depends_on_target_and_method(tmp_path):
 # Towards the style of the target
 
 
-def test_by_default_joint_methods_move_images_towards_the_target():
+def test_images_move_towards_the_target():
     process_store().clear()
-    model = lite("mcc", freeze="all").fit(BOTH, BOTH_LABELS)
+    model = lite("mcc", "target", freeze="all").fit(BOTH, BOTH_LABELS)
     found = model.predict_proba(X)
     expected = TargetStyle(value_range=(0, 16)).fit(BOTH[20:], X_source=X)
     for name in ("target_rows_", "source_rows_"):
@@ -441,10 +442,10 @@ def test_by_default_joint_methods_move_images_towards_the_target():
             np.sort(getattr(expected, name), axis=0),
         )
     given = Augmentation(model.style_, n_views=4)
-    twin = lite("mcc", style=False, freeze="all", augment=given)
+    twin = lite("mcc", style=None, freeze="all", augment=given)
     twin.fit(BOTH, BOTH_LABELS)
     np.testing.assert_allclose(twin.predict_proba(X), found, atol=1e-6)
-    plain = lite("mcc", style=False, freeze="all").fit(BOTH, BOTH_LABELS)
+    plain = lite("mcc", style=None, freeze="all").fit(BOTH, BOTH_LABELS)
     assert plain.style_ is None and abs(plain.predict_proba(X) - found).max() > 1e-4
     own = lite("mcc", freeze="all", augment="crop").fit(BOTH[15:25], BOTH_LABELS[15:25])
     assert own.style_ is None
@@ -458,7 +459,7 @@ def test_by_default_joint_methods_move_images_towards_the_target():
 
 def test_style_is_trained_on_without_a_method():
     augment = Augmentation(n_views=2)
-    model = lite("none", style=True, freeze="all", augment=augment)
+    model = lite("none", style="target", freeze="all", augment=augment)
     model.fit(BOTH, BOTH_LABELS)
     plain = FineTunedClassifier(
         image_size=32,
@@ -474,28 +475,50 @@ def test_style_is_trained_on_without_a_method():
     assert model.estimator.augment.views == "auto"  # the user's object is not changed
 
 
+def test_by_default_source_images_have_random_styles():
+    model = lite("centroids", freeze="all").fit(BOTH, BOTH_LABELS)
+    assert isinstance(model.style_, RandomStyle)
+    given = Augmentation(RandomStyle(), n_views=4)
+    twin = lite("centroids", None, freeze="all", augment=given).fit(BOTH, BOTH_LABELS)
+    expected = twin.predict_proba(X)
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-6)
+    later = lite("centroids", "random", freeze="all").fit(X, LABELS).adapt(BOTH[20:])
+    np.testing.assert_allclose(later.predict_proba(X), expected, atol=1e-6)
+    assert lite("centroids", freeze="all", augment="crop").fit(X, LABELS).style_ is None
+    assert lite("none", freeze="all").fit(BOTH, BOTH_LABELS).style_ is None
+    assert lite("centroids", freeze="all").fit(X, LABELS).style_ is None
+    same = np.concatenate([X, X])
+    assert lite("mcc", freeze="all").fit(same, BOTH_LABELS).style_ is None
+
+
 def test_samples_without_weight_have_no_style():
     weight = np.repeat([1.0, 0.0, 1.0], [15, 5, 20])
-    model = lite("mcc", freeze="all").fit(BOTH, BOTH_LABELS, weight)
+    model = lite("mcc", "target", freeze="all").fit(BOTH, BOTH_LABELS, weight)
     assert len(model.style_.source_rows_) == 15
 
 
 @pytest.mark.parametrize(
     ("model", "need"),
     [
-        (lite("none", True, augment="crop"), "an `estimator` whose `augment` draws no"),
-        (lite("mcc", True, augment=Augmentation(tta=2)), "an `estimator` without `tta"),
-        (classifier("mcc").set_params(style=True), "samples that are images"),
+        (
+            lite("none", "target", augment="crop"),
+            "an `estimator` whose `augment` draws no",
+        ),
+        (
+            lite("mcc", "target", augment=Augmentation(tta=2)),
+            "an `estimator` without `tta",
+        ),
+        (classifier("mcc").set_params(style="target"), "samples that are images"),
     ],
     ids=["augment", "tta", "rows"],
 )
 def test_style_without_what_it_needs_raises(model, need):
     data = (ROWS, MASKED) if need.endswith("images") else (BOTH, BOTH_LABELS)
-    message = rf"`style=True` moves source images towards .*, which needs {need}.*\. Se"
+    message = rf"`style='target'` changes the style of .*, which needs {need}.*\. Set"
     with pytest.raises(ValueError, match=message):
         model.fit(*data)
     with pytest.raises(ValueError, match="which needs target samples in `fit`. Set"):
-        lite("none", True).fit(X, LABELS)
+        lite("none", "target").fit(X, LABELS)
 
 
 def test_interrupted_fit_draws_on_the_views_of_both_domains(tmp_path):
@@ -528,7 +551,7 @@ def test_paths_lists_and_datasets_agree(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(20)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray((15 * image).astype(np.uint8)).save(path)
-    model = lite("mcc", value_range="auto", freeze="all", style=False)
+    model = lite("mcc", value_range="auto", freeze="all", style=None)
     expected = model.fit(paths, labels).predict_proba(paths)
     data = Labelled(images, labels.tolist())
     for X, y, domain in (

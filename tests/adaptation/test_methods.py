@@ -24,9 +24,20 @@ def mean_distance(source, target, progress):
 
 
 def test_built_in_methods_are_registered_by_their_names():
-    names = ["none", "adabn", "shot", "coral", "mmd", "jmmd", "dann", "cdan", "mcc"]
+    names = [
+        "none",
+        "centroids",
+        "adabn",
+        "shot",
+        "coral",
+        "mmd",
+        "jmmd",
+        "dann",
+        "cdan",
+        "mcc",
+    ]
     assert list_methods() == [*names, "pseudo_label"]
-    assert source_free_methods() == ["adabn", "shot"]
+    assert source_free_methods() == ["centroids", "adabn", "shot"]
     for name in list_methods():
         method = resolve_method(name)
         assert method.name == name and isinstance(method, AdaptationMethod)

@@ -182,6 +182,7 @@ def context_of(network, target=Z, callbacks=()):
         backbone_name="tiny",
         boundary="input",
         source=None,
+        source_seen=None,
         target=target,
         target_views=target,
         target_digests=[bytes([i]) for i in range(len(Z))],
