@@ -268,12 +268,10 @@ class Augmentation(ParameterGroup):
         samples that are not images. "crop" is a random crop of 35% to 100% of the area,
         and "crop_flip" also mirrors; "light", "medium" and "strong" change position and
         colour, each more than the one before. A callable takes a PIL image and returns
-        one, as torchvision's transforms do. None draws no views. The probe sees the
-        original images, and with `n_views` the views.
+        one. The probe sees the original images, and with `n_views` the views.
     n_views : int or None, default=None
         Number of fixed views drawn per image, whose activations are stored. By default
-        each epoch draws new views, which must pass through the frozen stages. It has no
-        effect on "auto".
+        each epoch draws new views, which must pass through the frozen stages.
     activations : bool or collection of str, default=False
         Which of "flip", "shift", "crop" and "drop" are applied to stored activations in
         training, at almost no cost; True applies all.
