@@ -21,7 +21,8 @@ from sktransfer.activations import forward_passes
 digits = load_digits()
 X, y = digits.images[:150] / 16, digits.target[:150]
 
-classifier = FineTunedClassifier(image_size=64, max_epochs=3, random_state=0)
+settings = {"image_size": 64, "max_epochs": 3, "augment": None, "random_state": 0}
+classifier = FineTunedClassifier(**settings)
 grid = {"freeze": [5, 6, 7, 8, "all"]}
 
 forward_passes().clear()
@@ -45,9 +46,7 @@ print(passes)
 # says how many activations were found and computed at each boundary. Where some were
 # computed, it also says what that took, and whether and why they were kept.
 
-deeper = FineTunedClassifier(
-    freeze="blocks.5", image_size=64, max_epochs=3, random_state=0
-)
+deeper = FineTunedClassifier(freeze="blocks.5", **settings)
 print(deeper.fit(X, y).pass_report_.to_string(index=False))
 
 # %%
@@ -63,12 +62,12 @@ print(deeper.pass_report_[columns].to_string(index=False))
 #
 # Each new view of an image has to go through the frozen stages: with `augment="crop"`
 # in every epoch. The activations of fixed views are kept, and augmented activations
-# need no further passes.
+# need no further passes. (By default, mirror images are such fixed views.)
 
 ways = {
     "fresh views": "crop",
     "fixed views": Augmentation("crop", n_views=2),
-    "activations": Augmentation(activations=["shift", "crop", "drop"]),
+    "activations": Augmentation(None, activations=["shift", "crop", "drop"]),
 }
 computed = {}
 for name, augment in ways.items():
