@@ -150,7 +150,7 @@ def _adaptable(backbone, boundary, recipe, method):
 def _probe(backbone, boundary, data, recipe, runtime, store):
     """Return of some samples whether a probe of the others predicts them correctly.
 
-    The pass also stops at the boundary, so that a fit finds its activations stored.
+    It is None if features are not finite, which the training explains. The pass also stops at the boundary, so that a fit finds its activations stored.
     """
     rows = np.unique(np.linspace(0, len(data.y) - 1, _MOST_PROBED).astype(int))
     end = head_boundary(backbone, recipe.pooling)
@@ -162,4 +162,7 @@ def _probe(backbone, boundary, data, recipe, runtime, store):
             for i, row in zip(indices, pooled, strict=True):
                 features[i] = row
     codes = np.unique(data.y[rows], return_inverse=True)[1]
-    return lda_predictions(np.stack(features), codes) == codes
+    stacked = np.stack(features)
+    if not np.isfinite(stacked).all():
+        return None
+    return lda_predictions(stacked, codes) == codes
