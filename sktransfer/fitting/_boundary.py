@@ -150,7 +150,8 @@ def _adaptable(backbone, boundary, recipe, method):
 def _probe(backbone, boundary, data, recipe, runtime, store):
     """Return of some samples whether a probe of the others predicts them correctly.
 
-    It is None if features are not finite, which the training explains. The pass also stops at the boundary, so that a fit finds its activations stored.
+    It is None if features are not finite, which the training explains. The pass also
+    stops at the boundary, so that a fit finds its activations stored.
     """
     rows = np.unique(np.linspace(0, len(data.y) - 1, _MOST_PROBED).astype(int))
     end = head_boundary(backbone, recipe.pooling)
