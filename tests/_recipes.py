@@ -6,6 +6,9 @@ from sktransfer import FineTunedClassifier
 from sktransfer.training import ResolvedRecipe
 
 
+_MEASURED = {"backbone_lr_ratio": 0.2}  # what a fit puts in place of "auto"
+
+
 def resolved_recipe(**changes):
     params = FineTunedClassifier().get_params(deep=False)
-    return replace(ResolvedRecipe.from_params(params), **changes)
+    return replace(ResolvedRecipe.from_params(params), **_MEASURED | changes)

@@ -304,7 +304,7 @@ class Augmentation(ParameterGroup):
     _shorthand = "views"
 
     @classmethod
-    def of(cls, given):
+    def of(cls, given: str | Callable | Augmentation | None) -> Augmentation:
         """Return the group for a value of `augment`; None draws no views."""
         return cls(None) if given is None else super().of(given)
 
