@@ -162,11 +162,11 @@ def main():
     path = Path(arguments.file)
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
-    done = {(row["data"], row["seed"], row["way"]) for row in rows}
+    done = {(row["data"], row["size"], row["seed"], row["way"]) for row in rows}
     for seed in range(arguments.seeds):
         for name in names:
             for way in ways:
-                if (name, seed, way) not in done:
+                if (name, found[name][1], seed, way) not in done:
                     rows.append(measure(*found[name], name, seed, way))
                     with path.open("a") as file:
                         print(json.dumps(rows[-1]), file=file)

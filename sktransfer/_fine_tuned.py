@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.base import is_regressor
 from torch import nn
 
 from sktransfer._base import BackboneEstimator, backbone_of, restore_on_error
@@ -221,7 +222,8 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         outputs = self._learn_outputs(y, options.classes)
         data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
         where = self._runtime(loaded), open_store(self.memory)
-        asked = self.freeze, data, outputs.kind, recipe, options.method
+        kind = "" if options.is_partial else outputs.kind
+        asked = self.freeze, data, kind, recipe, options.method
         boundary, reason = choose_boundary(loaded.backbone, *asked, *where)
         place = boundary, recipe, data.samples, *where, seed
         split, suffix = split_backbone(loaded.backbone, *place)
@@ -249,14 +251,12 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._set_fitted_further(trainer, trained, len(data.y))
 
     def _recipe(self, options):
-        """Resolve the settings; `partial_fit` holds nothing out, and "auto" is None."""
-        method = options.method
-        schedule = "cosine" if method is None else method.lr_schedule
+        """Resolve the settings; `partial_fit` holds nothing out, and draws no views."""
+        schedule = getattr(options.method, "lr_schedule", "cosine")
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
-        if not options.is_partial:
-            return recipe
-        views = None if recipe.views == "auto" else recipe.views
-        return replace(recipe, early_stopping=False, views=views)
+        if recipe.views == "auto" and (options.is_partial or is_regressor(self)):
+            recipe = replace(recipe, views=None)
+        return replace(recipe, early_stopping=False) if options.is_partial else recipe
 
     def _fitted_split(self, options, seed):
         """Return the split backbone of the fitted model (SplitBackbone)."""
@@ -312,7 +312,6 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         """Set all fitted attributes, including those that later trainings keep."""
         self.boundary_, self.freeze_depth_ = trainer.split.boundary, trainer.split.depth
         self.n_trainable_parameters_ = trained.n_trainable
-        self.backbone_lr_ratio_ = trainer.recipe.backbone_lr_ratio
         self._built_by = self._describe_network()
         some = {self._strength: trained.strength, "freeze_reason_": reason}
         self._set_or_delete(classes_=trainer.outputs.classes, **some)
@@ -329,6 +328,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         self.history_ = history.assign(epoch=range(1, len(rows) + 1))
         self.pass_report_ = pd.DataFrame(trained.report)
         self._online = trained.online
+        self.backbone_lr_ratio_ = trainer.recipe.backbone_lr_ratio
         self._set_or_delete(
             feature_drift_=trained.drift, adaptation_state_=trained.state
         )

@@ -211,13 +211,22 @@ def measure_gap(source: dict, X: Array) -> float:
 
 
 def class_gap(X: Array, y: Any, sample_weight: Any, X_target: Array) -> float:
-    """Return the gap of :func:`measure_gap` between labelled features and others."""
+    """Return the gap of :func:`measure_gap` between labelled features and others.
+
+    Equal samples count once, as in a fit. The gap is 0 if features are not finite,
+    which the training explains.
+    """
     codes = np.unique(y, return_inverse=True)[1]
-    P = np.eye(codes.max() + 1)[codes]
     if sample_weight is not None:
-        P, X = P[sample_weight > 0], X[sample_weight > 0]
-    source, target = X.astype(np.float64), X_target.astype(np.float64)
-    return measure_gap(measure_classes(source, P), target)
+        codes, X = codes[sample_weight > 0], X[sample_weight > 0]
+    if not (len(X) and np.isfinite(X).all() and np.isfinite(X_target).all()):
+        return 0.0
+    distinct = np.unique(np.column_stack([codes, X.astype(np.float64)]), axis=0)
+    codes = np.unique(distinct[:, 0], return_inverse=True)[1]
+    target = np.unique(X_target.astype(np.float64), axis=0)
+    return measure_gap(
+        measure_classes(distinct[:, 1:], np.eye(codes.max() + 1)[codes]), target
+    )
 
 
 def _move(head, means, shares, X, prior):

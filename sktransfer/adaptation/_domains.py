@@ -50,7 +50,9 @@ def split_domains(
     source, target = np.flatnonzero(~is_target), np.flatnonzero(is_target)
     weight = sample_weight
     if weight is not None:
-        weight = check_sample_weight(weight, is_target, dtype=np.float64)[source]
+        weight = check_sample_weight(
+            weight, is_target, dtype=np.float64, ensure_non_negative=True
+        )[source]
     return Domains(
         take_rows(X, source),
         _take_labels(y, source),

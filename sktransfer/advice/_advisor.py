@@ -26,7 +26,7 @@ from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
 from sktransfer.backbones import BackboneLike
 from sktransfer.compute import resolve_device
-from sktransfer.fitting import LEVELS, LITERATURE, MEASURED, choose_level
+from sktransfer.fitting import LEVELS, LITERATURE, MEASURED, Probed, choose_level
 from sktransfer.training import lda_predictions
 from sktransfer.utils import Interval, StrOptions, spawn_seed, types
 
@@ -43,8 +43,8 @@ class TransferAdvisor(BaseEstimator):
     The recommendation is based on the number of samples, the balance of their classes,
     a linear probe of the features, and the time and memory of each strategy, estimated
     from measured forward and backward passes. ``freeze="auto"`` of the estimators
-    follows the same rules, without the costs. The similarity to the training samples of
-    the network and probes of all stages are reported for the user.
+    follows the same rules, without the balance and the costs. The similarity to the
+    training samples of the network and probes of all stages are reported for the user.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ random_state, verbose
         else:
             codes = encode(y)
             right = [lda_predictions(features[name], codes) == codes for name in names]
-            scores, hits = np.mean(right, axis=1), right[-1]
+            scores, hits = np.mean(right, axis=1), Probed(right[-1], codes)
         return pd.DataFrame({"stage": names, "score": scores}), hits
 
     def _report(self, levels, depths, costs, evidence, wanted, why):

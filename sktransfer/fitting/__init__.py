@@ -4,6 +4,7 @@ from sktransfer.fitting._boundary import (
     LEVELS,
     LITERATURE,
     MEASURED,
+    Probed,
     choose_boundary,
     choose_level,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Adaptation",
     "EarlierTraining",
     "FitOptions",
+    "Probed",
     "SplitBackbone",
     "Trainer",
     "check_depth",

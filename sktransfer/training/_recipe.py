@@ -113,7 +113,7 @@ class TrainingRecipe(ParameterGroup):
     backbone_lr_ratio : float or "auto", default="auto"
         Learning rate of the last stage relative to that of the head. "auto" is 0.2, or
         0.5 where the statistics of BatchNorm show that the samples differ much from
-        those of the pretraining, as scanned digits differ from photographs.
+        those of the pretraining, as digits do, and photographs of 32 pixels.
     layer_decay : float, default=1.0
         Learning rate of each trained stage relative to that of the stage above it.
     lr_schedule : str or callable, default="auto"
@@ -264,14 +264,14 @@ class Augmentation(ParameterGroup):
     ----------
     views : str, callable or None, default="auto"
         Random views of the samples to train on. "auto" is the image or its mirror image
-        where stages are trained, and None for a head alone, in `partial_fit`, and for
-        samples that are not images. "crop" is a random crop of 35% to 100% of the area,
-        and "crop_flip" also mirrors; "light", "medium" and "strong" change position and
-        colour, each more than the one before. A callable takes a PIL image and returns
-        one. The probe sees the original images, and with `n_views` the views.
+        where stages are trained for classes, and None for a head alone, for regression,
+        in `partial_fit`, and for samples that are not images. "crop" is a crop of 35%
+        to 100% of the area, and "crop_flip" also mirrors; "light", "medium" and
+        "strong" change position and colour, in this order. A callable takes and returns
+        a PIL image. The probe sees the original images, and with `n_views` the views.
     n_views : int or None, default=None
-        Number of fixed views drawn per image, whose activations are stored. By default
-        each epoch draws new views, which must pass through the frozen stages.
+        Number of fixed views per image, whose activations are stored. By default each
+        epoch draws new views, which pass the frozen stages. No effect with "auto".
     activations : bool or collection of str, default=False
         Which of "flip", "shift", "crop" and "drop" are applied to stored activations in
         training, at almost no cost; True applies all.

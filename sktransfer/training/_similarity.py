@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sktransfer.activations import digest_samples
 from sktransfer.backbones import Backbone
 from sktransfer.compute import map_state
 from sktransfer.inputs import iter_batches
@@ -22,25 +23,36 @@ _SCALE = 0.2
 _FLOOR = 1e-12  # of the variances of channels that never vary
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _N_SAMPLES = 32
+_FEWEST_VALUES = 30  # per channel, for its variance to be known
 # Learning rates of the backbone relative to the head's. Digits and pictures of clothes
-# (similarities of 0.2 and 0.4) gain by the high one; photographs and cartoons at 96
-# pixels or more (0.56 and above) may end below the probe by more than the low one.
-_DIFFERENT = 0.45
+# at 64 pixels (similarities of 0.2 and 0.4) gain by the high one; photographs and
+# cartoons at 96 pixels or more (0.56 and above) may end below the probe by more than
+# the low one.
+_DIFFERENT = 0.42
 _HIGH, _LOW = 0.5, 0.2
+_chosen: dict[tuple, float] = {}  # by network and samples, as folds and candidates ask
+_MOST_CHOSEN = 1_000
 
 
 def choose_lr_ratio(backbone: Backbone, samples: Any, device: torch.device) -> float:
     """Choose the learning rate of the last stage relative to that of the head.
 
     It is high for samples that differ much from those of the pretraining, and low for
-    others and for networks without BatchNorm, where the similarity is not known.
+    others and where the similarity is not known: without BatchNorm, with random weights
+    or with few values per channel.
     """
+    if backbone.provider is not None and backbone.weights is None:  # random weights
+        return _LOW
     rows = np.unique(np.linspace(0, len(samples) - 1, _N_SAMPLES).astype(int))
-    divergences, _ = run_network(
-        backbone, samples.take(rows), device, has_classifier=False
-    )
-    similarity = similarity_from(divergences)
-    return _HIGH if similarity < _DIFFERENT else _LOW
+    few = samples.take(rows)
+    key = backbone.fingerprint, backbone.preprocessing.key(), *digest_samples(few)
+    if key not in _chosen:
+        divergences, _ = run_network(backbone, few, device, has_classifier=False)
+        is_different = similarity_from(divergences) < _DIFFERENT
+        if len(_chosen) >= _MOST_CHOSEN:
+            _chosen.clear()
+        _chosen[key] = _HIGH if is_different else _LOW
+    return _chosen[key]
 
 
 def similarity_from(divergences: Mapping[str, list]) -> float:
@@ -73,7 +85,7 @@ def run_network(
     modules = dict(module.named_modules())
     moments = {path: _Moments() for of_stage in layers.values() for path in of_stage}
     for path, moment in moments.items():
-        modules[path].register_forward_pre_hook(moment)
+        modules[path].register_forward_pre_hook(moment, with_kwargs=True)
     outputs = []
     for x in model_inputs(samples, backbone.preprocessing, _BATCH, device):
         with torch.inference_mode():
@@ -81,7 +93,11 @@ def run_network(
         if has_classifier:
             outputs.append(out.float().cpu().numpy())
     found = {
-        name: [moments[path].divergence(modules[path]) for path in paths]
+        name: [
+            moments[path].divergence(modules[path])
+            for path in paths
+            if moments[path].n >= _FEWEST_VALUES
+        ]
         for name, paths in layers.items()
     }
     return found, np.concatenate(outputs) if has_classifier else None
@@ -107,8 +123,9 @@ class _Moments:
     def __init__(self):
         self.n, self.total, self.squares = 0, 0.0, 0.0
 
-    def __call__(self, layer, inputs):
-        z = inputs[0].transpose(0, 1).flatten(1).double()  # (c, n)
+    def __call__(self, layer, args, kwargs):
+        inputs = args[0] if args else kwargs["input"]
+        z = inputs.transpose(0, 1).flatten(1).double()  # (c, n)
         self.n += z.shape[1]
         self.total = self.total + z.sum(dim=1)
         self.squares = self.squares + z.square().sum(dim=1)

@@ -10,7 +10,7 @@ from sktransfer import FineTunedClassifier, FineTunedRegressor
 from sktransfer.activations import _pass, forward_passes, process_store
 from sktransfer.adaptation._methods import resolve_method
 from sktransfer.backbones import load_backbone
-from sktransfer.fitting import LEVELS, LITERATURE, choose_level
+from sktransfer.fitting import LEVELS, LITERATURE, Probed, choose_level
 from sktransfer.fitting._boundary import resolve_freeze
 from sktransfer.training import lda_predictions
 from tests._networks import SmallNetwork
@@ -23,6 +23,10 @@ BRIGHT = np.arange(N) % 2
 EASY = X / 2 + 8 * BRIGHT[:, None, None]
 BACKBONE = load_backbone(SmallNetwork)
 RIGHT, SOME_WRONG = np.ones(130, bool), np.arange(130) > 4
+
+
+def probed(right, n_classes=2):
+    return Probed(right, np.arange(len(right)) % n_classes)
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +57,25 @@ def test_rules_of_the_literature_freeze_more(n, level):
 @pytest.mark.parametrize("n", [150, 20_000])
 def test_nearly_perfect_probe_freezes_everything(n):
     why = "a linear probe predicts 130 of 130 correctly"
-    assert choose_level(n, probed=RIGHT) == (3, why)
+    assert choose_level(n, probed=probed(RIGHT)) == (3, why)
 
 
-@pytest.mark.parametrize("probed", [SOME_WRONG, RIGHT[:19], ~RIGHT, RIGHT[:0]])
-def test_other_probes_decide_nothing(probed):
-    assert choose_level(150, probed=probed) == choose_level(150)
+@pytest.mark.parametrize("right", [SOME_WRONG, RIGHT[:19], ~RIGHT, RIGHT[:0]], ids=str)
+def test_other_probes_decide_nothing(right):
+    assert choose_level(150, probed=probed(right)) == choose_level(150)
 
 
 def test_a_few_errors_among_many_samples_are_nearly_perfect():
-    assert choose_level(5_000, probed=np.arange(1_000) >= 15)[0] == 3
-    assert choose_level(5_000, probed=np.arange(1_000) >= 35)[0] == 1
+    assert choose_level(5_000, probed=probed(np.arange(1_000) >= 15))[0] == 3
+    assert choose_level(5_000, probed=probed(np.arange(1_000) >= 16))[0] == 1
+
+
+def test_the_largest_class_is_no_evidence():
+    codes = (np.arange(100) >= 98).astype(int)
+    assert choose_level(100, probed=Probed(codes == 0, codes))[0] == 1
+    assert choose_level(100, probed=Probed(codes >= 0, codes))[0] == 3
+    one = np.zeros(100, int)
+    assert choose_level(100, probed=Probed(one == 0, one))[0] == 1
 
 
 def test_levels_go_from_nothing_frozen_to_all():
@@ -200,3 +212,10 @@ def test_the_probe_computes_nothing_twice(images, depth, monkeypatch):
         for *_, stop in passed
     }
     assert {"2", "8"} <= ends.keys() and {*ends.values()} == {n}
+
+
+def test_first_part_does_not_decide_that_nothing_is_trained():
+    model = small().partial_fit(X[Y == 0][:30], Y[Y == 0][:30], classes=[0, 1, 2])
+    assert (model.freeze_depth_, model.freeze_reason_) == (3, "30 samples")
+    easy = small().partial_fit(EASY, BRIGHT)
+    assert easy.freeze_depth_ == 3

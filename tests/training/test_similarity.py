@@ -7,7 +7,12 @@ from torch import nn
 from sktransfer import FineTunedClassifier
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples
-from sktransfer.training import choose_lr_ratio, run_network, similarity_from
+from sktransfer.training import (
+    _similarity,
+    choose_lr_ratio,
+    run_network,
+    similarity_from,
+)
 
 CPU = torch.device("cpu")
 DIGITS = load_digits().images[:8] / 16
@@ -77,3 +82,40 @@ def test_fit_states_the_rate_and_keeps_it_in_later_trainings(backbone):
     )
     head_only = FineTunedClassifier(freeze="all", image_size=32).fit(DIGITS, y)
     assert head_only.backbone_lr_ratio_ == 0.0
+
+
+class Functional(nn.Module):
+    """Takes the statistics of one BatchNorm, and calls another by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.first, self.second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        x, norm = self.conv(x), self.first
+        x = nn.functional.batch_norm(x, norm.running_mean, norm.running_var)
+        return self.second(input=x).relu()
+
+
+@pytest.mark.filterwarnings("ignore:Functional does not say:UserWarning")
+def test_batch_norms_that_are_not_called_are_left_out():
+    backbone = load_backbone(Functional(), image_size=16, random_state=0)
+    samples = as_samples(DIGITS, backbone.preprocessing)
+    found, _ = run_network(backbone, samples, CPU, has_classifier=False)
+    assert sum(map(len, found.values())) == 1
+
+
+def test_rate_is_not_measured_with_random_weights_or_few_values():
+    random = load_backbone("efficientnet_lite0", weights=None, image_size=32)
+    assert ratio(random, DIGITS) == 0.2
+    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU())
+    rows = load_backbone(network, n_features=4, random_state=0)
+    X = np.random.RandomState(0).randn(4, 4)
+    assert ratio(rows, X) == 0.2
+
+
+def test_rate_is_measured_once(backbone, monkeypatch):
+    ratio(backbone, DIGITS)
+    monkeypatch.setattr(_similarity, "run_network", None)
+    assert ratio(backbone, DIGITS) == 0.5
