@@ -80,8 +80,7 @@ def pretrained():
         (-1, "blocks.6", 8),
         (0.9, "blocks.6", 8),
         ("blocks.5.1", "blocks.5.1", 6),
-        (1 / 3, "blocks.1", 3),
-        ("auto", "features", 9),
+        ("auto", "blocks.1", 3),
         ("all", "features", 9),
     ],
 )
