@@ -41,7 +41,8 @@ def choose_lr_ratio(backbone: Backbone, samples: Any, device: torch.device) -> f
     others and where the similarity is not known: without BatchNorm, with random weights
     or with few values per channel.
     """
-    if backbone.provider is not None and backbone.weights is None:  # random weights
+    has_random_weights = backbone.provider is not None and backbone.weights is None
+    if has_random_weights or not len(samples):  # without samples, the training raises
         return _LOW
     rows = np.unique(np.linspace(0, len(samples) - 1, _N_SAMPLES).astype(int))
     few = samples.take(rows)
