@@ -25,6 +25,7 @@ References
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ def groceries(folder, part):
     return [(X[r], y[r]) for (X, y), r in zip((train, held), rows, strict=True)]
 
 
+def pacs(folder):
+    """Return the images of a style."""
+    return [folder_images(folder)]
+
+
 def datasets(arguments):
     """Return by name: a function without arguments, image size, images per class.
 
@@ -78,18 +84,17 @@ def datasets(arguments):
             found[f"stamps {n}"] = lambda: [image_files(None, 480)], 96, n
     if arguments.groceries:
         for part, n in (("even", 5), ("odd", 5), ("odd", 20), ("all", 5), ("all", 20)):
-            make = lambda part=part: groceries(Path(arguments.groceries), part)  # noqa: E731
+            make = partial(groceries, Path(arguments.groceries), part)
             found[f"groceries {part} {n}"] = make, size, n
     if arguments.pacs:
         for part in ("cartoon", "photo"):
             for n in (10, 30):
-                folder = Path(arguments.pacs) / part
-                make = lambda folder=folder: [folder_images(folder)]  # noqa: E731
+                make = partial(pacs, Path(arguments.pacs) / part)
                 found[f"{part} {n}"] = make, size, n
     return found
 
 
-DEVELOPMENT = ("digits", "fashion", "groceries even", "cartoon")
+DEVELOPMENT = ("digits", "fashion", "groceries even", "cartoon", "photo")
 
 
 def _fashion():

@@ -17,6 +17,7 @@ from sktransfer.training import (
     AdaptationContext,
     AdaptationMethod,
     AdaptationResult,
+    ChannelMoments,
     Data,
     Network,
     Objective,
@@ -25,9 +26,8 @@ from sktransfer.training import (
 
 Statistics = dict[str, dict[str, np.ndarray]]  # by layer, then by statistic
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_PSEUDO_LABELS = (
-    0.3  # weight of the pseudo-labels relative to the information loss, as published
-)
+# Weight of the pseudo-labels relative to the information loss, as published.
+_PSEUDO_LABELS = 0.3
 
 
 class AdaBN(AdaptationMethod):
@@ -209,25 +209,6 @@ class _CentroidLabels(Callback):
 # Statistics of BatchNorm
 
 
-class _Moments:
-    """Mean and variance per channel of all batches so far, in float64."""
-
-    def __init__(self):
-        self.n, self.total, self.squares = 0, 0.0, 0.0
-
-    def add(self, x):
-        x = x.detach()
-        x = (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
-        axes = [0, *range(2, x.ndim)]
-        self.n += x.numel() // x.shape[1]
-        self.total = self.total + x.sum(axes).cpu()
-        self.squares = self.squares + x.square().sum(axes).cpu()
-
-    def mean_and_var(self):
-        mean = self.total / self.n
-        return mean, (self.squares / self.n - mean**2).clamp_min(0)
-
-
 def find_batch_norms(module: nn.Module) -> dict[str, nn.Module]:
     """Find the BatchNorm layers whose running statistics may be changed, by name.
 
@@ -282,7 +263,7 @@ def _measure(network, layers, activations, batch_size):
     moments = {}
 
     def see(name, x):
-        moments.setdefault(name, _Moments()).add(x)
+        moments.setdefault(name, ChannelMoments()).add(x)
 
     with _hooked(layers, see):
         network.features(activations, batch_size)

@@ -78,6 +78,7 @@ from sktransfer.training._recipe import (
 from sktransfer.training._ridge import fit_ridge, middle_alpha, search_alpha
 from sktransfer.training._saver import Saver, restore_weights_on_error
 from sktransfer.training._similarity import (
+    ChannelMoments,
     choose_lr_ratio,
     model_inputs,
     run_network,
@@ -96,6 +97,7 @@ __all__ = [
     "AdaptationMethod",
     "AdaptationResult",
     "Augmentation",
+    "ChannelMoments",
     "Data",
     "DomainBatch",
     "EarlyStopping",

@@ -12,7 +12,7 @@ from torch import nn
 
 from sktransfer.activations import digest_samples
 from sktransfer.backbones import Backbone
-from sktransfer.compute import map_state
+from sktransfer.compute import RandomStream, fixed_threads, map_state
 from sktransfer.inputs import iter_batches
 
 _BATCH = 16
@@ -84,18 +84,19 @@ def run_network(
         return layers, None
     module = copy.deepcopy(backbone.module).eval().to(device)
     modules = dict(module.named_modules())
-    moments = {path: _Moments() for of_stage in layers.values() for path in of_stage}
-    for path, moment in moments.items():
-        modules[path].register_forward_pre_hook(moment, with_kwargs=True)
-    outputs = []
-    for x in model_inputs(samples, backbone.preprocessing, _BATCH, device):
-        with torch.inference_mode():
+    moments = {path: ChannelMoments() for paths in layers.values() for path in paths}
+    for path, of_layer in moments.items():
+        modules[path].register_forward_pre_hook(_hook(of_layer), with_kwargs=True)
+    batch_size = 1 if backbone.impurity else _BATCH
+    stream, outputs = RandomStream(0, device), []
+    for x in model_inputs(samples, backbone.preprocessing, batch_size, device):
+        with torch.inference_mode(), fixed_threads(), stream.active():
             out = module(x)
         if has_classifier:
             outputs.append(out.float().cpu().numpy())
     found = {
         name: [
-            moments[path].divergence(modules[path])
+            _divergence(moments[path], modules[path])
             for path in paths
             if moments[path].n >= _FEWEST_VALUES
         ]
@@ -118,24 +119,43 @@ def _batch_norms(backbone):
     return found
 
 
-class _Moments:
-    """A hook that sums the inputs of a layer and their squares, per channel."""
+class ChannelMoments:
+    """Mean and variance per channel of all batches so far, in float64 on the CPU."""
 
-    def __init__(self):
-        self.n, self.total, self.squares = 0, 0.0, 0.0
+    def __init__(self) -> None:
+        self.n = 0  # values per channel
+        self._total: Any = 0.0
+        self._squares: Any = 0.0
 
-    def __call__(self, layer, args, kwargs):
-        inputs = args[0] if args else kwargs["input"]
-        z = inputs.transpose(0, 1).flatten(1).double()  # (c, n)
-        self.n += z.shape[1]
-        self.total = self.total + z.sum(dim=1)
-        self.squares = self.squares + z.square().sum(dim=1)
+    def add(self, x: torch.Tensor) -> None:
+        """Add a batch of shape (n, c, ...)."""
+        x = x.detach()
+        x = (x.cpu() if x.device.type == "mps" else x).double()  # MPS has no float64
+        axes = [0, *range(2, x.ndim)]
+        self.n += x.numel() // x.shape[1]
+        self._total = self._total + x.sum(axes).cpu()
+        self._squares = self._squares + x.square().sum(axes).cpu()
 
-    def divergence(self, layer):
-        """Return the divergence from the layer's statistics, a median over channels."""
-        mean = self.total / self.n
-        variance = (self.squares / self.n - mean.square()).clamp_min(_FLOOR)
-        known = layer.running_var.double().clamp_min(_FLOOR)
-        ratio = variance / known
-        away = (mean - layer.running_mean.double()).square() / known
-        return float(((ratio + away - 1 - ratio.log()) / 2).median())
+    def mean_and_var(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the means and the variances (c,)."""
+        mean = self._total / self.n
+        return mean, (self._squares / self.n - mean**2).clamp_min(0)
+
+
+def _hook(moments):
+    """Return a hook that adds what a layer is called with."""
+
+    def add(layer, args, kwargs):
+        moments.add(args[0] if args else kwargs["input"])
+
+    return add
+
+
+def _divergence(moments, layer):
+    """Return the divergence from the statistics of a layer, a median over channels."""
+    mean, variance = moments.mean_and_var()
+    variance = variance.clamp_min(_FLOOR)
+    known = layer.running_var.cpu().double().clamp_min(_FLOOR)
+    away = (mean - layer.running_mean.cpu().double()).square() / known
+    ratio = variance / known
+    return float(((ratio + away - 1 - ratio.log()) / 2).median())

@@ -6,7 +6,7 @@ from torch import nn
 
 from sktransfer import FineTunedClassifier
 from sktransfer.backbones import load_backbone
-from sktransfer.inputs import as_samples
+from sktransfer.inputs import ImagePreprocessing, as_samples
 from sktransfer.training import (
     _similarity,
     choose_lr_ratio,
@@ -15,6 +15,7 @@ from sktransfer.training import (
 )
 
 CPU = torch.device("cpu")
+PREPROCESSING = ImagePreprocessing((16, 16), 16, "bilinear", (0.5,) * 3, (0.5,) * 3)
 DIGITS = load_digits().images[:8] / 16
 
 
@@ -39,18 +40,16 @@ def test_rate_is_higher_for_samples_unlike_those_of_the_pretraining(backbone):
     assert ratio(backbone, DIGITS) == 0.5
 
 
-@pytest.mark.filterwarnings("ignore:Sequential does not say:UserWarning")
 def test_rate_without_batch_norm_is_the_low_one():
     network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3))
-    backbone = load_backbone(network, image_size=16, random_state=0)
+    backbone = load_backbone(network, preprocessing=PREPROCESSING)
     assert ratio(backbone, DIGITS) == 0.2
     assert np.isnan(similarity_from({"0": []}))
 
 
-@pytest.mark.filterwarnings("ignore:Sequential does not say:UserWarning")
 def test_statistics_equal_to_those_of_the_network_are_no_divergence():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    backbone = load_backbone(network, image_size=16, random_state=0)
+    backbone = load_backbone(network, preprocessing=PREPROCESSING)
     samples = as_samples(DIGITS, backbone.preprocessing)
     before, _ = run_network(backbone, samples, CPU, has_classifier=False)
     inputs = [backbone.preprocessing.prepare(samples[i]) for i in range(len(DIGITS))]
@@ -98,9 +97,8 @@ class Functional(nn.Module):
         return self.second(input=x).relu()
 
 
-@pytest.mark.filterwarnings("ignore:Functional does not say:UserWarning")
 def test_batch_norms_that_are_not_called_are_left_out():
-    backbone = load_backbone(Functional(), image_size=16, random_state=0)
+    backbone = load_backbone(Functional(), preprocessing=PREPROCESSING)
     samples = as_samples(DIGITS, backbone.preprocessing)
     found, _ = run_network(backbone, samples, CPU, has_classifier=False)
     assert sum(map(len, found.values())) == 1
@@ -119,3 +117,26 @@ def test_rate_is_measured_once(backbone, monkeypatch):
     ratio(backbone, DIGITS)
     monkeypatch.setattr(_similarity, "run_network", None)
     assert ratio(backbone, DIGITS) == 0.5
+
+
+class Noisy(nn.Module):
+    """Draws random numbers, also in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2)
+
+    def forward(self, x):
+        return self.norm(self.conv(x + torch.rand_like(x))).relu()
+
+
+@pytest.mark.filterwarnings("ignore:Samples go through Noisy one at a time")
+def test_measuring_leaves_the_generator_of_torch_alone():
+    backbone = load_backbone(Noisy(), preprocessing=PREPROCESSING)
+    samples = as_samples(DIGITS, backbone.preprocessing)
+    assert "draws" in backbone.impurity
+    before = torch.get_rng_state()
+    first, _ = run_network(backbone, samples, CPU, has_classifier=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    second, _ = run_network(backbone, samples, CPU, has_classifier=False)
+    assert first == second
