@@ -13,6 +13,7 @@ import numpy as np
 import sklearn
 import torch
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -281,7 +282,10 @@ def _search(X, columns, weight, folds):
     for C in _CS:
         losses = np.zeros(len(X))
         for model, y, train, held in problems:
-            _fit(model.set_params(C=C), basis.Z[train], y[train], weight[train])
+            with warnings.catch_warnings():
+                # What is reached in float32 is scored, be it the optimum or not.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                _fit(model.set_params(C=C), basis.Z[train], y[train], weight[train])
             losses[held] += _losses(model, basis.Z[held], y[held])
         loss = np.average(losses[scored], weights=weight[scored])
         if loss < lowest - _GAIN:

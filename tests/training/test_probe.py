@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from sktransfer.training import (
@@ -487,3 +490,14 @@ def test_outputs_of_one_value_are_left_out_of_the_search(rare_labels):
     assert search_multilabel_C(torch.from_numpy(X), more) == C
     middle = search_multilabel_C(torch.from_numpy(X), more[:, 3:])
     assert middle * power(X) == pytest.approx(10.0, rel=1e-4)
+
+
+def test_search_does_not_need_convergence(few_digits, monkeypatch):
+    X, y = few_digits
+    monkeypatch.setitem(_probe._LOOSE, "max_iter", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert search_C(torch.from_numpy(X), y) > 0
+    monkeypatch.setitem(_probe._TIGHT, "max_iter", 1)
+    with pytest.warns(ConvergenceWarning):
+        fit_probe(torch.from_numpy(X), y, 10)
