@@ -1,15 +1,20 @@
-"""Accuracy of the defaults, beside a probe, logistic regression and other depths.
+"""Accuracy of the defaults and of advice, beside a probe and every level of freezing.
 
 Each data set is split by several seeds into training images, the same number per class,
 and test images. Every method is fitted on the same images; photographs have the image
 size of the weights. Learning rates, epochs, views and depths were chosen on the data
-sets marked "development"; the others were looked at once. The table has the mean over
-the seeds of the accuracy in percent and of its difference to that of the probe, with
-the standard error of the latter, and the median of the seconds of a fit. Each result is
-appended to a file, from which another run continues.
+sets marked "development"; the others were looked at once. Results of one split are
+appended to a file as they come, from which another run continues.
+
+The first table has, per data set, the mean over the seeds of the accuracy in percent,
+that of its difference to the probe's accuracy, its standard error, and the median of
+the seconds of a fit, or of the advice. Fits of equal depth are made once, since they
+are equal. The second table compares what the advisor expects of each strategy with what
+it scores, and its time with that of a grid search over the levels in three folds, which
+is twice that of fitting each level once.
 
     python benchmarks/defaults.py [--groceries FOLDER] [--pacs FOLDER] [--data NAMES]
-        [--ways NAMES] [--seeds 5] [--image-size 0] [--file defaults.jsonl]
+        [--seeds 5] [--image-size 0] [--file defaults.jsonl]
 
 `--groceries` has the folders train and test with one subfolder per class [1]_, `--pacs`
 the folders photo and cartoon [2]_. `--image-size` replaces the size of photographs.
@@ -42,7 +47,7 @@ from sktransfer.activations import process_store
 from sktransfer.advice import TransferAdvisor
 
 OWN = 224  # pixels, the image size of the weights
-MOST_HELD_OUT = 1_000
+MOST_HELD_OUT = 600
 
 
 def folder_images(folder):
@@ -83,7 +88,7 @@ def datasets(arguments):
         for n in (10, 30):
             found[f"stamps {n}"] = lambda: [image_files(None, 480)], 96, n
     if arguments.groceries:
-        for part, n in (("even", 5), ("odd", 5), ("odd", 20), ("all", 5), ("all", 20)):
+        for part, n in (("even", 5), ("odd", 5), ("all", 5), ("all", 20), ("all", 99)):
             make = partial(groceries, Path(arguments.groceries), part)
             found[f"groceries {part} {n}"] = make, size, n
     if arguments.pacs:
@@ -114,48 +119,19 @@ def split(pairs, n, seed):
     return X[rows], y[rows], X_test[others], y_test[others]
 
 
-def regression_on_features(size, seed):
+def regression_on_features(size):
     """Return the pipeline that users write by hand."""
     extractor = PretrainedFeatureExtractor(image_size=size)
     return make_pipeline(extractor, StandardScaler(), LogisticRegression(max_iter=1000))
 
 
-def fine_tuned(**settings):
-    """Return a function that makes a classifier with these settings."""
-    return lambda size, seed: FineTunedClassifier(
-        image_size=size, random_state=seed, **settings
-    )
-
-
-class Advised:
-    """Fits what the advisor recommends."""
-
-    def __init__(self, size, seed):
-        self.advisor = TransferAdvisor(image_size=size, random_state=seed)
-
-    def fit(self, X, y):
-        self.model = self.advisor.fit(X, y).recommended_.fit(X, y)
-        return self
-
-    def score(self, X, y):
-        return self.model.score(X, y)
-
-
-WAYS = {
-    "regression": regression_on_features,
-    "probe": fine_tuned(freeze="all"),
-    "default": fine_tuned(),
-    "advised": Advised,
-    "freeze 0": fine_tuned(freeze=0),
-    "freeze 3": fine_tuned(freeze=3),
-    "freeze 6": fine_tuned(freeze=6),
-}
+DEPTHS = (0, 3, 6, 9)  # of nine stages
 
 
 def main():
-    """Fit every way on every data set, and print the table."""
+    """Fit every method on every data set, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("groceries", "pacs", "data", "ways"):
+    for name in ("groceries", "pacs", "data"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--image-size", type=int, default=0)
@@ -163,51 +139,103 @@ def main():
     arguments = parser.parse_args()
     found = datasets(arguments)
     names = arguments.data.split(",") if arguments.data else [*found]
-    ways = arguments.ways.split(",") if arguments.ways else [*WAYS]
     path = Path(arguments.file)
     lines = path.read_text().splitlines() if path.exists() else []
-    rows = [json.loads(line) for line in lines]
-    done = {(row["data"], row["size"], row["seed"], row["way"]) for row in rows}
+    results = [json.loads(line) for line in lines]
+    done = {(result["data"], result["size"], result["seed"]) for result in results}
     for seed in range(arguments.seeds):
         for name in names:
-            for way in ways:
-                if (name, found[name][1], seed, way) not in done:
-                    rows.append(measure(*found[name], name, seed, way))
-                    with path.open("a") as file:
-                        print(json.dumps(rows[-1]), file=file)
-    print(table(pd.DataFrame(rows)).to_string(index=False))
+            if (name, found[name][1], seed) not in done:
+                results.append(measure(*found[name], name, seed))
+                with path.open("a") as file:
+                    print(json.dumps(results[-1]), file=file)
+    print(accuracies(results).round(1).to_string(index=False))
+    print(expectations(results).round(2).to_string(index=False))
 
 
-def measure(make, size, n, name, seed, way):
-    """Fit one way on one split (dict)."""
-    X, y, X_test, y_test = split(make(), n, seed)
+def measure(make, size, n, name, seed):
+    """Fit every method on one split (dict)."""
+    X, y, *held = split(make(), n, seed)
+    result = {"data": name, "size": size, "samples": len(y), "seed": seed}
+    scored = {"regression": timed(regression_on_features(size), (X, y), held)}
+    model = FineTunedClassifier(image_size=size, random_state=seed)
+    scored["default"] = timed(model, (X, y), held)
+    chosen = model.freeze_depth_
+    for depth in DEPTHS:
+        way = f"freeze {depth}"
+        scored[way] = scored["default"]
+        if depth != chosen:
+            scored[way] = timed(model.set_params(freeze=depth), (X, y), held)
     process_store().clear()
     began = time.perf_counter()
-    model = WAYS[way](size, seed).fit(X, y)
+    advisor = TransferAdvisor(image_size=size, random_state=seed).fit(X, y)
     seconds = time.perf_counter() - began
-    accuracy = 100 * model.score(X_test, y_test)
-    print(f"{name}, seed {seed}, {way}: {accuracy:.1f} in {seconds:.1f} s", flush=True)
-    row = {"data": name, "size": size, "samples": len(y), "seed": seed, "way": way}
-    return {**row, "accuracy": accuracy, "seconds": seconds}
+    advised = scored[f"freeze {advisor.freeze_depth_}"]["accuracy"]
+    scored["advised"] = {"accuracy": advised, "seconds": seconds}
+    result |= {"chosen": chosen, "advised": advisor.freeze_depth_, "scored": scored}
+    columns = ["freeze", "score", "error"]
+    expected = advisor.report_[columns].to_dict("list")
+    accuracy = {way: round(of["accuracy"], 1) for way, of in scored.items()}
+    print(name, f"seed {seed}, freezes {chosen},", accuracy, flush=True)
+    return {**result, "expected": expected}
 
 
-def table(rows):
-    """Return one line per data set and way."""
-    probe = rows[rows["way"] == "probe"].set_index(["data", "seed"])["accuracy"]
-    keys = pd.MultiIndex.from_frame(rows[["data", "seed"]])
-    rows = rows.assign(
-        gain=rows["accuracy"].to_numpy() - probe.reindex(keys).to_numpy()
+def timed(model, train, held):
+    """Fit and score a model (dict)."""
+    process_store().clear()
+    began = time.perf_counter()
+    model.fit(*train)
+    seconds = time.perf_counter() - began
+    return {"accuracy": 100 * model.score(*held), "seconds": seconds}
+
+
+def accuracies(results):
+    """Return one line per data set and method."""
+    rows = pd.DataFrame(
+        {"data": result["data"], "samples": result["samples"], "method": way}
+        | {"gain": of["accuracy"] - result["scored"]["freeze 9"]["accuracy"], **of}
+        for result in results
+        for way, of in result["scored"].items()
     )
-    groups = rows.groupby(["data", "samples", "size", "way"], sort=False)
+    groups = rows.groupby(["data", "samples", "method"], sort=False)
     found = groups.agg(
-        seeds=("seed", "size"),
+        seeds=("gain", "size"),
         accuracy=("accuracy", "mean"),
         gain=("gain", "mean"),
         error=("gain", "sem"),
         seconds=("seconds", "median"),
     ).reset_index()
-    is_development = found["data"].str.startswith(DEVELOPMENT)
-    return found.assign(use=np.where(is_development, "development", "test")).round(1)
+    return found.assign(use=use_of(found["data"]))
+
+
+def expectations(results):
+    """Return one line per data set: what the advisor expects, and its time."""
+    rows = []
+    for result in results:
+        scored, expected = result["scored"], pd.DataFrame(result["expected"])
+        found = [scored[f"freeze {depth}"]["accuracy"] for depth in expected["freeze"]]
+        apart = np.array(found) - 100 * expected["score"]
+        search = 2 * sum(scored[f"freeze {depth}"]["seconds"] for depth in DEPTHS)
+        rows.append(
+            {
+                "data": result["data"],
+                "samples": result["samples"],
+                "too low": apart.mean(),
+                "error": 100 * expected["error"].mean(),
+                "within one error": (apart.abs() <= 100 * expected["error"]).mean(),
+                "within two": (apart.abs() <= 200 * expected["error"]).mean(),
+                "below the best": max(found) - scored["advised"]["accuracy"],
+                "share of a search": scored["advised"]["seconds"] / search,
+            }
+        )
+    groups = pd.DataFrame(rows).groupby(["data", "samples"], sort=False)
+    found = groups.mean().reset_index()
+    return found.assign(use=use_of(found["data"]))
+
+
+def use_of(names):
+    """Return what data sets are used for."""
+    return np.where(names.str.startswith(DEVELOPMENT), "development", "test")
 
 
 if __name__ == "__main__":

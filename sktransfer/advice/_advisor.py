@@ -26,7 +26,14 @@ from sktransfer.advice._scores import encode
 from sktransfer.advice._similarity import similarity_of
 from sktransfer.backbones import BackboneLike
 from sktransfer.compute import resolve_device
-from sktransfer.fitting import LEVELS, LITERATURE, MEASURED, Probed, choose_level
+from sktransfer.fitting import (
+    LEVELS,
+    LITERATURE,
+    MEASURED,
+    Probed,
+    choose_level,
+    rows_to_probe,
+)
 from sktransfer.training import lda_predictions
 from sktransfer.utils import Interval, StrOptions, spawn_seed, types
 
@@ -40,11 +47,12 @@ _SHARED = (
 class TransferAdvisor(BaseEstimator):
     """Recommend how to train with a backbone, before anything is trained.
 
-    The recommendation is based on the number of samples, the balance of their classes,
-    a linear probe of the features, and the time and memory of each strategy, estimated
-    from measured forward and backward passes. ``freeze="auto"`` of the estimators
-    follows the same rules, without the balance and the costs. The similarity to the
-    training samples of the network and probes of all stages are reported for the user.
+    The recommendation is based on the number of samples, a linear probe of the
+    features, and the time and memory of each strategy, estimated from measured forward
+    and backward passes. ``freeze="auto"`` of the estimators follows the same rules,
+    without the costs. The accuracy that each strategy is expected to reach, the
+    similarity to the training samples of the network and probes of all stages are
+    reported for the user.
 
     Parameters
     ----------
@@ -65,7 +73,7 @@ class TransferAdvisor(BaseEstimator):
         and classification otherwise.
     max_epochs : int, default=20
         Number of epochs of the recommended estimator, which the estimates assume.
-    max_samples : int, default=500
+    max_samples : int, default=1000
         Maximum number of samples for the probes; more are subsampled.
     weights, image_size, image_shape, value_range, device, memory, \
 random_state, verbose
@@ -81,7 +89,9 @@ random_state, verbose
         Estimator with the recommended parameters, not fitted.
     report_ : pandas.DataFrame
         One row per strategy: ``strategy``; ``freeze``, the number of frozen stages;
-        ``rule``, when the rules choose it; ``seconds``, the estimated time of a fit;
+        ``rule``, when the rules choose it; ``score`` and ``error``, the estimated
+        accuracy on other samples and its standard error, which are NaN without probes
+        and for other targets than classes; ``seconds``, the estimated time of a fit;
         ``megabytes``, the estimated memory of a training step; ``taken``, whether it is
         recommended; and ``why``, the reason.
     evidence_ : dict
@@ -138,7 +148,7 @@ random_state, verbose
         rules: str = "measured",
         task: str = "auto",
         max_epochs: int = 20,
-        max_samples: int = 500,
+        max_samples: int = 1000,
         weights: types.Weights = "default",
         image_size: types.ImageSize | None = None,
         image_shape: Sequence[int] | None = None,
@@ -193,13 +203,17 @@ random_state, verbose
         similarity = self._similarity(reader, device, seed)
         evidence = _evidence(samples, backbone.preprocessing, device, similarity)
         evidence |= {} if regression or y.ndim > 1 else class_balance(y)
-        probes, probed = self._probe(reader, y, regression, seed)
+        probes, probed = self._probe(reader, y, regression)
         levels, depths = _levels_of(len(backbone.stages))
         boundaries = [backbone.boundary(depth) for depth in depths]
         measured = measure(backbone, samples, boundaries, device)
         costs = [measured[name] for name in boundaries]
-        wanted, why = self._choose_depth(depths, evidence, probed)
-        self.report_ = self._report(levels, depths, costs, evidence, wanted, why)
+        wanted, why = self._choose_depth(depths, len(samples), probed)
+        report = self._report(levels, depths, costs, evidence, wanted, why)
+        for i, column in enumerate(("score", "error")):
+            expected = [_expected(probed, level)[i] for level in levels]
+            report.insert(3 + i, column, expected)
+        self.report_ = report
         taken = self.report_[self.report_["taken"]].iloc[0]
         self.similarity_, self.evidence_, self.probes_ = similarity, evidence, probes
         self.strategy_, self.freeze_depth_ = taken["strategy"], int(taken["freeze"])
@@ -238,7 +252,7 @@ random_state, verbose
             device=device,
         )
 
-    def _probe(self, reader, y, regression, seed):
+    def _probe(self, reader, y, regression):
         """Return the scores of all stages (DataFrame), and the hits of the last one.
 
         The hits are what `choose_level` takes; there are none for regression and
@@ -246,8 +260,7 @@ random_state, verbose
         """
         if self.scoring is None:
             return None, None
-        labels = None if regression else y
-        rows = choose_samples(len(y), self.max_samples, labels, seed)
+        rows = rows_to_probe(len(y), self.max_samples)
         names = reader.backbone_.stage_names
         features, y = reader.features(names, rows), y[rows]
         if regression or y.ndim > 1:
@@ -290,15 +303,9 @@ random_state, verbose
             }
         )
 
-    def _choose_depth(self, depths, evidence, probed):
+    def _choose_depth(self, depths, n_samples, probed):
         """Return the index of the depth that the rules choose, and the reason."""
-        n = evidence["samples"]
-        # A large class gives little information on small ones.
-        counted = max(2, round(n * evidence.get("balance", 1.0)))
-        level, why = choose_level(counted, probed=probed, rules=_RULES[self.rules])
-        if counted != n:
-            uneven = f"{n:,} samples of uneven classes, as {counted:,} of even ones"
-            why = why.replace(f"{counted:,} samples", uneven, 1)
+        level, why = choose_level(n_samples, probed=probed, rules=_RULES[self.rules])
         return depths.index(round(LEVELS[level].share * depths[-1])), why
 
     def _repr_html_(self):
@@ -325,6 +332,11 @@ def _evidence(samples, preprocessing, device, similarity):
         "device": str(device),
         "free_memory": free_memory(device),
     }
+
+
+def _expected(probed, level):
+    """Return the estimated score of a level and its error, NaN if unknown."""
+    return (np.nan, np.nan) if probed is None else probed.expected(LEVELS.index(level))
 
 
 def _score_targets(features, y):

@@ -7,6 +7,7 @@ from sktransfer.fitting._boundary import (
     Probed,
     choose_boundary,
     choose_level,
+    rows_to_probe,
 )
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
 from sktransfer.fitting._shared_docs import shares_docs
@@ -43,6 +44,7 @@ __all__ = [
     "choose_level",
     "describe_network",
     "later_seed",
+    "rows_to_probe",
     "shares_docs",
     "split_backbone",
 ]

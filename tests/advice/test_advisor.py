@@ -10,9 +10,9 @@ from sktransfer import (
 )
 from sktransfer.advice import TransferAdvisor, _advisor, lda_score
 from sktransfer.advice._costs import Cost
-from sktransfer.fitting import LEVELS, choose_level
+from sktransfer.fitting import LEVELS
 
-COLUMNS = "strategy freeze rule seconds megabytes taken why".split()
+COLUMNS = "strategy freeze rule score error seconds megabytes taken why".split()
 
 
 def test_report_has_the_choice_and_the_reasons(make_small, digits):
@@ -60,19 +60,29 @@ def test_evidence(make_small, digits):
     assert evidence["device"] in ("cpu", "cuda:0", "cuda", "mps")
 
 
-def test_rules_equal_freeze_auto(make_small, digits):
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_choice_is_that_of_freeze_auto(make_small, digits, share):
     X, y = digits
-    for n in (40, 110):
-        advisor = TransferAdvisor(make_small(), scoring=None).fit(X[:n], y[:n])
-        balance = advisor.evidence_["balance"]
-        counted = round(n * balance)
-        level, why = choose_level(counted)
-        assert advisor.strategy_ == LEVELS[level].name
-        (taken,) = advisor.report_.loc[advisor.report_["taken"], "why"]
-        uneven = f"{n} samples of uneven classes, as {counted} of even ones"
-        assert counted < n
-        assert taken == why.replace(f"{counted} samples", uneven)
-        assert advisor.probes_ is None
+    y = np.where(np.arange(120) < 120 * share, 0, y)  # classes of uneven sizes
+    advisor = TransferAdvisor(make_small(), random_state=0).fit(X, y)
+    model = FineTunedClassifier(make_small(), max_epochs=1, random_state=0).fit(X, y)
+    assert model.freeze_depth_ == advisor.freeze_depth_
+    (taken,) = advisor.report_.loc[advisor.report_["taken"], "why"]
+    assert taken == model.freeze_reason_
+
+
+def test_expected_scores_begin_with_the_probe(make_small, digits):
+    advisor = TransferAdvisor(make_small(), random_state=0).fit(*digits)
+    report, accuracy = advisor.report_, advisor.probes_["score"].iloc[-1]
+    assert 0.2 < accuracy < 0.95
+    assert report["score"].iloc[-1] == pytest.approx(accuracy)
+    error = np.sqrt(accuracy * (1 - accuracy) / 120)
+    assert report["error"].iloc[-1] == pytest.approx(error, rel=0.03)
+    assert (report["score"].iloc[:-1] > accuracy).all()
+    assert (report["error"].iloc[:-1] > 0).all()
+    unprobed = TransferAdvisor(make_small(), scoring=None).fit(*digits)
+    assert unprobed.probes_ is None
+    assert unprobed.report_[["score", "error"]].isna().all(axis=None)
 
 
 def test_literature_freezes_more(make_small, digits, monkeypatch):
