@@ -41,10 +41,11 @@ _TRAINING = """\
     augment : {"auto", "crop", "crop_flip", "light", "medium", "strong"}, callable, \
 Augmentation or None, default="auto"
         Random views of the samples to train on. "auto" is each image or its mirror
-        image where stages are trained for classes: set None, which is the images
-        themselves, if left and right make a difference. See :class:`Augmentation`,
-        which also has fixed views, mixup, CutMix, test-time augmentation and
-        augmentation of activations.
+        image where stages are trained for classes, unless a discriminant of the
+        features takes mirror images of one class for another one, and the other way
+        round. None is the images themselves. See :class:`Augmentation`, which also has
+        fixed views, mixup, CutMix, test-time augmentation and augmentation of
+        activations.
     early_stopping : bool or EarlyStopping, default=False
         Whether to stop when the validation loss no longer falls, and restore the best
         weights. See :class:`EarlyStopping`.

@@ -10,6 +10,7 @@ from torch import nn
 
 from sktransfer.activations import Target
 from sktransfer.backbones import describe_training
+from sktransfer.fitting._mirrored import find_exchanged
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
     SplitBackbone,
@@ -158,8 +159,10 @@ class Trainer:
         if self.is_solved:
             trained = self._solve(suffix, training, validation)
         else:
+            network = self.split.network(self.split.target, suffix)
+            trainer, training = self._check_views(network, training)
             with self.split.adapter(suffix):
-                trained = run_phases(self, suffix, data, training, validation)
+                trained = run_phases(trainer, suffix, data, training, validation)
         trained = trained._replace(report=[*report, *trained.report])
         return self._adapted(trained, training)
 
@@ -176,6 +179,7 @@ class Trainer:
         with restore_weights_on_error(network):
             if self.is_solved and is_narrow(last_layer(network)):
                 return self._solve_further(network, training, earlier, report)
+            _, training = self._check_views(network, training)
             objective, more = self.objective(network, target)
             with self.split.adapter(network.suffix):
                 net = train_phase(
@@ -239,6 +243,24 @@ class Trainer:
     ) -> tuple[LabelledActivations, list]:
         """Load activations to train on, and report where they came from."""
         return self.split.load_labelled(data, self.outputs.to_tensor(data.y), target)
+
+    def _check_views(self, network, training):
+        """Return a trainer and activations without views "auto" that change classes."""
+        is_auto = self.recipe.views == "auto" and training.views is not None
+        if not is_auto or self.outputs.kind != "multiclass":
+            return self, training
+        runtime = self.split.runtime
+        seen = training.activations, training.views.views[1], training.y
+        found = find_exchanged(network, *seen, runtime.batch_size)
+        if found is None:
+            return self, training
+        if runtime.verbose:
+            one, other = self.outputs.classes[[*found]].tolist()
+            print(
+                f"augment='auto' does not mirror, as {one!r} would look like {other!r}"
+            )
+        split = replace(self.split, recipe=replace(self.recipe, views=None))
+        return replace(self, split=split), training._replace(views=None)
 
     def load_held(
         self, validation: LabelledSamples, target: Target

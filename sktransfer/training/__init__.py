@@ -24,6 +24,7 @@ from sktransfer.training._data import (
 )
 from sktransfer.training._discriminant import (
     class_means,
+    exchanged_classes,
     in_span,
     lda_predictions,
     shrunk_covariance,
@@ -120,6 +121,7 @@ __all__ = [
     "class_means",
     "constant_head",
     "cross_entropy",
+    "exchanged_classes",
     "find_loss",
     "fit_multilabel_probe",
     "fit_probe",

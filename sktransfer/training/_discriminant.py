@@ -4,6 +4,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular, svd
 
 _LEAST = 1e-12  # share of the variance that regularises the diagonal
+_N_FOLDS = 5
 
 
 def in_span(features: np.ndarray) -> np.ndarray:
@@ -92,3 +93,45 @@ def _distances_without(Z, M, codes, counts, shrinkage):
     distances = plain + (s / rest)[:, None] * np.square(across)
     distances[rows, codes] = np.square(grown) * own / rest
     return distances
+
+
+def exchanged_classes(
+    features: np.ndarray, of_views: np.ndarray, codes: np.ndarray
+) -> tuple[int, int] | None:
+    """Return two classes whose views are taken for each other, or None.
+
+    Features of samples and of a view of each have shape (n_samples, d), and codes
+    (n_samples,) are classes in [0, n_classes). Linear discriminant analysis, fitted to
+    the samples of the other folds, takes most samples of both classes for what they
+    are, and most of their views for the other class, as with the mirror images of
+    arrows to the left and to the right.
+    """
+    n_classes = codes.max() + 1
+    folds = np.empty(len(codes), dtype=int)
+    folds[np.argsort(codes, kind="stable")] = np.arange(len(codes)) % _N_FOLDS
+    counts = np.zeros((2, n_classes, n_classes), dtype=int)
+    for fold in range(_N_FOLDS):
+        held = folds == fold
+        train = features[~held].astype(np.float64), codes[~held]
+        for i, F in enumerate((features, of_views)):
+            found = _discriminate(*train, F[held].astype(np.float64), n_classes)
+            np.add.at(counts[i], (codes[held], found), 1)
+    of_samples, views = 2 * counts > counts.sum(axis=2, keepdims=True)
+    known = np.diag(of_samples)
+    pairs = np.argwhere(views & views.T & np.outer(known, known))
+    apart = pairs[pairs[:, 0] < pairs[:, 1]]
+    return (int(apart[0][0]), int(apart[0][1])) if len(apart) else None
+
+
+def _discriminate(features, codes, others, n_classes):
+    """Predict other samples by an analysis of some samples; classes may be absent."""
+    centre = features.mean(axis=0)
+    axes = svd(features - centre, full_matrices=False)[2]  # of the span
+    F, Z = (features - centre) @ axes.T, (others - centre) @ axes.T
+    present, codes = np.unique(codes, return_inverse=True)
+    means, counts = class_means(F, codes)
+    total = np.square(F).sum() / F.size
+    covariance, _ = shrunk_covariance(F - means[codes], features.shape[1], total)
+    Z, M = whiten(Z, covariance), whiten(means, covariance)
+    scores = np.log(counts) + Z @ M.T - np.square(M).sum(axis=1) / 2
+    return present[scores.argmax(axis=1)]

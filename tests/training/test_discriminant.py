@@ -5,6 +5,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from sktransfer.training import (
     class_means,
+    exchanged_classes,
     in_span,
     lda_predictions,
     shrunk_covariance,
@@ -59,3 +60,19 @@ def test_lda_predictions_are_near_those_of_scikit_learn():
 def test_classes_without_variance_are_distinguished():
     features, codes = np.repeat(10.0 * np.eye(3), 5, axis=0), np.repeat(range(3), 5)
     np.testing.assert_array_equal(lda_predictions(features, codes), codes)
+
+
+@pytest.mark.parametrize("n_per_class", [4, 30])
+def test_exchanged_classes_are_found(n_per_class):
+    rng = np.random.default_rng(0)
+    y = np.tile(range(4), n_per_class)
+    X = 0.5 * rng.normal(size=(len(y), 40))
+    X[:, :2] += np.array([[-2, 0], [2, 0], [0, -2], [0, 2]])[y]
+    mirrored = X * np.append(-1, np.ones(39))
+    assert exchanged_classes(X, mirrored, y) == (0, 1)
+    assert exchanged_classes(X, X, y) is None
+    # Views of one class are taken for another one, whose views are not.
+    assert exchanged_classes(X, np.where((y == 0)[:, None], mirrored, X), y) is None
+    # Classes that cannot be told apart are not exchanged.
+    noise = rng.normal(size=X.shape)
+    assert exchanged_classes(noise, -noise, y) is None
