@@ -4,6 +4,7 @@ import ast
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,8 @@ class FreshViews:
     """
 
     def __init__(self, backbone, target, samples, augment, seed, *, runtime):
-        self._pass = Pass(backbone, [target], store=None, runtime=runtime)
+        quiet = replace(runtime, verbose=0)  # each batch would have a progress bar
+        self._pass = Pass(backbone, [target], store=None, runtime=quiet)
         self._samples = samples
         self._augment = augment
         self._seed = seed

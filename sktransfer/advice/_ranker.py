@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Self
 
@@ -22,7 +21,7 @@ from sktransfer.backbones import Backbone, stated_license
 from sktransfer.training import targets_of
 from sktransfer.utils import Interval, StrOptions, spawn_seed, type_of_target, types
 
-_COLUMNS = "backbone stage score seconds parameters multiply_adds license".split()
+_COLUMNS = "backbone stage score parameters multiply_adds license".split()
 
 
 class BackboneRanker(BaseEstimator):
@@ -68,9 +67,9 @@ class BackboneRanker(BaseEstimator):
     Attributes
     ----------
     scores_ : pandas.DataFrame
-        One row per backbone and stage: ``backbone``, ``stage``, ``score``; ``seconds``
-        to read the samples, compute the stage and score it; ``parameters`` and
-        ``multiply_adds`` (per sample) up to the stage; and ``license`` of the weights.
+        One row per backbone and stage: ``backbone``, ``stage``, ``score``; the cost of
+        the stage as the number of ``parameters`` and of ``multiply_adds`` per sample up
+        to it; and ``license`` of the weights.
     ranking_ : list of str
         Names of the backbones in the order of their best stages, the best first.
     best_backbone_ : str, torch.nn.Module or Backbone
@@ -211,7 +210,6 @@ class BackboneRanker(BaseEstimator):
 
         There are none if the score needs a classifier that the backbone lacks.
         """
-        began = time.perf_counter()
         reader = StageReader(given, **self._reading()).read(X)
         reader.copy_columns(self)
         y, regression = read_targets(reader.samples_, y, self.task)
@@ -224,16 +222,14 @@ class BackboneRanker(BaseEstimator):
         features = self._features(reader, score, chosen)
         if not features:
             return []
-        passing = time.perf_counter() - began
-        costs = costs_of(reader.backbone_, features)
         return [
             {
                 "backbone": name,
                 "stage": stage,
-                **_timed_score(score, F, y[chosen], regression, passing * share),
-                **cost,
+                "score": score(F, y[chosen], regression),
+                **cost_of(reader.backbone_, stage),
             }
-            for (stage, F), (share, cost) in zip(features.items(), costs, strict=True)
+            for stage, F in features.items()
         ]
 
     def _features(self, reader, score, rows):
@@ -266,28 +262,14 @@ def _name_of(given):
     return getattr(given, "__name__", type(given).__name__)
 
 
-def costs_of(backbone: Backbone, stages: Collection[str]) -> list[tuple[float, dict]]:
-    """Return, per stage, its share of the time of a pass and columns of ``scores_``."""
-    last = backbone.in_order(stages)[-1]
-    whole = max(1, backbone.multiply_adds("input", last))
-    costs = []
-    for stage in stages:
-        n = int(backbone.multiply_adds("input", stage))
-        prefix = backbone.section("input", stage)
-        row = {
-            "parameters": sum(p.numel() for p in prefix.parameters()),
-            "multiply_adds": n,
-            "license": stated_license(backbone.license),
-        }
-        costs.append((n / whole, row))
-    return costs
-
-
-def _timed_score(score, features, y, regression, seconds):
-    """Return the score, and the total of its time and of earlier `seconds` (dict)."""
-    began = time.perf_counter()
-    found = score(features, y, regression)
-    return {"score": found, "seconds": seconds + time.perf_counter() - began}
+def cost_of(backbone: Backbone, stage: str) -> dict[str, int | str]:
+    """Return the columns of ``scores_`` that describe a stage."""
+    prefix = backbone.section("input", stage)
+    return {
+        "parameters": sum(p.numel() for p in prefix.parameters()),
+        "multiply_adds": int(backbone.multiply_adds("input", stage)),
+        "license": stated_license(backbone.license),
+    }
 
 
 def read_targets(samples, y, task: str = "auto") -> tuple[np.ndarray, bool]:

@@ -3,13 +3,19 @@
 import copy
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from sktransfer.backbones._boundaries import graphs_between, n_values
-from sktransfer.backbones._layout import find_layout, no_tensor_text, unwrap
+from sktransfer.backbones._layout import (
+    find_layout,
+    no_boundary_text,
+    no_tensor_text,
+    unwrap,
+)
 from sktransfer.backbones._probe import output_digests
 from sktransfer.backbones._sections import (
     Section,
@@ -19,7 +25,7 @@ from sktransfer.backbones._sections import (
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT, Stage
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import Description, TensorDigests, join_key, near_matches, on_cpu
+from sktransfer.utils import Description, TensorDigests, join_key, on_cpu
 
 
 class Backbone:
@@ -114,10 +120,7 @@ class Backbone:
     @property
     def _weights(self):
         """The whole network for reading its weights, without copying that of a fork."""
-        if self._module is None:
-            origin, _ = self._origin
-            return origin._weights
-        return self._module
+        return self._origin[0]._weights if self._module is None else self._module
 
     @cached_property
     def _tensors(self):
@@ -209,12 +212,7 @@ class Backbone:
                 return names[k - 1] if k else INPUT
         elif isinstance(where, str) and where in self._staged_graph.ends:
             return where
-        near = near_matches(str(where), list(self.boundaries))
-        raise ValueError(
-            f"{self.name} has no boundary {where!r}. It must be one of {names}, a "
-            f"block inside them (see `describe_backbone`), or an int in "
-            f"[{-len(names)}, {len(names)}].{near}"
-        )
+        raise ValueError(no_boundary_text(self.name, names, self.boundaries, where))
 
     def _place(self, boundary: str) -> int:
         """Return the index of the last node before a boundary."""
@@ -334,7 +332,9 @@ class Backbone:
         return {k: v for k, v in vars(twin).items() if k != "_layout"}
 
     def __repr__(self):
-        return f"<Backbone {self.name}, {len(self.stages)} stages>"
+        with suppress(Exception):  # a network that cannot take its model inputs
+            return f"<Backbone {self.name}, {len(self.stages)} stages>"
+        return f"<Backbone {self.name}, unknown stages>"
 
     @property
     def fingerprint(self) -> str:

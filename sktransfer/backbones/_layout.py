@@ -23,6 +23,7 @@ from sktransfer.backbones._stages import (
 from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
 from sktransfer.compute import default_torch_state, seeded
+from sktransfer.utils import near_matches
 
 
 class StagedModule(nn.Module):
@@ -311,6 +312,16 @@ def no_tensor_text(name: str, trace: Trace) -> str:
         f"{name} returns a value of type {kind}, but a backbone must return one "
         "tensor. Wrap it in an nn.Module whose `forward` returns the tensor to go on "
         f"from, as in `return self.network(x){_place_of(value)}`."
+    )
+
+
+def no_boundary_text(name: str, stages: list, boundaries: Iterable, where: Any) -> str:
+    """Return the message for an argument that means none of the boundaries."""
+    near = near_matches(str(where), list(boundaries))
+    return (
+        f"{name} has no boundary {where!r}. It must be one of {stages}, a block inside "
+        f"them (see `describe_backbone`), or an int in [{-len(stages)}, {len(stages)}]."
+        f"{near}"
     )
 
 

@@ -73,8 +73,8 @@ Augmentation or None, default="auto"
         Whether `fit` of a fitted estimator trains its network further. With
         ``freeze="all"``, a linear head is solved again, on the new samples alone.
     callbacks : list of skorch callbacks or (name, callback), default=None
-        Callbacks of the training, see :mod:`skorch.callbacks`. They are not called for
-        the probe.
+        Callbacks of the training, see :mod:`skorch.callbacks`. Each fit calls shallow
+        copies of them. They are not called for the probe.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: the order of the samples, those held out, random
         views, dropout and random weights.

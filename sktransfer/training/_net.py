@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score, r2_score
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
 from skorch.utils import to_device
 from torch import nn
 
@@ -22,6 +23,7 @@ from sktransfer.compute import (
     split_state,
     take_rows,
 )
+from sktransfer.training._callbacks import WeightAverage
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
 
@@ -306,6 +308,19 @@ class SuffixNet(NeuralNet):
         decide = getattr(self.predict_nonlinearity, "decide", None)
         return predicted if decide is None else decide(predicted)
 
+    def score(self, X, y):
+        """Compute the accuracy of codes or, for other tasks, the R² of scores.
+
+        Scoring callbacks without `scoring` call it, as that of an estimator.
+        """
+        is_classifier = hasattr(self.predict_nonlinearity, "decide")
+        metric = accuracy_score if is_classifier else r2_score
+        return float(metric(y, self.predict(X)))
+
+    def __getstate__(self):
+        # The samples and threads of a training that goes on are not part of the net.
+        return {**super().__getstate__(), "train_split": None, "shards": None}
+
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks, for which weights are separate from batches ``(z, y)``.
 
@@ -316,9 +331,13 @@ class SuffixNet(NeuralNet):
             cb_kwargs.update(batch=(z, y), sample_weight=weight)
         super().notify(method_name, **cb_kwargs)
 
+    def find_callback(self, kind: type[Callback]) -> Any:
+        """Return the first callback of a class; None if there is none."""
+        return next((c for _, c in self.callbacks_ if isinstance(c, kind)), None)
+
     def averaged(self):
         """Return a context in which the network has its averaged weights, if any."""
-        average = dict(self.callbacks_).get("average")
+        average = self.find_callback(WeightAverage)
         return average.averaged() if average else contextlib.nullcontext()
 
     def validation_step(self, batch, **fit_params):

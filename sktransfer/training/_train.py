@@ -1,12 +1,12 @@
 """The training of a suffix and a head, from the first epoch to the last."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from sklearn.base import clone
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
@@ -49,6 +49,8 @@ def train(
     of the training in a file, and with `divides` threads compute parts of a batch, see
     :func:`is_divisible`. It is a ValueError if the loss becomes infinite or NaN.
     """
+    if validation is None:
+        _check_monitored(callbacks or ())
     dataset = data.dataset()
     generator = torch.Generator().manual_seed(seed)
     n_batches = len(ActivationBatches(dataset, recipe.batch_size))
@@ -63,7 +65,7 @@ def train(
         train_split=validation and predefined_split(validation.dataset()),
         device=device,
         verbose=verbose,
-        callbacks=[*own, *clone(list(callbacks or []), safe=False)],
+        callbacks=[*own, *map(_copy, callbacks or ())],
         **_settings(recipe, stages_above),
     )
     net.n_batches = n_batches
@@ -78,12 +80,37 @@ def train(
 def _own_callbacks(recipe, n_batches, validates):
     """Return the callbacks of a recipe, in the order in which they are called."""
     n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
-    callbacks = [("watch", DivergenceCheck())]
+    callbacks: list = [DivergenceCheck()]
     if validates and recipe.early_stopping:
-        callbacks.append(("best", BestWeights(recipe.n_iter_no_change)))
+        callbacks.append(BestWeights(recipe.n_iter_no_change))
     if recipe.ema is not None:
-        callbacks.append(("average", WeightAverage(recipe.ema)))
-    return [*callbacks, ("schedule", schedule_callback(recipe.lr_schedule, n_steps))]
+        callbacks.append(WeightAverage(recipe.ema))
+    return [*callbacks, schedule_callback(recipe.lr_schedule, n_steps)]
+
+
+def _copy(given):
+    """Copy a callback or a pair of name and callback.
+
+    The training changes the attributes of the copy. What they refer to is shared, such
+    as the run of an experiment, which is often an open connection.
+    """
+    if isinstance(given, tuple):
+        return given[0], copy.copy(given[1])
+    return copy.copy(given)
+
+
+def _check_monitored(callbacks):
+    """Raise an error if a callback monitors a loss that is not computed."""
+    for given in callbacks:
+        callback = given[1] if isinstance(given, tuple) else given
+        monitor = getattr(callback, "monitor", None)
+        if monitor in ("valid_loss", "valid_loss_best"):
+            raise ValueError(
+                f"`callbacks` holds a {type(callback).__name__} that monitors "
+                f"{monitor!r}, but there are no validation samples. Give `X_val` and "
+                "`y_val` to `fit`, set `early_stopping`, which holds samples out, or "
+                f"monitor {monitor.replace('valid', 'train')!r}."
+            )
 
 
 def _settings(recipe, stages_above):
@@ -127,8 +154,7 @@ def _run(net, dataset, generator, recipe, saver):
     net.prepare()
     done = saver.load(net, generator) if saver else 0
     net.notify("on_train_begin", X=dataset, y=None)
-    named = dict(net.callbacks_)
-    best, average = named.get("best"), named.get("average")
+    best, average = net.find_callback(BestWeights), net.find_callback(WeightAverage)
     for _ in range(done, recipe.max_epochs):
         if best is not None and best.is_out_of_patience:
             break

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,12 @@ def test_fresh_views_are_new_each_time(backbone, samples, runtime, passes, plain
     drawn = [is_either(views[[3]], plain, [3])[0] for _ in range(20)]
     assert 4 < sum(drawn) < 16
     assert sum(n for (_, start, _), n in passes.items() if start == "input") >= 50
+
+
+def test_fresh_views_show_no_bar_per_batch(backbone, samples, runtime, capsys):
+    loud = replace(runtime, verbose=1)
+    FreshViews(backbone, TARGET, samples, FLIP, 0, runtime=loud)[[0, 1]]
+    assert capsys.readouterr().err == ""
 
 
 def test_fresh_views_depend_on_the_seed(backbone, samples, runtime):

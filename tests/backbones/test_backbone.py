@@ -33,6 +33,13 @@ def test_attributes(resnet18):
     ]
 
 
+def test_repr_of_a_network_without_stages():
+    grey = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())  # takes no RGB images
+    assert repr(Backbone(grey, preprocessing=SMALL)) == (
+        "<Backbone Sequential, unknown stages>"
+    )
+
+
 def test_name_is_the_class_by_default():
     backbone = Backbone(nn.Linear(3, 2), preprocessing=VectorPreprocessing(3))
     assert (backbone.name, backbone.provider) == ("Linear", None)
