@@ -1,5 +1,8 @@
 """Pretrained PyTorch networks inside scikit-learn."""
 
+from importlib import import_module
+from types import ModuleType
+
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer._regressor import FineTunedRegressor
@@ -36,3 +39,15 @@ __all__ = [
     "set_config",
 ]
 __version__ = "0.1.0.dev0"
+_LAZY = ("adaptation", "advice")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a package when it is first used, as `sktransfer.advice`."""
+    if name in _LAZY:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -44,13 +44,15 @@ def private_names_of_sklearn(tree):
     return [name for name in names if name.startswith("sklearn.") and "._" in name]
 
 
-def work_at_import(tree, names=("__all__", "__version__")):
+def work_at_import(tree, names=("__all__", "__version__", "_LAZY")):
     """Lines of an `__init__.py` that are no docstring, import or listed name."""
     body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
     return [node.lineno for node in body if not _is_declaration(node, names)]
 
 
 def _is_declaration(node, names):
+    if isinstance(node, ast.FunctionDef):  # of packages that are imported when used
+        return node.name in ("__getattr__", "__dir__")
     if isinstance(node, ast.Assign):
         return all(isinstance(t, ast.Name) and t.id in names for t in node.targets)
     return isinstance(node, ast.Import | ast.ImportFrom)

@@ -12,7 +12,6 @@ from functools import partialmethod
 from operator import itemgetter, methodcaller
 
 import torch
-import torchvision
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,9 +58,11 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def __init__(self, leaves):
+        from torchvision import ops
+
         timm_modules, timm_functions = _timm_leaves()
         super().__init__(
-            autowrap_modules=(math, torchvision.ops),
+            autowrap_modules=(math, ops),
             autowrap_functions=timm_functions,
         )
         self.leaf_types = timm_modules

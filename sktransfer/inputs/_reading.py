@@ -5,13 +5,12 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from importlib.metadata import version
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-import PIL
 import torch
-import torchvision
 from torch import nn
 
 from sktransfer.inputs._modality import (
@@ -22,6 +21,7 @@ from sktransfer.inputs._modality import (
 )
 from sktransfer.utils import Description, describe, join_key, warn_caller
 
+_RESIZING = ("pillow", "torchvision")  # libraries, which are not imported for this
 _NAMED = 5  # unreadable samples that a warning names
 _OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")
@@ -143,7 +143,7 @@ def preprocessing_key(preprocessing: Preprocessing) -> tuple[str, bool]:
     described = describe(preprocessing)
     is_own = _is_own(preprocessing, described)
     key = preprocessing.key() if is_own else join_key(described, preprocessing)
-    libraries = f"pillow={PIL.__version__};torchvision={torchvision.__version__}"
+    libraries = ";".join(f"{name}={version(name)}" for name in _RESIZING)
     return f"{key};{libraries}", is_own or described.is_complete
 
 

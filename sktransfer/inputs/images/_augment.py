@@ -1,14 +1,18 @@
 """Random views of images, each fixed by a seed of its own."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from sklearn.exceptions import NotFittedError
-from torchvision.transforms import v2
 
 from sktransfer.compute import seeded
 from sktransfer.utils import digest
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 PRESETS = ("crop", "crop_flip", "light", "medium", "strong")
 # Shares of the area. ImageNet's training has 0.08 at the lowest.
@@ -34,6 +38,8 @@ def preset_augmentation(name: str, preprocessing: Any) -> v2.Transform:
     rectangle. Crops have the size that the preprocessing resizes to. "auto" is the
     mirror image.
     """
+    from torchvision.transforms import v2
+
     if name == "auto":
         return v2.RandomHorizontalFlip(p=1.0)
     resize = preprocessing.resize
@@ -125,6 +131,8 @@ class AugmentedSamples:
         return self._as_image(view, i)
 
     def _as_image(self, view, i):
+        from torchvision.transforms import v2
+
         if isinstance(view, torch.Tensor) and view.dtype == torch.uint8:
             view = v2.functional.to_pil_image(view)
         if not isinstance(view, Image.Image):
@@ -134,7 +142,7 @@ class AugmentedSamples:
             )
         return view.convert("RGB")
 
-    def take(self, indices: Any) -> "AugmentedSamples":
+    def take(self, indices: Any) -> AugmentedSamples:
         """Return the views of some of the samples."""
         seeds = [self._seeds[i] for i in indices]
         known = self.digests

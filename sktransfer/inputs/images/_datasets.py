@@ -1,5 +1,6 @@
 """Map-style datasets of PyTorch and torchvision as sequences of raw images."""
 
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
-from torchvision import datasets
-from torchvision.datasets.folder import default_loader
 
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
@@ -19,19 +17,25 @@ from sktransfer.inputs._reading import to_numpy
 # Datasets are written for one thread per process. `FakeData`, for example, sets the
 # global seed whenever it is read.
 _LOCK = threading.Lock()
-_FOLDERS = (datasets.DatasetFolder, datasets.ImageFolder)
+# torchvision is imported where it is used, as it takes longer than all else together.
+_FOLDERS = ("DatasetFolder", "ImageFolder")
 # The label of item i is `targets[i]`.
 _WITH_TARGETS = (
-    datasets.MNIST,
-    datasets.EMNIST,
-    datasets.FashionMNIST,
-    datasets.KMNIST,
-    datasets.USPS,
-    datasets.CIFAR10,
-    datasets.CIFAR100,
+    *("MNIST", "EMNIST", "FashionMNIST", "KMNIST", "USPS"),
+    *("CIFAR10", "CIFAR100"),
 )
-# Only these types are known to return what they hold; a subclass may change it.
-_READERS = {kind: kind.__getitem__ for kind in (*_FOLDERS, *_WITH_TARGETS)}
+
+
+@functools.cache
+def _readers(names):
+    """Return the `__getitem__` of classes of torchvision's datasets, by class.
+
+    Only these types are known to return what they hold; a subclass may change it.
+    """
+    from torchvision import datasets
+
+    kinds = [getattr(datasets, name) for name in names]
+    return {kind: kind.__getitem__ for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -182,9 +186,10 @@ def read_dataset(dataset: Any) -> Raw:
     return Raw(DatasetItems(dataset), labels=labels)
 
 
-def _is_one_of(dataset, kinds):
+def _is_one_of(dataset, names):
     kind = type(dataset)
-    return kind in kinds and kind.__getitem__ is _READERS[kind]
+    reader = _readers(names).get(kind)
+    return reader is not None and kind.__getitem__ is reader
 
 
 def _read_tensors(tensors):
@@ -200,6 +205,9 @@ def _read_tensors(tensors):
 
 def _read_folder(folder):
     """Return the paths of a folder if it merely opens its files with Pillow."""
+    import torchvision
+    from torchvision.datasets.folder import default_loader
+
     labels = _labels_of([label for _, label in folder.samples], folder.target_transform)
     is_plain = (
         folder.transform is None
@@ -260,6 +268,6 @@ def _parts_with_classes(dataset):
             yield from _parts_with_classes(part)
     elif isinstance(dataset, Subset):
         yield from _parts_with_classes(dataset.dataset)
-    elif isinstance(dataset, (*_FOLDERS, *_WITH_TARGETS)):
+    elif isinstance(dataset, (*_readers(_FOLDERS), *_readers(_WITH_TARGETS))):
         if dataset.target_transform is None:
             yield dataset

@@ -11,8 +11,6 @@ import scipy.sparse
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.transforms.functional import pil_modes_mapping
-from torchvision.transforms.v2.functional import center_crop, resize
 
 from sktransfer.inputs._modality import MODALITIES
 from sktransfer.inputs._reading import to_numpy
@@ -24,10 +22,10 @@ from sktransfer.inputs.images._pixels import (
     resolve_value_range,
 )
 from sktransfer.inputs.images._raw import RawImages
+from sktransfer.inputs.images._resize import RESAMPLING
 from sktransfer.inputs.images._samples import Samples
 from sktransfer.utils import validate_data
 
-RESAMPLING = {mode.value: code for mode, code in pil_modes_mapping.items()}
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
 # Above this many pixels a resized image is not built in full: the shorter side
 # of a 1 x 10000 image can only be brought to 256 px in 2 GB.
@@ -248,6 +246,8 @@ class ImagePreprocessing:
         pixels : uint8 ndarray of shape (h, w, 3)
             The pixels, in [0, 255]. Not writeable.
         """
+        from torchvision.transforms.v2.functional import center_crop, resize
+
         size = self.resized_size(image.height, image.width)
         if size[0] * size[1] > MAX_RESIZED_PIXELS:
             image = self._resize_inside_crop(image, size)

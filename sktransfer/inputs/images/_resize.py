@@ -13,7 +13,18 @@ from functools import lru_cache
 import numpy as np
 import PIL
 import torch
+from PIL import Image
 
+# Pillow's codes of the modes of torchvision.
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest-exact": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 _BITS = 22  # behind the point of a weight, which leaves 8 for the pixel and 2 to spare
 # Since version 13, the height may go first.
 _MAY_START_WITH_HEIGHT = int(PIL.__version__.partition(".")[0]) >= 13

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import pil_modes_mapping
 
 from sktransfer.inputs.images import _resize
-from sktransfer.inputs.images._images import RESAMPLING
+from sktransfer.inputs.images._resize import RESAMPLING
 
 ALL = (slice(None), slice(None))
 SIZES = [  # (h, w) before and after
@@ -76,3 +77,7 @@ def test_window_is_a_part(interpolation, size):
     whole = _resize.resize(images, size, interpolation, ALL)
     part = _resize.resize(images, size, interpolation, window)
     np.testing.assert_array_equal(part, whole[:, 3:20, 5:6])
+
+
+def test_modes_are_those_of_torchvision():
+    assert RESAMPLING == {mode.value: code for mode, code in pil_modes_mapping.items()}
