@@ -34,7 +34,7 @@ def write_files(folder, n):
 
 def peak(paths):
     """Extract large activations from n files, and return the peak in bytes."""
-    extractor = sktransfer.PretrainedFeatureExtractor(stage=-1, image_size=64)
+    extractor = sktransfer.PretrainedFeatureExtractor(image_size=64)
     with sktransfer.config_context(memory_budget=BUDGET):
         features = extractor.fit(paths[:2]).transform(paths)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

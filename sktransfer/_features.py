@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from numbers import Integral
 from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sktransfer._base import BackboneEstimator, restore_on_error
 from sktransfer.activations import POOLINGS, open_store
@@ -43,9 +44,10 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     weights : str, os.PathLike, mapping or None, default="default"
         ``"default"``; None for random weights; the name of other weights of the
         provider; the path of a checkpoint; or a state dict.
-    stage : int, str or list of these, default=-1
-        After which stage to take the features: its position (0 is the first, -1 the
-        last), or the name of a stage or block. Features of several are concatenated.
+    stage : int, str or list of these, default="last"
+        After which stage to take the features: "last", the name of a stage or block, or
+        a number of stages as in `freeze`: 1 is after the first stage, and -1 leaves out
+        the last one. Features of several are concatenated.
     pooling : {"avg", "max", "avgmax", "cls", "flatten"} or Pooling, default="avg"
         Over height and width, or over tokens. See :class:`Pooling`, which also has a
         grid of cells.
@@ -126,7 +128,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         backbone: BackboneLike = "efficientnet_lite0",
         *,
         weights: types.Weights = "default",
-        stage: int | str | Sequence[int | str] = -1,
+        stage: int | str | Sequence[int | str] = "last",
         pooling: str | Pooling = "avg",
         image_size: types.ImageSize | None = None,
         image_shape: Sequence[int] | None = None,
@@ -221,6 +223,27 @@ class PretrainedFeatureExtractor(BackboneEstimator):
             on_error=self.on_error,
         )
 
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> NDArray[np.object_]:
+        """Return the names of the features: the stage and a number.
+
+        Parameters
+        ----------
+        input_features : None or array-like of str, default=None
+            Checked against the columns of X, if X is a table.
+
+        Returns
+        -------
+        ndarray of shape (n_features_out,), str
+            Such as ``"blocks.3_17"``.
+        """
+        super().get_feature_names_out(input_features)
+        outputs = self.model_.outputs
+        numbered = zip(outputs.stages, outputs.widths, strict=True)
+        names = [f"{stage}_{i}" for stage, width in numbered for i in range(width)]
+        return np.array(names, dtype=object)
+
     def _caption(self):
         return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
 
@@ -230,7 +253,7 @@ def _pooled_model(loaded, stages, pooling, estimator):
     backbone = loaded.backbone
     ends = backbone.in_order(stages)
     pools = {end: make_pool(backbone, end, pooling) for end in ends}
-    widths = {n: p.n_features(backbone.activation_shape(n)) for n, p in pools.items()}
+    widths = [pools[n].n_features(backbone.activation_shape(n)) for n in stages]
     trained = describe_training(estimator=estimator, strategy="features", stages=stages)
     changed = {
         "backbone": backbone.fork(backbone.stage_names[-1]),
@@ -240,8 +263,8 @@ def _pooled_model(loaded, stages, pooling, estimator):
         **(vars(loaded) | changed),
         taps=pools,
         network=None,
-        outputs=Features(stages),
-        n_features=sum(widths[name] for name in stages),
+        outputs=Features(stages, widths),
+        n_features=sum(widths),
     )
 
 
@@ -254,15 +277,16 @@ def resolve_stages(given, backbone: Backbone, parameter: str = "stage") -> list[
 
 
 def _resolve_stage(stage, backbone, parameter):
-    names = backbone.stage_names
-    if isinstance(stage, str) and stage in backbone.boundaries and stage != "input":
-        return stage
-    if isinstance(stage, Integral) and -len(names) <= stage < len(names):
-        return names[stage]
+    names, listed = backbone.stage_names, [*backbone.boundaries]
+    with suppress(ValueError):
+        name = names[-1] if stage == "last" else backbone.boundary(stage)
+        if name in listed:
+            return name
+    n = len(names)
     raise ValueError(
-        f"`{parameter}` must be an int in [{-len(names)}, {len(names) - 1}], or a "
-        f"stage or block of {backbone.name}: {names}. Got {stage!r}."
-        f"{near_matches(str(stage), list(backbone.boundaries))}"
+        f"`{parameter}` must be 'last', a number of stages from 1 to {n} or from "
+        f"{1 - n} to -1, or a stage or block of {backbone.name}: {names}. Got "
+        f"{stage!r}.{near_matches(str(stage), listed)}"
     )
 
 

@@ -188,7 +188,7 @@ def test_model_card_of_a_fitted_estimator():
 
 def test_model_card_of_features():
     X = load_digits().images[:2] / 16
-    extractor = PretrainedFeatureExtractor(image_size=32, stage=[0, 3]).fit(X)
+    extractor = PretrainedFeatureExtractor(image_size=32, stage=[1, 4]).fit(X)
     trained = extractor.model_card_.trained
     assert trained["strategy"] == "features"
     assert trained["stages"] == ["stem", "blocks.2"]

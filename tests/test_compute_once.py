@@ -84,7 +84,7 @@ def test_no_section_sees_an_image_twice(paths):
 def test_a_pipeline_and_a_classifier_share_what_they_compute(paths):
     extractor = PretrainedFeatureExtractor(BACKBONE)
     pipeline = make_pipeline(extractor, LogisticRegression())
-    grid = {"pretrainedfeatureextractor__stage": [4, 6, 8]}
+    grid = {"pretrainedfeatureextractor__stage": [5, 7, 9]}
     GridSearchCV(pipeline, grid, cv=3).fit(paths, Y)
     classifier(freeze="all").fit(paths, Y).predict(paths)
     assert from_input() == len(paths)
@@ -203,11 +203,11 @@ def test_file_overwritten_in_place_is_noticed(paths):
 
 def test_one_weight_and_the_image_size_give_other_features():
     backbone = BACKBONE
-    features = PretrainedFeatureExtractor(backbone, stage=0).fit_transform(X)
+    features = PretrainedFeatureExtractor(backbone, stage=1).fit_transform(X)
     twin = backbone.fork("input")
     next(twin.module.parameters()).data[0, 0, 0, 0] += 0.5
-    changed = PretrainedFeatureExtractor(twin, stage=0).fit_transform(X)
-    larger = PretrainedFeatureExtractor(backbone, stage=0, image_size=48)
+    changed = PretrainedFeatureExtractor(twin, stage=1).fit_transform(X)
+    larger = PretrainedFeatureExtractor(backbone, stage=1, image_size=48)
     assert abs(changed - features).max() > 0.01
     assert abs(larger.fit_transform(X) - features).max() > 0.01
     assert from_input() == 3 * len(X)

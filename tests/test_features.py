@@ -59,10 +59,10 @@ def _exact():
 @pytest.mark.parametrize(
     ("stage", "names"),
     [
-        (-9, ["stem"]),
-        (np.int64(3), ["blocks.2"]),
+        (-8, ["stem"]),
+        (np.int64(4), ["blocks.2"]),
         ("blocks.4.1", ["blocks.4.1"]),
-        (["blocks.4", "stem", -1], ["blocks.4", "stem", "conv_head"]),
+        (["blocks.4", 1, "last"], ["blocks.4", "stem", "conv_head"]),
     ],
 )
 def test_stages_agree_with_the_network(lite, stage, names):
@@ -148,9 +148,9 @@ def test_channels_last_of_swin():
 @pytest.mark.parametrize("gains", [False, True])
 def test_precision_auto_stays_near_float32(monkeypatch, gains):
     monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: gains)
-    exact = small(stage=[0, 3, -1]).fit_transform(DIGITS)
+    exact = small(stage=[1, 4, "last"]).fit_transform(DIGITS)
     with config_context(precision="auto"):
-        fast = small(stage=[0, 3, -1]).fit_transform(DIGITS)
+        fast = small(stage=[1, 4, "last"]).fit_transform(DIGITS)
     error = np.linalg.norm(fast - exact) / np.linalg.norm(exact)
     assert 1e-3 < error < 0.05 if gains else error < 1e-5
 
@@ -168,7 +168,7 @@ def test_fitted_where_bfloat16_gains_and_used_where_it_does_not(monkeypatch):
 
 
 def test_vectors_agree_with_the_network():
-    extractor = PretrainedFeatureExtractor(make_network, stage=0, random_state=0)
+    extractor = PretrainedFeatureExtractor(make_network, stage=1, random_state=0)
     X = ALL.data[:20]
     features = extractor.fit_transform(X)
     layer = extractor.backbone_.module[0]
@@ -178,8 +178,8 @@ def test_vectors_agree_with_the_network():
 
 
 def test_batch_size_changes_nothing():
-    expected = small(stage=[2, -1]).fit_transform(DIGITS)
-    extractor = small(stage=[2, -1], batch_size=5)
+    expected = small(stage=[3, "last"]).fit_transform(DIGITS)
+    extractor = small(stage=[3, "last"], batch_size=5)
     features = extractor.fit_transform(DIGITS)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
@@ -209,10 +209,15 @@ def test_feature_names_and_pandas():
     extractor = small(stage="stem").set_output(transform="pandas")
     frame = extractor.fit_transform(DIGITS[:3])
     names = extractor.get_feature_names_out().tolist()
-    assert names[:2] == ["pretrainedfeatureextractor0", "pretrainedfeatureextractor1"]
+    assert names[:2] == ["stem_0", "stem_1"]
     assert frame.columns.tolist() == names and len(names) == 32
     expected = extractor.set_output(transform="default").transform(DIGITS[:3])
     np.testing.assert_array_equal(frame.to_numpy(), expected)
+    both = small(stage=["blocks.3", "stem"], pooling__grid=2).fit(DIGITS[:3])
+    names = both.get_feature_names_out()
+    assert [names[0], *names[319:321], names[-1]] == [
+        *("blocks.3_0", "blocks.3_319", "stem_0", "stem_127")
+    ]
 
 
 def test_transform_changes_no_attribute():
@@ -223,7 +228,7 @@ def test_transform_changes_no_attribute():
 
 
 def test_clone_pickle_and_joblib():
-    extractor = small(stage=["stem", 3]).fit(DIGITS)
+    extractor = small(stage=["stem", 4]).fit(DIGITS)
     expected = extractor.transform(DIGITS)
     copies = [pickle.loads(pickle.dumps(extractor)), clone(extractor).fit(DIGITS)]
     joblib.dump(extractor, file := io.BytesIO())
@@ -235,21 +240,21 @@ def test_clone_pickle_and_joblib():
 
 def test_grid_search_over_stage_in_a_pipeline():
     pipeline = make_pipeline(small(), LogisticRegression(max_iter=1000))
-    grid = {"pretrainedfeatureextractor__stage": ["stem", "blocks.4", -1]}
+    grid = {"pretrainedfeatureextractor__stage": ["stem", "blocks.4", "last"]}
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise")
     search.fit(DIGITS, LABELS)
     assert search.best_score_ >= 0.9
     assert len({*search.cv_results_["mean_test_score"]}) > 1
     extractor = search.best_estimator_[0]
     assert extractor.stages_ == [
-        "conv_head" if extractor.stage == -1 else extractor.stage
+        "conv_head" if extractor.stage == "last" else extractor.stage
     ]
 
 
-@pytest.mark.parametrize("stage", [9, -10, [1.5]])
+@pytest.mark.parametrize("stage", [10, 0, -9, [1.5]])
 def test_stage_out_of_range(stage):
     with pytest.raises(
-        ValueError, match=r"`stage` must be an int in \[-9, 8\]"
+        ValueError, match="'last', a number of stages from 1 to 9 or from -8 to -1, or"
     ) as info:
         small(stage=stage).fit(DIGITS)
     got = stage[0] if isinstance(stage, list) else stage
@@ -257,7 +262,7 @@ def test_stage_out_of_range(stage):
 
 
 def test_unknown_stage_names_near_ones():
-    with pytest.raises(ValueError, match="must be an int.* Got 'bloks.4'.*'blocks.4'"):
+    with pytest.raises(ValueError, match="must be 'last'.* Got 'bloks.4'.*'blocks.4'"):
         small(stage="bloks.4").fit(DIGITS)
 
 

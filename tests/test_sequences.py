@@ -82,7 +82,7 @@ def run_alone(ids, n_stages):
 @pytest.mark.parametrize("activation_dtype", ["float32", "auto"])
 def test_features_of_every_stage_are_those_of_each_sample_alone(activation_dtype):
     with config_context(activation_dtype=activation_dtype):
-        extractor = PretrainedFeatureExtractor(BACKBONE, stage=[0, 1, 2, 3])
+        extractor = PretrainedFeatureExtractor(BACKBONE, stage=[1, 2, 3, 4])
         features = extractor.fit(X).transform(X)
     expected = [
         np.concatenate([run_alone(ids, k).mean(0) for k in (1, 2, 3, 4)]) for ids in X

@@ -46,8 +46,8 @@ class BackboneRanker(BaseEstimator):
         - "auto" is "lda" for classes and "knn" for regression targets and multilabel y,
           to which only "knn" and "logme" apply.
     stages : "all", "last" or list of int or str, default="all"
-        Stages that are scored, by position (0 is the first, -1 the last) or by name.
-        Each backbone must have them.
+        Stages that are scored, by name or number as `stage` of
+        :class:`sktransfer.PretrainedFeatureExtractor`. Each backbone must have them.
     pooling : {"avg", "max", "avgmax", "cls", "flatten"}, default="avg"
         How activations become features, as in
         :class:`sktransfer.PretrainedFeatureExtractor`.

@@ -30,9 +30,12 @@ class Features:
     ----------
     stages : list of str
         Names of the boundaries whose features stand side by side, in this order.
+    widths : list of int
+        Number of features of each.
     """
 
     stages: list
+    widths: list
     name = "features"
     classes = None
 

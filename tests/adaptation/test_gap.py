@@ -40,7 +40,7 @@ def test_inverted_digits_are_farther_than_digits_at_each_stage(gaps):
 
 
 def test_table_has_one_row_per_stage(gaps):
-    model = extractor(stage=0).fit(SOURCE)
+    model = extractor(stage=1).fit(SOURCE)
     names = model.model_.backbone.stage_names
     assert gaps[0].index.tolist() == names and gaps[0].index.name == "stage"
     columns = ["n_features", "a_distance", "mmd2", "p_value"]
@@ -68,13 +68,13 @@ def test_all_stages_of_images_take_one_pass_and_the_extractor_stays():
     process_store().clear()
     settings = {"image_shape": (8, 8), "image_size": 16, "value_range": (0, 1)}
     settings |= {"backbone": make_image_network(), "pooling": Pooling("avg", grid=2)}
-    model = PretrainedFeatureExtractor(stage=0, **settings).fit(SOURCE)
+    model = PretrainedFeatureExtractor(stage=1, **settings).fit(SOURCE)
     forward_passes().clear()
     compare = {"n_permutations": 9, "max_samples": 12, "random_state": 0}
     fitted = domain_gap(model, SOURCE, SAME[:10], **compare)
     passes = forward_passes().items()
     assert sum(n for (_, start, _), n in passes if start == "input") == 12 + 10
-    assert model.stage == 0 and len(model.stages_) == 1
+    assert model.stage == 1 and len(model.stages_) == 1
     shapes = map(model.model_.backbone.activation_shape, fitted.index)
     assert fitted["n_features"].tolist() == [4 * channels for channels, *_ in shapes]
     forward_passes().clear()

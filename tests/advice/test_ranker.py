@@ -89,7 +89,7 @@ def test_some_stages(make_small, digits):
     names = backbone.stage_names
     table = BackboneRanker([backbone], stages="last").fit(*digits).scores_
     assert table["stage"].tolist() == names[-1:]
-    ranker = BackboneRanker([backbone], stages=[0, names[1]])
+    ranker = BackboneRanker([backbone], stages=[1, names[1]])
     assert ranker.fit(*digits).scores_["stage"].tolist() == names[:2]
 
 
@@ -183,8 +183,8 @@ def test_rows_go_through_networks_of_rows():
     ("settings", "text"),
     [
         ({"backbones": []}, "`backbones` must hold at least one backbone. Got none."),
-        ({"stages": ["conv9"]}, "`stages` must be an int in .* Got 'conv9'."),
-        ({"stages": [7]}, "`stages` must be an int in .* Got 7."),
+        ({"stages": ["conv9"]}, "`stages` must be 'last', a number .* Got 'conv9'."),
+        ({"stages": [7]}, "`stages` must be 'last', a number .* Got 7."),
         (
             {"scorer": "auc"},
             "`scorer` must be 'auto', one of .* or a callable. Got 'auc'.",

@@ -82,7 +82,7 @@ def maps(kind=FineTunedClassifier, y=NAMES, **settings):
 
 
 def features():
-    return maps(PretrainedFeatureExtractor, None, stage=[-1, 0])
+    return maps(PretrainedFeatureExtractor, None, stage=["last", 1])
 
 
 def rows(kind=FineTunedClassifier, y=NUMBER > 1e6, **settings):

@@ -62,7 +62,7 @@ def test_units_of_regression_targets():
 @pytest.mark.parametrize(
     "outputs",
     [
-        Features(["a", "b"]),
+        Features(["a", "b"], [2, 3]),
         ClassOutputs(np.arange(3), is_multilabel=True),
         RegressionOutputs(1, True, np.zeros(1), np.ones(1)),
     ],

@@ -90,7 +90,7 @@ def test_fitted_estimators_show_their_depth():
         model = FineTunedClassifier(make_network, freeze=freeze, **settings)
         assert captions(model) == []
         assert captions(model.fit(X, y))[0].startswith(expected)
-    extractor = PretrainedFeatureExtractor(make_network, stage=[0, 1])
+    extractor = PretrainedFeatureExtractor(make_network, stage=[1, 2])
     assert captions(extractor) == []
     assert captions(extractor.fit(X)) == ["Sequential up to stem, 2"]
 
