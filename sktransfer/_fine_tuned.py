@@ -153,8 +153,8 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         Warns
         -----
         TransferWarning
-            If the network overfits, loses the pretrained features, ends below the
-            probe, or if too many stages are frozen.
+            If the network overfits, loses the pretrained features or ends below the
+            probe, too many stages are frozen, or parameters have no effect.
         """
         self._validate_params()
         validation = check_validation(X_val, y_val, sample_weight_val)

@@ -397,7 +397,7 @@ def test_column_transformer_with_paths(table):
     features = both.fit_transform(table)
     alone = image_extractor().fit_transform(table["path"])
     np.testing.assert_array_equal(features.iloc[:, :-1], alone)
-    names = [f"pretrainedfeatureextractor{i}" for i in range(alone.shape[1])]
+    names = [f"2_{i}" for i in range(alone.shape[1])]
     assert features.columns.tolist() == [*names, "ink"]
     assert features.index.equals(table.index)
     model = make_pipeline(both, StandardScaler(), LogisticRegression(C=10))

@@ -18,6 +18,7 @@ from sktransfer.fitting._split_backbone import (
     later_seed,
 )
 from sktransfer.fitting._target_domain import Adaptation
+from sktransfer.fitting._unused import warn_of_unused
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     AdaptationMethod,
@@ -153,6 +154,8 @@ class Trainer:
         validation: LabelledSamples | None = None,
     ) -> Trained:
         """Train the head, or suffix and head in one or more phases, in place."""
+        if self.settings and not self.is_partial:
+            warn_of_unused(self)
         if self.adaptation is not None:
             self.adaptation.prepare(suffix)
         training, report = self.load(data, self.split.target)

@@ -21,7 +21,7 @@ _DECORATORS = {
 
 
 class TransferWarning(UserWarning):
-    """Warning after `fit` about overfitting, feature drift or too many frozen stages.
+    """Warning of `fit` about what is wrong with a training, or has no effect on it.
 
     ``warnings.simplefilter("ignore", TransferWarning)`` silences all of them.
     """
