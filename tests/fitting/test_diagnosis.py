@@ -136,10 +136,8 @@ def test_higher_loss_is_worse_than_the_probe():
 
 @pytest.mark.filterwarnings("error")
 def test_ordinary_fits_do_not_warn():
-    for freeze in (7, "all"):
-        model = FineTunedClassifier(
-            freeze=freeze, image_size=32, random_state=0, max_epochs=8
-        )
+    for settings in ({"freeze": 7, "max_epochs": 8}, {"freeze": "all"}):
+        model = FineTunedClassifier(image_size=32, random_state=0, **settings)
         model.fit(X[:100], Y[:100], X_val=X[100:130], y_val=Y[100:130])
         assert 0 <= model.feature_drift_ < 0.9
 
