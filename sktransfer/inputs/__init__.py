@@ -27,6 +27,7 @@ from sktransfer.inputs.images._augment import (
     AugmentedSamples,
     preset_augmentation,
 )
+from sktransfer.inputs.images._folder import image_folder
 from sktransfer.inputs.images._images import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
 from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
@@ -37,6 +38,7 @@ __all__ = [
     "Preprocessing",
     "UnreadableSampleError",
     "VectorPreprocessing",
+    "image_folder",
     "list_modalities",
     "register_modality",
 ]

@@ -266,9 +266,9 @@ class Augmentation(ParameterGroup):
         Random views of the samples to train on. "auto" is the image or its mirror image
         where stages are trained for classes, none of which look like another one in the
         mirror, and else None. "crop" is a crop of 35% to 100% of the area, "crop_flip"
-        also mirrors; "light", "medium" and "strong" change position and colour, in this
-        order. A callable takes and returns a PIL image. The probe sees the original
-        images, and with `n_views` the views.
+        also mirrors; "light", "medium" and "strong" change position and colour. A
+        callable maps a PIL image to one, or to an array (h, w, 3) or tensor (3, h, w).
+        The probe sees views with `n_views` only.
     n_views : int or None, default=None
         Number of fixed views per image, whose activations are stored. By default each
         epoch draws new views, which pass the frozen stages. No effect with "auto".

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from sktransfer.compute import seeded
+from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._pixels import array_to_image, range_of_dtype
 from sktransfer.utils import digest
 
 if TYPE_CHECKING:
@@ -58,8 +61,9 @@ def preset_augmentation(name: str, preprocessing: Any) -> v2.Transform:
 class AugmentedSamples:
     """Samples of images, each replaced by one random view that its seed fixes.
 
-    `augment` maps a PIL image in mode RGB to another one, or to a uint8 tensor of shape
-    (3, h, w), as the transforms of torchvision do. The seeds, one per sample in [0,
+    `augment` maps a PIL image in mode RGB to another one, to a tensor of shape (3, h,
+    w), as the transforms of torchvision do, or to an array of shape (h, w, 3), both of
+    uint8 or of floats from 0 to 1. The seeds, one per sample in [0,
     2**63), fix what it draws from torch's global generator, whose state is restored.
     `digests` identify the views, and `drawn_for` the samples that the seeds were drawn
     for; by default these are ``samples.digests``.
@@ -131,16 +135,22 @@ class AugmentedSamples:
         return self._as_image(view, i)
 
     def _as_image(self, view, i):
-        from torchvision.transforms import v2
-
-        if isinstance(view, torch.Tensor) and view.dtype == torch.uint8:
-            view = v2.functional.to_pil_image(view)
-        if not isinstance(view, Image.Image):
+        if isinstance(view, Image.Image):
+            return view.convert("RGB")
+        if isinstance(view, torch.Tensor):  # channels first, as torchvision has them
+            view = to_numpy(view.movedim(0, 2) if view.ndim == 3 else view)
+        if not isinstance(view, np.ndarray):
             raise TypeError(
-                "`augment` must return a PIL image or a uint8 tensor of shape "
-                f"(3, h, w). Got {type(view).__name__} for {self.describe(i)}."
+                "`augment` must return a PIL image, an array of shape (h, w, 3) or a "
+                f"tensor of shape (3, h, w). Got {type(view).__name__} for "
+                f"{self.describe(i)}."
             )
-        return view.convert("RGB")
+        try:
+            return array_to_image(view, None, range_of_dtype(view.dtype))
+        except ValueError as error:
+            raise ValueError(
+                f"`augment` returned what is no image for {self.describe(i)}: {error}"
+            ) from error
 
     def take(self, indices: Any) -> AugmentedSamples:
         """Return the views of some of the samples."""

@@ -319,7 +319,7 @@ class Images:
         if isinstance(first, tuple) and len(first) == 2:  # an image and its label
             first = first[0]
         is_picture = isinstance(first, str | bytes | os.PathLike | Image.Image)
-        return is_picture or getattr(first, "ndim", 0) > 1
+        return is_picture or hasattr(first, "read") or getattr(first, "ndim", 0) > 1
 
     def takes_network(self, module: nn.Module) -> bool:
         """Return whether a network has a 2-D convolution."""

@@ -108,7 +108,7 @@ def _check_collection(X):
         raise TypeError(
             f"X must be a collection of samples: {KINDS}. Got one "
             f"{type(X).__name__}; pass a list, `[X]`, or for a folder "
-            "`torchvision.datasets.ImageFolder(X)`."
+            "of classes `paths, y = sktransfer.inputs.image_folder(X)`."
         )
     if isinstance(X, DataLoader):
         raise TypeError(
@@ -162,15 +162,27 @@ def _as_item(item, row):
     if _is_missing(item):
         return Unreadable(f"the value is missing ({item!r})")
     if hasattr(item, "read"):
-        raise TypeError(
-            "A sample must be a path, a PIL image, an array, a tensor or the bytes of "
-            f"an image file. Got an open file ({type(item).__name__}) as sample {row}; "
-            "pass its path, or its bytes, `file.read()`."
-        )
+        return _content(item, row)
     raise TypeError(
         "A sample must be a path, a PIL image, an array, a tensor or the bytes of an "
         f"image file. Got {item!r} ({type(item).__name__}) as sample {row}."
     )
+
+
+def _content(file, row):
+    """Return all bytes of an open file, which can be read again."""
+    is_seekable = file.seekable()
+    if is_seekable:
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise TypeError(
+            f"An open file must be binary. Got {type(content).__name__} from sample "
+            f"{row}; open it with `open(path, 'rb')`, or pass its path."
+        )
+    if is_seekable:
+        file.seek(0)
+    return content
 
 
 def _nested(item, row):
@@ -235,8 +247,8 @@ def _check_item(item, image_shape):
         return item
     if os.path.isdir(item):
         reason = (
-            "it is a directory; pass the files in it, or "
-            "`torchvision.datasets.ImageFolder` of its parent"
+            "it is a directory; pass the files in it, or what "
+            "`sktransfer.inputs.image_folder` lists of its parent"
         )
     else:
         reason = f"the file does not exist; relative paths start at {os.getcwd()!r}"

@@ -192,12 +192,24 @@ def test_augmentation_that_fails():
         views_of(fail)[2]
 
 
-@pytest.mark.parametrize("result", [None, torch.zeros(3, 4, 4), np.zeros((4, 4, 3))])
-def test_augmentation_that_returns_no_image(result):
-    kind = type(result).__name__
-    message = f"must return a PIL image or a uint8 tensor .* Got {kind} for sample 1"
+def test_augmentation_that_returns_an_array_or_a_tensor():
+    expected = views_of(lambda image: image.rotate(90))[1]
+    pixels = np.asarray(expected)
+    for view in (pixels, pixels / 255, (pixels / 255).astype(np.float32)):
+        assert views_of(lambda image, v=view: v)[1].tobytes() == expected.tobytes()
+        tensor = torch.tensor(view).movedim(2, 0)
+        assert views_of(lambda image, t=tensor: t)[1].tobytes() == expected.tobytes()
+    grey = views_of(lambda image: pixels[:, :, 0])[1]
+    assert grey.tobytes() == Image.fromarray(pixels[:, :, 0]).convert("RGB").tobytes()
+
+
+def test_augmentation_that_returns_no_image():
+    message = "must return a PIL image, an array .* Got NoneType for sample 1"
     with pytest.raises(TypeError, match=message):
-        views_of(lambda image: result)[1]
+        views_of(lambda image: None)[1]
+    message = "returned what is no image for sample 1: Values must be within"
+    with pytest.raises(ValueError, match=message):
+        views_of(lambda image: np.full((4, 4, 3), 255.0))[1]
 
 
 def test_sample_that_cannot_be_read(tmp_path):

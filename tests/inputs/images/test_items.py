@@ -95,7 +95,7 @@ def test_missing_file(paths):
 
 
 def test_directory(paths, tmp_path):
-    message = r"sample 1 \(.*\), .*it is a directory; .*ImageFolder"
+    message = r"sample 1 \(.*\), .*it is a directory; .*image_folder"
     with pytest.raises(ValueError, match=message):
         samples_of([paths[0], tmp_path])
 
@@ -166,13 +166,15 @@ def test_list_of_lists_of_images(row):
         samples_of([row] * 2)
 
 
-def test_open_files(paths):
+def test_open_files_are_read_from_their_beginning(paths):
     with open(paths[0], "rb") as file:
         for opened in (file, io.BytesIO(file.read())):
-            name = type(opened).__name__
-            message = rf"Got an open file \({name}\) as sample 1; pass its path, or its"
-            with pytest.raises(TypeError, match=message):
-                samples_of([paths[0], opened])
+            for _ in range(2):
+                images = [*samples_of([paths[0], opened])]
+                assert images[0].tobytes() == images[1].tobytes()
+    with open(paths[0], encoding="latin1") as file:
+        with pytest.raises(TypeError, match="must be binary. Got str from sample 0; "):
+            samples_of([file])
 
 
 def test_data_loader():
