@@ -9,7 +9,10 @@ only on source images in these styles; the former is the augmentation that adapt
 has to beat. skada's methods see features of the same network on the same splits. With
 "other shares", the classes of the target are thinned out, down to a tenth.
 
-PACS is run if its folder is given, at 3.5 times the image size.
+PACS is run if its folder is given, at 3.5 times the image size. With `--freeze all`,
+methods see the features of the pretrained network, which takes seconds per row; those
+that train stages are left out. `--shifts` and `--only` select shifts and rows, with ;
+between.
 
 Results are saved to a file, from which an interrupted run continues. `--development`
 uses other shifts, images and seeds, on which alone defaults were chosen. Shifts whose
@@ -34,7 +37,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
 from sktransfer.activations import process_store
-from sktransfer.adaptation import DomainAdaptedClassifier
+from sktransfer.adaptation import DomainAdaptedClassifier, list_methods
 
 try:
     import skada
@@ -42,17 +45,6 @@ except ImportError:
     skada = None
 
 PER_CLASS = 60  # images of PACS per class and style
-METHODS = (
-    "adabn",
-    "shot",
-    "coral",
-    "mmd",
-    "jmmd",
-    "dann",
-    "cdan",
-    "mcc",
-    "pseudo_label",
-)
 TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral", "cmr10", "cmss10", "cmtt10")
 CATEGORIES = ("animals", "food", "town", "vehicles")
 # Factors of the image size; the images of all other shifts are small.
@@ -279,8 +271,10 @@ def rows(freeze):
         "centroids, target style": partial(adapted, "centroids", "target"),
         "mcc, target style": partial(adapted, "mcc", "target"),
     }
-    names = [m for m in METHODS if freeze != "all" or m in ("mcc", "pseudo_label")]
-    found |= {name: partial(adapted, name, "auto") for name in names}
+    others = [name for name in list_methods() if name not in ("none", "centroids")]
+    if freeze == "all":
+        others = ["mcc", "pseudo_label"]  # the others train stages
+    found |= {name: partial(adapted, name, "auto") for name in others}
     found["standardised by hand"] = by_hand
     if skada is None:
         return found
@@ -303,7 +297,7 @@ def main():
     )
     options.add_argument("--development", action="store_true")
     options.add_argument("--freeze", default="auto", help="'all' for small machines")
-    options.add_argument("--shifts", default="", help="only these, with ; between")
+    options.add_argument("--shifts", default="", help="only these")
     arguments = options.parse_args()
     first = 100 if arguments.development else 0
     path, kept = Path(arguments.file), {}
@@ -360,11 +354,11 @@ def _key(row):
 
 
 def print_table(results):
-    """Print means, standard deviations, and shares of the way between references."""
+    """Print means, standard errors, and shares of the way between references."""
     names = ["row", "shift"]
     grouped = results.groupby(names, sort=False)["accuracy"]
-    mean, std = (grouped.agg(name).unstack() for name in ("mean", "std"))
-    print(mean.round(1).to_string(), "", std.round(1).to_string(), sep="\n")
+    mean, error = (grouped.agg(name).unstack() for name in ("mean", "sem"))
+    print(mean.round(1).to_string(), "", error.round(1).to_string(), sep="\n")
     if {"source only", "labelled target"} <= {*mean.index}:
         gains = mean - mean.loc["source only"]
         summary = pd.DataFrame({"mean gain": gains.mean(axis=1)})

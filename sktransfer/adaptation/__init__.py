@@ -1,6 +1,6 @@
 """Domain adaptation: from labelled source samples to an unlabelled target domain."""
 
-from sktransfer.adaptation._adversarial import CDAN, DANN
+from sktransfer.adaptation._adversarial import DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._centroids import Centroids
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
@@ -25,7 +25,6 @@ from sktransfer.training import (
 )
 
 __all__ = [
-    "CDAN",
     "CORAL",
     "DANN",
     "JMMD",

@@ -1,4 +1,4 @@
-"""Methods with a discriminator between the domains: DANN and CDAN."""
+"""DANN: features whose domain a discriminator cannot recognise."""
 
 import math
 
@@ -10,8 +10,6 @@ from sktransfer.compute import seeded
 from sktransfer.training import AdaptationMethod
 
 _HIDDEN = 256
-_MOST_PRODUCTS = 4096  # features times classes; with more, random projections are used
-_RANDOM_PRODUCTS = 1024
 
 
 class DANN(AdaptationMethod):
@@ -28,7 +26,7 @@ class DANN(AdaptationMethod):
 
     See Also
     --------
-    CDAN : The discriminator also gets the predictions.
+    MMD : Aligns the features without a discriminator.
 
     References
     ----------
@@ -48,41 +46,6 @@ class DANN(AdaptationMethod):
             return _Adversarial(DomainAdversary(n_features))
 
 
-class CDAN(AdaptationMethod):
-    """Conditional domain adversary: a discriminator of features and predictions.
-
-    The discriminator gets the products of features and probabilities or, if these are
-    more than 4,096, the products of 1,024 random projections of both. Samples with
-    confident predictions have larger weights. All else is as in :class:`DANN`.
-
-    Parameters
-    ----------
-    weight : float, default=1.0
-        Factor of the objective in the loss.
-
-    See Also
-    --------
-    DANN : The discriminator gets the features alone.
-
-    References
-    ----------
-    M. Long et al. (2018). Conditional Adversarial Domain Adaptation.
-    https://arxiv.org/abs/1705.10667
-    """
-
-    name = "cdan"
-    needs_stages = True
-    needs_classes = True
-    lr_schedule = "annealed"
-
-    def make_objective(
-        self, n_features: int, n_outputs: int, is_multilabel: bool, seed: int
-    ) -> nn.Module:
-        """Return the loss of a domain discriminator on features and predictions."""
-        with seeded(seed):
-            return _Conditional(ConditionalAdversary(n_features, n_outputs))
-
-
 class _Adversarial(nn.Module):
     def __init__(self, adversary):
         super().__init__()
@@ -90,13 +53,6 @@ class _Adversarial(nn.Module):
 
     def forward(self, source, target, progress):
         pair = _standardised(source.features, target.features)
-        return self.adversary(*pair, adversarial_ramp(progress))
-
-
-class _Conditional(_Adversarial):
-    def forward(self, source, target, progress):
-        pair = _standardised(source.features, target.features)
-        pair = zip(pair, (source.scores, target.scores), strict=True)
         return self.adversary(*pair, adversarial_ramp(progress))
 
 
@@ -144,59 +100,19 @@ class DomainAdversary(nn.Module):
             nn.Linear(hidden, 1),
         )
 
-    def forward(self, source, target, factor=1.0, weights=(None, None)):
+    def forward(self, source, target, factor=1.0):
         """Compute the loss of the discriminator for features (n, d) and (m, d).
 
         The loss is the mean of the cross-entropies of both domains, which is log 2 for
         a discriminator that is no better than chance. The reversed gradient is
-        multiplied by `factor`. `weights` holds sample weights (n,) and (m,), or None
-        for equal weights.
+        multiplied by `factor`.
         """
         losses = [
-            self._cross_entropy(reverse_gradient(features, factor), label, weight)
-            for features, label, weight in zip(
-                (source, target), (1.0, 0.0), weights, strict=True
-            )
+            self._cross_entropy(reverse_gradient(features, factor), label)
+            for features, label in ((source, 1.0), (target, 0.0))
         ]
         return sum(losses) / 2
 
-    def _cross_entropy(self, features, label, weight):
+    def _cross_entropy(self, features, label):
         found = self.layers(features)[:, 0]  # (n,)
-        return F.binary_cross_entropy_with_logits(
-            found, torch.full_like(found, label), weight
-        )
-
-
-class ConditionalAdversary(nn.Module):
-    """Discriminator between the domains by products of features and predictions."""
-
-    def __init__(self, n_features: int, n_classes: int, hidden: int = _HIDDEN):
-        super().__init__()
-        n_products = n_features * n_classes
-        self.is_random = n_products > _MOST_PRODUCTS
-        if self.is_random:
-            n_products = _RANDOM_PRODUCTS
-            self.register_buffer("of_features", torch.randn(n_features, n_products))
-            self.register_buffer("of_classes", torch.randn(n_classes, n_products))
-        self.adversary = DomainAdversary(n_products, hidden)
-
-    def condition(self, features, scores):
-        """Multiply features by probabilities, without a gradient for the latter."""
-        probabilities = torch.softmax(scores.detach(), 1)
-        if not self.is_random:
-            return (features[:, :, None] * probabilities[:, None]).flatten(1)
-        products = (features @ self.of_features) * (probabilities @ self.of_classes)
-        return products / math.sqrt(products.shape[1])
-
-    def forward(self, source, target, factor=1.0):
-        """Compute the loss of the discriminator from pairs of features and scores."""
-        products = [self.condition(*domain) for domain in (source, target)]
-        weights = [entropy_weights(scores) for _, scores in (source, target)]
-        return self.adversary(*products, factor, weights)
-
-
-def entropy_weights(scores):
-    """Weigh samples by ``1 + exp(-entropy)`` of their predictions, with mean 1."""
-    log_p = torch.log_softmax(scores.detach(), 1)
-    weights = 1 + torch.exp((log_p.exp() * log_p).sum(1))
-    return weights / weights.mean()
+        return F.binary_cross_entropy_with_logits(found, torch.full_like(found, label))

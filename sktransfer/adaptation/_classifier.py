@@ -47,8 +47,7 @@ class DomainAdaptedClassifier(ClassifierMixin, DomainAdaptedEstimator):
         - "mmd" brings their kernel means together (:class:`MMD`), "jmmd" those of
           features and predictions together (:class:`JMMD`);
         - "dann" trains features whose domain a discriminator cannot recognise
-          (:class:`DANN`), also not together with the predictions in "cdan"
-          (:class:`CDAN`);
+          (:class:`DANN`);
         - "mcc" makes predictions for the target that confuse few classes
           (:class:`MCC`);
         - "pseudo_label" takes confident predictions for labels (:class:`PseudoLabels`).

@@ -6,7 +6,7 @@ from numbers import Real
 
 from torch import nn
 
-from sktransfer.adaptation._adversarial import CDAN, DANN
+from sktransfer.adaptation._adversarial import DANN
 from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._centroids import Centroids
 from sktransfer.adaptation._self_training import MCC, PseudoLabels
@@ -117,6 +117,6 @@ def resolve_method(method: str | AdaptationMethod | Callable) -> AdaptationMetho
 
 for _method in (
     *(NoAdaptation, Centroids, AdaBN, SHOT),
-    *(CORAL, MMD, JMMD, DANN, CDAN, MCC, PseudoLabels),
+    *(CORAL, MMD, JMMD, DANN, MCC, PseudoLabels),
 ):
     ADAPTATION_METHODS.add_built_in(_method.name, _method)

@@ -85,7 +85,7 @@ def lite(method, style="auto", **settings):
 @pytest.mark.parametrize(
     ("make", "method", "y"),
     [
-        *(pytest.param(classifier, m, MASKED, id=m) for m in ("mcc", "cdan", *FREE)),
+        *(pytest.param(classifier, m, MASKED, id=m) for m in ("mcc", *FREE)),
         pytest.param(regressor, "mmd", INK, id="mmd-regressor"),
     ],
 )

@@ -33,7 +33,6 @@ def test_built_in_methods_are_registered_by_their_names():
         "mmd",
         "jmmd",
         "dann",
-        "cdan",
         "mcc",
     ]
     assert list_methods() == [*names, "pseudo_label"]
