@@ -24,7 +24,6 @@ from sktransfer.adaptation._style_statistics import (
     moved,
     moves_between,
     some_images,
-    thumbnails,
     typical_quality,
 )
 from sktransfer.adaptation._style_steps import (
@@ -36,8 +35,7 @@ from sktransfer.adaptation._style_steps import (
 from sktransfer.utils import near_matches, types
 
 _VERSION = "target-style-v5"  # changes when the code draws different views
-_PARAMETERS = "strength shift p beta max_images image_shape value_range".split()
-_N_REFERENCES, _REFERENCE_SIDE = 32, 128  # number, and side in pixels
+_PARAMETERS = "strength shift p max_images image_shape value_range".split()
 
 
 class TargetStyle(v2.Transform):
@@ -63,8 +61,6 @@ class TargetStyle(v2.Transform):
           "resolution", "polarity", "blur", "colour", "noise" and "jpeg"
         - "lighting": "lightness"
         - "cameras": "resolution", "blur", "noise" and "jpeg"
-        - "backgrounds": "erase"
-        - "styles": "fourier"
 
         The steps are:
 
@@ -78,17 +74,9 @@ class TargetStyle(v2.Transform):
           the target images have.
         - "lightness" moves the mean and standard deviation of L* in CIELAB, and
           "colour" those of all three channels.
-        - "histogram" matches the histograms of a target image.
         - "jpeg" compresses with the quality of the target's JPEG files.
-        - "erase" covers a rectangle of up to a third of the image with the background
-          colour of a target image.
-        - "fourier" takes the amplitudes of low frequencies from a target image (Yang
-          and Soatto 2020).
     p : float, default=1.0
         Probability that an image is changed.
-    beta : float, default=0.01
-        Highest frequency for "fourier", in [0, 0.5], in waves per pixel along the
-        shorter side. From about 0.1, the target image becomes visible.
     max_images : int, default=200
         Maximum number of images per domain that are measured, evenly spread over X.
     image_shape : tuple of int, default=None
@@ -135,9 +123,6 @@ class TargetStyle(v2.Transform):
     E. Reinhard, M. Ashikhmin, B. Gooch, P. Shirley (2001). Color Transfer between
     Images. IEEE Computer Graphics and Applications 21(5).
 
-    Y. Yang, S. Soatto (2020). FDA: Fourier Domain Adaptation for Semantic Segmentation.
-    https://arxiv.org/abs/2004.05498
-
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -168,7 +153,6 @@ class TargetStyle(v2.Transform):
         *,
         shift: str | list[str] = "measured",
         p: float = 1.0,
-        beta: float = 0.01,
         max_images: int = 200,
         image_shape: Sequence[int] | None = None,
         value_range: types.ValueRange = "auto",
@@ -177,7 +161,6 @@ class TargetStyle(v2.Transform):
         self.strength = strength
         self.shift = shift
         self.p = p
-        self.beta = beta
         self.max_images = max_images
         self.image_shape = image_shape
         self.value_range = value_range
@@ -210,9 +193,6 @@ class TargetStyle(v2.Transform):
         self._check()
         self._steps = _steps_of(self.shift)
         self.target_rows_ = measure(self._some(X, self.max_images))
-        self._references = None
-        if {"fourier", "histogram"} & {*self._steps}:
-            self._references = thumbnails(self._some(X, _N_REFERENCES), _REFERENCE_SIDE)
         self._least = typical_quality(self.target_rows_)
         self.source_rows_, self.turned_, self._source = None, False, None
         if X_source is not None:
@@ -238,10 +218,10 @@ class TargetStyle(v2.Transform):
         return {name: repr(getattr(self, name)) for name in _PARAMETERS}
 
     def _check(self):
-        for name, high in (("strength", 1), ("p", 1), ("beta", 0.5)):
+        for name in ("strength", "p"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 <= value <= high:
-                raise ValueError(f"`{name}` must be in [0, {high}]. Got {value!r}.")
+            if not isinstance(value, Real) or not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]. Got {value!r}.")
         if not isinstance(self.max_images, Integral) or self.max_images < 1:
             raise ValueError(
                 f"`max_images` must be an int of at least 1. Got {self.max_images!r}."
@@ -270,12 +250,11 @@ class TargetStyle(v2.Transform):
         str
         """
         self._check_is_fitted()
-        arrays = self.target_rows_, self.source_rows_, self._references
+        arrays = self.target_rows_, self.source_rows_
         contents = [b"" if a is None else a.tobytes() for a in arrays]
         return (
             f"{_VERSION};strength={float(self.strength)};p={float(self.p)};"
-            f"steps={','.join(self._steps)};beta={float(self.beta)};"
-            f"target={digest(*contents).hex()}"
+            f"steps={','.join(self._steps)};target={digest(*contents).hex()}"
         )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -287,9 +266,6 @@ class TargetStyle(v2.Transform):
         goal |= {"swaps": False, "source": self._source}
         goal |= {name: min(goal[name], self._least[name]) for name in ("blur", "noise")}
         goal["jpeg_quality"] = max(goal["jpeg_quality"], self._least["jpeg_quality"])
-        if self._references is not None:
-            which = int(torch.randint(len(self._references), ()))
-            goal |= {"reference": self._references[which], "beta": self.beta}
         return {"goal": goal, "share": self.strength if changed else 0}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:

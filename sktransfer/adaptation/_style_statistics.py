@@ -4,7 +4,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sktransfer.adaptation._image_statistics import (
     CHANNELS,
@@ -47,13 +46,6 @@ def measure(samples: Samples) -> np.ndarray:
     rows = np.array([[*image_statistics(samples[i]).values()] for i in range(n)])
     rows[:, _QUALITY] = [jpeg_quality(samples.encoded(i)) for i in range(n)]
     return rows
-
-
-def thumbnails(samples: Samples, side: int) -> np.ndarray:
-    """Return images resized to squares, uint8 (n_samples, side, side, 3)."""
-    size, how = (side, side), Image.Resampling.BILINEAR
-    resized = (samples[i].resize(size, how) for i in range(len(samples)))
-    return np.stack([np.asarray(image) for image in resized])
 
 
 def typical_quality(rows: np.ndarray) -> dict[str, float]:

@@ -18,51 +18,15 @@ from sktransfer.adaptation._image_statistics import (
     noise_in_lab,
     to_lab,
 )
-from sktransfer.utils import import_optional
 
 SHIFTS = {
     "measured": ("resolution", "polarity", "blur", "colour", "noise", "jpeg"),
     "lighting": ("lightness",),
     "cameras": ("resolution", "blur", "noise", "jpeg"),
-    "backgrounds": ("erase",),
-    "styles": ("fourier",),
 }
 _LEAST_BLUR = 0.05  # in pixels
 _LEAST_NOISE = 0.25  # in grey levels: the noise of rounding to whole levels
-_LARGEST_HOLE = 0.33  # share of the area, the default of torchvision's RandomErasing
 _MOST_CONTRAST = 5.0  # largest factor for the contrast of nearly flat images
-
-
-def mix_amplitudes(
-    pixels: np.ndarray, reference: np.ndarray, *, beta: float, share: float = 1.0
-) -> np.ndarray:
-    """Give an image the low-frequency amplitudes of another (Fourier adaptation).
-
-    Both have shape (h, w, c) and values in [0, 255]; the result is not clipped. Low
-    frequencies have up to `beta` times the shorter side waves per image. The phases and
-    all other amplitudes of the image are kept. The low amplitudes go a `share` of the
-    way to the amplitudes of the reference.
-
-    References
-    ----------
-    Y. Yang, S. Soatto (2020). FDA: Fourier Domain Adaptation for Semantic Segmentation.
-    https://arxiv.org/abs/2004.05498
-    """
-    own = np.fft.fft2(pixels, axes=(0, 1))
-    other = np.abs(np.fft.fft2(reference, axes=(0, 1)))
-    amplitude, low = np.abs(own), _low_frequencies(pixels.shape[:2], beta)
-    amplitude[low] += share * (other[low] - amplitude[low])
-    mixed = amplitude * np.exp(1j * np.angle(own))
-    return np.fft.ifft2(mixed, axes=(0, 1)).real
-
-
-def _low_frequencies(shape, beta):
-    """Return a mask (h, w) of low frequencies, in the order of NumPy's FFT."""
-    if beta == 0:
-        return np.zeros(shape, dtype=bool)
-    most = np.floor(beta * min(shape))
-    h, w = (np.rint(np.abs(np.fft.fftfreq(n) * n)) <= most for n in shape)
-    return h[:, None] & w
 
 
 def swap_lightness(lab: np.ndarray) -> np.ndarray:
@@ -122,21 +86,6 @@ def _without_noise(stds, noise, shared, colour):
     return np.sqrt(np.maximum(stds**2 - noise_in_lab(noise, shared, colour), 0))
 
 
-def _histogram(pixels, goal, share):
-    exposure = import_optional(
-        "skimage.exposure", feature="Matching histograms", extra="adaptation"
-    )
-    lab, reference = to_lab(pixels), to_lab(goal["reference"])
-    moved = exposure.match_histograms(lab, reference, channel_axis=-1)
-    return from_lab(lab + share * (moved - lab))
-
-
-def _fourier(pixels, goal, share):
-    h, w = pixels.shape[:2]
-    reference = np.asarray(_resized(Image.fromarray(goal["reference"]), (w, h)))
-    return mix_amplitudes(pixels, reference, beta=goal["beta"], share=share)
-
-
 def _noise(pixels, goal, share):
     own = _limited(noise_and_blur(_rounded(pixels))[0], goal, "noise")
     wanted = own + share * (goal["noise"] * goal["scale"] - own)
@@ -155,26 +104,13 @@ def _jpeg(pixels, goal, share):
     return np.asarray(v2.functional.jpeg(Image.fromarray(_rounded(pixels)), quality))
 
 
-def _erase(pixels, goal, share):
-    """Cover a random rectangle with the background colour of the goal."""
-    if not share:
-        return pixels
-    colour = from_lab([[goal[f"background_{c}"] for c in CHANNELS]])[0]
-    erase = v2.RandomErasing(1.0, scale=(0, _LARGEST_HOLE * share), value=[*colour])
-    planes = torch.tensor(np.float32(pixels)).permute(2, 0, 1)
-    return erase(planes).permute(1, 2, 0).numpy()
-
-
 # In the order in which a photograph undergoes them.
 STEPS = {
     "resolution": None,  # the other steps are applied at the resolution that it sets
-    "fourier": _fourier,
     "polarity": _polarity,
-    "erase": _erase,
     "blur": _blur,
     "lightness": partial(_match, channels=(0,)),
     "colour": partial(_match, channels=(0, 1, 2)),
-    "histogram": _histogram,
     "noise": _noise,
     "jpeg": _jpeg,
 }
@@ -185,10 +121,9 @@ def apply_steps(
 ) -> Image.Image:
     """Move an RGB image towards the style of another by some of the ``STEPS``.
 
-    The goal holds the statistics of the other image by name; ``reference``, a uint8
-    image for "histogram" and "fourier", and ``beta`` for the latter; ``swaps``, whether
-    to swap light and dark; and ``source``, the blur and noise that most source images
-    have at least. `share` in [0, 1] is the share of the way to the goal.
+    The goal holds the statistics of the other image by name; ``swaps``, whether to swap
+    light and dark; and ``source``, the blur and noise that most source images have at
+    least. `share` in [0, 1] is the share of the way to the goal.
     """
     size, own = image.size, min(image.size)
     side = own + share * min(0, goal["side"] - own) if "resolution" in steps else own

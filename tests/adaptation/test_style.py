@@ -153,30 +153,21 @@ def test_strength_or_probability_zero_changes_nothing():
     assert 10 < kept < 30
 
 
-@pytest.mark.parametrize(
-    "shift", ["measured", "lighting", "backgrounds", "styles", "histogram"]
-)
+@pytest.mark.parametrize("shift", ["measured", "lighting"])
 def test_views_depend_on_the_seed(shift):
-    style = TargetStyle(shift=shift, beta=0.05).fit(TARGET[:4])
+    style = TargetStyle(shift=shift).fit(TARGET[:4])
     first, again, other = (drawn(style, SOURCE[:3], seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert abs(np.float32(first) - np.float32(other)).max() > 5
     assert abs(np.float32(first) - np.float32(SOURCE[:3])).max() > 5
 
 
-def test_fourier_with_beta_0_is_the_identity():
-    images = drawn(TargetStyle(shift="styles", beta=0).fit(TARGET))
-    np.testing.assert_array_equal(images, SOURCE)
-
-
 def test_image_in_its_own_style_is_unchanged():
-    shifts = ["lighting", "cameras", "colour", "histogram", "styles"]
+    shifts = ["lighting", "cameras", "colour"]
     for image in SOURCE[:3]:
         style = TargetStyle(shift=["lighting", "colour"]).fit([image])
         (found,) = drawn(style, [image])
         assert abs(found.astype(int) - image).max() <= 2
-        (found,) = drawn(TargetStyle(shift="histogram").fit([image]), [image])
-        assert abs(found.astype(int) - image).mean() < 8
         (found,) = drawn(TargetStyle(shift="cameras").fit([image]), [image])
         assert abs(found.astype(int) - image).mean() < 3
     assert TargetStyle(shift=shifts).fit(SOURCE)._steps[0] == "resolution"
@@ -237,7 +228,7 @@ def test_other_tensors(pixels):
 
 @pytest.mark.parametrize("p", [0, 1])
 def test_images_of_any_mode_and_size(p):
-    style = TargetStyle(shift=["measured", "styles", "erase"], p=p).fit(TARGET)
+    style = TargetStyle(shift=["measured", "lighting"], p=p).fit(TARGET)
     for image in (Image.new("L", (1, 1)), Image.new("RGBA", (5, 300), "red")):
         found = style(image)
         assert (found.size, found.mode) == (image.size, "RGB")
@@ -258,11 +249,10 @@ def test_key_is_stable_and_depends_on_the_statistics():
         TargetStyle(0.5).fit(target),
         TargetStyle(shift="cameras").fit(target),
         TargetStyle(p=0.5).fit(target),
-        TargetStyle(shift=["measured", "styles"]).fit(target),
-        TargetStyle(shift=["measured", "styles"], beta=0.2).fit(target),
+        TargetStyle(shift=["measured", "lighting"]).fit(target),
     ]
-    assert len({one.key() for one in (style, *others)}) == 9
-    assert len({name_of(one) for one in (style, *others)}) == 9
+    assert len({one.key() for one in (style, *others)}) == 8
+    assert len({name_of(one) for one in (style, *others)}) == 8
     assert name_of(v2.Compose([style])) == name_of(v2.Compose([again]))
     assert style.key().startswith("target-style-v5;strength=1.0;p=1.0;steps=resolution")
 
@@ -289,7 +279,7 @@ def test_unfitted_style_raises(ask):
 def test_parameters_changed_after_fit_raise():
     style = TargetStyle().fit(TARGET[:2])
     for name, value in {
-        **{"strength": 0.5, "shift": "styles", "p": 0.5, "beta": 0.2},
+        **{"strength": 0.5, "shift": "lighting", "p": 0.5},
         **{"max_images": 3, "image_shape": (SIDE, SIDE, 3), "value_range": (0, 255)},
     }.items():
         before = getattr(style, name)
@@ -306,15 +296,15 @@ def test_parameters_changed_after_fit_raise():
 
 def test_a_list_of_shifts_that_grows_after_fit():
     style = TargetStyle(shift=["blur"]).fit(TARGET)
-    style.shift.append("fourier")
-    with pytest.raises(NotFittedError, match=r"Got shift=\['blur', 'fourier'\] after"):
+    style.shift.append("noise")
+    with pytest.raises(NotFittedError, match=r"Got shift=\['blur', 'noise'\] after"):
         style.key()
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "much"])
 def test_shares_out_of_range_raise(value):
-    for name, high in {"strength": 1, "p": 1, "beta": 0.5}.items():
-        message = rf"`{name}` must be in \[0, {high}\]\. Got {value!r}\."
+    for name in ("strength", "p"):
+        message = rf"`{name}` must be in \[0, 1\]\. Got {value!r}\."
         with pytest.raises(ValueError, match=message):
             TargetStyle(**{name: value}).fit(TARGET[:1])
 

@@ -10,7 +10,6 @@ from sktransfer.adaptation._style_statistics import (
     moved,
     moves_between,
     some_images,
-    thumbnails,
     typical_quality,
 )
 from sktransfer.adaptation._style_steps import swap_lightness
@@ -52,13 +51,6 @@ def test_measure_is_what_is_measured_on_each(tmp_path):
     Image.fromarray(CROPS[0]).save(png, "PNG")
     rows = measure(some_images([str(path), content, png.getvalue()], 5))
     assert rows[:, STATISTICS.index("jpeg_quality")].tolist() == [40, 40, 100]
-
-
-def test_thumbnails_are_squares():
-    found = thumbnails(some_images([CROPS[0][:100], CROPS[1]], 2), 16)
-    assert found.shape == (2, 16, 16, 3) and found.dtype == np.uint8
-    means = [CROPS[0][:100].mean(), CROPS[1].mean()]
-    np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), means, atol=2)
 
 
 def test_equal_domains_move_nothing():
