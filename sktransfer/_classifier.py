@@ -72,7 +72,8 @@ default="cross_entropy"
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels; for multilabel targets, the positions of their columns.
+        The labels; for multilabel targets, the names of the columns of y if it is a
+        data frame, and otherwise their positions.
     C_ : float
         Value of `C` that the probe was fitted with, if there was one.
     {attributes}

@@ -287,7 +287,8 @@ NO_ARRAYS = {
     "negative int64": (
         lambda _: IMAGES.astype(np.int64) - 9,
         ValueError,
-        RANGE.format("-9 to 246"),
+        r"from -9 to 246.*; clip them, as by `X.clip\(0, 255\)`, and pass `value_|"
+        r"Values must be within `value_range`=\(0, 255\). Got .* in sample 0; scale",
     ),
     "huge int64": (
         lambda _: IMAGES.astype(np.int64) * 1000,

@@ -1,4 +1,7 @@
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from scipy.special import expit
@@ -206,3 +209,22 @@ def test_other_number_of_columns_later():
 def test_all_weights_are_zero():
     with pytest.raises(ValueError, match="at least one non-zero|have weight zero"):
         tiny(freeze=1).fit(ROWS, LABELS, sample_weight=np.zeros(36))
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_labels_have_the_names_of_the_columns(freeze):
+    table = pd.DataFrame(LABELS, columns=["round", "straight", "not 2", "not 0"])
+    named = tiny(freeze=freeze).fit(ROWS, table)
+    assert named.classes_.tolist() == list(table.columns)
+    assert named.model_card_.trained["classes"] == list(table.columns)
+    plain = tiny(freeze=freeze).fit(ROWS, LABELS)
+    np.testing.assert_array_equal(plain.predict(ROWS_NEW), named.predict(ROWS_NEW))
+    copy = pickle.loads(pickle.dumps(named))
+    assert copy.to_torch().classes_.tolist() == list(table.columns)
+
+
+def test_one_hot_targets_are_asked_about():
+    text = r"^Each row of `y` has exactly one 1 .* pass `np.argmax\(y, axis=1\)`"
+    with pytest.warns(UserWarning, match=text):
+        model = tiny(freeze="all").fit(ROWS, np.eye(3, dtype=int)[Y])
+    assert model.predict(ROWS_NEW).shape == (100, 3)  # as multilabel targets

@@ -1,5 +1,6 @@
 """Loading of backbones, and sharing of one between users in the process."""
 
+import inspect
 import math
 import operator
 import os
@@ -23,7 +24,7 @@ from sktransfer.backbones._registry import (
 from sktransfer.backbones._sections import fingerprint_tensors
 from sktransfer.compute import default_torch_state, fork_lock, seeded
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import content_stamp, spawn_seed, survey_class, types
+from sktransfer.utils import content_stamp, spawn_seed, survey_class, types, warn_caller
 
 BackboneLike = str | nn.Module | Callable[[], nn.Module] | Backbone
 STATE_DICT = "a state dict"  # the name of weights that are given as one
@@ -123,6 +124,8 @@ def load_backbone(
     if isinstance(spec, Backbone):
         backbone = spec.untraced()
     elif isinstance(spec, nn.Module) or callable(spec):
+        if weights == "default" and not isinstance(spec, nn.Module):
+            _warn_if_random(spec)
         backbone = load_module(spec, n_features=n_features, kind=kind, **sizes)
     else:
         backbone = _load_named(spec, weights if given is None else None, **sizes)
@@ -133,6 +136,24 @@ def load_backbone(
     if given is not None:
         _load_given(backbone, given, own)
     return backbone
+
+
+def _warn_if_random(spec):
+    """Warn if a callable makes random weights unless an argument asks for others."""
+    try:
+        parameters = inspect.signature(spec).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return
+    for name, without in {"weights": None, "pretrained": False}.items():
+        if name in parameters and parameters[name].default is without:
+            called = getattr(spec, "__name__", "it")
+            value = "True" if name == "pretrained" else "'DEFAULT'"
+            warn_caller(
+                f"`backbone` is called without arguments, and {called} makes random "
+                f"weights then. Pass functools.partial({called}, {name}={value}), a "
+                "name such as 'torchvision/resnet18', or `weights=None` if they are "
+                "meant to be random."
+            )
 
 
 def _load_named(spec, weights, *, image_size, preprocessing, make):

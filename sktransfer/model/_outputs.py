@@ -47,7 +47,8 @@ class ClassOutputs:
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
-        Sorted labels; for multilabel targets, the positions of their columns.
+        Sorted labels; for multilabel targets, the names of their columns if y is a data
+        frame, and otherwise their positions.
     is_multilabel : bool
         Whether a sample may have several labels.
     """
@@ -61,7 +62,10 @@ class ClassOutputs:
         """Find the classes of targets; `classes` are all of this and later calls."""
         _check_labels(y)
         if type_of_target(y).startswith("multilabel"):
-            return cls(np.arange(_dense(y).shape[1]), is_multilabel=True)
+            indicators = _dense(y)
+            _warn_if_one_hot(indicators)
+            columns = getattr(y, "columns", range(indicators.shape[1]))
+            return cls(np.array([*columns]), is_multilabel=True)
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         return cls(np.unique(y if classes is None else classes))
@@ -276,6 +280,20 @@ def _check_sortable(labels):
             f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; convert "
             "them, for example by `[str(label) for label in y]`."
         ) from error
+
+
+def _warn_if_one_hot(indicators):
+    """Warn of multilabel targets that say which one class each sample has."""
+    n_labels = indicators.shape[1]
+    are_used = n_labels > 1 and indicators.any(axis=0).all()
+    has_many = len(indicators) > n_labels and not indicators.all(axis=0).any()
+    if are_used and has_many and (indicators.sum(axis=1) == 1).all():
+        warn_caller(
+            f"Each row of `y` has exactly one 1 in its {n_labels} columns, as one-hot "
+            "classes do, but is taken for multilabel targets, whose labels are "
+            "independent. For classes, pass `np.argmax(y, axis=1)`, or "
+            "`y.idxmax(axis=1)` of a data frame."
+        )
 
 
 def _dense(y, n_labels=None):

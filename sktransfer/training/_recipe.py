@@ -268,7 +268,7 @@ class Augmentation(ParameterGroup):
         mirror, and else None. "crop" is a crop of 35% to 100% of the area, "crop_flip"
         also mirrors; "light", "medium" and "strong" change position and colour. A
         callable maps a PIL image to one, or to an array (h, w, 3) or tensor (3, h, w).
-        The probe sees views with `n_views` only.
+        The probe sees no views but `n_views`.
     n_views : int or None, default=None
         Number of fixed views per image, whose activations are stored. By default each
         epoch draws new views, which pass the frozen stages. No effect with "auto".

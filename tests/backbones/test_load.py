@@ -1,3 +1,4 @@
+import functools
 import os
 import re
 from dataclasses import replace
@@ -315,3 +316,21 @@ def test_network_whose_code_was_replaced_is_loaded_again(monkeypatch):
         assert patched is not before and get() is patched
         assert patched.prefix_fingerprint(last) != key
     assert get() is not patched
+
+
+def test_callable_that_makes_random_weights_is_warned_of():
+    def resnet(weights=None):
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+
+    def timm_net(pretrained=False):
+        return resnet()
+
+    given = {"preprocessing": ImagePreprocessing(size=(16, 16))}
+    text = r"^`backbone` is called .* functools.partial\(resnet, weights='DEFAULT'\)"
+    with pytest.warns(UserWarning, match=text):
+        load_backbone(resnet, **given)
+    with pytest.warns(UserWarning, match=r"partial\(timm_net, pretrained=True\)"):
+        load_backbone(timm_net, **given)
+    load_backbone(resnet, weights=None, **given)
+    load_backbone(functools.partial(resnet, weights="DEFAULT"), **given)
+    load_backbone(resnet(), **given)

@@ -55,16 +55,17 @@ class ImagePreprocessing:
 
     Parameters
     ----------
-    size : tuple of int, (h, w)
+    size : tuple of int, (h, w), default=(224, 224)
         Height and width of the model input, in px.
-    resize : int or tuple of int, (h, w)
+    resize : int or tuple of int, (h, w), default=None
         Size before the crop, in px: the length of the shorter side, with the
-        aspect ratio kept, or the exact height and width.
-    interpolation : str
+        aspect ratio kept, or the exact height and width. None is exactly `size`.
+    interpolation : str, default="bilinear"
         One of ``"nearest"``, ``"nearest-exact"``, ``"bilinear"``,
         ``"bicubic"``, ``"lanczos"``, ``"box"`` and ``"hamming"``.
     mean, std : tuple of float, (3,)
-        Mean and standard deviation per channel, of values in [0, 1].
+        Mean and standard deviation per channel, of values in [0, 1]. By default those
+        of ImageNet, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
 
     Raises
     ------
@@ -75,19 +76,16 @@ class ImagePreprocessing:
     --------
     >>> from PIL import Image
     >>> from sktransfer.inputs import ImagePreprocessing
-    >>> preprocessing = ImagePreprocessing(
-    ...     size=(2, 2), resize=2, interpolation="bilinear",
-    ...     mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
-    ... )
+    >>> preprocessing = ImagePreprocessing(size=(2, 2), mean=(0.5, 0.5, 0.5))
     >>> preprocessing.prepare(Image.new("RGB", (40, 30), "red"))[0, 0].tolist()
     [255, 0, 0]
     """
 
-    size: tuple
-    resize: int | tuple
-    interpolation: str
-    mean: tuple
-    std: tuple
+    size: tuple = (224, 224)
+    resize: int | tuple | None = None
+    interpolation: str = "bilinear"
+    mean: tuple = (0.485, 0.456, 0.406)
+    std: tuple = (0.229, 0.224, 0.225)
 
     kind: ClassVar[str] = "image"
     is_image: ClassVar[bool] = True
@@ -100,6 +98,8 @@ class ImagePreprocessing:
 
     def __post_init__(self):
         """Check the parameters, and convert them to plain Python types."""
+        if self.resize is None:
+            object.__setattr__(self, "resize", self.size)
         self._check()
         exact = not isinstance(self.resize, Integral)
         plain = {
@@ -287,13 +287,7 @@ class ImagePreprocessing:
         return torch.addcmul(shift, x, scale)
 
 
-IMAGENET = ImagePreprocessing(
-    size=(224, 224),
-    resize=256,
-    interpolation="bilinear",
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-)
+IMAGENET = ImagePreprocessing(resize=256)
 
 
 class Images:

@@ -15,6 +15,7 @@ _ROUNDING = 4  # rounding errors, in units of the last place, of a few sums and 
 _NEARLY_WHOLE = 1e-5
 _FRACTION = 255  # images of floats that use a smaller share of their range look dark
 _PART = 15  # the same for integers: 12 bits of 16 are less
+_OVERSHOOT = 0.1  # by which values between 0 and 1 may exceed these by interpolation
 _WHITES = (255, 65535)  # full intensity of images of 8 and of 16 bits
 
 
@@ -85,7 +86,7 @@ def _unflatten(row, image_shape):
         raise ValueError(
             f"Flat rows of {row.size} values need `image_shape` to become images. "
             f"Pass for example `image_shape={example}`, or (h, w, 3) or (3, h, w) "
-            "for colour images."
+            "for colour images; or, if X is one gray image, pass `X[None]`."
         )
     expected = int(np.prod(image_shape))
     if row.size != expected:
@@ -323,17 +324,26 @@ def _out_of_range(seen, value_range, is_given):
         f"{_format(seen.high, value_range)}, the first outside in sample {seen.row}"
     )
     rule = f"within {value_range} for dtype {seen.dtype}, where `value_range` is 'auto'"
-    if seen.low < 0 or (not seen.is_whole and seen.high < _WHITES[0] / _PART):
+    is_near = seen.low >= -_OVERSHOOT and seen.high <= 1 + _OVERSHOOT
+    if is_near and value_range == (0, 1):
+        return ValueError(
+            f"The values of X must be {rule}. {found}. If they overshoot, as those of "
+            "a bicubic interpolation do, pass `X.clip(0, 1)`; or pass `value_range="
+            "(low, high)`, the values that stand for black and full intensity."
+        )
+    if seen.high < _WHITES[0] / _PART and (seen.low < 0 or not seen.is_whole):
         return ValueError(
             f"The values of X look normalised already: they must be {rule}. {found}. "
             "Undo the normalisation (the backbone's own is applied), or pass "
             "`value_range=(low, high)`, the values that stand for black and full "
             "intensity."
         )
+    overshoots = seen.low < 0
+    likely = likely_range(seen.high / (1 + _OVERSHOOT) if overshoots else seen.high)
+    clip = f"clip them, as by `X.clip{likely}`, and " if overshoots else ""
     return ValueError(
-        f"The values of X must be {rule}. {found}; pass "
-        f"`value_range={likely_range(seen.high)}`, or the values that stand for black "
-        "and full intensity."
+        f"The values of X must be {rule}. {found}; {clip}pass `value_range={likely}`, "
+        "or the values that stand for black and full intensity."
     )
 
 

@@ -254,9 +254,10 @@ class Vectors:
         return validate_data(estimator, _plain(X), reset=reset, dtype=np.float32)
 
     def validate_with_y(self, estimator: Any, X: Any, y: Any) -> tuple:
-        """Return X as a float32 array of shape (n, d), and y as an array."""
-        X, y = _plain(X), _plain(y)
-        return validate_data(estimator, X, y, dtype=np.float32, multi_output=True)
+        """Return X as a float32 array of shape (n, d), and y as an array or a table."""
+        X, given = _plain(X), _plain(y)
+        X, y = validate_data(estimator, X, given, dtype=np.float32, multi_output=True)
+        return X, given if hasattr(given, "columns") else y
 
     def read(
         self, X: Any, preprocessing: Any, *, on_error: str = "raise"

@@ -166,3 +166,11 @@ def test_key_same_for_equal_values_of_other_types():
     assert numpy_typed == make_preprocessing()
     assert numpy_typed.key() == make_preprocessing().key()
     assert pickle.loads(pickle.dumps(numpy_typed)) == make_preprocessing()
+
+
+def test_defaults_are_those_of_imagenet():
+    preprocessing = ImagePreprocessing()
+    assert preprocessing.size == preprocessing.resize == (224, 224)
+    assert preprocessing.interpolation == "bilinear"
+    assert preprocessing.mean == (0.485, 0.456, 0.406)
+    assert ImagePreprocessing(size=(8, 9)).resize == (8, 9)

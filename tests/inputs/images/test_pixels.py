@@ -259,6 +259,17 @@ def test_value_range_invalid(value_range):
         samples_of(np.zeros((2, 4, 4)), value_range=value_range)
 
 
+def test_values_that_are_not_normalised_already():
+    X = np.linspace(0, 1, 4 * 9).reshape(4, 3, 3)
+    for overshoot in (1.02 * X - 0.01, 1.01 * X, X - 0.05):
+        with pytest.raises(ValueError, match=r"If they overshoot, .* `X.clip\(0, 1\)`"):
+            samples_of(overshoot)
+    with pytest.raises(ValueError, match=r"; pass `value_range=\(0, 255\)`"):
+        samples_of(255 * X)
+    with pytest.raises(ValueError, match=r"-3 to 257.*; clip .* `X.clip\(0, 255\)`"):
+        samples_of(260 * X - 3)
+
+
 @pytest.mark.parametrize("low", [-2.1, 0.0])
 def test_value_range_normalised_already(low):
     X = np.linspace(low, 2.6, 4 * 9).reshape(4, 3, 3)
@@ -507,5 +518,5 @@ def test_values_just_outside_are_written_with_all_digits():
     X[0, 0] = 0.5
     with pytest.raises(ValueError, match=r"Got 1\.00000099\d+ in sample 0"):
         samples_of(X, value_range=(0, 1))
-    with pytest.raises(ValueError, match=r"from 0.5 to 1\.00000099\d+, the.*Undo"):
+    with pytest.raises(ValueError, match=r"from 0.5 to 1\.00000099\d+, the.*clip"):
         samples_of(X)
