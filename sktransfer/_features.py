@@ -48,9 +48,11 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         After which stage to take the features: "last", the name of a stage or block, or
         a number of stages as in `freeze`: 1 is after the first stage, and -1 leaves out
         the last one. Features of several are concatenated.
-    pooling : {"avg", "max", "avgmax", "cls", "flatten"} or Pooling, default="avg"
-        Over height and width, or over tokens. See :class:`Pooling`, which also has a
-        grid of cells.
+    pooling : {"auto", "avg", "max", "avgmax", "cls", "last", "flatten"} or Pooling, \
+            default="auto"
+        Over height and width, or over tokens. "auto" is the average, or what a network
+        for texts was trained with. See :class:`Pooling`, which also has a grid of
+        cells.
     image_size : int or (int, int), default=None
         Height and width of the model input in pixels. By default the weights' own.
     image_shape : tuple, default=None
@@ -118,7 +120,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     _parameter_constraints: ClassVar[dict] = {
         **BackboneEstimator._parameter_constraints,
         "stage": [Integral, str, list, tuple],
-        "pooling": [StrOptions({*POOLINGS}), Pooling],
+        "pooling": [StrOptions({"auto", *POOLINGS}), Pooling],
         "on_error": [StrOptions({"raise", "warn"})],
     }
     _groups: ClassVar[dict[str, type[ParameterGroup]]] = {"pooling": Pooling}
@@ -129,7 +131,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         *,
         weights: types.Weights = "default",
         stage: int | str | Sequence[int | str] = "last",
-        pooling: str | Pooling = "avg",
+        pooling: str | Pooling = "auto",
         image_size: types.ImageSize | None = None,
         image_shape: Sequence[int] | None = None,
         value_range: types.ValueRange = "auto",

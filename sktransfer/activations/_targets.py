@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 MASK = "mask"  # name, in a group of tensors, of the mask of valid positions
-POOLINGS = ("avg", "max", "avgmax", "cls", "flatten")  # see `Pool`
+POOLINGS = ("avg", "max", "avgmax", "cls", "last", "flatten")  # see `Pool`
 _MOST_EXTRA = 16  # tokens that are not patches
 
 
@@ -162,14 +162,19 @@ def hidden_of(state: Any) -> Any:
 def check_pooling(pooling: str, shape: Any, input_shape: Any, where: str) -> None:
     """Raise a ValueError if a pooling does not fit the activation of stage `where`.
 
-    "cls" needs a class token, and "flatten" samples of one length. The shapes are those
-    of :class:`ActivationLayout`.
+    "cls" needs a class token, "last" sequences, and "flatten" samples of one length.
+    The shapes are those of :class:`ActivationLayout`.
     """
     layout = ActivationLayout(shape, input_shape)
     if pooling == "flatten" and layout.kind == "sequence":
         raise ValueError(
             f"`pooling='flatten'` needs activations of one shape, and those of stage "
             f"{where!r} are as long as their samples. Use 'avg', 'max' or 'avgmax'."
+        )
+    if pooling == "last" and layout.kind != "sequence":
+        raise ValueError(
+            f"`pooling='last'` needs sequences, and the activation of stage {where!r} "
+            f"has the shape {shape}. Use 'avg', 'max' or 'avgmax'."
         )
     if pooling == "cls" and not (layout.n_extra or layout.kind == "sequence"):
         raise ValueError(
@@ -182,15 +187,17 @@ class Pool(nn.Module):
     """Pool activations of any layout to vectors (n, d).
 
     "avg" and "max" pool the map to a grid of `pool_size` by `pool_size` cells, and
-    "avgmax" joins both; "cls" takes the first token, and "flatten" keeps everything.
-    Tokens that are not patches, and positions that the mask of a sequence marks as
-    padding, are left out of averages and maxima. A sequence has one cell. See
+    "avgmax" joins both; "cls" takes the first token, "last" the last one of a sequence,
+    and "flatten" keeps everything. Tokens that are not patches, and positions that the
+    mask of a sequence marks as padding, are left out of averages and maxima. A sequence
+    has one cell. With `normalize`, the vectors are divided by their Euclidean norm. See
     :class:`ActivationLayout` for the shapes.
     """
 
-    def __init__(self, pooling, pool_size, shape, input_shape):
+    def __init__(self, pooling, pool_size, shape, input_shape, normalize=False):
         super().__init__()
         self.pooling = pooling
+        self.normalize = normalize
         self.layout = ActivationLayout(shape, input_shape)
         is_sequence = self.layout.kind == "sequence"
         self.pool_size = 1 if is_sequence else pool_size
@@ -204,7 +211,7 @@ class Pool(nn.Module):
         if self.keeps_all:
             return math.prod(shape)
         channels = shape[0] if self.layout.kind == "channels_first" else shape[-1]
-        if self.pooling == "cls":
+        if self.pooling in ("cls", "last"):
             return channels
         return channels * self.pool_size**2 * (2 if self.pooling == "avgmax" else 1)
 
@@ -215,10 +222,16 @@ class Pool(nn.Module):
 
     def forward(self, z: Any) -> torch.Tensor:
         """Pool a batch (n, ...) to vectors (n, d)."""
+        pooled = self._pooled(z)
+        return F.normalize(pooled) if self.normalize else pooled
+
+    def _pooled(self, z):
         if self.keeps_all:
             return z.flatten(1)
         if self.pooling == "cls":
             return hidden_of(z)[:, 0]
+        if self.pooling == "last":
+            return _last_valid(z)
         if self.layout.kind == "sequence":
             average, largest = _masked_average, _masked_maximum
         else:
@@ -246,6 +259,14 @@ def _masked_maximum(state):
     z, is_valid = _hidden_and_mask(state)
     largest = z.masked_fill(~is_valid, -torch.inf).amax(1)
     return largest.masked_fill(~is_valid.any(1), 0)
+
+
+def _last_valid(state):
+    """Return the hidden states of the last valid positions (n, c)."""
+    z, is_valid = _hidden_and_mask(state)
+    places = torch.arange(z.shape[1], device=z.device)[:, None]  # (t, 1)
+    last = (is_valid * places).amax(1)  # (n, 1)
+    return z[torch.arange(len(z), device=z.device), last[:, 0]]
 
 
 def _hidden_and_mask(state):

@@ -172,6 +172,11 @@ class Backbone:
         return unwrap(self.module)
 
     @property
+    def own_pooling(self) -> tuple[str, bool]:
+        """How features are pooled by default, and whether they get unit length."""
+        return self._layout.own_pooling
+
+    @property
     def n_parameters(self) -> int:
         """Number of parameters of the whole network."""
         return sum(p.numel() for p in self.module.parameters())
@@ -244,10 +249,7 @@ class Backbone:
         return self._frozen_sections[start, stop]
 
     def classifier_layers(self) -> list[str]:
-        """Return the paths of layers and tensors of the network's classifier alone.
-
-        The classifier is what comes after the features, and is in no stage.
-        """
+        """Return the paths of layers and tensors after the features, in no stage."""
         stages = self.section(INPUT, FEATURES).state_dict().keys()
         tensors = self.section(FEATURES, OUTPUT).state_dict().keys() - stages
         return sorted({name.rpartition(".")[0] or name for name in tensors})
@@ -287,9 +289,8 @@ class Backbone:
     def fork(self, boundary: str) -> "Backbone":
         """Return a copy whose stages up to a boundary stay those of this backbone.
 
-        Whatever happens to the weights of the copy, its frozen sections before the
-        boundary and their fingerprints are those of this backbone, whose weights must
-        not change.
+        Its frozen sections before the boundary and their fingerprints are those of this
+        backbone, whose weights must not change.
         """
         twin = self._with_module(None)
         twin._origin = (self, boundary)
@@ -378,9 +379,8 @@ class Backbone:
     def probe_digest(self, boundary: str) -> str:
         """Return a hash of the output of the prefix for two model inputs.
 
-        It is computed once, from a copy, in float32 on one thread of the CPU, so that
-        every process on this machine gets the same. It detects differences that neither
-        code nor weights show.
+        It is computed once, in float32 on one thread of the CPU, alike in every process
+        of this machine, and detects differences that neither code nor weights show.
         """
         owner = self.owner(boundary)
         if owner is not self:

@@ -198,7 +198,7 @@ def model_card(backbone: Any) -> ModelCard:
     return ModelCard(
         name=backbone.name,
         architecture=_architecture(backbone),
-        preprocessing=_plain(vars(backbone.preprocessing)),
+        preprocessing=_plain(_shown(backbone.preprocessing)),
         parameters=backbone.n_parameters,
         multiply_adds=int(backbone.multiply_adds("input", "output")),
         checksum=backbone.weights_fingerprint("output"),
@@ -243,6 +243,13 @@ def describe_training(**entries) -> dict:
     """Return entries about a training, with its date and versions of libraries."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {**_plain(entries), "date": now, "versions": library_versions()}
+
+
+def _shown(preprocessing):
+    """Return the parameters of a preprocessing, without those that its repr omits."""
+    fields = getattr(preprocessing, "__dataclass_fields__", {})
+    hidden = [name for name, field in fields.items() if not field.repr]
+    return {k: v for k, v in vars(preprocessing).items() if k not in hidden}
 
 
 def _plain(value):

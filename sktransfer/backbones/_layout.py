@@ -54,6 +54,10 @@ class StagedModule(nn.Module):
     final : torch.nn.Module, default=None
         Module from the last state to the output, such as pooling and a classifier. By
         default the last state is the output.
+    pooling : {"avg", "max", "avgmax", "cls", "last"}, default="avg"
+        How the features are pooled to a vector where ``pooling="auto"``.
+    normalize : bool, default=False
+        Whether such a vector is divided by its Euclidean norm.
 
     Attributes
     ----------
@@ -61,6 +65,8 @@ class StagedModule(nn.Module):
         The stages by name.
     final : torch.nn.Module or None
         The final step.
+    own_pooling : tuple of (str, bool)
+        The parameters `pooling` and `normalize`.
 
     Raises
     ------
@@ -83,12 +89,16 @@ class StagedModule(nn.Module):
         self,
         stages: "Mapping[str, nn.Module] | Iterable[tuple[str, nn.Module]]",
         final: "nn.Module | None" = None,
+        *,
+        pooling: str = "avg",
+        normalize: bool = False,
     ):
         super().__init__()
         pairs = [*(stages.items() if isinstance(stages, Mapping) else stages)]
         _check_declared(pairs)
         self.stages = nn.ModuleDict(dict(pairs))
         self.final = final
+        self.own_pooling = pooling, normalize
 
     def forward(self, x: Any) -> torch.Tensor:
         """Compute the output.
@@ -174,12 +184,14 @@ class Layout:
 
     ``module`` is the network, wrapped if it cannot be cut. ``staged_graphs`` has a
     graph for train mode (True) and one for eval mode (False). ``impurity`` is the
-    reason why the output for a sample is no function of it.
+    reason why the output for a sample is no function of it, and ``own_pooling`` how the
+    network pools its features, and whether to unit length.
     """
 
     module: nn.Module
     staged_graphs: dict[bool, StagedGraph]
     impurity: str | None
+    own_pooling: tuple[str, bool]
 
 
 @default_torch_state()
@@ -216,7 +228,8 @@ def find_layout(
             f"Samples go through {name} one at a time, and none of its activations "
             f"are stored: {found.impurity}."
         )
-    return Layout(module, staged_graphs, found.impurity)
+    own_pooling = getattr(module, "own_pooling", ("avg", False))
+    return Layout(module, staged_graphs, found.impurity, own_pooling)
 
 
 def _warn(text):

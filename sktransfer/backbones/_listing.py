@@ -65,7 +65,7 @@ def list_backbones(
     --------
     >>> from sktransfer.backbones import list_backbones
     >>> list_backbones(provider="shipped")["name"].tolist()
-    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
+    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2', 'minilm']
     >>> list_backbones("resnet18", license="bsd-*")["weights"].tolist()
     []
     """

@@ -283,7 +283,7 @@ def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Back
     size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
     with _lock:
         identity = _identity(weights)
-        key = (spec, identity, size, seed if weights is None else None)
+        key = (spec, identity, size, seed if weights is None else None, _files_in(spec))
         if key in _shared and _is_outdated(*_shared[key]):
             del _shared[key]
         if key not in _shared:
@@ -299,6 +299,16 @@ def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Back
         if len(_shared) > _MOST_SHARED:
             _shared.popitem(last=False)
         return _shared[key][0]
+
+
+def _files_in(spec):
+    """Return what identifies the files in a folder, None for any other name."""
+    folder = spec.removeprefix("hf/")
+    if not os.path.isdir(folder):
+        return None
+    with os.scandir(folder) as entries:
+        found = [(e.name, e.stat().st_mtime_ns, e.stat().st_size) for e in entries]
+    return tuple(sorted(found))
 
 
 def _code_of(backbone: Any) -> list:

@@ -24,6 +24,7 @@ _BUILT_IN = {
         ("shipped", "_shipped:ShippedProvider"),
         ("torchvision", "_torchvision:TorchvisionProvider"),
         ("timm", "_timm:TimmProvider"),
+        ("hf", "_huggingface:HuggingFaceProvider"),
     )
 }
 NOT_STATED = "not stated"
@@ -88,6 +89,21 @@ class BackboneProvider(ABC):
         """Return whether :meth:`load` accepts a name (bool)."""
         return name in self.names()
 
+    def claims(self, name: str) -> bool:
+        """Return whether a name without a provider in front belongs to this one.
+
+        Parameters
+        ----------
+        name : str
+            Name of a backbone, as a user wrote it.
+
+        Returns
+        -------
+        bool
+            By default what :meth:`provides` returns.
+        """
+        return self.provides(name)
+
     def kind(self, name: str) -> str:
         """Return the modality of the samples that a backbone takes.
 
@@ -102,7 +118,7 @@ class BackboneProvider(ABC):
         Returns
         -------
         str
-            ``"image"`` by default; ``"vector"``, or a name that was passed to
+            ``"image"`` by default; ``"text"``, ``"vector"``, or a name passed to
             :func:`sktransfer.inputs.register_modality`.
         """
         return "image"
@@ -301,16 +317,13 @@ def _look_up(spec):
     """Return the provider that knows a name and the name without it, or None."""
     provider, slash, name = spec.partition("/")
     if slash and (provider in PROVIDERS or provider in _iter_providers()):
-        return (provider, name) if _provides(provider, name) else None
+        found = get_provider(provider)
+        return (provider, name) if found and found.provides(name) else None
     for provider in _iter_providers():
-        if _provides(provider, spec):
+        found = get_provider(provider)
+        if found is not None and found.claims(spec):
             return provider, spec
     return None
-
-
-def _provides(provider, name):
-    found = get_provider(provider)
-    return found is not None and found.provides(name)
 
 
 def _unknown(spec):

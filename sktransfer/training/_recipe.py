@@ -25,12 +25,12 @@ class Pooling(ParameterGroup):
 
     Parameters
     ----------
-    kind : {"auto", "avg", "max", "avgmax", "cls", "flatten"}, default="auto"
-        What is pooled over height and width, or over tokens. "auto" does what the
-        network itself does before its classifier, and is "avg" for networks without a
-        classifier and in :class:`PretrainedFeatureExtractor`. "avgmax" concatenates the
-        average and the maximum; "cls" takes the class token of a vision transformer;
-        "flatten" does not pool.
+    kind : {"auto", "avg", "max", "avgmax", "cls", "last", "flatten"}, default="auto"
+        What is pooled over height and width, or over tokens. "auto" is what networks
+        for texts were trained with, what other networks do before their classifier, and
+        otherwise, and for images in :class:`PretrainedFeatureExtractor`, "avg".
+        "avgmax" joins average and maximum; "cls" takes the class token, "last" the last
+        token of a text; "flatten" does not pool.
     grid : int, default=1
         Each cell of a ``grid`` x ``grid`` grid is pooled on its own, which keeps
         positions. A sequence of tokens that is not a grid is divided lengthwise.

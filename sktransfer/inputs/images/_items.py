@@ -252,6 +252,8 @@ def _check_item(item, image_shape):
         )
     else:
         reason = f"the file does not exist; relative paths start at {os.getcwd()!r}"
+        if any(map(str.isspace, item)):
+            reason += ". If X holds texts and no paths, pass backbone='minilm'"
     return Unreadable(reason, item)
 
 

@@ -1,0 +1,172 @@
+"""The modality of texts: how X is checked and read."""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktransfer.inputs._modality import MODALITIES, UnreadableSampleError
+from sktransfer.inputs.texts._preprocessing import TextPreprocessing
+from sktransfer.inputs.texts._samples import NOUN, TextSamples, why_unreadable
+from sktransfer.utils import validate_data, warn_caller
+
+_MOST_COUNTED = 100_000
+_counted: OrderedDict[tuple, int] = OrderedDict()  # numbers of tokens of long texts
+
+
+class Texts:
+    """The modality of texts, and of pairs of texts.
+
+    X is a list, an array, a Series or a data frame of one column of strings; pairs are
+    tuples of two strings, or the rows of a data frame or an array of two columns.
+    """
+
+    noun = NOUN
+    options = ()
+    n_views = 0
+
+    def looks_like(self, X: Any) -> bool:
+        """Return False: a list of strings may hold the paths of images as well."""
+        return False
+
+    def takes_network(self, module: Any) -> bool:
+        """Return whether a network is one of transformers that takes token ids."""
+        is_of_library = hasattr(module, "config") and hasattr(module, "main_input_name")
+        return is_of_library and module.main_input_name == "input_ids"
+
+    def default_preprocessing(self, module: Any, n_features: int | None) -> Any:
+        """Raise a ValueError, as a network does not say what its tokens are."""
+        raise ValueError(
+            f"{type(module).__name__} does not say which tokenizer its weights expect. "
+            "Save both into one folder, `model.save_pretrained(folder)` and "
+            "`tokenizer.save_pretrained(folder)`, and pass the folder as `backbone`."
+        )
+
+    def set_tags(self, tags: Any, options: dict) -> None:
+        """Say that X consists of strings, and may have two columns."""
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+
+    def validate(self, estimator: Any, X: Any, *, reset: bool) -> Any:
+        """Return X, after a check of the columns if it is a table."""
+        if getattr(X, "ndim", None) == 2:
+            return validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X
+
+    def validate_with_y(self, estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
+        """Return X as `validate` does, and y unchanged."""
+        return self.validate(estimator, X, reset=True), y
+
+    def read(
+        self, X: Any, preprocessing: TextPreprocessing, *, on_error: str = "raise"
+    ) -> TextSamples:
+        """Return X as samples, and warn once of texts that will be truncated."""
+        if isinstance(X, TextSamples):
+            return X
+        items = _items_of(X)
+        if on_error == "raise":
+            _check_items(items)
+        _warn_of_truncation(items, preprocessing)
+        return TextSamples(items)
+
+    def augmentation(self, augment: Any, preprocessing: Any) -> Any:
+        """Raise a ValueError: there are no random views of texts."""
+        raise ValueError(
+            f"`augment` must be None for a backbone that takes {NOUN}. Got {augment!r}."
+        )
+
+    def raw_input(self, preprocessing: Any) -> Any:
+        """Raise a ValueError: a tokenizer is no part of a network."""
+        raise ValueError(
+            "Models of texts cannot be exported as one module, as tokenizers do not "
+            "compute with tensors."
+        )
+
+
+def _items_of(X):
+    """Return the samples as a list of strings or tuples, or whatever X holds."""
+    if isinstance(X, str | bytes) or not hasattr(X, "__len__"):
+        raise TypeError(
+            "X must be a list, an array, a Series or a data frame of one column of "
+            f"strings. Got {_shortened(X)}; for a single text, pass [text]."
+        )
+    if isinstance(X, pd.DataFrame) or getattr(X, "ndim", 1) == 2:
+        items = _from_columns(X)
+    else:
+        items = [*(X.tolist() if isinstance(X, np.ndarray) else X)]
+    if not items:
+        raise ValueError("X must have at least 1 sample. Got 0.")
+    pairs = (isinstance(item, list | tuple) and len(item) == 2 for item in items)
+    return [
+        tuple(item) if is_pair else item
+        for item, is_pair in zip(items, pairs, strict=True)
+    ]
+
+
+def _shortened(X):
+    text = repr(X)
+    return text if len(text) <= 60 else f"a {type(X).__name__}"
+
+
+def _from_columns(X):
+    rows = np.asarray(X, dtype=object).tolist()
+    n_columns = X.shape[1]
+    if n_columns not in (1, 2):
+        raise ValueError(
+            "X must have one column of texts, or two for pairs of texts. Got "
+            f"{n_columns} columns; use a ColumnTransformer for several texts."
+        )
+    return [row[0] for row in rows] if n_columns == 1 else [*map(tuple, rows)]
+
+
+def _check_items(items):
+    for row, item in enumerate(items):
+        reason = why_unreadable(item)
+        if reason is not None:
+            raise UnreadableSampleError(row, None, reason, NOUN)
+    kinds = {isinstance(item, tuple) for item in items}
+    if len(kinds) > 1:
+        row = [isinstance(item, tuple) for item in items].index(not _is_pair(items[0]))
+        raise ValueError(
+            "X must hold texts, or pairs of texts, and not both. Got a "
+            f"{'text' if _is_pair(items[0]) else 'pair'} in sample {row}."
+        )
+
+
+def _is_pair(item):
+    return isinstance(item, tuple)
+
+
+def _warn_of_truncation(items, preprocessing):
+    """Warn once of the texts that are longer than the preprocessing keeps."""
+    most = preprocessing.max_length
+    lengths = [_n_tokens(item, preprocessing) for item in items]
+    over = [length - most for length in lengths if length > most]
+    if not over:
+        return
+    warn_caller(
+        f"{len(over):,} of {len(items):,} texts have more than {most} tokens, which is "
+        f"`max_length`, and are truncated: {sum(over):,} tokens of them are lost, the "
+        f"longest text has {max(lengths):,}. See `max_length` in the user guide."
+    )
+
+
+def _n_tokens(item, preprocessing):
+    """Return the number of tokens of a long text; 0 if it cannot be a long one."""
+    if why_unreadable(item) is not None:
+        return 0
+    parts = (item,) if isinstance(item, str) else item
+    n_bytes = sum(len(part.encode()) for part in (preprocessing.prefix, *parts))
+    special = preprocessing.n_special(is_pair=len(parts) == 2)
+    if n_bytes + special <= preprocessing.max_length:  # a token has a byte at least
+        return 0
+    key = hash(item), len(parts[0]), hash(preprocessing)
+    if key not in _counted:
+        _counted[key] = preprocessing.n_tokens(item)
+        while len(_counted) > _MOST_COUNTED:
+            _counted.popitem(last=False)
+    return _counted[key]
+
+
+MODALITIES.add_built_in("text", Texts())

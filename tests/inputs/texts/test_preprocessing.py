@@ -1,0 +1,121 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("tokenizers")
+
+from sktransfer.inputs import TextPreprocessing
+from sktransfer.inputs._reading import preprocessing_key
+from sktransfer.inputs.texts._preprocessing import padded_length
+from tests._transformers import SPECIAL, WORDS, make_tokenizer
+
+CONTENT = make_tokenizer().to_str()
+
+
+def preprocessing(**settings):
+    return TextPreprocessing(CONTENT, **{"max_length": 12, **settings})
+
+
+def words_of(prepared):
+    """Return the tokens of a prepared text."""
+    names = [*SPECIAL, *WORDS]
+    return " ".join(names[i] for i in prepared["ids"][prepared["mask"]])
+
+
+def test_text_becomes_padded_ids_and_mask():
+    prepared = preprocessing().prepare("the film was good .")
+    assert words_of(prepared) == "[CLS] the film was good . [SEP]"
+    assert prepared["ids"].tolist()[7:] == [0]
+    assert prepared["mask"].tolist() == [True] * 7 + [False]
+    assert {name: part.dtype for name, part in prepared.items()} == {
+        "ids": np.int64,
+        "mask": bool,
+    }
+
+
+def test_long_text_keeps_its_special_tokens():
+    text = " ".join(["good"] * 40)
+    assert words_of(preprocessing().prepare(text)).split() == [
+        "[CLS]",
+        *["good"] * 10,
+        "[SEP]",
+    ]
+    assert preprocessing().n_tokens(text) == 42
+    assert preprocessing().with_max_length(20).prepare(text)["mask"].sum() == 20
+
+
+@pytest.mark.parametrize(
+    ("n_first", "n_second", "kept"),
+    [(2, 3, (2, 3)), (2, 40, (2, 7)), (40, 2, (7, 2)), (40, 40, (4, 5))],
+)
+def test_of_a_pair_the_longer_text_is_shortened(n_first, n_second, kept):
+    pair = " ".join(["good"] * n_first), " ".join(["bad"] * n_second)
+    prepared = preprocessing(has_types=True).prepare(pair)
+    words = words_of(prepared).split()
+    assert (words.count("good"), words.count("bad")) == kept
+    assert words.count("[SEP]") == 2
+    n_types = prepared["types"].sum()
+    assert n_types == kept[1] + 1
+    assert preprocessing().n_tokens(pair) == n_first + n_second + 3
+
+
+def test_prefix_stands_in_front_of_each_text():
+    assert words_of(preprocessing(prefix="the ").prepare("film")) == (
+        "[CLS] the film [SEP]"
+    )
+
+
+def test_text_without_tokens_is_one_token():
+    content = make_tokenizer()
+    content.post_processor = None
+    prepared = TextPreprocessing(content.to_str(), 12, pad_id=1).prepare("")
+    assert prepared["ids"].tolist() == [1] * 8
+    assert prepared["mask"].tolist() == [True] + [False] * 7
+
+
+def test_padded_lengths():
+    lengths = [padded_length(n) for n in range(1, 600)]
+    assert all(length > n for n, length in enumerate(lengths, 1))
+    assert lengths == sorted(lengths)
+    assert [padded_length(n) for n in (1, 7, 8, 63, 64, 255, 256, 511, 512)] == [
+        *(8, 8, 16, 64, 80, 256, 288, 512, 544)
+    ]
+
+
+def test_key_covers_all_settings():
+    other = make_tokenizer()
+    other.add_tokens(["word"])
+    keys = {
+        preprocessing().key(),
+        preprocessing(max_length=13).key(),
+        preprocessing(pad_id=1).key(),
+        preprocessing(has_types=True).key(),
+        preprocessing(prefix="a").key(),
+        TextPreprocessing(other.to_str(), 12).key(),
+    }
+    assert len(keys) == 6
+    copied = pickle.loads(pickle.dumps(preprocessing()))
+    assert copied == preprocessing() and copied.key() in keys
+    assert preprocessing_key(copied) == preprocessing_key(preprocessing())
+    assert preprocessing_key(copied)[1]
+    assert "vocab" not in repr(copied)
+
+
+def test_example_has_texts_of_several_lengths():
+    example = preprocessing(has_types=True).example(5)
+    assert {name: part.shape for name, part in example.items()} == dict.fromkeys(
+        ("ids", "mask", "types"), torch.Size([5, 16])
+    )
+    assert len({*example["mask"].sum(1).tolist()}) == 5
+    assert not example["ids"][~example["mask"]].any()
+    assert preprocessing().input_shape == {"ids": (16,), "mask": (16,)}
+
+
+def test_sizes_that_do_not_apply():
+    assert preprocessing().with_size(None) == preprocessing()
+    with pytest.raises(ValueError, match="`image_size` must be None .* texts. Got 32"):
+        preprocessing().with_size(32)
+    with pytest.raises(ValueError, match="`max_length` must be at least 4, .* Got 3"):
+        preprocessing(max_length=3)

