@@ -8,6 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
@@ -132,6 +133,15 @@ def test_networks_with_shared_or_unusual_weights_train(kind, tmp_path):
         np.testing.assert_array_equal(model.predict_proba(X[:3]), proba[:3])
         twin = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(twin.predict_proba(X), proba)
+
+
+def test_exported_module_takes_token_ids(bert):
+    model = classifier(bert, max_epochs=1).fit(X, Y)
+    module = model.to_torch()
+    for text, proba in zip(X[:4], model.predict_proba(X[:4]), strict=True):
+        ids = torch.from_numpy(model.preprocessing_.prepare(text)["ids"])
+        np.testing.assert_allclose(module(ids[None])[0], proba, rtol=2e-3, atol=2e-3)
+    assert module.input_name == "ids"
 
 
 def test_regressor(bert):

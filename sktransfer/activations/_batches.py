@@ -4,6 +4,8 @@ The state of a batch is a tensor of shape (n, ...) or a dict of names to such te
 such as hidden states and the mask of their valid positions. The row of a sample is an
 array or a dict of arrays, whose shapes depend on that sample alone: a batch of a pass
 holds samples of one shape, so that the result of one does not depend on the others.
+Zeros at the end of a sequence, behind the last valid position of its mask, are not
+stored: the mask says how many there were.
 """
 
 from collections import defaultdict
@@ -13,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sktransfer.activations._targets import MASK
 from sktransfer.compute import map_state
 from sktransfer.inputs import UnreadableSampleError, iter_batches
 
+_N_CUT = "padding"  # name, in a row, of the number of positions that were left out
 # Bits of float16 numbers: 1e-3, below which its steps (6e-8) are coarse, and infinity.
 _SMALL, _INFINITY = 0x1419, 0x7C00
 
@@ -27,10 +31,12 @@ def n_bytes(row):
 
 
 def shape_of(row: Any) -> tuple:
-    """Return the shape of a row; rows of equal shape fit into one batch."""
-    if isinstance(row, dict):
-        return tuple((name, part.shape) for name, part in row.items())
-    return row.shape
+    """Return the shape of a row with its padding; rows of one shape fit in a batch."""
+    if not isinstance(row, dict):
+        return row.shape
+    n = int(row[_N_CUT][0]) if _N_CUT in row else 0
+    parts = ((name, part.shape) for name, part in row.items() if name != _N_CUT)
+    return tuple((name, (shape[0] + n, *shape[1:])) for name, shape in parts)
 
 
 def shape_after(tap, shape):
@@ -85,7 +91,34 @@ def to_rows(state: Any, activation_dtype: str, n: int | None = None) -> list:
     if not isinstance(state, dict):
         return _rows(state[:n], activation_dtype)
     columns = [_rows(z[:n], activation_dtype) for z in state.values()]
-    return [dict(zip(state, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = (dict(zip(state, row, strict=True)) for row in zip(*columns, strict=True))
+    return [*map(_without_padding, rows)]
+
+
+def _without_padding(row):
+    """Return a row whose parts end where its mask does, if only zeros follow there."""
+    mask = row.get(MASK)
+    if mask is None or any(len(part) != len(mask) for part in row.values()):
+        return row
+    end = int(np.flatnonzero(mask).max(initial=-1)) + 1
+    if end == len(mask) or any(part[end:].any() for part in row.values()):
+        return row
+    cut = {name: part[:end].copy() for name, part in row.items()}
+    return {**cut, _N_CUT: np.array([len(mask) - end], np.int32)}
+
+
+def _with_padding(row):
+    """Return a row with the zeros that `_without_padding` left out."""
+    if _N_CUT not in row:
+        return row
+    n = int(row[_N_CUT][0])
+    return {name: _extended(row[name], n) for name in row if name != _N_CUT}
+
+
+def _extended(part, n):
+    extended = np.zeros((len(part) + n, *part.shape[1:]), part.dtype)
+    extended[: len(part)] = part
+    return extended
 
 
 def _rows(z, activation_dtype):
@@ -126,6 +159,7 @@ def to_tensor(rows: list) -> Any:
     """
     if not isinstance(rows[0], dict):
         return _joined(rows)
+    rows = [*map(_with_padding, rows)]
     return {name: _joined([row[name] for row in rows]) for name in rows[0]}
 
 

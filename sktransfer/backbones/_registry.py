@@ -226,8 +226,8 @@ def list_providers() -> list[str]:
     Examples
     --------
     >>> from sktransfer.backbones import list_providers
-    >>> list_providers()[:3]
-    ['shipped', 'torchvision', 'timm']
+    >>> list_providers()[:4]
+    ['shipped', 'torchvision', 'timm', 'hf']
     """
     return list(dict.fromkeys(_iter_providers()))
 

@@ -27,7 +27,7 @@ _OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")
 _FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 _AHEAD = 2  # batches that are read while the consumer works on one
-_WAITING = 4  # number of batches whose samples may wait for others of their shape
+_MOST_WAITING = 2**26  # bytes of samples that wait for others of their shape
 _SURVEYED = 32  # samples per batch of `find_unreadable`
 
 
@@ -185,8 +185,8 @@ def iter_batches(
     A batch is a tensor of shape (b, ...) on the CPU, or a dict of such, for
     ``preprocessing.to_input``. While the consumer works on one, threads read at most
     two more; they end when the generator is exhausted or closed, or raises. Samples of
-    one shape come in order. Others wait for samples of their shape, at most four
-    batches' worth of them.
+    one shape come in order. Others wait for samples of their shape, as long as those
+    that wait take less than 64 MiB.
 
     `n_threads` is by default the number of threads that PyTorch computes with, at most
     8: processes that share the CPUs share these, too. Samples with ``rows`` are read
@@ -331,8 +331,18 @@ def _full(waiting, batch_size):
             del waiting[shape][:batch_size]
         if not waiting[shape]:
             del waiting[shape]
-    while sum(map(len, waiting.values())) > _WAITING * batch_size:
+    while sum(map(_n_bytes, waiting.values())) > _MOST_WAITING:
         yield waiting.pop(min(waiting, key=lambda shape: waiting[shape][0][0]))
+
+
+def _n_bytes(pairs):
+    """Return the bytes of samples of one shape."""
+    return len(pairs) * _bytes_of(pairs[0][1])
+
+
+def _bytes_of(prepared):
+    parts = prepared.values() if isinstance(prepared, Mapping) else [prepared]
+    return sum(np.asarray(part).nbytes for part in parts)
 
 
 def _shape_of(prepared):

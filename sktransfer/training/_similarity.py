@@ -44,6 +44,8 @@ def choose_lr_ratio(backbone: Backbone, samples: Any, device: torch.device) -> f
     has_random_weights = backbone.provider is not None and backbone.weights is None
     if has_random_weights or not len(samples):  # without samples, the training raises
         return _LOW
+    if not any(_batch_norms(backbone).values()):
+        return _LOW
     rows = np.unique(np.linspace(0, len(samples) - 1, _N_SAMPLES).astype(int))
     few = samples.take(rows)
     key = backbone.fingerprint, backbone.preprocessing.key(), *digest_samples(few)

@@ -8,6 +8,7 @@ from sktransfer.activations._batches import (
     n_bytes,
     recall_batches,
     shape_after,
+    shape_of,
     to_rows,
     to_tensor,
 )
@@ -131,3 +132,29 @@ def test_shape_after_a_tap():
     assert shape_after(nn.Flatten(), (2, 3)) == (6,)
     shapes = {"hidden": (4, 2), "mask": (4,)}
     assert shape_after(nn.Identity(), shapes) == shapes
+
+
+@pytest.mark.parametrize("activation_dtype", ["auto", "float32"])
+def test_padding_of_sequences_is_not_stored(activation_dtype):
+    mask = torch.arange(8) < torch.tensor([3, 8, 0])[:, None]
+    hidden = torch.randn(3, 8, 4).masked_fill(~mask[..., None], 0)
+    state = as_stored({"hidden": hidden, "mask": mask}, activation_dtype)
+    rows = to_rows(state, activation_dtype)
+    assert [len(row["hidden"]) for row in rows] == [3, 8, 0]
+    assert len({shape_of(row) for row in rows}) == 1
+    for name, part in to_tensor(rows).items():
+        assert part.dtype == state[name].dtype and part.equal(state[name])
+    assert rows[0]["hidden"].base is None  # which would keep the padding in memory
+
+
+def test_padding_that_is_not_zero_is_stored():
+    mask = torch.tensor([[True, False]])
+    states = [
+        {"hidden": torch.ones(1, 2, 4), "mask": mask},
+        {"hidden": torch.zeros(1, 2, 4), "pooled": torch.zeros(1, 1), "mask": mask},
+    ]
+    for state in states:
+        (row,) = to_rows(state, "float32")
+        assert {name: part.shape for name, part in row.items()} == {
+            name: part.shape[1:] for name, part in state.items()
+        }

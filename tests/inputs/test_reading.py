@@ -521,14 +521,19 @@ def test_samples_of_several_shapes_come_with_their_positions():
     assert not loader_threads()
 
 
-def test_few_samples_wait_for_others_of_their_shape():
+def test_few_bytes_wait_for_others_of_their_shape(monkeypatch):
     texts = Texts("x" * (1 + 4 * min(i, 40 - i)) for i in range(40))
+    sizes = [sum(p.nbytes for p in Tokens().prepare(t).values()) for t in texts]
+    whole = [p for p, _ in iter_batches(texts, Tokens(), 2)]
+    monkeypatch.setattr(_reading, "_MOST_WAITING", most := 8 * max(sizes))
     batches = [p for p, _ in iter_batches(texts, Tokens(), 2)]
     assert sorted(i for positions in batches for i in positions) == list(range(40))
+    assert len(whole) < len(batches)
     seen = set()
     for positions in batches:
         waiting = {i for i in range(positions[-1]) if i not in seen}
-        assert len(waiting - {*positions}) <= 4 * 2 + 2
+        held = sum(sizes[i] for i in waiting - {*positions})
+        assert held <= most + 2 * max(sizes)  # of a span that was just read
         seen |= {*positions}
 
 

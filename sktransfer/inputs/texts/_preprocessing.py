@@ -12,7 +12,7 @@ import torch
 from sktransfer.utils import digest, import_optional
 
 # Lengths that texts are padded to: (up to this many tokens, the step between lengths).
-_STEPS = ((64, 8), (256, 16))
+_STEPS = ((32, 4), (64, 8), (256, 16))
 _STEP_BEYOND = 32
 _EXAMPLE_LENGTH = 16
 _EXAMPLE = "The quick brown fox jumps over the lazy dog while 12 others watch it. "
@@ -25,7 +25,7 @@ class TextPreprocessing:
     A text becomes the token ids of a tokenizer, including its special tokens. Longer
     texts are truncated to `max_length` tokens; of a pair, the longer text is shortened
     first. The ids are padded at the end to a length that depends on their number alone,
-    such as the next multiple of 8, and a mask says which positions hold tokens.
+    such as the next multiple of 4, and a mask says which positions hold tokens.
 
     Parameters
     ----------

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES, UnreadableSampleError
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing
@@ -13,6 +15,33 @@ from sktransfer.utils import validate_data, warn_caller
 
 _MOST_COUNTED = 100_000
 _counted: OrderedDict[tuple, int] = OrderedDict()  # numbers of tokens of long texts
+
+
+class RawTokens(nn.Module):
+    """Make model inputs of token ids, as a tokenizer returns them with its padding.
+
+    A tokenizer does not compute with tensors, so it is no part of an exported module.
+    """
+
+    name = "ids"
+
+    def __init__(self, preprocessing: TextPreprocessing):
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the model inputs of token ids (n, t), padded behind the texts."""
+        state = {"ids": ids, "mask": ids != self.preprocessing.pad_id}
+        has_types = self.preprocessing.has_types
+        return state | ({"types": torch.zeros_like(ids)} if has_types else {})
+
+    def example(self, n: int, image_size=None) -> torch.Tensor:
+        """Return token ids; `image_size` must be None, as there are no images."""
+        return self.preprocessing.with_size(image_size).example(n)["ids"]
+
+    def extra_repr(self):
+        """Name the settings."""
+        return repr(self.preprocessing)
 
 
 class Texts:
@@ -76,12 +105,9 @@ class Texts:
             f"`augment` must be None for a backbone that takes {NOUN}. Got {augment!r}."
         )
 
-    def raw_input(self, preprocessing: Any) -> Any:
-        """Raise a ValueError: a tokenizer is no part of a network."""
-        raise ValueError(
-            "Models of texts cannot be exported as one module, as tokenizers do not "
-            "compute with tensors."
-        )
+    def raw_input(self, preprocessing: TextPreprocessing) -> RawTokens:
+        """Return the module from token ids to model inputs."""
+        return RawTokens(preprocessing)
 
 
 def _items_of(X):

@@ -121,3 +121,13 @@ def test_what_texts_are_to_sklearn():
 def test_what_does_not_apply_to_texts():
     with pytest.raises(ValueError, match="`augment` must be .* texts. Got 'crop'"):
         TEXTS.augmentation("crop", PREPROCESSING)
+
+
+def test_exported_modules_begin_with_token_ids():
+    raw = TEXTS.raw_input(PREPROCESSING)
+    ids = raw.example(3)
+    assert ids.shape == (3, 16)
+    state, expected = raw(ids), PREPROCESSING.example(3)
+    assert all(state[name].equal(expected[name]) for name in ("ids", "mask"))
+    with pytest.raises(ValueError, match="`image_size` must be None"):
+        raw.example(3, 32)
