@@ -30,12 +30,19 @@ def n_bytes(row):
     return sum(part.nbytes for part in parts)
 
 
+def without_count(row: Any) -> Any:
+    """Return a row without the number of positions that were left out."""
+    if not isinstance(row, dict):
+        return row
+    return {name: part for name, part in row.items() if name != _N_CUT}
+
+
 def shape_of(row: Any) -> tuple:
     """Return the shape of a row with its padding; rows of one shape fit in a batch."""
     if not isinstance(row, dict):
         return row.shape
     n = int(row[_N_CUT][0]) if _N_CUT in row else 0
-    parts = ((name, part.shape) for name, part in row.items() if name != _N_CUT)
+    parts = ((name, part.shape) for name, part in without_count(row).items())
     return tuple((name, (shape[0] + n, *shape[1:])) for name, shape in parts)
 
 
@@ -112,7 +119,7 @@ def _with_padding(row):
     if _N_CUT not in row:
         return row
     n = int(row[_N_CUT][0])
-    return {name: _extended(row[name], n) for name in row if name != _N_CUT}
+    return {name: _extended(part, n) for name, part in without_count(row).items()}
 
 
 def _extended(part, n):

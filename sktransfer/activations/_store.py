@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sktransfer.activations._batches import n_bytes, shape_after
+from sktransfer.activations._batches import n_bytes, shape_after, without_count
 from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.compute import in_forked_child
 from sktransfer.utils import describe, digest, get_config
@@ -112,6 +112,7 @@ class Namespace:
 
     def _is_row(self, row):
         """Return whether a row fits in dtype and shape, as a file may be forged."""
+        row = without_count(row)
         if self.shape is None:
             parts = row.values() if isinstance(row, dict) else [row]
             return all(self._is_array(array, array.shape) for array in parts)

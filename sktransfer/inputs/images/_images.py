@@ -82,7 +82,7 @@ class ImagePreprocessing:
     """
 
     size: tuple = (224, 224)
-    resize: int | tuple | None = None
+    resize: int | tuple = None  # type: ignore[assignment]  # replaced by `size`
     interpolation: str = "bilinear"
     mean: tuple = (0.485, 0.456, 0.406)
     std: tuple = (0.229, 0.224, 0.225)
