@@ -470,9 +470,9 @@ def test_style_is_trained_on_without_a_method():
     ).fit(X, LABELS)
     expected = plain.predict_proba(BOTH)
     np.testing.assert_allclose(model.predict_proba(BOTH), expected, atol=1e-6)
-    model.set_params(style="auto").fit(BOTH, BOTH_LABELS)
-    assert model.style_ is None
     assert model.estimator.augment.views == "auto"  # the user's object is not changed
+    model.set_params(style="auto", estimator__augment=None).fit(BOTH, BOTH_LABELS)
+    assert model.style_ is None
 
 
 def test_by_default_source_images_have_random_styles():
