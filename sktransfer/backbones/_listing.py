@@ -64,8 +64,8 @@ def list_backbones(
     Examples
     --------
     >>> from sktransfer.backbones import list_backbones
-    >>> list_backbones(provider="shipped")["name"].tolist()
-    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2', 'minilm']
+    >>> list_backbones("*lite*", provider="shipped")["name"].tolist()
+    ['efficientnet_lite0', 'efficientnet_lite1', 'efficientnet_lite2']
     >>> list_backbones("resnet18", license="bsd-*")["weights"].tolist()
     []
     """

