@@ -67,7 +67,7 @@ def row(kind, folder):
     backbone = load_backbone(folder)
     difference = largest_difference(plain_network(folder), backbone)
     n, depths = len(backbone.stages), [*range(len(backbone.stages))]
-    n_computed = search(folder, depths[1:])
+    n_computed = search(folder, [*depths[2:], "all"])
     trained = [depth for depth in depths if is_trained(folder, depth)]
     with config_context(activation_dtype="float32"):
         model = FineTunedClassifier(folder, freeze=1, max_epochs=1, random_state=0)

@@ -200,11 +200,10 @@ def _replacements(library, replaced):
     for character, text in replaced.items():
         if unicodedata.normalize("NFKC", character) != text:
             groups[text].append(character)
+    sets = {text: "".join(map(_escaped, group)) for text, group in groups.items()}
     return [
-        library.normalizers.Replace(
-            library.Regex(f"[{''.join(map(_escaped, g))}]"), text
-        )
-        for text, g in groups.items()
+        library.normalizers.Replace(library.Regex(f"[{characters}]"), text)
+        for text, characters in sets.items()
     ]
 
 

