@@ -71,3 +71,13 @@ def test_which_backbone_which_depth(monkeypatch, tmp_path):
     assert names["accuracy"] > 0.85
     assert len(names["ranker"].scores_) == 27
     assert (tmp_path / "which_backbone.png").is_file()
+
+
+@pytest.mark.slow
+def test_features_of_texts_need_fewer_labels(monkeypatch, tmp_path):
+    pytest.importorskip("transformers")
+    script = EXAMPLES / "06_texts" / "0010_classify_texts_with_few_labels.py"
+    monkeypatch.chdir(tmp_path)
+    table = runpy.run_path(str(script))["table"]
+    assert (table["features"] > table["word counts"]).all()
+    assert (tmp_path / "classify_texts.png").is_file()

@@ -27,6 +27,7 @@ from sktransfer import (
     config_context,
 )
 from sktransfer.activations import _pass, forward_passes, process_store
+from sktransfer.activations._store import choose
 from sktransfer.adaptation import DomainAdaptedClassifier
 from sktransfer.advice import BackboneRanker, TransferAdvisor
 from sktransfer.backbones import load_backbone
@@ -49,10 +50,9 @@ def _nothing_stored(monkeypatch):
     forward_passes().clear()
 
     def keep_all(measured, n_samples, budget):
-        free = [replace(price, keep_seconds=0.0) for price in measured]
+        free = [replace(cost, keep_seconds=0.0) for cost in measured]
         return choose(free, n_samples, budget)
 
-    choose = _pass.choose
     monkeypatch.setattr(_pass, "choose", keep_all)
 
 
