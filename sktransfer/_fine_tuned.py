@@ -329,9 +329,8 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         self.pass_report_ = pd.DataFrame(trained.report)
         self._online = trained.online
         self.backbone_lr_ratio_ = trainer.recipe.backbone_lr_ratio
-        self._set_or_delete(
-            feature_drift_=trained.drift, adaptation_state_=trained.state
-        )
+        found = {"feature_drift_": trained.drift, "adaptation_state_": trained.state}
+        self._set_or_delete(**found, **trainer.summary(self.history_))
         kind = type(self).__name__
         card = trainer.describe(loaded.card, kind, n_samples, n_epochs=len(rows))
         outputs = trainer.outputs

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sktransfer import config_context
+from sktransfer import EarlyStopping, FineTunedRegressor, config_context
 from tests.test_classifier import ROWS, ROWS_NEW, X_NEW, Y_NEW, X, Y, lite, small, tiny
 
 
@@ -365,3 +365,31 @@ def test_fewer_samples_than_classes():
     assert model.predict_proba(ROWS).shape == (36, 10)
     with pytest.raises(ValueError, match="`early_stopping` needs a class with two"):
         deep(early_stopping=True).fit(ROWS[:3], Y[:3])
+
+
+def test_history_has_rates_and_accuracies():
+    held = {"X_val": ROWS_NEW, "y_val": Y_NEW}
+    stopping = EarlyStopping(n_iter_no_change=2)
+    model = tiny(
+        freeze=1, max_epochs=8, lr=0.05, early_stopping=stopping, augment=None
+    ).fit(ROWS, Y, **held)
+    history = model.history_
+    assert model.n_iter_ == len(history)
+    assert model.best_epoch_ == history["epoch"][history["valid_loss"].idxmin()]
+    best = history.iloc[model.best_epoch_ - 1]
+    assert best["valid_accuracy"] == pytest.approx(model.score(ROWS_NEW, Y_NEW))
+    assert history["train_accuracy"].between(0, 1).all()
+    assert 0 < history["lr"].max() <= 0.05 and history["lr"].nunique() > 1
+    probe = tiny(freeze="all").fit(ROWS, Y)
+    assert probe.n_iter_ == probe.history_["n_iter"][0]
+    assert not hasattr(probe, "best_epoch_")
+
+
+def test_history_of_other_targets():
+    labels = np.stack([Y == 0, Y == 1, Y != 2], axis=1).astype(int)
+    model = tiny(freeze=1).fit(ROWS, labels, X_val=ROWS, y_val=labels)
+    right = model.predict(ROWS) == labels
+    assert model.history_["valid_accuracy"].iloc[-1] == pytest.approx(right.mean())
+    regressor = FineTunedRegressor(make_deep_network, freeze=1, max_epochs=1)
+    found = regressor.fit(ROWS, ROWS[:, 20]).history_
+    assert "lr" in found and "train_accuracy" not in found

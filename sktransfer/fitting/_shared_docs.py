@@ -112,7 +112,12 @@ _ATTRIBUTES = """\
     net_ : skorch.NeuralNet
         Net that trained the suffix and the head. It takes activations.
     history_ : pandas.DataFrame
-        One row per epoch; one row for a probe.
+        One row per epoch, with the losses, the learning rate ``lr`` and, for classes,
+        the accuracies ``train_accuracy`` and ``valid_accuracy``; one row for a probe.
+    n_iter_ : int
+        Number of epochs; for a probe, of iterations of its solver.
+    best_epoch_ : int
+        Epoch whose weights early stopping restored; missing without it.
     pass_report_ : pandas.DataFrame
         What was found in the store, computed and kept, per boundary.
     n_features_in_ : int

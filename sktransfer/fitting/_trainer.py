@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from pandas import DataFrame
 from torch import nn
 
 from sktransfer.activations import Target
@@ -229,6 +230,17 @@ class Trainer:
         if self.adaptation is not None:
             entries |= self.adaptation.describe()
         return {**card, "trained": describe_training(estimator=estimator, **entries)}
+
+    def summary(self, history: DataFrame) -> dict[str, int | None]:
+        """Return the fitted attributes about the epochs of a history.
+
+        `best_epoch_` is None unless early stopping restored the weights of an epoch.
+        """
+        last, best = history.iloc[-1].dropna(), None
+        if self.recipe.early_stopping and "valid_loss_best" in history:
+            is_best = history["valid_loss_best"].eq(True)  # missing in earlier rows
+            best = int(history["epoch"][is_best].max())
+        return {"n_iter_": int(last.get("n_iter", len(history))), "best_epoch_": best}
 
     def _strategy(self, depth):
         """Return a name for what is trained."""

@@ -123,6 +123,46 @@ def _update_averages(averages, values, n_averaged, *, decay):
     get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, values, n_averaged)
 
 
+class Progress(Callback):
+    """Record the learning rate of each epoch and, for classes and labels, the accuracy.
+
+    The rate is the highest of all groups in the last step of the epoch. Samples of the
+    training are predicted as they were seen, before each step; for multilabel
+    targets, the accuracy is the share of labels that are right.
+    """
+
+    def __init__(self, has_labels: bool):
+        self.has_labels = has_labels
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Discard what was seen in the last epoch."""
+        self.seen_ = {True: [], False: []}
+
+    def on_batch_end(self, net, batch, training, y_pred, sample_weight, **kwargs):
+        """Look at the rate, and count the samples that are predicted correctly."""
+        if training:
+            self.lr_ = max(group["lr"] for group in net.optimizer_.param_groups)
+        if self.has_labels:
+            y, weight = to_device((batch[1], sample_weight), y_pred.device)
+            share = float((weight * _right(y_pred, y)).sum())
+            self.seen_[training].append((share, float(weight.sum())))
+
+    def on_epoch_end(self, net, **kwargs):
+        """Record them."""
+        for training, name in {True: "train_accuracy", False: "valid_accuracy"}.items():
+            if self.seen_[training]:
+                right, total = np.sum(self.seen_[training], axis=0)
+                net.history.record(name, float(right / total))
+        net.history.record("lr", self.lr_)
+
+
+def _right(scores, y):
+    """Return whether each sample, or which share of its labels, is right (n,)."""
+    if y.ndim == 1:
+        return scores.argmax(dim=1) == y
+    return ((scores > 0) == (y > 0)).float().mean(dim=1)
+
+
 class BestWeights(Callback):
     """Restore the weights of the epoch with the lowest validation loss.
 

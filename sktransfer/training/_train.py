@@ -11,7 +11,12 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
 from sktransfer.compute import RandomStream, Shards
-from sktransfer.training._callbacks import BestWeights, DivergenceCheck, WeightAverage
+from sktransfer.training._callbacks import (
+    BestWeights,
+    DivergenceCheck,
+    Progress,
+    WeightAverage,
+)
 from sktransfer.training._data import ActivationBatches, Data, batches_in_order
 from sktransfer.training._gradients import PART_SIZE
 from sktransfer.training._loss import WeightedLoss
@@ -54,7 +59,8 @@ def train(
     dataset = data.dataset()
     generator = torch.Generator().manual_seed(seed)
     n_batches = len(ActivationBatches(dataset, recipe.batch_size))
-    own = _own_callbacks(recipe, n_batches, validation is not None)
+    has_labels = hasattr(nonlinearity, "decide")
+    own = _own_callbacks(recipe, n_batches, validation is not None, has_labels)
     net = SuffixNet(
         network,
         mix=mix,
@@ -77,10 +83,10 @@ def train(
     return net
 
 
-def _own_callbacks(recipe, n_batches, validates):
+def _own_callbacks(recipe, n_batches, validates, has_labels):
     """Return the callbacks of a recipe, in the order in which they are called."""
     n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
-    callbacks: list = [DivergenceCheck()]
+    callbacks: list = [DivergenceCheck(), Progress(has_labels)]
     if validates and recipe.early_stopping:
         callbacks.append(BestWeights(recipe.n_iter_no_change))
     if recipe.ema is not None:
