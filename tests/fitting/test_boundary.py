@@ -162,7 +162,7 @@ def test_auto_trains_where_the_probe_errs():
 
 @pytest.mark.parametrize(
     ("kind", "y"),
-    [(FineTunedRegressor, BRIGHT / 1.0), (FineTunedClassifier, np.eye(2)[BRIGHT])],
+    [(FineTunedRegressor, BRIGHT / 1.0), (FineTunedClassifier, np.c_[BRIGHT, BRIGHT])],
     ids=["regression", "multilabel"],
 )
 def test_auto_probes_classes_alone(kind, y):
