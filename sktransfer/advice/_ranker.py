@@ -19,7 +19,14 @@ from sktransfer.advice._reader import StageReader, choose_samples, probabilities
 from sktransfer.advice._registry import find_score
 from sktransfer.backbones import Backbone, stated_license
 from sktransfer.training import targets_of
-from sktransfer.utils import Interval, StrOptions, spawn_seed, type_of_target, types
+from sktransfer.utils import (
+    Interval,
+    StrOptions,
+    spawn_seed,
+    type_of_target,
+    types,
+    warn_caller,
+)
 
 _COLUMNS = "backbone stage score parameters multiply_adds license".split()
 
@@ -164,12 +171,23 @@ class BackboneRanker(BaseEstimator):
         ValueError
             If there are no backbones, a backbone lacks a stage, or the score does not
             apply to the targets or to any backbone.
+        OSError
+            If the weights of no backbone can be downloaded.
+
+        Warns
+        -----
+        UserWarning
+            If the weights of some backbones cannot be downloaded. They are left out.
         """
         self._validate_params()
         names, seed = self._backbone_names(), spawn_seed(self.random_state)
-        rows = []
+        rows, missing = [], {}
         for given, name in zip(self.backbones, names, strict=True):
-            rows += self._score_backbone(given, name, X, y, seed)
+            try:
+                rows += self._score_backbone(given, name, X, y, seed)
+            except OSError as error:  # weights that cannot be downloaded
+                missing[name] = error
+        _tell_missing(missing, names)
         if not rows:
             raise ValueError(
                 f"`scorer={self.scorer!r}` needs a backbone with the classifier that it"
@@ -254,6 +272,18 @@ class BackboneRanker(BaseEstimator):
         if isinstance(self.stages, str):
             return names if self.stages == "all" else names[-1:]
         return resolve_stages([*self.stages], backbone, "stages")
+
+
+def _tell_missing(missing, names):
+    """Warn of backbones whose weights are missing; raise an OSError if all are."""
+    reasons = "\n".join(f"- {name}: {error}" for name, error in missing.items())
+    if missing and len(missing) == len(names):
+        raise OSError(f"The weights of no backbone can be loaded:\n{reasons}")
+    if missing:
+        warn_caller(
+            f"{len(missing)} of {len(names)} backbones are left out, as their weights "
+            f"cannot be loaded:\n{reasons}"
+        )
 
 
 def _name_of(given):

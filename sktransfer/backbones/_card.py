@@ -24,9 +24,14 @@ from sktransfer.backbones._load import (
     are_users_own,
     load_backbone,
 )
-from sktransfer.backbones._registry import NOT_STATED, get_provider, stated_license
+from sktransfer.backbones._registry import (
+    NOT_STATED,
+    get_provider,
+    resolve_name,
+    stated_license,
+)
 from sktransfer.backbones._stages import INPUT, OUTPUT
-from sktransfer.utils import check_is_fitted, library_versions, types
+from sktransfer.utils import check_is_fitted, library_versions, types, warn_caller
 
 # Data sets by the abbreviations in the names of weights.
 _DATA = {
@@ -163,8 +168,9 @@ def model_card(backbone: Any) -> ModelCard:
     Parameters
     ----------
     backbone : Backbone, str or fitted estimator
-        A name is loaded by :func:`load_backbone`. The card of a fitted estimator also
-        describes its training.
+        A name is loaded by :func:`load_backbone`; if its weights cannot be downloaded,
+        a warning says so, and the card has no checksum. The card of a fitted estimator
+        also describes its training.
 
     Returns
     -------
@@ -192,8 +198,31 @@ def model_card(backbone: Any) -> ModelCard:
         return backbone.model_card_
     if isinstance(backbone, BaseEstimator):
         check_is_fitted(backbone)
-    if isinstance(backbone, str | nn.Module):
+    if isinstance(backbone, str):
+        return _card_of_name(backbone)
+    if isinstance(backbone, nn.Module):
         backbone = load_backbone(backbone)
+    return _card(backbone, backbone.weights_fingerprint("output"))
+
+
+def _card_of_name(name):
+    """Return the card of a named backbone, also if its weights cannot be downloaded."""
+    try:
+        return model_card(load_backbone(name))
+    except OSError as error:
+        warn_caller(
+            f"The card has no checksum, since the weights are not on this machine and "
+            f"cannot be downloaded. {error}"
+        )
+    backbone = load_backbone(name, weights=None)
+    provider, bare = resolve_name(name)
+    default = get_provider(provider).describe(bare)[0]
+    backbone.weights = default.get("weights") or "default"
+    backbone.license = default.get("license")
+    return _card(backbone, NOT_STATED)
+
+
+def _card(backbone, checksum):
     entries = _entries_of_origin(backbone)
     return ModelCard(
         name=backbone.name,
@@ -201,7 +230,7 @@ def model_card(backbone: Any) -> ModelCard:
         preprocessing=_plain(_shown(backbone.preprocessing)),
         parameters=backbone.n_parameters,
         multiply_adds=int(backbone.multiply_adds("input", "output")),
-        checksum=backbone.weights_fingerprint("output"),
+        checksum=checksum,
         **entries,
     )
 

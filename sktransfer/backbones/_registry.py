@@ -134,7 +134,8 @@ class BackboneProvider(ABC):
         Returns
         -------
         list of dict
-            One per set of weights, or one without ``weights``. Each may have
+            One per set of weights, the default ones first, or one without ``weights``.
+            Each may have
             ``parameters`` (int), ``input_size`` (int, in pixels), ``weights`` (str),
             ``license`` (str) and ``available`` (bool, whether no download is needed).
         """

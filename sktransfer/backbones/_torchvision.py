@@ -44,7 +44,9 @@ class TorchvisionProvider(BackboneProvider):
         )
 
     def describe(self, name):
-        """Return the rows about a model."""
+        """Return the rows about a model, that of the default weights first."""
+        offered = models.get_model_weights(name)
+        others = [weights for weights in offered if weights is not offered.DEFAULT]
         return [
             {
                 "parameters": weights.meta["num_params"],
@@ -53,7 +55,7 @@ class TorchvisionProvider(BackboneProvider):
                 "license": weights.meta.get("license"),
                 "available": os.path.isfile(hub_file(weights.url)),
             }
-            for weights in models.get_model_weights(name)
+            for weights in [offered.DEFAULT, *others]
         ]
 
     def card_entries(self, name, weights):

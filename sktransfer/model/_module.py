@@ -68,8 +68,9 @@ class ExportedModule(nn.Module):
 
         Parameters
         ----------
-        samples : Tensor of shape (n, h, w, 3), uint8, or (n, d), float32
-            RGB images of any size, or rows.
+        samples : Tensor of shape (n, h, w, 3) or (n, d)
+            RGB images of any size, of uint8 or of floats in [0, 1], or rows of float32.
+            The output has gradients with respect to floats.
 
         Returns
         -------

@@ -211,3 +211,17 @@ def test_scorer_for_classes_raises_for_regression_targets(make_small, digits):
 def test_missing_targets_raise(make_small, digits):
     with pytest.raises(ValueError, match="`y` is needed, as the samples"):
         BackboneRanker([make_small()]).fit(digits[0])
+
+
+def test_backbones_without_weights_are_left_out(make_small, digits, monkeypatch):
+    def fail(*args):
+        raise OSError("No network.")
+
+    monkeypatch.setattr("sktransfer.backbones._torchvision.fetch_weights", fail)
+    names = ["torchvision/resnet18", "torchvision/resnet34"]
+    text = r"^1 of 2 .* left out, .*:\n- torchvision/resnet18: No network.$"
+    with pytest.warns(UserWarning, match=text):
+        ranker = BackboneRanker([names[0], make_small()]).fit(*digits)
+    assert ranker.ranking_ == ["Sequential"]
+    with pytest.raises(OSError, match=r"no backbone .*\n- .*18: No.*\n- .*34: No"):
+        BackboneRanker(names).fit(*digits)

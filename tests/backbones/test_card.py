@@ -256,3 +256,16 @@ def test_describe_backbone_passes_options_on():
 def test_describe_backbone_without_work():
     table = describe_backbone(nn.ReLU(), n_features=3)
     assert table["cumulative_share"].tolist() == [1.0]
+
+
+def test_card_of_weights_that_cannot_be_downloaded(monkeypatch):
+    def fail(*args):
+        raise OSError("No network.")
+
+    monkeypatch.setattr("sktransfer.backbones._torchvision.fetch_weights", fail)
+    with pytest.warns(UserWarning, match="has no checksum, since .*. No network."):
+        card = model_card("resnet18")
+    assert card.weights == "IMAGENET1K_V1" and card.parameters == 11_689_512
+    assert card.checksum == "not stated" and card.name == "torchvision/resnet18"
+    with pytest.raises(ValueError, match="There is no backbone 'resnet1'"):
+        model_card("resnet1")

@@ -177,7 +177,7 @@ def test_provider_lists_the_weights_of_classification_models():
     assert {"resnet18", "swin_t", "inception_v3"} <= {*provider.names()}
     assert not provider.provides("fcn_resnet50")
     rows = provider.describe("resnet50")
-    assert [row["weights"] for row in rows] == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+    assert [row["weights"] for row in rows] == ["IMAGENET1K_V2", "IMAGENET1K_V1"]
     assert rows[0]["parameters"] == 25_557_032 and rows[0]["input_size"] == 224
 
 

@@ -17,8 +17,14 @@ class RawImages(nn.Module):
         self.preprocessing = preprocessing
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute model inputs from RGB images, uint8 of shape (n, h, w, 3)."""
+        """Compute model inputs from RGB images of shape (n, h, w, 3).
+
+        They are of uint8, or of floats from 0 to 1, which are not rounded to 8 bits, so
+        that gradients reach the pixels.
+        """
         _check_images(images)
+        if images.is_floating_point():
+            images = 255 * images.float()
         preprocessing = self.preprocessing
         resized = preprocessing.resized_size(*images.shape[1:3])
         rows, columns = map(_crop, resized, preprocessing.size)
@@ -54,10 +60,10 @@ def _crop(length, wanted):
 
 
 def _check_images(images):
-    if images.dtype != torch.uint8:
+    if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(
-            "Images must be a tensor of dtype uint8, from 0 for black to 255. Got "
-            f"{images.dtype}; scale and round them first."
+            "Images must be a tensor of dtype uint8, from 0 for black to 255, or of "
+            f"floats from 0 to 1. Got {images.dtype}; convert them first."
         )
     if images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
@@ -68,4 +74,9 @@ def _check_images(images):
     if 0 in images.shape[1:3]:
         raise ValueError(
             f"Images must have at least one pixel. Got shape {tuple(images.shape)}."
+        )
+    if images.is_floating_point() and not ((0 <= images) & (images <= 1)).all():
+        raise ValueError(
+            "Images of floats must have values from 0 for black to 1. Got values from "
+            f"{images.min():g} to {images.max():g}; scale them first."
         )

@@ -74,7 +74,7 @@ def resize(
     """Resize images exactly as the installed version of Pillow, to (h, w) = `size`.
 
     Images are uint8 of shape (n, h, w, c). Only the rows and the columns in `window` of
-    the resized images are computed.
+    the resized images are computed. Those of floats, in [0, 255], are not rounded.
     """
     before = tuple(images.shape[1:3])
     axes = (1, 2) if _starts_with_height(before, size) else (2, 1)
@@ -115,6 +115,10 @@ def _weighted_sum(images, axis, places, weights):
     shape[axis] = -1
     places = torch.as_tensor(places, device=images.device)
     weights = torch.as_tensor(weights, device=images.device)
+    if images.is_floating_point():
+        pairs = zip(places, weights * 2.0**-_BITS, strict=True)
+        parts = (images.index_select(axis, p) * w.view(shape) for p, w in pairs)
+        return sum(parts, start=torch.zeros(())).clamp(0, 255)
     total = 2 ** (_BITS - 1)  # a half, to round
     for place, weight in zip(places, weights, strict=True):
         pixels = images.index_select(axis, place).to(torch.int32)

@@ -59,10 +59,10 @@ def test_repr_shows_the_settings():
     ("images", "error", "message"),
     [
         (
-            torch.zeros(1, 4, 4, 3),
+            torch.zeros(1, 4, 4, 3, dtype=torch.int32),
             TypeError,
-            "Images must be a tensor of dtype uint8, from 0 for black to 255. Got "
-            "torch.float32; scale and round them first.",
+            "Images must be a tensor of dtype uint8, from 0 for black to 255, or of "
+            "floats from 0 to 1. Got torch.int32; convert them first.",
         ),
         (
             torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
@@ -86,3 +86,19 @@ def test_repr_shows_the_settings():
 def test_raw_images_refuse_other_tensors(images, error, message):
     with pytest.raises(error, match=re.escape(message)):
         RawImages(make())(images)
+
+
+@pytest.mark.parametrize("size", [(37, 53), (24, 32), (20, 91)])
+def test_floats_have_gradients_and_are_not_rounded(size):
+    images = torch.from_numpy(random_images(*size))
+    raw = RawImages(make(resize=30))
+    floats = (images / 255).requires_grad_()
+    found = raw(floats)
+    steps = (found - raw(images)).abs().amax() * 255 * min(STD)
+    assert 0 < steps < 2 if size != (24, 32) else steps < 2
+    found.sum().backward()
+    assert floats.grad.isfinite().all() and (floats.grad != 0).any(dim=-1).sum() > 300
+    with pytest.raises(
+        ValueError, match="for black to 1. Got values from 0 to 2"
+    ):
+        raw(torch.full((1, 4, 4, 3), 2.0) * torch.eye(4)[None, :, :, None])
