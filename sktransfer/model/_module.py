@@ -78,6 +78,20 @@ class ExportedModule(nn.Module):
         """
         return self.network(self.preprocess(samples))
 
+    def followed_by(
+        self, parts: list[nn.Module], output: str, classes: np.ndarray | None
+    ) -> "ExportedModule":
+        """Return a copy in which other modules follow."""
+        twin = copy.deepcopy(self)
+        twin.network.extend(parts)
+        twin.output_name, twin.metadata["output"] = output, output
+        twin.classes_ = None
+        twin.metadata.pop("classes", None)
+        if classes is not None:
+            twin.classes_ = np.array(classes)
+            twin.metadata["classes"] = json.dumps(twin.classes_.tolist(), default=str)
+        return twin.eval().requires_grad_(False)
+
     def example(self, n: int = 2, image_size=None) -> torch.Tensor:
         """Return random samples to trace the module with.
 

@@ -98,7 +98,5 @@ def test_floats_have_gradients_and_are_not_rounded(size):
     assert 0 < steps < 2 if size != (24, 32) else steps < 2
     found.sum().backward()
     assert floats.grad.isfinite().all() and (floats.grad != 0).any(dim=-1).sum() > 300
-    with pytest.raises(
-        ValueError, match="for black to 1. Got values from 0 to 2"
-    ):
+    with pytest.raises(ValueError, match="for black to 1. Got values from 0 to 2"):
         raw(torch.full((1, 4, 4, 3), 2.0) * torch.eye(4)[None, :, :, None])
