@@ -34,7 +34,7 @@ from sktransfer.backbones import (
     shared_backbone,
 )
 from sktransfer.compute import default_torch_state, resolve_device
-from sktransfer.inputs import MODALITIES, as_samples
+from sktransfer.inputs import MODALITIES, as_samples, tell_enlargement
 from sktransfer.model import ExportedModule, FittedModel, LoadedBackbone, slim_state
 from sktransfer.utils import (
     Interval,
@@ -189,6 +189,8 @@ class BackboneEstimator(
             value_range=self.value_range,
             on_error=self.on_error,
         )
+        if self.verbose and self.image_size is None:
+            tell_enlargement(samples, backbone.preprocessing)
         loaded = LoadedBackbone(
             backbone=backbone,
             value_range=getattr(samples, "value_range", None),

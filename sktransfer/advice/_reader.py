@@ -10,11 +10,10 @@ from torch import nn
 
 from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer.activations import Pass, Target, gather, open_store
+from sktransfer.inputs import median_image_size as median_image_size
 from sktransfer.model import make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import check_random_state, spawn_seed
-
-_N_SIZES = 16  # maximum number of samples for the image sizes
 
 
 class StageReader(PretrainedFeatureExtractor):
@@ -116,11 +115,3 @@ def class_balance(y: np.ndarray) -> dict[str, float]:
         "balance": float(balance),
         "smallest_class": round(shares.min() * len(y)),
     }
-
-
-def median_image_size(samples, preprocessing) -> tuple[int, ...] | None:
-    """Return the median height and width of some images; None for other modalities."""
-    if not preprocessing.is_image:
-        return None
-    sizes = [samples[i].size[::-1] for i in range(min(len(samples), _N_SIZES))]
-    return tuple(int(side) for side in np.median(sizes, axis=0))

@@ -27,6 +27,7 @@ from sktransfer.inputs.images._augment import (
     AugmentedSamples,
     preset_augmentation,
 )
+from sktransfer.inputs.images._enlarged import median_image_size, tell_enlargement
 from sktransfer.inputs.images._folder import image_folder
 from sktransfer.inputs.images._images import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
