@@ -3,8 +3,7 @@
 Prints the table of the user guide: the number of boundaries; whether prefix and suffix
 compute what the library's own ``forward`` does on each text alone, to 1e-5 of the
 largest value; for how many values of `freeze` a classifier is trained above them;
-whether a grid over them computes each text once; and whether the module of ``to_torch``
-returns the probabilities of the estimator. Run from the root of the
+and whether the module of ``to_torch`` returns the probabilities of the estimator. Run from the root of the
 repository:
 
     PYTHONPATH=. python benchmarks/text_networks.py [KIND ...]
@@ -15,16 +14,11 @@ import io
 import sys
 import tempfile
 import warnings
-from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from sklearn.model_selection import GridSearchCV
 
 from sktransfer import FineTunedClassifier, config_context
-from sktransfer.activations import _pass, forward_passes, process_store
-from sktransfer.activations._store import choose
 from sktransfer.backbones import load_backbone
 from tests._transformers import CONFIGS, make_texts, plain_network, save_network
 
@@ -47,24 +41,6 @@ def largest_difference(plain, backbone):
     return max(differences)
 
 
-def keep_all(measured, n_samples, budget):
-    """Keep activations even where computing them is faster, as in tiny networks."""
-    free = [replace(cost, keep_seconds=0.0) for cost in measured]
-    return choose(free, n_samples, budget)
-
-
-def n_computed_by_search(folder, depths):
-    """Search over depths, and return the number of texts that this computed."""
-    process_store().clear()
-    forward_passes().clear()
-    model = FineTunedClassifier(folder, max_epochs=1, random_state=0)
-    search = GridSearchCV(model, {"freeze": depths}, cv=2, error_score="raise")
-    with patch.object(_pass, "choose", keep_all):
-        search.fit(X, Y)
-    passes = forward_passes().items()
-    return sum(n for (_, start, _), n in passes if start == "input")
-
-
 def exports(model):
     """Return whether the exported module has the probabilities of the estimator."""
     ids = torch.from_numpy(model.preprocessing_.prepare(X[0])["ids"])[None]
@@ -78,7 +54,6 @@ def row(kind, folder):
     backbone = load_backbone(folder)
     difference = largest_difference(plain_network(folder), backbone)
     n, depths = len(backbone.stages), [*range(len(backbone.stages))]
-    n_computed = n_computed_by_search(folder, [*depths[2:], "all"])
     trained = [depth for depth in depths if is_trained(folder, depth)]
     with config_context(activation_dtype="float32"):
         model = FineTunedClassifier(folder, freeze=1, max_epochs=1, random_state=0)
@@ -88,7 +63,6 @@ def row(kind, folder):
         str(n),
         "yes" if difference < 1e-5 else f"no ({difference:.0e})",
         f"{len(trained)} of {len(depths)}",
-        "yes" if n_computed == len(X) else "no",
         exported,
     )
 
@@ -100,7 +74,7 @@ def is_trained(folder, depth):
     return any(p.requires_grad for p in fork.split(depth)[1].parameters())
 
 
-TITLES = ("Network", "Boundaries", "Exact", "Depths trained", "Cached", "Export")
+TITLES = ("Network", "Boundaries", "Exact", "Depths trained", "Export")
 
 
 def main():
