@@ -2,9 +2,9 @@
 
 Prints the table of the user guide: the number of boundaries; whether prefix and suffix
 compute what the library's own ``forward`` does on each text alone, to 1e-5 of the
-largest value; for how many values of `freeze` a classifier is trained above them;
-and whether the module of ``to_torch`` returns the probabilities of the estimator. Run from the root of the
-repository:
+largest value; for how many values of `freeze` weights are left to train; and whether
+the module of ``to_torch`` returns the probabilities of the estimator. Run from the root
+of the repository:
 
     PYTHONPATH=. python benchmarks/text_networks.py [KIND ...]
 """
