@@ -102,7 +102,7 @@ def in_processes(backbone, freeze, memory=None):
 
 
 NAME = st.sampled_from([*BACKBONES])
-STAGES = st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True).map(tuple)
+STAGES = st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True).map(tuple)
 ASKED = st.one_of(
     st.tuples(st.just(transform), NAME, STAGES, ROWS),
     st.tuples(st.just(fit), NAME, DEPTHS, ROWS),
