@@ -118,8 +118,8 @@ class BackboneProvider(ABC):
         Returns
         -------
         str
-            ``"image"`` by default; ``"text"``, ``"vector"``, or a name passed to
-            :func:`sktransfer.inputs.register_modality`.
+            ``"image"`` by default; ``"audio"``, ``"text"``, ``"vector"``, or a name
+            passed to :func:`sktransfer.inputs.register_modality`.
         """
         return "image"
 

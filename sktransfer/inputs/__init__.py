@@ -1,8 +1,8 @@
 """Conversion of raw samples to the inputs of a model.
 
-Each modality is a package: `images`, `texts` and `vectors`. `as_samples` puts any X
-behind one lazy interface, `iter_batches` reads and prepares samples in batches, and a
-preprocessing, which comes with the weights, makes model inputs of the batches.
+Each modality is a package: `audio`, `images`, `texts` and `vectors`. `as_samples` puts
+any X behind one lazy interface, `iter_batches` reads and prepares samples in batches,
+and a preprocessing, which comes with the weights, makes model inputs of the batches.
 """
 
 from sktransfer.inputs._modality import (
@@ -22,6 +22,10 @@ from sktransfer.inputs._reading import (
     to_numpy,
     warn_of_unreadable,
 )
+from sktransfer.inputs.audio._audio import Audio
+from sktransfer.inputs.audio._front_ends import FrontEnd, LogMel
+from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
+from sktransfer.inputs.audio._waveforms import Waveform
 from sktransfer.inputs.images._augment import (
     PRESETS,
     AugmentedSamples,
@@ -36,12 +40,15 @@ from sktransfer.inputs.texts._texts import Texts
 from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
 
 __all__ = [
+    "AudioPreprocessing",
     "ImagePreprocessing",
+    "LogMel",
     "Modality",
     "Preprocessing",
     "TextPreprocessing",
     "UnreadableSampleError",
     "VectorPreprocessing",
+    "Waveform",
     "image_folder",
     "list_modalities",
     "register_modality",

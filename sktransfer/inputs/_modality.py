@@ -263,8 +263,8 @@ def list_modalities() -> list[str]:
     Examples
     --------
     >>> from sktransfer.inputs import list_modalities
-    >>> list_modalities()[:3]
-    ['image', 'text', 'vector']
+    >>> list_modalities()[:4]
+    ['audio', 'image', 'text', 'vector']
     """
     return list(MODALITIES)
 

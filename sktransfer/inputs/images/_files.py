@@ -24,6 +24,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY_OF_16_BITS = b"\x10\x00"
 _SHALLOW = (b"\xff\xd8", b"GIF8", b"BM")  # JPEG, GIF and BMP files are of 8 bits
 _SHOWN = 16  # bytes of a file that is not an image
+_SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM")  # starts of recordings
 # A JPEG, PNG, GIF, BMP or WebP file without any of these has no orientation.
 _TAGS = (b"Exif", b"exif", b"eXIf", b"EXIF", b"adobe", b"Orientation")
 # A PIL image that was opened but not read yet is read by one thread only.
@@ -54,7 +55,12 @@ def _why_unknown(data):
     if not data:
         return "it is empty, of 0 bytes"
     start = data[:_SHOWN]
-    return f"it is no image that Pillow knows how to read; it begins with {start!r}"
+    hint = ""
+    if data.startswith(_SOUNDS):
+        hint = ". If X holds recordings, pass backbone='speech_embedding'"
+    return (
+        f"it is no image that Pillow knows how to read; it begins with {start!r}{hint}"
+    )
 
 
 def loaded(image: Image.Image) -> Image.Image:

