@@ -1,7 +1,6 @@
 """Recordings in every part of the package, on the shipped network for spoken words."""
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,11 +24,10 @@ from sktransfer import (
     config_context,
 )
 from sktransfer.activations import _pass, forward_passes, process_store
-from sktransfer.activations._store import choose
 from sktransfer.adaptation import DomainAdaptedClassifier
 from sktransfer.advice import BackboneRanker, TransferAdvisor
 from sktransfer.backbones import load_backbone
-from tests._recordings import make_recordings, make_tone, write_wav
+from tests._recordings import keep_all, make_recordings, make_tone, write_wav
 
 NAME = "speech_embedding"
 N = 16
@@ -46,11 +44,6 @@ def _nothing_stored(monkeypatch):
     """Begin with nothing, and keep whatever fits: the clock has no say here."""
     process_store().clear()
     forward_passes().clear()
-
-    def keep_all(measured, n_samples, budget):
-        free = [replace(cost, keep_seconds=0.0) for cost in measured]
-        return choose(free, n_samples, budget)
-
     monkeypatch.setattr(_pass, "choose", keep_all)
 
 

