@@ -223,6 +223,7 @@ def _of_waveforms(model):
     if config.model_type == "wavlm":
         masking = KeyPadding
         _share_relative_positions(encoder.layers)
+    _use_plain_weights(encoder.pos_conv_embed)
     is_late = config.do_stable_layer_norm
     embeddings = PositionEmbeddings(
         model.feature_projection, encoder, is_normalized=not is_late
@@ -250,6 +251,20 @@ def _layers(layers, masking, norm):
         f"layer{i}": SpeechLayer(layer, masking, norm if i == last else None)
         for i, layer in enumerate(layers)
     }
+
+
+def _use_plain_weights(embedding):
+    """Replace the norm and the direction of weights by their product.
+
+    A network with such a parametrization cannot be pickled.
+    """
+    conv = embedding.conv
+    (size,), (padding,) = conv.kernel_size, conv.padding
+    how = {"padding": padding, "groups": conv.groups, "device": "meta"}
+    plain = nn.Conv1d(conv.in_channels, conv.out_channels, size, **how)
+    plain.weight = nn.Parameter(conv.weight.detach().clone())
+    plain.bias = conv.bias
+    embedding.conv = plain
 
 
 def _share_relative_positions(layers):
