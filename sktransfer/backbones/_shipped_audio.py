@@ -4,8 +4,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from sktransfer.backbones import _resemblyzer as resemblyzer
+from sktransfer.backbones import _speech_embedding as speech_embedding
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._speech_embedding import N_PARAMETERS, load_speech_embedding
 from sktransfer.utils import import_optional
 
 
@@ -23,13 +24,22 @@ class _Shipped(NamedTuple):
 
 AUDIO = {
     "speech_embedding": _Shipped(
-        load=load_speech_embedding,
+        load=speech_embedding.load_speech_embedding,
         package="sktransfer",
-        parameters=N_PARAMETERS,
-        license="apache-2.0",
+        parameters=speech_embedding.N_PARAMETERS,
+        license=speech_embedding.LICENSE,
         training_data="clips of 2 seconds with spoken keywords, see the citation",
         source="https://www.kaggle.com/models/google/speech-embedding",
         citation="https://arxiv.org/abs/2002.01322",
+    ),
+    "resemblyzer": _Shipped(
+        load=resemblyzer.load_resemblyzer,
+        package="resemblyzer",
+        parameters=resemblyzer.N_PARAMETERS,
+        license=resemblyzer.LICENSE,
+        training_data="LibriSpeech-other, VoxCeleb1 and VoxCeleb2",
+        source="https://github.com/resemble-ai/Resemblyzer",
+        citation="https://arxiv.org/abs/1710.10467",
     ),
 }
 

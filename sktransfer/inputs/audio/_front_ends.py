@@ -143,3 +143,71 @@ def _to_hz(mels):
     beyond = mels - _LINEAR_UP_TO / _HZ_PER_MEL
     curved = _LINEAR_UP_TO * np.exp(_STEP_OF_LOGARITHM * np.maximum(beyond, 0))
     return np.where(beyond < 0, mels * _HZ_PER_MEL, curved)
+
+
+@dataclass(frozen=True)
+class MelWindows:
+    """Power in bands of the mel scale, in overlapping windows, as Resemblyzer takes it.
+
+    Quiet recordings are amplified. The end of the last window may be silence, which it
+    is if at least three quarters of it lie in the recording, or if it is the only one.
+
+    Parameters
+    ----------
+    n_mels : int
+        Number of bands between 0 Hz and half the sampling rate.
+    frame, hop : int, default=400 and 160
+        Numbers of values of a frame, and from one to the next.
+    n_frames, step : int, default=160 and 77
+        Numbers of frames of a window, and from one to the next.
+    least_db : float, default=-30.0
+        Root mean square of a recording in decibels of full scale, at least.
+    """
+
+    n_mels: int
+    frame: int = 400
+    hop: int = 160
+    n_frames: int = 160
+    step: int = 77
+    least_db: float = -30.0
+
+    shape_hint = "It must take windows of mel spectra (windows, frames * bands)."
+
+    def key(self) -> str:
+        """Return a stable text of everything that affects the output."""
+        return f"melwindows-v1;{self!r}"
+
+    def prepare(self, values: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+        """Return the windows of the spectrum of a waveform (t,), and their mask.
+
+        ``"hidden"`` is of shape (windows, frames * bands), in float32, and ``"mask"``
+        of shape (windows,), in which all are valid.
+        """
+        starts = self._starts(len(values))
+        n_frames = starts[-1] + self.n_frames
+        padded = np.zeros(max(n_frames * self.hop, len(values)), np.float32)
+        padded[: len(values)] = self._amplified(values)
+        padded = np.pad(padded, self.frame // 2)  # frames are centred
+        frames = np.lib.stride_tricks.sliding_window_view(padded, self.frame)
+        weighted = frames[:: self.hop] * padded_window(self.frame, self.frame)
+        power = np.abs(scipy.fft.rfft(weighted)) ** 2
+        bands = power @ mel_bands(self.n_mels, 0.0, rate / 2, self.frame, rate)
+        windows = [bands[i : i + self.n_frames].ravel() for i in starts]
+        hidden = np.stack(windows).astype(np.float32)
+        return {"hidden": hidden, "mask": np.ones(len(starts), bool)}
+
+    def _starts(self, n):
+        """Return the first frames of the windows of a waveform of n values."""
+        n_frames = n // self.hop + 1
+        end = max(1, n_frames - self.n_frames + self.step + 1)
+        starts = [*range(0, end, self.step)]
+        covered = n / self.hop - starts[-1]
+        is_enough = covered >= 0.75 * self.n_frames
+        return starts if is_enough or len(starts) == 1 else starts[:-1]
+
+    def _amplified(self, values):
+        level = (
+            np.sqrt(np.mean(np.square(values), dtype=np.float64)) if len(values) else 0
+        )
+        least = 10 ** (self.least_db / 20)
+        return values * np.float32(least / level) if 0 < level < least else values

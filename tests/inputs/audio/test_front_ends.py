@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from sktransfer.inputs import LogMel
-from sktransfer.inputs.audio._front_ends import centred, mel_bands, padded_window
+from sktransfer.inputs.audio._front_ends import (
+    MelWindows,
+    centred,
+    mel_bands,
+    padded_window,
+)
 
 GOOGLE = {
     "n_mels": 32,
@@ -72,3 +77,29 @@ def test_bands_and_window():
     assert (np.diff(peaks) >= 0).all() and np.diff(peaks)[-1] > np.diff(peaks)[0]
     window = padded_window(400, 512)
     assert window.shape == (512,) and window[56] == 0 and window[256] == 1
+
+
+def slices_of_resemblyzer(n):
+    """Return the first frames of windows by the code of the package."""
+    n_frames = int(np.ceil((n + 1) / 160))
+    starts = [*range(0, max(1, n_frames - 160 + 77 + 1), 77)]
+    coverage = (n - starts[-1] * 160) / (160 * 160)
+    return starts[:-1] if coverage < 0.75 and len(starts) > 1 else starts
+
+
+@pytest.mark.parametrize("n", [1, 400, 25_599, 25_600, 31_000, 32_000, 100_000])
+def test_windows_are_those_of_resemblyzer(n):
+    noise = np.random.default_rng(0).normal(size=n).astype(np.float32)
+    found = MelWindows(n_mels=40).prepare(noise, 16_000)
+    starts = slices_of_resemblyzer(n)
+    assert found["hidden"].shape == (len(starts), 160 * 40)
+    assert found["mask"].all()
+
+
+def test_quiet_recordings_are_amplified():
+    noise = np.random.default_rng(0).normal(size=16_000).astype(np.float32)
+    front_end = MelWindows(n_mels=40)
+    quiet, quieter = (front_end.prepare(s * noise, 16_000) for s in (1e-3, 1e-4))
+    np.testing.assert_allclose(quiet["hidden"], quieter["hidden"], rtol=1e-3)
+    silent = front_end.prepare(0 * noise, 16_000)
+    assert (silent["hidden"] == 0).all()
