@@ -143,6 +143,17 @@ def test_defaults_choose_no_views_and_a_rate_for_the_stages(recordings):
     assert classifier(augment__activations=True).fit(X, y).predict(X).shape == (N,)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"training__adapter": "lora"}, {"training__layer_decay": 0.5, "freeze": 3}],
+    ids=["lora", "decay"],
+)
+def test_ways_to_train(recordings, settings):
+    X, y = recordings
+    first, second = (classifier(**settings).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
 def test_regressor(recordings):
     X, _ = recordings
     seconds = [Path(path).stat().st_size / 32_000 for path in X]

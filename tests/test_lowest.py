@@ -11,7 +11,7 @@ def pinned(lines, sign):
     return {name: version for name, version in parts}
 
 
-EXTRAS = "adaptation", "lora", "onnx", "plot", "text"
+EXTRAS = "adaptation", "audio", "lora", "onnx", "plot", "text"
 
 
 def same_length(version):

@@ -81,17 +81,17 @@ class HuggingFaceProvider(BackboneProvider):
 
 
 def cached_repositories() -> list[str]:
-    """Return the repositories with a text model in the cache of Hugging Face."""
+    """Return the repositories for texts or recordings in the cache of this machine."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     configs = Path(HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")
-    folders = [p.parents[2].name for p in configs if _has_tokenizer(p.parent)]
+    folders = [p.parents[2].name for p in configs if _is_usable(p.parent)]
     names = (n.removeprefix("models--").replace("--", "/") for n in folders)
     return sorted({*names})
 
 
-def _has_tokenizer(folder):
-    return (folder / "tokenizer.json").exists()
+def _is_usable(folder):
+    return (folder / "tokenizer.json").exists() or takes_recordings(str(folder))
 
 
 def load_text_backbone(

@@ -43,6 +43,7 @@ class Block(nn.Module):
     def __init__(self, *layers: nn.Module, n_before: int):
         super().__init__()
         self.layers = nn.Sequential(*layers)
+        self.steps = tuple(map(_step_over_time, layers))
         self.n_before = n_before
 
     def forward(self, state: dict) -> dict:
@@ -61,21 +62,20 @@ class Block(nn.Module):
         """
         hidden, mask = state["hidden"], state["mask"]
         x = hidden.unflatten(2, (self.n_before, -1)).transpose(1, 2)  # (n, c, t, f)
-        for layer in self.layers:
-            x = layer(x)
-            mask = _mask_after(layer, mask)
+        x = self.layers(x)
+        for size, stride in self.steps:
+            mask = mask[:, size - 1 :: stride]
         x = x.transpose(1, 2).flatten(2)  # (n, t, c * f)
         return {"hidden": x.masked_fill(~mask[..., None], 0), "mask": mask}
 
 
-def _mask_after(layer, mask):
-    """Return which positions after a layer depend on valid ones alone."""
+def _step_over_time(layer):
+    """Return of how many frames a layer makes one, and from one to the next."""
     if isinstance(layer, nn.Conv2d):
-        return mask[:, layer.kernel_size[0] - 1 :]
+        return layer.kernel_size[0], 1
     if isinstance(layer, nn.MaxPool2d):
-        step, _ = layer.kernel_size
-        return mask[:, step - 1 :: step]
-    return mask
+        return layer.kernel_size[0], layer.kernel_size[0]
+    return 1, 1
 
 
 class BoundedLeakyReLU(nn.Module):

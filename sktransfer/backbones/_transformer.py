@@ -204,8 +204,11 @@ def _stages(model, survey):
 def adapt_state(state: Mapping, staged: StagedModule) -> dict:
     """Rename the tensors of a checkpoint of transformers to those of the stages.
 
-    Tensors of heads are left out, and the prefix of a network with a head as well.
+    Tensors of heads are left out, and the prefix of a network with a head as well. The
+    names of networks that are divided in another way are left as they are.
     """
+    if not isinstance(staged.stages[next(iter(staged.stages))], Embeddings):
+        return {**state}
     own = staged.state_dict(keep_vars=True)
     names = {name: _name_in_library(name, staged) for name in own}
     starts = Counter(
