@@ -25,35 +25,32 @@ class Preprocessing(Protocol):
     length that is a function of the sample alone, such as the next multiple of 16, and
     a mask says which values are padding. Then the activations of a sample do not depend
     on the samples that share its batch, and may be stored.
+
+    Attributes
+    ----------
+    kind : str
+        Name under which the modality is registered.
+    input_shape : tuple of int
+        Shape of one model input.
+    prepared_shape : tuple of int or None
+        Shape of one prepared sample; None if it varies, or is a group of arrays.
+    is_image : bool
+        Whether samples are RGB images.
+    is_costly_to_read : bool
+        Whether reading a sample takes longer than a look-up in a store does.
+    tolerates_low_precision : bool
+        Whether frozen stages may be computed in bfloat16, or with folded layers.
+    shape_hint : str
+        What to do if a network cannot be run on inputs of this shape.
     """
 
-    @property
-    def kind(self) -> str:
-        """Name under which the modality is registered."""
-
-    @property
-    def input_shape(self) -> tuple | dict[str, tuple]:
-        """Shape of one model input, or shapes of a group of tensors by name."""
-
-    @property
-    def prepared_shape(self) -> tuple | None:
-        """Shape of one prepared sample; None if it varies, or is a group of arrays."""
-
-    @property
-    def is_image(self) -> bool:
-        """Whether samples are RGB images."""
-
-    @property
-    def is_costly_to_read(self) -> bool:
-        """Whether reading a sample takes longer than a look-up in a store does."""
-
-    @property
-    def tolerates_low_precision(self) -> bool:
-        """Whether frozen stages may be computed in bfloat16, or with folded layers."""
-
-    @property
-    def shape_hint(self) -> str:
-        """What to do if a network cannot be run on inputs of this shape."""
+    kind: str
+    input_shape: tuple
+    prepared_shape: tuple | None
+    is_image: bool
+    is_costly_to_read: bool
+    tolerates_low_precision: bool
+    shape_hint: str
 
     def example(self, n: int = 2) -> Any:
         """Return `n` made-up model inputs, as ``to_input`` returns them."""
