@@ -80,7 +80,7 @@ def installed(monkeypatch):
 
 def check_toy():
     """Assert that each function that takes names finds the networks of the toy."""
-    assert list_providers() == ["shipped", "torchvision", "timm", "toy"]
+    assert list_providers() == ["shipped", "torchvision", "timm", "hf", "toy"]
     table = list_backbones(provider="toy")
     assert table["name"].tolist() == ["toy/narrow", "toy/wide"]
     assert table["available"].all() and table["parameters"].isna().all()
@@ -175,7 +175,7 @@ def test_name_of_a_provider(name):
 
 def test_provider_may_be_of_any_class():
     toy = Toy()
-    methods = "names load provides kind describe card_entries adapt".split()
+    methods = "names load provides claims kind describe card_entries adapt".split()
     register_provider("toy", SimpleNamespace(**{m: getattr(toy, m) for m in methods}))
     check_toy()
 
@@ -250,8 +250,8 @@ def test_resolve_name_with_provider_logs_nothing(spec, caplog):
 def test_resolve_name_unknown(spec, near):
     text = (
         f"There is no backbone '{spec}' from any of the providers \\['shipped', "
-        "'torchvision', 'timm'\\]; `sktransfer.backbones.list_backbones\\(\\)` lists "
-        "them."
+        "'torchvision', 'timm', 'hf'\\]; `sktransfer.backbones.list_backbones\\(\\)` "
+        "lists them."
     )
     with pytest.raises(ValueError, match=text + near):
         load_backbone(spec)

@@ -15,6 +15,8 @@ from sktransfer.backbones._shipped import (
     _rename,
     weights_path,
 )
+from sktransfer.backbones._shipped_audio import AUDIO
+from sktransfer.backbones._shipped_texts import TEXTS
 from sktransfer.inputs import ImagePreprocessing
 
 
@@ -151,7 +153,9 @@ def test_installed_file_that_is_damaged(tmp_path, monkeypatch):
 def test_shipped_names():
     assert list(SHIPPED) == [f"efficientnet_lite{i}" for i in range(3)]
     provider = ShippedProvider()
-    assert provider.names() == list(SHIPPED)
+    assert provider.names() == [*SHIPPED, *TEXTS, *AUDIO]
+    kinds = {provider.kind(name): None for name in provider.names()}
+    assert list(kinds) == ["image", "text", "audio"]
     rows = [row for name in SHIPPED for row in provider.describe(name)]
     assert all(row["available"] for row in rows)
     assert [row["input_size"] for row in rows] == [224, 240, 260]

@@ -66,7 +66,7 @@ class Texts:
         return augment
 
     def default_preprocessing(self, module, n_features):
-        return SimpleNamespace(kind="text")
+        return SimpleNamespace(kind="sentence")
 
     def raw_input(self, preprocessing):
         return torch.nn.Identity()
@@ -75,7 +75,7 @@ class Texts:
 def test_registered_modality_is_asked_first():
     texts = Texts()
     with patch.dict(MODALITIES):
-        register_modality("text", texts)
+        register_modality("sentence", texts)
         network = torch.nn.Conv2d(1, 1, 1)
         assert modality_of(["a sentence"]) is texts
         assert (
@@ -83,7 +83,7 @@ def test_registered_modality_is_asked_first():
         )
         network.vocabulary = ()
         assert modality_of(None, network) is texts
-        samples = as_samples(["one text"], SimpleNamespace(kind="text"))
+        samples = as_samples(["one text"], SimpleNamespace(kind="sentence"))
         assert samples == ["one text"]
 
 
@@ -98,7 +98,7 @@ def test_modality_that_lacks_parts():
     with pytest.raises(TypeError, match=message):
         register_modality("half", Half())
     with pytest.raises(TypeError, match="Got the class .*; pass an instance"):
-        register_modality("text", Texts)
+        register_modality("sentence", Texts)
     with pytest.raises(ValueError, match="those of the built-in modalities, .*'image'"):
         register_modality("image", Texts())
     assert "half" not in MODALITIES

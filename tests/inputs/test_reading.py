@@ -146,7 +146,7 @@ def test_kind_that_nobody_registered():
     class Sounds:
         kind = "sound"
 
-    message = r"a registered modality, one of \['image', 'vector'.*Got 'sound'"
+    message = r"a registered modality, one of \['audio', 'image', 'text', .*Got 'sound'"
     with pytest.raises(ValueError, match=message):
         as_samples([1], Sounds())
 
