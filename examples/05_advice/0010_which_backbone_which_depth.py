@@ -34,9 +34,10 @@ X_train, X_held_out, y_train, y_held_out = train_test_split(
 # Licenses
 # --------
 #
-# We use backbones whose weights are on this machine and have a license that we accept.
+# We use backbones for images whose weights are on this machine and have a license that
+# we accept.
 
-table = list_backbones(provider="shipped", license="apache-2.0")
+table = list_backbones("efficientnet*", provider="shipped", license="apache-2.0")
 names = table.loc[table["available"], "name"].tolist()
 print(table[["name", "parameters", "license", "available"]].to_string(index=False))
 

@@ -34,6 +34,9 @@ _CALLABLE = (FunctionType, BuiltinFunctionType, type)
 _PLAIN = (bool, int, float, str, type(None))
 # Methods that set layers up, and compute nothing.
 _SETUP = {"__init__", "__setstate__", "extra_repr", "reset_parameters"}
+# Methods that a library adds to the classes of another one, and that it alone calls.
+# transformers adds this one to all modules when it first sets weights up.
+_ADDED = {"smart_apply"}
 
 
 @cache
@@ -214,6 +217,8 @@ def _survey_members(cls):
         if not isinstance(member, FunctionType) and _is_foreign(member):
             foreign.append((name, member))
     for name, function in _functions_of(cls):
+        if name in _ADDED and is_library_function(function):
+            continue
         codes.append((function, function.__code__))
         if is_library_function(function):
             lines.append(f"{name} {_full_name(function)}")

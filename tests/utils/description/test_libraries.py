@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import sktransfer
+from sktransfer.utils import describe
 from sktransfer.utils.description._libraries import (
     NETWORK_LIBRARIES,
     is_library_file,
@@ -185,3 +186,15 @@ def test_torch_changes_lists_replaced_methods_and_global_hooks(monkeypatch):
         handle.remove()
     monkeypatch.setattr(torch.Tensor, "relu", forward)
     assert torch_changes() == [("relu", forward)]
+
+
+def test_building_a_network_of_transformers_changes_no_description():
+    transformers = pytest.importorskip("transformers")
+    if "smart_apply" in vars(nn.Module):  # another test built one
+        del nn.Module.smart_apply
+    before = describe(nn.ReLU()).digest
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    config = transformers.BertConfig(num_hidden_layers=1, vocab_size=9, **sizes)
+    transformers.BertModel(config)
+    assert "smart_apply" in vars(nn.Module)
+    assert describe(nn.ReLU()).digest == before
