@@ -11,7 +11,8 @@ that of its difference to the probe's accuracy, its standard error, and the medi
 the seconds of a fit, or of the advice. Fits of equal depth are made once, since they
 are equal. The second table compares what the advisor expects of each strategy with what
 it scores, and its time with that of a grid search over the levels in three folds, which
-is twice that of fitting each level once.
+is twice that of fitting each level once. The third one is what these expectations are
+made from.
 
     python benchmarks/defaults.py [--groceries FOLDER] [--pacs FOLDER] [--data NAMES]
         [--seeds 5] [--image-size 0] [--file defaults.jsonl]
@@ -151,6 +152,7 @@ def main():
                     print(json.dumps(results[-1]), file=file)
     print(accuracies(results).round(1).to_string(index=False))
     print(expectations(results).round(2).to_string(index=False))
+    print(removed(results).round(2).to_string())
 
 
 def measure(make, size, n, name, seed):
@@ -231,6 +233,23 @@ def expectations(results):
     groups = pd.DataFrame(rows).groupby(["data", "samples"], sort=False)
     found = groups.mean().reset_index()
     return found.assign(use=use_of(found["data"]))
+
+
+def removed(results):
+    """Return which share of the probe's errors each level removes, over the splits.
+
+    Errors of less than 5% count as 5%. The advisor's estimates go by the mean and the
+    deviation over the development data.
+    """
+    rows = []
+    for result in results:
+        scored = {way: of["accuracy"] for way, of in result["scored"].items()}
+        probe = scored["freeze 9"]
+        gains = {f"freeze {d}": scored[f"freeze {d}"] - probe for d in DEPTHS[:-1]}
+        share = {way: gain / max(5, 100 - probe) for way, gain in gains.items()}
+        rows.append({"data": result["data"], **share})
+    table = pd.DataFrame(rows)
+    return table.groupby(use_of(table.pop("data"))).agg(["mean", "std"])
 
 
 def use_of(names):

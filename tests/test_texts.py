@@ -153,6 +153,15 @@ def test_exported_module_takes_token_ids(bert):
     assert module.input_name == "ids"
 
 
+def test_exported_module_tells_the_texts_of_a_pair_apart():
+    pairs = [("What is it?", "A dog."), ("Who was it?", "It was me and you.")]
+    extractor = PretrainedFeatureExtractor("minilm").fit(pairs)
+    module = extractor.to_torch()
+    for pair, features in zip(pairs, extractor.transform(pairs), strict=True):
+        ids = torch.from_numpy(extractor.preprocessing_.prepare(pair)["ids"])
+        np.testing.assert_allclose(module(ids[None])[0], features, atol=2e-3)
+
+
 def test_regressor(bert):
     lengths = [float(len(text.split())) for text in X]
     model = FineTunedRegressor(bert, freeze=2, max_epochs=20, lr=3e-3, random_state=0)

@@ -19,7 +19,8 @@ from sktransfer.activations._targets import MASK
 from sktransfer.compute import map_state
 from sktransfer.inputs import UnreadableSampleError, iter_batches
 
-_N_CUT = "padding"  # name, in a row, of the number of positions that were left out
+# Name, in a row, of the number of positions that were left out.
+_N_CUT = "__positions_left_out__"
 # Bits of float16 numbers: 1e-3, below which its steps (6e-8) are coarse, and infinity.
 _SMALL, _INFINITY = 0x1419, 0x7C00
 

@@ -38,7 +38,7 @@ class StageReader(PretrainedFeatureExtractor):
                 setattr(estimator, name, getattr(self, name))
 
     def features(
-        self, stages: list[str], rows: ArrayLike | None = None, pooling: str = "avg"
+        self, stages: list[str], rows: ArrayLike | None = None, pooling: str = "auto"
     ) -> dict[str, np.ndarray]:
         """Compute the pooled float32 features (n, d) at boundaries, in one pass.
 

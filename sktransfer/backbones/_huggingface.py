@@ -158,8 +158,11 @@ def _preprocessing(source, tokenizer, config, own):
     """Return the preprocessing of a tokenizer of transformers."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions and config.model_type in _PADDED_POSITIONS:
-        positions -= config.pad_token_id + 1
-    limits = own.max_length, tokenizer.model_max_length, positions, _MOST_TOKENS
+        # In MPNet, 1 is the position of padding, whatever its token is.
+        is_mpnet = config.model_type == "mpnet"
+        positions -= 1 + (1 if is_mpnet else config.pad_token_id)
+    most = positions and positions - 1  # as one position stays free
+    limits = own.max_length, tokenizer.model_max_length, most, _MOST_TOKENS
     ids = tokenizer.pad_token_id, config.pad_token_id, tokenizer.eos_token_id, 0
     return TextPreprocessing(
         tokenizer=_content_of(tokenizer.backend_tokenizer),
@@ -167,6 +170,7 @@ def _preprocessing(source, tokenizer, config, own):
         pad_id=next(i for i in ids if i is not None),
         has_types="token_type_ids" in tokenizer.model_input_names,
         prefix=own.prefix,
+        n_positions=positions,
     )
 
 

@@ -72,9 +72,9 @@ def load_backbone(
         position embeddings are resampled.
     n_features : int, default=None
         Length of the vectors. Needed only by a network for vectors with lazy layers.
-    preprocessing : ImagePreprocessing, VectorPreprocessing or Preprocessing, \
-            default=None
-        By default that of the weights.
+    preprocessing : Preprocessing, default=None
+        Such as an `ImagePreprocessing` or a `TextPreprocessing`. By default that of
+        the weights.
     kind : str, default=None
         Modality of a module without preprocessing: "image", "vector" or another that
         is registered. By default images if it has a 2-D convolution, and otherwise
@@ -302,13 +302,15 @@ def shared_backbone(spec: str, *, weights, image_size, seed: int | None) -> Back
 
 
 def _files_in(spec):
-    """Return what identifies the files in a folder, None for any other name."""
+    """Return what identifies the files below a folder, None for any other name."""
     folder = spec.removeprefix("hf/")
     if not os.path.isdir(folder):
         return None
-    with os.scandir(folder) as entries:
-        found = [(e.name, e.stat().st_mtime_ns, e.stat().st_size) for e in entries]
-    return tuple(sorted(found))
+    paths = [
+        os.path.join(top, name) for top, _, names in os.walk(folder) for name in names
+    ]
+    found = [(path, os.stat(path)) for path in sorted(paths)]
+    return tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in found)
 
 
 def _code_of(backbone: Any) -> list:

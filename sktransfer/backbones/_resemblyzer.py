@@ -95,6 +95,7 @@ def load_resemblyzer(*, weights: str | None, make: Any) -> Backbone:
     make : callable
         Calls a function under a local seed.
     """
+    preprocessing: Any = AudioPreprocessing(16_000, MelWindows(n_mels=_N_BANDS))
     module = make(make_network)
     if weights is not None:
         path = _weights_path()
@@ -103,7 +104,7 @@ def load_resemblyzer(*, weights: str | None, make: Any) -> Backbone:
         module.load_state_dict(_read(path))
     return Backbone(
         module,
-        preprocessing=AudioPreprocessing(16_000, MelWindows(n_mels=_N_BANDS)),
+        preprocessing=preprocessing,
         name=NAME,
         weights=None if weights is None else "default",
         license=LICENSE,

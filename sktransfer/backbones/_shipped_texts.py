@@ -78,7 +78,8 @@ def _load_e5(path, weights, make, known):
     model = make(lambda: make_network(content, with_weights=is_trained))
     preprocessing = TextPreprocessing(
         make_tokenizer(content),
-        max_length=content.sizes["n_positions"],
+        max_length=content.sizes["n_positions"] - 1,
+        n_positions=content.sizes["n_positions"],
         pad_id=content.special["pad"],
         prefix="query: ",
     )

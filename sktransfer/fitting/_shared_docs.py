@@ -24,11 +24,11 @@ default="efficientnet_lite0"
 default="linear"
         "mlp" has one hidden layer. "cosine" has scaled cosine similarities as scores,
         which suits few samples. A module maps (n, n_features) to (n, n_outputs).
-    pooling : {"auto", "avg", "max", "avgmax", "cls", "flatten"} or Pooling, \
+    pooling : {"auto", "avg", "max", "avgmax", "cls", "last", "flatten"} or Pooling, \
 default="auto"
         How the activation of the last stage becomes one vector per sample. "auto" is
-        the network's own pooling in front of its classifier, or "avg" if it has none.
-        See :class:`Pooling`."""
+        the network's own pooling in front of its classifier, what a network for texts
+        was trained with, or else "avg". See :class:`Pooling`."""
 
 _TRAINING = """\
     max_epochs : int, default=20

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from torch import nn
 
@@ -108,6 +107,11 @@ def to_torch(estimator: Any) -> ExportedModule:
     output, classes = module.output_name, None
     parts: list[nn.Module] = []
     for step in others:
+        if hasattr(step, "predict") and step is not others[-1]:
+            raise TypeError(
+                "Only the last step of a pipeline may predict for it to be exported. "
+                f"Got {type(step).__name__} before it."
+            )
         parts += _parts_of(step)
     if hasattr(others[-1], "predict"):
         classes = getattr(others[-1], "classes_", None)
@@ -166,12 +170,12 @@ def _parts_of(step: Any) -> list[nn.Module]:
     name = type(step).__name__
     if name in _STEPS and type(step).__module__.startswith("sklearn."):
         return _STEPS[name](step)
-    is_linear = type(step).__module__.startswith("sklearn.linear_model.")
-    if is_linear and hasattr(step, "coef_") and not is_classifier(step):
+    is_of_sklearn = type(step).__module__.startswith("sklearn.linear_model.")
+    if is_of_sklearn and name.removesuffix("CV") in _LINEAR:
         return [_linear(step)]
     raise TypeError(
         f"A step of a pipeline must be one of {[*_STEPS]} or a linear regressor of "
-        f"scikit-learn to be exported. Got {name}."
+        f"scikit-learn, {[*_LINEAR]}, to be exported. Got {name}."
     )
 
 
@@ -219,6 +223,13 @@ def _probabilities(step):
     return [scores, nn.Softmax(1)]
 
 
+# Regressors whose predictions are linear, also with a "CV" at the end of the name.
+_LINEAR = (
+    *("LinearRegression", "Ridge", "Lasso", "ElasticNet", "Lars", "LassoLars"),
+    *("BayesianRidge", "ARDRegression", "HuberRegressor", "QuantileRegressor"),
+    *("TheilSenRegressor", "SGDRegressor", "OrthogonalMatchingPursuit"),
+    *("MultiTaskLasso", "MultiTaskElasticNet"),
+)
 _STEPS: dict[str, Callable[[Any], list[nn.Module]]] = {
     "StandardScaler": _standard,
     "MinMaxScaler": _min_max,

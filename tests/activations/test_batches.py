@@ -87,19 +87,19 @@ def test_groups_are_rounded_only_where_they_are_floating_point():
     state = {
         "hidden": torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0)),
         "mask": torch.tensor([[True, True, False, False]] * 3),
-        "ids": torch.arange(12).reshape(3, 4) + 2**40,
+        "padding": torch.arange(12).reshape(3, 4) + 2**40,  # a name like any other
     }
     rows = to_rows(state, "auto", 2)
     assert len(rows) == 2
     assert {n: a.dtype.str for n, a in rows[0].items()} == {
         "hidden": "<f2",
         "mask": "|b1",
-        "ids": "<i8",
+        "padding": "<i8",
     }
     rounded, back = as_stored(state, "auto"), to_tensor(rows)
     for name in state:
         assert torch.equal(back[name], rounded[name][:2])
-    for name in ("mask", "ids"):
+    for name in ("mask", "padding"):
         assert torch.equal(back[name], state[name][:2])
     assert n_bytes(rows[0]) == 4 * 5 * 2 + 4 + 4 * 8
 

@@ -186,5 +186,17 @@ def test_names_without_provider_are_no_repositories():
 def test_limits_of_the_network_and_the_tokenizer(tmp_path):
     folder = save_network(tmp_path, "roberta")
     save_tokenizer(folder, has_types=False, max_length=10**30)
-    # 64 positions, of which those up to the one of the padding token are not used.
-    assert load_backbone(folder).preprocessing.max_length == 63
+    # 64 positions, of which those up to the one of the padding token are not used, and
+    # one stays free.
+    assert load_backbone(folder).preprocessing.max_length == 62
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "albert", "gpt2", "mpnet"])
+def test_texts_longer_than_the_network_are_truncated(tmp_path, kind):
+    folder = save_network(tmp_path, kind)
+    save_tokenizer(folder, has_types=kind in ("bert", "albert"), max_length=10**30)
+    texts = ["good film " * 100, "good film " * 200, "bad"]
+    with pytest.warns(UserWarning, match="have more than 6[1-3] tokens"):
+        found = PretrainedFeatureExtractor(folder).fit_transform(texts)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2])

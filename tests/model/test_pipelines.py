@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
@@ -85,3 +85,11 @@ def test_steps_that_cannot_be_exported():
     scaled = make_pipeline(StandardScaler()).fit(X.reshape(24, -1))
     with pytest.raises(TypeError, match="begins with one. Got StandardScaler"):
         to_torch(scaled)
+
+
+def test_steps_that_are_not_linear_or_not_last_are_refused():
+    with pytest.raises(TypeError, match="linear regressor .* Got PoissonRegressor"):
+        to_torch(fit(StandardScaler(), PoissonRegressor(), y=Y / 2))
+    between = fit(LinearDiscriminantAnalysis(), LogisticRegression())
+    with pytest.raises(TypeError, match="Only the last step .* Got LinearDiscr"):
+        to_torch(between)

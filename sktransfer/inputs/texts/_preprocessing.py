@@ -38,7 +38,16 @@ class TextPreprocessing:
     has_types : bool, default=False
         Whether the network takes token types, which tell the texts of a pair apart.
     prefix : str, default=""
-        What is put in front of every text, such as ``"query: "``.
+        What is put in front of a text, such as ``"query: "``; of a pair, in front of
+        the first text.
+    n_positions : int, default=None
+        Number of positions that the network has, of which one stays free; None if
+        there is no limit.
+
+    Raises
+    ------
+    ValueError
+        If `max_length` leaves no room for a token, or exceeds the positions.
 
     Examples
     --------
@@ -53,6 +62,7 @@ class TextPreprocessing:
     pad_id: int = 0
     has_types: bool = False
     prefix: str = ""
+    n_positions: int | None = None
 
     kind: ClassVar[str] = "text"
     prepared_shape: ClassVar[None] = None
@@ -73,7 +83,8 @@ class TextPreprocessing:
     def key(self) -> str:
         """Return a stable text of everything that affects the output."""
         parts = self._tokenizer_digest, self.max_length, self.pad_id, self.has_types
-        return f"text-v1;{parts!r};{self.prefix!r};tokenizers={version('tokenizers')}"
+        rest = self.prefix, self.n_positions
+        return f"text-v1;{parts!r};{rest!r};tokenizers={version('tokenizers')}"
 
     @property
     def _tokenizer_digest(self):
@@ -116,6 +127,11 @@ class TextPreprocessing:
         -------
         preprocessing : TextPreprocessing
             A copy.
+
+        Raises
+        ------
+        ValueError
+            If it leaves no room for a token, or exceeds the network's positions.
         """
         return dataclasses.replace(self, max_length=max_length)
 
@@ -124,6 +140,12 @@ class TextPreprocessing:
         if self.max_length < least:
             raise ValueError(
                 f"`max_length` must be at least {least}, as special tokens count. Got "
+                f"{self.max_length}."
+            )
+        if self.n_positions is not None and self.max_length >= self.n_positions:
+            raise ValueError(
+                f"`max_length` must be at most {self.n_positions - 1}, as the network "
+                f"has {self.n_positions} positions, one of which stays free. Got "
                 f"{self.max_length}."
             )
 
@@ -165,6 +187,8 @@ class TextPreprocessing:
         ids = encoded.ids or [self.pad_id]  # a text without tokens is one of padding
         types = encoded.type_ids or [0]
         length = padded_length(len(ids))
+        if self.n_positions is not None:
+            length = min(length, self.n_positions)
         prepared = {
             "ids": np.full(length, self.pad_id, np.int64),
             "mask": np.arange(length) < len(ids),
@@ -193,6 +217,10 @@ class TextPreprocessing:
     def n_special(self, *, is_pair: bool) -> int:
         """Return the number of special tokens that are added to a text or a pair."""
         return _tokenizer(self.tokenizer).num_special_tokens_to_add(is_pair)
+
+    def separator(self) -> int:
+        """Return the token id at the end of a text."""
+        return (self._joined(self._encode(_EXAMPLE)).ids or [self.pad_id])[-1]
 
     def n_tokens(self, text: str | tuple[str, str]) -> int:
         """Return the number of tokens of a text or a pair before it is truncated."""

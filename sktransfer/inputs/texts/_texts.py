@@ -28,12 +28,20 @@ class RawTokens(nn.Module):
     def __init__(self, preprocessing: TextPreprocessing):
         super().__init__()
         self.preprocessing = preprocessing
+        self.separator = preprocessing.separator()
 
     def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the model inputs of token ids (n, t), padded behind the texts."""
-        state = {"ids": ids, "mask": ids != self.preprocessing.pad_id}
-        has_types = self.preprocessing.has_types
-        return state | ({"types": torch.zeros_like(ids)} if has_types else {})
+        """Return the model inputs of token ids (n, t), padded behind the texts.
+
+        What follows the first separator has the token type of a second text.
+        """
+        holds = (ids != self.preprocessing.pad_id).long()
+        mask = holds.flip(1).cumsum(1).flip(1) > 0  # up to the last one
+        state = {"ids": ids, "mask": mask}
+        if not self.preprocessing.has_types:
+            return state
+        ends = (ids == self.separator).long()
+        return state | {"types": ((ends.cumsum(1) > ends) & mask).long()}
 
     def example(self, n: int, image_size=None) -> torch.Tensor:
         """Return token ids; `image_size` must be None, as there are no images."""

@@ -118,3 +118,13 @@ def test_sizes_that_do_not_apply():
         preprocessing().with_size(32)
     with pytest.raises(ValueError, match="`max_length` must be at least 4, .* Got 3"):
         preprocessing(max_length=3)
+
+
+def test_longest_texts_fit_the_positions_of_the_network():
+    text = " ".join(["good"] * 99)
+    longest = preprocessing(max_length=63, n_positions=64)
+    assert longest.prepare(text)["mask"].sum() == 63
+    assert longest.prepare(text)["ids"].shape == (64,)
+    assert longest.key() != preprocessing(max_length=63).key()
+    with pytest.raises(ValueError, match="at most 63, .* 64 positions, .* Got 64"):
+        longest.with_max_length(64)
