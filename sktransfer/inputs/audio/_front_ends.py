@@ -92,9 +92,10 @@ class LogMel:
         return {"hidden": spectrum, "mask": np.ones(len(spectrum), bool)}
 
     def _n_values(self, n):
-        """Return the least number of values, not below n, of a valid number of frames.
+        """Return the number of values of a valid number of frames, for n values.
 
-        A last frame that a recording fills in part is left out of it.
+        It is the least one that holds all whole frames; a last frame that a recording
+        fills in part is left out.
         """
         n_more = max(0, (n - self.n_fft) // self.hop + 1 - self.n_frames)
         n_frames = self.n_frames + -(-n_more // self.step) * self.step

@@ -28,6 +28,11 @@ class AudioPreprocessing:
     max_seconds : float, default=30.0
         Longest duration that is used of a recording.
 
+    Raises
+    ------
+    ValueError
+        If `max_seconds` is not positive.
+
     Examples
     --------
     >>> import numpy as np
@@ -108,6 +113,11 @@ class AudioPreprocessing:
         -------
         preprocessing : AudioPreprocessing
             A copy.
+
+        Raises
+        ------
+        ValueError
+            If it is not positive.
         """
         return dataclasses.replace(self, max_seconds=max_seconds)
 
