@@ -324,15 +324,20 @@ def _out_of_range(seen, value_range, is_given):
         f"{_format(seen.high, value_range)}, the first outside in sample {seen.row}"
     )
     rule = f"within {value_range} for dtype {seen.dtype}, where `value_range` is 'auto'"
+    return ValueError(_what_values_look_like(seen, value_range, rule, found))
+
+
+def _what_values_look_like(seen, value_range, rule, found):
+    """Return a message that names the mistake that values outside a range hint at."""
     is_near = seen.low >= -_OVERSHOOT and seen.high <= 1 + _OVERSHOOT
     if is_near and value_range == (0, 1):
-        return ValueError(
+        return (
             f"The values of X must be {rule}. {found}. If they overshoot, as those of "
             "a bicubic interpolation do, pass `X.clip(0, 1)`; or pass `value_range="
             "(low, high)`, the values that stand for black and full intensity."
         )
     if seen.high < _WHITES[0] / _PART and (seen.low < 0 or not seen.is_whole):
-        return ValueError(
+        return (
             f"The values of X look normalised already: they must be {rule}. {found}. "
             "Undo the normalisation (the backbone's own is applied), or pass "
             "`value_range=(low, high)`, the values that stand for black and full "
@@ -341,7 +346,7 @@ def _out_of_range(seen, value_range, is_given):
     overshoots = seen.low < 0
     likely = likely_range(seen.high / (1 + _OVERSHOOT) if overshoots else seen.high)
     clip = f"clip them, as by `X.clip{likely}`, and " if overshoots else ""
-    return ValueError(
+    return (
         f"The values of X must be {rule}. {found}; {clip}pass `value_range={likely}`, "
         "or the values that stand for black and full intensity."
     )
