@@ -7,10 +7,6 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
-
-pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score

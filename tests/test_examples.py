@@ -75,7 +75,6 @@ def test_which_backbone_which_depth(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_features_of_texts_need_fewer_labels(monkeypatch, tmp_path):
-    pytest.importorskip("transformers")
     script = EXAMPLES / "06_texts" / "0010_classify_texts_with_few_labels.py"
     monkeypatch.chdir(tmp_path)
     table = runpy.run_path(str(script))["table"]

@@ -5,24 +5,22 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
-transformers = pytest.importorskip("transformers")
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor  # noqa: E402
-from sktransfer.backbones import (  # noqa: E402
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.backbones import (
     list_backbones,
     list_providers,
     load_backbone,
     model_card,
 )
-from sktransfer.backbones._huggingface import (  # noqa: E402
+from sktransfer.backbones._huggingface import (
     Settings,
     cached_repositories,
     read_settings,
 )
-from tests._transformers import make_texts, save_network, save_tokenizer  # noqa: E402
+from tests._transformers import make_texts, save_network, save_tokenizer
 
 TEXTS, LABELS = make_texts(12)
 
@@ -200,3 +198,17 @@ def test_texts_longer_than_the_network_are_truncated(tmp_path, kind):
         found = PretrainedFeatureExtractor(folder).fit_transform(texts)
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.allclose(found[0], found[2])
+
+
+def test_pooling_that_changed_below_a_folder_is_seen(tmp_path):
+    folder = save_network(tmp_path)
+    types = "sentence_transformers.models"
+    modules = [{"path": "1_Pooling", "type": f"{types}.Pooling"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_Pooling").mkdir()
+    found = []
+    for kind in ("mean_tokens", "cls_token"):
+        config = json.dumps({f"pooling_mode_{kind}": True})
+        (tmp_path / "1_Pooling" / "config.json").write_text(config)
+        found.append(features(folder))
+    assert abs(found[0] - found[1]).max() > 1e-2

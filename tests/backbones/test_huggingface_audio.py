@@ -3,11 +3,6 @@ import pickle
 
 import numpy as np
 import pytest
-
-pytest.importorskip("transformers")
-pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
 from sklearn.model_selection import GridSearchCV
 
 from sktransfer import FineTunedClassifier

@@ -5,9 +5,6 @@ import struct
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("transformers")
-
 from tokenizers import Tokenizer
 
 from sktransfer import PretrainedFeatureExtractor, config_context

@@ -19,8 +19,6 @@ def test_libraries_that_are_not_installed():
 
 @pytest.mark.parametrize("name", [*AUDIO])
 def test_listed_and_described(name):
-    pytest.importorskip("soundfile")
-    pytest.importorskip("soxr")
     if find_spec(AUDIO[name].package) is None:
         pytest.skip(f"{AUDIO[name].package} is not installed")
     backbone = load_backbone(name)

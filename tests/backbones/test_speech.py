@@ -2,10 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("transformers")
-pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
 from sktransfer import PretrainedFeatureExtractor
 from sktransfer.backbones import load_backbone
 from sktransfer.backbones._speech import SPEECH_TYPES, n_after

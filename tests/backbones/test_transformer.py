@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+import transformers
 
-transformers = pytest.importorskip("transformers")
-
-from sktransfer.backbones import load_backbone  # noqa: E402
-from sktransfer.backbones._transformer import staged_transformer  # noqa: E402
-from tests._transformers import (  # noqa: E402
+from sktransfer.backbones import load_backbone
+from sktransfer.backbones._transformer import staged_transformer
+from tests._transformers import (
     CONFIGS,
     DECODERS,
     N_LAYERS,

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from sktransfer.inputs.audio._front_ends import centred
+from sktransfer.inputs.audio._waveforms import installed_version
 from sktransfer.inputs.texts._preprocessing import padded_length
 from sktransfer.utils import import_optional
 
@@ -70,7 +70,8 @@ class LibrarySpectrum:
     def key(self) -> str:
         """Return a stable text of everything that affects the output."""
         # With torchaudio, transformers computes some spectra in another way.
-        libraries = [f"{n}={_version(n)}" for n in ("transformers", "torchaudio")]
+        names = "transformers", "torchaudio"
+        libraries = [f"{name}={installed_version(name)}" for name in names]
         return f"spectrum-v1;{self.config};{';'.join(libraries)}"
 
     def prepare(self, values: np.ndarray, rate: int) -> dict[str, np.ndarray]:
@@ -93,10 +94,3 @@ def _extractor(config):
     library = import_optional("transformers", feature="A spectrum", extra="audio")
     options = json.loads(config)
     return getattr(library, options["feature_extractor_type"])(**options)
-
-
-def _version(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -2,14 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
 
 from sktransfer.inputs.audio._front_ends import FrontEnd
-from sktransfer.inputs.audio._waveforms import Waveform, resample
+from sktransfer.inputs.audio._waveforms import Waveform, installed_version, resample
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ class AudioPreprocessing:
     def key(self) -> str:
         """Return a stable text of everything that affects the output."""
         about = f"audio-v1;{self.sampling_rate};{float(self.max_seconds)}"
-        libraries = ";".join(f"{n}={_version(n)}" for n in ("soundfile", "soxr"))
+        names = "soundfile", "soxr"
+        libraries = ";".join(f"{name}={installed_version(name)}" for name in names)
         return f"{about};{self.front_end.key()};{libraries}"
 
     def with_size(self, image_size: None) -> Self:
@@ -176,10 +176,3 @@ class AudioPreprocessing:
             The same.
         """
         return batch
-
-
-def _version(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

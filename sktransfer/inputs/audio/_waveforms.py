@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -161,3 +162,11 @@ def digest_of_array(values: np.ndarray, rate: Any) -> bytes:
 
 file_digest = FileCache(lambda file: digest_of_bytes(file.read()))
 file_duration = FileCache(duration)
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of a library that shapes values; None if it is absent."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

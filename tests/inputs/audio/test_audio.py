@@ -4,9 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import UnreadableSampleError, as_samples
 from sktransfer.inputs.audio._audio import Audio

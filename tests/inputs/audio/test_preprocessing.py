@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import Waveform
 from sktransfer.inputs._reading import preprocessing_key

@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
 from sktransfer.inputs import UnreadableSampleError, Waveform
 from sktransfer.inputs.audio._samples import AudioSamples, as_item
 from tests._recordings import RATE, make_tone, write_wav

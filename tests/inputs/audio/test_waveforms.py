@@ -3,11 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-soundfile = pytest.importorskip("soundfile")
-pytest.importorskip("soxr")
-
-from sktransfer.inputs.audio._waveforms import (  # noqa: E402
+from sktransfer.inputs.audio._waveforms import (
     Waveform,
     decode,
     digest_of_array,
@@ -18,7 +16,7 @@ from sktransfer.inputs.audio._waveforms import (  # noqa: E402
     from_array,
     resample,
 )
-from tests._recordings import RATE, make_tone, write_wav  # noqa: E402
+from tests._recordings import RATE, make_tone, write_wav
 
 TONE = make_tone(0.3)
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("tokenizers")
-
 from sktransfer.inputs import TextPreprocessing
 from sktransfer.inputs._reading import preprocessing_key
 from sktransfer.inputs.texts._preprocessing import padded_length

@@ -4,8 +4,6 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 
-pytest.importorskip("tokenizers")
-
 from sktransfer.inputs import (
     MODALITIES,
     TextPreprocessing,

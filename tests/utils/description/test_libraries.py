@@ -189,7 +189,8 @@ def test_torch_changes_lists_replaced_methods_and_global_hooks(monkeypatch):
 
 
 def test_building_a_network_of_transformers_changes_no_description():
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     if "smart_apply" in vars(nn.Module):  # another test built one
         del nn.Module.smart_apply
     before = describe(nn.ReLU()).digest
