@@ -2,6 +2,7 @@
 
 from sktransfer.activations._batches import digest_samples
 from sktransfer.activations._engine import choose_precision, run_alone
+from sktransfer.activations._filled import run_filled
 from sktransfer.activations._fold import is_plain
 from sktransfer.activations._pass import (
     Activations,
@@ -48,4 +49,5 @@ __all__ = [
     "open_store",
     "process_store",
     "run_alone",
+    "run_filled",
 ]

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from sktransfer.activations._batches import as_stored, to_rows
+from sktransfer.activations._filled import filled, run_filled
 from sktransfer.activations._fold import fold_batch_norm, halve
 from sktransfer.activations._targets import Pool, hidden_of
 from sktransfer.backbones import Backbone, Section
@@ -26,7 +27,6 @@ from sktransfer.compute import (
     join_states,
     map_state,
     n_samples,
-    pad_rows,
     resolve_precision,
     seeded_everywhere,
     split_state,
@@ -83,41 +83,46 @@ class Engine:
         """Compute the sections, each from the rounded result of the previous one.
 
         A job is the batch at the start, a tensor of shape (n, ...) or a dict of such;
-        the number of samples that it is filled up to; and the set of boundaries that
-        rows are made of. None makes rows at all boundaries and measures the time.
+        the number of samples that it is filled up to; whether it may be computed as it
+        is if it is one sample; and the set of boundaries that rows are made of. None
+        makes rows at all boundaries and measures the time.
         """
-        batch, size, kept = job
+        batch, size, is_lone, kept = job
         n, states, passing, seconds, kept_in = n_samples(batch), {}, {}, {}, {}
-        for boundary, z, seconds[boundary] in self._states(batch, size, kept is None):
+        fill = partial(filled, size=1 if is_lone or not self._is_pure else size)
+        for boundary, z, seconds[boundary] in self._states(batch, size, fill, kept):
             states[boundary] = z
             if kept is None or boundary in kept:
                 began = self._clock()
                 passing[boundary] = self._rows(boundary, z, n)
                 kept_in[boundary] = self._clock() - began
-        wanted = [self._rows(b, tap(states[b]), n) for b, tap in self._taps]
+        wanted = [
+            self._rows(b, self._run(tap, tap, states[b], size), n)
+            for b, tap in self._taps
+        ]
         return Computed(wanted, passing, seconds, kept_in)
 
-    def _states(self, batch, size, is_timed):
+    def _states(self, batch, size, fill, kept):
         """Yield each boundary, the batch there, and the seconds since the start."""
         runtime, seconds = self._runtime, 0.0
         z = map_state(lambda z: z.to(runtime.device, non_blocking=True), batch)
-        yield self._start, self._filled(z, size), seconds
+        yield self._start, fill(z), seconds
         began = self._clock()
         if self._start == "input":
             z = self._preprocessing.to_input(z)
-        states = {self._start: self._lay_out(self._filled(z, size))}
+        states = {self._start: self._lay_out(fill(z))}
         for (first, last), network in zip(self._steps, self._networks, strict=True):
-            z = _run(network, states[first], runtime, self._is_pure)
+            run = partial(_run, network, runtime=runtime, is_pure=self._is_pure)
+            z = self._run(run, network, states[first], size)
             states[last] = self._lay_out(as_stored(z, runtime.activation_dtype))
-            if is_timed:
+            if kept is None:
                 synchronise(runtime.device)
             seconds += self._clock() - began
             yield last, states[last], seconds
             began = self._clock()
 
-    def _filled(self, z, size):
-        """Fill a batch up with zeros to the size that all batches have."""
-        return map_state(lambda z: pad_rows(z, size), z) if self._is_pure else z
+    def _run(self, function, network, z, size):
+        return run_filled(function, z, size, network) if self._is_pure else function(z)
 
     def _rows(self, boundary, z, n):
         """Cut a batch into n rows; model inputs are not rounded."""

@@ -174,7 +174,7 @@ class Pass:
             for (batch, state), seconds in _timed(batches):
                 is_decided = self.store is None or start in self._kept_from
                 kept = self._passing(start) if is_decided else None
-                done = self._forward(shards, state, kept)
+                done = self._forward(shards, state, kept, is_lone=len(groups) == 1)
                 self._count(start, len(batch))
                 yield _expand(batch, done.wanted)
                 if not is_decided:
@@ -212,15 +212,18 @@ class Pass:
         for k, reason in (failed or {}).items():
             self.unreadable |= dict.fromkeys(groups[k][1], reason)
 
-    def _forward(self, shards, state, kept):
+    def _forward(self, shards, state, kept, *, is_lone):
         """Compute a batch, with rows at the boundaries in `kept`.
+
+        `is_lone` says whether it is the only sample of the pass.
 
         If the memory of the device is too small for a batch, that batch and all later
         ones are halved.
         """
 
         def compute(size):
-            return shards.map([(part, size, kept) for part in split_state(state, size)])
+            parts = split_state(state, size)
+            return shards.map([(part, size, is_lone, kept) for part in parts])
 
         parts, self._size = halving(compute, self._size, self.runtime.device)
         return joined(parts)

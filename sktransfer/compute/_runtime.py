@@ -118,10 +118,10 @@ class Runtime:
     def key(self) -> str:
         """Key of all settings that can change a result, if only by rounding (str)."""
         parts = self.batch_size, self.precision, self.activation_dtype
-        return ", ".join(map(str, [*parts, *_switches(self.device)]))
+        return ", ".join(map(str, [*parts, *switches_of(self.device)]))
 
 
-def _switches(device):
+def switches_of(device: torch.device) -> list:
     """List the device and the settings of torch that decide how results are rounded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates names of its settings

@@ -26,6 +26,7 @@ from sktransfer.activations import (
     draw_views,
     name_of,
     run_alone,
+    run_filled,
 )
 from sktransfer.backbones import Backbone, ModelCard
 from sktransfer.compute import (
@@ -34,8 +35,6 @@ from sktransfer.compute import (
     gains_by_bfloat16,
     halving,
     map_state,
-    n_samples,
-    pad_rows,
     resolve_batch_size,
     resolve_device,
 )
@@ -373,8 +372,7 @@ class FittedModel(LoadedBackbone):
                 if self.backbone.impurity:
                     found = run_alone(function, z, self.network)
                 else:
-                    padded = map_state(lambda t: pad_rows(t, size), z)
-                    found = function(padded)[: n_samples(z)]
+                    found = run_filled(function, z, size, self.network)
             parts.append(found.cpu().numpy())
         return np.concatenate(parts)
 

@@ -285,10 +285,10 @@ def _short_of_memory(monkeypatch, most):
     """Simulate a memory for a number of samples at a time."""
     run = _engine._run
 
-    def run_small(network, z, *rest):
+    def run_small(network, z, **how):
         if len(z) > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(network, z, *rest)
+        return run(network, z, **how)
 
     monkeypatch.setattr(_engine, "_run", run_small)
 
