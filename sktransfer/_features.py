@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from numbers import Integral
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -16,7 +19,7 @@ from sktransfer.activations import POOLINGS, open_store
 from sktransfer.backbones import Backbone, BackboneLike, describe_training
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import find_unreadable
-from sktransfer.model import Features, FittedModel, make_pool
+from sktransfer.model import Features, FittedModel, make_pool, write_features
 from sktransfer.training import Pooling
 from sktransfer.utils import (
     ParameterGroup,
@@ -224,6 +227,77 @@ class PretrainedFeatureExtractor(BackboneEstimator):
             store=open_store(self.memory),
             on_error=self.on_error,
         )
+
+    @default_torch_state()
+    def transform_to(
+        self,
+        X: types.Samples,
+        path: str | os.PathLike,
+        *,
+        chunk_size: int = 4096,
+    ) -> Path:
+        """Compute the features of many samples, and write them to a Parquet file.
+
+        The rows are in the order of X, and only those of `chunk_size` samples are in
+        memory at a time. Parts are written to a folder beside the file, so that a call
+        that was stopped, also by a crash, goes on where it was when it is repeated with
+        the same samples and parameters. The file appears under its name, and replaces
+        one of that name, once it is complete. Needs ``pip install
+        "sktransfer[parquet]"``.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            As in :meth:`fit`.
+        path : str or os.PathLike
+            Path of the file, in a folder that exists.
+        chunk_size : int, default=4096
+            Number of samples per part.
+
+        Returns
+        -------
+        pathlib.Path
+            The path of the file. :func:`pandas.read_parquet` returns a data frame of
+            float32 with the names of :meth:`get_feature_names_out`. If X consists of
+            paths, these are its index.
+
+        Raises
+        ------
+        ImportError
+            If pyarrow is not installed.
+        ValueError
+            If X cannot be read, or there is no such folder.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_sample_images
+        >>> from sktransfer import PretrainedFeatureExtractor
+        >>> images = load_sample_images().images
+        >>> extractor = PretrainedFeatureExtractor(image_size=64).fit(images)
+        >>> file = Path(tempfile.mkdtemp()) / "features.parquet"
+        >>> pd.read_parquet(extractor.transform_to(images, file)).shape
+        (2, 1280)
+        """
+        check_is_fitted(self)
+        if not isinstance(chunk_size, Integral) or chunk_size < 1:
+            raise ValueError(
+                f"`chunk_size` must be a number of samples, at least 1. Got "
+                f"{chunk_size!r}."
+            )
+        model = self.model_
+        runtime = self._runtime(model, self.batch_size)
+        compute = partial(
+            model.features,
+            runtime=runtime,
+            store=open_store(self.memory),
+            on_error=self.on_error,
+        )
+        names, key = self.get_feature_names_out(), model.features_key(runtime)
+        samples = self._read(X, model)
+        return write_features(path, samples, compute, names, key, chunk_size=chunk_size)
 
     def get_feature_names_out(
         self, input_features: ArrayLike | None = None

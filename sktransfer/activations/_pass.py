@@ -118,6 +118,10 @@ class Pass:
             return self.backbone.preprocessing.to_input(batch)
         return batch
 
+    def keys(self) -> list[bytes]:
+        """Return, for each target, a hash of what its rows depend on but the sample."""
+        return [self._namespace(t.boundary, t.tap).key for t in self.targets]
+
     def report(self) -> list[dict]:
         """Describe what the pass found, computed and decided, per boundary."""
         counts = {"n_stored": self.n_stored, "n_computed": self.n_computed}

@@ -1,9 +1,11 @@
 """The fitted model in one object: predictions, export, persistence."""
 
-from sktransfer.model._fitted import FittedModel, LoadedBackbone, make_pool
+from sktransfer.model._fitted import FittedModel, LoadedBackbone
 from sktransfer.model._module import ExportedModule
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
+from sktransfer.model._parquet import write_features
 from sktransfer.model._pipelines import to_onnx, to_torch
+from sktransfer.model._pooling import make_pool
 from sktransfer.model._slim import slim_state
 
 __all__ = ["FittedModel", "to_onnx", "to_torch"]

@@ -20,9 +20,7 @@ from torch import nn
 
 from sktransfer.activations import (
     Pass,
-    Pool,
     Target,
-    check_pooling,
     draw_views,
     name_of,
     run_alone,
@@ -41,20 +39,14 @@ from sktransfer.compute import (
 from sktransfer.inputs import Preprocessing, as_samples, modality_of, warn_of_unreadable
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
-from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
+from sktransfer.model._outputs import (
+    ClassOutputs,
+    Features,
+    RegressionOutputs,
+)
 from sktransfer.model._slim import slim_state, whole_state
-from sktransfer.training import Augmentation, Network, Pooling
+from sktransfer.training import Augmentation, Network
 from sktransfer.utils import get_config, on_cpu, types
-
-
-def make_pool(backbone: Backbone, boundary: str, pooling: Pooling) -> Pool:
-    """Make the module that pools the activations at a boundary."""
-    own = backbone.own_pooling
-    kind, normalize = own if pooling.kind == "auto" else (pooling.kind, False)
-    shape = backbone.activation_shape(boundary)
-    input_shape = backbone.preprocessing.input_shape
-    check_pooling(kind, shape, input_shape, boundary)
-    return Pool(kind, pooling.grid, shape, input_shape, normalize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,6 +325,10 @@ class FittedModel(LoadedBackbone):
             [*self.taps.values()],
             [ends.index(name) for name in self.outputs.stages],
         )
+
+    def features_key(self, runtime: Runtime) -> bytes:
+        """Return a hash of all that features depend on, except the samples."""
+        return b"".join(self._pass(runtime, None).keys())
 
     def _pass(self, runtime, store, on_error="raise"):
         targets = [*map(Target, self.taps, self.taps.values())]

@@ -1,0 +1,119 @@
+"""The features of many samples as a Parquet file, written in parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktransfer.activations import digest_samples
+from sktransfer.model._onnx import check_path
+from sktransfer.utils import digest, import_optional
+
+_KEY = b"sktransfer.key"
+_NAME = "sample"  # of the index, which holds the paths
+
+
+def write_features(
+    path: str | os.PathLike,
+    samples: Any,
+    compute: Callable,
+    names: np.ndarray,
+    key: bytes,
+    *,
+    chunk_size: int,
+) -> Path:
+    """Write features part by part, and then all parts as one Parquet file.
+
+    Parts are written to a folder beside the file. Each holds the key of what its rows
+    depend on, `key` and the content of the samples, so that a part of an earlier call
+    is found again, and never taken for that of other samples. The file appears under
+    its name once it is complete.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    samples : Samples or VectorSamples
+    compute : callable
+        From some of the samples to their features (n, n_features).
+    names : ndarray of shape (n_features,), str
+        Names of the columns.
+    key : bytes
+        What the features depend on, besides the samples.
+    chunk_size : int
+        Samples per part.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    import_optional("pyarrow", feature="`transform_to`", extra="parquet")
+    from pyarrow import parquet
+
+    path = check_path(path).absolute()
+    folder = path.with_name(f".{path.name}.parts")
+    folder.mkdir(exist_ok=True)
+    parts = []
+    for first in range(0, len(samples), chunk_size):
+        part = samples.take(slice(first, first + chunk_size))
+        parts.append(folder / f"{first:012d}.parquet")
+        of_part = _key(part, names, key)
+        if _key_of(parts[-1], parquet) != of_part:
+            table = _table(part, compute(part), names)
+            _write_whole(parts[-1], [table], {_KEY: of_part}, parquet)
+    tables = (parquet.read_table(part) for part in parts)
+    _write_whole(path, tables, {}, parquet)
+    shutil.rmtree(folder)
+    return path
+
+
+def _key(samples, names, key):
+    """Return a hash of what the rows of a part depend on (bytes).
+
+    Samples that cannot be read may be mended, so such a part is found by no later call.
+    """
+    digests = digest_samples(samples, {})
+    unreadable = os.urandom(16) if None in digests else b""
+    return digest(key, "\n".join(names), *filter(None, digests), unreadable)
+
+
+def _table(samples, features, names):
+    """Return features as a table of pyarrow, with the paths, if any, as its index."""
+    import pyarrow
+
+    paths = [samples.name(i) for i in range(len(samples))]
+    index = pd.Index(paths, name=_NAME, dtype=object) if any(paths) else None
+    frame = pd.DataFrame(features, columns=names, index=index)
+    return pyarrow.Table.from_pandas(frame, preserve_index=index is not None)
+
+
+def _key_of(path, parquet):
+    """Return the key of a part; None if it is missing or broken."""
+    from pyarrow import ArrowInvalid
+
+    with suppress(FileNotFoundError, ArrowInvalid):
+        return (parquet.read_schema(path).metadata or {}).get(_KEY)
+    return None
+
+
+def _write_whole(path, tables, metadata, parquet):
+    """Write tables to a file that appears under its name once it is complete."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    writer = None
+    try:
+        for table in tables:
+            table = table.replace_schema_metadata(
+                {k: v for k, v in table.schema.metadata.items() if k != _KEY} | metadata
+            )
+            writer = writer or parquet.ParquetWriter(draft, table.schema)
+            writer.write_table(table)
+        writer.close()
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
