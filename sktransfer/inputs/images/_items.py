@@ -1,7 +1,7 @@
 """The items of X (an array, a list, a data frame or a dataset), and their values."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,8 @@ def _labels_of(pairs):
 def _as_items(X):
     """Return X as a numeric ndarray or as a list of samples."""
     _check_collection(X)
+    if hasattr(X, "to_pylist"):  # an array of pyarrow
+        X = X.to_pylist()
     if isinstance(X, Sequence):
         return [_as_item(item, row) for row, item in enumerate(X)]
     array = to_numpy(X)
@@ -141,7 +143,13 @@ def _as_numbers(array):
 
 
 def _as_item(item, row):
-    """Return one sample as str, bytes, PIL image, ndarray or Unreadable."""
+    """Return one sample as str, bytes, PIL image, ndarray or Unreadable.
+
+    The library datasets stores images as dicts of their bytes and their path, of which
+    one may be None.
+    """
+    if isinstance(item, Mapping) and item.keys() == {"bytes", "path"}:
+        item = item["path"] if item["bytes"] is None else item["bytes"]
     if isinstance(item, (Image.Image, bytes)):
         return item
     if isinstance(item, (str, os.PathLike)):

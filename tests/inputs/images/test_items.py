@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 from PIL import Image
@@ -34,6 +35,18 @@ def png(image):
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_images_as_the_library_datasets_stores_them(paths):
+    content = png(Image.new("RGB", (9, 9), "red"))
+    X = [
+        {"bytes": content, "path": "no/such/file.png"},
+        {"bytes": None, "path": str(paths[1])},
+    ]
+    table = pyarrow.table({"image": X})
+    for column in (X, pd.Series(X), table["image"], table.to_pandas()["image"]):
+        found = colours(samples_of(column))
+        assert found == [COLOURS["red"], *colours(samples_of(paths[1:2]))]
 
 
 @pytest.mark.parametrize(
