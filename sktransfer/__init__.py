@@ -39,7 +39,7 @@ __all__ = [
     "set_config",
 ]
 __version__ = "0.1.0.dev0"
-_LAZY = ("adaptation", "advice")
+_LAZY = ("adaptation", "advice", "inspection")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -10,11 +10,11 @@ import sktransfer
 CODE = """
 import sys
 import sktransfer
-late = "adaptation advice".split()
+late = "adaptation advice inspection".split()
 late = ["torchvision", "timm", "matplotlib", *(f"sktransfer.{name}" for name in late)]
 print([name for name in late if name in sys.modules])
 sktransfer.advice.BackboneRanker, sktransfer.adaptation.DomainAdaptedClassifier
-print({"adaptation", "advice", "backbones"} <= {*dir(sktransfer)})
+print({"adaptation", "advice", "backbones", "inspection"} <= {*dir(sktransfer)})
 """
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sktransfer"
 TOP = PACKAGE / "__init__.py"
 # Packages with names for users; the others are internal.
-PUBLIC = ["adaptation", "advice", "backbones", "inputs", "model"]
+PUBLIC = ["adaptation", "advice", "backbones", "inputs", "inspection", "model"]
 SKLEARN = PACKAGE / "utils" / "_validation.py"  # may import private names of it
 LONGEST = {"sktransfer": 400, "tests": 600, "examples": 250}  # lines per file
 

@@ -28,9 +28,9 @@ from sktransfer.adaptation import (
     JMMD,
     MCC,
     DomainAdaptedClassifier,
-    GapDisplay,
     domain_gap,
 )
+from sktransfer.inspection import GapDisplay
 
 sklearn.set_config(enable_metadata_routing=True)
 digits = load_digits()
@@ -65,7 +65,6 @@ extractor = PretrainedFeatureExtractor(image_size=32)
 gaps = domain_gap(extractor, X, X_target, random_state=0)
 print(gaps.round(3))
 display = GapDisplay(gaps).plot(metric="mmd2")
-display.figure_.tight_layout()
 display.figure_.savefig("domain_gap.png", dpi=100)
 
 # %%

@@ -19,11 +19,11 @@ from sklearn.model_selection import train_test_split
 
 from sktransfer.advice import (
     BackboneRanker,
-    RankingDisplay,
     TransferAdvisor,
     domain_similarity,
 )
 from sktransfer.backbones import list_backbones
+from sktransfer.inspection import RankingDisplay
 
 X, y = load_digits().images / 16, load_digits().target
 X_train, X_held_out, y_train, y_held_out = train_test_split(

@@ -5,7 +5,6 @@ from sktransfer.adaptation._alignment import CORAL, JMMD, MMD
 from sktransfer.adaptation._centroids import Centroids
 from sktransfer.adaptation._classifier import DomainAdaptedClassifier
 from sktransfer.adaptation._gap import domain_gap
-from sktransfer.adaptation._gap_display import GapDisplay
 from sktransfer.adaptation._methods import (
     NoAdaptation,
     list_methods,
@@ -39,7 +38,6 @@ __all__ = [
     "DomainAdaptedClassifier",
     "DomainAdaptedRegressor",
     "DomainBatch",
-    "GapDisplay",
     "PseudoLabels",
     "RandomStyle",
     "TargetStyle",

@@ -64,7 +64,7 @@ def domain_gap(
 
     See Also
     --------
-    GapDisplay : Draws the result.
+    sktransfer.inspection.GapDisplay : Draws the result.
 
     Examples
     --------

@@ -1,7 +1,6 @@
 """Advice before training: backbones, strategies and the number of frozen stages."""
 
 from sktransfer.advice._advisor import TransferAdvisor
-from sktransfer.advice._display import RankingDisplay
 from sktransfer.advice._probes import knn_score, lda_score, n_leep
 from sktransfer.advice._ranker import BackboneRanker
 from sktransfer.advice._registry import list_scores, register_score
@@ -11,7 +10,6 @@ from sktransfer.advice._similarity import DomainSimilarity, domain_similarity
 __all__ = [
     "BackboneRanker",
     "DomainSimilarity",
-    "RankingDisplay",
     "TransferAdvisor",
     "domain_similarity",
     "h_score",

@@ -90,7 +90,7 @@ class BackboneRanker(BaseEstimator):
 
     See Also
     --------
-    RankingDisplay : Plots the scores.
+    sktransfer.inspection.RankingDisplay : Plots the scores.
     TransferAdvisor : Recommends how to train one backbone.
 
     References

@@ -7,6 +7,7 @@ from sktransfer.fitting._boundary import (
     Probed,
     choose_boundary,
     choose_level,
+    resolve_freeze,
     rows_to_probe,
 )
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
@@ -44,6 +45,7 @@ __all__ = [
     "choose_level",
     "describe_network",
     "later_seed",
+    "resolve_freeze",
     "rows_to_probe",
     "shares_docs",
     "split_backbone",

@@ -90,7 +90,7 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
         net = train_phase(
             trainer, network, seen, validation, target, n, objective, saver
         )
-        rows, report = rows + net.history.to_list(), report + more
+        rows, report = rows + _rows_of(net, name, phases), report + more
     moved = diagnose(trainer, before, network, seen, validation, target, rows)
     if name != split.boundary:  # the epochs ended before this boundary was reached
         network = split.network(split.target, suffix, head)
@@ -99,6 +99,12 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
         saver.remove()
     trained = Trained(network, net, rows, report, strength, moved)
     return trained._replace(n_trainable=count_trainable(network))
+
+
+def _rows_of(net, name, phases):
+    """Return the history of a phase; of one of several, with its boundary."""
+    rows = net.history.to_list()
+    return rows if len(phases) == 1 else [{**row, "boundary": name} for row in rows]
 
 
 def plan_phases(trainer: Trainer) -> list[tuple]:

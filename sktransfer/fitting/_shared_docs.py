@@ -113,7 +113,9 @@ _ATTRIBUTES = """\
         Net that trained the suffix and the head. It takes activations.
     history_ : pandas.DataFrame
         One row per epoch, with the losses, the learning rate ``lr`` and, for classes,
-        the accuracies ``train_accuracy`` and ``valid_accuracy``; one row for a probe.
+        the accuracies ``train_accuracy`` and ``valid_accuracy``; with gradual
+        unfreezing, the ``boundary`` up to which stages were frozen; one row for a
+        probe.
     n_iter_ : int
         Number of epochs; for a probe, of iterations of its solver.
     best_epoch_ : int

@@ -5,12 +5,12 @@ import pytest
 
 from sktransfer.advice import (
     BackboneRanker,
-    RankingDisplay,
     lda_score,
     list_scores,
     register_score,
 )
 from sktransfer.advice._registry import SCORES, find_score
+from sktransfer.inspection import RankingDisplay
 
 
 @pytest.fixture(autouse=True)

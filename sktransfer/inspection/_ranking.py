@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sktransfer.advice._ranker import BackboneRanker
-from sktransfer.utils import check_is_fitted, import_optional
+from sktransfer.advice import BackboneRanker
+from sktransfer.inspection._figures import legend, panels, style
+from sktransfer.utils import check_is_fitted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+_HEIGHT = 3.2  # inches
 
 
 class RankingDisplay:
@@ -19,7 +23,7 @@ class RankingDisplay:
     Parameters
     ----------
     scores : pandas.DataFrame
-        ``scores_`` of a :class:`BackboneRanker`.
+        ``scores_`` of a :class:`sktransfer.advice.BackboneRanker`.
     score_name : str, default="score"
         Label of the axis of scores.
 
@@ -32,12 +36,13 @@ class RankingDisplay:
 
     See Also
     --------
-    BackboneRanker : Computes the scores.
+    sktransfer.advice.BackboneRanker : Computes the scores.
 
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sktransfer.advice import BackboneRanker, RankingDisplay
+    >>> from sktransfer.advice import BackboneRanker
+    >>> from sktransfer.inspection import RankingDisplay
     >>> digits = load_digits()
     >>> ranker = BackboneRanker(["efficientnet_lite0"], image_size=32)
     >>> ranker = ranker.fit(digits.images[:50] / 16, digits.target[:50])
@@ -101,18 +106,19 @@ class RankingDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = import_optional(
-            "matplotlib.pyplot", feature="RankingDisplay", extra="plot"
-        )
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
+        (ax,) = panels(ax, [_HEIGHT], feature=type(self).__name__)
         self.lines_: list = []
-        for name, table in self.scores.groupby("backbone", sort=False):
-            settings = {"marker": "o", "label": name, **kwargs}
+        tables = self.scores.groupby("backbone", sort=False)
+        for number, (name, table) in enumerate(tables):
+            settings = {**style(number), "markersize": 4, "label": name, **kwargs}
             self.lines_ += ax.plot(
                 table["multiply_adds"] / 1e6, table["score"], **settings
             )
-        ax.set(xlabel="Million multiply-adds per sample", ylabel=self.score_name)
-        ax.legend()
+        ax.set(
+            xlabel="Million multiply-adds per sample, up to the stage",
+            ylabel=self.score_name,
+            title="Score of each stage",
+        )
+        legend(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from sktransfer.advice import BackboneRanker, RankingDisplay
+from sktransfer.advice import BackboneRanker
+from sktransfer.inspection import RankingDisplay
 
 SCORES = pd.DataFrame(
     {
@@ -27,8 +28,8 @@ def test_plot_on_given_axes():
     assert RankingDisplay(SCORES).plot(ax=first.ax_).ax_ is first.ax_
 
 
-def test_from_estimator(make_small, digits):
-    ranker = BackboneRanker([make_small()]).fit(*digits)
+def test_from_estimator(network, digits):
+    ranker = BackboneRanker([network]).fit(*digits)
     display = RankingDisplay.from_estimator(ranker)
     assert display.scores is ranker.scores_
     assert display.ax_.get_ylabel() == "lda"

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sktransfer._features import PretrainedFeatureExtractor
-from sktransfer.adaptation._gap import domain_gap
-from sktransfer.utils import import_optional, types
+from sktransfer import PretrainedFeatureExtractor
+from sktransfer.adaptation import domain_gap
+from sktransfer.inspection._figures import COLORS, name_stages, panels
+from sktransfer.utils import types
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _LABELS = {"a_distance": "Proxy A-distance", "mmd2": "Squared MMD"}
 _CERTAIN = 0.05
+_HEIGHT = 3.0  # inches
 
 
 class GapDisplay:
@@ -27,10 +29,11 @@ class GapDisplay:
     Parameters
     ----------
     stages : sequence of str of length n_stages, or pandas.DataFrame
-        Names of the stages, or a table of :func:`domain_gap`. The names in a table are
+        Names of the stages, or a table of
+        :func:`sktransfer.adaptation.domain_gap`. The names in a table are
         its column ``stage`` or, without this column, its index.
     a_distance, mmd2, p_value : array-like of shape (n_stages,), default=None
-        Columns of :func:`domain_gap`; columns of a table take precedence. Columns that
+        Columns of that table; columns of a table take precedence. Columns that
         are None cannot be drawn; without `p_value`, all bars are opaque.
 
     Raises
@@ -47,11 +50,11 @@ class GapDisplay:
 
     See Also
     --------
-    domain_gap : Computes the gap.
+    sktransfer.adaptation.domain_gap : Computes the gap.
 
     Examples
     --------
-    >>> from sktransfer.adaptation import GapDisplay
+    >>> from sktransfer.inspection import GapDisplay
     >>> stages = ["stem", "layer1"]
     >>> display = GapDisplay(
     ...     stages, a_distance=[0.4, 1.8], mmd2=[0.01, 0.2], p_value=[0.2, 0.005]
@@ -88,7 +91,7 @@ class GapDisplay:
         ax: Axes | None = None,
         **options: Any,
     ) -> GapDisplay:
-        """Measure the gap with :func:`domain_gap` and draw it.
+        """Measure the gap and draw it.
 
         Parameters
         ----------
@@ -101,7 +104,7 @@ class GapDisplay:
         ax : matplotlib.axes.Axes, default=None
             Axes to draw in; by default those of a new figure.
         **options
-            Further parameters of :func:`domain_gap`.
+            Further parameters of :func:`sktransfer.adaptation.domain_gap`.
 
         Returns
         -------
@@ -139,16 +142,18 @@ class GapDisplay:
                 f"`metric` must be a column that GapDisplay was given. Got {metric!r}. "
                 f"Pass `{metric}`, or a table with this column."
             )
-        plt = import_optional("matplotlib.pyplot", feature="GapDisplay", extra="plot")
-        if ax is None:
-            _, ax = plt.subplots()
-        positions = np.arange(len(self.stages))
-        self.bars_ = ax.bar(positions, heights)
+        (ax,) = panels(ax, [_HEIGHT], feature=type(self).__name__)
+        self.bars_ = ax.bar(np.arange(len(self.stages)), heights, color=COLORS[0])
         p_values = np.zeros(len(heights)) if self.p_value is None else self.p_value
         for bar, p in zip(self.bars_, p_values, strict=True):
             bar.set_alpha(1.0 if p < _CERTAIN else 0.3)
-        ax.set_xticks(positions, self.stages, rotation=45, ha="right")
-        ax.set(xlabel="Stage", ylabel=_LABELS[metric])
+        name_stages(ax, self.stages)
+        pale = "" if np.all(p_values < _CERTAIN) else f"\n(pale: p ≥ {_CERTAIN})"
+        ax.set(
+            xlabel="Stage",
+            ylabel=_LABELS[metric],
+            title=f"Gap between the domains{pale}",
+        )
         if metric == "a_distance":
             ax.set_ylim(np.nanmin([0, *heights]), 2)
         self.ax_, self.figure_ = ax, ax.figure

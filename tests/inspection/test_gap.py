@@ -7,7 +7,8 @@ import pytest
 from torch import nn
 
 from sktransfer import PretrainedFeatureExtractor
-from sktransfer.adaptation import GapDisplay, domain_gap
+from sktransfer.adaptation import domain_gap
+from sktransfer.inspection import GapDisplay
 from sktransfer.utils import import_optional
 
 GAPS = pd.DataFrame(

@@ -1,0 +1,33 @@
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import PretrainedFeatureExtractor
+from sktransfer.inspection._unwrap import fitted_reader, read
+
+
+def test_reader_is_found_inside(probe, extractor):
+    pipeline = make_pipeline(FrozenEstimator(extractor), LogisticRegression())
+    assert fitted_reader(pipeline) is extractor
+    outer = FixedThresholdClassifier(probe)
+    outer.estimator_ = make_pipeline(probe)
+    assert fitted_reader(outer) is probe
+
+
+def test_read_has_the_values_of_the_fit(extractor, digits):
+    samples = read(make_pipeline(extractor), digits[0][:3])
+    assert len(samples) == 3
+    assert samples.value_range == extractor.value_range_
+
+
+def test_other_estimators_raise(digits):
+    with pytest.raises(NotFittedError):
+        fitted_reader(make_pipeline(PretrainedFeatureExtractor()))
+    X, y = digits
+    other = LogisticRegression().fit(X.reshape(len(X), -1), y)
+    text = r"must be a fitted estimator of sktransfer, .* Got Pipeline, in which Logis"
+    with pytest.raises(TypeError, match=text):
+        fitted_reader(make_pipeline(other))
