@@ -68,6 +68,7 @@ def search_plain(paths, y, depths, cv, epochs, seed):
         max_epochs=epochs,
         batch_size=BATCH,
         iterator_train__shuffle=True,
+        device="cuda" if torch.cuda.is_available() else "cpu",
         train_split=None,
         verbose=0,
         callbacks=[
