@@ -80,3 +80,13 @@ def test_features_of_texts_need_fewer_labels(monkeypatch, tmp_path):
     table = runpy.run_path(str(script))["table"]
     assert (table["features"] > table["word counts"]).all()
     assert (tmp_path / "classify_texts.png").is_file()
+
+
+@pytest.mark.slow
+def test_vectors_of_users_that_are_pretrained_help_a_cold_start(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(EXAMPLES / "07_vectors" / "0020_cold_start.py"))
+    mean, error = found["mean"], found["error"]
+    warm = mean.pop("pretrained senators") - 2 * error.pop("pretrained senators")
+    assert (mean + 2 * error).lt(warm, axis=0).all(axis=None)
+    assert (tmp_path / "cold_start.png").is_file()
