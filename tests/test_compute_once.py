@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
 from sklearn.pipeline import make_pipeline
 from torch.utils.data import Dataset
 
@@ -20,6 +22,7 @@ from sktransfer.activations._pass import _living
 from sktransfer.activations._store import choose
 from sktransfer.backbones import load_backbone
 from tests._networks import SmallNetwork
+from tests._transformers import make_texts, save_network
 
 DIGITS = load_digits(n_class=3)
 X, Y = DIGITS.images[:36] / 16, DIGITS.target[:36]
@@ -99,6 +102,24 @@ def test_processes_and_later_runs_share_a_folder(paths, tmp_path):
     assert from_input() == 0  # in this process
     model.fit(paths, Y).predict(paths)
     assert from_input() == 0
+
+
+def test_a_table_of_images_texts_and_numbers_is_encoded_once(paths, tmp_path):
+    image = PretrainedFeatureExtractor(BACKBONE)
+    text = PretrainedFeatureExtractor(save_network(tmp_path / "bert"))
+    columns = make_column_transformer(
+        (image, "image"), (text, "text"), ("passthrough", ["width", "height"])
+    )
+    texts, _ = make_texts(len(paths))
+    numbers = {"width": range(len(paths)), "height": 1}
+    table = pd.DataFrame({"image": paths, "text": texts, **numbers})
+    pipeline = make_pipeline(columns, LogisticRegression(C=1e-3))
+    for cv in (2, 3):
+        cross_validate(pipeline, table, Y, cv=cv, error_score="raise")
+    by_section = {stop: n for (_, start, stop), n in forward_passes().items()}
+    assert by_section.pop("embeddings") == len({*texts})
+    assert {n for stop, n in by_section.items() if "layer" in stop} == {len({*texts})}
+    assert from_input() == len(paths) + len({*texts})
 
 
 # Never a different answer

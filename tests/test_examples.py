@@ -85,8 +85,19 @@ def test_features_of_texts_need_fewer_labels(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_vectors_of_users_that_are_pretrained_help_a_cold_start(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    found = runpy.run_path(str(EXAMPLES / "07_vectors" / "0020_cold_start.py"))
+    found = runpy.run_path(str(EXAMPLES / "07_tables" / "0020_cold_start.py"))
     mean, error = found["mean"], found["error"]
     warm = mean.pop("pretrained senators") - 2 * error.pop("pretrained senators")
     assert (mean + 2 * error).lt(warm, axis=0).all(axis=None)
     assert (tmp_path / "cold_start.png").is_file()
+
+
+@pytest.mark.slow
+def test_columns_of_three_kinds_are_encoded_once(monkeypatch, tmp_path):
+    script = EXAMPLES / "07_tables" / "0030_columns_of_three_kinds.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    assert max(found["encoded"].values()) <= len(found["X"])
+    accuracy = found["table"]["mean"]
+    assert accuracy["picture + name"] > accuracy[["picture", "name"]].max() + 0.03
+    assert (tmp_path / "columns_of_three_kinds.png").is_file()

@@ -183,7 +183,7 @@ for name in ("CHAFEE", "NELSON (D-NE)", "JEFFORDS", "SESSIONS", "KENNEDY"):
     name = name.split(" ")[0].title()
     left.annotate(name, points[place], (5, 5), textcoords="offset points", fontsize=8)
 left.set(title="Vectors of the senators", xticks=[], yticks=[])
-left.margins(0.15)
+left.margins(0.2)
 left.legend()
 
 for way in mean:
