@@ -71,7 +71,7 @@ docs: $(call installed,docs)
 
 benchmarks: $(call installed,test)
 	for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
-		$(PYTHON) $$script || exit 1; \
+		PYTHONPATH=. $(PYTHON) $$script || exit 1; \
 	done
 
 lint: $(call installed,lint)

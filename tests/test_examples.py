@@ -83,6 +83,17 @@ def test_features_of_texts_need_fewer_labels(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_network_from_a_large_table_helps_on_a_small_one(monkeypatch, tmp_path):
+    script = "0010_from_a_large_table_to_a_small_one.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(EXAMPLES / "07_tables" / script))
+    mean, error = found["mean"].loc[80], found["error"].loc[80]
+    best = mean.pop("pretrained, fine-tuned") + 2 * error.pop("pretrained, fine-tuned")
+    assert (mean - 2 * error).drop("pretrained, frozen").gt(best).all()
+    assert (tmp_path / "from_a_large_table.png").is_file()
+
+
+@pytest.mark.slow
 def test_vectors_of_users_that_are_pretrained_help_a_cold_start(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     found = runpy.run_path(str(EXAMPLES / "07_tables" / "0020_cold_start.py"))

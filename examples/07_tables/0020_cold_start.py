@@ -12,8 +12,8 @@ The users are the 101 people who served in the Senate of the United States in 20
 from votes on amendments and on procedure. The new items are of another kind:
 nominations, cloture, and the passage of bills.
 
-The votes are published by the Senate and in the public domain. ``senate_109.csv`` has
-the 484 roll calls of the 109th Congress in which both sides got at least ten votes.
+The votes are published by the Senate and in the public domain; ``senate_109.csv`` has
+the 484 roll calls in which each side got at least ten votes.
 """
 
 # %%
