@@ -116,7 +116,8 @@ print(table.round(3))
 # Ten folds fit and score five models, most of which ask for the features of all
 # pictures or all names. The counter of forward passes says how many samples went
 # through the first stage of each network: fewer than there are rows, as letters that
-# look the same, such as the A of two scripts, are the same picture.
+# look the same, such as the A of two scripts, are the same picture. The last two models
+# find all features stored, and take a second or two for ten folds.
 
 encoded = {}
 for (_, start, stop), n_samples in forward_passes().items():
