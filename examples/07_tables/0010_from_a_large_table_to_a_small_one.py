@@ -183,6 +183,9 @@ print("Mean absolute error in per cent, and its standard error over six draws")
 print((mean.map("{:.1f} ".format) + error.map("({:.1f})".format)).T.to_string())
 
 # %%
+# What the large table adds
+# -------------------------
+#
 # A straight line in the logarithms is nearly right, so ridge regression needs few
 # prices, and with ten or twenty of them nothing is better. What it cannot learn from
 # any number of prices, how weight, colour and clarity act together, the network knows
