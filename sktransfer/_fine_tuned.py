@@ -30,8 +30,8 @@ from sktransfer.fitting import (
     describe_network,
     later_seed,
     split_backbone,
+    with_views_of,
 )
-from sktransfer.inputs import PRESETS
 from sktransfer.training import (
     AdaptationMethod,
     Augmentation,
@@ -69,7 +69,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         "pooling": [StrOptions({"auto", *POOLINGS}), Pooling],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
-        "augment": [StrOptions({"auto", *PRESETS}), callable, Augmentation, None],
+        "augment": [str, callable, Augmentation, None],
         "early_stopping": ["boolean", EarlyStopping],
         "training": [TrainingRecipe, None],
         "checkpoint": [str, Path, None],
@@ -176,8 +176,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         X_target : array-like of n_samples
             Samples of the target domain, as X in :meth:`fit`.
         adaptation : AdaptationMethod
-            Method that needs no source samples. It gets the state that it returned
-            in `fit`.
+            Method that needs no source. It gets the state that it returned in `fit`.
 
         Returns
         -------
@@ -215,9 +214,10 @@ class FineTunedEstimator(BackboneEstimator, ABC):
 
     def _fit(self, X, y, sample_weight, options):
         """Load the backbone, train, and set the fitted attributes."""
-        seed, recipe = spawn_seed(self.random_state), self._recipe(options)
+        seed = spawn_seed(self.random_state)
         X, y = self._modality(X).validate_with_y(self, X, y)
         loaded, samples = self._load(X, seed)
+        recipe = self._recipe(options, loaded.preprocessing)
         y = targets_of(samples, y)
         outputs = self._learn_outputs(y, options.classes)
         data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
@@ -250,19 +250,20 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         trained = trainer.fit_further(model.network, data, held, earlier)
         return self._set_fitted_further(trainer, trained, len(data.y))
 
-    def _recipe(self, options):
+    def _recipe(self, options, preprocessing):
         """Resolve the settings; `partial_fit` holds nothing out, and draws no views."""
         schedule = getattr(options.method, "lr_schedule", "cosine")
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
         if recipe.views == "auto" and (options.is_partial or is_regressor(self)):
             recipe = replace(recipe, views=None)
+        recipe = with_views_of(recipe, preprocessing)
         return replace(recipe, early_stopping=False) if options.is_partial else recipe
 
     def _fitted_split(self, options, seed):
         """Return the split backbone of the fitted model (SplitBackbone)."""
         model, seed = self.model_, later_seed(seed, len(self.history_))
         ((boundary, tap),) = model.taps.items()
-        recipe = self._recipe(options)
+        recipe = self._recipe(options, model.preprocessing)
         if recipe.backbone_lr_ratio == "auto":
             recipe = replace(recipe, backbone_lr_ratio=self.backbone_lr_ratio_)
         how = recipe, self._runtime(model), open_store(self.memory)

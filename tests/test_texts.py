@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
 from sktransfer import (
+    Augmentation,
     FineTunedClassifier,
     FineTunedRegressor,
     PretrainedFeatureExtractor,
@@ -28,6 +29,7 @@ from sktransfer.activations._store import choose
 from sktransfer.adaptation import DomainAdaptedClassifier
 from sktransfer.advice import BackboneRanker, TransferAdvisor
 from sktransfer.backbones import load_backbone
+from sktransfer.inputs import Texts, WordDropout
 from tests._transformers import make_texts, save_network
 
 X, Y = make_texts(32)
@@ -139,6 +141,54 @@ def test_networks_with_shared_or_unusual_weights_train(kind, tmp_path):
         np.testing.assert_array_equal(model.predict_proba(X[:3]), proba[:3])
         twin = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(twin.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augment": "word_dropout"},
+        {"augment": WordDropout(0.4), "freeze": "all"},
+        {"augment": Augmentation(WordDropout(0.4), n_views=2, tta=3)},
+    ],
+    ids=["preset", "probe", "views"],
+)
+def test_word_dropout_trains_on_fixed_views(bert, settings):
+    model = classifier(bert, **settings)
+    plain = clone(model).set_params(augment=None).fit(X, Y).predict_proba(X)
+    with config_context(memory_budget=0):
+        expected = clone(model).fit(X, Y).predict_proba(X)
+    assert abs(expected - plain).max() > 1e-3
+    for _ in range(2):
+        forward_passes().clear()
+        found = clone(model).fit(X, Y).predict_proba(X)
+        np.testing.assert_array_equal(found, expected)
+    assert n_from_input() == 0
+    other = clone(model).set_params(random_state=1).fit(X, Y)
+    assert abs(other.predict_proba(X) - expected).max() > 1e-4
+
+
+def test_search_over_word_dropout_encodes_each_view_once(bert):
+    grid = {"freeze": [2, 3], "augment": [None, "word_dropout"]}
+    GridSearchCV(classifier(bert), grid, cv=2, error_score="raise").fit(X, Y)
+    assert n_from_input() == len(X) * (1 + Texts.default_n_views)
+
+
+def test_word_dropout_beside_an_adaptation(bert):
+    domain = np.array([1 if len(text) < 60 else -1 for text in X])
+    model = classifier(bert, freeze=3, augment="word_dropout")
+    adapted = DomainAdaptedClassifier(model, method="coral")
+    assert adapted.fit(X, Y, sample_domain=domain).predict(X).shape == (len(X),)
+
+
+def test_augmentation_that_is_none_of_texts(bert):
+    message = "`augment` must be None, 'auto', 'word_dropout' or a WordDropout"
+    for augment in ("crop", str.lower):
+        with pytest.raises(ValueError, match=message):
+            classifier(bert, augment=augment).fit(X, Y)
+    images = np.zeros((4, 8, 8, 3))
+    with pytest.raises(ValueError, match="for a backbone that takes images"):
+        FineTunedClassifier(augment="word_dropout").fit(images, [0, 1] * 2)
+    assert n_from_input() == 0
 
 
 def test_exported_module_takes_token_ids(bert):

@@ -26,6 +26,7 @@ from sktransfer.fitting._trainer import (
     Trainer,
     check_validation,
 )
+from sktransfer.fitting._views import with_views_of
 
 __all__ = [
     "ENOUGH_FOR_DEPTH",
@@ -49,4 +50,5 @@ __all__ = [
     "rows_to_probe",
     "shares_docs",
     "split_backbone",
+    "with_views_of",
 ]

@@ -38,14 +38,14 @@ _TRAINING = """\
     batch_size : int or "auto", default="auto"
         Number of samples per training step; "auto" is 32. The batch size of the frozen
         stages is another one, and is chosen for the device.
-    augment : {"auto", "crop", "crop_flip", "light", "medium", "strong"}, callable, \
-Augmentation or None, default="auto"
+    augment : {"auto", "crop", "crop_flip", "light", "medium", "strong", \
+"word_dropout"}, callable, Augmentation or None, default="auto"
         Random views of the samples to train on. "auto" is each image or its mirror
         image where stages are trained for classes, unless a discriminant of the
         features takes mirror images of one class for another one, and the other way
-        round. None is the images themselves. See :class:`Augmentation`, which also has
-        fixed views, mixup, CutMix, test-time augmentation and augmentation of
-        activations.
+        round. None is the samples themselves, and "word_dropout" is for texts. See
+        :class:`Augmentation`, which also has fixed views, mixup, CutMix, test-time
+        augmentation and augmentation of activations.
     early_stopping : bool or EarlyStopping, default=False
         Whether to stop when the validation loss no longer falls, and restore the best
         weights. See :class:`EarlyStopping`.

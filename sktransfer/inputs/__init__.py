@@ -5,6 +5,7 @@ any X behind one lazy interface, `iter_batches` reads and prepares samples in ba
 and a preprocessing, which comes with the weights, makes model inputs of the batches.
 """
 
+from sktransfer.inputs._augmented import AugmentedSamples
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,
@@ -26,15 +27,11 @@ from sktransfer.inputs.audio._audio import Audio
 from sktransfer.inputs.audio._front_ends import FrontEnd, LogMel
 from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
 from sktransfer.inputs.audio._waveforms import Waveform
-from sktransfer.inputs.images._augment import (
-    PRESETS,
-    AugmentedSamples,
-    preset_augmentation,
-)
 from sktransfer.inputs.images._enlarged import median_image_size, tell_enlargement
 from sktransfer.inputs.images._folder import image_folder
 from sktransfer.inputs.images._images import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
+from sktransfer.inputs.texts._augment import WordDropout
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing
 from sktransfer.inputs.texts._texts import Texts
 from sktransfer.inputs.vectors._vectors import VectorPreprocessing, VectorSamples
@@ -49,6 +46,7 @@ __all__ = [
     "UnreadableSampleError",
     "VectorPreprocessing",
     "Waveform",
+    "WordDropout",
     "image_folder",
     "list_modalities",
     "register_modality",

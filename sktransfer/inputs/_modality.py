@@ -98,11 +98,16 @@ class Modality(Protocol):
     n_views : int
         Number of fixed views of each sample that ``augment="auto"`` adds to the
         samples, by ``augmentation("auto", preprocessing)``; 0, the default, for none.
+    default_n_views : int or None
+        Number of fixed views of each sample for any other `augment`, where
+        :class:`~sktransfer.Augmentation` does not say it; None, the default, for a new
+        view in each epoch.
     """
 
     noun: str
     options: tuple
     n_views: int = 0
+    default_n_views: int | None = None
 
     def looks_like(self, X: Any) -> bool:
         """Return whether X can only be of this modality."""
@@ -182,14 +187,19 @@ class Modality(Protocol):
         Parameters
         ----------
         augment : str or callable
-            Name of a preset, or a function from one sample to another.
+            Name of a preset, or a callable.
         preprocessing : Preprocessing
             The preprocessing that follows.
+
+        Returns
+        -------
+        callable
+            From one sample to another, which draws from torch's global generator alone.
 
         Raises
         ------
         ValueError
-            If samples of this modality cannot be augmented.
+            If samples of this modality cannot be augmented, or not in this way.
         """
         raise ValueError(
             f"`augment` must be None, as there are no random views of {self.noun}. Got "

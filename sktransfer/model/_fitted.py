@@ -270,10 +270,10 @@ class FittedModel(LoadedBackbone):
         scores = self.scores(samples, **settings)
         if augment.tta is None:
             return scores
-        if augment.views is None:
-            raise ValueError("`augment__tta` needs `augment__views`. Got None.")
         modality = modality_of(backbone=self.preprocessing)
         n_views = modality.n_views if augment.views == "auto" else augment.tta
+        if (given := augment.views) is None or not n_views:
+            raise ValueError(f"`augment__tta` needs `augment__views`. Got {given!r}.")
         views = modality.augmentation(augment.views, self.preprocessing)
         for number in range(n_views):
             drawn = draw_views(samples, views, name_of(views), 0, number)

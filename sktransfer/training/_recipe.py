@@ -11,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from sktransfer.activations import POOLINGS
-from sktransfer.inputs import PRESETS
 from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.utils import Interval, ParameterGroup, StrOptions
 
@@ -268,10 +267,11 @@ class Augmentation(ParameterGroup):
         mirror, and else None. "crop" is a crop of 35% to 100% of the area, "crop_flip"
         also mirrors; "light", "medium" and "strong" change position and colour. A
         callable maps a PIL image to one, or to an array (h, w, 3) or tensor (3, h, w).
-        The probe sees no views but `n_views`.
+        "word_dropout" is for texts (:class:`~sktransfer.inputs.WordDropout`). The probe
+        sees no views but `n_views`.
     n_views : int or None, default=None
-        Number of fixed views per image, whose activations are stored. By default each
-        epoch draws new views, which pass the frozen stages. No effect with "auto".
+        Number of fixed views per sample, whose activations are stored. By default texts
+        have 4, and images new ones per epoch, through all stages. Not for "auto".
     activations : bool or collection of str, default=False
         Which of "flip", "shift", "crop" and "drop" are applied to stored activations in
         training, at almost no cost; True applies all.
@@ -294,7 +294,7 @@ class Augmentation(ParameterGroup):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "views": [StrOptions({"auto", *PRESETS}), callable, None],
+        "views": [str, callable, None],
         "n_views": [_POSITIVE, None],
         "activations": ["boolean", list, tuple, set],
         "mixup": [_NOT_NEGATIVE],

@@ -27,6 +27,7 @@ class Audio:
     noun = NOUN
     options = ()
     n_views = 0
+    default_n_views = None
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a list of paths may hold those of images as well."""

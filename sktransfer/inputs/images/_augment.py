@@ -1,18 +1,18 @@
-"""Random views of images, each fixed by a seed of its own."""
+"""Random views of images: presets, and what a callable of users may return."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.exceptions import NotFittedError
 
-from sktransfer.compute import seeded
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.images._pixels import array_to_image, range_of_dtype
-from sktransfer.utils import digest
+from sktransfer.utils import near_matches
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -58,110 +58,47 @@ def preset_augmentation(name: str, preprocessing: Any) -> v2.Transform:
     return v2.Compose(steps)
 
 
-class AugmentedSamples:
-    """Samples of images, each replaced by one random view that its seed fixes.
+@dataclass(frozen=True)
+class ImageAugmentation:
+    """From an image to a random view of it, by any function that returns an image.
 
-    `augment` maps a PIL image in mode RGB to another one, to a tensor of shape (3, h,
-    w), as the transforms of torchvision do, or to an array of shape (h, w, 3), both of
-    uint8 or of floats from 0 to 1. The seeds, one per sample in [0,
-    2**63), fix what it draws from torch's global generator, whose state is restored.
-    `digests` identify the views, and `drawn_for` the samples that the seeds were drawn
-    for; by default these are ``samples.digests``.
+    Parameters
+    ----------
+    augment : callable
+        From a PIL image in mode RGB to another one, to a tensor of shape (3, h, w), as
+        the transforms of torchvision do, or to an array of shape (h, w, 3), both of
+        uint8 or of floats from 0 to 1.
     """
 
-    labels = None
+    augment: Callable
 
-    def __init__(self, samples, augment, seeds, digests=None, drawn_for=None):
-        self._samples = samples
-        self._augment = augment
-        self._seeds = seeds
-        self.digests = digests
-        self._drawn_for = samples.digests if drawn_for is None else drawn_for
-
-    def __len__(self):
-        """Return the number of samples."""
-        return len(self._samples)
-
-    def __getitem__(self, i):
-        """Return the view of sample `i` as a PIL image in mode RGB.
-
-        If the augmentation fails, a ValueError names the sample.
-        """
-        return self._view(self._samples[i], i, self._seeds[i])
-
-    def read(self, i: int) -> tuple[bytes, Image.Image]:
-        """Read sample `i` once; return the digest of its view, and the view.
-
-        The digest is the one in ``digests`` only if the sample is still the one that
-        the seed was drawn for.
-        """
-        found, image = self._samples.read(i)
-        is_same = self._drawn_for is not None and found == self._drawn_for[i]
-        known = self.digests[i] if is_same else digest(found, "another sample")
-        return known, self._view(image, i, self._seeds[i])
-
-    def can_change(self, i: int) -> bool:
-        """Return whether view `i` may be another one when it is read again."""
-        return self._samples.can_change(i)
-
-    def warn_of_change(self, i: int) -> None:
-        """Warn, once, that sample `i` differs from its first reading."""
-        self._samples.warn_of_change(i)
-
-    def repeats(self) -> bool:
-        """Return whether each seed gives the same view of the first sample twice.
-
-        It does not where the augmentation draws from another generator than torch's.
-        """
-        image = self._samples[0]
-        views = [[self._view(image, 0, s) for s in self._seeds] for _ in range(2)]
-        return all(
-            one.size == other.size and one.tobytes() == other.tobytes()
-            for one, other in zip(*views, strict=True)
-        )
-
-    def _view(self, image, i, seed):
-        image = image.copy()  # it may be the user's own, and be drawn on
-        try:
-            with seeded(seed):
-                view = self._augment(image)
-        except NotFittedError:  # no sample is to blame for it
-            raise
-        except Exception as error:
-            raise ValueError(
-                f"`augment` failed on {self.describe(i)}: {type(error).__name__}: "
-                f"{error}"
-            ) from error
-        return self._as_image(view, i)
-
-    def _as_image(self, view, i):
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the view of an image, which stays as it is, in mode RGB."""
+        view = self.augment(image.copy())  # it may be the user's own, and be drawn on
         if isinstance(view, Image.Image):
             return view.convert("RGB")
         if isinstance(view, torch.Tensor):  # channels first, as torchvision has them
             view = to_numpy(view.movedim(0, 2) if view.ndim == 3 else view)
         if not isinstance(view, np.ndarray):
             raise TypeError(
-                "`augment` must return a PIL image, an array of shape (h, w, 3) or a "
-                f"tensor of shape (3, h, w). Got {type(view).__name__} for "
-                f"{self.describe(i)}."
+                "it must return a PIL image, an array of shape (h, w, 3) or a tensor "
+                f"of shape (3, h, w). Got {type(view).__name__}."
             )
         try:
             return array_to_image(view, None, range_of_dtype(view.dtype))
         except ValueError as error:
-            raise ValueError(
-                f"`augment` returned what is no image for {self.describe(i)}: {error}"
-            ) from error
+            raise ValueError(f"it returned what is no image. {error}") from error
 
-    def take(self, indices: Any) -> AugmentedSamples:
-        """Return the views of some of the samples."""
-        seeds = [self._seeds[i] for i in indices]
-        known = self.digests
-        digests = None if known is None else [known[i] for i in indices]
-        known = self._drawn_for
-        drawn_for = None if known is None else [known[i] for i in indices]
-        samples = self._samples.take(indices)
-        return AugmentedSamples(samples, self._augment, seeds, digests, drawn_for)
 
-    def describe(self, i: int) -> str:
-        """Return the words for sample `i` in messages."""
-        return self._samples.describe(i)
+def image_augmentation(augment: str | Callable, preprocessing: Any) -> Callable:
+    """Return the function from images to views that a value of `augment` stands for."""
+    if not isinstance(augment, str):
+        return ImageAugmentation(augment)
+    known = ("auto", *PRESETS)
+    if augment not in known:
+        raise ValueError(
+            f"`augment` must be None, a callable or one of {list(known)} for a "
+            f"backbone that takes images. Got {augment!r}."
+            f"{near_matches(augment, known)}"
+        )
+    return ImageAugmentation(preset_augmentation(augment, preprocessing))

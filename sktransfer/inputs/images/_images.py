@@ -14,7 +14,7 @@ from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES
 from sktransfer.inputs._reading import to_numpy
-from sktransfer.inputs.images._augment import preset_augmentation
+from sktransfer.inputs.images._augment import image_augmentation
 from sktransfer.inputs.images._items import Values, collect
 from sktransfer.inputs.images._pixels import (
     check_image_shape,
@@ -296,6 +296,7 @@ class Images:
     noun = "images"
     options = ("image_size", "image_shape", "value_range")
     n_views = 1
+    default_n_views = None
 
     def looks_like(self, X: Any) -> bool:
         """Return whether X holds paths, encoded or PIL images, or arrays of images."""
@@ -378,10 +379,8 @@ class Images:
         )
 
     def augmentation(self, augment: Any, preprocessing: Any) -> Any:
-        """Return the preset of a name, or the callable itself; "auto" mirrors."""
-        if isinstance(augment, str):
-            return preset_augmentation(augment, preprocessing)
-        return augment
+        """Return the preset of a name, or what makes images of what a callable says."""
+        return image_augmentation(augment, preprocessing)
 
     def raw_input(self, preprocessing: ImagePreprocessing) -> RawImages:
         """Return the module that resizes, crops and normalises."""

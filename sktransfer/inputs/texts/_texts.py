@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES, UnreadableSampleError
+from sktransfer.inputs.texts._augment import PRESET, WordDropout
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing
 from sktransfer.inputs.texts._samples import NOUN, TextSamples, why_unreadable
 from sktransfer.utils import validate_data, warn_caller
@@ -62,6 +63,7 @@ class Texts:
     noun = NOUN
     options = ()
     n_views = 0
+    default_n_views = 4
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a list of strings may hold the paths of images as well."""
@@ -108,9 +110,15 @@ class Texts:
         return TextSamples(items)
 
     def augmentation(self, augment: Any, preprocessing: Any) -> Any:
-        """Raise a ValueError: there are no random views of texts."""
+        """Return word dropout; raise a ValueError for anything else."""
+        if isinstance(augment, WordDropout):
+            return augment
+        if augment in (PRESET, "auto"):
+            return WordDropout()
         raise ValueError(
-            f"`augment` must be None for a backbone that takes {NOUN}. Got {augment!r}."
+            f"`augment` must be None, 'auto', {PRESET!r} or a WordDropout(share) for a "
+            f"backbone that takes {NOUN}. Got {augment!r}; `augment__activations` is "
+            "for any backbone."
         )
 
     def raw_input(self, preprocessing: TextPreprocessing) -> RawTokens:

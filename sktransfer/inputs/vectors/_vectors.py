@@ -223,6 +223,7 @@ class Vectors:
     noun = "vectors"
     options = ()
     n_views = 0
+    default_n_views = None
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a table may also hold samples of other modalities."""
