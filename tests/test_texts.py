@@ -167,6 +167,46 @@ def test_word_dropout_trains_on_fixed_views(bert, settings):
     assert abs(other.predict_proba(X) - expected).max() > 1e-4
 
 
+@pytest.mark.parametrize("pooling", ["auto", "cls", "last", "max"])
+def test_long_texts_in_windows(bert, pooling):
+    texts = sorted([" ".join(X[i::8]) for i in range(8)], key=len)
+    labels = Y[:8]
+    windows = {"max_length": 16, "max_windows": 5, "overlap": 4}
+    backbone = load_backbone(bert, preprocessing=windows)
+    extractor = PretrainedFeatureExtractor(backbone, pooling=pooling)
+    with pytest.warns(UserWarning, match="do not fit into 5 windows of 16 tokens"):
+        features = extractor.fit_transform(texts)
+    with pytest.warns(UserWarning, match="do not fit into 5 windows of 16 tokens"):
+        np.testing.assert_array_equal(extractor.transform(texts[7:]), features[7:])
+    short = [text for text in X if len(text.split()) <= 14]  # of one window each
+    parts = [extractor.transform([text]) for text in short]
+    plain = PretrainedFeatureExtractor(bert, pooling=pooling).fit_transform(short)
+    np.testing.assert_allclose(np.concatenate(parts), plain, rtol=1e-3, atol=1e-3)
+    backbone = load_backbone(bert, preprocessing={**windows, "max_windows": 50})
+    model = classifier(backbone, pooling=pooling).fit(texts, labels)
+    with config_context(memory_budget=0):
+        expected = clone(model).fit(texts, labels).predict_proba(texts)
+    np.testing.assert_array_equal(model.predict_proba(texts), expected)
+    twin = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(twin.predict_proba(texts), expected)
+    module, row = model.to_torch(), model.preprocessing_.prepare(texts[0])
+    found = module(torch.from_numpy(row["ids"])[None])[0]
+    np.testing.assert_allclose(found, expected[0], rtol=2e-3, atol=2e-3)
+
+
+def test_average_over_windows_is_that_over_their_tokens(bert):
+    text = " ".join(X[:6])
+    preprocessing = {"max_length": 16, "max_windows": 50}
+    with config_context(activation_dtype="float32"):
+        backbone = load_backbone(bert, preprocessing=preprocessing)
+        (found,) = PretrainedFeatureExtractor(backbone).fit_transform([text])
+        words = text.split()
+        windows = [" ".join(words[i : i + 14]) for i in range(0, len(words), 14)]
+        each = PretrainedFeatureExtractor(bert).fit_transform(windows)
+    lengths = [len(window.split()) + 2 for window in windows]
+    np.testing.assert_allclose(found, np.average(each, 0, lengths), atol=1e-5)
+
+
 def test_search_over_word_dropout_encodes_each_view_once(bert):
     grid = {"freeze": [2, 3], "augment": [None, "word_dropout"]}
     GridSearchCV(classifier(bert), grid, cv=2, error_score="raise").fit(X, Y)

@@ -106,7 +106,11 @@ def to_rows(state: Any, activation_dtype: str, n: int | None = None) -> list:
 def _without_padding(row):
     """Return a row whose parts end where its mask does, if only zeros follow there."""
     mask = row.get(MASK)
-    if mask is None or any(len(part) != len(mask) for part in row.values()):
+    if (
+        mask is None
+        or mask.ndim > 1
+        or any(len(part) != len(mask) for part in row.values())
+    ):
         return row
     end = int(np.flatnonzero(mask).max(initial=-1)) + 1
     if end == len(mask) or any(part[end:].any() for part in row.values()):

@@ -190,7 +190,9 @@ class Pool(nn.Module):
     "avgmax" joins both; "cls" takes the first token, "last" the last one of a sequence,
     and "flatten" keeps everything. Tokens that are not patches, and positions that the
     mask of a sequence marks as padding, are left out of averages and maxima. A sequence
-    has one cell. With `normalize`, the vectors are divided by their Euclidean norm. See
+    has one cell. If its mask has windows (n, w, t), averages and maxima are over the
+    tokens of all of them, and "cls" and "last" are averaged over the windows. With
+    `normalize`, the vectors are divided by their Euclidean norm. See
     :class:`ActivationLayout` for the shapes.
     """
 
@@ -228,10 +230,8 @@ class Pool(nn.Module):
     def _pooled(self, z):
         if self.keeps_all:
             return z.flatten(1)
-        if self.pooling == "cls":
-            return hidden_of(z)[:, 0]
-        if self.pooling == "last":
-            return _last_valid(z)
+        if self.pooling in ("cls", "last"):
+            return _over_windows(_first if self.pooling == "cls" else _last_valid, z)
         if self.layout.kind == "sequence":
             average, largest = _masked_average, _masked_maximum
         else:
@@ -246,6 +246,23 @@ class Pool(nn.Module):
 
     def _maximum(self, z):
         return F.adaptive_max_pool2d(z, self.pool_size).flatten(1)
+
+
+def _over_windows(pool, state):
+    """Pool each window of sequences (n, w, t, ...), and average over the windows.
+
+    Activations without windows are pooled as they are.
+    """
+    mask = state.get(MASK) if isinstance(state, dict) else None
+    if mask is None or mask.ndim == 2:
+        return pool(state)
+    windows = {name: part.flatten(0, 1) for name, part in state.items()}
+    return pool(windows).unflatten(0, mask.shape[:2]).mean(1)
+
+
+def _first(z):
+    """Return the first token (n, c)."""
+    return hidden_of(z)[:, 0]
 
 
 def _masked_average(state):
@@ -270,7 +287,12 @@ def _last_valid(state):
 
 
 def _hidden_and_mask(state):
-    """Return the hidden states (n, t, c), and the mask of valid positions (n, t, 1)."""
+    """Return the hidden states (n, t, c), and the mask of valid positions (n, t, 1).
+
+    The windows of a sequence (n, w, t, c) follow one another.
+    """
     z = hidden_of(state)
     mask = state.get(MASK, z.new_ones(z.shape[:2]))
+    if mask.ndim == 3:
+        z, mask = z.flatten(1, 2), mask.flatten(1)
     return z, mask.bool()[..., None]

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -24,7 +25,14 @@ from sktransfer.backbones._registry import (
 from sktransfer.backbones._sections import fingerprint_tensors
 from sktransfer.compute import default_torch_state, fork_lock, seeded
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import content_stamp, spawn_seed, survey_class, types, warn_caller
+from sktransfer.utils import (
+    content_stamp,
+    near_matches,
+    spawn_seed,
+    survey_class,
+    types,
+    warn_caller,
+)
 
 BackboneLike = str | nn.Module | Callable[[], nn.Module] | Backbone
 STATE_DICT = "a state dict"  # the name of weights that are given as one
@@ -43,7 +51,7 @@ def load_backbone(
     weights: types.Weights = "default",
     image_size: types.ImageSize | None = None,
     n_features: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | Mapping | None = None,
     kind: str | None = None,
     random_state: types.RandomState | None = None,
 ) -> Backbone:
@@ -72,9 +80,10 @@ def load_backbone(
         position embeddings are resampled.
     n_features : int, default=None
         Length of the vectors. Needed only by a network for vectors with lazy layers.
-    preprocessing : Preprocessing, default=None
+    preprocessing : Preprocessing or mapping, default=None
         Such as an `ImagePreprocessing` or a `TextPreprocessing`. By default that of
-        the weights.
+        the weights. A mapping holds those of its parameters that are changed, such as
+        ``{"max_length": 64}`` for texts.
     kind : str, default=None
         Modality of a module without preprocessing: "image", "vector" or another that
         is registered. By default images if it has a 2-D convolution, and otherwise
@@ -93,7 +102,8 @@ def load_backbone(
         If `spec` or `weights` has another type.
     ValueError
         If there is no backbone or there are no weights of this name, if a checkpoint
-        does not fit or is not finite, or if the network cannot take the image size.
+        does not fit or is not finite, if the preprocessing has no such parameter, or if
+        the network cannot take the image size.
     OSError
         If weights cannot be downloaded or a checkpoint does not exist.
 
@@ -120,7 +130,8 @@ def load_backbone(
         with seeded(seed):
             return function()
 
-    sizes = {"image_size": image_size, "preprocessing": preprocessing, "make": make}
+    whole = None if isinstance(preprocessing, Mapping) else preprocessing
+    sizes = {"image_size": image_size, "preprocessing": whole, "make": make}
     if isinstance(spec, Backbone):
         backbone = spec.untraced()
     elif isinstance(spec, nn.Module) or callable(spec):
@@ -131,11 +142,26 @@ def load_backbone(
         backbone = _load_named(spec, weights if given is None else None, **sizes)
     backbone.module.eval()
     own = backbone.preprocessing
-    backbone.preprocessing = (preprocessing or own).with_size(image_size)
+    backbone.preprocessing = _changed(own, preprocessing).with_size(image_size)
     _check_size(backbone, own)
     if given is not None:
         _load_given(backbone, given, own)
     return backbone
+
+
+def _changed(own, given):
+    """Return the preprocessing that is given, or that of the weights, changed by it."""
+    if not isinstance(given, Mapping):
+        return given or own
+    names = [f.name for f in fields(own)] if is_dataclass(own) else []
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ValueError(
+            f"`preprocessing` may change the parameters {names} of the "
+            f"{type(own).__name__} of this backbone. Got {unknown[0]!r}."
+            f"{near_matches(str(unknown[0]), names)}"
+        )
+    return replace(own, **given)
 
 
 def _warn_if_random(spec):

@@ -89,6 +89,9 @@ class Embeddings(nn.Module):
 
     def forward(self, inputs):
         """Return hidden states (n, t, c), zero at padding, and their mask."""
+        return _by_windows(self._embed, inputs)
+
+    def _embed(self, inputs):
         given = {"input_ids": inputs["ids"], "attention_mask": inputs["mask"].long()}
         if "types" in inputs:
             given["token_type_ids"] = inputs["types"]
@@ -108,10 +111,26 @@ class Layer(nn.Module):
 
     def forward(self, state):
         """Return hidden states (n, t, c), zero at padding, and their mask."""
+        return _by_windows(self._run_layer, state)
+
+    def _run_layer(self, state):
         hidden, mask = state["hidden"], state["mask"]
         run = _Run(self.index + 1, hidden, self.layer, self.n_returned)
         given = {"inputs_embeds": hidden, "attention_mask": mask.long()}
         return _state(_hidden_after(self.frame, run, given), mask)
+
+
+def _by_windows(function, state):
+    """Call a function on the windows of texts (n, w, t, ...) as on texts (n, t, ...).
+
+    Texts without windows are passed as they are.
+    """
+    shape = state["mask"].shape
+    if len(shape) == 2:
+        return function(state)
+    windows = {name: part.flatten(0, 1) for name, part in state.items()}
+    found = function(windows)
+    return {name: part.unflatten(0, shape[:2]) for name, part in found.items()}
 
 
 def _hidden_after(frame, run, given):

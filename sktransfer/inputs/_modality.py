@@ -8,7 +8,7 @@ or a small named group of tensors, and never asks for the kind of a sample.
 
 from abc import abstractmethod
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from sktransfer.utils import Registry, check_parts
 
@@ -66,6 +66,58 @@ class Preprocessing(Protocol):
 
     def to_input(self, batch: Any) -> Any:
         """Return the model inputs of a batch of prepared samples, on its device."""
+
+
+class WithoutImageSize:
+    """Base of preprocessings of samples that are no images, and have no image size.
+
+    What ``prepare`` returns is the model input. A subclass has a ``noun``, such as
+    "texts", for messages.
+    """
+
+    noun: ClassVar[str]
+    is_image: ClassVar[bool] = False
+    tolerates_low_precision: ClassVar[bool] = False
+
+    def with_size(self, image_size: None) -> Self:
+        """Return itself: these samples have no image size.
+
+        Parameters
+        ----------
+        image_size : None
+            There is no other value.
+
+        Returns
+        -------
+        preprocessing : object
+            The same.
+
+        Raises
+        ------
+        ValueError
+            If `image_size` is not None.
+        """
+        if image_size is None:
+            return self
+        raise ValueError(
+            f"`image_size` must be None for a backbone that takes {self.noun}. Got "
+            f"{image_size!r}; leave it out."
+        )
+
+    def to_input(self, batch: Any) -> Any:
+        """Return model inputs, which are what `prepare` returns.
+
+        Parameters
+        ----------
+        batch : Tensor or dict of str to Tensor of shape (b, ...)
+            Prepared samples.
+
+        Returns
+        -------
+        inputs : Tensor or dict of str to Tensor of shape (b, ...)
+            The same.
+        """
+        return batch
 
 
 class Modality(Protocol):

@@ -147,6 +147,14 @@ def test_padding_of_sequences_is_not_stored(activation_dtype):
     assert rows[0]["hidden"].base is None  # which would keep the padding in memory
 
 
+def test_windows_of_sequences_come_back():
+    mask = torch.arange(8) < torch.tensor([[8, 3], [2, 2]])[..., None]
+    hidden = torch.randn(2, 2, 8, 4).masked_fill(~mask[..., None], 0)
+    state = as_stored({"hidden": hidden, "mask": mask}, "float32")
+    for name, part in to_tensor(to_rows(state, "float32")).items():
+        assert part.equal(state[name])
+
+
 def test_padding_that_is_not_zero_is_stored():
     mask = torch.tensor([[True, False]])
     states = [

@@ -253,6 +253,25 @@ def test_sequences_are_pooled_over_their_real_positions():
     torch.testing.assert_close(whole, z.mean(1))
 
 
+def test_windows_of_sequences_are_pooled_together():
+    z = random_activation((2, 4, 5), n=3)  # two windows of four tokens
+    lengths = torch.tensor([[4, 2], [1, 3], [3, 3]])
+    mask = torch.arange(4) < lengths[..., None]
+    state, shape = {"hidden": z, "mask": mask}, {"hidden": (2, 4, 5), "mask": (2, 4)}
+    tokens = [z[i][mask[i]] for i in range(3)]
+    last = [z[i, [0, 1], lengths[i] - 1].mean(0) for i in range(3)]
+    expected = {
+        "avg": torch.stack([part.mean(0) for part in tokens]),
+        "max": torch.stack([part.amax(0) for part in tokens]),
+        "cls": z[:, :, 0].mean(1),
+        "last": torch.stack(last),
+    }
+    for pooling, features in expected.items():
+        pool = Pool(pooling, 1, shape, VECTOR)
+        torch.testing.assert_close(pool(state), features)
+        assert pool.n_features(shape) == 5
+
+
 def test_sequences_cannot_be_flattened():
     check_pooling("cls", SEQUENCE, VECTOR, "layer")
     with pytest.raises(

@@ -11,7 +11,7 @@ from sktransfer.backbones import _load, load_backbone, shared_backbone
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
 GIVEN = ImagePreprocessing(
-    size=(32, 32), resize=40, interpolation="box", mean=(0.0,) * 3, std=(1.0,) * 3
+    size=(32, 32), resize=40, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3
 )
 
 
@@ -177,6 +177,22 @@ def test_preprocessing_may_be_given():
         assert backbone.preprocessing == given
         backbone = load_backbone(spec, weights=None, preprocessing=given, image_size=64)
         assert backbone.preprocessing.resize == 80
+
+
+@pytest.mark.parametrize("make", [small, lambda: "efficientnet_lite0"])
+def test_preprocessing_of_the_weights_may_be_changed(make):
+    own = load_backbone(make()).preprocessing
+    backbone = load_backbone(make(), preprocessing={"interpolation": "box"})
+    assert backbone.preprocessing == replace(own, interpolation="box") != own
+    sized = load_backbone(backbone, preprocessing={"mean": (0, 0, 0)}, image_size=64)
+    assert sized.preprocessing.interpolation == "box"
+    assert sized.preprocessing.size == (64, 64)
+
+
+def test_preprocessing_without_such_a_parameter():
+    message = "`preprocessing` may change .*'resize'.* of the ImagePreprocessing .* Go"
+    with pytest.raises(ValueError, match=f"{message}t 'resise'. Did you mean 'resize'"):
+        load_backbone("timm/test_resnet", weights=None, preprocessing={"resise": 32})
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,23 @@ def test_stages_compute_what_the_library_does(network):
             assert not state["hidden"][i, ~mask].any()
 
 
+@torch.no_grad()
+def test_windows_of_a_text_do_not_see_each_other(network):
+    _, _, backbone = network
+    changes = {"max_length": 9, "max_windows": 4, "overlap": 2}
+    in_windows = load_backbone(backbone, preprocessing=changes)
+    assert in_windows.stage_names == STAGES
+    row = in_windows.preprocessing.prepare(" ".join(TEXTS))
+    inputs = {name: torch.from_numpy(part) for name, part in row.items()}
+    assert inputs["ids"].shape == (4, 12)
+    found, expected = {k: v[None] for k, v in inputs.items()}, inputs
+    for stage in STAGES:
+        found = in_windows.module.stages[stage](found)
+        expected = backbone.module.stages[stage](expected)
+        assert found["hidden"][0].equal(expected["hidden"])
+        assert found["mask"][0].equal(expected["mask"])
+
+
 def test_gradients_reach_all_weights(network):
     kind, _, backbone = network
     twin = backbone.untraced()

@@ -1,18 +1,23 @@
 """Preprocessing of audio: length, sampling rate, and the front end of a network."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from sktransfer.inputs._modality import WithoutImageSize
 from sktransfer.inputs.audio._front_ends import FrontEnd
-from sktransfer.inputs.audio._waveforms import Waveform, installed_version, resample
+from sktransfer.inputs.audio._waveforms import (
+    NOUN,
+    Waveform,
+    installed_version,
+    resample,
+)
 
 
 @dataclass(frozen=True)
-class AudioPreprocessing:
+class AudioPreprocessing(WithoutImageSize):
     """Preprocessing of recordings to the inputs of a network.
 
     The beginning of a recording, up to `max_seconds`, is resampled to the sampling rate
@@ -48,10 +53,9 @@ class AudioPreprocessing:
     max_seconds: float = 30.0
 
     kind: ClassVar[str] = "audio"
+    noun: ClassVar[str] = NOUN
     prepared_shape: ClassVar[None] = None
-    is_image: ClassVar[bool] = False
     is_costly_to_read: ClassVar[bool] = True
-    tolerates_low_precision: ClassVar[bool] = False
 
     def __post_init__(self):
         if not self.max_seconds > 0:
@@ -75,51 +79,6 @@ class AudioPreprocessing:
         names = "soundfile", "soxr"
         libraries = ";".join(f"{name}={installed_version(name)}" for name in names)
         return f"{about};{self.front_end.key()};{libraries}"
-
-    def with_size(self, image_size: None) -> Self:
-        """Return itself: recordings have no image size.
-
-        Parameters
-        ----------
-        image_size : None
-            Recordings take no other value.
-
-        Returns
-        -------
-        preprocessing : AudioPreprocessing
-            The same.
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is not None.
-        """
-        if image_size is None:
-            return self
-        raise ValueError(
-            "`image_size` must be None for a backbone that takes recordings. Got "
-            f"{image_size!r}; leave it out."
-        )
-
-    def with_max_seconds(self, max_seconds: float) -> Self:
-        """Return the preprocessing with another longest duration.
-
-        Parameters
-        ----------
-        max_seconds : float
-            Longest duration that is used of a recording.
-
-        Returns
-        -------
-        preprocessing : AudioPreprocessing
-            A copy.
-
-        Raises
-        ------
-        ValueError
-            If it is not positive.
-        """
-        return dataclasses.replace(self, max_seconds=max_seconds)
 
     def example(self, n: int = 2) -> dict[str, torch.Tensor]:
         """Return the model inputs of `n` noises of half a second.
@@ -161,18 +120,3 @@ class AudioPreprocessing:
         kept = waveform._replace(values=waveform.values[:n_kept])
         values = resample(kept, self.sampling_rate)
         return self.front_end.prepare(values, self.sampling_rate)
-
-    def to_input(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return model inputs, which are what `prepare` returns.
-
-        Parameters
-        ----------
-        batch : dict of str to Tensor of shape (b, ...)
-            Prepared recordings.
-
-        Returns
-        -------
-        inputs : dict of str to Tensor of shape (b, ...)
-            The same.
-        """
-        return batch

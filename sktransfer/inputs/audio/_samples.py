@@ -11,6 +11,7 @@ import numpy as np
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.audio._waveforms import (
+    NOUN,
     Waveform,
     decode,
     digest_of_array,
@@ -21,7 +22,6 @@ from sktransfer.inputs.audio._waveforms import (
     from_array,
 )
 
-NOUN = "recordings"
 _NO_RATE = (
     "an array does not say its sampling rate; pass pairs of an array and a rate in Hz, "
     "as in `[(waveform, 16000) for waveform in X]`"

@@ -9,6 +9,7 @@ import numpy as np
 
 from sktransfer.utils import DIGEST_SIZE, FileCache, digest, import_optional
 
+NOUN = "recordings"
 _FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31, "u1": 2**7}  # by kind and bytes
 _LOUDEST = 16.0  # of floats, whose full scale is 1; more are integers in disguise
 _MOST_CHANNELS = 32

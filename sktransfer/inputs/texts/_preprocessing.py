@@ -1,14 +1,17 @@
 """Preprocessing of texts: tokens, their truncation, and padding."""
 
-import dataclasses
+import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from typing import ClassVar, Self
+from numbers import Integral
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
+from sktransfer.inputs._modality import WithoutImageSize
+from sktransfer.inputs.texts._samples import NOUN
 from sktransfer.utils import digest, import_optional
 
 # Lengths that texts are padded to: (up to this many tokens, the step between lengths).
@@ -16,10 +19,16 @@ _STEPS = ((32, 4), (64, 8), (256, 16))
 _STEP_BEYOND = 32
 _EXAMPLE_LENGTH = 16
 _EXAMPLE = "The quick brown fox jumps over the lazy dog while 12 others watch it. "
+# Normalizers that leave no ASCII text longer than it was, by their types.
+_NOT_LONGER = {
+    *("BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt"),
+    *("Precompiled", "Strip", "StripAccents"),
+}
+_MOST_ADDED = 3  # bytes that a pre-tokenizer puts in front of a text
 
 
 @dataclass(frozen=True)
-class TextPreprocessing:
+class TextPreprocessing(WithoutImageSize):
     """Preprocessing of texts, or of pairs of texts, to token ids.
 
     A text becomes the token ids of a tokenizer, including its special tokens. Longer
@@ -27,12 +36,17 @@ class TextPreprocessing:
     first. The ids are padded at the end to a length that depends on their number alone,
     such as the next multiple of 4, and a mask says which positions hold tokens.
 
+    With `max_windows`, a longer text is read in several windows, each with special
+    tokens of its own. No token attends to those of other windows, and the features are
+    the average over all windows. Of a pair, the windows slide over the longer text,
+    beside the beginning of the other one.
+
     Parameters
     ----------
     tokenizer : str
         The content of a ``tokenizer.json``, the format of the library tokenizers.
     max_length : int
-        Most tokens of a text, including special tokens.
+        Most tokens of a text, or of each of its windows, including special tokens.
     pad_id : int, default=0
         Token id of padding.
     has_types : bool, default=False
@@ -43,11 +57,16 @@ class TextPreprocessing:
     n_positions : int, default=None
         Number of positions that the network has, of which one stays free; None if
         there is no limit.
+    max_windows : int, default=1
+        Most windows of a text; what follows them is cut off.
+    overlap : int, default=0
+        Number of tokens that a window shares with the one before it.
 
     Raises
     ------
     ValueError
-        If `max_length` leaves no room for a token, or exceeds the positions.
+        If `max_length` leaves no room for a token, or exceeds the positions, or if
+        there are no such windows.
 
     Examples
     --------
@@ -63,18 +82,20 @@ class TextPreprocessing:
     has_types: bool = False
     prefix: str = ""
     n_positions: int | None = None
+    max_windows: int = 1
+    overlap: int = 0
 
     kind: ClassVar[str] = "text"
+    noun: ClassVar[str] = NOUN
     prepared_shape: ClassVar[None] = None
-    is_image: ClassVar[bool] = False
     is_costly_to_read: ClassVar[bool] = False
-    tolerates_low_precision: ClassVar[bool] = False
     shape_hint: ClassVar[str] = "It must take token ids and their mask."
 
     @property
-    def input_shape(self) -> dict[str, tuple[int]]:
+    def input_shape(self) -> dict[str, tuple[int, ...]]:
         """Shapes of one model input; those of others differ in their length."""
-        return dict.fromkeys(self._names, (_EXAMPLE_LENGTH,))
+        shape = (_EXAMPLE_LENGTH,) if self.max_windows == 1 else (2, _EXAMPLE_LENGTH)
+        return dict.fromkeys(self._names, shape)
 
     @property
     def _names(self):
@@ -83,70 +104,46 @@ class TextPreprocessing:
     def key(self) -> str:
         """Return a stable text of everything that affects the output."""
         parts = self._tokenizer_digest, self.max_length, self.pad_id, self.has_types
-        rest = self.prefix, self.n_positions
-        return f"text-v1;{parts!r};{rest!r};tokenizers={version('tokenizers')}"
+        rest = self.prefix, self.n_positions, self.max_windows, self.overlap
+        return f"text-v2;{parts!r};{rest!r};tokenizers={version('tokenizers')}"
 
     @property
     def _tokenizer_digest(self):
         return _digest_of(self.tokenizer)
 
-    def with_size(self, image_size: None) -> Self:
-        """Return itself: texts have no image size.
-
-        Parameters
-        ----------
-        image_size : None
-            Texts take no other value.
-
-        Returns
-        -------
-        preprocessing : TextPreprocessing
-            The same.
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is not None.
-        """
-        if image_size is None:
-            return self
-        raise ValueError(
-            "`image_size` must be None for a backbone that takes texts. Got "
-            f"{image_size!r}; leave it out, or see `max_length` of TextPreprocessing."
-        )
-
-    def with_max_length(self, max_length: int) -> Self:
-        """Return the preprocessing with another number of tokens per text.
-
-        Parameters
-        ----------
-        max_length : int
-            Most tokens of a text, including special tokens.
-
-        Returns
-        -------
-        preprocessing : TextPreprocessing
-            A copy.
-
-        Raises
-        ------
-        ValueError
-            If it leaves no room for a token, or exceeds the network's positions.
-        """
-        return dataclasses.replace(self, max_length=max_length)
-
     def __post_init__(self):
-        least = 1 + self.n_special(is_pair=True)
-        if self.max_length < least:
+        for name in ("max_length", "max_windows", "overlap"):
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(
+                    f"`{name}` must be an int. Got {getattr(self, name)!r}."
+                )
+        special = self.n_special(is_pair=True)
+        if self.max_length <= special:
             raise ValueError(
-                f"`max_length` must be at least {least}, as special tokens count. Got "
-                f"{self.max_length}."
+                f"`max_length` must be at least {special + 1}, as special tokens "
+                f"count. Got {self.max_length}."
             )
         if self.n_positions is not None and self.max_length >= self.n_positions:
             raise ValueError(
                 f"`max_length` must be at most {self.n_positions - 1}, as the network "
                 f"has {self.n_positions} positions, one of which stays free. Got "
                 f"{self.max_length}."
+            )
+        self._check_windows()
+
+    def _check_windows(self):
+        if self.max_windows < 1:
+            raise ValueError(
+                f"`max_windows` must be at least 1. Got {self.max_windows}."
+            )
+        room = self._room(is_pair=False)
+        most = room - 1 if self.max_windows > 1 else 0
+        if not 0 <= self.overlap <= most:
+            why = (
+                f"a window has room for {room} tokens" if most else "there is 1 window"
+            )
+            raise ValueError(
+                f"`overlap` must be between 0 and {most}, as {why}. Got {self.overlap}."
             )
 
     def example(self, n: int = 2) -> dict[str, torch.Tensor]:
@@ -159,16 +156,20 @@ class TextPreprocessing:
 
         Returns
         -------
-        example : dict of str to Tensor of shape (n, t)
+        example : dict of str to Tensor of shape (n, t) or (n, w, t)
             Token ids, their mask and, if the network takes them, their types.
         """
+        n_windows = 1 if self.max_windows == 1 else 2
         known = self._encode(_EXAMPLE).ids or [self.pad_id]
         ids = torch.tensor(known * _EXAMPLE_LENGTH)
-        rows = torch.stack([ids[i : i + _EXAMPLE_LENGTH] for i in range(n)])
-        lengths = _EXAMPLE_LENGTH - 1 - torch.arange(n) % (_EXAMPLE_LENGTH - 2)
+        rows = torch.stack([ids[i : i + _EXAMPLE_LENGTH] for i in range(n * n_windows)])
+        lengths = _EXAMPLE_LENGTH - 1 - torch.arange(len(rows)) % (_EXAMPLE_LENGTH - 2)
         mask = torch.arange(_EXAMPLE_LENGTH) < lengths[:, None]
         state = {"ids": rows.where(mask, self.pad_id), "mask": mask}
-        return state | ({"types": torch.zeros_like(rows)} if self.has_types else {})
+        state |= {"types": torch.zeros_like(rows)} if self.has_types else {}
+        if n_windows == 1:
+            return state
+        return {name: part.unflatten(0, (n, n_windows)) for name, part in state.items()}
 
     def prepare(self, text: str | tuple[str, str]) -> dict[str, np.ndarray]:
         """Return the padded token ids of a text or a pair, and their mask.
@@ -180,39 +181,87 @@ class TextPreprocessing:
 
         Returns
         -------
-        prepared : dict of str to ndarray of shape (t,)
+        prepared : dict of str to ndarray of shape (t,), or (w, t) with `max_windows`
             ``"ids"``, ``"mask"`` and, if the network takes them, ``"types"``.
         """
-        encoded = self._joined(*self._encoded_parts(text))
-        ids = encoded.ids or [self.pad_id]  # a text without tokens is one of padding
-        types = encoded.type_ids or [0]
-        length = padded_length(len(ids))
+        windows = self._windows(text)
+        length = padded_length(max(1, *map(len, windows)))
         if self.n_positions is not None:
             length = min(length, self.n_positions)
-        prepared = {
+        rows = [self._padded(window, length) for window in windows]
+        if self.max_windows == 1:
+            return rows[0]
+        return {name: np.stack([row[name] for row in rows]) for name in self._names}
+
+    def _padded(self, window, length):
+        """Return the padded ids of an encoding, and their mask, as arrays."""
+        ids = window.ids or [self.pad_id]  # a text without tokens is one of padding
+        padded = {
             "ids": np.full(length, self.pad_id, np.int64),
             "mask": np.arange(length) < len(ids),
         }
-        prepared["ids"][: len(ids)] = ids
+        padded["ids"][: len(ids)] = ids
         if self.has_types:
-            prepared["types"] = np.zeros(length, np.int64)
-            prepared["types"][: len(ids)] = types
-        return prepared
+            padded["types"] = np.zeros(length, np.int64)
+            padded["types"][: len(ids)] = window.type_ids or [0]
+        return padded
 
-    def to_input(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return model inputs, which are what `prepare` returns.
+    def _windows(self, text):
+        """Return the encodings of the windows of a text or a pair, truncated."""
+        parts = self._encoded_parts(text)
+        plan = self._plan([*map(len, parts)])
+        for part, share in zip(parts, plan.shares, strict=True):
+            is_read_in_windows = part is parts[plan.longest]
+            part.truncate(share, stride=plan.overlap if is_read_in_windows else 0)
+        longest = parts[plan.longest]
+        finish, windows = _tokenizer(self.tokenizer).post_process, []
+        for piece in [longest, *longest.overflowing][: self.max_windows]:
+            parts[plan.longest] = piece
+            windows.append(finish(*parts))
+        return windows
+
+    def _plan(self, lengths):
+        """Return how the texts of a sample are divided, by their lengths (_Plan)."""
+        room = self._room(is_pair=len(lengths) == 2)
+        shares = _shares(*lengths, room) if len(lengths) == 2 else [min(*lengths, room)]
+        longest = int(np.argmax(lengths))
+        return _Plan(shares, longest, max(0, min(self.overlap, shares[longest] - 1)))
+
+    def _room(self, *, is_pair):
+        return self.max_length - self.n_special(is_pair=is_pair)
+
+    def count(self, text: str | tuple[str, str]) -> tuple[int, int]:
+        """Return the number of tokens of a text or a pair, and how many are cut off.
 
         Parameters
         ----------
-        batch : dict of str to Tensor of shape (b, t)
-            Prepared texts.
+        text : str or (str, str)
+            A text, or a pair of texts.
 
         Returns
         -------
-        inputs : dict of str to Tensor of shape (b, t)
-            The same.
+        n_tokens, n_lost : int
+            The first one includes special tokens.
         """
-        return batch
+        lengths = [*map(len, self._encoded_parts(text))]
+        plan = self._plan(lengths)
+        cut = np.subtract(lengths, plan.shares)  # from the first window
+        step = plan.shares[plan.longest] - plan.overlap
+        cut[plan.longest] = max(0, cut[plan.longest] - (self.max_windows - 1) * step)
+        n_tokens = sum(lengths) + self.n_special(is_pair=len(lengths) == 2)
+        return n_tokens, int(cut.sum())
+
+    def surely_fits(self, text: str | tuple[str, str]) -> bool:
+        """Return whether a text or a pair is short enough that none need count tokens.
+
+        A token holds at least one byte of the text after its normalization, which may
+        lengthen texts beyond ASCII: NFKC makes 18 characters of U+FDFA.
+        """
+        parts = [self.prefix, *([text] if isinstance(text, str) else text)]
+        if not (all(map(str.isascii, parts)) and _keeps_ascii(self.tokenizer)):
+            return False
+        n_most = sum(map(len, parts)) + _MOST_ADDED * (len(parts) - 1)
+        return n_most <= self._room(is_pair=len(parts) == 3)
 
     def n_special(self, *, is_pair: bool) -> int:
         """Return the number of special tokens that are added to a text or a pair."""
@@ -220,12 +269,8 @@ class TextPreprocessing:
 
     def separator(self) -> int:
         """Return the token id at the end of a text."""
-        return (self._joined(self._encode(_EXAMPLE)).ids or [self.pad_id])[-1]
-
-    def n_tokens(self, text: str | tuple[str, str]) -> int:
-        """Return the number of tokens of a text or a pair before it is truncated."""
-        parts = self._encoded_parts(text)
-        return sum(map(len, parts)) + self.n_special(is_pair=len(parts) == 2)
+        (window, *_) = self._windows(_EXAMPLE)
+        return (window.ids or [self.pad_id])[-1]
 
     def _encoded_parts(self, text):
         """Return the encodings of the texts of a sample, without special tokens."""
@@ -235,17 +280,13 @@ class TextPreprocessing:
     def _encode(self, text):
         return _tokenizer(self.tokenizer).encode(text, add_special_tokens=False)
 
-    def _joined(self, first, second=None):
-        """Truncate one or two encodings, and add the special tokens."""
-        room = self.max_length - self.n_special(is_pair=second is not None)
-        if second is None:
-            first.truncate(room)
-        else:
-            for part, length in zip(
-                (first, second), _shares(len(first), len(second), room), strict=True
-            ):
-                part.truncate(length)
-        return _tokenizer(self.tokenizer).post_process(first, second)
+
+class _Plan(NamedTuple):
+    """How many tokens of each text a window has, and which text has windows."""
+
+    shares: list
+    longest: int
+    overlap: int
 
 
 def padded_length(n_tokens: int) -> int:
@@ -262,12 +303,12 @@ def _shares(first, second, room):
     """Return how many tokens of two texts are kept: the longer one is cut first."""
     half = room // 2
     if first + second <= room:
-        return first, second
+        return [first, second]
     if first <= half:
-        return first, room - first
+        return [first, room - first]
     if second <= room - half:
-        return room - second, second
-    return half, room - half
+        return [room - second, second]
+    return [half, room - half]
 
 
 @lru_cache(maxsize=32)
@@ -283,3 +324,14 @@ def _tokenizer(content):
 @lru_cache(maxsize=32)
 def _digest_of(content):
     return digest(content).hex()
+
+
+@lru_cache(maxsize=32)
+def _keeps_ascii(content):
+    """Return whether the normalizer of a tokenizer leaves no ASCII text longer."""
+    normalizer = _tokenizer(content).normalizer
+    if normalizer is None:
+        return True
+    state = json.loads(normalizer.__getstate__())
+    parts = state.get("normalizers", [state])
+    return {part["type"] for part in parts} <= _NOT_LONGER

@@ -1,6 +1,5 @@
 """The modality of texts: how X is checked and read."""
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,8 @@ from sktransfer.inputs._modality import MODALITIES, UnreadableSampleError
 from sktransfer.inputs.texts._augment import PRESET, WordDropout
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing
 from sktransfer.inputs.texts._samples import NOUN, TextSamples, why_unreadable
-from sktransfer.utils import validate_data, warn_caller
-
-_MOST_COUNTED = 100_000
-_counted: OrderedDict[tuple, int] = OrderedDict()  # numbers of tokens of long texts
+from sktransfer.inputs.texts._truncation import warn_of_truncation
+from sktransfer.utils import validate_data
 
 
 class RawTokens(nn.Module):
@@ -34,15 +31,16 @@ class RawTokens(nn.Module):
     def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the model inputs of token ids (n, t), padded behind the texts.
 
-        What follows the first separator has the token type of a second text.
+        Those of texts in windows are of shape (n, w, t). What follows the first
+        separator has the token type of a second text.
         """
         holds = (ids != self.preprocessing.pad_id).long()
-        mask = holds.flip(1).cumsum(1).flip(1) > 0  # up to the last one
+        mask = holds.flip(-1).cumsum(-1).flip(-1) > 0  # up to the last one
         state = {"ids": ids, "mask": mask}
         if not self.preprocessing.has_types:
             return state
         ends = (ids == self.separator).long()
-        return state | {"types": ((ends.cumsum(1) > ends) & mask).long()}
+        return state | {"types": ((ends.cumsum(-1) > ends) & mask).long()}
 
     def example(self, n: int, image_size=None) -> torch.Tensor:
         """Return token ids; `image_size` must be None, as there are no images."""
@@ -106,7 +104,7 @@ class Texts:
         items = _items_of(X)
         if on_error == "raise":
             _check_items(items)
-        _warn_of_truncation(items, preprocessing)
+        warn_of_truncation(items, preprocessing)
         return TextSamples(items)
 
     def augmentation(self, augment: Any, preprocessing: Any) -> Any:
@@ -178,37 +176,6 @@ def _check_items(items):
 
 def _is_pair(item):
     return isinstance(item, tuple)
-
-
-def _warn_of_truncation(items, preprocessing):
-    """Warn once of the texts that are longer than the preprocessing keeps."""
-    most = preprocessing.max_length
-    lengths = [_n_tokens(item, preprocessing) for item in items]
-    over = [length - most for length in lengths if length > most]
-    if not over:
-        return
-    warn_caller(
-        f"{len(over):,} of {len(items):,} texts have more than {most} tokens, which is "
-        f"`max_length`, and are truncated: {sum(over):,} tokens of them are lost, the "
-        f"longest text has {max(lengths):,}. See `max_length` in the user guide."
-    )
-
-
-def _n_tokens(item, preprocessing):
-    """Return the number of tokens of a long text; 0 if it cannot be a long one."""
-    if why_unreadable(item) is not None:
-        return 0
-    parts = (item,) if isinstance(item, str) else item
-    n_bytes = sum(len(part.encode()) for part in (preprocessing.prefix, *parts))
-    special = preprocessing.n_special(is_pair=len(parts) == 2)
-    if n_bytes + special <= preprocessing.max_length:  # a token has a byte at least
-        return 0
-    key = hash(item), len(parts[0]), hash(preprocessing)
-    if key not in _counted:
-        _counted[key] = preprocessing.n_tokens(item)
-        while len(_counted) > _MOST_COUNTED:
-            _counted.popitem(last=False)
-    return _counted[key]
 
 
 MODALITIES.add_built_in("text", Texts())

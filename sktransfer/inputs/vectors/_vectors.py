@@ -1,19 +1,19 @@
 """The modality of vectors: rows of real numbers, and their preprocessing."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.inputs._modality import MODALITIES
+from sktransfer.inputs._modality import MODALITIES, WithoutImageSize
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
 
 @dataclass(frozen=True)
-class VectorPreprocessing:
+class VectorPreprocessing(WithoutImageSize):
     """Preprocessing of vectors, which are passed to the network in float32.
 
     Parameters
@@ -31,9 +31,8 @@ class VectorPreprocessing:
     n_features: int
 
     kind: ClassVar[str] = "vector"
-    is_image: ClassVar[bool] = False
+    noun: ClassVar[str] = "vectors"
     is_costly_to_read: ClassVar[bool] = False
-    tolerates_low_precision: ClassVar[bool] = False
     shape_hint: ClassVar[str] = (
         "Its first layer must take float32 rows of that length, which is `n_features` "
         "or the number of columns of X."
@@ -52,31 +51,6 @@ class VectorPreprocessing:
     def key(self) -> str:
         """Return a stable text of everything that affects the output."""
         return f"vector-v1;n_features={self.n_features}"
-
-    def with_size(self, image_size: None) -> Self:
-        """Return itself: vectors have no image size.
-
-        Parameters
-        ----------
-        image_size : None
-            Vectors take no other value.
-
-        Returns
-        -------
-        preprocessing : VectorPreprocessing
-            The same.
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is not None.
-        """
-        if image_size is None:
-            return self
-        raise ValueError(
-            "`image_size` must be None for a backbone that takes vectors. "
-            f"Got {image_size!r}; leave it out."
-        )
 
     def example(self, n: int = 2) -> torch.Tensor:
         """Return model inputs of the right shape, all zero.

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_recordings_that_are_too_long_are_told_once():
         "their beginnings are used: 3 seconds of them are lost, the longest has 4."
     )
     with pytest.warns(UserWarning, match=message):
-        as_samples(X, PREPROCESSING.with_max_seconds(2))
+        as_samples(X, replace(PREPROCESSING, max_seconds=2))
     as_samples(X, PREPROCESSING)  # warnings are errors
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_very_short_recordings(rate, n_values):
 
 def test_only_the_beginning_of_long_recordings_is_used():
     tone = make_tone(3.0)
-    cut = PREPROCESSING.with_max_seconds(2)
+    cut = replace(PREPROCESSING, max_seconds=2)
     found = cut.prepare(Waveform(tone, 16_000))
     expected = PREPROCESSING.prepare(Waveform(tone[:32_000], 16_000))
     np.testing.assert_array_equal(found["hidden"], expected["hidden"])
@@ -48,7 +50,7 @@ def test_example_and_its_shape():
 
 def test_parameters_that_do_not_fit():
     with pytest.raises(ValueError, match="`max_seconds` must be positive. Got 0."):
-        PREPROCESSING.with_max_seconds(0)
+        replace(PREPROCESSING, max_seconds=0)
     assert PREPROCESSING.with_size(None) is PREPROCESSING
     message = "`image_size` must be None for a backbone that takes recordings. Got 64"
     with pytest.raises(ValueError, match=message):

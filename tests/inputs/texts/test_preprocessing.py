@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ def test_long_text_keeps_its_special_tokens():
         *["good"] * 10,
         "[SEP]",
     ]
-    assert preprocessing().n_tokens(text) == 42
-    assert preprocessing().with_max_length(20).prepare(text)["mask"].sum() == 20
+    assert preprocessing().count(text) == (42, 30)
+    assert preprocessing(max_length=20).prepare(text)["mask"].sum() == 20
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,8 @@ def test_of_a_pair_the_longer_text_is_shortened(n_first, n_second, kept):
     assert words.count("[SEP]") == 2
     n_types = prepared["types"].sum()
     assert n_types == kept[1] + 1
-    assert preprocessing().n_tokens(pair) == n_first + n_second + 3
+    n_words = n_first + n_second
+    assert preprocessing().count(pair) == (n_words + 3, n_words - sum(kept))
 
 
 def test_prefix_stands_in_front_of_each_text():
@@ -90,9 +92,11 @@ def test_key_covers_all_settings():
         preprocessing(pad_id=1).key(),
         preprocessing(has_types=True).key(),
         preprocessing(prefix="a").key(),
+        preprocessing(max_windows=2).key(),
+        preprocessing(max_windows=2, overlap=1).key(),
         TextPreprocessing(other.to_str(), 12).key(),
     }
-    assert len(keys) == 6
+    assert len(keys) == 8
     copied = pickle.loads(pickle.dumps(preprocessing()))
     assert copied == preprocessing() and copied.key() in keys
     assert preprocessing_key(copied) == preprocessing_key(preprocessing())
@@ -125,4 +129,67 @@ def test_longest_texts_fit_the_positions_of_the_network():
     assert longest.prepare(text)["ids"].shape == (64,)
     assert longest.key() != preprocessing(max_length=63).key()
     with pytest.raises(ValueError, match="at most 63, .* 64 positions, .* Got 64"):
-        longest.with_max_length(64)
+        replace(longest, max_length=64)
+
+
+WINDOWS = preprocessing(max_length=7, max_windows=3, overlap=2)
+TEXT = "one two three quick brown fox jumps over lazy dog while others"
+
+
+def test_long_text_is_read_in_windows_that_overlap():
+    prepared = WINDOWS.prepare(TEXT)
+    windows = [words_of({k: v[i] for k, v in prepared.items()}) for i in range(3)]
+    assert windows == [
+        "[CLS] one two three quick brown [SEP]",
+        "[CLS] quick brown fox jumps over [SEP]",
+        "[CLS] jumps over lazy dog while [SEP]",
+    ]
+    assert prepared["ids"].shape == prepared["mask"].shape == (3, 8)
+    assert WINDOWS.count(TEXT) == (14, 1)
+    assert WINDOWS.count(TEXT.removesuffix(" others")) == (13, 0)
+
+
+def test_last_window_is_as_long_as_what_remains():
+    prepared = preprocessing(max_length=7, max_windows=9).prepare(TEXT + " good")
+    assert prepared["mask"].sum(1).tolist() == [7, 7, 5]
+    assert not prepared["ids"][~prepared["mask"]].any()
+    short = WINDOWS.prepare("good")
+    assert short["ids"].shape == (1, 4)
+
+
+def test_of_a_pair_windows_slide_over_the_longer_text():
+    pairs = preprocessing(max_length=9, max_windows=2, has_types=True)
+    first = pairs.prepare((TEXT, "good bad"))
+    window = {name: part[1] for name, part in first.items()}
+    assert words_of(window) == "[CLS] brown fox jumps over [SEP] good bad [SEP]"
+    assert window["types"].sum() == 3
+    second = pairs.prepare(("good bad", TEXT))
+    window = {name: part[1] for name, part in second.items()}
+    assert words_of(window) == "[CLS] good bad [SEP] brown fox jumps over [SEP]"
+    assert pairs.count(("good bad", TEXT)) == (17, 4)
+    assert pairs.count((TEXT, TEXT)) == (27, 18 - 3)
+
+
+def test_example_has_windows():
+    example = WINDOWS.example(5)
+    assert example["ids"].shape == example["mask"].shape == (5, 2, 16)
+    assert WINDOWS.input_shape == {"ids": (2, 16), "mask": (2, 16)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_windows": 0}, "`max_windows` must be at least 1. Got 0"),
+        ({"max_windows": 2.5}, "`max_windows` must be an int. Got 2.5"),
+        ({"max_length": "64"}, "`max_length` must be an int. Got '64'"),
+        ({"overlap": 3}, "`overlap` must be between 0 and 0, as there is 1 window. Go"),
+        (
+            {"overlap": 10, "max_windows": 2},
+            "`overlap` must be between 0 and 9, as a window has room for 10 tokens. Go",
+        ),
+    ],
+    ids=str,
+)
+def test_windows_that_there_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        preprocessing(**settings)

@@ -84,21 +84,6 @@ def test_samples_that_cannot_be_read_can_wait():
         samples[1]
 
 
-def test_truncation_is_reported_once_with_how_much():
-    long = [" ".join(["good"] * n) for n in (10, 11, 40)]
-    message = (
-        "2 of 4 texts have more than 12 tokens, .* 31 tokens .* longest text has 42"
-    )
-    with pytest.warns(UserWarning, match=message) as caught:
-        TEXTS.read(["good", *long], PREPROCESSING)
-    assert len(caught) == 1
-    with pytest.warns(UserWarning, match="1 of 2 texts"):  # also where one is missing
-        TEXTS.read([None, long[2]], PREPROCESSING, on_error="warn")
-    with pytest.warns(UserWarning, match="1 of 1 texts have .* 3 tokens of them"):
-        TEXTS.read([("good " * 6, "bad " * 6)], PREPROCESSING)
-    TEXTS.read(long, PREPROCESSING.with_max_length(50))
-
-
 def test_what_texts_are_to_sklearn():
     class Estimator(BaseEstimator):
         pass
