@@ -122,6 +122,7 @@ class SequenceModality:
     noun = "sequences"
     options = ()
     n_views = 0
+    default_n_views = None
 
     def looks_like(self, X):
         """Return whether the samples are token ids."""

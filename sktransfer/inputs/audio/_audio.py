@@ -71,9 +71,10 @@ class Audio:
 
         The headers of all files are read, and the files when they are needed.
         """
+        most = preprocessing.max_seconds
         if isinstance(X, AudioSamples):
-            return X
-        samples = AudioSamples([as_item(item) for item in _items_of(X)])
+            return X.up_to(most)
+        samples = AudioSamples([as_item(item) for item in _items_of(X)], most)
         durations = []
         for i in range(len(samples)):
             try:
@@ -81,7 +82,7 @@ class Audio:
             except UnreadableSampleError:
                 if on_error == "raise":
                     raise
-        _warn_of_length(durations, preprocessing.max_seconds)
+        _warn_of_length(durations, most)
         return samples
 
     def raw_input(self, preprocessing: Any) -> Any:

@@ -12,6 +12,7 @@ from sktransfer.inputs.audio._waveforms import (
     NOUN,
     Waveform,
     installed_version,
+    n_values_in,
     resample,
 )
 
@@ -116,7 +117,7 @@ class AudioPreprocessing(WithoutImageSize):
         prepared : dict of str to ndarray
             As the front end returns it, with the mask of what is no padding.
         """
-        n_kept = max(1, round(self.max_seconds * waveform.rate))
+        n_kept = n_values_in(self.max_seconds, waveform.rate)
         kept = waveform._replace(values=waveform.values[:n_kept])
         values = resample(kept, self.sampling_rate)
         return self.front_end.prepare(values, self.sampling_rate)

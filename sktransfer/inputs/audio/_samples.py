@@ -20,6 +20,7 @@ from sktransfer.inputs.audio._waveforms import (
     file_digest,
     file_duration,
     from_array,
+    read_file,
 )
 
 _NO_RATE = (
@@ -32,7 +33,8 @@ class AudioSamples:
     """Samples of audio, each read when it is indexed.
 
     `items` are paths (str), encoded recordings (bytes) or pairs of an array and its
-    sampling rate, as `as_item` returns them. `rows` are their positions in X; by
+    sampling rate, as `as_item` returns them. Of files and encoded recordings, no more
+    than their first `max_seconds` are decoded. `rows` are the positions in X; by
     default in order. Recordings have no labels.
 
     ``digests`` holds the hashes of the samples once they are known. `take` selects from
@@ -41,8 +43,9 @@ class AudioSamples:
 
     labels = None
 
-    def __init__(self, items, rows=None, digests=None, warned_of=None):
+    def __init__(self, items, max_seconds, rows=None, digests=None, warned_of=None):
         self._items = items
+        self._max_seconds = max_seconds
         self._rows = np.arange(len(items)) if rows is None else rows
         self._warned_of = [] if warned_of is None else warned_of  # shared by all parts
         self.digests = digests
@@ -53,12 +56,11 @@ class AudioSamples:
 
     def __getitem__(self, i):
         """Return recording `i` as a `Waveform`; raise an error if it is none."""
-        return self._explained(i, lambda item: _waveform(_in_memory(item)))
+        return self.read(i)[1]
 
     def read(self, i: int) -> tuple[bytes, Waveform]:
         """Read recording `i` once; return its digest and its waveform."""
-        item = self._explained(i, _in_memory)
-        return self._explained(i, lambda _: (_digest(item), _waveform(item)))
+        return self._explained(i, lambda item: _read(item, self._max_seconds))
 
     def digest(self, i: int) -> bytes:
         """Return a hash of the content of recording `i`.
@@ -92,7 +94,16 @@ class AudioSamples:
         """Return some of the recordings, by their indices or a mask."""
         indices = np.arange(len(self))[indices]
         digests = self.digests and [self.digests[i] for i in indices]
-        return type(self)(self._items, self._rows[indices], digests, self._warned_of)
+        return self._with(self._max_seconds, self._rows[indices], digests)
+
+    def up_to(self, max_seconds: float) -> Self:
+        """Return the same recordings, of which another beginning is decoded."""
+        if max_seconds == self._max_seconds:
+            return self
+        return self._with(max_seconds, self._rows, self.digests)
+
+    def _with(self, max_seconds, rows, digests):
+        return type(self)(self._items, max_seconds, rows, digests, self._warned_of)
 
     def describe(self, i: int) -> str:
         """Return the words for recording `i` in messages, as "sample 3 ('a.wav')"."""
@@ -115,16 +126,13 @@ class AudioSamples:
             raise UnreadableSampleError(int(row), name, reason, NOUN) from error
 
 
-def _in_memory(item):
-    """Return an item, with the bytes of a file in the place of its path."""
-    if not isinstance(item, str):
-        return item
-    with open(item, "rb") as file:
-        return file.read()
-
-
-def _waveform(item):
-    return decode(item) if isinstance(item, bytes) else from_array(*_pair(item))
+def _read(item, max_seconds):
+    """Return the digest and the waveform of an item."""
+    if isinstance(item, str):
+        return read_file(item, max_seconds)
+    if isinstance(item, bytes):
+        return digest_of_bytes(item), decode(io.BytesIO(item), max_seconds)
+    return digest_of_array(*_pair(item)), from_array(*_pair(item))
 
 
 def _digest(item):
@@ -140,7 +148,7 @@ def _seconds(item):
         return file_duration(item)
     if isinstance(item, bytes):
         return duration(io.BytesIO(item))
-    return _waveform(item).seconds
+    return from_array(*_pair(item)).seconds
 
 
 def _pair(item):

@@ -36,19 +36,40 @@ class Waveform(NamedTuple):
         return len(self.values) / self.rate
 
 
-def decode(data: bytes) -> Waveform:
+def n_values_in(seconds: float, rate: int) -> int:
+    """Return the number of values of the beginning of a recording, at least one."""
+    return max(1, round(seconds * rate))
+
+
+def decode(file: BinaryIO, max_seconds: float) -> Waveform:
     """Return the waveform of an encoded recording; raise a ValueError if it has none.
 
     Integers of 8, 16, 24 and 32 bits are scaled to full scale, and channels averaged.
+    What follows `max_seconds` is not decoded.
     """
     library = _soundfile()
     try:
-        with library.SoundFile(io.BytesIO(data)) as file:
-            values = file.read(dtype="float32", always_2d=True)  # (t, channels)
-            rate = file.samplerate
+        with library.SoundFile(file) as recording:
+            rate = recording.samplerate
+            n_kept = n_values_in(max_seconds, rate)
+            # In one piece: between two, an MP3 would be decoded a little differently.
+            values = recording.read(n_kept, dtype="float32", always_2d=True)
     except library.LibsndfileError as error:
-        raise ValueError(_why_unknown(data, error)) from error
-    return _checked(values.mean(axis=1), rate)
+        file.seek(0)
+        raise ValueError(_why_unknown(file.read(_SHOWN), error)) from error
+    return _checked(values.mean(axis=1), rate)  # of (t, channels)
+
+
+def read_file(path: str, max_seconds: float) -> tuple[bytes, Waveform]:
+    """Return the hash of a file, and the beginning of its waveform.
+
+    If the file is written meanwhile, the hash is one that no file has.
+    """
+    found = file_digest(path)
+    with open(path, "rb") as file:
+        waveform = decode(file, max_seconds)
+    is_same = file_digest(path) == found
+    return found if is_same else digest(found, "written while it was read"), waveform
 
 
 def duration(file: BinaryIO) -> float:
@@ -151,7 +172,15 @@ def resample(waveform: Waveform, rate: int) -> np.ndarray:
 
 def digest_of_bytes(data: bytes) -> bytes:
     """Return the hash of an encoded recording."""
-    return hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
+    return _digest_of_file(io.BytesIO(data))
+
+
+def _digest_of_file(file):
+    return hashlib.file_digest(file, _blake2b).digest()
+
+
+def _blake2b():
+    return hashlib.blake2b(digest_size=DIGEST_SIZE)
 
 
 def digest_of_array(values: np.ndarray, rate: Any) -> bytes:
@@ -161,7 +190,7 @@ def digest_of_array(values: np.ndarray, rate: Any) -> bytes:
     return digest(about, native.tobytes())
 
 
-file_digest = FileCache(lambda file: digest_of_bytes(file.read()))
+file_digest = FileCache(_digest_of_file)  # the file is read in blocks
 file_duration = FileCache(duration)
 
 

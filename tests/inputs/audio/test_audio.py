@@ -69,6 +69,15 @@ def test_recordings_that_are_too_long_are_told_once():
     as_samples(X, PREPROCESSING)  # warnings are errors
 
 
+def test_samples_are_read_as_far_as_each_preprocessing_needs(tmp_path):
+    path = write_wav(tmp_path / "a.wav", make_tone(3.0))
+    short, long = (replace(PREPROCESSING, max_seconds=n) for n in (1, 9))
+    with pytest.warns(UserWarning, match="longer than 1 seconds"):
+        samples = as_samples([path], short)
+    assert samples[0].seconds == 1
+    assert as_samples(samples, long)[0].seconds == 3
+
+
 def test_what_recordings_cannot_do():
     modality = Audio()
     assert not modality.looks_like(["a.wav"])

@@ -17,7 +17,7 @@ def path(tmp_path):
 
 
 def samples_of(*items):
-    return AudioSamples([as_item(item) for item in items])
+    return AudioSamples([as_item(item) for item in items], max_seconds=9)
 
 
 def test_the_same_recording_in_any_form(path):
@@ -56,6 +56,17 @@ def test_parts_keep_rows_names_and_digests(path):
     assert part.digests == [part.digest(i) for i in range(2)]
     assert part.labels is None
     assert len(whole.take(np.array([True, False, True]))) == 2
+
+
+def test_another_beginning_of_the_same_recordings(path):
+    whole = samples_of((TONE, RATE), path, Path(path).read_bytes())
+    whole.digests = [whole.digest(i) for i in range(3)]
+    short = whole.take([2, 1]).up_to(0.1)
+    assert [len(short[i].values) for i in range(2)] == [RATE // 10] * 2
+    assert [short.read(i)[0] for i in range(2)] == short.digests
+    again = short.take([0]).up_to(9)
+    np.testing.assert_array_equal(again[0].values, whole[2].values)
+    assert again.seconds(0) == short.seconds(0) == pytest.approx(0.2)
 
 
 def test_files_that_change_are_told_once(path):

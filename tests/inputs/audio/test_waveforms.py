@@ -1,24 +1,30 @@
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from sktransfer.inputs.audio import _waveforms
 from sktransfer.inputs.audio._waveforms import (
     Waveform,
-    decode,
     digest_of_array,
     digest_of_bytes,
     duration,
     file_digest,
     file_duration,
     from_array,
+    read_file,
     resample,
 )
 from tests._recordings import RATE, make_tone, write_wav
 
 TONE = make_tone(0.3)
+
+
+def decode(data, max_seconds=100):
+    return _waveforms.decode(io.BytesIO(data), max_seconds)
 
 
 def encoded(values, rate=RATE, **options):
@@ -100,6 +106,59 @@ def test_bytes_that_are_no_recording(tmp_path):
             read(text)
     with pytest.raises(ValueError, match="it is empty, of 0 samples"):
         decode(encoded(TONE[:0], format="WAV"))
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
+def test_beginning_of_a_recording_is_what_the_whole_begins_with(format):
+    values = np.stack([make_tone(9.5), make_tone(9.5, is_rising=False)], axis=1)
+    data = encoded(values, format=format)
+    with soundfile.SoundFile(io.BytesIO(data)) as file:  # in one piece
+        whole = file.read(dtype="float32").mean(axis=1)
+    np.testing.assert_array_equal(decode(data).values, whole)
+    for seconds, n_values in ((5.0, 80_000), (0.5, 8000), (1e-9, 1)):
+        np.testing.assert_array_equal(decode(data, seconds).values, whole[:n_values])
+
+
+def test_what_follows_the_beginning_may_be_damaged():
+    data = encoded(make_tone(3.0), format="FLAC")
+    damaged = data[: len(data) // 2] + bytes(len(data) // 2)
+    np.testing.assert_array_equal(decode(damaged, 0.5).values, decode(data, 0.5).values)
+
+
+def test_memory_for_an_hour_is_that_for_its_beginning(tmp_path):
+    path, second = str(tmp_path / "hour.wav"), make_tone(1.0, rate=8000)
+    with soundfile.SoundFile(path, "w", samplerate=8000, channels=1) as file:
+        file.write(second)
+        for _ in range(60):
+            file.write(np.zeros(8000 * 60, np.int16))
+    assert file_duration(path) == 3601
+    tracemalloc.start()
+    try:
+        found, waveform = read_file(path, 2.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**21  # an hour is 58 MB in the file, and 115 MB as floats
+    assert len(waveform.values) == 16_000 and not waveform.values[8000:].any()
+    np.testing.assert_allclose(waveform.values[:8000], second, atol=2**-15)
+    assert found == file_digest(path)
+
+
+def test_file_that_is_written_while_it_is_read(tmp_path, monkeypatch):
+    path = write_wav(tmp_path / "a.wav", TONE)
+    known = file_digest(path)
+    assert read_file(path, 9)[0] == known
+    real = _waveforms.decode
+
+    def decode_slowly(file, max_seconds):
+        found = real(file, max_seconds)
+        write_wav(path, TONE[::-1])
+        return found
+
+    monkeypatch.setattr(_waveforms, "decode", decode_slowly)
+    found, waveform = read_file(path, 9)
+    assert found not in (known, file_digest(path))
+    np.testing.assert_allclose(waveform.values, TONE, atol=2**-15)
 
 
 def test_resampling_keeps_a_tone_and_its_duration():
