@@ -11,8 +11,9 @@ from sktransfer.backbones._huggingface_audio import (
     load_audio_backbone,
     takes_recordings,
 )
+from sktransfer.backbones._library import OPTIONS, make_network, without_bars
 from sktransfer.backbones._registry import BackboneProvider
-from sktransfer.backbones._transformer import adapt_state, staged_transformer
+from sktransfer.backbones._transformer import staged_transformer
 from sktransfer.inputs import TextPreprocessing
 from sktransfer.utils import import_optional
 
@@ -62,7 +63,7 @@ class HuggingFaceProvider(BackboneProvider):
         if not takes_recordings(name):
             return load_text_backbone(name, weights=weights, make=make)
         library = import_optional("transformers", feature=f"{name!r}", extra="audio")
-        with _explained(name), _without_bars(library):
+        with _explained(name), without_bars(library):
             return load_audio_backbone(name, weights=weights, make=make)
 
     def describe(self, name):
@@ -77,7 +78,7 @@ class HuggingFaceProvider(BackboneProvider):
 
     def adapt(self, state, network):
         """Return a checkpoint of transformers under the names of the stages."""
-        return adapt_state(state, network)
+        return network.adapt(state)
 
 
 def cached_repositories() -> list[str]:
@@ -111,13 +112,12 @@ def load_text_backbone(
         ``name`` and ``license`` of the `Backbone`. By default the name is the source.
     """
     library = import_optional("transformers", feature=f"{source!r}", extra="text")
-    with _explained(source), _without_bars(library):
-        options = {"trust_remote_code": False}  # code of others is never run
-        config = library.AutoConfig.from_pretrained(source, **options)
-        tokenizer = library.AutoTokenizer.from_pretrained(source, **options)
+    with _explained(source), without_bars(library):
+        config = library.AutoConfig.from_pretrained(source, **OPTIONS)
+        tokenizer = library.AutoTokenizer.from_pretrained(source, **OPTIONS)
         _check_tokenizer(source, tokenizer)
         own = read_settings(source)
-        model = make(lambda: _make(library, source, config, weights, options))
+        model = make(lambda: make_network(library, source, config, weights))
     preprocessing = _preprocessing(source, tokenizer, model.config, own)
     module = staged_transformer(
         model,
@@ -131,20 +131,6 @@ def load_text_backbone(
         weights=None if weights is None else "default",
         **{"name": source, **about},
     )
-
-
-def _make(library, source, config, weights, options):
-    """Make a network without a head; of an encoder and a decoder, the encoder."""
-    if weights is None:
-        model = library.AutoModel.from_config(config, **options)
-    else:
-        model = library.AutoModel.from_pretrained(
-            source, config=config, dtype="float32", **options
-        )
-    if config.is_encoder_decoder:
-        model = model.get_encoder()
-    model.config._name_or_path = ""  # where weights lay does not change what they do
-    return model.float()
 
 
 def _is_decoder(library, config):
@@ -261,19 +247,6 @@ def _path_of(source, name, folder=""):
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-
-
-@contextmanager
-def _without_bars(library):
-    """Show no progress bars while weights on this machine are read."""
-    log = library.utils.logging
-    was_on = log.is_progress_bar_enabled()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            log.enable_progress_bar()
 
 
 @contextmanager

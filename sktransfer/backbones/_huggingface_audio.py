@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from sktransfer.backbones._backbone import Backbone
+from sktransfer.backbones._library import OPTIONS, make_network
 from sktransfer.backbones._speech import SPEECH_TYPES, n_after, staged_speech
 from sktransfer.inputs import AudioPreprocessing
 from sktransfer.inputs.audio._library_front_ends import LibrarySpectrum, PlainWaveform
@@ -56,10 +57,9 @@ def load_audio_backbone(source: str, *, weights: str | None, make: Any) -> Backb
     for module in ("soundfile", "soxr"):
         import_optional(module, feature=f"{source!r}", extra="audio")
     library = import_optional("transformers", feature=f"{source!r}", extra="audio")
-    extractor = library.AutoFeatureExtractor.from_pretrained(
-        source, trust_remote_code=False
-    )
-    model = make(lambda: _make(library, source, weights))
+    extractor = library.AutoFeatureExtractor.from_pretrained(source, **OPTIONS)
+    config = library.AutoConfig.from_pretrained(source, **OPTIONS)
+    model = make(lambda: make_network(library, source, config, weights))
     preprocessing = _preprocessing(extractor, model.config)
     return Backbone(
         staged_speech(model, preprocessing.example(3)),
@@ -67,20 +67,6 @@ def load_audio_backbone(source: str, *, weights: str | None, make: Any) -> Backb
         weights=None if weights is None else "default",
         name=source,
     )
-
-
-def _make(library, source, weights):
-    """Make a network without a head; of Whisper, the encoder."""
-    options = {"trust_remote_code": False}  # code of others is never run
-    config = library.AutoConfig.from_pretrained(source, **options)
-    if weights is None:
-        model = library.AutoModel.from_config(config, **options)
-    else:
-        model = library.AutoModel.from_pretrained(source, dtype="float32", **options)
-    if config.is_encoder_decoder:
-        model = model.get_encoder()
-    model.config._name_or_path = ""  # where weights lay does not change what they do
-    return model.float()
 
 
 def _preprocessing(extractor, config):

@@ -1,6 +1,7 @@
 """Resemblyzer: a network for voices on mel spectra."""
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer.backbones._backbone import Backbone
-from sktransfer.backbones._files import check_weights_file
+from sktransfer.backbones._files import check_weights_file, read_state_dict
 from sktransfer.backbones._layout import StagedModule
 from sktransfer.inputs import AudioPreprocessing
 from sktransfer.inputs.audio._front_ends import MelWindows
@@ -101,7 +102,7 @@ def load_resemblyzer(*, weights: str | None, make: Any) -> Backbone:
         path = _weights_path()
         hint = "Reinstall it with `pip install --force-reinstall --no-deps resemblyzer`"
         check_weights_file(NAME, path, _SHA256, hint)
-        module.load_state_dict(_read(path))
+        module.load_state_dict(renamed(read_state_dict(path), module))
     return Backbone(
         module,
         preprocessing=preprocessing,
@@ -123,12 +124,11 @@ def _weights_path():
     return os.path.join(folder, "pretrained.pt")
 
 
-def _read(path):
-    """Return the weights under the names of the stages."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-    places = {"lstm": "stages.lstm", "linear": "stages.embedding"}
-    return {
-        f"{places[name.partition('.')[0]]}.{name}": tensor
-        for name, tensor in state.items()
-        if name.partition(".")[0] in places
-    }
+def renamed(state: Mapping, network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint of Resemblyzer under the names of the stages.
+
+    Those of its loss are left out.
+    """
+    names = {name.split(".", 2)[2]: name for name in network.state_dict()}
+    shorts = {key: ".".join(key.split(".")[-2:]) for key in state}
+    return {names[s]: state[key] for key, s in shorts.items() if s in names}

@@ -8,7 +8,9 @@ import torch
 from sktransfer.backbones._backbone import Backbone
 from sktransfer.backbones._files import check_weights_file, sha256_in_name
 from sktransfer.backbones._layout import StagedModule
+from sktransfer.backbones._library import LibraryNetwork
 from sktransfer.backbones._registry import BackboneProvider
+from sktransfer.backbones._resemblyzer import renamed
 from sktransfer.backbones._shipped_audio import (
     AUDIO,
     audio_card,
@@ -17,7 +19,6 @@ from sktransfer.backbones._shipped_audio import (
 )
 from sktransfer.backbones._shipped_texts import TEXTS, load_text, text_card, text_row
 from sktransfer.backbones._timm import n_parameters, timm_adapted
-from sktransfer.backbones._transformer import adapt_state
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.utils import import_optional
 
@@ -121,8 +122,10 @@ class ShippedProvider(BackboneProvider):
 
     def adapt(self, state, network):
         """Return a checkpoint as its library adapts it to a network."""
+        if isinstance(network, LibraryNetwork):
+            return network.adapt(state)
         if isinstance(network, StagedModule):
-            return adapt_state(state, network)
+            return renamed(state, network)
         return timm_adapted(state, network)
 
 

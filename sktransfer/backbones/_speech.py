@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from sktransfer.backbones._layout import StagedModule
-from sktransfer.backbones._purity import is_near
-
-_TOLERANCE = 1e-5  # of the largest value
+from sktransfer.backbones._library import (
+    LibraryNetwork,
+    check_stages,
+    masked_state,
+)
 
 
 class Convolutions(nn.Module):
@@ -38,14 +39,14 @@ class Convolutions(nn.Module):
         is_valid = torch.arange(n_frames, device=mask.device) < valid[:, None]
         if not self.is_over_time:
             hidden = self.extractor(values).transpose(1, 2)
-            return _state(hidden, is_valid)
+            return masked_state(hidden, is_valid)
         hidden = values.new_zeros(len(values), n_frames, self.extractor_width)
         for length in lengths[valid > 0].unique().tolist():
             rows = lengths == length
             found = self.extractor(values[rows, :length]).transpose(1, 2)
             places = torch.arange(found.shape[1], device=mask.device)
             hidden[rows.nonzero(), places] = found.to(hidden.dtype)
-        return _state(hidden, is_valid)
+        return masked_state(hidden, is_valid)
 
     @property
     def extractor_width(self):
@@ -69,7 +70,9 @@ class PositionEmbeddings(nn.Module):
         found = self.projection(state["hidden"])
         hidden = found[0] if isinstance(found, tuple) else found
         hidden = hidden.masked_fill(~mask[..., None], 0)
-        return _state(self.dropout(self.norm(hidden + self.positions(hidden))), mask)
+        return masked_state(
+            self.dropout(self.norm(hidden + self.positions(hidden))), mask
+        )
 
 
 class FramesOfWhisper(nn.Module):
@@ -132,7 +135,7 @@ class SpeechLayer(nn.Module):
         hidden = hidden if self.norm is None else self.norm(hidden)
         if self.masking is None:
             return {"hidden": hidden, "mask": mask}
-        return _state(hidden, mask)
+        return masked_state(hidden, mask)
 
 
 class AttentionMask:
@@ -166,10 +169,6 @@ class KeyPadding:
         return self.bias
 
 
-def _state(hidden, mask):
-    return {"hidden": hidden.masked_fill(~mask[..., None], 0), "mask": mask}
-
-
 def n_after(length: Any, steps: Any) -> Any:
     """Return the number of positions after convolutions without padding.
 
@@ -185,7 +184,7 @@ def n_after(length: Any, steps: Any) -> Any:
     return length
 
 
-def staged_speech(model: Any, inputs: dict) -> StagedModule:
+def staged_speech(model: Any, inputs: dict) -> LibraryNetwork:
     """Return a network of transformers as a `StagedModule` that shares its parameters.
 
     Parameters
@@ -203,16 +202,12 @@ def staged_speech(model: Any, inputs: dict) -> StagedModule:
     """
     model = model.eval()
     make, call = _KINDS[model.config.model_type]
-    staged = StagedModule(make(model)).eval()
+    staged = LibraryNetwork(make(model), model).eval()
     with torch.no_grad():
         found = staged(inputs)
         expected = call(model, inputs, staged)
     is_valid = found["mask"]
-    if not is_near([found["hidden"][is_valid]], [expected[is_valid]], _TOLERANCE):
-        raise ValueError(
-            f"{type(model).__name__} cannot be divided into stages, as its layers "
-            "together do not compute what it does as a whole."
-        )
+    check_stages(model, found["hidden"][is_valid], expected[is_valid])
     return staged
 
 

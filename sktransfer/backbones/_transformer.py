@@ -7,7 +7,6 @@ until the layer of the stage, which runs, and stop when the next layer is reache
 """
 
 import copy
-from collections import Counter
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -15,12 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from sktransfer.backbones._layout import StagedModule
-from sktransfer.backbones._purity import is_near
+from sktransfer.backbones._library import (
+    IS_TURNED,
+    LibraryNetwork,
+    check_stages,
+    masked_state,
+)
 
 EMBEDDINGS = "embeddings"
-_IS_TURNED = "stored_transposed"  # marks linear layers that were a Conv1D
-_TOLERANCE = 1e-5  # of the largest value
 _PLAIN = (bool, int, float, str, type(None))
 _run: ContextVar = ContextVar("run")
 
@@ -95,7 +96,7 @@ class Embeddings(nn.Module):
         given = {"input_ids": inputs["ids"], "attention_mask": inputs["mask"].long()}
         if "types" in inputs:
             given["token_type_ids"] = inputs["types"]
-        return _state(_hidden_after(self.frame, _Run(0), given), inputs["mask"])
+        return masked_state(_hidden_after(self.frame, _Run(0), given), inputs["mask"])
 
 
 class Layer(nn.Module):
@@ -117,7 +118,7 @@ class Layer(nn.Module):
         hidden, mask = state["hidden"], state["mask"]
         run = _Run(self.index + 1, hidden, self.layer, self.n_returned)
         given = {"inputs_embeds": hidden, "attention_mask": mask.long()}
-        return _state(_hidden_after(self.frame, run, given), mask)
+        return masked_state(_hidden_after(self.frame, run, given), mask)
 
 
 def _by_windows(function, state):
@@ -142,10 +143,6 @@ def _hidden_after(frame, run, given):
         return reached.hidden
     finally:
         _run.reset(token)
-
-
-def _state(hidden, mask):
-    return {"hidden": hidden.masked_fill(~mask[..., None], 0), "mask": mask}
 
 
 class _Survey(NamedTuple):
@@ -173,7 +170,7 @@ class _Survey(NamedTuple):
 
 def staged_transformer(
     model: Any, inputs: Mapping, *, pooling: str = "avg", normalize: bool = False
-) -> StagedModule:
+) -> LibraryNetwork:
     """Return a network of transformers as a `StagedModule` that shares its parameters.
 
     Parameters
@@ -197,9 +194,11 @@ def staged_transformer(
     _share_relative_positions(model)
     _use_linear_layers(model)
     survey = _survey(model, inputs)
-    stages = _stages(model, survey)
-    staged = StagedModule(stages, pooling=pooling, normalize=normalize).eval()
-    _check(model, staged, inputs)
+    how = {"pooling": pooling, "normalize": normalize}
+    staged = LibraryNetwork(_stages(model, survey), model, **how).eval()
+    with torch.no_grad():
+        expected = masked_state(_call(model, inputs), inputs["mask"])["hidden"]
+        check_stages(model, staged(inputs)["hidden"], expected)
     return staged
 
 
@@ -218,49 +217,6 @@ def _stages(model, survey):
         place = paths[id(layer)], i
         stages[f"layer{i}"] = Layer(layer, around, *place, survey.n_returned)
     return stages
-
-
-def adapt_state(state: Mapping, staged: StagedModule) -> dict:
-    """Rename the tensors of a checkpoint of transformers to those of the stages.
-
-    Tensors of heads are left out, and the prefix of a network with a head as well. The
-    names of networks that are divided in another way are left as they are.
-    """
-    if not isinstance(staged.stages[next(iter(staged.stages))], Embeddings):
-        return {**state}
-    own = staged.state_dict(keep_vars=True)
-    names = {name: _name_in_library(name, staged) for name in own}
-    starts = Counter(
-        key.removesuffix(theirs)
-        for theirs in names.values()
-        for key in state
-        if key == theirs or key.endswith(f".{theirs}")
-    )
-    start = max(starts, key=starts.__getitem__, default="")
-    table = f"{start.removesuffix('encoder.')}shared.weight"  # T5 keeps it outside
-    if table in state:
-        state = {f"{start}embed_tokens.weight": state[table], **state}
-    found = {
-        name: _turned(state[start + theirs], name, staged)
-        for name, theirs in names.items()
-        if start + theirs in state
-    }
-    shared = {id(own[name]): tensor for name, tensor in found.items()}
-    also = {n: shared[id(t)] for n, t in own.items() if id(t) in shared}
-    return {**also, **found}
-
-
-def _turned(tensor, name, staged):
-    """Return the transpose of a matrix that the library stores the other way."""
-    layer = staged.get_submodule(name.rpartition(".")[0])
-    is_turned = tensor.ndim == 2 and getattr(layer, _IS_TURNED, False)
-    return tensor.T.contiguous() if is_turned else tensor
-
-
-def _name_in_library(name, staged):
-    """Return the name that a tensor of the stages has in the network."""
-    _, stage, part, rest = name.split(".", 3)
-    return rest if part == "frame" else f"{staged.stages[stage].path}.{rest}"
 
 
 def _with_parts(module, parts, path=""):
@@ -346,18 +302,6 @@ def _call(model, inputs):
     return model(**given)[0]
 
 
-@torch.no_grad()
-def _check(model, staged, inputs):
-    """Raise a ValueError if the stages compute something else than the network."""
-    found = staged(inputs)["hidden"]
-    expected = _state(_call(model, inputs), inputs["mask"])["hidden"]
-    if not is_near([found], [expected], _TOLERANCE):
-        raise ValueError(
-            f"{type(model).__name__} cannot be divided into stages, as its layers "
-            "together do not compute what it does as a whole."
-        )
-
-
 def _share_relative_positions(model):
     """Let every layer of T5 compute the relative positions, which the first one passes.
 
@@ -387,6 +331,6 @@ def _use_linear_layers(model):
         linear = nn.Linear(*layer.weight.shape, device="meta")
         linear.weight = nn.Parameter(layer.weight.data.T.contiguous())
         linear.bias = layer.bias
-        setattr(linear, _IS_TURNED, True)
+        setattr(linear, IS_TURNED, True)
         owner, _, name = path.rpartition(".")
         setattr(model.get_submodule(owner), name, linear)
