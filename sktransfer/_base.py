@@ -281,9 +281,9 @@ class BackboneEstimator(
         """Return the fitted model as one PyTorch module that needs nothing else.
 
         The module takes raw RGB images, a tensor of shape (n, h, w, 3) with any h and
-        w, of uint8 or floats in [0, 1], or rows, a float32 tensor (n, d). It returns
-        the probabilities of a classifier, the predictions of a regressor, or the
-        features of a transformer.
+        w, of uint8 or floats in [0, 1], or rows, a float32 tensor (n, d), or the token
+        ids of texts and their mask (n, t). It returns the probabilities of a
+        classifier, the predictions of a regressor, or the features of a transformer.
 
         The module computes in float32, so its results differ by rounding from those of
         an estimator that computes frozen stages in bfloat16 or stores activations in 16

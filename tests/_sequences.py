@@ -168,7 +168,7 @@ class SequenceModality:
 class PaddedIds(nn.Module):
     """Token ids of shape (n, t), where 0 stands for padding."""
 
-    name = "ids"
+    names = ("ids",)
 
     def forward(self, ids):
         """Return model inputs."""

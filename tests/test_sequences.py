@@ -308,7 +308,7 @@ def test_exported_module_computes_the_same():
         padded = SequencePreprocessing().prepare(ids)["ids"]
         found = module(torch.from_numpy(padded)[None])
         np.testing.assert_allclose(found[0], proba, rtol=2e-3, atol=2e-3)
-    assert module.input_name == "ids"
+    assert module.input_names == ("ids",)
 
 
 def test_onnx_says_what_it_does_not_support(tmp_path):

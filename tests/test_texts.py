@@ -7,6 +7,7 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -237,7 +238,27 @@ def test_exported_module_takes_token_ids(bert):
     for text, proba in zip(X[:4], model.predict_proba(X[:4]), strict=True):
         ids = torch.from_numpy(model.preprocessing_.prepare(text)["ids"])
         np.testing.assert_allclose(module(ids[None])[0], proba, rtol=2e-3, atol=2e-3)
-    assert module.input_name == "ids"
+    assert module.input_names == ("input_ids", "attention_mask")
+
+
+@pytest.mark.parametrize("windows", [{}, {"max_length": 16, "max_windows": 20}])
+def test_onnx_takes_token_ids_and_their_mask(bert, tmp_path, windows):
+    pairs = [(text, "a film .") for text in X[:5]]
+    with config_context(activation_dtype="float32"):
+        backbone = load_backbone(bert, preprocessing=windows)
+        model = classifier(backbone, max_epochs=1).fit(pairs, Y[:5])
+    path = model.to_onnx(tmp_path / "texts.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["input_ids", "attention_mask"]
+    for pair, expected in zip(pairs, model.predict_proba(pairs), strict=True):
+        row = model.preprocessing_.prepare(pair)
+        longer = [(0, 0)] * (row["ids"].ndim - 1) + [(0, 3)]  # more padding
+        ids, mask = (
+            np.pad(row[name], longer).astype(np.int64) for name in ("ids", "mask")
+        )
+        given = {"input_ids": ids[None], "attention_mask": mask[None]}
+        (found,) = session.run(None, given)
+        np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
 def test_exported_module_tells_the_texts_of_a_pair_apart():

@@ -283,7 +283,7 @@ def _last_valid(state):
     z, is_valid = _hidden_and_mask(state)
     places = torch.arange(z.shape[1], device=z.device)[:, None]  # (t, 1)
     last = (is_valid * places).amax(1)  # (n, 1)
-    return z[torch.arange(len(z), device=z.device), last[:, 0]]
+    return z.gather(1, last[:, None].expand(-1, -1, z.shape[2]))[:, 0]
 
 
 def _hidden_and_mask(state):

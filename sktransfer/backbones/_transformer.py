@@ -27,11 +27,7 @@ _run: ContextVar = ContextVar("run")
 
 
 class _Reached(Exception):
-    """The layer at which a run stops was called; `hidden` is its input."""
-
-    def __init__(self, hidden):
-        super().__init__()
-        self.hidden = hidden
+    """The layer at which a run stops was called."""
 
 
 class _Run:
@@ -48,17 +44,25 @@ class _Run:
         self.layer = layer
         self.n_returned = n_returned
         self.count = 0
+        self.reached = None  # the input of the layer at which it stops
 
     def call(self, args, kwargs):
         at, self.count = self.count, self.count + 1
         if at == self.stop:
-            raise _Reached(args[0] if args else kwargs["hidden_states"])
+            self.reached = args[0] if args else kwargs["hidden_states"]
+            if not torch.compiler.is_exporting():  # which knows no exceptions
+                raise _Reached
+        if at >= self.stop:
+            return self._as_returned(self.reached)
         if at < self.stop - 1:
-            rest = [None] * (self.n_returned - 1)
-            return (self.hidden, *rest) if self.n_returned else self.hidden
+            return self._as_returned(self.hidden)
         if args:
             return self.layer(self.hidden, *args[1:], **kwargs)
         return self.layer(**{**kwargs, "hidden_states": self.hidden})
+
+    def _as_returned(self, hidden):
+        rest = [None] * (self.n_returned - 1)
+        return (hidden, *rest) if self.n_returned else hidden
 
 
 class _Slot(nn.Module):
@@ -84,9 +88,10 @@ class _Given(nn.Module):
 class Embeddings(nn.Module):
     """The first stage: from token ids to the hidden states before the first layer."""
 
-    def __init__(self, frame):
+    def __init__(self, frame, n_returned):
         super().__init__()
         self.frame = frame
+        self.n_returned = n_returned
 
     def forward(self, inputs):
         """Return hidden states (n, t, c), zero at padding, and their mask."""
@@ -96,7 +101,10 @@ class Embeddings(nn.Module):
         given = {"input_ids": inputs["ids"], "attention_mask": inputs["mask"].long()}
         if "types" in inputs:
             given["token_type_ids"] = inputs["types"]
-        return masked_state(_hidden_after(self.frame, _Run(0), given), inputs["mask"])
+        return masked_state(
+            _hidden_after(self.frame, _Run(0, n_returned=self.n_returned), given),
+            inputs["mask"],
+        )
 
 
 class Layer(nn.Module):
@@ -138,9 +146,11 @@ def _hidden_after(frame, run, given):
     """Return the hidden states where a run stops."""
     token = _run.set(run)
     try:
-        return frame(**given)[0]
-    except _Reached as reached:
-        return reached.hidden
+        output = frame(**given)[0]
+    except _Reached:
+        return run.reached
+    else:
+        return output if run.reached is None else run.reached
     finally:
         _run.reset(token)
 
@@ -209,7 +219,8 @@ def _stages(model, survey):
     no_end = slots | {path: nn.Identity() for path in survey.after}
     no_start = {path: _Given() for path in survey.before}
     frame = _with_parts(model, no_end | no_start)
-    stages: dict[str, nn.Module] = {EMBEDDINGS: Embeddings(_with_parts(model, no_end))}
+    first = Embeddings(_with_parts(model, no_end), survey.n_returned)
+    stages: dict[str, nn.Module] = {EMBEDDINGS: first}
     paths = {id(m): path for path, m in model.named_modules()}
     last = len(survey.called) - 1
     for i, layer in enumerate(survey.called):

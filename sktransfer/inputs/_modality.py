@@ -268,8 +268,10 @@ class Modality(Protocol):
         Returns
         -------
         torch.nn.Module
-            From a tensor of raw samples to model inputs. It has a ``name``, and
-            ``example(n, image_size)`` returns such a tensor.
+            From a tensor of raw samples, or several, to model inputs. It has their
+            ``names``, a tuple of str, and ``example(n, image_size)`` returns such a
+            tensor, or a tuple of them. ``n_free_axes``, if it has that, is the number
+            of their first axes that may have any length; 1 otherwise.
 
         Raises
         ------

@@ -36,7 +36,8 @@ class ExportedModule(nn.Module):
     preprocess : RawImages, RawRows or that of another modality
     network : torch.nn.Sequential
     classes_ : ndarray of shape (n_classes,) or None
-    input_name, output_name : str
+    input_names : tuple of str
+    output_name : str
     metadata : dict of str to str
         Entries for a file that the module is written to: JSON, except for names,
         versions and the key of the preprocessing.
@@ -56,27 +57,33 @@ class ExportedModule(nn.Module):
         self.preprocess = modality_of(backbone=preprocessing).raw_input(preprocessing)
         self.network = nn.Sequential(*map(_alone, _without_identities(parts)))
         self.classes_ = None if classes is None else np.array(classes)
-        self.input_name = self.preprocess.name
+        self.input_names = self.preprocess.names
         self.output_name = output
         self.metadata = _describe(preprocessing, output, classes, value_range)
         if card is not None:
             self.metadata["model_card"] = card
         self.eval().requires_grad_(False).to("cpu")
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, samples: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Compute the output.
 
         Parameters
         ----------
-        samples : Tensor of shape (n, h, w, 3) or (n, d)
-            RGB images of any size, of uint8 or of floats in [0, 1], or rows of float32.
-            The output has gradients with respect to floats.
+        samples : Tensor of shape (n, h, w, 3), (n, d) or (n, t)
+            RGB images of any size, of uint8 or of floats in [0, 1], or rows of float32,
+            or the token ids of texts. The output has gradients with respect to floats.
+        attention_mask : Tensor of shape (n, t), default=None
+            Of texts alone, 0 at padding. By default this is where their token ids end
+            with those of padding.
 
         Returns
         -------
         Tensor of shape (n, ...)
         """
-        return self.network(self.preprocess(samples))
+        inputs = (samples,) if attention_mask is None else (samples, attention_mask)
+        return self.network(self.preprocess(*inputs))
 
     def followed_by(
         self, parts: list[nn.Module], output: str, classes: np.ndarray | None
@@ -92,8 +99,10 @@ class ExportedModule(nn.Module):
             twin.metadata["classes"] = json.dumps(twin.classes_.tolist(), default=str)
         return twin.eval().requires_grad_(False)
 
-    def example(self, n: int = 2, image_size=None) -> torch.Tensor:
-        """Return random samples to trace the module with.
+    def example(
+        self, n: int = 2, image_size=None
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Return random samples to trace the module with: a tensor, or one per input.
 
         Images have the size `image_size`, or by default that of the model input.
         """

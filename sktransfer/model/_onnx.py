@@ -13,6 +13,7 @@ from sktransfer.utils import import_optional
 
 _OPSET = 18
 _TOLERANCE = 1e-4
+_FREE = torch.export.Dim.AUTO  # a length whose limits are those of the network
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -35,7 +36,7 @@ def check_path(path: str | os.PathLike) -> Path:
 def write_onnx(
     module: ExportedModule, path: str | os.PathLike, *, image_size=None
 ) -> Path:
-    """Write a module as ONNX, with a dynamic batch.
+    """Write a module as ONNX, for any number of samples, and texts of any length.
 
     An existing file is replaced once the new one is complete and onnxruntime computes
     from it what the module computes. Weights are in the file if they have less than the
@@ -44,7 +45,7 @@ def write_onnx(
     path = check_path(path)
     for package in _PACKAGES:
         import_optional(package, feature="`to_onnx`", extra="onnx")
-    examples = [module.example(n, image_size) for n in (2, 1, 3)]
+    examples = [_as_tuple(module.example(n, image_size)) for n in (2, 1, 3)]
     program = _translate(module, examples[0])
     try:
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
@@ -63,15 +64,21 @@ def write_onnx(
     return path
 
 
+def _as_tuple(example):
+    return (example,) if isinstance(example, torch.Tensor) else example
+
+
 def _translate(module, example):
     """Return the module as torch's ONNXProgram, with its metadata."""
-    batch = torch.export.Dim("n")
+    n_more = getattr(module.preprocess, "n_free_axes", 1) - 1
+    free = {0: torch.export.Dim("n"), **dict.fromkeys(range(1, 1 + n_more), _FREE)}
+    shapes = tuple(dict(free) for _ in example)
     try:
-        traced = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
+        traced = torch.export.export(module, example, dynamic_shapes=shapes)
         program = torch.onnx.export(
             traced.run_decompositions(_WITHOUT_TRANSLATION),
             dynamo=True,
-            input_names=[module.input_name],
+            input_names=[*module.input_names],
             output_names=[module.output_name],
             opset_version=_OPSET,
             verbose=False,
@@ -121,14 +128,15 @@ def _try(path, module, example):
     options.log_severity_level = 3  # errors only
     providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path, options, providers=providers)
-    (found,) = session.run(None, {module.input_name: example.numpy()})
+    given = zip(module.input_names, example, strict=True)
+    (found,) = session.run(None, {name: part.numpy() for name, part in given})
     with torch.no_grad():
-        expected = module(example).numpy()
+        expected = module(*example).numpy()
     error = abs(found - expected).max() / max(1, abs(expected).max())
     if not error <= _TOLERANCE:  # also if it is NaN
         raise RuntimeError(
             f"ONNX must compute what PyTorch computes, up to {_TOLERANCE:g}. Got a "
-            f"difference of {error:.2g} for {len(example)} sample(s) with onnxruntime "
+            f"difference of {error:.2g} for {len(expected)} sample(s) with onnxruntime "
             f"{onnxruntime.__version__}; nothing was written. Another version of it, "
             "of onnxscript or of torch may help."
         )

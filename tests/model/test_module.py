@@ -27,7 +27,7 @@ def test_module_computes_its_parts():
     _, section, module = make_module()
     rows = module.example(5)
     assert torch.equal(module(rows), section(rows))
-    assert (module.input_name, module.output_name) == ("rows", "features")
+    assert (module.input_names, module.output_name) == (("rows",), "features")
     assert [type(part).__name__ for part in module.network][1:] == ["Dropout"]
 
 

@@ -10,7 +10,7 @@ from sktransfer.inputs.images._resize import resize
 class RawImages(nn.Module):
     """Resize images as Pillow does, crop them at the centre, and normalise them."""
 
-    name = "images"
+    names = ("images",)
 
     def __init__(self, preprocessing):
         super().__init__()

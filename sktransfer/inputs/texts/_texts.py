@@ -21,30 +21,42 @@ class RawTokens(nn.Module):
     A tokenizer does not compute with tensors, so it is no part of an exported module.
     """
 
-    name = "ids"
+    names = ("input_ids", "attention_mask")
 
     def __init__(self, preprocessing: TextPreprocessing):
         super().__init__()
         self.preprocessing = preprocessing
         self.separator = preprocessing.separator()
+        self.n_free_axes = 1 + len(preprocessing.input_shape["ids"])
 
-    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Return the model inputs of token ids (n, t), padded behind the texts.
 
-        Those of texts in windows are of shape (n, w, t). What follows the first
-        separator has the token type of a second text.
+        Those of texts in windows are of shape (n, w, t). The mask (n, t) is 0 at
+        padding; by default, that is where the token ids end with those of padding.
+        What follows the first separator has the token type of a second text.
         """
-        holds = (ids != self.preprocessing.pad_id).long()
-        mask = holds.flip(-1).cumsum(-1).flip(-1) > 0  # up to the last one
-        state = {"ids": ids, "mask": mask}
+        if attention_mask is None:
+            holds = (input_ids != self.preprocessing.pad_id).long()
+            attention_mask = holds.flip(-1).cumsum(-1).flip(-1)  # up to the last one
+        mask = attention_mask > 0
+        state = {"ids": input_ids, "mask": mask}
         if not self.preprocessing.has_types:
             return state
-        ends = (ids == self.separator).long()
+        ends = (input_ids == self.separator).long()
         return state | {"types": ((ends.cumsum(-1) > ends) & mask).long()}
 
-    def example(self, n: int, image_size=None) -> torch.Tensor:
-        """Return token ids; `image_size` must be None, as there are no images."""
-        return self.preprocessing.with_size(image_size).example(n)["ids"]
+    def example(self, n: int, image_size=None) -> tuple[torch.Tensor, ...]:
+        """Return token ids and their mask, whose length depends on `n`.
+
+        `image_size` must be None, as there are no images.
+        """
+        state = self.preprocessing.with_size(image_size).example(n)
+        length = state["ids"].shape[-1] - 2 * (n % 3)
+        parts = state["ids"][..., :length], state["mask"][..., :length].long()
+        return tuple(part.contiguous() for part in parts)
 
     def extra_repr(self):
         """Name the settings."""

@@ -164,7 +164,7 @@ class VectorSamples:
 class RawRows(nn.Module):
     """Check rows of numbers, which are model inputs without any change."""
 
-    name = "rows"
+    names = ("rows",)
 
     def __init__(self, preprocessing: VectorPreprocessing):
         super().__init__()

@@ -108,9 +108,12 @@ def test_what_does_not_apply_to_texts():
 
 def test_exported_modules_begin_with_token_ids():
     raw = TEXTS.raw_input(PREPROCESSING)
-    ids = raw.example(3)
-    assert ids.shape == (3, 16)
-    state, expected = raw(ids), PREPROCESSING.example(3)
-    assert all(state[name].equal(expected[name]) for name in ("ids", "mask"))
+    ids, mask = raw.example(3)
+    assert ids.shape == mask.shape == (3, 16)
+    expected = PREPROCESSING.example(3)
+    for state in (raw(ids), raw(ids, mask)):
+        assert all(state[name].equal(expected[name]) for name in ("ids", "mask"))
+    lengths = [raw.example(n)[0].shape[1] for n in (1, 2, 3)]
+    assert lengths == [14, 12, 16]
     with pytest.raises(ValueError, match="`image_size` must be None"):
         raw.example(3, 32)
