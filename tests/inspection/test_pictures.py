@@ -35,7 +35,8 @@ def test_texts_are_wrapped_and_shortened():
 
 
 def test_recordings_are_curves():
-    samples = AudioSamples([(np.linspace(-1, 1, 50, dtype=np.float32), 16000)])
+    wave = np.linspace(-1, 1, 50, dtype=np.float32), 16000
+    samples = AudioSamples([wave], max_seconds=9)
     shown = picture(samples, 0)
     _, ax = plt.subplots()
     show(ax, shown)
