@@ -40,6 +40,8 @@ from sktransfer.training import (
 )
 from sktransfer.utils import Interval, StrOptions, column_or_1d, types, warn_caller
 
+_MOST_LISTED = 5  # labels in a message
+
 
 @shares_docs
 class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
@@ -291,10 +293,10 @@ default="cross_entropy"
         Warns
         -----
         UserWarning
-            If y is left out and X has labels that were not in `fit`.
+            If some labels were not in `fit`, and cannot be predicted.
         """
         labels = self._labels(X, y)
-        if y is None and not self.model_.outputs.is_multilabel:
+        if not self.model_.outputs.is_multilabel:
             _warn_of_unseen(labels, self.classes_)
         return super().score(X, labels, sample_weight)
 
@@ -379,11 +381,18 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
 
 
 def _warn_of_unseen(labels, classes):
-    """Warn of labels that cannot be predicted, as in folds of a sorted folder."""
-    if np.isin(labels, classes).all():
+    """Warn of labels that cannot be predicted, as in folds of sorted samples."""
+    labels = np.asarray(labels).ravel()
+    is_unseen = ~np.isin(labels, classes)
+    if not is_unseen.any():
         return
+    names = np.unique(labels[is_unseen]).tolist()
+    listed = ", ".join(map(repr, names[:_MOST_LISTED]))
+    more = len(names) - _MOST_LISTED
     warn_caller(
-        "X has labels that were not among those of `fit`: these samples count as "
-        "wrong. Folds are stratified only where y is passed, as in `search.fit(X, y)`; "
-        "for an `ImageFolder`, y is `X.targets`."
+        f"{is_unseen.sum():,} of {len(labels):,} samples have labels that were not in "
+        f"`fit`, and count as wrong: {listed}{f' and {more} more' * (more > 0)}. If "
+        "the samples are a fold, stratify the folds: pass y to the function that makes "
+        "them, which for an `ImageFolder` is `X.targets`, or "
+        "`cv=StratifiedKFold(shuffle=True)`."
     )

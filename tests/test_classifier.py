@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.utils.class_weight import compute_sample_weight
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -284,10 +284,27 @@ def test_score_warns_of_labels_that_were_not_in_fit():
     known = [pair for pair in pairs if pair[1] < 2]
     model = small(freeze="all", C=1.0).fit(known)
     assert model.score(known) == model.score([x for x, _ in known], Y[Y < 2])
-    message = "not among those of `fit`: .* Folds are stratified only where y is passed"
+    n_unseen = (Y == 2).sum()
+    message = f"{n_unseen} of 36 samples have labels that were not in `fit`.*: 2. If"
+    for samples in [(pairs,), (X, Y)]:
+        with pytest.warns(UserWarning, match=message):
+            assert model.score(*samples) <= 1 - n_unseen / 36
+
+
+def test_score_names_a_few_of_the_labels_that_were_not_in_fit():
+    names = np.array([f"class {y}" for y in range(9)])
+    model = small(freeze="all", C=1.0).fit(X, names[Y])
+    y = names[np.arange(36) % 9]
+    message = "24 of 36 .*: 'class 3', .*, 'class 7' and 1 more. If"
     with pytest.warns(UserWarning, match=message):
-        model.score(pairs)
-    model.score(X, Y)  # who passes y knows
+        model.score(X, y)
+
+
+def test_folds_of_sorted_samples_are_warned_of():
+    order, model = np.argsort(Y, kind="stable"), small(freeze="all", C=1.0)
+    with pytest.warns(UserWarning, match="samples are a fold, stratify the folds"):
+        scores = cross_val_score(model, X[order], Y[order], cv=KFold(3))
+    assert scores.max() < 0.2
 
 
 def test_fit_hashes_each_sample_once(monkeypatch):
