@@ -28,6 +28,7 @@ from sktransfer.fitting import (
     check_validation,
     choose_boundary,
     describe_network,
+    divide,
     later_seed,
     split_backbone,
     with_views_of,
@@ -36,6 +37,7 @@ from sktransfer.training import (
     AdaptationMethod,
     Augmentation,
     EarlyStopping,
+    FitSamples,
     LabelledSamples,
     Pooling,
     ResolvedRecipe,
@@ -228,11 +230,11 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         place = boundary, recipe, data.samples, *where, seed
         split, suffix = split_backbone(loaded.backbone, *place)
         trainer = self._trainer(loaded, split, outputs, options)
-        data, held = self._hold_out(loaded, data, trainer, seed, options)
         trainer = trainer.fitted_to(data)
         if outputs.kind == "multiclass" and len(data.y) >= ENOUGH_FOR_DEPTH:
             check_depth(split, data, self.freeze)
-        trained = trainer.fit(suffix, data, held)
+        parts = self._divide(loaded, data, trainer, seed, options)
+        trained = trainer.fit(suffix, parts)
         return self._set_fitted_first(loaded, trainer, trained, len(data.y), reason)
 
     def _fit_further(self, X, y, sample_weight, options):
@@ -243,11 +245,11 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
         split = self._fitted_split(options, seed)
         trainer = self._trainer(model, split, model.outputs, options)
-        data, held = self._hold_out(model, data, trainer, seed, options)
+        parts = self._divide(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
         strength = vars(self).get(self._strength)
         earlier = EarlierTraining(strength, self._online, n_before)
-        trained = trainer.fit_further(model.network, data, held, earlier)
+        trained = trainer.fit_further(model.network, parts, earlier)
         return self._set_fitted_further(trainer, trained, len(data.y))
 
     def _recipe(self, options, preprocessing):
@@ -289,15 +291,14 @@ class FineTunedEstimator(BackboneEstimator, ABC):
             settings={"estimator": type(self), **self.get_params(deep=False)},
         )
 
-    def _hold_out(self, loaded, data, trainer, seed, options):
-        """Return the samples to train on, and those to validate on or None."""
+    def _divide(self, loaded, data, trainer, seed, options):
+        """Return the samples to train and to validate on (FitSamples)."""
         if options.validation is None:
-            return trainer.hold_out(data, seed)
+            return divide(trainer, data, seed)
         X, y, sample_weight = options.validation
-        samples = self._read(X, loaded)
-        y = targets_of(samples, y, "y_val")
-        outputs, weigh = trainer.outputs, self._weigh
-        return data, LabelledSamples.of(samples, y, sample_weight, outputs, weigh)
+        y = targets_of(samples := self._read(X, loaded), y, "y_val")
+        given = samples, y, sample_weight, trainer.outputs, self._weigh
+        return FitSamples(data, LabelledSamples.of(*given))
 
     def _can_continue(self, method):
         """Whether there is a network to train further; a solved head starts again."""

@@ -11,6 +11,7 @@ from sktransfer.fitting._boundary import (
     rows_to_probe,
 )
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
+from sktransfer.fitting._early_stopping import divide
 from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
     SplitBackbone,
@@ -45,6 +46,7 @@ __all__ = [
     "choose_boundary",
     "choose_level",
     "describe_network",
+    "divide",
     "later_seed",
     "resolve_freeze",
     "rows_to_probe",

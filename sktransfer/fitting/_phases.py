@@ -68,11 +68,14 @@ class Trained(NamedTuple):
     n_trainable: int | None = None
 
 
-def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
-    """Train suffix and head, in place, in one phase or several (Trained).
+def run_phases(
+    trainer: Trainer, suffix: nn.Module, data, training, validation
+) -> tuple[Trained, list]:
+    """Train suffix and head, in place, in one phase or several.
 
     ``data`` and ``validation`` are samples, and ``training`` holds the activations of
-    ``data`` at the boundary. Gradual unfreezing has several phases.
+    ``data`` at the boundary. Gradual unfreezing has several phases. Also returns the
+    savers, whose files are needed until the fit is over.
     """
     split, phases = trainer.split, plan_phases(trainer)
     savers = make_savers(trainer, data, validation, len(phases))
@@ -91,14 +94,15 @@ def run_phases(trainer: Trainer, suffix: nn.Module, data, training, validation):
             trainer, network, seen, validation, target, n, objective, saver
         )
         rows, report = rows + _rows_of(net, name, phases), report + more
-    moved = diagnose(trainer, before, network, seen, validation, target, rows)
+    moved = None
+    if not trainer.is_trial:
+        moved = diagnose(trainer, before, network, seen, validation, target, rows)
     if name != split.boundary:  # the epochs ended before this boundary was reached
         network = split.network(split.target, suffix, head)
         net = trainer.net(network, rows)
-    for saver in filter(None, savers):
-        saver.remove()
     trained = Trained(network, net, rows, report, strength, moved)
-    return trained._replace(n_trainable=count_trainable(network))
+    trained = trained._replace(n_trainable=count_trainable(network))
+    return trained, [*filter(None, savers)]
 
 
 def _rows_of(net, name, phases):
@@ -112,6 +116,8 @@ def plan_phases(trainer: Trainer) -> list[tuple]:
 
     The span is the part of the training that the phase is, within (0, 1).
     """
+    if not trainer.n_epochs:
+        return [(trainer.split.boundary, 0, (0.0, 1.0))]
     phases = unfreezing_phases(
         trainer.split.backbone,
         trainer.split.boundary,

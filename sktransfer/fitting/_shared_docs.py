@@ -47,8 +47,8 @@ _TRAINING = """\
         :class:`Augmentation`, which also has fixed views, mixup, CutMix, test-time
         augmentation and augmentation of activations.
     early_stopping : bool or EarlyStopping, default=False
-        Whether to stop when the validation loss no longer falls, and restore the best
-        weights. See :class:`EarlyStopping`.
+        Whether to stop when held-out samples are predicted no better, for trainings of
+        many epochs. See :class:`EarlyStopping`.
     training : TrainingRecipe, default=None
         Learning rates of the stages, schedule, regularisation, gradual unfreezing,
         adapters and more; by default ``TrainingRecipe()``. Its parameters can be
@@ -119,7 +119,8 @@ _ATTRIBUTES = """\
     n_iter_ : int
         Number of epochs; for a probe, of iterations of its solver.
     best_epoch_ : int
-        Epoch whose weights early stopping restored; missing without it.
+        Epoch that was best on the validation samples of early stopping, 0 for the
+        start; missing without it.
     pass_report_ : pandas.DataFrame
         What was found in the store, computed and kept, per boundary.
     n_features_in_ : int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from torch import nn
 
 from sktransfer.activations import Target
 from sktransfer.backbones import describe_training
+from sktransfer.fitting._early_stopping import after_trial, best_epoch
 from sktransfer.fitting._mirrored import find_exchanged
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
@@ -23,6 +25,7 @@ from sktransfer.fitting._unused import warn_of_unused
 from sktransfer.model import ClassOutputs, RegressionOutputs
 from sktransfer.training import (
     AdaptationMethod,
+    FitSamples,
     LabelledActivations,
     LabelledSamples,
     Network,
@@ -31,7 +34,6 @@ from sktransfer.training import (
     SuffixNet,
     head_data,
     head_from_linear,
-    hold_out,
     is_narrow,
     last_layer,
     make_head,
@@ -93,6 +95,8 @@ class Trainer:
     probe : Probe
     is_partial : bool
         Whether this is a call of `partial_fit`: one epoch, which others may follow.
+    is_trial : bool
+        Whether this training is to choose the number of epochs, and is not kept.
     adaptation : Adaptation or None
     callbacks : sequence
         The user's skorch callbacks.
@@ -107,6 +111,7 @@ class Trainer:
     loss: Callable
     probe: Probe
     is_partial: bool = False
+    is_trial: bool = False
     adaptation: Adaptation | None = None
     callbacks: Sequence = ()
     checkpoint: Any = None
@@ -139,64 +144,64 @@ class Trainer:
         )
         return replace(self, outputs=outputs)
 
-    def hold_out(
-        self, data: LabelledSamples, seed: int
-    ) -> tuple[LabelledSamples, LabelledSamples | None]:
-        """Hold out samples for early stopping, which a solved head does not need."""
-        if not self.recipe.early_stopping or self.is_solved:
-            return data, None
-        strata = self.outputs.strata(data.y)
-        return data.hold_out(hold_out(strata, self.recipe.validation_fraction, seed))
-
-    def fit(
-        self,
-        suffix: nn.Module,
-        data: LabelledSamples,
-        validation: LabelledSamples | None = None,
-    ) -> Trained:
+    def fit(self, suffix: nn.Module, samples: FitSamples) -> Trained:
         """Train the head, or suffix and head in one or more phases, in place."""
         if self.settings and not self.is_partial:
             warn_of_unused(self)
         if self.adaptation is not None:
             self.adaptation.prepare(suffix)
-        training, report = self.load(data, self.split.target)
-        if self.is_solved:
-            trained = self._solve(suffix, training, validation)
-        else:
-            network = self.split.network(self.split.target, suffix)
-            trainer, training = self._check_views(network, training)
-            with self.split.adapter(suffix):
-                trained = run_phases(trainer, suffix, data, training, validation)
-        trained = trained._replace(report=[*report, *trained.report])
-        return self._adapted(trained, training)
+        if not self.is_solved:
+            return self._train(samples, suffix, Trainer._run_phases)
+        training, report = self.load(samples.train, self.split.target)
+        trained = self._solve(suffix, training, samples.validation)
+        return self._adapted(trained._replace(report=report), training)
 
     def fit_further(
-        self,
-        network: Network,
-        data: LabelledSamples,
-        validation: LabelledSamples | None,
-        earlier: EarlierTraining,
+        self, network: Network, samples: FitSamples, earlier: EarlierTraining
     ) -> Trained:
         """Train a network further, in place; it is restored on an error."""
-        target = self.split.target
-        training, report = self.load(data, target)
         with restore_weights_on_error(network):
-            if self.is_solved and is_narrow(last_layer(network)):
-                return self._solve_further(network, training, earlier, report)
-            _, training = self._check_views(network, training)
-            objective, more = self.objective(network, target)
-            with self.split.adapter(network.suffix):
-                net = train_phase(
-                    self,
-                    network,
-                    training,
-                    validation,
-                    target,
-                    self.n_epochs,
-                    objective,
-                )
-            trained = Trained(network, net, net.history.to_list(), report + more)
-            return self._adapted(trained, training)
+            if not (self.is_solved and is_narrow(last_layer(network))):
+                return self._train(samples, network, Trainer._run_further)
+            training, report = self.load(samples.train, self.split.target)
+            return self._solve_further(network, training, earlier, report)
+
+    def _train(self, samples, module, run):
+        """Train a module, after a trial if there are samples for it (Trained).
+
+        ``run(trainer, module, samples)`` returns the result, the activations and the
+        savers of one training.
+        """
+        trainer, tried, states = self, [], []
+        if samples.trial is not None:
+            start = copy.deepcopy(module.state_dict())
+            trial, _, states = run(replace(self, is_trial=True), module, samples.trial)
+            module.load_state_dict(start)
+            tried = [{**row, "is_trial": True} for row in trial.rows]
+            trainer = after_trial(self, trial.rows, samples.trial)
+        trained, training, more = run(trainer, module, samples)
+        for saver in [*states, *more]:
+            saver.remove()
+        return self._adapted(trained._replace(rows=tried + trained.rows), training)
+
+    def _run_phases(self, suffix, samples):
+        training, report = self.load(samples.train, self.split.target)
+        network = self.split.network(self.split.target, suffix)
+        trainer, training = self._check_views(network, training)
+        data = samples.train, training, samples.validation
+        with self.split.adapter(suffix):
+            trained, savers = run_phases(trainer, suffix, *data)
+        return trained._replace(report=report + trained.report), training, savers
+
+    def _run_further(self, network, samples):
+        target = self.split.target
+        training, report = self.load(samples.train, target)
+        _, training = self._check_views(network, training)
+        objective, more = self.objective(network, target)
+        data = training, samples.validation, target, self.n_epochs
+        with self.split.adapter(network.suffix):
+            net = train_phase(self, network, *data, objective)
+        return Trained(network, net, net.history.to_list(), report + more), training, []
 
     def adapt(self, network: Network, net: SuffixNet, state: dict | None) -> Trained:
         """Adapt a network, which `net` trained, to the target domain alone, in place.
@@ -234,13 +239,15 @@ class Trainer:
     def summary(self, history: DataFrame) -> dict[str, int | None]:
         """Return the fitted attributes about the epochs of a history.
 
-        `best_epoch_` is None unless early stopping restored the weights of an epoch.
+        `best_epoch_` is None without early stopping.
         """
-        last, best = history.iloc[-1].dropna(), None
-        if self.recipe.early_stopping and "valid_loss_best" in history:
-            is_best = history["valid_loss_best"].eq(True)  # missing in earlier rows
-            best = int(history["epoch"][is_best].max())
-        return {"n_iter_": int(last.get("n_iter", len(history))), "best_epoch_": best}
+        last, best, n_tried = history.iloc[-1].dropna(), None, 0
+        if self.recipe.early_stopping and "valid_best" in history:
+            best = best_epoch(history.to_dict("records"))
+        if "is_trial" in history:
+            n_tried = int(history["is_trial"].eq(True).sum())  # missing in other rows
+        n_iter = int(last.get("n_iter", len(history) - n_tried))
+        return {"n_iter_": n_iter, "best_epoch_": best}
 
     def _strategy(self, depth):
         """Return a name for what is trained."""

@@ -8,7 +8,12 @@ from fnmatch import fnmatch
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from sktransfer.utils import ParameterGroup, TransferWarning, warn_caller
+from sktransfer.utils import (
+    ParameterGroup,
+    TransferWarning,
+    line_of_search,
+    warn_caller,
+)
 
 if TYPE_CHECKING:
     from sktransfer.fitting._trainer import Trainer
@@ -25,14 +30,21 @@ _STAGES = (
 )
 _PROBE = ("C", "alpha")
 
+_told: dict[tuple, set] = {}  # names, by the line of a search and the reason
+
 
 def warn_of_unused(trainer: Trainer) -> None:
-    """Warn of parameters that were set and have no effect, if there are any."""
-    changed = changed_params(trainer.settings)
+    """Warn of parameters that were set and have no effect, if there are any.
+
+    In a search, each is named once and not for every candidate and fold.
+    """
+    changed, search = changed_params(trainer.settings), line_of_search()
     for why, patterns in _without_effect(trainer):
         unused = [k for k in changed if any(fnmatch(k, p) for p in patterns)]
-        if not unused:
+        told = _told.setdefault((search, why), set()) if search else set()
+        if told.issuperset(unused):
             continue
+        told.update(unused)
         *others, last = (f"`{name}`" for name in unused)
         subject = f"{', '.join(others)} and {last} have" if others else f"{last} has"
         warn_caller(f"{subject} no effect: {why}", TransferWarning)

@@ -14,6 +14,7 @@ from sktransfer.training._augment import (
 )
 from sktransfer.training._data import (
     Data,
+    FitSamples,
     LabelledActivations,
     LabelledSamples,
     head_data,
@@ -29,6 +30,10 @@ from sktransfer.training._discriminant import (
     lda_predictions,
     shrunk_covariance,
     whiten,
+)
+from sktransfer.training._early_stopping import (
+    EarlyStopping,
+    epochs_to_wait,
 )
 from sktransfer.training._freeze import (
     stages_above,
@@ -70,7 +75,6 @@ from sktransfer.training._probe import (
 )
 from sktransfer.training._recipe import (
     Augmentation,
-    EarlyStopping,
     LoRA,
     Pooling,
     ResolvedRecipe,
@@ -86,7 +90,7 @@ from sktransfer.training._similarity import (
     similarity_from,
 )
 from sktransfer.training._solved_head import Probe, Solution, is_narrow, last_layer
-from sktransfer.training._train import train
+from sktransfer.training._train import monitors_validation, train
 
 __all__ = [
     "ACTIVATION_AUGMENTATIONS",
@@ -102,6 +106,7 @@ __all__ = [
     "Data",
     "DomainBatch",
     "EarlyStopping",
+    "FitSamples",
     "LabelledActivations",
     "LabelledSamples",
     "LoRA",
@@ -121,6 +126,7 @@ __all__ = [
     "class_means",
     "constant_head",
     "cross_entropy",
+    "epochs_to_wait",
     "exchanged_classes",
     "find_loss",
     "fit_multilabel_probe",
@@ -141,6 +147,7 @@ __all__ = [
     "middle_C",
     "middle_alpha",
     "model_inputs",
+    "monitors_validation",
     "open_outputs",
     "open_to_new_classes",
     "pinball_loss",

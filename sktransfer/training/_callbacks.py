@@ -164,29 +164,41 @@ def _right(scores, y):
 
 
 class BestWeights(Callback):
-    """Restore the weights of the epoch with the lowest validation loss.
+    """Restore the weights that were best on the validation samples.
 
-    After `patience` epochs without a lower loss, the training stops.
+    These are the weights of an epoch, or those of the start, with the highest accuracy
+    and, among equal accuracies, the lowest loss; without accuracies, those with the
+    lowest loss. After `patience` epochs that were no better, the training stops.
     """
 
     def __init__(self, patience: int):
         self.patience = patience
 
     def initialize(self) -> BestWeights:
-        """Discard the loss and weights of an earlier training."""
-        self.loss_, self.weights_, self.n_worse_ = float("inf"), None, 0
+        """Discard the results and weights of an earlier training."""
+        self.best_, self.weights_, self.n_worse_ = None, None, 0
         return self
 
+    def on_train_begin(self, net, **kwargs):
+        """Keep the weights of the start, unless a state was loaded."""
+        if self.best_ is None:
+            self._compare(net, _validate(net))
+
     def on_epoch_end(self, net, **kwargs):
-        """Keep the weights if the loss is the lowest so far."""
-        loss = net.history[-1, "valid_loss"]
-        if loss < self.loss_:
+        """Keep the weights if they are the best so far."""
+        self._compare(net, net.history[-1])
+        net.history.record("valid_best", self.n_worse_ == 0)
+
+    def _compare(self, net, row):
+        """Compare accuracy and loss with the best so far; NaN is never better."""
+        found = (row.get("valid_accuracy", 0.0), -row["valid_loss"])
+        is_number = not math.isnan(found[1])
+        if is_number and (self.best_ is None or found > tuple(self.best_)):
             with net.averaged():
-                weights = copy.deepcopy(_trained(net.module_))
-            self.loss_, self.weights_, self.n_worse_ = loss, weights, 0
+                self.weights_ = copy.deepcopy(_trained(net.module_))
+            self.best_, self.n_worse_ = found, 0
         else:
             self.n_worse_ += 1
-        net.history.record("valid_loss_best", self.n_worse_ == 0)
 
     def on_train_end(self, net, **kwargs):
         """Restore the best weights."""
@@ -199,13 +211,29 @@ class BestWeights(Callback):
         return self.n_worse_ >= self.patience
 
     def state_dict(self) -> dict:
-        """Return the best loss and weights, and the epochs since then."""
-        return {"loss": self.loss_, "weights": self.weights_, "n_worse": self.n_worse_}
+        """Return the best results and weights, and the epochs since then."""
+        return {"best": self.best_, "weights": self.weights_, "n_worse": self.n_worse_}
 
     def load_state_dict(self, state: dict) -> None:
         """Resume from a state."""
-        self.loss_, self.weights_ = state["loss"], state["weights"]
+        self.best_, self.weights_ = state["best"], state["weights"]
         self.n_worse_ = state["n_worse"]
+
+
+def _validate(net):
+    """Return accuracy and loss of the validation samples, by the names of epochs."""
+    _, held = net.train_split(None)
+    losses, right, weights, sizes = [], [], [], []
+    for batch in net.get_iterator(held, training=False):
+        step, (y, weight) = net.validation_step(batch), batch[1]
+        losses.append(float(step["loss"]))
+        sizes.append(len(weight))
+        if hasattr(net.predict_nonlinearity, "decide"):
+            scores = step["y_pred"].cpu()
+            right.append(float((weight.cpu() * _right(scores, y.cpu())).sum()))
+            weights.append(float(weight.sum()))
+    row = {"valid_loss": float(np.average(losses, weights=sizes))}
+    return row | ({"valid_accuracy": sum(right) / sum(weights)} if right else {})
 
 
 def _trained(module):

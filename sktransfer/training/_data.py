@@ -26,6 +26,9 @@ from sktransfer.utils import (
     warn_caller,
 )
 
+# A share of the samples is held out, and more of few, up to so many.
+_SHARES_HELD, _ENOUGH_HELD = (0.1, 0.2), 50
+
 
 def targets_of(samples, y, name="y"):
     """Return targets or, without any, the labels of the samples."""
@@ -119,6 +122,23 @@ class LabelledSamples(NamedTuple):
         return LabelledSamples(samples, self.y[rows], self.weight[rows])
 
 
+class FitSamples(NamedTuple):
+    """Samples of one fit.
+
+    Attributes
+    ----------
+    train : LabelledSamples
+    validation : LabelledSamples or None
+        Samples whose loss is computed after each epoch.
+    trial : FitSamples or None
+        Two parts of `train`, to choose the number of epochs by.
+    """
+
+    train: LabelledSamples
+    validation: LabelledSamples | None = None
+    trial: FitSamples | None = None
+
+
 def sort_by_content(samples):
     """Return samples in the order of their contents, with ``digests``."""
     digests = digest_samples(samples)
@@ -140,10 +160,11 @@ def _warn_if_all_equal(digests):
         )
 
 
-def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def hold_out(codes: np.ndarray, fraction: float | str, seed: int) -> np.ndarray:
     """Choose validation samples, stratified by class (sorted indices).
 
-    Their number is the rounded fraction of all samples, and at least one. From each
+    Their number is the rounded fraction of all samples, and at least one; "auto" is a
+    fifth of few samples and a tenth of many (:class:`EarlyStopping`). From each
     class, the fraction of its samples is held out, rounded down; one more from those
     with the largest remainders; but never its last sample. In contrast,
     :func:`sklearn.model_selection.train_test_split` raises an error for classes of one
@@ -157,6 +178,8 @@ def hold_out(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
             "`early_stopping` needs a class with two samples to hold one out. Give "
             "`X_val` and `y_val` to `fit`, or set `early_stopping=False`."
         )
+    if isinstance(fraction, str):
+        fraction = float(np.clip(_ENOUGH_HELD / len(codes), *_SHARES_HELD))
     exact = np.minimum(fraction * (spare + 1), spare)
     n_held = np.floor(exact).astype(int)
     n_more = max(1, round(fraction * len(codes))) - n_held.sum()

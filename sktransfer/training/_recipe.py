@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import nn
 
 from sktransfer.activations import POOLINGS
+from sktransfer.training._early_stopping import EarlyStopping
 from sktransfer.training._schedule import LR_SCHEDULES
 from sktransfer.utils import Interval, ParameterGroup, StrOptions
 
@@ -219,43 +219,6 @@ class TrainingRecipe(ParameterGroup):
         self.adapter = adapter
 
 
-class EarlyStopping(ParameterGroup):
-    """Stop when the validation loss no longer falls, and restore the best weights.
-
-    Parameters
-    ----------
-    validation_fraction : float, default=0.1
-        Share of the samples that are held out, unless `fit` gets `X_val`.
-    n_iter_no_change : int, default=5
-        Epochs to wait for a lower validation loss.
-
-    See Also
-    --------
-    FineTunedClassifier : Takes it as `early_stopping`; True is its shorthand.
-
-    Examples
-    --------
-    >>> from sktransfer import EarlyStopping, FineTunedClassifier
-    >>> model = FineTunedClassifier(early_stopping=EarlyStopping(n_iter_no_change=3))
-    """
-
-    _parameter_constraints: ClassVar[dict] = {
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_POSITIVE],
-    }
-
-    def __init__(self, validation_fraction: float = 0.1, *, n_iter_no_change: int = 5):
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-
-    @classmethod
-    def of(cls, given: bool | EarlyStopping) -> EarlyStopping | None:
-        """Return the group for a value of `early_stopping`; None if it is False."""
-        if isinstance(given, cls):
-            return given
-        return cls() if isinstance(given, bool | np.bool_) and given else None
-
-
 class Augmentation(ParameterGroup):
     """Random changes to the samples in training, and to those that are predicted.
 
@@ -357,8 +320,8 @@ class ResolvedRecipe:
     mixup: float
     cutmix: float
     early_stopping: bool
-    validation_fraction: float
-    n_iter_no_change: int
+    validation_fraction: float | str
+    n_iter_no_change: int | str
 
     @classmethod
     def from_params(

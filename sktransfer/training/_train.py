@@ -18,6 +18,7 @@ from sktransfer.training._callbacks import (
     WeightAverage,
 )
 from sktransfer.training._data import ActivationBatches, Data, batches_in_order
+from sktransfer.training._early_stopping import epochs_to_wait
 from sktransfer.training._gradients import PART_SIZE
 from sktransfer.training._loss import WeightedLoss
 from sktransfer.training._net import Network, SuffixNet
@@ -85,10 +86,12 @@ def train(
 
 def _own_callbacks(recipe, n_batches, validates, has_labels):
     """Return the callbacks of a recipe, in the order in which they are called."""
-    n_steps = recipe.max_epochs * -(-n_batches // recipe.accumulate_grad_batches)
+    n_per_epoch = -(-n_batches // recipe.accumulate_grad_batches)
+    n_steps = recipe.max_epochs * n_per_epoch
     callbacks: list = [DivergenceCheck(), Progress(has_labels)]
     if validates and recipe.early_stopping:
-        callbacks.append(BestWeights(recipe.n_iter_no_change))
+        patience = epochs_to_wait(recipe.n_iter_no_change, n_per_epoch)
+        callbacks.append(BestWeights(patience))
     if recipe.ema is not None:
         callbacks.append(WeightAverage(recipe.ema))
     return [*callbacks, schedule_callback(recipe.lr_schedule, n_steps)]
@@ -105,12 +108,18 @@ def _copy(given):
     return copy.copy(given)
 
 
+def monitors_validation(given: Any) -> bool:
+    """Return whether a callback, or the second of a pair, needs a validation loss."""
+    callback = given[1] if isinstance(given, tuple) else given
+    return getattr(callback, "monitor", None) in ("valid_loss", "valid_loss_best")
+
+
 def _check_monitored(callbacks):
     """Raise an error if a callback monitors a loss that is not computed."""
     for given in callbacks:
         callback = given[1] if isinstance(given, tuple) else given
-        monitor = getattr(callback, "monitor", None)
-        if monitor in ("valid_loss", "valid_loss_best"):
+        if monitors_validation(given):
+            monitor = callback.monitor
             raise ValueError(
                 f"`callbacks` holds a {type(callback).__name__} that monitors "
                 f"{monitor!r}, but there are no validation samples. Give `X_val` and "

@@ -15,6 +15,7 @@ from sktransfer.utils._hashing import FileCache, content_stamp
 from sktransfer.utils._messages import (
     TransferWarning,
     import_optional,
+    line_of_search,
     near_matches,
     warn_caller,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "import_optional",
     "join_key",
     "library_versions",
+    "line_of_search",
     "near_matches",
     "on_cpu",
     "set_config",

@@ -277,11 +277,12 @@ class Scripted:
         return self
 
     def __getitem__(self, key):
-        assert key == (-1, "valid_loss")
-        return self.losses[len(self.recorded)]
+        assert key == -1
+        row = self.losses[len(self.recorded)]
+        return row if isinstance(row, dict) else {"valid_loss": row}
 
     def record(self, name, value):
-        assert name == "valid_loss_best"
+        assert name == "valid_best"
         self.recorded.append(value)
 
     def averaged(self):
@@ -324,6 +325,14 @@ def test_best_epoch_is_restored_and_patience_ends(losses, patience, kept, n_epoc
     assert net.module_.running_mean.item() == kept
 
 
+def test_accuracy_decides_and_then_the_loss():
+    pairs = [(0.5, 1.0), (0.6, 3.0), (0.6, 2.0), (0.6, 2.0), (0.5, 0.1)]
+    rows = [{"valid_accuracy": a, "valid_loss": loss} for a, loss in pairs]
+    net = run(rows, 9)
+    assert net.recorded == [True, True, True, False, False]
+    assert net.module_.weight.item() == 3
+
+
 def test_epochs_are_marked_where_the_loss_fell():
     assert run([3, 2, 2, 1, 5], 9).recorded == [True, True, False, True, False]
 
@@ -356,7 +365,7 @@ def test_state_is_resumed():
     assert not second.is_out_of_patience
     second.on_epoch_end(net)
     assert second.is_out_of_patience and net.recorded == [True, False, False]
-    assert (second.loss_, second.weights_["weight"].item()) == (1, 1.0)
+    assert (second.best_, second.weights_["weight"].item()) == ((0.0, -1), 1.0)
 
 
 class Snapshots(Callback):
@@ -396,13 +405,36 @@ def test_training_ends_with_the_weights_of_the_lowest_validation_loss(ema):
     losses = net.history[:, "valid_loss"]
     best = int(np.argmin(losses))
     assert len(losses) == best + 4 < 40
-    assert np.flatnonzero(net.history[:, "valid_loss_best"])[-1] == best
+    assert np.flatnonzero(net.history[:, "valid_best"])[-1] == best
     kept = dict(net.callbacks_)["snapshots"].seen
     for name, value in net.module_.state_dict().items():
         assert torch.equal(value, kept[best][name]), name
     with torch.no_grad():
         loss = cross_entropy(net.module_.eval()(HELD.activations), HELD.y).mean()
     assert loss.item() == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_training_that_only_harms_ends_with_the_weights_of_the_start():
+    net = train_early_stopping(lr=5.0, n_iter_no_change=2)
+    untrained = train_early_stopping(lr=1e-30, max_epochs=1)
+    assert not any(net.history[:, "valid_best"]) and len(net.history) == 2
+    weights = net.module_.state_dict()
+    for name, value in untrained.module_.state_dict().items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.allclose(weights[name], value, atol=1e-20), name
+
+
+def test_validation_of_the_start_is_that_of_epochs():
+    net = train_early_stopping(lr=1e-30, max_epochs=1, dropout=0.0)
+    callback = net.find_callback(BestWeights)
+    assert callback.best_[1] == pytest.approx(-net.history[-1, "valid_loss"], abs=1e-2)
+
+
+@pytest.mark.parametrize(("n_epochs", "given"), [(5, 5), (50, "auto")])
+def test_patience_is_at_least_a_hundred_steps(n_epochs, given):
+    """With two steps per epoch."""
+    net = train_early_stopping(lr=1e-30, n_iter_no_change=given, batch_size=32)
+    assert net.find_callback(BestWeights).patience == n_epochs
 
 
 def test_training_without_early_stopping_ends_with_the_last_weights():

@@ -131,6 +131,13 @@ def test_one_sample_of_the_largest_class_where_shares_round_to_none():
     assert codes[held].tolist() == [1]
 
 
+@pytest.mark.parametrize(("n", "n_held"), [(100, 20), (400, 50), (1000, 100)])
+def test_more_of_few_samples_is_held_out(n, n_held):
+    codes = np.arange(n) % 5
+    held = hold_out(codes, "auto", 0)
+    assert (np.bincount(codes[held]) == n_held / 5).all()
+
+
 def test_small_classes_give_a_share_together():
     codes = np.repeat(np.arange(100), 4)
     held = hold_out(codes, 0.1, 0)

@@ -73,7 +73,7 @@ def test_settings_of_groups_and_shorthands():
     )
     assert (recipe.batch_size, recipe.ema, recipe.adapter.rank) == (7, 0.9, 2)
     assert (recipe.views, recipe.n_views, recipe.mixes) == ("crop", 2, True)
-    assert recipe.early_stopping and recipe.n_iter_no_change == 5
+    assert recipe.early_stopping and recipe.n_iter_no_change == "auto"
     assert recipe.pooling.kind == "max"
     settings = recipe.to_dict()
     assert settings["adapter"] == {"alpha": 16.0, "rank": 2}

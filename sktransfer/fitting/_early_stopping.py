@@ -1,0 +1,65 @@
+"""Early stopping: a trial with samples held out, and the training after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sktransfer.training import (
+    FitSamples,
+    LabelledSamples,
+    epochs_to_wait,
+    hold_out,
+    monitors_validation,
+)
+
+if TYPE_CHECKING:
+    from sktransfer.fitting._trainer import Trainer
+
+
+def divide(trainer: Trainer, data: LabelledSamples, seed: int) -> FitSamples:
+    """Hold out samples for a trial, with early stopping.
+
+    A head that is solved needs none, and two trainings need enough epochs.
+    """
+    recipe = trainer.recipe
+    if not recipe.early_stopping or trainer.is_solved:
+        return FitSamples(data)
+    strata = trainer.outputs.strata(data.y)
+    held = hold_out(strata, recipe.validation_fraction, seed)
+    parts = FitSamples(*data.hold_out(held))
+    is_short = 2 * _patience(trainer, parts) > trainer.n_epochs
+    return FitSamples(data) if is_short else FitSamples(data, trial=parts)
+
+
+def _patience(trainer, samples):
+    recipe = trainer.recipe
+    n_batches = -(-len(samples.train.y) // recipe.batch_size)
+    n_steps = -(-n_batches // recipe.accumulate_grad_batches)
+    return epochs_to_wait(recipe.n_iter_no_change, n_steps)
+
+
+def best_epoch(rows: Sequence[Mapping]) -> int:
+    """Return the last epoch of a history that was better than all before; 0 if none."""
+    found = [i for i, row in enumerate(rows, 1) if row.get("valid_best") is True]
+    return found[-1] if found else 0
+
+
+def after_trial(
+    trainer: Trainer, rows: Sequence[Mapping], samples: FitSamples
+) -> Trainer:
+    """Return the trainer of all samples, after a trial with this history.
+
+    There are no epochs where none was better than the probe, and otherwise at least as
+    many as a trial waits, since the first few often do harm before the others help.
+    """
+    recipe = replace(trainer.recipe, early_stopping=False)
+    callbacks = [c for c in trainer.callbacks if not monitors_validation(c)]
+    best = best_epoch(rows)
+    if best or not recipe.starts_from_probe:
+        recipe = replace(recipe, max_epochs=max(best, _patience(trainer, samples)))
+    else:
+        recipe, callbacks = replace(recipe, max_epochs=0, lr_schedule="constant"), []
+    split = replace(trainer.split, recipe=recipe)
+    return replace(trainer, split=split, callbacks=callbacks)
