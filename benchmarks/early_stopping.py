@@ -19,6 +19,7 @@ The folder is that of `defaults.py`.
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -36,21 +37,13 @@ METHODS = {
 }
 
 
-def measure(make, name, seed, n_epochs):
-    """Fit every method on one split (list of dicts)."""
-    X, y, *held = split(make(), PER_CLASS[name], seed)
-    rows = []
-    for method, settings in METHODS.items():
-        model = FineTunedClassifier(image_size=SIZE, random_state=seed)
-        if method != "probe":
-            model.set_params(max_epochs=n_epochs)
-        model.set_params(**settings).fit(X, y)
-        row = {"data": name.rsplit(" ", 1)[0], "samples": len(y), "seed": seed}
-        row |= {"at most": n_epochs, "method": method}
-        row |= {"accuracy": 100 * model.score(*held), "epochs": len(model.history_)}
-        print(row, flush=True)
-        rows.append(row)
-    return rows
+def measure(train, held, method, seed, n_epochs):
+    """Fit a method; return its accuracy in percent and its number of epochs."""
+    model = FineTunedClassifier(image_size=SIZE, random_state=seed)
+    if method != "probe":
+        model.set_params(max_epochs=n_epochs)
+    model.set_params(**METHODS[method]).fit(*train)
+    return 100 * model.score(*held), len(model.history_)
 
 
 def summary(rows):
@@ -85,15 +78,20 @@ def main():
     path = Path(arguments.file)
     lines = path.read_text().splitlines() if path.exists() else []
     results = [json.loads(line) for line in lines]
-    done = {(r["data"], r["seed"], r["at most"]) for r in results}
-    for seed in range(arguments.seeds):
-        for name in filter(found.get, names):
-            if (name.rsplit(" ", 1)[0], seed, arguments.epochs) in done:
+    keys = ("data", "samples", "at most", "seed", "method")
+    done = {tuple(result[key] for key in keys) for result in results}
+    for seed, name in product(range(arguments.seeds), filter(found.get, names)):
+        X, y, *held = split(found[name][0](), PER_CLASS[name], seed)
+        for method in METHODS:
+            values = name.rsplit(" ", 1)[0], len(y), arguments.epochs, seed, method
+            if values in done:
                 continue
-            rows = measure(found[name][0], name, seed, arguments.epochs)
-            results += rows
+            found_here = measure((X, y), held, method, seed, arguments.epochs)
+            row = dict(zip(("accuracy", "epochs"), found_here, strict=True))
+            results.append(dict(zip(keys, values, strict=True)) | row)
+            print(results[-1], flush=True)
             with path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+                print(json.dumps(results[-1]), file=file)
     print(summary(results).round(1).to_string(index=False))
 
 

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from skorch.callbacks import Callback
 
-from sktransfer import FineTunedRegressor, config_context
+from sktransfer import EarlyStopping, FineTunedRegressor, config_context
 from sktransfer.training import HEADS, Saver
 from tests.test_classifier import ROWS, ROWS_NEW, X, Y, make_network, small, tiny
 
@@ -143,6 +143,25 @@ def interrupt_and_resume(model, X, y, after=3):
         return model.fit(X, y), len(epochs)
 
 
+@pytest.mark.parametrize("is_in_trial", [True, False])
+def test_trial_of_early_stopping_is_resumed(tmp_path, is_in_trial):
+    settings = {"freeze": 1, "max_epochs": 8, "batch_size": 8, "lr": 0.03}
+    settings |= {"training__head_init": "random"}
+    settings |= {"early_stopping": EarlyStopping(0.3, n_iter_no_change=2)}
+    expected = tiny(**settings).fit(ROWS, Y)
+    history = expected.history_
+    n_tried = int(history["is_trial"].eq(True).sum())
+    after = 1 if is_in_trial else n_tried + 1
+    model = tiny(**settings, checkpoint=tmp_path)
+    model, n_epochs = interrupt_and_resume(model, ROWS, Y, after)
+    assert n_epochs == len(history) - after
+    np.testing.assert_array_equal(
+        model.predict_proba(ROWS_NEW), expected.predict_proba(ROWS_NEW)
+    )
+    assert [*model.history_["train_loss"]] == [*history["train_loss"]]
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -158,11 +177,6 @@ def interrupt_and_resume(model, X, y, after=3):
             "training__ema": 0.9,
             "augment__mixup": 0.2,
             "training__lr_schedule": torch.optim.lr_scheduler.ConstantLR,
-        },
-        {
-            "early_stopping": True,
-            "early_stopping__validation_fraction": 0.3,
-            "early_stopping__n_iter_no_change": 50,
         },
         {"training__batch_norm": "train", "training__accumulate_grad_batches": 2},
         {"augment__activations": True},

@@ -46,19 +46,17 @@ def best_epoch(rows: Sequence[Mapping]) -> int:
     return found[-1] if found else 0
 
 
-def after_trial(
-    trainer: Trainer, rows: Sequence[Mapping], samples: FitSamples
-) -> Trainer:
+def after_trial(trainer: Trainer, rows: Sequence[Mapping]) -> Trainer:
     """Return the trainer of all samples, after a trial with this history.
 
-    There are no epochs where none was better than the probe, and otherwise at least as
-    many as a trial waits, since the first few often do harm before the others help.
+    It has as many epochs as the trial, and none where none was better than the probe.
+    After its best epoch, the trial went on at a rate that had not fallen yet, so that a
+    training of fewer epochs would be another one, and is worse on few samples.
     """
     recipe = replace(trainer.recipe, early_stopping=False)
     callbacks = [c for c in trainer.callbacks if not monitors_validation(c)]
-    best = best_epoch(rows)
-    if best or not recipe.starts_from_probe:
-        recipe = replace(recipe, max_epochs=max(best, _patience(trainer, samples)))
+    if best_epoch(rows) or not recipe.starts_from_probe:
+        recipe = replace(recipe, max_epochs=len(rows))
     else:
         recipe, callbacks = replace(recipe, max_epochs=0, lr_schedule="constant"), []
     split = replace(trainer.split, recipe=recipe)

@@ -178,7 +178,7 @@ class Trainer:
             trial, _, states = run(replace(self, is_trial=True), module, samples.trial)
             module.load_state_dict(start)
             tried = [{**row, "is_trial": True} for row in trial.rows]
-            trainer = after_trial(self, trial.rows, samples.trial)
+            trainer = after_trial(self, trial.rows)
         trained, training, more = run(trainer, module, samples)
         for saver in [*states, *more]:
             saver.remove()
