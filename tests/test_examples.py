@@ -53,6 +53,27 @@ def test_what_a_grid_search_computes_counts():
 
 
 @pytest.mark.slow
+def test_searches_agree(monkeypatch, tmp_path):
+    script = EXAMPLES / "02_compute_once" / "0020_four_kinds_of_search.py"
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(script))
+    assert (names["table"]["test"] > names["raw"]).all()
+    assert names["nested"].mean() <= names["best_score"] + 0.02
+    assert (tmp_path / "four_kinds_of_search.png").is_file()
+
+
+@pytest.mark.slow
+def test_more_of_a_rare_class_is_found(monkeypatch, tmp_path):
+    script = EXAMPLES / "03_fine_tuning" / "0020_rare_class_and_its_threshold.py"
+    monkeypatch.chdir(tmp_path)
+    balanced = runpy.run_path(str(script))["table"]["balanced"]
+    others = balanced[["probe, balanced weights", "probe, tuned threshold"]]
+    assert (others > balanced["probe"]).all()
+    assert balanced["probe"] > balanced["raw pixels, regression"]
+    assert (tmp_path / "tuned_threshold.png").is_file()
+
+
+@pytest.mark.slow
 def test_method_of_adaptation_that_is_chosen_helps(monkeypatch, tmp_path):
     script = "0010_choose_a_method_without_labels.py"
     monkeypatch.chdir(tmp_path)
