@@ -334,7 +334,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         found = {"feature_drift_": trained.drift, "adaptation_state_": trained.state}
         self._set_or_delete(**found, **trainer.summary(self.history_))
         kind = type(self).__name__
-        card = trainer.describe(loaded.card, kind, n_samples, n_epochs=len(rows))
+        card = trainer.describe(loaded.card, kind, n_samples, rows)
         outputs = trainer.outputs
         self.model_ = trainer.split.model(loaded, outputs, trained.network, card)
         self._derive()

@@ -46,6 +46,11 @@ def best_epoch(rows: Sequence[Mapping]) -> int:
     return found[-1] if found else 0
 
 
+def n_epochs_in(rows: Sequence[Mapping]) -> int:
+    """Count the epochs of a history without those of trials."""
+    return sum(row.get("is_trial") is not True for row in rows)
+
+
 def after_trial(trainer: Trainer, rows: Sequence[Mapping]) -> Trainer:
     """Return the trainer of all samples, after a trial with this history.
 

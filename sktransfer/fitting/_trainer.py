@@ -12,7 +12,11 @@ from torch import nn
 
 from sktransfer.activations import Target
 from sktransfer.backbones import describe_training
-from sktransfer.fitting._early_stopping import after_trial, best_epoch
+from sktransfer.fitting._early_stopping import (
+    after_trial,
+    best_epoch,
+    n_epochs_in,
+)
 from sktransfer.fitting._mirrored import find_exchanged
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
@@ -211,12 +215,12 @@ class Trainer:
         return self._adapted(Trained(network, net, [], [], state=state), None)
 
     def describe(
-        self, card: Mapping, estimator: str, n_samples: int, n_epochs: int
+        self, card: Mapping, estimator: str, n_samples: int, rows: Sequence[Mapping]
     ) -> dict:
         """Return the entries of a model card, with those of this training.
 
         ``card`` is that of the backbone or, in a later training, of the fitted model.
-        ``n_samples`` counts those of this training, and ``n_epochs`` those of all.
+        ``n_samples`` counts those of this training, and ``rows`` are the epochs of all.
         """
         split, before = self.split, card["trained"] or {}
         depth, classes = split.depth, self.outputs.classes
@@ -226,7 +230,7 @@ class Trainer:
             "outputs": self.outputs.n_outputs,
             "freeze_depth": depth,
             "boundary": split.boundary,
-            "epochs": n_epochs,
+            "epochs": n_epochs_in(rows),
         }
         if classes is not None:
             entries["classes"] = [str(label) for label in classes.tolist()]
@@ -241,12 +245,11 @@ class Trainer:
 
         `best_epoch_` is None without early stopping.
         """
-        last, best, n_tried = history.iloc[-1].dropna(), None, 0
+        rows, best = history.to_dict("records"), None
+        last = history.iloc[-1].dropna()
         if self.recipe.early_stopping and "valid_best" in history:
-            best = best_epoch(history.to_dict("records"))
-        if "is_trial" in history:
-            n_tried = int(history["is_trial"].eq(True).sum())  # missing in other rows
-        n_iter = int(last.get("n_iter", len(history) - n_tried))
+            best = best_epoch(rows)
+        n_iter = int(last.get("n_iter", n_epochs_in(rows)))
         return {"n_iter_": n_iter, "best_epoch_": best}
 
     def _strategy(self, depth):

@@ -16,7 +16,8 @@ def test_early_stopping_chooses_the_number_of_epochs(settings):
     assert tried["valid_accuracy"].notna().all()
     assert 0 < model.best_epoch_ == tried["epoch"][tried["valid_best"].eq(True)].max()
     assert len(model.history_) == 2 * len(tried) == 2 * model.n_iter_
-    assert model.model_.card["trained"]["samples"] == len(Y)
+    trained = model.model_.card["trained"]
+    assert (trained["samples"], trained["epochs"]) == (len(Y), model.n_iter_)
     by_hand = deep(max_epochs=model.n_iter_, **settings).fit(ROWS, Y)
     np.testing.assert_array_equal(
         model.predict_proba(ROWS_NEW), by_hand.predict_proba(ROWS_NEW)
