@@ -11,8 +11,10 @@ from sktransfer.activations._pass import (
     gather,
     load_activations,
 )
+from sktransfer.activations._sizes import forward_sizes
 from sktransfer.activations._store import open_store, process_store
 from sktransfer.activations._targets import (
+    MASK,
     POOLINGS,
     ActivationLayout,
     Pool,
@@ -28,6 +30,7 @@ from sktransfer.activations._views import (
 from sktransfer.utils import digest
 
 __all__ = [
+    "MASK",
     "POOLINGS",
     "ActivationLayout",
     "Activations",
@@ -42,6 +45,7 @@ __all__ = [
     "digest_samples",
     "draw_views",
     "forward_passes",
+    "forward_sizes",
     "gather",
     "is_plain",
     "load_activations",

@@ -226,6 +226,7 @@ class Pass:
         """
 
         def compute(size):
+            size = self.runtime.size_for(state, size)
             parts = split_state(state, size)
             return shards.map([(part, size, is_lone, kept) for part in parts])
 

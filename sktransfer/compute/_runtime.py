@@ -96,6 +96,9 @@ class Runtime:
     ----------
     device : torch.device
     batch_size : int
+    most_positions : int or None
+        Most positions of sequences that are computed at a time, which makes batches of
+        long ones smaller; None for no limit.
     precision : {"float32", "folded", "bfloat16"}
         See :func:`resolve_precision`.
     activation_dtype : {"auto", "float16", "float32"}
@@ -110,6 +113,7 @@ class Runtime:
     precision: str = "float32"
     activation_dtype: str = "auto"
     verbose: int = 0
+    most_positions: int | None = None
 
     def __post_init__(self):
         one_thread_in_forks()
@@ -118,7 +122,19 @@ class Runtime:
     def key(self) -> str:
         """Key of all settings that can change a result, if only by rounding (str)."""
         parts = self.batch_size, self.precision, self.activation_dtype
-        return ", ".join(map(str, [*parts, *switches_of(self.device)]))
+        limit = [] if self.most_positions is None else [self.most_positions]
+        return ", ".join(map(str, [*parts, *limit, *switches_of(self.device)]))
+
+    def size_for(self, state: Any, size: int) -> int:
+        """Return how many samples to compute at a time, at most `size`.
+
+        It depends on the length of sequences, (n, t, ...) in a dict, and not on their
+        number.
+        """
+        if self.most_positions is None or not isinstance(state, dict):
+            return size
+        length = next(iter(state.values())).shape[1]
+        return min(size, max(1, self.most_positions // length))
 
 
 def switches_of(device: torch.device) -> list:

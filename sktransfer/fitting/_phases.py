@@ -172,6 +172,7 @@ def train_phase(
         callbacks=[*trainer.callbacks],
         saver=saver,
         divides=objective is None and _divides(split, network, target),
+        most_positions=split.runtime.most_positions,
         verbose=split.runtime.verbose,
     )
 

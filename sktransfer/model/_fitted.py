@@ -22,6 +22,7 @@ from sktransfer.activations import (
     Pass,
     Target,
     draw_views,
+    forward_sizes,
     name_of,
     run_alone,
     run_filled,
@@ -33,7 +34,6 @@ from sktransfer.compute import (
     gains_by_bfloat16,
     halving,
     map_state,
-    resolve_batch_size,
     resolve_device,
 )
 from sktransfer.inputs import Preprocessing, as_samples, modality_of, warn_of_unreadable
@@ -134,10 +134,9 @@ class LoadedBackbone:
         precision = self.precision
         if precision == "bfloat16" and not gains_by_bfloat16(where):
             precision = "folded"  # fitted on another machine
-        sample_bytes = self.backbone.largest_activation_bytes
         return Runtime(
             device=where,
-            batch_size=resolve_batch_size(batch_size, where, sample_bytes),
+            **forward_sizes(self.backbone, batch_size, where),
             precision=precision,
             activation_dtype=self.activation_dtype,
             verbose=verbose,
@@ -355,12 +354,13 @@ class FittedModel(LoadedBackbone):
         results = np.empty((len(samples), width))
         with closing(a_pass.iterate(samples)) as passed:
             for indices, (rows,) in passed:
-                compute = partial(self._compute, function, a_pass, rows, runtime.device)
+                compute = partial(self._compute, function, a_pass, rows)
                 results[indices], size = halving(compute, size, runtime.device)
         return results
 
-    def _compute(self, function, a_pass, rows, device, size):
-        parts = []
+    def _compute(self, function, a_pass, rows, size):
+        device, parts = a_pass.runtime.device, []
+        size = a_pass.runtime.size_for(a_pass.as_input(rows[:1]), size)
         for first in range(0, len(rows), size):
             z = a_pass.as_input(rows[first : first + size])
             z = map_state(lambda t: t.to(device), z)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from sktransfer.activations import is_plain
+from sktransfer.activations import MASK, is_plain
 from sktransfer.compute import Shards, n_samples, seeded, take_rows
 from sktransfer.training._loss import WeightedLoss
 from sktransfer.utils import NETWORK_LIBRARIES
@@ -33,12 +33,14 @@ def add_gradients(
     penalty: Callable | None = None,
     objective: Callable | None = None,
     n_batches: int = 1,
+    most_positions: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add the gradients of a batch, divided by `n_batches`; return its loss and scores.
 
     The batch is computed in parts of at most `size` samples, whose gradients are added
     in the order of the parts. With `shards`, several parts are computed in parallel,
-    and the gradients are those of `parameters`.
+    and the gradients are those of `parameters`. With `most_positions`, a part has
+    sequences of similar lengths, and is not padded beyond the longest of them.
 
     `network` maps activations to scores; `target` and `mixing` are arguments of
     :class:`WeightedLoss`; `penalty` returns a term of the loss of the whole batch.
@@ -46,33 +48,72 @@ def add_gradients(
     their rows in the batch to scores and to a term that is minimised in addition and is
     not part of the returned loss.
     """
-    n = n_samples(z)
+    n, parts = n_samples(z), _parts_of(z, size, most_positions)
 
-    def compute(first):
+    def compute(number):
         """Return the scores and the loss of a part, and the value to differentiate."""
-        rows = slice(first, first + size)
-        part = take_rows(z, rows)
+        rows = parts[number]
+        part = take_rows(z, rows) if most_positions is None else _cut(z, rows)
         if objective is None:
             scores, added = network(part), 0.0
         else:
             scores, added = objective(part, rows)
         share = len(scores) / n
         loss = criterion(scores, target, *mixing, rows=rows) * share
-        if penalty is not None and first == 0:
+        if penalty is not None and number == 0:
             loss = loss + penalty()
         return scores.detach(), loss.detach(), (loss + added * share) / n_batches
 
-    firsts = range(0, n, size)
     if shards is None:
-        found = [_backward(compute(first)) for first in firsts]
+        found = [_backward(compute(number)) for number in range(len(parts))]
     else:
         differentiate = partial(_differentiate, compute, parameters)
-        parts = shards.map([partial(differentiate, first) for first in firsts])
-        found = [part[:2] for part in parts]
-        for _, _, gradients in parts:
+        done = shards.map([partial(differentiate, i) for i in range(len(parts))])
+        found = [part[:2] for part in done]
+        for _, _, gradients in done:
             _add(parameters, gradients)
     scores, losses = zip(*found, strict=True)
-    return sum(losses), scores[0] if len(scores) == 1 else torch.cat(scores)
+    return sum(losses), _in_order(scores, parts)
+
+
+def _parts_of(z, size, most_positions):
+    """Return the rows of each part, slices or tensors of indices.
+
+    With `most_positions`, rows are sorted by length, and a part has at most so many
+    positions, or one row.
+    """
+    if most_positions is None or not isinstance(z, dict):
+        return [slice(first, first + size) for first in range(0, n_samples(z), size)]
+    lengths, parts = _lengths(z), [[]]
+    for row in lengths.argsort(stable=True).tolist():
+        n = len(parts[-1])
+        if n == size or (n and (n + 1) * lengths[row] > most_positions):
+            parts.append([])
+        parts[-1].append(row)
+    return [torch.tensor(rows) for rows in parts]
+
+
+def _lengths(z):
+    """Return the numbers of positions up to the last valid one of sequences (n,)."""
+    mask = z[MASK].cpu()  # (n, t)
+    return (mask * torch.arange(1, 1 + mask.shape[1])).amax(1).clamp_min(1)
+
+
+def _cut(z, rows):
+    """Return some rows of a batch, without the padding behind the longest of them."""
+    part = take_rows(z, rows)
+    if not isinstance(z, dict):
+        return part
+    end = int(_lengths(part).max())
+    return {name: values[:, :end] for name, values in part.items()}
+
+
+def _in_order(scores, parts):
+    """Join the scores of parts in the order of the batch."""
+    joined = scores[0] if len(scores) == 1 else torch.cat(scores)
+    if isinstance(parts[0], slice):
+        return joined
+    return joined[torch.cat(parts).argsort()]
 
 
 def _backward(part):

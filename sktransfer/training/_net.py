@@ -116,8 +116,9 @@ class SuffixNet(NeuralNet):
 
     `groups` maps named parameters to groups of the optimiser; `mix` mixes the samples
     of a training batch; `draws` are the random streams for dropout and mixing, by
-    default torch's global generators; and `shards` are workers that compute parts of a
-    batch in parallel. `l2_sp`, `max_grad_norm` and `accumulate_grad_batches` are those
+    default torch's global generators; `shards` are workers that compute parts of a
+    batch in parallel; and with `most_positions`, sequences are computed in parts of
+    similar length. `l2_sp`, `max_grad_norm` and `accumulate_grad_batches` are those
     of :class:`TrainingRecipe`; other arguments are those of :class:`skorch.NeuralNet`.
     """
 
@@ -132,6 +133,7 @@ class SuffixNet(NeuralNet):
         accumulate_grad_batches=1,
         draws=None,
         shards=None,
+        most_positions=None,
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -142,6 +144,7 @@ class SuffixNet(NeuralNet):
         self.accumulate_grad_batches = accumulate_grad_batches
         self.draws = draws
         self.shards = shards
+        self.most_positions = most_positions
 
     @property
     def _default_callbacks(self):
@@ -242,6 +245,7 @@ class SuffixNet(NeuralNet):
             penalty=None if self._start is None else self._penalty,
             objective=objective,
             n_batches=self._n_accumulated(),
+            most_positions=None if objective else self.most_positions,
         )
 
     def _parameters(self):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
+from torch import nn
 
 from sktransfer.compute import RandomStream, Shards
 from sktransfer.training._callbacks import (
@@ -42,6 +43,7 @@ def train(
     callbacks: list | None = None,
     saver: Any = None,
     divides: bool = False,
+    most_positions: int | None = None,
     verbose: int = 0,
 ) -> SuffixNet:
     """Train a suffix and a head in place on activations, with AdamW; returns the net.
@@ -53,7 +55,9 @@ def train(
     (:class:`RandomStream`), and torch's global generators are not changed.
     `stages_above` is what :func:`parameter_groups` takes, the `saver` keeps the state
     of the training in a file, and with `divides` threads compute parts of a batch, see
-    :func:`is_divisible`. It is a ValueError if the loss becomes infinite or NaN.
+    :func:`is_divisible`. With `most_positions`, sequences of similar length
+    are computed together, unless the network has BatchNorm. It is a ValueError if the
+    loss becomes infinite or NaN.
     """
     if validation is None:
         _check_monitored(callbacks or ())
@@ -73,6 +77,7 @@ def train(
         device=device,
         verbose=verbose,
         callbacks=[*own, *map(_copy, callbacks or ())],
+        most_positions=None if _has_batch_norm(network) else most_positions,
         **_settings(recipe, stages_above),
     )
     net.n_batches = n_batches
@@ -82,6 +87,12 @@ def train(
     if objective is not None:
         objective.others = None  # likewise
     return net
+
+
+def _has_batch_norm(network):
+    return any(
+        isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()
+    )
 
 
 def _own_callbacks(recipe, n_batches, validates, has_labels):

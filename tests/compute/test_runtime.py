@@ -38,11 +38,21 @@ def test_key_ignores_settings_that_change_no_result():
         Runtime(CPU, 9),
         Runtime(CPU, 8, "bfloat16"),
         Runtime(CPU, 8, activation_dtype="float32"),
+        Runtime(CPU, 8, most_positions=64),
     ],
-    ids=["device", "batch_size", "precision", "activation_dtype"],
+    ids=["device", "batch_size", "precision", "activation_dtype", "most_positions"],
 )
 def test_key_holds_settings_that_change_a_result(other):
     assert Runtime(CPU, 8).key != other.key
+
+
+@pytest.mark.parametrize(("length", "size"), [(4, 8), (8, 8), (16, 4), (99, 1)])
+def test_long_sequences_are_computed_in_smaller_batches(length, size):
+    runtime = Runtime(CPU, 8, most_positions=64)
+    state = {"hidden": torch.zeros(3, length, 2), "mask": torch.ones(3, length)}
+    assert runtime.size_for(state, 8) == size
+    assert runtime.size_for(state["hidden"], 8) == 8
+    assert Runtime(CPU, 8).size_for(state, 8) == 8
 
 
 def test_the_key_holds_switches_of_torch():

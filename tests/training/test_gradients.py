@@ -117,3 +117,32 @@ def test_batch_norm_that_takes_no_single_sample_is_not_divided():
 
 def test_little_to_compute_is_not_divided():
     assert not is_divisible(network(), MAPS, 10**6)
+
+
+def sequence_gradients(**settings):
+    """Return the shapes of the parts, the loss, the scores and the gradients."""
+    lengths = torch.tensor([2, 9, 1, 3, 8, 2, 3])
+    mask = torch.arange(10) < lengths[:, None]
+    hidden = torch.randn(7, 10, 5, generator=torch.Generator().manual_seed(1)).double()
+    state = {"hidden": hidden.masked_fill(~mask[..., None], 0), "mask": mask}
+    network = nn.Linear(5, 3, dtype=torch.float64)
+    nn.init.constant_(network.weight, 0.1)
+    nn.init.zeros_(network.bias)
+    shapes = []
+
+    def scores_of(z):
+        shapes.append(tuple(z["mask"].shape))
+        return network(z["hidden"].sum(1)) * z["mask"].sum(1, keepdim=True)
+
+    criterion = WeightedLoss(cross_entropy)
+    found = add_gradients(scores_of, criterion, state, TARGET, **settings)
+    return shapes, *found, network.weight.grad
+
+
+def test_sequences_of_similar_length_add_up_to_the_batch():
+    shapes, *found = sequence_gradients(size=7, most_positions=9)
+    whole, *expected = sequence_gradients(size=7)
+    assert whole == [(7, 10)]
+    assert shapes == [(3, 2), (2, 3), (1, 8), (1, 9)]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
