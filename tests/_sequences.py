@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer.backbones import Backbone, BackboneProvider, StagedModule
-from sktransfer.inputs import UnreadableSampleError, register_modality
+from sktransfer.inputs import Modality, UnreadableSampleError, register_modality
 from sktransfer.utils import digest
 
 N_TOKENS = 50
@@ -116,13 +116,11 @@ class TokenIds(list):
     """The token ids of a sample, which X of no other test holds."""
 
 
-class SequenceModality:
+class SequenceModality(Modality):
     """Token ids, in a list or in an array of objects."""
 
     noun = "sequences"
     options = ()
-    n_views = 0
-    default_n_views = None
 
     def looks_like(self, X):
         """Return whether the samples are token ids."""

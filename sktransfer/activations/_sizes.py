@@ -1,5 +1,7 @@
 """How many samples, and how many positions of sequences, are computed at a time."""
 
+from typing import Any
+
 import torch
 
 from sktransfer.activations._targets import MASK
@@ -14,7 +16,7 @@ _POSITIONS_ON_CPU = 256
 
 def forward_sizes(
     backbone: Backbone, batch_size: int | str, device: torch.device
-) -> dict[str, int | None]:
+) -> dict[str, Any]:
     """Return `batch_size` and `most_positions` of a :class:`Runtime`.
 
     With "auto", positions are limited on a CPU, if the stages keep the length of

@@ -34,6 +34,7 @@ from sktransfer.fitting import (
     choose_level,
     rows_to_probe,
 )
+from sktransfer.inputs import modality_of
 from sktransfer.training import lda_predictions
 from sktransfer.utils import Interval, StrOptions, spawn_seed, types
 
@@ -210,8 +211,9 @@ random_state, verbose
         costs = [measured[name] for name in boundaries]
         wanted, why = self._choose_depth(depths, len(samples), probed)
         report = self._report(levels, depths, costs, evidence, wanted, why)
+        removed = modality_of(backbone=backbone.preprocessing).removed_errors
         for i, column in enumerate(("score", "error")):
-            expected = [_expected(probed, level)[i] for level in levels]
+            expected = [_expected(probed, level, removed)[i] for level in levels]
             report.insert(3 + i, column, expected)
         self.report_ = report
         taken = self.report_[self.report_["taken"]].iloc[0]
@@ -334,9 +336,11 @@ def _evidence(samples, preprocessing, device, similarity):
     }
 
 
-def _expected(probed, level):
+def _expected(probed, level, removed_errors):
     """Return the estimated score of a level and its error, NaN if unknown."""
-    return (np.nan, np.nan) if probed is None else probed.expected(LEVELS.index(level))
+    if probed is None:
+        return np.nan, np.nan
+    return probed.expected(LEVELS.index(level), removed_errors)
 
 
 def _score_targets(features, y):

@@ -51,10 +51,6 @@ MEASURED = ((10_000, _EARLY),)
 _ENOUGH = 0.97
 _FEWEST_PROBED = 20  # samples
 _MOST_PROBED = 1_000
-# Share of the errors of a probe that training removes, by level: mean and standard
-# deviation over the splits of the development data of `benchmarks/defaults.py`, where
-# errors of less than 5% counted as 5%.
-_REMOVED = ((0.15, 0.3), (0.15, 0.3), (0.1, 0.2), (0.0, 0.0))
 
 
 class Probed(NamedTuple):
@@ -82,15 +78,15 @@ class Probed(NamedTuple):
         n_wrong = n - self.right.sum()
         return bool(at_stake > 0 and n_wrong <= (1 - _ENOUGH) * at_stake)
 
-    def expected(self, level: int) -> tuple[float, float]:
+    def expected(self, level: int, removed_errors: tuple) -> tuple[float, float]:
         """Estimate the accuracy of a level of `LEVELS` on other samples, and its error.
 
         Training is expected to remove the share of the probe's errors that it removed
-        on other data. The standard error combines that of the accuracy of the probe,
-        with two samples of which one is wrong added, and the deviation of this share
-        from data to data.
+        on other data, `removed_errors` of the modality. The standard error combines
+        that of the accuracy of the probe, with two samples of which one is wrong added,
+        and the deviation of this share from data to data.
         """
-        removed, deviation = _REMOVED[level]
+        removed, deviation = (*removed_errors, (0.0, 0.0))[level]
         n = len(self.right)
         wrong = 1 - (self.right.sum() + 1) / (n + 2)
         error = np.sqrt(wrong * (1 - wrong) / n) * (1 - removed)

@@ -70,6 +70,14 @@ def test_a_few_errors_among_many_samples_are_nearly_perfect():
     assert choose_level(5_000, probed=probed(np.arange(1_000) >= 16))[0] == 1
 
 
+def test_training_is_expected_to_remove_a_share_of_the_errors():
+    found = probed(np.arange(200) >= 50)  # a quarter is wrong
+    removed = ((0.4, 0.0), (0.2, 0.1), (0.1, 0.0))
+    scores, errors = zip(*(found.expected(i, removed) for i in range(4)), strict=True)
+    np.testing.assert_allclose(scores, [0.85, 0.8, 0.775, 0.75])
+    assert errors[1] > errors[3] > errors[0]
+
+
 def test_the_largest_class_is_no_evidence():
     codes = (np.arange(100) >= 98).astype(int)
     assert choose_level(100, probed=Probed(codes == 0, codes))[0] == 1

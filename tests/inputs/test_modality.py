@@ -39,7 +39,7 @@ def test_error_comes_back_from_other_processes():
     assert str(copy) == str(error) and copy.row == 3
 
 
-class Texts:
+class Texts(Modality):
     """A modality of sentences."""
 
     noun, options, n_views = "texts", (), 0
@@ -94,7 +94,7 @@ def test_modality_that_lacks_parts():
         def read(self, X, preprocessing, *, on_error="raise"):
             return X
 
-    message = r"with all parts of Modality. .* lacks \['n_views', 'looks_like', 't"
+    message = r"with all parts of Modality. .* lacks \['n_views', 'removed_errors', 'l"
     with pytest.raises(TypeError, match=message):
         register_modality("half", Half())
     with pytest.raises(TypeError, match="Got the class .*; pass an instance"):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktransfer.inputs._modality import MODALITIES, UnreadableSampleError
+from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleError
 from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
 from sktransfer.inputs.audio._samples import NOUN, AudioSamples, as_item
 from sktransfer.utils import validate_data, warn_caller
@@ -17,7 +17,7 @@ _KINDS = (
 )
 
 
-class Audio:
+class Audio(Modality):
     """The modality of audio.
 
     X is a list, an array, a Series or a data frame of one column of paths or encoded
@@ -26,8 +26,6 @@ class Audio:
 
     noun = NOUN
     options = ()
-    n_views = 0
-    default_n_views = None
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a list of paths may hold those of images as well."""

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sktransfer.inputs._modality import MODALITIES
+from sktransfer.inputs._modality import MODALITIES, Modality
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.images._augment import image_augmentation
 from sktransfer.inputs.images._items import Values, collect
@@ -290,7 +290,7 @@ class ImagePreprocessing:
 IMAGENET = ImagePreprocessing(resize=256)
 
 
-class Images:
+class Images(Modality):
     """The modality of images."""
 
     noun = "images"

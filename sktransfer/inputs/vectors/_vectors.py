@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.inputs._modality import MODALITIES, WithoutImageSize
+from sktransfer.inputs._modality import MODALITIES, Modality, WithoutImageSize
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
@@ -191,13 +191,11 @@ class RawRows(nn.Module):
         return self.preprocessing.key()
 
 
-class Vectors:
+class Vectors(Modality):
     """The modality of vectors, the default if X looks like no other modality."""
 
     noun = "vectors"
     options = ()
-    n_views = 0
-    default_n_views = None
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a table may also hold samples of other modalities."""
