@@ -157,9 +157,10 @@ def measure(way, seed, train, held):
 def differences(results):
     """Return the default's accuracy less that of the best other way, by size."""
     groups = ["data", "per class"]
-    wide = results.pivot_table("accuracy", [*groups, "seed"], "way").dropna(axis=1)
+    wide = results.pivot_table("accuracy", [*groups, "seed"], "way")
     rows = []
-    for place, of_size in wide.groupby(groups):
+    for place, of_size in wide[wide["default"].notna()].groupby(groups):
+        of_size = of_size.dropna(axis=1)
         others = of_size.drop(columns="default")
         best = others.mean().idxmax()
         gain = of_size["default"] - others[best]

@@ -326,7 +326,8 @@ class Trainer:
     def start_head(self, network: Network, training: LabelledActivations):
         """Give the network a head to start from; return the probe's strength or None.
 
-        It is the solution of the probe, one with random weights, or a copy of a module.
+        It is the solution of the probe, a cosine head that starts from the means of the
+        classes, one with random weights, or a copy of a module.
         """
         if self.recipe.starts_from_probe:
             return self._solve_head(network, training)[0].strength
@@ -336,7 +337,12 @@ class Trainer:
             self.outputs.n_outputs,
             dropout=self.recipe.dropout,
             seed=self.split.seed,
-        ).to(self.split.runtime.device)
+        )
+        recipe, kind = self.recipe, self.outputs.kind
+        if (recipe.head, recipe.head_init, kind) == ("cosine", "probe", "multiclass"):
+            features, y, weight, _ = self._head_data(network, training)
+            last_layer(network).start_from(features, y, weight)
+        network.head.to(self.split.runtime.device)
         return None
 
     def _solve_head(self, network, training):

@@ -148,6 +148,30 @@ class CosineHead(nn.Module):
         weight = F.normalize(self.weight, dim=1, eps=_SHORTEST)
         return self.log_scale.exp() * F.linear(features, weight)
 
+    @torch.no_grad()
+    def start_from(
+        self, features: torch.Tensor, y: np.ndarray, weight: np.ndarray
+    ) -> None:
+        """Set the weights of classes to the means of their normalised features.
+
+        Parameters
+        ----------
+        features : torch.Tensor of shape (n, n_features)
+        y : ndarray of shape (n,)
+            Codes of the classes. One without samples keeps its random weights.
+        weight : ndarray of shape (n,)
+            Weights of the samples.
+
+        References
+        ----------
+        H. Qi et al. (2018). Low-Shot Learning with Imprinted Weights.
+        https://arxiv.org/abs/1712.07136
+        """
+        units = F.normalize(features.double(), dim=1, eps=_SHORTEST).numpy()
+        for code in np.unique(y[weight > 0]):
+            share = np.where(y == code, weight, 0)
+            self.weight[code] = torch.from_numpy(share @ units / share.sum())
+
     def extra_repr(self):
         """Return the numbers of features and outputs, for torch's repr."""
         n_outputs, n_features = self.weight.shape

@@ -140,8 +140,8 @@ class TrainingRecipe(ParameterGroup):
         Gradual unfreezing: only the last stage is trained at first, and one more from
         the top every `unfreeze_every` epochs, until `freeze` is reached.
     head_init : {"probe", "random"}, default="probe"
-        Whether a linear head starts from the linear probe (LP-FT) or from random
-        weights. Other heads start from random weights.
+        With "probe", a linear head starts from the linear probe (LP-FT), and a cosine
+        head from the means of the classes; other heads have random weights.
     dropout : float, default=0.0
         Share of the features that are dropped before the head in training.
     label_smoothing : float, default=0.0

@@ -50,6 +50,17 @@ def test_head_alone_is_trained_by_another_loss():
     assert other.model_card_.trained["strategy"] == "head"
 
 
+def test_cosine_head_starts_from_the_means_of_the_classes():
+    settings = {"head": "cosine", "freeze": "all", "max_epochs": 1, "lr": 1e-9}
+    given = model(**settings).fit(X, Y)
+    features, weight = given.transform(X), given.net_.module_.head.weight
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    means = np.stack([units[label == Y].mean(axis=0) for label in given.classes_])
+    np.testing.assert_allclose(weight.detach(), means, atol=1e-4)
+    drawn = model(**settings, training=TrainingRecipe(head_init="random")).fit(X, Y)
+    assert abs(drawn.net_.module_.head.weight.detach().numpy() - means).max() > 0.1
+
+
 def test_loss_with_an_invalid_result():
     message = r"`loss` must return .* Got shape \(\); reduce over the outputs, not over"
     with pytest.raises(ValueError, match=message):

@@ -2,6 +2,7 @@ import math
 import pickle
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -259,3 +260,13 @@ def test_unknown_head_is_refused():
     )
     with pytest.raises(ValueError, match=text):
         make_head("liner", 5, 3, seed=0)
+
+
+def test_cosine_head_starts_at_the_weighted_means_of_the_classes():
+    features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [-1.0, 0.0]])
+    head = CosineHead(2, 3)
+    before = head.weight[2].clone()
+    head.start_from(features, np.array([0, 0, 0, 1]), np.array([1.0, 2.0, 1.0, 1.0]))
+    torch.testing.assert_close(head.weight[0], torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(head.weight[1], torch.tensor([-1.0, 0.0]))
+    assert torch.equal(head.weight[2], before)  # a class without samples
