@@ -296,7 +296,6 @@ class Images(Modality):
     noun = "images"
     options = ("image_size", "image_shape", "value_range")
     n_views = 1
-    default_n_views = None
 
     def looks_like(self, X: Any) -> bool:
         """Return whether X holds paths, encoded or PIL images, or arrays of images."""
