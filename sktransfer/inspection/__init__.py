@@ -2,6 +2,8 @@
 
 from sktransfer.inspection._embedding import EmbeddingDisplay
 from sktransfer.inspection._error_gallery import ErrorGalleryDisplay
+from sktransfer.inspection._explain import Explanation, explain
+from sktransfer.inspection._explanation_display import ExplanationDisplay
 from sktransfer.inspection._freeze_depth import FreezeDepthDisplay
 from sktransfer.inspection._gap import GapDisplay
 from sktransfer.inspection._ranking import RankingDisplay
@@ -11,9 +13,12 @@ from sktransfer.inspection._training_history import TrainingHistoryDisplay
 __all__ = [
     "EmbeddingDisplay",
     "ErrorGalleryDisplay",
+    "Explanation",
+    "ExplanationDisplay",
     "FreezeDepthDisplay",
     "GapDisplay",
     "RankingDisplay",
     "StageProbeDisplay",
     "TrainingHistoryDisplay",
+    "explain",
 ]

@@ -182,7 +182,7 @@ class EmbeddingDisplay:
             self._draw_classes(ax)
         if self.is_error is not None and self.is_error.any():
             x, y = self.embedding[self.is_error.astype(bool)].T
-            look = {"color": "black", "marker": "x", "linewidths": 0.8}
+            look: dict[str, Any] = {"color": "black", "marker": "x", "linewidths": 0.8}
             ax.scatter(x, y, 18, **look, label="error", zorder=3)
         self._draw_thumbnails(ax)
         ax.set(

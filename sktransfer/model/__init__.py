@@ -4,7 +4,13 @@ from sktransfer.model._fitted import FittedModel, LoadedBackbone
 from sktransfer.model._module import ExportedModule
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
 from sktransfer.model._parquet import write_features
-from sktransfer.model._pipelines import to_onnx, to_torch
+from sktransfer.model._pipelines import (
+    TwoClasses,
+    modules_of,
+    steps_of,
+    to_onnx,
+    to_torch,
+)
 from sktransfer.model._pooling import make_pool
 from sktransfer.model._slim import slim_state
 

@@ -99,24 +99,34 @@ def to_torch(estimator: Any) -> ExportedModule:
     check_is_fitted(estimator)
     if not isinstance(estimator, Pipeline):
         return _exported(estimator)
-    steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-    first, *others = steps
+    first, *others = steps_of(estimator)
     module = _exported(first)
     if not others:
         return module
     output, classes = module.output_name, None
+    parts = modules_of(others)
+    if hasattr(others[-1], "predict"):
+        classes = getattr(others[-1], "classes_", None)
+        output = "predictions" if classes is None else "probabilities"
+    return module.followed_by(parts, output, classes)
+
+
+def steps_of(pipeline: Pipeline) -> list:
+    """Return the steps of a pipeline that do something."""
+    return [step for _, step in pipeline.steps if step not in (None, "passthrough")]
+
+
+def modules_of(steps: list) -> list[nn.Module]:
+    """Return the modules that compute what the later steps of a pipeline compute."""
     parts: list[nn.Module] = []
-    for step in others:
-        if hasattr(step, "predict") and step is not others[-1]:
+    for step in steps:
+        if hasattr(step, "predict") and step is not steps[-1]:
             raise TypeError(
                 "Only the last step of a pipeline may predict for it to be exported. "
                 f"Got {type(step).__name__} before it."
             )
         parts += _parts_of(step)
-    if hasattr(others[-1], "predict"):
-        classes = getattr(others[-1], "classes_", None)
-        output = "predictions" if classes is None else "probabilities"
-    return module.followed_by(parts, output, classes)
+    return parts
 
 
 def to_onnx(

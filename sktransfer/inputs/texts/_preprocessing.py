@@ -272,6 +272,22 @@ class TextPreprocessing(WithoutImageSize):
         (window, *_) = self._windows(_EXAMPLE)
         return (window.ids or [self.pad_id])[-1]
 
+    def tokens(self, text: str | tuple[str, str]) -> list[str]:
+        """Return the tokens of a text or a pair, without padding.
+
+        Parameters
+        ----------
+        text : str or (str, str)
+            A text, or a pair of texts.
+
+        Returns
+        -------
+        tokens : list of str
+            One per position of what `prepare` returns, with special tokens.
+        """
+        encoded = self._joined(*self._encoded_parts(text))
+        return encoded.tokens or [""]  # a text without tokens is one of padding
+
     def _encoded_parts(self, text):
         """Return the encodings of the texts of a sample, without special tokens."""
         first, *second = (text,) if isinstance(text, str) else text

@@ -1,0 +1,182 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from timm.models.vision_transformer import VisionTransformer
+
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.backbones import load_backbone
+from sktransfer.inputs import ImagePreprocessing
+from sktransfer.inspection import explain
+from sktransfer.inspection._differentiable import Differentiable
+
+SIDE, PATCH = 32, 8
+
+
+def planted(n, seed):
+    """Return images of noise with a red or a blue patch, classes and its corners."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(60, 190, (n, SIDE, SIDE, 1), dtype=np.uint8).repeat(3, axis=3)
+    y, corners = np.arange(n) % 2, rng.integers(0, SIDE - PATCH, (n, 2))
+    for image, label, (top, left) in zip(X, y, corners, strict=True):
+        patch = image[top : top + PATCH, left : left + PATCH]
+        patch[:] = ((220, 30, 30), (30, 30, 220))[label]
+    return X, y, corners
+
+
+def pointing_game(explanations, corners, tolerance=1):
+    """Return the share of maps whose maximum is on the patch (Zhang et al., 2016)."""
+    places = [np.unravel_index(e.values.argmax(), (SIDE, SIDE)) for e in explanations]
+    offsets = np.array(places) - corners
+    hits = (-tolerance <= offsets) & (offsets < PATCH + tolerance)
+    return hits.all(axis=1).mean()
+
+
+@pytest.fixture(scope="module")
+def finder(network):
+    """A pipeline that tells red from blue patches, and new images."""
+    features = PretrainedFeatureExtractor(network, stage="2")
+    model = make_pipeline(features, StandardScaler(), LogisticRegression(C=0.1))
+    X, y, _ = planted(80, 0)
+    return model.fit(X, y), planted(40, 1)
+
+
+def randomised(model):
+    """Return a copy of the pipeline whose network has random weights."""
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        for layer in twin[0].model_.backbone.module.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    return twin
+
+
+@pytest.mark.parametrize(
+    "method", ["gradcam", "gradcam++", "integrated_gradients", "occlusion"]
+)
+def test_planted_patch_is_found(finder, method):
+    model, (X, y, corners) = finder
+    assert model.score(X, y) > 0.95
+    found = explain(model, X, method=method, n_steps=16, window=8)
+    assert pointing_game(found, corners) > 0.9
+
+
+@pytest.mark.parametrize("method", ["gradcam", "integrated_gradients"])
+def test_random_weights_destroy_the_map(finder, method):
+    # Adebayo et al. (2018). https://arxiv.org/abs/1810.03292
+    model, (X, y, corners) = finder
+    how = {"method": method, "target": y, "n_steps": 16}
+    learned, random = explain(model, X, **how), explain(randomised(model), X, **how)
+    pairs = [
+        (a.values.ravel(), b.values.ravel())
+        for a, b in zip(learned, random, strict=True)
+    ]
+    correlations = [spearmanr(*pair).statistic for pair in pairs]
+    assert abs(np.nanmean(correlations)) < 0.3
+    same = [spearmanr(a, a).statistic for a, _ in pairs]
+    assert np.nanmean(same) == pytest.approx(1)
+    assert pointing_game(random, corners) < 0.5
+
+
+def test_maps_of_the_other_class_differ(finder):
+    model, (X, y, corners) = finder
+    other = explain(model, X, target=1 - y)
+    assert pointing_game(other, corners) < 0.3
+    assert [e.target for e in other] == (1 - y).tolist()
+    one = explain(model, X[:2], target=1)
+    assert [e.target for e in one] == [1, 1]
+
+
+def test_files_have_maps_of_their_own_size(finder, tmp_path):
+    model, (X, *_) = finder
+    image = Image.fromarray(X[0]).resize((150, 90))
+    exif = Image.Exif()
+    exif[0x0112] = 8  # a quarter turn
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    (found,) = explain(model, [str(tmp_path / "turned.jpg")])
+    assert found.values.shape == found.shown.shape[:2] == (150, 90)
+    assert found.seen == (0, 0, 150, 90)
+    assert found.method == "gradcam"
+
+
+def test_stage_of_grad_cam(finder):
+    model, (X, *_) = finder
+    (coarse,), (fine,) = (explain(model, X[:1], stage=stage) for stage in ("2", 1))
+    assert coarse.score == fine.score
+    assert not np.allclose(coarse.values, fine.values)
+
+
+def test_vision_transformer(digits):
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_classes": 0}
+    vit = VisionTransformer(**sizes, depth=2, num_heads=2)
+    preprocessing = ImagePreprocessing((32, 32), 36)
+    backbone = load_backbone(vit, preprocessing=preprocessing)
+    model = FineTunedClassifier(backbone, freeze="all", pooling="cls")
+    X, y = digits[0][:30], digits[1][:30]
+    model.fit(X, y)
+    (rollout,) = explain(model, X[:1], method="rollout")
+    assert rollout.values.shape == (8, 8)
+    assert rollout.values.min() > 0 or rollout.seen != (0, 0, 8, 8)
+    (cam,) = explain(model, X[:1])
+    assert cam.values.max() > 0  # before the last stage, as the token alone is pooled
+
+
+def test_texts_have_attributions_by_token():
+    texts = ["a good film", "a bad film", "great acting", "terrible acting"] * 5
+    model = FineTunedClassifier("minilm", freeze="all").fit(texts, ["+", "-"] * 10)
+    found = explain(model, ["a good and great film", "terrible mess"], n_steps=64)
+    assert [e.target for e in found] == ["+", "-"]
+    tokens = ["[CLS]", "a", "good", "and", "great", "film", "[SEP]"]
+    assert found[0].tokens == tokens
+    assert found[0].values[0] == found[0].values[-1] == 0  # special tokens
+    assert "great" in np.array(tokens)[found[0].values.argsort()[-2:]]
+    assert found[1].tokens[found[1].values.argmax()] == "terrible"
+    np.testing.assert_allclose(found[0].values.sum(), _gain(model, found[0]), rtol=0.02)
+    (other,) = explain(model, ["terrible mess"], target="+", n_steps=8)
+    assert other.values[1] < 0
+
+
+def _gain(model, explanation):
+    """Return the score of a text minus that of padding between special tokens."""
+    network = Differentiable.of(model)
+    x = network.to_input("a good and great film")
+    empty = {**x, "ids": x["ids"].clone()}
+    empty["ids"][0, 1 : len(explanation.tokens) - 1] = 0
+    column = network.classes.tolist().index(explanation.target)
+    with torch.no_grad():
+        before, after = (network.network()(part)[0, column] for part in (empty, x))
+    assert explanation.score == pytest.approx(float(after), abs=1e-5)
+    return float(after - before)
+
+
+def test_vectors_have_attributions_of_their_columns(digits):
+    X = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
+    y = X[:, 2] > 0
+    net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU())
+    torch.manual_seed(0)
+    model = FineTunedClassifier(net, freeze="all", random_state=0).fit(X, y)
+    found = explain(model, X[:20])
+    assert found[0].values.shape == (4,)
+    mean = np.abs([e.values for e in found]).mean(axis=0)
+    assert mean.argmax() == 2
+    assert found[0].method == "integrated_gradients"
+    with pytest.raises(ValueError, match="for samples that are not images. Got 'gradc"):
+        explain(model, X[:1], method="gradcam")
+
+
+def test_invalid_arguments_raise(finder):
+    model, (X, *_) = finder
+    with pytest.raises(ValueError, match=r"`method` must .* Got 'gradcan'.* 'gradcam'"):
+        explain(model, X, method="gradcan")
+    with pytest.raises(ValueError, match=r"classes of the estimator: \[0, 1\]. Got 7"):
+        explain(model, X[:1], target=7)
+    with pytest.raises(ValueError, match=r"of shape \(1,\). Got \(2,\)"):
+        explain(model, X[:1], target=[0, 1])
