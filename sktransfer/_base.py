@@ -33,9 +33,15 @@ from sktransfer.backbones import (
     modality_for,
     shared_backbone,
 )
-from sktransfer.compute import default_torch_state, resolve_device
+from sktransfer.compute import default_torch_state, has_device, resolve_device
 from sktransfer.inputs import MODALITIES, as_samples, tell_enlargement
-from sktransfer.model import ExportedModule, FittedModel, LoadedBackbone, slim_state
+from sktransfer.model import (
+    ExportedModule,
+    FittedModel,
+    LoadedBackbone,
+    caption_of,
+    slim_state,
+)
 from sktransfer.utils import (
     Interval,
     ParameterGroup,
@@ -88,14 +94,6 @@ def backbone_of(backbone):
             "sklearn.frozen.FrozenEstimator."
         )
     return backbone.backbone_
-
-
-def _is_available(device):
-    try:
-        resolve_device(device)
-    except ValueError:
-        return False
-    return True
 
 
 class BackboneEstimator(
@@ -341,8 +339,8 @@ class BackboneEstimator(
 
     @available_if(lambda self: self.__sklearn_is_fitted__())
     def _sk_visual_block_(self):
-        """Return the diagram of a fitted estimator, with what is frozen."""
-        return captioned_block(self, self._caption())
+        """Return the diagram of a fitted estimator, with what was trained."""
+        return captioned_block(self, caption_of(self.model_))
 
     def _whole(self):
         """Return the state of a complete copy (dict)."""
@@ -381,7 +379,7 @@ class BackboneEstimator(
     def __setstate__(self, state):
         state = dict(state)
         adopt_settings(state.pop("_settings", {}))
-        if "model_" in state and not _is_available(state["device"]):
+        if "model_" in state and not has_device(state["device"]):
             self._absent_device = state["device"]
             warnings.warn(
                 f"This {type(self).__name__} was fitted with "

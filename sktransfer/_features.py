@@ -320,9 +320,6 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         names = [f"{stage}_{i}" for stage, width in numbered for i in range(width)]
         return np.array(names, dtype=object)
 
-    def _caption(self):
-        return f"{self.backbone_.name} up to {', '.join(self.stages_)}"
-
 
 def _pooled_model(loaded, stages, pooling, estimator):
     """Return the model of the pooled features of some stages (FittedModel)."""

@@ -368,11 +368,6 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         """Raise an error if the parameters now describe another network."""
         check_unchanged(self._built_by, self._describe_network(), where, restart)
 
-    def _caption(self):
-        where = f" (up to {self.boundary_})" if self.boundary_ != "input" else ""
-        n_stages = len(self.backbone_.stages)
-        return f"{self.freeze_depth_} of {n_stages} stages frozen{where}"
-
     # Predictions
 
     @default_torch_state()

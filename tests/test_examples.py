@@ -133,3 +133,25 @@ def test_columns_of_three_kinds_are_encoded_once(monkeypatch, tmp_path):
     accuracy = found["table"]["mean"]
     assert accuracy["picture + name"] > accuracy[["picture", "name"]].max() + 0.03
     assert (tmp_path / "columns_of_three_kinds.png").is_file()
+
+
+@pytest.mark.slow
+def test_displays_show_what_was_computed(monkeypatch, tmp_path):
+    script = EXAMPLES / "07_inspection" / "0010_see_what_was_computed.py"
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(script))
+    assert names["chosen"]["score"] == names["search"].best_score_ > 0.9
+    assert len(names["history"].phases) == 3
+    assert 0 < names["errors"].n_errors < 60
+    assert (tmp_path / "depths.png").is_file()
+
+
+@pytest.mark.slow
+def test_explanations_find_planted_patterns(monkeypatch, tmp_path):
+    script = EXAMPLES / "07_inspection" / "0020_what_a_prediction_rests_on.py"
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(script))
+    assert names["hits"](names["explanations"]) > 0.9
+    assert names["hits"](names["random_maps"]) < 0.5
+    assert names["shares"] > 0.5
+    assert (tmp_path / "nearest.png").is_file()

@@ -72,8 +72,8 @@ print(f"Best stage: {best}, {probes.means.max():.1%}; chance is {probes.chance:.
 # Gradual unfreezing trains one more stage after every second epoch. The display names
 # the last frozen stage of each phase.
 
-model = FineTunedClassifier(freeze=6, image_size=32, max_epochs=6, random_state=0)
-model.set_params(training__unfreeze_every=2)
+model = FineTunedClassifier(freeze=6, image_size=48, max_epochs=6, random_state=0)
+model.set_params(lr=1e-4, training__unfreeze_every=2)
 model.fit(X_train, y_train, X_val=X_test[:100], y_val=y_test[:100])
 history = TrainingHistoryDisplay.from_estimator(model)
 print(f"Phases: {history.phases}")

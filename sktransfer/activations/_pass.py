@@ -170,7 +170,7 @@ class Pass:
         which only the first is computed.
         """
         engines = self._engines(start, len(groups))
-        bar = tqdm(total=len(groups), unit="sample") if self.runtime.verbose else None
+        bar = self._bar(start, len(groups)) if self.runtime.verbose else None
         left = []  # groups of one sample, which have to be read after all
         batches = self._batches(samples, groups, start, len(engines), left)
         # If this is stopped, the threads that read and compute are, too.
@@ -188,6 +188,11 @@ class Pass:
                     bar.update(len(batch))
         if left:
             yield from self._compute(samples, left, None)
+
+    def _bar(self, start, n_samples):
+        """Return a progress bar that says between which boundaries it computes."""
+        way = f"{self.backbone.name}, {start or 'input'} to {self.route.wanted[-1]}"
+        return tqdm(desc=way, total=n_samples, unit="sample")
 
     def _engines(self, start, n_samples):
         """Return the engines that compute batches, one per thread."""

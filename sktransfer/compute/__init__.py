@@ -17,12 +17,14 @@ from sktransfer.compute._process import (
     in_forked_child,
     one_blas_thread,
 )
+from sktransfer.compute._progress import step_bar
 from sktransfer.compute._runtime import (
     Runtime,
     channels_first,
     channels_last,
     gains_by_bfloat16,
     halving,
+    has_device,
     join_states,
     map_state,
     n_samples,
@@ -51,6 +53,7 @@ __all__ = [
     "gains_by_bfloat16",
     "generator_states",
     "halving",
+    "has_device",
     "held_at_forks",
     "in_forked_child",
     "join_states",
@@ -64,6 +67,7 @@ __all__ = [
     "seeded",
     "seeded_everywhere",
     "split_state",
+    "step_bar",
     "switches_of",
     "synchronise",
     "take_rows",

@@ -46,6 +46,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return found
 
 
+def has_device(device: str | torch.device) -> bool:
+    """Return whether this machine has a device."""
+    try:
+        resolve_device(device)
+    except ValueError:
+        return False
+    return True
+
+
 def resolve_batch_size(
     batch_size: int | str, device: torch.device, sample_bytes: int
 ) -> int:

@@ -79,7 +79,8 @@ _TRAINING = """\
         Seed of everything random: the order of the samples, those held out, random
         views, dropout and random weights.
     verbose : int, default=0
-        Whether to show a progress bar and to print a line per epoch."""
+        1 shows a progress bar for each part of the work, with the losses of the
+        training; 2 prints a line per epoch instead of the latter."""
 
 _ATTRIBUTES = """\
     model_ : FittedModel

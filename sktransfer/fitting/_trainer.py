@@ -12,6 +12,7 @@ from torch import nn
 
 from sktransfer.activations import Target
 from sktransfer.backbones import describe_training
+from sktransfer.compute import step_bar
 from sktransfer.fitting._early_stopping import (
     after_trial,
     best_epoch,
@@ -348,7 +349,8 @@ class Trainer:
     def _solve_head(self, network, training):
         """Solve the head and put it into the network (Solution, HeadData)."""
         data = self._head_data(network, training)
-        solution = self.probe.solve(*data, self.is_partial)
+        with step_bar("Solve the head", self.split.runtime.verbose):
+            solution = self.probe.solve(*data, self.is_partial)
         head = head_from_linear(solution.head, self.recipe.dropout)
         network.head = head.to(self.split.runtime.device)
         return solution, data

@@ -7,6 +7,7 @@ import math
 import warnings
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
 
 # The statistics of BatchNorm are averaged as well, since they must fit the weights (Cai
 # et al., 2021, https://arxiv.org/abs/2101.08482). No other buffer is learned.
@@ -21,6 +23,7 @@ _STATISTICS = ("running_mean", "running_var")
 # A training has not converged if its loss is more than this many times the loss of
 # scores that are all zero.
 _HOPELESS = 10
+_SHOWN = ("train_loss", "valid_loss", "objective")  # columns beside a progress bar
 
 
 class WeightAverage(Callback):
@@ -161,6 +164,32 @@ def _right(scores, y):
     if y.ndim == 1:
         return scores.argmax(dim=1) == y
     return ((scores > 0) == (y > 0)).float().mean(dim=1)
+
+
+class EpochBar(Callback):
+    """Show a progress bar over the epochs, with the losses of the last one."""
+
+    def initialize(self) -> EpochBar:
+        """Start without a bar."""
+        self.bar_: Any = None
+        return self
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar, after the epochs of a training that was resumed."""
+        done, n = len(net.history), net.max_epochs
+        self.bar_ = tqdm(desc="Train", initial=done, total=n, unit="epoch")
+
+    def on_epoch_end(self, net, **kwargs):
+        """Move the bar by one epoch."""
+        row = net.history[-1]
+        shown = {name: f"{row[name]:.3g}" for name in _SHOWN if name in row}
+        self.bar_.set_postfix(shown, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar, which a pickle could not hold."""
+        self.bar_.close()
+        self.bar_ = None
 
 
 class BestWeights(Callback):

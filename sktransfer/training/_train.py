@@ -15,6 +15,7 @@ from sktransfer.compute import RandomStream, Shards
 from sktransfer.training._callbacks import (
     BestWeights,
     DivergenceCheck,
+    EpochBar,
     Progress,
     WeightAverage,
 )
@@ -53,6 +54,7 @@ def train(
     validation data are for the validation loss and for early stopping. `seed` is for
     the order of the samples, mixing and dropout: each step has its own random stream
     (:class:`RandomStream`), and torch's global generators are not changed.
+    With `verbose` 1 there is a progress bar, and with 2 a printed line per epoch.
     `stages_above` is what :func:`parameter_groups` takes, the `saver` keeps the state
     of the training in a file, and with `divides` threads compute parts of a batch, see
     :func:`is_divisible`. With `most_positions`, sequences of similar length
@@ -66,6 +68,7 @@ def train(
     n_batches = len(ActivationBatches(dataset, recipe.batch_size))
     has_labels = hasattr(nonlinearity, "decide")
     own = _own_callbacks(recipe, n_batches, validation is not None, has_labels)
+    own += [EpochBar()] if verbose == 1 else []
     net = SuffixNet(
         network,
         mix=mix,
@@ -75,7 +78,7 @@ def train(
         iterator_train=partial(ActivationBatches, generator=generator),
         train_split=validation and predefined_split(validation.dataset()),
         device=device,
-        verbose=verbose,
+        verbose=verbose if verbose > 1 else 0,
         callbacks=[*own, *map(_copy, callbacks or ())],
         most_positions=None if _has_batch_norm(network) else most_positions,
         **_settings(recipe, stages_above),

@@ -153,6 +153,20 @@ def test_each_sample_is_computed_once(backbone, samples, store, runtime, passes)
     np.testing.assert_array_equal(rows[0], np.stack(first[0])[order])
 
 
+def test_bar_says_between_which_boundaries_it_computes(
+    backbone, samples, store, runtime, capsys
+):
+    loud, n = replace(runtime, verbose=1), len(samples)
+    for name, way in (("1", "input to 1"), ("3", "1 to 3")):
+        gather(_pass(backbone, [name], store, loud), samples)
+        shown = capsys.readouterr().err
+        assert f"{backbone.name}, {way}: 100%" in shown
+        assert f"{n}/{n}" in shown
+        assert "sample/s" in shown
+    gather(_pass(backbone, ["3"], store, loud), samples)  # all are stored
+    assert capsys.readouterr().err == ""
+
+
 def test_equal_samples_are_computed_once(backbone, samples, store, runtime, passes):
     twice = samples.take([3, 3, 5, 3])
     (rows,) = gather(_pass(backbone, ["3"], store, runtime), twice)

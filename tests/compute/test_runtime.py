@@ -8,6 +8,7 @@ from sktransfer.compute import (
     channels_last,
     gains_by_bfloat16,
     halving,
+    has_device,
     join_states,
     map_state,
     n_samples,
@@ -85,6 +86,7 @@ def test_auto_prefers_a_gpu(monkeypatch, cuda, mps, expected):
 @pytest.mark.parametrize("device", ["cpu", CPU])
 def test_device_by_name_or_itself(device):
     assert resolve_device(device) == CPU
+    assert has_device(device)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu:99"])
@@ -92,6 +94,7 @@ def test_unknown_device(device):
     with pytest.raises(ValueError, match="`device` must be 'auto' or a device") as info:
         resolve_device(device)
     assert f"such as 'cpu'. Got {device!r}: " in str(info.value)
+    assert not has_device(device)
 
 
 @pytest.mark.parametrize(

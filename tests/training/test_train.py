@@ -1,4 +1,5 @@
 import copy
+import pickle
 import re
 from inspect import signature
 
@@ -175,11 +176,20 @@ def test_augmentation_is_for_training_alone():
     assert net.history[-1, "valid_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_verbose_prints_a_line_an_epoch(capsys):
-    fit(verbose=1)
-    assert "train_loss" in capsys.readouterr().out
+def test_verbose_shows_a_bar_or_prints_a_line_an_epoch(capsys):
+    net = fit(verbose=1)
+    shown = capsys.readouterr()
+    n = len(net.history)
+    assert f"Train: 100%|██████████| {n}/{n}" in shown.err
+    assert f"train_loss={net.history[-1, 'train_loss']:.3g}" in shown.err
+    assert shown.out == ""
+    pickle.loads(pickle.dumps(net.callbacks_))  # which no longer hold the bar
+    fit(verbose=2)
+    shown = capsys.readouterr()
+    assert "train_loss" in shown.out
+    assert shown.err == ""
     fit()
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 # What moves, and how far

@@ -5,9 +5,8 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
-from torch import nn
 
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor, utils
+from sktransfer import utils
 from sktransfer.training import LoRA, TrainingRecipe
 from sktransfer.utils import (
     InvalidParameterError,
@@ -77,22 +76,6 @@ def test_caption_is_in_the_diagram_of_an_estimator_and_of_its_pipeline():
 
 def captions(estimator):
     return re.findall(r'<div class="caption">(.*?)</div>', estimator._repr_html_())
-
-
-def make_network():
-    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU())
-
-
-def test_fitted_estimators_show_their_depth():
-    X, y = np.random.RandomState(0).rand(6, 4), [0, 1] * 3
-    for freeze, expected in [("none", "0 of 2 stages frozen"), (1, "1 of 2 stages")]:
-        settings = {"max_epochs": 1, "random_state": 0}
-        model = FineTunedClassifier(make_network, freeze=freeze, **settings)
-        assert captions(model) == []
-        assert captions(model.fit(X, y))[0].startswith(expected)
-    extractor = PretrainedFeatureExtractor(make_network, stage=[1, 2])
-    assert captions(extractor) == []
-    assert captions(extractor.fit(X)) == ["Sequential up to stem, 2"]
 
 
 class Colour(ParameterGroup):
