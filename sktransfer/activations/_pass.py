@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
-from tqdm.auto import tqdm
 
 from sktransfer.activations._batches import (
     digest_samples,
@@ -30,6 +29,7 @@ from sktransfer.compute import (
     Shards,
     fork_lock,
     halving,
+    sample_bar,
     split_state,
 )
 from sktransfer.inputs import preprocessing_key
@@ -170,7 +170,8 @@ class Pass:
         which only the first is computed.
         """
         engines = self._engines(start, len(groups))
-        bar = self._bar(start, len(groups)) if self.runtime.verbose else None
+        way = f"{self.backbone.name}, {start or 'input'} to {self.route.wanted[-1]}"
+        bar = sample_bar(way, len(groups), self.runtime.verbose)
         left = []  # groups of one sample, which have to be read after all
         batches = self._batches(samples, groups, start, len(engines), left)
         # If this is stopped, the threads that read and compute are, too.
@@ -188,11 +189,6 @@ class Pass:
                     bar.update(len(batch))
         if left:
             yield from self._compute(samples, left, None)
-
-    def _bar(self, start, n_samples):
-        """Return a progress bar that says between which boundaries it computes."""
-        way = f"{self.backbone.name}, {start or 'input'} to {self.route.wanted[-1]}"
-        return tqdm(desc=way, total=n_samples, unit="sample")
 
     def _engines(self, start, n_samples):
         """Return the engines that compute batches, one per thread."""

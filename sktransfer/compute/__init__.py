@@ -17,7 +17,7 @@ from sktransfer.compute._process import (
     in_forked_child,
     one_blas_thread,
 )
-from sktransfer.compute._progress import step_bar
+from sktransfer.compute._progress import sample_bar, step_bar
 from sktransfer.compute._runtime import (
     Runtime,
     channels_first,
@@ -64,6 +64,7 @@ __all__ = [
     "resolve_batch_size",
     "resolve_device",
     "resolve_precision",
+    "sample_bar",
     "seeded",
     "seeded_everywhere",
     "split_state",

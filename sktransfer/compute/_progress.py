@@ -1,9 +1,16 @@
-"""Progress of a step that cannot be divided."""
+"""Progress bars."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tqdm.auto import tqdm
+
+
+def sample_bar(name: str, n_samples: int, verbose: int) -> tqdm | None:
+    """Return a progress bar over samples, to be used as a context; None if silent."""
+    if not verbose:
+        return None
+    return tqdm(desc=name, total=n_samples, unit="sample")
 
 
 @contextmanager

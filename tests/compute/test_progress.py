@@ -1,6 +1,6 @@
 import pytest
 
-from sktransfer.compute import step_bar
+from sktransfer.compute import sample_bar, step_bar
 
 
 def test_bar_is_full_after_the_step(capsys):
@@ -19,3 +19,12 @@ def test_nothing_is_shown_if_not_verbose(capsys):
     with step_bar("Solve it", 0):
         pass
     assert capsys.readouterr() == ("", "")
+
+
+def test_bar_over_samples(capsys):
+    with sample_bar("Read", 4, 1) as bar:
+        bar.update(4)
+    shown = capsys.readouterr().err
+    assert "Read: 100%" in shown
+    assert "4/4" in shown
+    assert sample_bar("Read", 4, 0) is None
