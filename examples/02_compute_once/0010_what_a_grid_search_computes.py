@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from sktransfer import Augmentation, FineTunedClassifier
-from sktransfer.activations import forward_passes
+from sktransfer.inspection import PassCounter
 
 digits = load_digits()
 X, y = digits.images[:150] / 16, digits.target[:150]
@@ -25,17 +25,18 @@ settings = {"image_size": 64, "max_epochs": 3, "augment": None, "random_state": 
 classifier = FineTunedClassifier(**settings)
 grid = {"freeze": [5, 6, 7, 8, "all"]}
 
-forward_passes().clear()
-search = GridSearchCV(classifier, grid, cv=3).fit(X, y)
+search = GridSearchCV(classifier, grid, cv=3)
+with PassCounter() as counter:
+    search.fit(X, y)
 print(pd.DataFrame(search.cv_results_)[["param_freeze", "mean_test_score"]])
 
 # %%
-# These are sixteen fits of three epochs each, and fifteen scores. `forward_passes`, a
-# counter of the package's internals, shows how many images went through each part of
-# the frozen network: all of them once.
+# These are sixteen fits of three epochs each, and fifteen scores. `PassCounter` shows
+# how many images went through each part of the frozen network, all of them once, and
+# what that took, compared to a search that computes whatever it needs.
 
-passes = pd.Series(forward_passes()).rename_axis(["backbone", "from", "to"])
-print(passes)
+print(counter.computed.to_string(index=False))
+print(counter)
 
 # %%
 # What was kept, and why
@@ -71,10 +72,9 @@ ways = {
 }
 computed = {}
 for name, augment in ways.items():
-    forward_passes().clear()
     classifier.set_params(freeze=7, augment=augment)
-    classifier.fit(X, y)
-    computed[name] = sum(
-        n for (_, start, _), n in forward_passes().items() if start == "input"
-    )
+    with PassCounter() as counter:
+        classifier.fit(X, y)
+    first = counter.computed["start"] == "input"
+    computed[name] = int(counter.computed.loc[first, "samples"].sum())
 print(pd.Series(computed, name="images through the first stage"))

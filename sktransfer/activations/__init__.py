@@ -1,13 +1,13 @@
 """From samples through a frozen prefix to activations, each computed once."""
 
 from sktransfer.activations._batches import digest_samples
+from sktransfer.activations._counts import count_passes, forward_passes
 from sktransfer.activations._engine import choose_precision, run_alone
 from sktransfer.activations._filled import run_filled
 from sktransfer.activations._fold import is_plain
 from sktransfer.activations._pass import (
     Activations,
     Pass,
-    forward_passes,
     gather,
     load_activations,
 )
@@ -41,6 +41,7 @@ __all__ = [
     "Target",
     "check_pooling",
     "choose_precision",
+    "count_passes",
     "digest",
     "digest_samples",
     "draw_views",

@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from sktransfer.activations._batches import (
     shape_of,
     to_tensor,
 )
+from sktransfer.activations._counts import add_computed, add_found
 from sktransfer.activations._engine import Engine, joined
 from sktransfer.activations._store import Cost, Store, choose, make_namespace
 from sktransfer.activations._targets import Route, Target
@@ -40,18 +41,8 @@ _logger = logging.getLogger("sktransfer")
 _TRIVIAL = 100_000
 _LOOKUP = 256  # samples fetched from the store at a time
 _MOST_THREADS = 16  # each holds the activations of a batch
-_counts: Counter[tuple[str, str, str]] = Counter()
 _living: WeakSet["Activations"] = WeakSet()  # these share the memory budget
 _lock = fork_lock(globals(), "_lock")
-
-
-def forward_passes() -> Counter[tuple[str, str, str]]:
-    """Count the samples that went through each section of a backbone in this process.
-
-    The keys are (name of the backbone, start, stop). The result is the live counter:
-    its ``clear()`` resets the counts.
-    """
-    return _counts
 
 
 class Pass:
@@ -146,6 +137,7 @@ class Pass:
                     missing[digests[i]].append(i)
             for indices in whole.values():
                 self.n_stored += len(indices)
+                add_found(self.backbone, self.route.wanted[-1], len(indices))
                 yield indices, [[rows[digests[i]] for i in indices] for rows in found]
         return missing
 
@@ -237,8 +229,10 @@ class Pass:
     def _count(self, start, n):
         """Count samples that went through the network."""
         self.n_computed += n
+        if start is not None:
+            add_found(self.backbone, start, n)
         for step in self.route.steps("input" if start is None else start):
-            _counts[self.backbone.name, *step] += n
+            add_computed(self.backbone, *step, n)
 
     def _decide(self, done, seconds, n_samples):
         """Choose the boundaries to store, by the cost of the first batch."""

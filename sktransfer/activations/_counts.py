@@ -1,0 +1,68 @@
+"""Counts of the samples that passes compute and find stored, in this process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sktransfer.backbones import Backbone
+
+_passes: Counter[tuple[str, str, str]] = Counter()
+_listening: list[PassCounts] = []
+
+
+class PassCounts:
+    """Samples that went through sections of a backbone, and that were found instead.
+
+    Attributes
+    ----------
+    computed : Counter
+        Samples by (name of the backbone, start, stop).
+    found : Counter
+        Samples by (name of the backbone, boundary), which would have been computed from
+        the input.
+    multiply_adds : Counter
+        Multiply-adds that were "computed", and those that were "found" instead.
+    """
+
+    def __init__(self) -> None:
+        self.computed: Counter[tuple[str, str, str]] = Counter()
+        self.found: Counter[tuple[str, str]] = Counter()
+        self.multiply_adds: Counter[str] = Counter(computed=0, found=0)
+
+
+def forward_passes() -> Counter[tuple[str, str, str]]:
+    """Count the samples that went through each section of a backbone in this process.
+
+    The keys are (name of the backbone, start, stop). The result is the live counter:
+    its ``clear()`` resets the counts.
+    """
+    return _passes
+
+
+@contextmanager
+def count_passes() -> Iterator[PassCounts]:
+    """Count what all passes of this process compute and find in a `with` block."""
+    counts = PassCounts()
+    _listening.append(counts)
+    try:
+        yield counts
+    finally:
+        _listening.remove(counts)
+
+
+def add_computed(backbone: Backbone, start: str, stop: str, n: int) -> None:
+    """Count samples that went through a section."""
+    _passes[backbone.name, start, stop] += n
+    for counts in _listening:
+        counts.computed[backbone.name, start, stop] += n
+        counts.multiply_adds["computed"] += n * backbone.multiply_adds(start, stop)
+
+
+def add_found(backbone: Backbone, boundary: str, n: int) -> None:
+    """Count samples whose activations at a boundary were stored."""
+    for counts in _listening:
+        counts.found[backbone.name, boundary] += n
+        saved = n * backbone.multiply_adds("input", boundary)
+        counts.multiply_adds["found"] += saved

@@ -1,0 +1,103 @@
+"""What a search or any other work computed, and what it found in the store."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import pandas as pd
+
+from sktransfer.activations import count_passes
+
+
+class PassCounter:
+    """Count what frozen stages compute in a `with` block, and what is found stored.
+
+    It counts the passes through frozen stages of all estimators of this package in this
+    process, so also those of a search, unless it runs in other processes (``n_jobs``).
+    The training of stages and heads above the boundary is not counted.
+
+    Attributes
+    ----------
+    computed : pandas.DataFrame
+        ``backbone``, ``start`` and ``stop`` of each section, and the number of
+        ``samples`` that went through it.
+    found : pandas.DataFrame
+        ``backbone`` and ``boundary``, and the number of ``samples`` whose activations
+        were found there. Without the store, they would have been computed.
+    multiply_adds : int
+        Multiply-adds that were computed.
+    multiply_adds_without_store : int
+        Multiply-adds that would have been computed without the store.
+
+    See Also
+    --------
+    FreezeDepthDisplay : Draws the results of a search.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import PretrainedFeatureExtractor
+    >>> from sktransfer.inspection import PassCounter
+    >>> images = load_digits().images[:4] / 16
+    >>> extractor = PretrainedFeatureExtractor(stage="blocks.1", image_size=40)
+    >>> with PassCounter() as counter:
+    ...     for _ in range(3):
+    ...         _ = extractor.fit_transform(images)
+    >>> int(counter.found["samples"].sum())
+    8
+    >>> counter.multiply_adds_without_store / counter.multiply_adds
+    3.0
+    """
+
+    def __enter__(self) -> Self:
+        self._counting = count_passes()
+        self._counts = self._counting.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._counting.__exit__(*error)
+
+    @property
+    def computed(self) -> pd.DataFrame:
+        """Samples that went through each section."""
+        return _table(self._counts.computed, ["backbone", "start", "stop"])
+
+    @property
+    def found(self) -> pd.DataFrame:
+        """Samples whose activations were found at each boundary."""
+        return _table(self._counts.found, ["backbone", "boundary"])
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds that were computed."""
+        return self._counts.multiply_adds["computed"]
+
+    @property
+    def multiply_adds_without_store(self) -> int:
+        """Multiply-adds that would have been computed without the store."""
+        return sum(self._counts.multiply_adds.values())
+
+    def __str__(self) -> str:
+        """Return the counts in words."""
+        done, without = self.multiply_adds, self.multiply_adds_without_store
+        read = self.computed.query("start == 'input'").groupby("backbone")["samples"]
+        rows = [
+            f"{n:,} samples read and computed by {name}"
+            for name, n in read.max().items()
+        ]
+        rows += [
+            f"{row.samples:,} samples found at {row.boundary} of {row.backbone}"
+            for row in self.found.itertuples()
+        ]
+        times = f", {without / done:.3g} times as many" if done else ""
+        rows.append(
+            f"{done / 1e9:,.3g} billion multiply-adds, and without the store "
+            f"{without / 1e9:,.3g} billion{times}"
+        )
+        return "\n".join(rows)
+
+
+def _table(counts, columns):
+    """Return counts by tuples as a table, with their names as columns."""
+    rows = [(*names, n) for names, n in counts.items()]
+    return pd.DataFrame(rows, columns=[*columns, "samples"])
