@@ -290,8 +290,11 @@ def _explain_values(network, method, samples, i, column, *, n_steps, **_others):
 
     baseline = torch.zeros_like(values)
     parts = integrated_gradients(scores, values, baseline, column, n_steps)
+    found, mask = parts[0], x.get("mask") if isinstance(x, dict) else None
+    if mask is not None and mask.shape[1:] == found.shape[:1]:  # without padding
+        found = found[mask[0].bool()]
     shown = picture(samples, i)
-    return Explanation(parts[0].cpu().numpy(), method, **about, shown=shown)
+    return Explanation(found.cpu().numpy(), method, **about, shown=shown)
 
 
 def _repeated(state, n):

@@ -169,6 +169,7 @@ class ExplanationDisplay:
             values = explanation.values.T  # (frequency, time)
             drawn = ax.imshow(values, aspect="auto", origin="lower", **look)
             self.maps_.append(drawn)
+            ax.set(xlabel="time", ylabel="frequency")
         else:
             values = explanation.values.ravel()
             ax.bar(np.arange(len(values)), values, color="#0072B2")

@@ -19,17 +19,18 @@ def fitted_reader(estimator: Any) -> Any:
     or another meta-estimator holds. Any other estimator raises a TypeError.
     """
     inner = estimator
-    while isinstance(inner, FrozenEstimator) or not hasattr(inner, "model_"):
+    while True:
+        held = [name for name in _INNER if hasattr(inner, name)]
         if isinstance(inner, FrozenEstimator):  # which has the attributes of its own
             inner = inner.estimator
         elif isinstance(inner, Pipeline):
             inner = inner.steps[0][1]
-        else:
-            held = [name for name in _INNER if hasattr(inner, name)]
-            if not held:
-                raise _no_reader(estimator, inner)
+        elif held:  # also if it has `model_`, as that of an adapted estimator
             inner = getattr(inner, held[0])
-    return inner
+        elif hasattr(inner, "model_"):
+            return inner
+        else:
+            raise _no_reader(estimator, inner)
 
 
 def _no_reader(estimator, inner):

@@ -15,6 +15,7 @@ from sktransfer.backbones import load_backbone
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.inspection import explain
 from sktransfer.inspection._differentiable import Differentiable
+from sktransfer.inspection._unwrap import read
 
 SIDE, PATCH = 32, 8
 
@@ -155,6 +156,23 @@ def _gain(model, explanation):
         before, after = (network.network()(part)[0, column] for part in (empty, x))
     assert explanation.score == pytest.approx(float(after), abs=1e-5)
     return float(after - before)
+
+
+def test_recordings_have_attributions_of_their_spectrum():
+    times = np.arange(12000) / 16000
+    tones = [np.sin(2 * np.pi * f * times) for f in (220, 880)] * 6
+    X = [(tone.astype(np.float32), 16000) for tone in tones]
+    model = FineTunedClassifier("speech_embedding", freeze="all")
+    (found,) = explain(model.fit(X, ["low", "high"] * 6), X[1:2], n_steps=64)
+    network, samples = Differentiable.of(model), read(model, X[1:2])
+    x = network.to_input(samples[0])
+    assert found.values.shape == (int(x["mask"].sum()), x["hidden"].shape[2])
+    assert found.target == "high"
+    with torch.no_grad():
+        silent = network.network()({**x, "hidden": torch.zeros_like(x["hidden"])})
+    column = network.classes.tolist().index("high")
+    gain = found.score - float(silent[0, column])
+    assert found.values.sum() == pytest.approx(gain, rel=0.1)
 
 
 def test_vectors_have_attributions_of_their_columns(digits):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -5,7 +6,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import PretrainedFeatureExtractor
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.adaptation import DomainAdaptedClassifier
+from sktransfer.inspection import explain
 from sktransfer.inspection._unwrap import fitted_reader, read
 
 
@@ -15,6 +18,18 @@ def test_reader_is_found_inside(probe, extractor):
     outer = FixedThresholdClassifier(probe)
     outer.estimator_ = make_pipeline(probe)
     assert fitted_reader(outer) is probe
+
+
+def test_reader_of_an_adapted_estimator_reads(network, digits):
+    X, y = digits[0][:40], digits[1][:40]
+    inner = FineTunedClassifier(network, freeze="all")
+    adapted = DomainAdaptedClassifier(inner, method="centroids", style=None)
+    domain = np.repeat([1, -1], 20)
+    adapted.fit(X, np.where(domain > 0, y, -1), sample_domain=domain)
+    assert fitted_reader(adapted) is adapted.estimator_
+    assert len(read(adapted, X[:3])) == 3
+    found = explain(adapted, X[:2])
+    assert [e.target for e in found] == adapted.predict(X[:2]).tolist()
 
 
 def test_read_has_the_values_of_the_fit(extractor, digits):
