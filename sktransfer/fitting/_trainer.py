@@ -342,7 +342,8 @@ class Trainer:
         recipe, kind = self.recipe, self.outputs.kind
         if (recipe.head, recipe.head_init, kind) == ("cosine", "probe", "multiclass"):
             features, y, weight, _ = self._head_data(network, training)
-            last_layer(network).start_from(features, y, weight)
+            layer: Any = last_layer(network)
+            layer.start_from(features, y, weight)
         network.head.to(self.split.runtime.device)
         return None
 

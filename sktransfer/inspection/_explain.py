@@ -251,6 +251,11 @@ def _explain_image(network, method, samples, i, column, *, stage, n_steps, windo
 def _explain_text(network, method, samples, i, column, *, n_steps, **_others):
     """Explain the prediction of a text, by its tokens (Explanation)."""
     preprocessing = network.backbone.preprocessing
+    if preprocessing.max_windows > 1:
+        raise ValueError(
+            "Texts that are read in windows cannot be explained. Got an estimator with "
+            f"`max_windows={preprocessing.max_windows}`; train one with 1."
+        )
     x = network.to_input(samples[i])
     embed, rest = network.cut(network.backbone.stage_names[0])
     tokens = preprocessing.tokens(samples[i])

@@ -130,6 +130,15 @@ def test_vision_transformer(digits):
     assert cam.values.max() > 0  # before the last stage, as the token alone is pooled
 
 
+def test_texts_in_windows_are_refused():
+    backbone = load_backbone("minilm", preprocessing={"max_windows": 2})
+    model = FineTunedClassifier(backbone, freeze="all").fit(
+        ["good", "bad"] * 4, [1, 0] * 4
+    )
+    with pytest.raises(ValueError, match="estimator with `max_windows=2`; train one"):
+        explain(model, ["good"])
+
+
 def test_texts_have_attributions_by_token():
     texts = ["a good film", "a bad film", "great acting", "terrible acting"] * 5
     model = FineTunedClassifier("minilm", freeze="all").fit(texts, ["+", "-"] * 10)

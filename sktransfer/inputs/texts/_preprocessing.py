@@ -283,10 +283,11 @@ class TextPreprocessing(WithoutImageSize):
         Returns
         -------
         tokens : list of str
-            One per position of what `prepare` returns, with special tokens.
+            One per position of the first window that `prepare` returns, with special
+            tokens.
         """
-        encoded = self._joined(*self._encoded_parts(text))
-        return encoded.tokens or [""]  # a text without tokens is one of padding
+        (window, *_) = self._windows(text)
+        return window.tokens or [""]  # a text without tokens is one of padding
 
     def _encoded_parts(self, text):
         """Return the encodings of the texts of a sample, without special tokens."""
