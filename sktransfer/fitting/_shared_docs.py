@@ -47,8 +47,8 @@ _TRAINING = """\
         :class:`Augmentation`, which also has fixed views, mixup, CutMix, test-time
         augmentation and augmentation of activations.
     early_stopping : bool or EarlyStopping, default=False
-        Whether to stop when held-out samples are predicted no better, for trainings of
-        many epochs. See :class:`EarlyStopping`.
+        Whether to choose a number of epochs, up to `max_epochs`, by samples that are
+        held out in a trial. See :class:`EarlyStopping`.
     training : TrainingRecipe, default=None
         Learning rates of the stages, schedule, regularisation, gradual unfreezing,
         adapters and more; by default ``TrainingRecipe()``. Its parameters can be
@@ -116,9 +116,10 @@ _ATTRIBUTES = """\
         One row per epoch, with the losses, the learning rate ``lr`` and, for classes,
         the accuracies ``train_accuracy`` and ``valid_accuracy``; with gradual
         unfreezing, the ``boundary`` up to which stages were frozen; one row for a
-        probe.
+        probe. The epochs of a trial of early stopping come first, with ``is_trial``.
     n_iter_ : int
-        Number of epochs; for a probe, of iterations of its solver.
+        Number of epochs, without those of a trial; for a probe, of iterations of its
+        solver.
     best_epoch_ : int
         Epoch that was best on the validation samples of early stopping, 0 for the
         start; missing without it.
