@@ -122,7 +122,9 @@ class Engine:
             began = self._clock()
 
     def _run(self, function, network, z, size):
-        return run_filled(function, z, size, network) if self._is_pure else function(z)
+        if not self._is_pure:
+            return function(z)
+        return run_filled(function, z, size, network, may_be_alone=True)
 
     def _rows(self, boundary, z, n):
         """Cut a batch into n rows; model inputs are not rounded."""

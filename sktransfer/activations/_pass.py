@@ -165,13 +165,15 @@ class Pass:
         way = f"{self.backbone.name}, {start or 'input'} to {self.route.wanted[-1]}"
         bar = sample_bar(way, len(groups), self.runtime.verbose)
         left = []  # groups of one sample, which have to be read after all
+        is_image = self.backbone.preprocessing.tolerates_low_precision
+        is_lone = len(groups) == 1 and is_image
         batches = self._batches(samples, groups, start, len(engines), left)
         # If this is stopped, the threads that read and compute are, too.
         with Shards(engines) as shards, bar or nullcontext(), closing(batches):
             for (batch, state), seconds in _timed(batches):
                 is_decided = self.store is None or start in self._kept_from
                 kept = self._passing(start) if is_decided else None
-                done = self._forward(shards, state, kept, is_lone=len(groups) == 1)
+                done = self._forward(shards, state, kept, is_lone=is_lone)
                 self._count(start, len(batch))
                 yield _expand(batch, done.wanted)
                 if not is_decided:

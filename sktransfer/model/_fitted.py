@@ -368,7 +368,13 @@ class FittedModel(LoadedBackbone):
                 if self.backbone.impurity:
                     found = run_alone(function, z, self.network)
                 else:
-                    found = run_filled(function, z, size, self.network)
+                    found = run_filled(
+                        function,
+                        z,
+                        size,
+                        self.network,
+                        may_be_alone=self.preprocessing.tolerates_low_precision,
+                    )
             parts.append(found.cpu().numpy())
         return np.concatenate(parts)
 

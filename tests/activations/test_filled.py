@@ -8,7 +8,7 @@ from torch import nn
 from sktransfer import PretrainedFeatureExtractor
 from sktransfer.activations import _engine, _filled, process_store, run_filled
 from sktransfer.activations._filled import _known
-from sktransfer.compute import fixed_threads
+from sktransfer.compute import fixed_threads, map_state, n_samples
 
 
 class Sizes(nn.Module):
@@ -20,66 +20,75 @@ class Sizes(nn.Module):
         self.seen = []
 
     def forward(self, z):
-        n = len(z["x"]) if isinstance(z, dict) else len(z)
+        n = n_samples(z)
         self.seen.append(n)
         error = self.error if n == 1 else 0.0
-        if isinstance(z, dict):
-            return {"x": 2 * z["x"] + error, "mask": z["mask"]}
-        return 2 * z + error
+        return map_state(lambda part: 2 * part + error, z)
 
 
-@pytest.fixture(params=["tensor", "group"])
-def sample(request):
-    x = torch.arange(3.0)[None]
-    return x if request.param == "tensor" else {"x": x, "mask": torch.ones(1, 3) > 0}
+TRIAL = [1, 1, 1, 1, 4]
+X = torch.arange(64.0)[None]
 
 
-def _values(z):
-    return z["x"] if isinstance(z, dict) else z
-
-
-def test_single_sample_is_computed_alone_after_one_trial(sample):
+def test_single_sample_is_computed_alone_after_one_trial():
     network = Sizes()
     for _ in range(2):
-        found = run_filled(network, sample, 4, network)
-        assert torch.equal(_values(found), 2 * _values(sample))
-    assert network.seen == [4, 1, 1, 1]  # the first two are the trial
+        found = run_filled(network, X, 4, network, may_be_alone=True)
+        assert torch.equal(found, 2 * X)
+    assert network.seen == [*TRIAL, 1, 1]
 
 
-def test_single_sample_is_filled_up_where_that_changes_its_values(sample):
+def test_single_sample_is_filled_up_where_that_changes_its_values():
     network = Sizes(error=1e-6)
     for _ in range(2):
-        found = run_filled(network, sample, 4, network)
-        assert torch.equal(_values(found), 2 * _values(sample))
-    assert network.seen == [4, 1, 4, 4]
+        found = run_filled(network, X, 4, network, may_be_alone=True)
+        assert torch.equal(found, 2 * X)
+    assert network.seen == [*TRIAL, 4, 4]
+
+
+@pytest.mark.parametrize("n_values", [1, 63, 65, 96])
+def test_single_sample_is_filled_up_where_a_vector_is_not_full(n_values):
+    network, z = Sizes(), torch.rand(1, n_values)
+    assert torch.equal(run_filled(network, z, 4, network, may_be_alone=True), 2 * z)
+    assert network.seen == [1, 4]  # values at the end may be rounded otherwise
+
+
+def test_single_samples_of_other_kinds_are_filled_up():
+    network, group = Sizes(), {"a": X, "b": X}
+    for z, how in [(group, True), (group, False), (X, False), (X.long(), True)]:
+        found = run_filled(network, z, 4, network, may_be_alone=how)
+        assert map_state(len, found) == map_state(len, z)
+    assert network.seen == [4] * 4
 
 
 def test_several_samples_are_filled_up():
     network = Sizes()
-    assert len(run_filled(network, torch.rand(3, 2), 4, network)) == 3
-    assert len(run_filled(network, torch.rand(4, 2), 4, network)) == 4
+    for n in (3, 4):
+        found = run_filled(network, torch.rand(n, 64), 4, network, may_be_alone=True)
+        assert len(found) == n
     assert network.seen == [4, 4]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda z: (torch.rand(1, 2), 4),
+        lambda z: (torch.rand(1, 128), 4),
         lambda z: (z, 8),
         lambda z: (z.double(), 4),
     ],
     ids=["shape", "size", "dtype"],
 )
 def test_every_kind_of_batch_has_a_trial_of_its_own(change):
-    network, z = Sizes(), torch.rand(1, 3)
-    run_filled(network, z, 4, network)
-    run_filled(network, *change(z), network)
-    assert len(network.seen) == 6
+    network = Sizes()
+    run_filled(network, X, 4, network, may_be_alone=True)
+    (z, size) = change(X)
+    run_filled(network, z, size, network, may_be_alone=True)
+    assert network.seen == [*TRIAL, 1, *[1] * size, size, 1]
 
 
 def test_trials_are_forgotten_with_the_network():
     network = Sizes()
-    run_filled(network, torch.rand(1, 3), 4, network)
+    run_filled(network, X, 4, network, may_be_alone=True)
     before = len(_known)
     del network
     gc.collect()
@@ -96,7 +105,7 @@ def test_trial_is_right_about_real_layers():
     with torch.inference_mode(), fixed_threads():
         whole = network(batch)
         for i in range(len(batch)):
-            alone = run_filled(network, batch[i : i + 1], 4, network)
+            alone = run_filled(network, batch[i : i + 1], 4, network, may_be_alone=True)
             assert torch.equal(alone[0], whole[i])
 
 
@@ -116,7 +125,7 @@ def test_single_image_is_not_filled_up(monkeypatch):
         "_run",
         lambda network, z, **how: (sizes.add(len(z)), run(network, z, **how))[1],
     )
-    monkeypatch.setattr(_filled, "_is_same_alone", lambda *args: True)
+    monkeypatch.setattr(_filled, "_try", lambda *args: True)
     images = np.random.RandomState(1).randint(0, 256, (1, 40, 50, 3), np.uint8)
     extractor = PretrainedFeatureExtractor(image_size=32)
     extractor.fit(images)
