@@ -54,15 +54,11 @@ def n_epochs_in(rows: Sequence[Mapping]) -> int:
 def after_trial(trainer: Trainer, rows: Sequence[Mapping]) -> Trainer:
     """Return the trainer of all samples, after a trial with this history.
 
-    It has as many epochs as the trial, and none where none was better than the probe.
-    After its best epoch, the trial went on at a rate that had not fallen yet, so that a
-    training of fewer epochs would be another one, and is worse on few samples.
+    It has as many epochs as the trial, whose rate had not fallen yet at its best epoch,
+    so that a training of fewer epochs would be another one. That is so as well where no
+    epoch was better than the start, which a few samples cannot tell.
     """
-    recipe = replace(trainer.recipe, early_stopping=False)
+    recipe = replace(trainer.recipe, early_stopping=False, max_epochs=len(rows))
     callbacks = [c for c in trainer.callbacks if not monitors_validation(c)]
-    if best_epoch(rows) or not recipe.starts_from_probe:
-        recipe = replace(recipe, max_epochs=len(rows))
-    else:
-        recipe, callbacks = replace(recipe, max_epochs=0, lr_schedule="constant"), []
     split = replace(trainer.split, recipe=recipe)
     return replace(trainer, split=split, callbacks=callbacks)

@@ -116,8 +116,6 @@ def plan_phases(trainer: Trainer) -> list[tuple]:
 
     The span is the part of the training that the phase is, within (0, 1).
     """
-    if not trainer.n_epochs:
-        return [(trainer.split.boundary, 0, (0.0, 1.0))]
     phases = unfreezing_phases(
         trainer.split.backbone,
         trainer.split.boundary,

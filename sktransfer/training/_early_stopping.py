@@ -17,9 +17,9 @@ class EarlyStopping(ParameterGroup):
     """Choose the number of epochs by samples that are held out.
 
     A trial stops when they are predicted no better. Then all samples are trained on,
-    from the start, for as many epochs. Where no epoch was better than the probe, the
-    probe is kept. With `X_val` there is one training, whose best weights are restored.
-    What counts is the accuracy, and the loss for regression and among equal accuracies.
+    from the start, for as many epochs. With `X_val` there is one training, whose best
+    weights are restored. What counts is the accuracy, and the loss for regression and
+    among equal accuracies.
 
     Nothing is held out where both trainings would take more than `max_epochs` together,
     even if the first epoch were the best.
