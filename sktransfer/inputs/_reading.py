@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import version
@@ -29,6 +29,16 @@ _FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 _AHEAD = 2  # batches that are read while the consumer works on one
 _MOST_WAITING = 2**26  # bytes of samples that wait for others of their shape
 _SURVEYED = 32  # samples per batch of `find_unreadable`
+
+
+def without_pyarrow(X: Any) -> Any:
+    """Return an array or a column of pyarrow as a list, and anything else as it is."""
+    return X.to_pylist() if hasattr(X, "to_pylist") else X
+
+
+def has_no_order(X: Any) -> bool:
+    """Return whether X holds samples in no order, so that y would not belong to it."""
+    return isinstance(X, Mapping | Set | ValuesView)
 
 
 def to_numpy(values: Any) -> np.ndarray:

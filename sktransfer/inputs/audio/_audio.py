@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleError
+from sktransfer.inputs._reading import has_no_order, without_pyarrow
 from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
 from sktransfer.inputs.audio._samples import NOUN, AudioSamples, as_item
 from sktransfer.utils import validate_data, warn_caller
@@ -100,8 +101,14 @@ class Audio(Modality):
 
 def _items_of(X):
     """Return the samples of X in a list."""
+    X = without_pyarrow(X)
     is_one = isinstance(X, str | bytes | os.PathLike) or not hasattr(X, "__len__")
-    if is_one or isinstance(X, dict):
+    if has_no_order(X):
+        raise TypeError(
+            f"X must be {_KINDS}, whose order is that of y. Got a {type(X).__name__}, "
+            "which has none; pass a list or a Series."
+        )
+    if is_one:
         raise TypeError(
             f"X must be {_KINDS}. Got one {type(X).__name__}; for a single recording, "
             "pass [recording]."

@@ -177,8 +177,11 @@ def as_item(item: Any) -> Any:
     """Return a sample as a path, bytes or a pair (array, rate), or as it is.
 
     Pairs may have the rate in front, as `scipy.io.wavfile.read` returns them, and may
-    be dicts with an "array" and a "sampling_rate", as in the library datasets.
+    be dicts with an "array" and a "sampling_rate", as in the library datasets, which
+    stores recordings as dicts of their "bytes" and their "path".
     """
+    if isinstance(item, Mapping) and item.keys() == {"bytes", "path"}:
+        item = item["path"] if item["bytes"] is None else item["bytes"]
     if isinstance(item, Mapping) and {"array", "sampling_rate"} <= {*item}:
         item = item["array"], item["sampling_rate"]
     if isinstance(item, tuple | list) and len(item) == 2:

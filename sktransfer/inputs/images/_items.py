@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from sktransfer.inputs._modality import UnreadableSampleError
-from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs._reading import has_no_order, to_numpy, without_pyarrow
 from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Raw,
@@ -85,8 +85,7 @@ def _labels_of(pairs):
 def _as_items(X):
     """Return X as a numeric ndarray or as a list of samples."""
     _check_collection(X)
-    if hasattr(X, "to_pylist"):  # an array of pyarrow
-        X = X.to_pylist()
+    X = without_pyarrow(X)
     if isinstance(X, Sequence):
         return [_as_item(item, row) for row, item in enumerate(X)]
     array = to_numpy(X)
@@ -122,7 +121,7 @@ def _check_collection(X):
             f"X must be dense. Got a sparse {type(X).__name__}; pass `X.toarray()`."
         )
     has_items = hasattr(X, "__len__") or hasattr(X, "__array__")
-    if not has_items or isinstance(X, (dict, set, frozenset)):
+    if not has_items or has_no_order(X):
         hint = "; pass `list(X)` of its samples" if hasattr(X, "__iter__") else ""
         raise TypeError(
             f"X must be a collection with a length and an order: {KINDS}. Got "

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleError
+from sktransfer.inputs._reading import has_no_order, without_pyarrow
 from sktransfer.inputs.texts._augment import PRESET, WordDropout
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing
 from sktransfer.inputs.texts._samples import NOUN, TextSamples, why_unreadable
@@ -139,7 +140,14 @@ class Texts(Modality):
 
 def _items_of(X):
     """Return the samples as a list of strings or tuples, or whatever X holds."""
-    if isinstance(X, str | bytes) or not hasattr(X, "__len__"):
+    X = without_pyarrow(X)
+    is_one = isinstance(X, str | bytes) or not hasattr(X, "__len__")
+    if has_no_order(X):
+        raise TypeError(
+            f"X must be a list of texts, whose order is that of y. Got a "
+            f"{type(X).__name__}, which has none; pass a list or a Series."
+        )
+    if is_one:
         raise TypeError(
             "X must be a list, an array, a Series or a data frame of one column of "
             f"strings. Got {_shortened(X)}; for a single text, pass [text]."

@@ -1,8 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 
 from sktransfer.backbones import load_backbone
@@ -26,6 +28,9 @@ def test_containers_of_paths(paths):
         np.array(paths, dtype=object)[:, None],
         pd.Series(paths, index=[5, 6, 7]),
         pd.DataFrame({"path": paths}),
+        pyarrow.array(paths),
+        [{"bytes": None, "path": path} for path in paths],
+        [{"bytes": Path(path).read_bytes(), "path": None} for path in paths],
     ]
     for X in forms:
         samples = as_samples(X, PREPROCESSING)
@@ -34,7 +39,12 @@ def test_containers_of_paths(paths):
 
 
 def test_errors_say_what_x_may_be(paths):
-    for X in (paths[0], b"RIFF", 3, {"a": 1}):
+    for X in ({"a": 1}, {*paths}, frozenset(paths)):
+        with pytest.raises(
+            TypeError, match=f"Got a {type(X).__name__}, which has none"
+        ):
+            as_samples(X, PREPROCESSING)
+    for X in (paths[0], b"RIFF", 3):
         with pytest.raises(
             TypeError, match=r"for a single recording, pass \[recording"
         ):

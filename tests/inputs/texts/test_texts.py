@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
@@ -34,6 +35,7 @@ def read(X, **options):
         pd.Series(WORDS, dtype="string"),
         pd.Series(WORDS, dtype="category"),
         pd.DataFrame({"text": WORDS}),
+        pyarrow.chunked_array([WORDS[:1], WORDS[1:]]),
     ],
     ids=lambda X: type(X).__name__,
 )
@@ -59,6 +61,8 @@ def test_samples_are_returned_as_they_are():
     [
         ("one text", TypeError, "X must be a list, .* Got 'one text'; .* pass \\[text"),
         (3, TypeError, "X must be a list, .* Got 3"),
+        ({"a", "b"}, TypeError, "order is that of y. Got a set, which has none"),
+        ({"a": "b"}, TypeError, "order is that of y. Got a dict, which has none"),
         ([], ValueError, "X must have at least 1 sample. Got 0"),
         (np.array([["a"] * 3]), ValueError, "one column of texts, or two .* Got 3 col"),
         (["a", None], UnreadableSampleError, "Got sample 1, .* missing \\(None\\)"),
