@@ -137,7 +137,7 @@ def test_columns_of_three_kinds_are_encoded_once(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_displays_show_what_was_computed(monkeypatch, tmp_path):
-    script = EXAMPLES / "07_inspection" / "0010_see_what_was_computed.py"
+    script = EXAMPLES / "08_inspection" / "0010_see_what_was_computed.py"
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(script))
     assert names["chosen"]["score"] == names["search"].best_score_ > 0.9
@@ -148,7 +148,7 @@ def test_displays_show_what_was_computed(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_explanations_find_planted_patterns(monkeypatch, tmp_path):
-    script = EXAMPLES / "07_inspection" / "0020_what_a_prediction_rests_on.py"
+    script = EXAMPLES / "08_inspection" / "0020_what_a_prediction_rests_on.py"
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(script))
     assert names["hits"](names["explanations"]) > 0.9

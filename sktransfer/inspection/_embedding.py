@@ -27,7 +27,8 @@ class EmbeddingDisplay:
     """Display of samples by their features, in two dimensions.
 
     Colours are classes, markers are domains, and black crosses are samples that are
-    predicted wrong. It is recommended to use :meth:`from_estimator`.
+    predicted wrong. Beyond seven classes, colours repeat, with other markers if there
+    is one domain. It is recommended to use :meth:`from_estimator`.
 
     Parameters
     ----------
