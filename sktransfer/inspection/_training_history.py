@@ -40,7 +40,7 @@ class TrainingHistoryDisplay:
         the loss), ``train_accuracy``, ``valid_accuracy``, ``lr`` (the highest learning
         rate of the epoch) and ``boundary``.
     best_epoch : int, default=None
-        Epoch whose weights early stopping restored, which gets a dotted line.
+        Best epoch of the trial of early stopping, which gets a dotted line.
 
     Attributes
     ----------
@@ -49,6 +49,9 @@ class TrainingHistoryDisplay:
     phases : list of tuple (int, int, str)
         Phases of gradual unfreezing: the first and the last epoch, and the boundary up
         to which stages were frozen.
+    trial_end : int or None
+        Last epoch of the trial of early stopping, which chooses the number of epochs of
+        the training on all samples.
     axes_ : dict of str to matplotlib.axes.Axes
         Axes by what they show: ``"loss"``, ``"accuracy"`` and ``"lr"``.
     ax_ : matplotlib.axes.Axes
@@ -75,6 +78,7 @@ class TrainingHistoryDisplay:
         self.history = history
         self.best_epoch = best_epoch
         self.phases = _phases(history)
+        self.trial_end = _trial_end(history)
 
     @classmethod
     def from_estimator(
@@ -125,7 +129,7 @@ class TrainingHistoryDisplay:
         """Draw a panel each for the losses, the accuracies and the learning rate.
 
         Vertical lines separate the phases of gradual unfreezing, and a dotted one marks
-        the epoch whose weights were restored.
+        the best epoch of early stopping. A dashed line is the end of its trial.
 
         Parameters
         ----------
@@ -180,9 +184,12 @@ class TrainingHistoryDisplay:
             ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
         for first, _, _ in self.phases[1:]:
             ax.axvline(first - 0.5, color="gray", linewidth=0.8)
+        if self.trial_end is not None:
+            look = {"color": "black", "linestyle": "--", "linewidth": 0.8}
+            ax.axvline(self.trial_end + 0.5, **look, label="end of the trial")
         if self.best_epoch is not None:
             ax.axvline(
-                self.best_epoch, color="black", linestyle=":", label="weights restored"
+                self.best_epoch, color="black", linestyle=":", label="best epoch"
             )
 
     def _name_phases(self):
@@ -209,8 +216,22 @@ def _phases(history):
     if "boundary" not in history:
         return []
     named = history.dropna(subset="boundary")
-    number = named["boundary"].ne(named["boundary"].shift()).cumsum()
+    is_new = named["boundary"].ne(named["boundary"].shift())
+    if "is_trial" in named:
+        is_trial = named["is_trial"].eq(True)
+        is_new |= is_trial.ne(is_trial.shift(fill_value=is_trial.iloc[0]))
+    number = is_new.cumsum()
     return [
         (int(part["epoch"].iloc[0]), int(part["epoch"].iloc[-1]), name)
         for (_, name), part in named.groupby([number, "boundary"], sort=False)
     ]
+
+
+def _trial_end(history):
+    """Return the last epoch of a trial, if there was one and epochs follow it."""
+    if "is_trial" not in history:
+        return None
+    is_trial = history["is_trial"].eq(True)
+    if is_trial.all() or not is_trial.any():
+        return None
+    return int(history["epoch"][is_trial].max())

@@ -27,7 +27,7 @@ def test_panels_have_the_columns():
     for column, line in display.lines_.items():
         assert line.get_ydata().tolist() == HISTORY[column].tolist()
         assert line.get_xdata().tolist() == [1, 2, 3]
-    assert labels(display.ax_) == ["training", "validation", "weights restored"]
+    assert labels(display.ax_) == ["training", "validation", "best epoch"]
     marks = [line for ax in display.axes_.values() for line in ax.lines[-1:]]
     assert [line.get_xdata()[0] for line in marks] == [2, 2, 2]
     assert display.axes_["lr"].get_xlabel() == "epoch"
@@ -47,6 +47,17 @@ def test_phases_are_separated_and_named():
 def test_phases_after_epochs_without_any():
     history = HISTORY.assign(boundary=[np.nan, "a", "a"])
     assert TrainingHistoryDisplay(history).phases == [(2, 3, "a")]
+
+
+def test_trial_of_early_stopping_ends_at_a_line():
+    history = HISTORY.assign(is_trial=[True, np.nan, np.nan], boundary="a")
+    display = TrainingHistoryDisplay(history, best_epoch=1).plot()
+    assert display.trial_end == 1
+    assert display.phases == [(1, 1, "a"), (2, 3, "a")]
+    assert labels(display.ax_)[2:] == ["end of the trial", "best epoch"]
+    assert [line.get_xdata()[0] for line in display.ax_.lines[-2:]] == [1.5, 1]
+    assert TrainingHistoryDisplay(HISTORY.assign(is_trial=True)).trial_end is None
+    assert TrainingHistoryDisplay(HISTORY).trial_end is None
 
 
 @pytest.fixture(scope="module")
