@@ -1,5 +1,8 @@
 """Configuration of Sphinx."""
 
+# Sphinx-gallery looks up the names that examples import without running them.
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+
 from sktransfer import __version__
 
 project = "sktransfer"

@@ -61,7 +61,7 @@ def test_samples_are_returned_as_they_are():
     [
         ("one text", TypeError, "X must be a list, .* Got 'one text'; .* pass \\[text"),
         (3, TypeError, "X must be a list, .* Got 3"),
-        ({"a", "b"}, TypeError, "order is that of y. Got a set, which has none"),
+        ({"a"}, TypeError, "order is that of y. Got a set, which has none"),
         ({"a": "b"}, TypeError, "order is that of y. Got a dict, which has none"),
         ([], ValueError, "X must have at least 1 sample. Got 0"),
         (np.array([["a"] * 3]), ValueError, "one column of texts, or two .* Got 3 col"),
