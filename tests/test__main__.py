@@ -74,6 +74,15 @@ def test_predict_prints_csv(output, photos, capsys):
     assert all(0.5 < float(row[2]) <= 1 for row in rows)
 
 
+def test_explain_saves_a_figure(output, photos, tmp_path, capsys):
+    file = tmp_path / "looks_at.png"
+    asked = [str(photos / "red" / "0.png"), "--output", str(file)]
+    assert main(["explain", str(output), *asked]) == 0
+    assert str(file) in capsys.readouterr().out
+    with Image.open(file) as figure:
+        assert min(figure.size) > 100
+
+
 def test_errors_are_printed_without_a_traceback(photos, tmp_path, capsys):
     few = _save_images(tmp_path / "few", 3)
     one = tmp_path / "one"

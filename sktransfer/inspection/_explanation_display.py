@@ -204,9 +204,9 @@ def _draw_image(ax, explanation, alpha):
     ax.imshow(gray, cmap="gray", vmin=0, vmax=255)
     if (top, left, bottom, right) != (0, 0, *values.shape):
         ax.add_patch(_box(left, top, right - left, bottom - top))
-        values = np.ma.masked_all(values.shape)
-        inside = slice(top, bottom), slice(left, right)
-        values[inside] = explanation.values[inside]
+        is_outside = np.ones(values.shape, dtype=bool)
+        is_outside[top:bottom, left:right] = False
+        values = np.ma.array(values, mask=is_outside)
     return ax.imshow(values, alpha=alpha, **_scale(explanation.values))
 
 
