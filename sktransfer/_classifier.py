@@ -37,10 +37,9 @@ from sktransfer.training import (
     search_C,
     search_multilabel_C,
     weigh_classes,
+    weigh_labels,
 )
-from sktransfer.utils import Interval, StrOptions, column_or_1d, types, warn_caller
-
-_MOST_LISTED = 5  # labels in a message
+from sktransfer.utils import Interval, StrOptions, column_or_1d, types
 
 
 @shares_docs
@@ -60,9 +59,12 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         Inverse strength of the probe's L2 penalty, as in
         :class:`sklearn.linear_model.LogisticRegression`; "auto" chooses it by
         cross-validation on the features.
-    class_weight : dict, "balanced" or None, default=None
+    class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes by label; "balanced" gives all classes the same total
-        weight. It must be None for multilabel targets.
+        weight. For multilabel targets, a dict has the weights of the ones of a label,
+        named as in ``classes_``; a list has a dict ``{0: weight, 1: weight}`` for each
+        label; and "balanced" gives the ones and the zeros of each label the same total
+        weight. Values that are left out weigh 1.
     loss : "cross_entropy", another registered name or callable, \
 default="cross_entropy"
         Loss to minimise. A callable takes scores of shape (n, n_classes) and targets,
@@ -106,7 +108,7 @@ default="cross_entropy"
     _parameter_constraints: ClassVar[dict] = {
         **FineTunedEstimator._parameter_constraints,
         "C": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
         "loss": [str, callable],
     }
 
@@ -121,7 +123,7 @@ default="cross_entropy"
         head: str | nn.Module = "linear",
         pooling: str | Pooling = "auto",
         C: float | str = "auto",
-        class_weight: dict | str | None = None,
+        class_weight: dict | list | str | None = None,
         loss: str | Callable = "cross_entropy",
         max_epochs: int = 20,
         lr: float = 5e-4,
@@ -296,8 +298,7 @@ default="cross_entropy"
             If some labels were not in `fit`, and cannot be predicted.
         """
         labels = self._labels(X, y)
-        if not self.model_.outputs.is_multilabel:
-            _warn_of_unseen(labels, self.classes_)
+        self.model_.outputs.warn_of_unseen(labels)
         return super().score(X, labels, sample_weight)
 
     def predict(self, X: types.Samples) -> np.ndarray:
@@ -322,20 +323,28 @@ default="cross_entropy"
         return ClassOutputs.learn(y, classes)
 
     def _weigh(self, y, sample_weight, outputs):
-        if not outputs.is_multilabel:
-            y, classes = column_or_1d(y), outputs.classes
-            return weigh_classes(self.class_weight, y, sample_weight, classes)
-        if self.class_weight is not None:
-            raise ValueError(
-                "`class_weight` must be None for multilabel targets. Got "
-                f"{self.class_weight!r}; use `sample_weight`."
-            )
-        return sample_weight
+        if outputs.is_multilabel:
+            return sample_weight
+        y, classes = column_or_1d(y), outputs.classes
+        return weigh_classes(self.class_weight, y, sample_weight, classes)
 
-    def _loss(self):
+    def _weigh_labels(self, data, outputs):
+        if self.class_weight is None or not outputs.is_multilabel:
+            return None
+        if self.loss != "cross_entropy":
+            raise ValueError(
+                "`class_weight` must be None for multilabel targets with another "
+                "`loss` than 'cross_entropy'. Got "
+                f"{self.class_weight!r}; weight the labels in the loss."
+            )
+        given = data.y, data.weight, outputs.classes
+        return weigh_labels(self.class_weight, *given)
+
+    def _loss(self, label_weight):
         smoothing = TrainingRecipe.of(self.training).label_smoothing
         if self.loss == "cross_entropy":
-            return partial(cross_entropy, label_smoothing=smoothing)
+            weights = {"label_smoothing": smoothing, "label_weight": label_weight}
+            return partial(cross_entropy, **weights)
         if smoothing:
             raise ValueError(
                 "`training__label_smoothing` must be 0 with another `loss` than "
@@ -343,24 +352,26 @@ default="cross_entropy"
             )
         return find_loss(self.loss, "classification")
 
-    def _probe(self, outputs):
+    def _probe(self, outputs, label_weight):
         # Two opposite rows of weights have half the squares of their difference.
         are_opposite = outputs.n_outputs == 2 and not outputs.is_multilabel
         return Probe(
-            solve=partial(_solve, outputs, self.C),
+            solve=partial(_solve, outputs, self.C, label_weight),
             penalty=lambda C: (2 if are_opposite else 1) / C,
-            loss=cross_entropy,
+            loss=partial(cross_entropy, label_weight=label_weight),
+            label_weight=label_weight,
             kind=outputs.kind,
             is_final=self.head == "linear" and self.loss == "cross_entropy",
         )
 
 
-def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
+def _solve(outputs, C, label_weight, features, y, sample_weight, groups, is_partial):
     """Solve logistic regression (Solution)."""
     known, weighted = np.unique(y), {"sample_weight": sample_weight}
     search, fit = search_C, partial(fit_probe, n_classes=outputs.n_outputs)
     if outputs.is_multilabel:
         search, fit = search_multilabel_C, fit_multilabel_probe
+        weighted["label_weight"] = label_weight
     middle = middle_C(features.numpy(), sample_weight)
     strength = float(middle if C == "auto" else C)
     if len(known) == 1 and not outputs.is_multilabel:
@@ -378,21 +389,3 @@ def _solve(outputs, C, features, y, sample_weight, groups, is_partial):
             open_to_others = open_outputs
         open_to_others(head, features, known)
     return Solution(head, strength, {"train_loss": loss, "n_iter": n_iter})
-
-
-def _warn_of_unseen(labels, classes):
-    """Warn of labels that cannot be predicted, as in folds of sorted samples."""
-    labels = np.asarray(labels).ravel()
-    is_unseen = ~np.isin(labels, classes)
-    if not is_unseen.any():
-        return
-    names = np.unique(labels[is_unseen]).tolist()
-    listed = ", ".join(map(repr, names[:_MOST_LISTED]))
-    more = len(names) - _MOST_LISTED
-    warn_caller(
-        f"{is_unseen.sum():,} of {len(labels):,} samples have labels that were not in "
-        f"`fit`, and count as wrong: {listed}{f' and {more} more' * (more > 0)}. If "
-        "the samples are a fold, stratify the folds: pass y to the function that makes "
-        "them, which for an `ImageFolder` is `X.targets`, or "
-        "`cv=StratifiedKFold(shuffle=True)`."
-    )

@@ -99,12 +99,16 @@ class FineTunedEstimator(BackboneEstimator, ABC):
     def _weigh(self, y, sample_weight, outputs):
         """Return the weights of samples in the loss (n_samples,)."""
 
+    def _weigh_labels(self, data, outputs):
+        """Return the weights of zeros and ones (2, n_outputs) if there are any."""
+        return None
+
     @abstractmethod
-    def _loss(self):
+    def _loss(self, label_weight):
         """Return a function from scores and targets to the loss of each sample."""
 
     @abstractmethod
-    def _probe(self, outputs):
+    def _probe(self, outputs, label_weight):
         """Return the convex problem of a linear head (Probe)."""
 
     @restore_on_error
@@ -229,8 +233,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         boundary, reason = choose_boundary(loaded.backbone, *asked, *where)
         place = boundary, recipe, data.samples, *where, seed
         split, suffix = split_backbone(loaded.backbone, *place)
-        trainer = self._trainer(loaded, split, outputs, options)
-        trainer = trainer.fitted_to(data)
+        trainer = self._trainer(loaded, split, outputs, options, data).fitted_to(data)
         if outputs.kind == "multiclass" and len(data.y) >= ENOUGH_FOR_DEPTH:
             check_depth(split, data, self.freeze)
         parts = self._divide(loaded, data, trainer, seed, options)
@@ -244,7 +247,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         y = targets_of(samples, y)
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
         split = self._fitted_split(options, seed)
-        trainer = self._trainer(model, split, model.outputs, options)
+        trainer = self._trainer(model, split, model.outputs, options, data)
         parts = self._divide(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
         strength = vars(self).get(self._strength)
@@ -271,7 +274,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         how = recipe, self._runtime(model), open_store(self.memory)
         return SplitBackbone(model.backbone, boundary, tap, *how, seed)
 
-    def _trainer(self, loaded, split, outputs, options):
+    def _trainer(self, loaded, split, outputs, options, data=None):
         """Return the trainer of a split backbone (Trainer)."""
         callbacks, adaptation, target = tuple(self.callbacks or ()), None, None
         if options.X_target is not None:
@@ -279,11 +282,12 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         if options.method is not None:
             adaptation = Adaptation(options.method, target, split, outputs, callbacks)
             adaptation.check()
+        label_weight = None if data is None else self._weigh_labels(data, outputs)
         return Trainer(
             split=split,
             outputs=outputs,
-            loss=self._loss(),
-            probe=self._probe(outputs),
+            loss=self._loss(label_weight),
+            probe=self._probe(outputs, label_weight),
             is_partial=options.is_partial,
             adaptation=adaptation,
             callbacks=callbacks,
@@ -305,7 +309,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         if not hasattr(self, "model_"):
             return False
         is_plain = method is None or not method.needs_source
-        is_solved = is_plain and self._probe(self.model_.outputs).is_final
+        is_solved = is_plain and self._probe(self.model_.outputs, None).is_final
         return not is_solved or not isinstance(self.model_.taps[self.boundary_], Pool)
 
     # Fitted attributes

@@ -218,7 +218,7 @@ default="squared_error"
     def _weigh(self, y, sample_weight, outputs):
         return sample_weight
 
-    def _loss(self):
+    def _loss(self, label_weight):
         smoothing = TrainingRecipe.of(self.training).label_smoothing
         if smoothing:
             raise ValueError(
@@ -229,11 +229,11 @@ default="squared_error"
             return partial(pinball_loss, quantile=self.quantile)
         return find_loss(self.loss, "regression")
 
-    def _probe(self, outputs):
+    def _probe(self, outputs, label_weight):
         return Probe(
             solve=partial(_solve, self.alpha),
             penalty=float,
-            loss=self._loss(),
+            loss=self._loss(label_weight),
             kind=outputs.kind,
             is_final=self.head == "linear" and self.loss == "squared_error",
         )

@@ -182,11 +182,90 @@ def test_probe_of_the_estimator_is_that_of_training():
     assert row["train_loss"] == pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
-def test_class_weight_is_refused(class_weight):
-    message = "`class_weight` must be None for multilabel targets. Got .*sample_weight"
-    with pytest.raises(ValueError, match=message):
-        tiny(class_weight=class_weight).fit(ROWS, LABELS)
+WEIGHT = np.random.RandomState(0).uniform(0.5, 2, len(LABELS))
+CLASS_WEIGHT = [{0: 2.0, 1: 1.0}, {1: 5.0}, {0: 0.5}, {}]
+
+
+def weigh(labels, class_weight=CLASS_WEIGHT):
+    """Return the weight of each entry of labels."""
+    weights = [[w.get(value, 1.0) for value in (0, 1)] for w in class_weight]
+    return np.array(weights)[np.arange(labels.shape[1]), labels.astype(int)]
+
+
+def test_class_weight_of_the_probe_is_that_of_a_logistic_regression():
+    probe = tiny(freeze="all", C=3.0, class_weight=CLASS_WEIGHT)
+    probe.fit(ROWS, LABELS, sample_weight=WEIGHT)
+    features, new = probe.transform(ROWS), probe.transform(ROWS_NEW)
+    proba = probe.predict_proba(ROWS_NEW)
+    for column, (y, weights) in enumerate(zip(LABELS.T, CLASS_WEIGHT, strict=True)):
+        reference = LogisticRegression(
+            C=3.0, tol=1e-8, max_iter=5000, class_weight={0: 1.0, 1: 1.0, **weights}
+        ).fit(features, y, sample_weight=WEIGHT)
+        expected = reference.predict_proba(new)[:, 1]
+        np.testing.assert_allclose(proba[:, column], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_class_weight_multiplies_the_losses(freeze):
+    settings = {"C": 3.0, "lr": 1e-9, "max_epochs": 1, "class_weight": CLASS_WEIGHT}
+    model = tiny(freeze=freeze, **settings)
+    model.fit(ROWS, LABELS, WEIGHT, X_val=ROWS_NEW, y_val=LABELS_NEW)
+    row = model.history_.iloc[-1]
+    proba, new = model.predict_proba(ROWS), model.predict_proba(ROWS_NEW)
+    losses = -np.log(np.where(LABELS, proba, 1 - proba)) * weigh(LABELS)
+    expected = np.average(losses.mean(axis=1), weights=WEIGHT)
+    assert row["train_loss"] == pytest.approx(expected, rel=1e-4)
+    losses = -np.log(np.where(LABELS_NEW, new, 1 - new)) * weigh(LABELS_NEW)
+    assert row["valid_loss"] == pytest.approx(losses.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_forms_of_class_weight(freeze):
+    table = pd.DataFrame(LABELS, columns=["round", "straight", "not 2", "not 0"])
+    by_list = tiny(freeze=freeze, class_weight=[{}, {1: 4.0}, {}, {}])
+    by_name = tiny(freeze=freeze, class_weight={"straight": 4.0})
+    by_position = tiny(freeze=freeze, class_weight={1: 4.0})
+    plain = tiny(freeze=freeze).fit(ROWS, LABELS).predict_proba(ROWS_NEW)
+    expected = by_list.fit(ROWS, LABELS).predict_proba(ROWS_NEW)
+    assert expected[:, 1].mean() > plain[:, 1].mean() + 0.01
+    for model, y in ((by_name, table), (by_position, LABELS)):
+        found = model.fit(ROWS, y).predict_proba(ROWS_NEW)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_balanced_labels_are_weighted_by_the_weights_of_samples():
+    ones, total = WEIGHT @ LABELS, WEIGHT.sum()
+    by_hand = [{0: total / 2 / (total - n), 1: total / 2 / n} for n in ones]
+    proba = [
+        tiny(freeze=1, class_weight=class_weight)
+        .fit(ROWS, LABELS, sample_weight=WEIGHT)
+        .predict_proba(ROWS_NEW)
+        for class_weight in ("balanced", by_hand, None)
+    ]
+    np.testing.assert_allclose(proba[0], proba[1], atol=1e-5)
+    assert abs(proba[0] - proba[2]).max() > 1e-3
+
+
+def test_class_weight_in_partial_fit():
+    order = np.random.RandomState(0).permutation(36)
+    settings = {"freeze": "all", "C": 0.1}
+    heavy = [{1: 5.0}, {1: 5.0}, {0: 5.0}, {0: 5.0}]
+    full = tiny(class_weight=heavy, **settings).fit(ROWS, LABELS)
+    expected, plain = full.predict_proba(ROWS_NEW), tiny(**settings).fit(ROWS, LABELS)
+    model = tiny(class_weight=heavy, **settings)
+    for rows in np.array_split(order, 3):
+        model.partial_fit(ROWS[rows], LABELS[rows])
+    error = abs(model.predict_proba(ROWS_NEW) - expected).mean()
+    assert error < 0.3 * abs(plain.predict_proba(ROWS_NEW) - expected).mean()
+
+
+def test_class_weight_needs_the_cross_entropy():
+    def loss(scores, y):
+        return (scores - y).square().mean(1)
+
+    text = "`class_weight` must be None for multilabel targets with another `loss` than"
+    with pytest.raises(ValueError, match=text + ".* Got 'balanced'; weight the labels"):
+        tiny(freeze=1, loss=loss, class_weight="balanced").fit(ROWS, LABELS)
 
 
 def test_values_other_than_zero_and_one():

@@ -21,6 +21,8 @@ from sktransfer.utils import (
     warn_caller,
 )
 
+_MOST_LISTED = 5  # labels in a message
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Features:
@@ -116,6 +118,11 @@ class ClassOutputs:
     def strata(self, codes: np.ndarray) -> np.ndarray:
         """Return the stratum of each sample, for holding out samples."""
         return np.zeros(len(codes), dtype=int) if self.is_multilabel else codes
+
+    def warn_of_unseen(self, y: Any) -> None:
+        """Warn of classes that cannot be predicted, as in folds of sorted samples."""
+        if not self.is_multilabel:
+            _warn_of_unseen(np.asarray(y).ravel(), self.classes)
 
     def nonlinearity(self) -> Callable:
         """Return the function from scores to what a net predicts."""
@@ -280,6 +287,22 @@ def _check_sortable(labels):
             f"`y` must hold labels of one kind. Got {' and '.join(kinds)}; convert "
             "them, for example by `[str(label) for label in y]`."
         ) from error
+
+
+def _warn_of_unseen(labels, classes):
+    is_unseen = ~np.isin(labels, classes)
+    if not is_unseen.any():
+        return
+    names = np.unique(labels[is_unseen]).tolist()
+    listed = ", ".join(map(repr, names[:_MOST_LISTED]))
+    more = len(names) - _MOST_LISTED
+    warn_caller(
+        f"{is_unseen.sum():,} of {len(labels):,} samples have labels that were not in "
+        f"`fit`, and count as wrong: {listed}{f' and {more} more' * (more > 0)}. If "
+        "the samples are a fold, stratify the folds: pass y to the function that makes "
+        "them, which for an `ImageFolder` is `X.targets`, or "
+        "`cv=StratifiedKFold(shuffle=True)`."
+    )
 
 
 def _warn_if_one_hot(indicators):

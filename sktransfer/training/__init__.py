@@ -12,6 +12,7 @@ from sktransfer.training._augment import (
     ActivationAugment,
     Mix,
 )
+from sktransfer.training._class_weight import weigh_classes, weigh_labels
 from sktransfer.training._data import (
     Data,
     FitSamples,
@@ -21,7 +22,6 @@ from sktransfer.training._data import (
     hold_out,
     sort_by_content,
     targets_of,
-    weigh_classes,
 )
 from sktransfer.training._discriminant import (
     class_means,
@@ -167,5 +167,6 @@ __all__ = [
     "train",
     "unfreezing_phases",
     "weigh_classes",
+    "weigh_labels",
     "whiten",
 ]

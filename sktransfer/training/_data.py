@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ from sktransfer.inputs import to_numpy
 from sktransfer.utils import (
     check_consistent_length,
     check_sample_weight,
-    compute_class_weight,
     warn_caller,
 )
 
@@ -41,30 +40,6 @@ def targets_of(samples, y, name="y"):
     y = to_numpy(y) if isinstance(y, torch.Tensor) else y
     check_consistent_length(samples, y)
     return y
-
-
-def weigh_classes(
-    class_weight: Mapping | str | None,
-    y: np.ndarray,
-    sample_weight: np.ndarray,
-    classes: np.ndarray | None = None,
-) -> np.ndarray:
-    """Multiply the weights of samples (n,) by the weights of their classes.
-
-    "balanced" gives all classes the same total weight and keeps the sum of the weights.
-    `classes` are all labels, sorted; by default those in y.
-    """
-    if class_weight is None:
-        return sample_weight
-    classes = np.unique(y) if classes is None else classes
-    codes = np.searchsorted(classes, y)
-    if class_weight != "balanced":
-        by_class = compute_class_weight(class_weight, classes=classes, y=y)
-        return sample_weight * by_class[codes]
-    # scikit-learn's "balanced" counts samples and disregards their weights.
-    totals = np.bincount(codes, sample_weight, minlength=len(classes))
-    share = sample_weight.sum() / max(1, np.count_nonzero(totals))
-    return sample_weight * share / np.where(totals, totals, 1.0)[codes]
 
 
 def merge_equal(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -99,21 +100,28 @@ def _of_task(task):
 
 
 def cross_entropy(
-    scores: torch.Tensor, y: torch.Tensor, label_smoothing: float = 0.0
+    scores: torch.Tensor,
+    y: torch.Tensor,
+    label_smoothing: float = 0.0,
+    label_weight: np.ndarray | None = None,
 ) -> torch.Tensor:
     """Compute the cross-entropy (n,) of each sample, as a mean over multilabel labels.
 
     Scores have shape (n, k). y holds classes, of shape (n,), or 0 and 1 in float32, of
     shape (n, k). A share `label_smoothing` of the target is spread evenly over all
     classes, or over both values of a label (Szegedy et al., 2016,
-    https://arxiv.org/abs/1512.00567).
+    https://arxiv.org/abs/1512.00567). `label_weight` multiplies the losses of the zeros
+    and of the ones of each label, of shape (2, k).
     """
     if y.ndim == 1:
         return F.cross_entropy(
             scores, y, reduction="none", label_smoothing=label_smoothing
         )
-    y = y * (1 - label_smoothing) + label_smoothing / 2
-    losses = F.binary_cross_entropy_with_logits(scores, y, reduction="none")  # (n, k)
+    smooth = y * (1 - label_smoothing) + label_smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(scores, smooth, reduction="none")
+    if label_weight is not None:
+        of_zeros, of_ones = torch.from_numpy(label_weight).to(losses)  # (k,), (k,)
+        losses = losses * torch.where(y > 0, of_ones, of_zeros)
     return losses.mean(1)
 
 

@@ -18,6 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from sktransfer.compute import fixed_threads, one_blas_thread
+from sktransfer.training._class_weight import weights_of_values
+from sktransfer.training._loss import cross_entropy
 
 _ABSENT = -1e4  # bias of a class that is never predicted
 # Strong to weak penalties: scores of a standard deviation of 0.03 to 300.
@@ -55,7 +57,7 @@ def fit_probe(
         C = search_C(features, y, sample_weight=sample_weight)
     there, weight = with_weight(len(y), sample_weight)
     classes, codes = np.unique(y[there], return_inverse=True)
-    coef, intercept, n_iter = _solve(features[there], [codes], weight, C)
+    coef, intercept, n_iter = _solve(features[there], [_Column(codes)], weight, C)
     if len(classes) == 2:
         coef, intercept = (np.concatenate([-a, a]) / 2 for a in (coef, intercept))
     all_coef = np.zeros((n_classes, coef.shape[1]))
@@ -75,30 +77,33 @@ def fit_multilabel_probe(
     *,
     C: float | str = 1.0,
     sample_weight: np.ndarray | None = None,
+    label_weight: np.ndarray | None = None,
 ) -> tuple[nn.Linear, int, float]:
     """Fit a binary logistic regression per label and return them as one layer.
 
     Y holds 0 and 1, of shape (n_samples, n_outputs). A label with a single value gets
     zero weights and a bias so high or low that this value is always predicted.
-    Parameters and results are those of :func:`fit_probe`; the iterations are those of
-    the label that took the most, and the loss is the mean over labels.
+    `label_weight` has the weights of the zeros and of the ones of each label, of shape
+    (2, n_outputs), which multiply those of the samples. Other parameters and results
+    are those of :func:`fit_probe`; the iterations are those of the label that took the
+    most, and the loss is the mean over labels.
     """
     if C == "auto":
-        C = search_multilabel_C(features, Y, sample_weight=sample_weight)
+        weights = {"sample_weight": sample_weight, "label_weight": label_weight}
+        C = search_multilabel_C(features, Y, **weights)
     there, weight = with_weight(len(Y), sample_weight)
     varied = Y[there].min(axis=0) < Y[there].max(axis=0)  # (n_outputs,)
     coef = np.zeros((Y.shape[1], features.shape[1]))
     bias, n_iter = np.where(Y[there].max(axis=0) > 0, -_ABSENT, _ABSENT), 0
     if varied.any():
-        columns = list(Y[np.ix_(there, varied)].T)
+        columns = _label_columns(Y[there], label_weight, varied)
         problem = features[there], columns, weight, C
         coef[varied], bias[varied], n_iter = _solve(*problem)
     head = linear_layer(coef, bias)
     with torch.no_grad(), fixed_threads():
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            head(features), torch.from_numpy(Y).float(), reduction="none"
-        )
-    return head, n_iter, weighted_mean(losses.mean(dim=1), sample_weight)
+        targets = torch.from_numpy(Y).float()
+        losses = cross_entropy(head(features), targets, label_weight=label_weight)
+    return head, n_iter, weighted_mean(losses, sample_weight)
 
 
 def search_C(
@@ -122,7 +127,7 @@ def search_C(
     """
     X, y, weight, groups = with_weight_and_groups(features, y, sample_weight, groups)
     codes = np.unique(y, return_inverse=True)[1]
-    return _search(X, [codes], weight, _deal(codes, groups))
+    return _search(X, [_Column(codes)], weight, _deal(codes, groups))
 
 
 def search_multilabel_C(
@@ -130,6 +135,7 @@ def search_multilabel_C(
     Y: np.ndarray,
     *,
     sample_weight: np.ndarray | None = None,
+    label_weight: np.ndarray | None = None,
     groups: np.ndarray | None = None,
 ) -> float:
     """Choose the C of :func:`fit_multilabel_probe`, the same for all labels.
@@ -139,10 +145,12 @@ def search_multilabel_C(
     the middle of the grid is returned.
     """
     X, Y, weight, groups = with_weight_and_groups(features, Y, sample_weight, groups)
-    Y = Y[:, Y.min(axis=0) != Y.max(axis=0)].astype(int)
-    if not Y.shape[1]:
+    Y, varied = Y.astype(int), Y.min(axis=0) < Y.max(axis=0)
+    if not varied.any():
         return middle_C(X, weight)
-    return _search(X, list(Y.T), weight, _deal(_rarest_values(Y, groups), groups))
+    columns = _label_columns(Y, label_weight, varied)
+    strata = _rarest_values(Y[:, varied], groups)
+    return _search(X, columns, weight, _deal(strata, groups))
 
 
 def middle_C(X: np.ndarray, weight: np.ndarray) -> float:
@@ -208,6 +216,24 @@ def weighted_mean(losses: torch.Tensor, sample_weight: np.ndarray | None) -> flo
     return float((losses * weight).sum() / weight.sum())
 
 
+class _Column(NamedTuple):
+    """Targets y (n,) of one problem, and factors of the weights of the samples."""
+
+    y: np.ndarray
+    factor: np.ndarray | float = 1.0
+
+    def take(self, rows):
+        return _Column(self.y[rows], np.broadcast_to(self.factor, len(self.y))[rows])
+
+
+def _label_columns(Y, label_weight, chosen):
+    """Return a column of targets for each of the chosen labels (k,)."""
+    if label_weight is None:
+        return [_Column(y) for y in Y[:, chosen].T]
+    factors = weights_of_values(label_weight, Y)
+    return list(map(_Column, Y[:, chosen].T, factors[:, chosen].T))
+
+
 class _Basis(NamedTuple):
     """Features in the basis of the problem: ``Z = (X - centre) @ axes / scale``.
 
@@ -259,8 +285,8 @@ def _solve(features, columns, weight, C):
     basis = _change_basis(features.double().numpy(), weight)
     models = [LogisticRegression(C=C * basis.scale**2, **_TIGHT) for _ in columns]
     n_iter = [
-        _fit(model, basis.Z, y, weight)
-        for model, y in zip(models, columns, strict=True)
+        _fit(model, basis.Z, y, weight * factor)
+        for model, (y, factor) in zip(models, columns, strict=True)
     ]
     coef = np.concatenate([model.coef_ for model in models]) / basis.scale
     if basis.axes is not None:
@@ -281,12 +307,13 @@ def _search(X, columns, weight, folds):
     chosen, lowest = _CS[0], np.inf
     for C in _CS:
         losses = np.zeros(len(X))
-        for model, y, train, held in problems:
+        for model, seen, unseen, train, held in problems:
             with warnings.catch_warnings():
                 # What is reached in float32 is scored, be it the optimum or not.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                _fit(model.set_params(C=C), basis.Z[train], y[train], weight[train])
-            losses[held] += _losses(model, basis.Z[held], y[held])
+                weights = weight[train] * seen.factor
+                _fit(model.set_params(C=C), basis.Z[train], seen.y, weights)
+            losses[held] += unseen.factor * _losses(model, basis.Z[held], unseen.y)
         loss = np.average(losses[scored], weights=weight[scored])
         if loss < lowest - _GAIN:
             chosen, lowest = C, loss
@@ -296,13 +323,14 @@ def _search(X, columns, weight, folds):
 
 
 def _split(columns, folds):
-    """Yield a model, its targets, training and held-out rows, per fold and column."""
+    """Yield a model and, of a column and a fold, both parts and both rows of parts."""
     for fold in range(folds.max() + 1):
-        held = folds == fold
-        for y in columns:
-            if (y[~held] != y[~held][0]).any():  # a rare label may be held out whole
+        train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        for column in columns:
+            seen = column.take(train)
+            if (seen.y != seen.y[0]).any():  # a rare label may be held out whole
                 model = LogisticRegression(warm_start=True, **_LOOSE)
-                yield model, y, np.flatnonzero(~held), np.flatnonzero(held)
+                yield model, seen, column.take(held), train, held
 
 
 def _losses(model, Z, y):

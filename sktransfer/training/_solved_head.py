@@ -32,6 +32,7 @@ from scipy.special import expit, softmax
 from torch import nn
 
 from sktransfer.compute import fixed_threads, one_blas_thread
+from sktransfer.training._class_weight import weights_of_values
 from sktransfer.training._data import HeadData
 from sktransfer.training._net import Network
 
@@ -96,12 +97,15 @@ def begin_online(
 
     Targets are labels in [0, k), or have one column per score. The `kind` determines
     the loss: the cross-entropy ("multiclass"), the sum of binary cross-entropies
-    ("multilabel") or half the squared error ("regression").
+    ("multilabel") or half the squared error ("regression"). The weights have the shape
+    (n,), or (n, k) if they differ between the scores. The largest of a sample are those
+    of `gram`, so that the bound holds for all scores.
     """
     link, W = _LINKS[kind], _weights(linear)
     X, Y = _with_ones(features), _columns(targets, W.shape[1])
-    gram = link.curvature * (X.T * weight) @ X
-    slopes = X.T @ (weight[:, None] * (link.mean(X @ W) - Y))
+    weight = _of_scores(weight)  # (n, 1) or (n, k)
+    gram = link.curvature * (X.T * weight.max(axis=1)) @ X
+    slopes = X.T @ (weight * (link.mean(X @ W) - Y))
     return Online(gram, gram @ W - slopes)
 
 
@@ -158,10 +162,13 @@ def update_online(
 
 
 def _update(state, X, targets, weight, penalty, W, link):
-    there = weight > 0
-    X, targets, root = X[there], targets[there], np.sqrt(weight[there])[:, None]
+    weight = _of_scores(weight)  # (n, 1) or (n, k)
+    largest = weight.max(axis=1, keepdims=True)
+    there = largest[:, 0] > 0
+    X, targets, root = X[there], targets[there], np.sqrt(largest[there])
     if not len(X):
         return state, W, 0
+    share = weight[there] / largest[there]
     c, X, targets = link.curvature, root * X, root * targets
     gram = state.gram + c * X.T @ X
     factor = cho_factor(_penalised(gram, penalty))
@@ -170,7 +177,8 @@ def _update(state, X, targets, weight, penalty, W, link):
     scores, change, n_iter = X @ W, np.inf, 0
     # Each bound touches the loss at the minimum of the previous bound.
     while change >= _TOL and n_iter < _MAX_ITER:
-        pull = c * scores - (root * link.mean(scores / root) - targets)  # (n, k)
+        slopes = share * (root * link.mean(scores / root) - targets)
+        pull = c * scores - slopes  # (n, k)
         moved = before + kernel @ pull
         change, scores, n_iter = np.abs(moved - scores).max(), moved, n_iter + 1
     pull = state.pull + X.T @ pull
@@ -183,6 +191,10 @@ def _penalised(gram, penalty):
     added = np.full(len(gram), max(penalty, least))
     added[d] = least  # intercepts are not penalised
     return gram + np.diag(added)
+
+
+def _of_scores(weight):
+    return weight[:, None] if weight.ndim == 1 else weight
 
 
 def _with_ones(features):
@@ -222,7 +234,8 @@ class Probe:
     `penalty` maps the strength to the factor of half the sum of the squared weights,
     and `loss` maps scores and targets to the loss of each sample. `is_final` says
     whether this is also the loss of the training, in which case a linear head alone
-    needs no epochs.
+    needs no epochs. `label_weight` has the weights of the zeros and of the ones of each
+    label, of shape (2, k), if they are weighted; `solve` and `loss` know them already.
     """
 
     solve: Callable
@@ -230,6 +243,7 @@ class Probe:
     loss: Callable
     kind: str
     is_final: bool
+    label_weight: np.ndarray | None = None
 
     def begin_online(self, solution: Solution, data: HeadData) -> tuple | None:
         """Return the bound of the losses of a solution's samples, for later parts.
@@ -238,7 +252,7 @@ class Probe:
         """
         if not is_narrow(solution.head):
             return None
-        return (*begin_online(solution.head, *data[:3], self.kind),)
+        return (*begin_online(solution.head, *self._weighted(data), self.kind),)
 
     def solve_on(
         self,
@@ -259,9 +273,16 @@ class Probe:
         if online is None:
             online = approximate_online(linear, data.features, n_before, penalty, kind)
         online, n_iter = update_online(
-            Online(*online), linear, *data[:3], penalty, kind
+            Online(*online), linear, *self._weighted(data), penalty, kind
         )
         return (*online,), n_iter
+
+    def _weighted(self, data: HeadData) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+        """Return features, targets and weights (n,), or (n, k) of each label."""
+        features, y, weight, _ = data
+        if self.label_weight is not None:
+            weight = weight[:, None] * weights_of_values(self.label_weight, y)
+        return features, y, weight
 
     def mean_loss(self, network: Network, data: HeadData) -> float:
         """Compute the mean loss of the head of a network."""

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from sktransfer.inputs import VectorPreprocessing, as_samples
@@ -12,7 +11,6 @@ from sktransfer.training import (
     head_data,
     hold_out,
     sort_by_content,
-    weigh_classes,
 )
 from sktransfer.training._data import (
     ActivationBatches,
@@ -21,41 +19,6 @@ from sktransfer.training._data import (
     batches_in_order,
     merge_equal,
 )
-
-Y = np.array(["a", "b", "b", "c", "c", "c"])
-ONES = np.ones(6)
-
-
-def test_no_class_weight_changes_nothing():
-    assert weigh_classes(None, Y, ONES) is ONES
-
-
-@pytest.mark.parametrize("class_weight", ["balanced", {"a": 2.0, "c": 0.5}])
-def test_class_weights_are_those_of_sklearn(class_weight):
-    weights = weigh_classes(class_weight, Y, ONES)
-    np.testing.assert_allclose(weights, compute_sample_weight(class_weight, Y))
-
-
-def test_class_weights_multiply_sample_weights():
-    weights = weigh_classes({"a": 2.0, "c": 0.5}, Y, np.arange(6.0))
-    assert weights.tolist() == [0.0, 1.0, 2.0, 1.5, 2.0, 2.5]
-
-
-def test_balanced_gives_classes_equal_totals():
-    sample_weight = np.array([1.0, 2.0, 0.0, 3.0, 1.0, 5.0])
-    weights = weigh_classes("balanced", Y, sample_weight)
-    assert [weights[Y == label].sum() for label in "abc"] == pytest.approx([4.0] * 3)
-    assert weights[2] == 0.0
-
-
-def test_balanced_leaves_out_a_class_without_weight():
-    weights = weigh_classes("balanced", Y, np.array([0.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
-    assert weights.tolist() == pytest.approx([0.0, 1.25, 1.25] + [5 / 6] * 3)
-
-
-def test_balanced_without_any_weight():
-    assert weigh_classes("balanced", Y, np.zeros(6)).tolist() == [0.0] * 6
-
 
 DIGESTS = [b"b", b"a", b"b", b"c", b"b"]
 CODES = np.array([0, 1, 0, 1, 1])

@@ -71,6 +71,18 @@ def test_cross_entropy_of_multilabel_targets(smoothing):
     np.testing.assert_allclose(losses, expected)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_of_labels_multiply_the_losses_of_zeros_and_ones(smoothing):
+    weight = RNG.uniform(0.5, 2, size=(2, LABELS.shape[1]))
+    losses = cross_entropy(tensor(SCORES), tensor(LABELS), smoothing, weight)
+    p = expit(SCORES)
+    target = np.where(LABELS == 1, 1 - smoothing / 2, smoothing / 2)
+    expected = -(target * np.log(p) + (1 - target) * np.log(1 - p))
+    for i, k in np.ndindex(LABELS.shape):
+        expected[i, k] *= weight[int(LABELS[i, k]), k]
+    np.testing.assert_allclose(losses, expected.mean(1))
+
+
 def test_cross_entropy_of_multilabel_targets_with_extreme_scores_is_finite():
     scores = tensor([[-1e4, 1e4]])
     assert cross_entropy(scores, tensor([[0.0, 1.0]])).item() == 0.0

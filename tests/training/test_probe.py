@@ -159,6 +159,42 @@ def test_multilabel_agrees_with_logistic_regressions(labels, C):
     assert head.weight.shape == (5, 12) and head.weight.dtype == torch.float32
 
 
+def test_weighted_labels_agree_with_class_weights_of_sklearn(labels):
+    X, Y = labels
+    label_weight = np.array([[1.0, 0.5, 2.0, 1.0, 3.0], [4.0, 1.0, 3.0, 2.0, 1.0]])
+    weight = np.random.RandomState(0).uniform(0.5, 2, len(Y))
+    weights = {"sample_weight": weight, "label_weight": label_weight}
+    head, _, loss = fit_multilabel_probe(torch.from_numpy(X), Y, C=2.0, **weights)
+    scores, losses = scores_of(head, X), np.zeros(Y.shape)
+    for k in range(3):
+        class_weight = dict(enumerate(label_weight[:, k]))
+        model = LogisticRegression(
+            C=2.0, tol=1e-8, max_iter=10_000, class_weight=class_weight
+        )
+        model.fit(X.astype(np.float64), Y[:, k], sample_weight=weight)
+        np.testing.assert_allclose(scores[:, k], model.decision_function(X), atol=1e-4)
+        log_proba = model.predict_log_proba(X)[np.arange(80), Y[:, k]]
+        losses[:, k] = -log_proba * label_weight[Y[:, k], k]
+    assert head.bias[3:].tolist() == [-1e4, 1e4]
+    expected = np.average(losses.mean(axis=1), weights=weight)
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_search_weighs_the_labels(labels):
+    X, Y = torch.from_numpy(labels[0]), labels[1]
+    C = search_multilabel_C(X, Y)
+    of_ones = search_multilabel_C(X, Y, label_weight=np.ones((2, 5)))
+    assert of_ones == C
+    # Ten times the losses with a tenth of C are the same problem.
+    of_tens = search_multilabel_C(X, Y, label_weight=np.full((2, 5), 10.0))
+    assert of_tens == pytest.approx(C / 10)
+    label_weight = np.array([[1.0] * 5, [5.0] * 5])
+    found = search_multilabel_C(X, Y, label_weight=label_weight)
+    head, *_ = fit_multilabel_probe(X, Y, C="auto", label_weight=label_weight)
+    twin, *_ = fit_multilabel_probe(X, Y, C=found, label_weight=label_weight)
+    assert torch.equal(head.weight, twin.weight)
+
+
 def test_multilabel_outputs_of_one_value_are_constant(labels):
     X, Y = labels
     head, n_iter, loss = fit_multilabel_probe(torch.from_numpy(X), Y[:, 3:])

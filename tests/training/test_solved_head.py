@@ -109,6 +109,31 @@ def test_samples_without_weight_change_nothing():
     assert again is state and n_iter == 0 and torch.equal(head.weight, before)
 
 
+def test_equal_weights_of_labels_are_weights_of_samples():
+    outputs = np.stack([Y > 1, Y % 2], axis=1).astype(np.float32)
+    weight = RNG.uniform(0.5, 2, size=120)
+    one, other = (
+        learn(SORTED, outputs, 5.0, "multilabel", weights)
+        for weights in (weight, np.stack([weight, weight], axis=1))
+    )
+    assert torch.equal(one.weight, other.weight) and torch.equal(one.bias, other.bias)
+
+
+def test_weights_of_labels_approach_the_weighted_optimum():
+    outputs = np.stack([Y > 1, Y == 3], axis=1).astype(np.float32)
+    weight = np.where(outputs, [1.0, 3.0], [2.0, 1.0])
+    linear = make_linear(2)
+    state = begin_online(linear, X[:0], outputs[:0], weight[:0], "multilabel")
+    for _ in range(40):  # each time from where the last one ended
+        update_online(state, linear, X, outputs, weight, 5.0, "multilabel")
+    for column, score in enumerate(scores_of(linear).T):
+        best = LogisticRegression(C=0.2, tol=1e-10, max_iter=10_000)
+        best.fit(X.double(), outputs[:, column], sample_weight=weight[:, column])
+        np.testing.assert_allclose(score, best.decision_function(X), atol=0.03)
+        plain = best.fit(X.double(), outputs[:, column])
+        assert abs(score - plain.decision_function(X)).max() > 0.3
+
+
 def test_wide_layers_have_no_state():
     assert is_narrow(nn.Linear(4096, 2)) and not is_narrow(nn.Linear(4097, 2))
 
