@@ -11,7 +11,7 @@ def pinned(lines, sign):
     return {name: version for name, version in parts}
 
 
-EXTRAS = "adaptation", "audio", "lora", "onnx", "plot", "text"
+EXTRAS = "adaptation", "audio", "explain", "lora", "onnx", "parquet", "plot", "text"
 
 
 def same_length(version):

@@ -90,8 +90,13 @@ def _try(function, z, size):
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn((size, *z.shape[1:]), generator=generator)
     rows = [torch.empty_like(z).copy_(row[None]) for row in drawn]  # with its strides
-    with _Remainders() as remainders:
-        alone = [function(row.clone()) for row in rows[:1]]
+    try:
+        with _Remainders() as remainders:
+            alone = [function(row.clone()) for row in rows[:1]]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # fused layers of torch cannot be looked into
+        return False
     if remainders.were_found:
         return False
     alone += [function(row.clone()) for row in rows[1:]]

@@ -137,13 +137,15 @@ class Runtime:
     def size_for(self, state: Any, size: int) -> int:
         """Return how many samples to compute at a time, at most `size`.
 
-        It depends on the length of sequences, (n, t, ...) in a dict, and not on their
-        number.
+        It depends on the number of positions of a sample, that of a mask (n, t), or
+        (n, w, t) in windows, among the tensors of a dict, and not on that of samples.
         """
         if self.most_positions is None or not isinstance(state, dict):
             return size
-        length = next(iter(state.values())).shape[1]
-        return min(size, max(1, self.most_positions // length))
+        n_positions = min(part.shape[1:].numel() for part in state.values())
+        most = max(1, self.most_positions // max(1, n_positions))
+        # Where vectors of a processor are full, all samples are rounded alike.
+        return min(size, 2 ** (most.bit_length() - 1))
 
 
 def switches_of(device: torch.device) -> list:

@@ -85,9 +85,10 @@ def _parts_of(z, size, most_positions):
     if most_positions is None or not isinstance(z, dict):
         return [slice(first, first + size) for first in range(0, n_samples(z), size)]
     lengths, parts = _lengths(z), [[]]
+    n_windows = z[MASK].shape[1:-1].numel()  # 1 where texts have none
     for row in lengths.argsort(stable=True).tolist():
         n = len(parts[-1])
-        if n == size or (n and (n + 1) * lengths[row] > most_positions):
+        if n == size or (n and (n + 1) * n_windows * lengths[row] > most_positions):
             parts.append([])
         parts[-1].append(row)
     return [torch.tensor(rows) for rows in parts]
@@ -95,8 +96,9 @@ def _parts_of(z, size, most_positions):
 
 def _lengths(z):
     """Return the numbers of positions up to the last valid one of sequences (n,)."""
-    mask = z[MASK].cpu()  # (n, t)
-    return (mask * torch.arange(1, 1 + mask.shape[1])).amax(1).clamp_min(1)
+    mask = z[MASK].cpu()  # (n, t), or (n, w, t) in windows
+    ends = (mask * torch.arange(1, 1 + mask.shape[-1])).amax(-1)
+    return ends.reshape(len(mask), -1).amax(1).clamp_min(1)
 
 
 def _cut(z, rows):
@@ -104,8 +106,8 @@ def _cut(z, rows):
     part = take_rows(z, rows)
     if not isinstance(z, dict):
         return part
-    end = int(_lengths(part).max())
-    return {name: values[:, :end] for name, values in part.items()}
+    axis, end = z[MASK].ndim - 1, int(_lengths(part).max())
+    return {name: values.narrow(axis, 0, end) for name, values in part.items()}
 
 
 def _in_order(scores, parts):

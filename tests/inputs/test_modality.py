@@ -94,7 +94,7 @@ def test_modality_that_lacks_parts():
         def read(self, X, preprocessing, *, on_error="raise"):
             return X
 
-    message = r"with all parts of Modality. .* lacks \['n_views', 'removed_errors', 'l"
+    message = r"with all parts of Modality. .* lacks \['n_views', 'default_n_views', "
     with pytest.raises(TypeError, match=message):
         register_modality("half", Half())
     with pytest.raises(TypeError, match="Got the class .*; pass an instance"):

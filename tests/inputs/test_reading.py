@@ -197,7 +197,7 @@ def test_checks_of_vectors():
 def test_augmentations():
     preprocessing = ImagePreprocessing(**GIVEN)
     images = modality_of(backbone=preprocessing)
-    assert images.augmentation(len, preprocessing) is len
+    assert images.augmentation(len, preprocessing).augment is len
     view = images.augmentation("crop", preprocessing)(Image.new("L", (9, 9)))
     assert view.size == (8, 8)
     with pytest.raises(ValueError, match="`augment` must be None .*Got 'crop'"):

@@ -80,7 +80,7 @@ def test_samples_empty():
 def test_raw_rows_are_returned_unchanged():
     rows = torch.randn(4, 3)
     raw = MODALITIES["vector"].raw_input(VectorPreprocessing(3))
-    assert isinstance(raw, RawRows) and raw.name == "rows"
+    assert isinstance(raw, RawRows) and raw.names == ("rows",)
     assert torch.equal(raw(rows), rows) and "n_features=3" in repr(raw)
     example = raw.example(2)
     assert example.shape == (2, 3) and example.dtype == torch.float32
