@@ -64,7 +64,8 @@ class FineTunedClassifier(ClassifierMixin, FineTunedEstimator):
         weight. For multilabel targets, a dict has the weights of the ones of a label,
         named as in ``classes_``; a list has a dict ``{0: weight, 1: weight}`` for each
         label; and "balanced" gives the ones and the zeros of each label the same total
-        weight. Values that are left out weigh 1.
+        weight. They are positive, those that are left out are 1, and they need the
+        default `loss`.
     loss : "cross_entropy", another registered name or callable, \
 default="cross_entropy"
         Loss to minimise. A callable takes scores of shape (n, n_classes) and targets,
