@@ -28,11 +28,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.backbones import load_backbone
 from sktransfer.inputs import image_folder, open_image
 from sktransfer.utils import import_optional
 
 _MODEL = "model.joblib"
-_FEWEST = 4  # images per class
+_FEWEST, _FEWEST_TO_TRAIN = 4, 2  # images per class
 _THUMBNAIL = (16, 16)  # pixels
 _COMMANDS = ("train", "predict", "explain")
 
@@ -97,12 +98,15 @@ def _train(options):
     split = _split(paths, labels, options.held_out, options.seed)
     X, X_held_out, y, y_held_out = split
     print(f"{len(y)} images to train on, {len(y_held_out)} held out", flush=True)
+    load_backbone(options.backbone, image_size=options.image_size)  # or an error
     models, rows = _methods(options), []
     for name, model in models.items():
         began = time.perf_counter()
         score = model.fit(X, y).score(X_held_out, y_held_out)
         seconds = time.perf_counter() - began
-        error = np.sqrt(score * (1 - score) / len(y_held_out))
+        n = len(y_held_out)
+        wrong = ((1 - score) * n + 1) / (n + 2)  # none of few is not none of all
+        error = np.sqrt(wrong * (1 - wrong) / n)
         rows.append((name, f"{score:.1%}", f"{error:.1%}", f"{seconds:.1f}"))
         print(f"{name}: {score:.1%}", flush=True)
     columns = ["method", "accuracy", "standard error", "seconds"]
@@ -111,11 +115,11 @@ def _train(options):
     print(f"It trains above {model.boundary_!r}: {model.freeze_reason_}.\n")
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
-    _draw(model, X, y, X_held_out, y_held_out, folder)
     joblib.dump(clone(model).fit(paths, labels), folder / _MODEL)
+    figures = _draw(model, X, y, X_held_out, y_held_out, folder)
     print(
         f"{folder} holds the classifier, trained on all {len(labels)} images, and "
-        "figures of its stages and errors. Predict other images with\n\n"
+        f"{' and '.join(figures)}. Predict other images with\n\n"
         f"    python -m sktransfer predict {folder} new.jpg"
     )
 
@@ -135,6 +139,12 @@ def _split(paths, labels, held_out, seed):
             f"{counts.idxmin()!r}; add some, or move its subfolder away."
         )
     n_held_out = max(len(counts), round(held_out * len(labels)))
+    if (1 - n_held_out / len(labels)) * counts.min() < _FEWEST_TO_TRAIN:
+        raise ValueError(
+            f"`--held-out` must leave at least {_FEWEST_TO_TRAIN} images per class to "
+            f"train on. Got {held_out}, and {counts.min()} images of "
+            f"{counts.idxmin()!r}."
+        )
     return train_test_split(
         paths, labels, test_size=n_held_out, stratify=labels, random_state=seed
     )
@@ -164,16 +174,19 @@ def _thumbnails(paths):
 
 
 def _draw(model, X, y, X_held_out, y_held_out, folder):
-    """Save the figures of the stages' probes and of the errors."""
+    """Save figures of the stages' probes and of errors; return their names (list)."""
     from sktransfer.inspection import ErrorGalleryDisplay, StageProbeDisplay
 
     extractor = PretrainedFeatureExtractor(model.backbone, image_size=model.image_size)
     n_folds = min(3, pd.Series(y).value_counts().min())
     stages = StageProbeDisplay.from_estimator(extractor, X, y, cv=n_folds)
     stages.figure_.savefig(folder / "stages.png", dpi=150)
-    if (model.predict(X_held_out) != y_held_out).any():
-        errors = ErrorGalleryDisplay.from_estimator(model, X_held_out, y_held_out)
-        errors.figure_.savefig(folder / "errors.png", dpi=150)
+    (folder / "errors.png").unlink(missing_ok=True)  # of an earlier classifier
+    if (model.predict(X_held_out) == y_held_out).all():
+        return ["stages.png"]
+    errors = ErrorGalleryDisplay.from_estimator(model, X_held_out, y_held_out)
+    errors.figure_.savefig(folder / "errors.png", dpi=150)
+    return ["stages.png", "errors.png"]
 
 
 def _load(folder) -> Any:

@@ -239,10 +239,10 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         """Compute the features of many samples, and write them to a Parquet file.
 
         The rows are in the order of X, and only those of `chunk_size` samples are in
-        memory at a time. Parts are written to a folder beside the file, so that a call
-        that was stopped, also by a crash, goes on where it was when it is repeated with
-        the same samples and parameters. The file appears under its name, and replaces
-        one of that name, once it is complete. Needs ``pip install
+        memory at a time. Parts are written to a hidden folder beside the file, so that
+        a call that was stopped, also by a crash, goes on where it was when it is
+        repeated with the same samples and parameters. The file appears under its name,
+        and replaces one of that name, once it is complete. Needs ``pip install
         "sktransfer[parquet]"``.
 
         Parameters
@@ -282,7 +282,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         (2, 1280)
         """
         check_is_fitted(self)
-        if not isinstance(chunk_size, Integral) or chunk_size < 1:
+        is_number = isinstance(chunk_size, Integral) and chunk_size is not True
+        if not is_number or chunk_size < 1:
             raise ValueError(
                 f"`chunk_size` must be a number of samples, at least 1. Got "
                 f"{chunk_size!r}."

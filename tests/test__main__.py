@@ -94,13 +94,15 @@ def test_errors_are_printed_without_a_traceback(photos, tmp_path, capsys):
         (str(few),): "Each class needs at least 4 images. Got 3 of",
         (str(one),): "There must be two subfolders of images or more. Got 'red'",
         (str(photos), "--held-out", "2"): "`--held-out` must be a share in (0, 1)",
+        (str(photos), "--held-out", "0.9"): "must leave at least 2 images per class",
         (str(photos), "--backbone", "resnet1"): "resnet18",
+        (str(photos), "--image-size", "-4"): "`image_size` must be",
     }
     for arguments, text in cases.items():
         assert main(arguments) == 1
         said = capsys.readouterr()
         assert said.err.startswith("error: ") and text in said.err, arguments
-        assert "Traceback" not in said.err
+        assert "Traceback" not in said.err and "%" not in said.out
 
 
 def test_missing_matplotlib_is_named_before_anything_is_computed(

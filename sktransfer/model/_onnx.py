@@ -17,13 +17,13 @@ _FREE = torch.export.Dim.AUTO  # a length whose limits are those of the network
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def check_path(path: str | os.PathLike) -> Path:
+def check_path(path: str | os.PathLike, example: str = "model.onnx") -> Path:
     """Check that a path is that of a file in an existing folder (Path)."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(
             f"`path` must be that of a file. Got {str(path)!r}, which is a folder; "
-            "add a name, such as 'model.onnx'."
+            f"add a name, such as {example!r}."
         )
     if not path.parent.is_dir():
         raise ValueError(

@@ -56,16 +56,17 @@ def write_features(
     import_optional("pyarrow", feature="`transform_to`", extra="parquet")
     from pyarrow import parquet
 
-    path = check_path(path).absolute()
+    path = check_path(path, "features.parquet").absolute()
     folder = path.with_name(f".{path.name}.parts")
     folder.mkdir(exist_ok=True)
+    has_paths = any(samples.name(i) is not None for i in range(len(samples)))
     parts = []
     for first in range(0, len(samples), chunk_size):
         part = samples.take(slice(first, first + chunk_size))
         parts.append(folder / f"{first:012d}.parquet")
-        of_part = _key(part, names, key)
+        of_part = _key(part, names, key, has_paths)
         if _key_of(parts[-1], parquet) != of_part:
-            table = _table(part, compute(part), names)
+            table = _table(part, compute(part), names, has_paths)
             _write_whole(parts[-1], [table], {_KEY: of_part}, parquet)
     tables = (parquet.read_table(part) for part in parts)
     _write_whole(path, tables, {}, parquet)
@@ -73,24 +74,29 @@ def write_features(
     return path
 
 
-def _key(samples, names, key):
+def _key(samples, names, key, has_paths):
     """Return a hash of what the rows of a part depend on (bytes).
 
     Samples that cannot be read may be mended, so such a part is found by no later call.
     """
     digests = digest_samples(samples, {})
     unreadable = os.urandom(16) if None in digests else b""
-    return digest(key, "\n".join(names), *filter(None, digests), unreadable)
+    columns = "\n".join([*names, _NAME * has_paths])
+    return digest(key, columns, *filter(None, digests), unreadable)
 
 
-def _table(samples, features, names):
+def _table(samples, features, names, has_paths):
     """Return features as a table of pyarrow, with the paths, if any, as its index."""
     import pyarrow
 
-    paths = [samples.name(i) for i in range(len(samples))]
-    index = pd.Index(paths, name=_NAME, dtype=object) if any(paths) else None
-    frame = pd.DataFrame(features, columns=names, index=index)
-    return pyarrow.Table.from_pandas(frame, preserve_index=index is not None)
+    frame = pd.DataFrame(features, columns=names)
+    fields = [pyarrow.field(str(name), pyarrow.float32()) for name in names]
+    if has_paths:
+        paths = [samples.name(i) for i in range(len(samples))]
+        frame.index = pd.Index(paths, name=_NAME, dtype=object)
+        fields.append(pyarrow.field(_NAME, pyarrow.string()))
+    schema = pyarrow.schema(fields)
+    return pyarrow.Table.from_pandas(frame, schema, preserve_index=has_paths)
 
 
 def _key_of(path, parquet):

@@ -54,6 +54,14 @@ def test_arrays_have_no_index_of_paths(tmp_path):
     assert found.index.tolist() == [0, 1, 2] and found.index.name is None
 
 
+def test_paths_may_be_mixed_with_contents(extractor, paths, tmp_path):
+    with open(paths[3], "rb") as file:
+        X = [*paths[:2], file.read()]
+    found = pd.read_parquet(extractor.transform_to(X, tmp_path / "a", chunk_size=1))
+    assert found.index[:2].tolist() == paths[:2] and pd.isna(found.index[2])
+    assert np.array_equal(found.to_numpy(), extractor.transform(X))
+
+
 def test_only_one_part_is_computed_at_a_time(extractor, paths, tmp_path, monkeypatch):
     sizes, features = [], type(extractor.model_).features
 
@@ -140,7 +148,7 @@ def test_failed_call_leaves_an_older_file_as_it_was(extractor, paths, tmp_path):
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("chunk_size", [0, 2.5, "all"])
+@pytest.mark.parametrize("chunk_size", [0, 2.5, True, "all"])
 def test_chunk_size_is_checked(extractor, paths, tmp_path, chunk_size):
     with pytest.raises(ValueError, match="`chunk_size` must be a number of samples"):
         extractor.transform_to(paths, tmp_path / "a.parquet", chunk_size=chunk_size)
