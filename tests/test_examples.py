@@ -3,11 +3,15 @@
 import runpy
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn import config_context
+
+import sktransfer
+from sktransfer.backbones._registry import PROVIDERS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -71,6 +75,29 @@ def test_more_of_a_rare_class_is_found(monkeypatch, tmp_path):
     assert (others > balanced["probe"]).all()
     assert balanced["probe"] > balanced["raw pixels, regression"]
     assert (tmp_path / "tuned_threshold.png").is_file()
+
+
+@pytest.mark.slow
+def test_regressor_measures_angles(monkeypatch, tmp_path):
+    script = EXAMPLES / "03_fine_tuning" / "0030_regression.py"
+    monkeypatch.chdir(tmp_path)
+    table = runpy.run_path(str(script))["table"]
+    baselines = table.drop("fine-tuned")
+    assert table.loc["fine-tuned", "R²"] > baselines["R²"].max() + 0.05
+    errors = table["mean error in degrees"]
+    assert errors["fine-tuned"] < errors.drop("fine-tuned").min()
+    assert (tmp_path / "regression.png").is_file()
+
+
+@pytest.mark.slow
+def test_several_labels_are_learned_and_named(monkeypatch, tmp_path):
+    script = EXAMPLES / "03_fine_tuning" / "0040_several_labels.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    accuracy = found["table"]["all labels"]
+    assert accuracy["fine-tuned"] > accuracy.drop("fine-tuned").max() + 0.03
+    assert list(found["fine_tuned"].classes_) == ["loop", "even", "above 4"]
+    assert (tmp_path / "several_labels.png").is_file()
 
 
 @pytest.mark.slow
@@ -155,3 +182,31 @@ def test_explanations_find_planted_patterns(monkeypatch, tmp_path):
     assert names["hits"](names["random_maps"]) < 0.5
     assert names["shares"] > 0.5
     assert (tmp_path / "nearest.png").is_file()
+
+
+@pytest.mark.slow
+def test_own_network_is_pickled_and_exported(monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    script = EXAMPLES / "08_deployment" / "0010_own_network_and_checkpoint.py"
+    monkeypatch.chdir(tmp_path)
+    with sktransfer.config_context(), patch.dict(PROVIDERS):
+        found = runpy.run_path(str(script))
+    accuracy = found["accuracy"]
+    baselines = ["raw pixels, regression", "photographs, regression"]
+    assert accuracy["fine-tuned"] > accuracy[baselines].max()
+    assert found["same"]
+    assert len(found["slim"]) < len(found["whole"]) / 10
+    assert max(found["difference"].values()) < 1e-5
+    assert (tmp_path / "own_network.png").is_file()
+
+
+@pytest.mark.slow
+def test_server_of_an_onnx_file_answers_as_the_model(monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    script = EXAMPLES / "08_deployment" / "0020_serve_an_onnx_file.py"
+    monkeypatch.chdir(tmp_path)
+    with sktransfer.config_context():
+        found = runpy.run_path(str(script))
+    assert found["difference"] < 1e-4
+    assert found["accuracy"] > found["raw"]
+    assert (tmp_path / "served_answers.png").is_file()
