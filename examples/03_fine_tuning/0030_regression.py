@@ -12,7 +12,8 @@ fine-tuning, the network measures the angle.
 # The pictures
 # ------------
 #
-# Each digit is turned by up to 60 degrees to the left or to the right.
+# Each digit is turned by up to 60 degrees to the left or to the right, and moved by up
+# to six pixels.
 
 import time
 
@@ -24,23 +25,25 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import mean_absolute_error
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer import FineTunedRegressor, PretrainedFeatureExtractor
 
 
-def draw(digit, angle):
-    """Return a picture of a digit that is turned anticlockwise by so many degrees."""
+def draw(digit, angle, shift):
+    """Return a picture of a digit, turned anticlockwise by an angle, and moved."""
     digit = Image.fromarray((255 / 16 * digit).astype(np.uint8))
     picture = Image.new("L", (64, 64))
     picture.paste(digit.resize((36, 36), Image.Resampling.BICUBIC), (14, 14))
-    return np.asarray(picture.rotate(angle, Image.Resampling.BICUBIC))
+    turned = picture.rotate(angle, Image.Resampling.BICUBIC, translate=tuple(shift))
+    return np.asarray(turned)
 
 
 rng = np.random.default_rng(0)
 digits = rng.permutation(load_digits().images)[:500]
 y = rng.uniform(-60, 60, len(digits))
-X = np.stack([draw(digit, angle) for digit, angle in zip(digits, y, strict=True)])
+shifts = rng.integers(-6, 7, (len(digits), 2))
+X = np.stack([draw(*parts) for parts in zip(digits, y, shifts.tolist(), strict=True)])
 X_train, y_train, X_test, y_test = X[:200], y[:200], X[200:], y[200:]
 
 # %%
@@ -52,12 +55,8 @@ X_train, y_train, X_test, y_test = X[:200], y[:200], X[200:], y[200:]
 # of a digit that is turned to the left is turned to the right, so we switch this off.
 
 
-def ridge(*steps):
-    return make_pipeline(*steps, RidgeCV(np.logspace(-1, 5, 13)))
-
-
-def features(**parameters):
-    return PretrainedFeatureExtractor(image_size=64, **parameters), StandardScaler()
+def ridge(features):
+    return make_pipeline(features, RidgeCV(np.logspace(-3, 5, 17)))
 
 
 pixels = FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255)
@@ -66,8 +65,10 @@ fine_tuned = FineTunedRegressor(
 )
 models = {
     "raw pixels, ridge": ridge(pixels),
-    "middle features, ridge": ridge(*features(stage="blocks.4")),
-    "last features, ridge": ridge(*features()),
+    "middle features, ridge": ridge(
+        PretrainedFeatureExtractor(stage="blocks.4", image_size=64)
+    ),
+    "last features, ridge": ridge(PretrainedFeatureExtractor(image_size=64)),
     "fine-tuned": fine_tuned,
 }
 rows, predictions = [], {}

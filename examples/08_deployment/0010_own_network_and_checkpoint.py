@@ -101,10 +101,10 @@ print(backbone.stage_names)
 # Other digits, ten images each
 # -----------------------------
 #
-# The features of this network are better than raw pixels, than those of a larger network
-# that was trained on photographs, and than the same network trained from random
-# weights. Fine-tuning them gains nothing more here. The mirror image of a digit is no
-# digit, so none are used for the training.
+# The features of this network do better than raw pixels, than the features of a larger
+# network that was trained on photographs, and than the same network trained from random
+# weights. Fine-tuning gains nothing more here. The mirror image of a digit is no digit,
+# so none are used for the training.
 #
 # Exported models compute in 32 bits, and so does the estimator with this setting.
 
