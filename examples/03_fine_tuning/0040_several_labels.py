@@ -46,9 +46,13 @@ print(y_train.groupby(list(y)).size().to_string())
 # labels. Digits have no meaningful mirror images, so none are used for the training.
 
 
-def regressions(steps):
+def regressions(*steps):
     regression = LogisticRegression(max_iter=1000)
-    return make_pipeline(steps, StandardScaler(), MultiOutputClassifier(regression))
+    return make_pipeline(*steps, MultiOutputClassifier(regression))
+
+
+def features(**parameters):
+    return PretrainedFeatureExtractor(image_size=48, **parameters), StandardScaler()
 
 
 pixels = FunctionTransformer(lambda X: X.reshape(len(X), -1))
@@ -57,12 +61,8 @@ fine_tuned = FineTunedClassifier(
 )
 models = {
     "raw pixels, regressions": regressions(pixels),
-    "middle features, regressions": regressions(
-        PretrainedFeatureExtractor(stage="blocks.4", image_size=48)
-    ),
-    "last features, regressions": regressions(
-        PretrainedFeatureExtractor(image_size=48)
-    ),
+    "middle features, regressions": regressions(*features(stage="blocks.4")),
+    "last features, regressions": regressions(*features()),
     "fine-tuned": fine_tuned,
 }
 rows = []

@@ -115,8 +115,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 
-def regression(steps):
-    return make_pipeline(steps, StandardScaler(), LogisticRegression(max_iter=1000))
+def regression(*steps):
+    return make_pipeline(*steps, LogisticRegression(max_iter=1000))
 
 
 pixels = FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255)
@@ -124,8 +124,12 @@ training = {"lr": 3e-3, "augment": None, "random_state": 0}
 model = FineTunedClassifier(backbone, freeze=1, **training)
 models = {
     "raw pixels, regression": regression(pixels),
-    "photographs, regression": regression(PretrainedFeatureExtractor(image_size=48)),
-    "features, regression": regression(PretrainedFeatureExtractor(backbone)),
+    "photographs, regression": regression(
+        PretrainedFeatureExtractor(image_size=48), StandardScaler()
+    ),
+    "features, regression": regression(
+        PretrainedFeatureExtractor(backbone), StandardScaler()
+    ),
     "random network, trained": FineTunedClassifier(
         load_backbone(DigitNet(), preprocessing=preprocessing),
         freeze="none",

@@ -43,14 +43,14 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 
-def regression(steps):
-    return make_pipeline(steps, StandardScaler(), LogisticRegression(max_iter=1000))
+def regression(*steps):
+    return make_pipeline(*steps, LogisticRegression(max_iter=1000))
 
 
 pixels = FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255)
 raw = regression(pixels).fit(X_train, y_train).score(X_test, y_test)
 features = PretrainedFeatureExtractor(stage="blocks.4", image_size=48)
-model = regression(features).fit(X_train, y_train)
+model = regression(features, StandardScaler()).fit(X_train, y_train)
 print(f"Raw pixels: {raw:.1%}; features: {model.score(X_test, y_test):.1%}")
 
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
