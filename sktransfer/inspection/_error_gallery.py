@@ -100,6 +100,9 @@ class ErrorGalleryDisplay:
     ) -> ErrorGalleryDisplay:
         """Predict samples, and draw the most confident errors.
 
+        Errors are where `predict` is wrong, also by a threshold of its own; the
+        probabilities of the predicted classes order them.
+
         Parameters
         ----------
         estimator : fitted classifier
@@ -133,8 +136,8 @@ class ErrorGalleryDisplay:
             )
         samples = read(estimator, X)
         y = np.asarray(targets_of(samples, y))
-        probabilities = estimator.predict_proba(X)
-        found = _most_confident_errors(y, probabilities, estimator.classes_, n)
+        y_pred, probabilities = estimator.predict(X), estimator.predict_proba(X)
+        found = _most_confident_errors(y, probabilities, estimator.classes_, n, y_pred)
         return cls._of(samples, found, len(y)).plot(ax)
 
     @classmethod
@@ -266,29 +269,41 @@ class _Plain:
         return item if is_text or isinstance(item, tuple) else open_image(item)
 
 
-def _most_confident_errors(y, probabilities, classes, n):
-    """Return the arguments of the display (dict), with the positions in X."""
-    if y.ndim != 1 or probabilities.shape != (len(y), len(classes)):
+def _most_confident_errors(y, probabilities, classes, n, y_pred=None):
+    """Return the arguments of the display (dict), with the positions in X.
+
+    The predicted classes are by default the most probable ones; those of an estimator
+    that decides by a threshold may be less probable.
+    """
+    _check_shapes(y, probabilities, classes, y_pred)
+    y_pred = classes[probabilities.argmax(axis=1)] if y_pred is None else y_pred
+    columns = {label: k for k, label in enumerate(classes.tolist())}
+
+    def probabilities_of(labels):
+        found = [columns.get(label) for label in labels.tolist()]
+        rows = zip(found, probabilities, strict=True)
+        return np.array([0.0 if k is None else row[k] for k, row in rows])
+
+    is_error, p_pred = y_pred != y, probabilities_of(y_pred)
+    order = np.argsort(np.where(is_error, -p_pred, np.inf), kind="stable")
+    chosen = order[: min(n, int(is_error.sum()))]
+    return {
+        "indices": chosen,
+        "y_true": y[chosen],
+        "y_pred": y_pred[chosen],
+        "p_true": probabilities_of(y)[chosen],
+        "p_pred": p_pred[chosen],
+        "n_errors": int(is_error.sum()),
+    }
+
+
+def _check_shapes(y, probabilities, classes, y_pred):
+    """Raise an error unless each sample has one class and one row of probabilities."""
+    is_multilabel = y.ndim != 1 or np.ndim(y_pred) > 1
+    if is_multilabel or probabilities.shape != (len(y), len(classes)):
         raise ValueError(
             "`y` must hold one class per sample, of shape (n_samples,), and the "
             f"probabilities must have the shape ({len(y)}, {len(classes)}). Got "
             f"{y.shape} and {probabilities.shape}; for multilabel targets, pass one "
             "label at a time to `from_predictions`."
         )
-    predicted = probabilities.argmax(axis=1)
-    is_error = classes[predicted] != y
-    confidence = np.where(is_error, probabilities.max(axis=1), -1)
-    chosen = np.argsort(-confidence, kind="stable")[: min(n, int(is_error.sum()))]
-    known = {label: k for k, label in enumerate(classes.tolist())}
-    columns = [known.get(label) for label in y[chosen].tolist()]
-    rows = probabilities[chosen]
-    return {
-        "indices": chosen,
-        "y_true": y[chosen],
-        "y_pred": classes[predicted[chosen]],
-        "p_true": [
-            0.0 if k is None else row[k] for k, row in zip(columns, rows, strict=True)
-        ],
-        "p_pred": rows.max(axis=1),
-        "n_errors": int(is_error.sum()),
-    }

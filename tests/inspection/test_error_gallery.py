@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 
 from sktransfer import FineTunedRegressor, PretrainedFeatureExtractor
@@ -61,6 +62,29 @@ def test_from_estimator_of_a_pipeline(network, digits):
     i = display.indices[0]
     np.testing.assert_array_equal(display.pictures[0][..., 0], np.rint(X[i] * 255))
     assert sum(ax.axison for ax in display.axes_.flat) == 3
+
+
+def test_errors_are_those_of_a_threshold(network, digits):
+    X, y = digits[0], digits[1] > 4
+    features = PretrainedFeatureExtractor(network, stage="2")
+    pipeline = make_pipeline(features, LogisticRegression())
+    model = FixedThresholdClassifier(
+        pipeline, threshold=0.95, response_method="predict_proba"
+    )
+    model.fit(X[:60], y[:60])
+    display = ErrorGalleryDisplay.from_estimator(model, X, y, n=len(X))
+    probabilities, y_pred = model.predict_proba(X), model.predict(X)
+    wrong = np.flatnonzero(y_pred != y)
+    assert len(wrong) > (probabilities.argmax(axis=1) != y).sum()
+    assert sorted(display.indices) == wrong.tolist()
+    assert display.n_errors == len(wrong)
+    chosen = display.indices
+    assert display.y_pred.tolist() == y_pred[chosen].tolist()
+    rows, columns = probabilities[chosen], y_pred[chosen].astype(int)
+    expected = rows[np.arange(len(rows)), columns]
+    np.testing.assert_array_equal(display.p_pred, expected)
+    assert (np.diff(expected) <= 0).all()
+    assert expected.min() < 0.5
 
 
 def test_without_errors(probe, digits):
