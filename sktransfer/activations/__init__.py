@@ -1,7 +1,7 @@
 """From samples through a frozen prefix to activations, each computed once."""
 
 from sktransfer.activations._batches import digest_samples
-from sktransfer.activations._counts import count_passes, forward_passes
+from sktransfer.activations._counts import PassCounts, count_passes, forward_passes
 from sktransfer.activations._engine import choose_precision, run_alone
 from sktransfer.activations._filled import run_filled
 from sktransfer.activations._fold import is_plain
@@ -37,6 +37,7 @@ __all__ = [
     "FixedViews",
     "FreshViews",
     "Pass",
+    "PassCounts",
     "Pool",
     "Target",
     "check_pooling",

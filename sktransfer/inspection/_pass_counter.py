@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from sktransfer.activations import count_passes
+from sktransfer.activations import PassCounts, count_passes
 
 
 class PassCounter:
@@ -15,6 +15,10 @@ class PassCounter:
     It counts the passes through frozen stages of all estimators of this package in this
     process, so also those of a search, unless it runs in other processes (``n_jobs``).
     The training of stages and heads above the boundary is not counted.
+
+    The multiply-adds of a section are those of the example that the backbone was traced
+    with. For images, these are exact, if all have the size of the example; for texts
+    and recordings, they are nominal, as their work depends on their lengths.
 
     Attributes
     ----------
@@ -48,6 +52,9 @@ class PassCounter:
     >>> counter.multiply_adds_without_store / counter.multiply_adds
     3.0
     """
+
+    def __init__(self) -> None:
+        self._counts = PassCounts()
 
     def __enter__(self) -> Self:
         self._counting = count_passes()

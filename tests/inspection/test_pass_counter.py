@@ -40,3 +40,10 @@ def test_nothing_is_counted_outside(network, digits):
         extractor.set_params(stage="5").fit_transform(X)
     work = extractor.backbone_.multiply_adds
     assert counter.multiply_adds_without_store == 10 * work("input", "5")
+
+
+def test_counts_are_empty_before_the_block():
+    counter = PassCounter()
+    assert str(counter) == "0 billion multiply-adds, and without the store 0 billion"
+    assert counter.computed.empty
+    assert counter.found.empty
