@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from sktransfer.inspection._figures import COLORS, MARKERS, WIDTH, legend, panels
 from sktransfer.inspection._pictures import picture
-from sktransfer.inspection._unwrap import read
+from sktransfer.inspection._unwrap import fitted_reader, read
 from sktransfer.utils import check_is_fitted, import_optional, types
 
 if TYPE_CHECKING:
@@ -110,9 +110,11 @@ class EmbeddingDisplay:
 
         Parameters
         ----------
-        estimator : fitted estimator with `transform`
-            An extractor or a fine-tuned estimator, whose features the head sees. If it
-            predicts classes and y is given, errors are marked.
+        estimator : fitted estimator
+            An extractor or a fine-tuned estimator, whose features the head sees, or
+            another one with `transform`. Of a pipeline or meta-estimator without it,
+            the features are those of the estimator of this package that it begins with.
+            If it predicts classes and y is given, errors are marked.
         X : array-like of n_samples
             Samples, as in `fit` of the estimator.
         y : array-like of shape (n_samples,), default=None
@@ -139,11 +141,13 @@ class EmbeddingDisplay:
         ImportError
             If "umap" is asked for and not installed.
         ValueError
-            If `projection` is unknown, or thumbnails are asked for of samples that are
-            no images.
+            If `projection` is unknown, "pca" has less than two samples or features, or
+            thumbnails are asked for of samples that are no images.
         """
         check_is_fitted(estimator)
-        features = estimator.transform(X)
+        has_features = hasattr(estimator, "transform")
+        source = estimator if has_features else fitted_reader(estimator)
+        features = source.transform(X)
         embedding, names = _project(features, projection, random_state)
         is_error = None
         if y is not None and is_classifier(estimator):
@@ -271,6 +275,11 @@ def _column(name, values, n):
 def _project(features, projection, random_state):
     """Return features in two dimensions, and the names of these."""
     if isinstance(projection, str) and projection == "pca":
+        if min(features.shape) < 2:
+            raise ValueError(
+                '`projection="pca"` needs at least 2 samples in X and 2 features. Got '
+                f"features of the shape {features.shape}."
+            )
         pca = PCA(2).fit(features)
         shares = pca.explained_variance_ratio_
         names = ["first principal component", "second principal component"]

@@ -4,6 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA, FastICA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import make_pipeline
 
 from sktransfer.inspection import EmbeddingDisplay
 
@@ -49,6 +53,25 @@ def test_from_estimator_projects_features_and_marks_errors(probe, digits):
     i = [*display.pictures][-1]
     np.testing.assert_array_equal(display.pictures[i][..., 0], np.rint(X[i] * 255))
     assert display.thumbnails_[-1].xy == tuple(display.embedding[i])
+
+
+def test_features_inside_a_meta_estimator(extractor, digits):
+    X, y = digits[0][:40], digits[1][:40] > 4
+    pipeline = make_pipeline(FrozenEstimator(extractor), LogisticRegression())
+    pipeline.fit(X, y)
+    model = FixedThresholdClassifier(FrozenEstimator(pipeline), threshold=0.9)
+    model.fit(X, y)
+    display = EmbeddingDisplay.from_estimator(model, X, y, n_thumbnails=2)
+    inside = EmbeddingDisplay.from_estimator(extractor, X)
+    np.testing.assert_array_equal(display.embedding, inside.embedding)
+    np.testing.assert_array_equal(display.is_error, model.predict(X) != y)
+    assert len(display.pictures) == 2
+
+
+def test_one_sample_raises(extractor, digits):
+    text = r"needs at least 2 samples in X .* Got features of the shape \(1, "
+    with pytest.raises(ValueError, match=text):
+        EmbeddingDisplay.from_estimator(extractor, digits[0][:1])
 
 
 def test_thumbnails_are_far_apart(extractor, digits):
