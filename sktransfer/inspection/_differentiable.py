@@ -14,7 +14,7 @@ from torch import nn
 from sktransfer.activations import ActivationLayout, Pool
 from sktransfer.backbones import Backbone
 from sktransfer.compute import resolve_device
-from sktransfer.inspection._unwrap import fitted_reader
+from sktransfer.inspection._unwrap import fitted_reader, unwrapped
 from sktransfer.model import Features, TwoClasses, modules_of, steps_of
 from sktransfer.utils import check_is_fitted
 
@@ -157,14 +157,14 @@ def _as_batch(prepared, device):
 
 def _parts_of(estimator):
     """Return what reads the samples, the later steps of a pipeline, and classes."""
-    inner = estimator
-    for name in ("best_estimator_", "estimator_"):
-        inner = getattr(inner, name, inner)
+    inner = unwrapped(estimator)
     if not isinstance(inner, Pipeline):
-        return fitted_reader(estimator), [], None
+        return fitted_reader(inner), [], None
     first, *others = steps_of(inner)
-    classes = getattr(others[-1], "classes_", None) if others else None
-    return fitted_reader(first), others, classes
+    reader, before, classes = _parts_of(first)  # which may be a pipeline itself
+    if others:
+        classes = getattr(others[-1], "classes_", None)
+    return reader, [*before, *others], classes
 
 
 def _of_network(model):

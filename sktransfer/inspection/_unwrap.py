@@ -12,25 +12,35 @@ from sktransfer.utils import check_is_fitted
 _INNER = ("best_estimator_", "estimator_")
 
 
-def fitted_reader(estimator: Any) -> Any:
-    """Return the fitted estimator that reads the samples.
+def unwrapped(estimator: Any) -> Any:
+    """Return what searches, frozen and other meta-estimators hold, in any order.
 
-    It is the estimator itself, the first step of a pipeline, or what a search, a frozen
-    or another meta-estimator holds. Any other estimator raises a TypeError.
+    It is a pipeline or an estimator that holds no other one, such as the estimator
+    itself.
     """
     inner = estimator
     while True:
         held = [name for name in _INNER if hasattr(inner, name)]
         if isinstance(inner, FrozenEstimator):  # which has the attributes of its own
             inner = inner.estimator
-        elif isinstance(inner, Pipeline):
-            inner = inner.steps[0][1]
-        elif held:  # also if it has `model_`, as that of an adapted estimator
-            inner = getattr(inner, held[0])
-        elif hasattr(inner, "model_"):
+        elif isinstance(inner, Pipeline) or not held:
             return inner
-        else:
-            raise _no_reader(estimator, inner)
+        else:  # also if it has `model_`, as that of an adapted estimator
+            inner = getattr(inner, held[0])
+
+
+def fitted_reader(estimator: Any) -> Any:
+    """Return the fitted estimator that reads the samples.
+
+    It is the estimator itself, the first step of a pipeline, or what a search, a frozen
+    or another meta-estimator holds. Any other estimator raises a TypeError.
+    """
+    inner = unwrapped(estimator)
+    while isinstance(inner, Pipeline):
+        inner = unwrapped(inner.steps[0][1])
+    if not hasattr(inner, "model_"):
+        raise _no_reader(estimator, inner)
+    return inner
 
 
 def _no_reader(estimator, inner):

@@ -5,6 +5,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
 from sktransfer.adaptation import DomainAdaptedClassifier
@@ -18,6 +19,23 @@ def test_reader_is_found_inside(probe, extractor):
     outer = FixedThresholdClassifier(probe)
     outer.estimator_ = make_pipeline(probe)
     assert fitted_reader(outer) is probe
+
+
+def test_explanations_are_those_of_what_is_inside(network, digits):
+    X, y = digits[0][:40], digits[1][:40] > 4
+    features = PretrainedFeatureExtractor(network, stage="2")
+    pipeline = make_pipeline(features, StandardScaler(), LogisticRegression()).fit(X, y)
+    frozen = FrozenEstimator(pipeline)
+    (expected,) = explain(pipeline, X[:1])
+    for outer in (
+        frozen,
+        FixedThresholdClassifier(frozen).fit(X, y),
+        FrozenEstimator(FixedThresholdClassifier(frozen).fit(X, y)),
+        make_pipeline(FrozenEstimator(pipeline[:2]), pipeline[2]),
+    ):
+        (found,) = explain(outer, X[:1])
+        np.testing.assert_array_equal(found.values, expected.values)
+        assert (found.target, found.score) == (expected.target, expected.score)
 
 
 def test_reader_of_an_adapted_estimator_reads(network, digits):
