@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from sktransfer.utils import near_matches, types
 
 _METHODS = ("gradcam", "gradcam++", "integrated_gradients", "occlusion", "rollout")
 _FOR_ALL = "integrated_gradients"
+_WITH = {"stage": ("gradcam", "gradcam++"), "window": ("occlusion",)}  # their methods
 _OF_SIDE = 8  # parts of the shorter side of a model input that a window covers
 
 
@@ -104,12 +106,13 @@ def explain(
     stage : int or str, default=None
         Stage whose activations Grad-CAM looks at. By default the last one before the
         head whose activation is a map. Earlier ones have finer maps, which depend less
-        on the target.
+        on the target. It must be None for other methods.
     n_steps : int, default=32
         Steps of integrated gradients.
     window : int, default=None
         Side of the square of "occlusion" in px of the model input, which moves by half
-        of it. By default an eighth of the shorter side.
+        of it. By default an eighth of the shorter side. It must be None for other
+        methods.
 
     Returns
     -------
@@ -123,7 +126,8 @@ def explain(
     TypeError
         If the estimator predicts nothing, or a step of the pipeline is not linear.
     ValueError
-        If the method does not apply to the samples or the network.
+        If the method does not apply to the samples or the network, or an option is
+        invalid or not one of the method.
 
     See Also
     --------
@@ -155,6 +159,7 @@ def explain(
     network = Differentiable.of(estimator)
     kind = network.backbone.preprocessing.kind
     method = _resolve(method, kind)
+    _check_options(method, stage, n_steps, window)
     samples = read(estimator, X)
     columns = _columns(target, len(samples), network.classes)
     compute = partial(
@@ -185,6 +190,21 @@ def _resolve(method, kind):
     return method
 
 
+def _check_options(method, stage, n_steps, window):
+    """Raise an error if an option is invalid, or not one of the method."""
+    for name, value in (("stage", stage), ("window", window)):
+        if value is not None and method not in _WITH[name]:
+            raise ValueError(
+                f"`{name}` must be None unless `method` is one of {[*_WITH[name]]}. "
+                f"Got {name}={value!r} with method={method!r}, which has no use for it."
+            )
+    given = {"n_steps": n_steps} | ({} if window is None else {"window": window})
+    for name, value in given.items():
+        is_int = isinstance(value, Integral) and not isinstance(value, bool)
+        if not is_int or value < 1:
+            raise ValueError(f"`{name}` must be an int of at least 1. Got {value!r}.")
+
+
 def _columns(target, n_samples, classes):
     """Return the columns of the scores to explain; None for the predicted class."""
     if target is None:
@@ -198,6 +218,11 @@ def _columns(target, n_samples, classes):
             f"{targets.shape}."
         )
     if classes is None:
+        if targets.dtype.kind not in "iu":
+            raise ValueError(
+                "`target` must hold numbers of the outputs of the regressor, which are "
+                f"ints. Got {targets.tolist()[0]!r}."
+            )
         return [int(column) for column in targets]
     known = {label: column for column, label in enumerate(classes.tolist())}
     missing = [label for label in targets.tolist() if label not in known]
@@ -214,8 +239,8 @@ def _scored(network, scores, column):
     column = int(scores[0].argmax()) if column is None else column
     if not 0 <= column < scores.shape[1]:
         raise ValueError(
-            f"`target` must be the number of an output, less than {scores.shape[1]}. "
-            f"Got {column}."
+            f"`target` must be the number of an output, from 0 to {scores.shape[1] - 1}"
+            f". Got {column}."
         )
     label = column if network.classes is None else network.classes[column]
     return column, {"target": label, "score": float(scores[0, column])}
@@ -233,7 +258,7 @@ def _explain_image(network, method, samples, i, column, *, stage, n_steps, windo
         compute = grad_cam if method == "gradcam" else grad_cam_plus_plus
         found = compute(cut, x, column)
     elif method == "occlusion":
-        window = window or max(1, min(x.shape[2:]) // _OF_SIDE)
+        window = _window_in(x, window)
         found = occlusion(whole, x, column, window)
     elif method == "rollout":
         layout = network.layout(network.end)
@@ -246,6 +271,17 @@ def _explain_image(network, method, samples, i, column, *, stage, n_steps, windo
     values, seen = to_image(found.cpu().float(), preprocessing, size)
     shown = picture(samples, i, None)
     return Explanation(values, method, **about, shown=shown, seen=seen)
+
+
+def _window_in(x, window):
+    """Return the side of the window in px of the model input; by default a part."""
+    side = min(x.shape[2:])
+    if window is not None and window > side:
+        raise ValueError(
+            f"`window` must be at most {side}, the shorter side of the model input in "
+            f"px. Got {window}."
+        )
+    return window or max(1, side // _OF_SIDE)
 
 
 def _explain_text(network, method, samples, i, column, *, n_steps, **_others):

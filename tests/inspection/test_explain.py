@@ -10,7 +10,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from timm.models.vision_transformer import VisionTransformer
 
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+)
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import ImagePreprocessing
 from sktransfer.inspection import explain
@@ -60,12 +64,18 @@ def randomised(model):
 
 
 @pytest.mark.parametrize(
-    "method", ["gradcam", "gradcam++", "integrated_gradients", "occlusion"]
+    ("method", "options"),
+    [
+        ("gradcam", {}),
+        ("gradcam++", {}),
+        ("integrated_gradients", {"n_steps": 16}),
+        ("occlusion", {"window": 8}),
+    ],
 )
-def test_planted_patch_is_found(finder, method):
+def test_planted_patch_is_found(finder, method, options):
     model, (X, y, corners) = finder
     assert model.score(X, y) > 0.95
-    found = explain(model, X, method=method, n_steps=16, window=8)
+    found = explain(model, X, method=method, **options)
     assert pointing_game(found, corners) > 0.9
 
 
@@ -207,3 +217,42 @@ def test_invalid_arguments_raise(finder):
         explain(model, X[:1], target=7)
     with pytest.raises(ValueError, match=r"of shape \(1,\). Got \(2,\)"):
         explain(model, X[:1], target=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"n_steps": 0}, "`n_steps` must be an int of at least 1. Got 0"),
+        ({"n_steps": None}, "`n_steps` must be an int of at least 1. Got None"),
+        ({"n_steps": 2.0}, "`n_steps` must be an int of at least 1. Got 2.0"),
+        ({"method": "occlusion", "window": 0}, "`window` must be an int .* Got 0"),
+        ({"method": "occlusion", "window": 2.5}, "`window` must be an int .* Got 2.5"),
+        ({"method": "occlusion", "window": 999}, "`window` must be at most .* Got 999"),
+        (
+            {"window": 8},
+            r"is one of \['occlusion'\]. Got window=8 with method='gradcam'",
+        ),
+        (
+            {"method": "occlusion", "stage": 1},
+            r"\['gradcam', 'gradcam\+\+'\]. Got stage=1 with method='occlusion'",
+        ),
+    ],
+)
+def test_invalid_options_raise(finder, options, text):
+    model, (X, *_) = finder
+    with pytest.raises(ValueError, match=text):
+        explain(model, X[:1], **options)
+
+
+def test_targets_of_a_regressor_are_numbers_of_outputs(network):
+    X, y, corners = planted(20, 0)
+    targets = np.column_stack([y, corners[:, 0]]).astype(float)
+    model = FineTunedRegressor(network, freeze="all").fit(X, targets)
+    found = explain(model, X[:2], target=[1, 0])
+    assert [e.target for e in found] == [1, 0]
+    for wrong, text in ((0.5, "which are ints. Got 0.5"), ("a", "ints. Got 'a'")):
+        with pytest.raises(ValueError, match=text):
+            explain(model, X[:1], target=wrong)
+    for wrong in (2, -1):
+        with pytest.raises(ValueError, match=f"from 0 to 1. Got {wrong}"):
+            explain(model, X[:1], target=wrong)
