@@ -295,10 +295,9 @@ def _explain_text(network, method, samples, i, column, *, n_steps, **_others):
     x = network.to_input(samples[i])
     embed, rest = network.cut(network.backbone.stage_names[0])
     tokens = preprocessing.tokens(samples[i])
-    special = {*preprocessing.tokens("")}
     ids = x["ids"].clone()
-    for place, token in enumerate(tokens):
-        if token not in special:
+    for place, is_special in enumerate(preprocessing.is_special(samples[i])):
+        if not is_special:
             ids[0, place] = preprocessing.pad_id
     with torch.no_grad():
         state, empty = embed(x), embed({**x, "ids": ids})

@@ -164,6 +164,15 @@ def test_texts_have_attributions_by_token():
     assert other.values[1] < 0
 
 
+def test_words_of_the_prefix_are_attributed():
+    backbone = load_backbone("minilm", preprocessing={"prefix": "good "})
+    texts = ["a good film", "a bad film", "good acting", "bad acting"] * 5
+    model = FineTunedClassifier(backbone, freeze="all").fit(texts, ["+", "-"] * 10)
+    (found,) = explain(model, ["film is good"], n_steps=8)
+    assert found.tokens == ["[CLS]", "good", "film", "is", "good", "[SEP]"]
+    assert (found.values != 0).tolist() == [False, *[True] * 4, False]
+
+
 def _gain(model, explanation):
     """Return the score of a text minus that of padding between special tokens."""
     network = Differentiable.of(model)
@@ -230,7 +239,7 @@ def test_invalid_arguments_raise(finder):
         ({"method": "occlusion", "window": 999}, "`window` must be at most .* Got 999"),
         (
             {"window": 8},
-            r"is one of \['occlusion'\]. Got window=8 with method='gradcam'",
+            r"\['occlusion'\]. Got window=8 with method='gradcam'",
         ),
         (
             {"method": "occlusion", "stage": 1},

@@ -289,6 +289,22 @@ class TextPreprocessing(WithoutImageSize):
         (window, *_) = self._windows(text)
         return window.tokens or [""]  # a text without tokens is one of padding
 
+    def is_special(self, text: str | tuple[str, str]) -> list[bool]:
+        """Return which of the `tokens` of a text or a pair the tokenizer added to it.
+
+        Parameters
+        ----------
+        text : str or (str, str)
+            A text, or a pair of texts.
+
+        Returns
+        -------
+        is_special : list of bool
+            One per token. Tokens of the prefix are no special tokens.
+        """
+        (window, *_) = self._windows(text)
+        return [*map(bool, window.special_tokens_mask or [0])]
+
     def _encoded_parts(self, text):
         """Return the encodings of the texts of a sample, without special tokens."""
         first, *second = (text,) if isinstance(text, str) else text

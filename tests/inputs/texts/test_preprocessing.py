@@ -67,12 +67,22 @@ def test_prefix_stands_in_front_of_each_text():
     )
 
 
+def test_special_tokens_are_those_that_the_tokenizer_added():
+    made = preprocessing(prefix="the ")
+    assert made.tokens("film the") == ["[CLS]", "the", "film", "the", "[SEP]"]
+    assert np.flatnonzero(made.is_special("film the")).tolist() == [0, 4]
+    assert np.flatnonzero(made.is_special(("film", "good"))).tolist() == [0, 3, 5]
+    assert np.flatnonzero(made.is_special("good " * 40)).tolist() == [0, 11]
+
+
 def test_text_without_tokens_is_one_token():
     content = make_tokenizer()
     content.post_processor = None
     prepared = TextPreprocessing(content.to_str(), 12, pad_id=1).prepare("")
     assert prepared["ids"].tolist() == [1] * 4
     assert prepared["mask"].tolist() == [True] + [False] * 3
+    made = TextPreprocessing(content.to_str(), 12)
+    assert (made.tokens(""), made.is_special("")) == ([""], [False])
 
 
 def test_padded_lengths():
