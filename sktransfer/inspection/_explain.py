@@ -102,7 +102,8 @@ def explain(
         "integrated_gradients" and "occlusion" need the extra ``explain``.
     target : label or array-like of shape (n_samples,), default=None
         Classes whose scores are explained, or numbers of the outputs of a regressor. By
-        default the predicted classes, or the first output.
+        default the classes of the highest scores, whatever threshold a meta-estimator
+        decides by, or the first output.
     stage : int or str, default=None
         Stage whose activations Grad-CAM looks at. By default the last one before the
         head whose activation is a map. Earlier ones have finer maps, which depend less
