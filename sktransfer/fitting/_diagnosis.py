@@ -146,6 +146,7 @@ def check_start(
     n_epochs: int,
     recipe: ResolvedRecipe,
     describe: DescribeQuality,
+    max_epochs: int | None = None,
 ) -> None:
     """Warn if the training has ended below the probe that it began with.
 
@@ -153,6 +154,7 @@ def check_start(
     if there are few, or the loss higher by more than 0.03 if nothing else is minimised.
     There is no warning where :func:`check_drift` warns, nor after the single epoch of
     `partial_fit`, which is too early. The recipe is that of the whole training.
+    ``max_epochs`` is the user's parameter, if a trial may have chosen fewer epochs.
     """
     n = len(before.features)
     goes_on = n_epochs == 1 < recipe.max_epochs and not recipe.early_stopping
@@ -166,10 +168,17 @@ def check_start(
         f"The training ended below the linear probe that it began with: "
         f"{describe(before.quality)} on {n} training samples and a loss of "
         f"{before.loss:.2g} before, {describe(after.quality)} and {after.loss:.2g} "
-        f"now. Raise `max_epochs` (it is {recipe.max_epochs}), take a lower `lr` (it "
-        f"is {recipe.lr:g}), or keep the probe with `freeze='all'`.",
+        f"now. {_more_epochs(recipe, max_epochs)}, take a lower `lr` (it is "
+        f"{recipe.lr:g}), or keep the probe with `freeze='all'`.",
         TransferWarning,
     )
+
+
+def _more_epochs(recipe, max_epochs):
+    chosen = recipe.max_epochs
+    if max_epochs is None or max_epochs == chosen:
+        return f"Raise `max_epochs` (it is {chosen})"
+    return f"Set `early_stopping=False` (it chose {chosen} of {max_epochs} epochs)"
 
 
 def _minimises_loss(recipe):

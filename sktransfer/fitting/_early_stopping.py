@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from sktransfer.fitting._unused import warn_once
 from sktransfer.training import (
     FitSamples,
     LabelledSamples,
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def divide(trainer: Trainer, data: LabelledSamples, seed: int) -> FitSamples:
     """Hold out samples for a trial, with early stopping.
 
-    A head that is solved needs none, and two trainings need enough epochs.
+    A head that is solved needs none. There is a warning if the epochs are too few for
+    two trainings.
     """
     recipe = trainer.recipe
     if not recipe.early_stopping or trainer.is_solved:
@@ -29,8 +31,16 @@ def divide(trainer: Trainer, data: LabelledSamples, seed: int) -> FitSamples:
     strata = trainer.outputs.strata(data.y)
     held = hold_out(strata, recipe.validation_fraction, seed)
     parts = FitSamples(*data.hold_out(held))
-    is_short = 2 * _patience(trainer, parts) > trainer.n_epochs
-    return FitSamples(data) if is_short else FitSamples(data, trial=parts)
+    fewest = 2 * _patience(trainer, parts)
+    if fewest <= trainer.n_epochs:
+        return FitSamples(data, trial=parts)
+    warn_once(
+        ["early_stopping"],
+        "to hold samples out for a trial, and to train on all of them after it, needs "
+        f"`max_epochs` of at least {fewest} here. Raise it, lower "
+        "`early_stopping__n_iter_no_change`, or give `X_val` and `y_val` to `fit`.",
+    )
+    return FitSamples(data)
 
 
 def _patience(trainer, samples):

@@ -206,7 +206,8 @@ def diagnose(trainer: Trainer, before, network, training, validation, target, hi
     if recipe.starts_from_probe:
         check_drift(before, after, moved, recipe.lr, describe)
         if trainer.is_plain:
-            check_start(before, after, moved, len(history), recipe, describe)
+            asked = trainer.settings.get("max_epochs")
+            check_start(before, after, moved, len(history), recipe, describe, asked)
     is_watched = validation is not None and not recipe.early_stopping
     if is_watched and has_risen(history, len(validation.y)):
         both = training, trainer.load_held(validation, target)

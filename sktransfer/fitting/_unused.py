@@ -38,16 +38,21 @@ def warn_of_unused(trainer: Trainer) -> None:
 
     In a search, each is named once and not for every candidate and fold.
     """
-    changed, search = changed_params(trainer.settings), line_of_search()
+    changed = changed_params(trainer.settings)
     for why, patterns in _without_effect(trainer):
-        unused = [k for k in changed if any(fnmatch(k, p) for p in patterns)]
-        told = _told.setdefault((search, why), set()) if search else set()
-        if told.issuperset(unused):
-            continue
-        told.update(unused)
-        *others, last = (f"`{name}`" for name in unused)
-        subject = f"{', '.join(others)} and {last} have" if others else f"{last} has"
-        warn_caller(f"{subject} no effect: {why}", TransferWarning)
+        warn_once([k for k in changed if any(fnmatch(k, p) for p in patterns)], why)
+
+
+def warn_once(unused: list[str], why: str) -> None:
+    """Warn that parameters have no effect, once in a search for each reason."""
+    search = line_of_search()
+    told = _told.setdefault((search, why), set()) if search else set()
+    if told.issuperset(unused):
+        return
+    told.update(unused)
+    *others, last = (f"`{name}`" for name in unused)
+    subject = f"{', '.join(others)} and {last} have" if others else f"{last} has"
+    warn_caller(f"{subject} no effect: {why}", TransferWarning)
 
 
 def _without_effect(trainer):

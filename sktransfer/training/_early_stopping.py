@@ -22,7 +22,8 @@ class EarlyStopping(ParameterGroup):
     among equal accuracies.
 
     Nothing is held out where both trainings would take more than `max_epochs` together,
-    even if the first epoch were the best.
+    even if the first epoch were the best; `fit` warns of it. That no epoch is best is
+    an answer that is not taken: the training then has the epochs of the trial.
 
     Parameters
     ----------

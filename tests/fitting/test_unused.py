@@ -96,6 +96,14 @@ def test_search_names_each_parameter_once():
         assert len(messages(make(lr=1e-3))) == 1
 
 
+def test_search_names_early_stopping_with_too_few_epochs_once():
+    stopping = EarlyStopping(n_iter_no_change=2)
+    model = make(head="mlp", max_epochs=1, early_stopping=stopping)
+    (text,) = messages(GridSearchCV(model, {"max_epochs": [1, 2, 3]}, cv=2))
+    assert text.startswith("`early_stopping` has no effect: to hold samples out for ")
+    assert "needs `max_epochs` of at least 4 here" in text
+
+
 @pytest.mark.parametrize(
     "settings",
     [
