@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from skorch.callbacks import EarlyStopping as EarlyStoppingOfSkorch
 
-from sktransfer import EarlyStopping
+from sktransfer import EarlyStopping, TransferWarning
+from sktransfer.fitting import _diagnosis
 from tests.test_classifier import ROWS, ROWS_NEW, Y_NEW, Y
 from tests.test_fine_tuned import deep
 
@@ -35,7 +36,15 @@ def test_training_goes_on_where_no_epoch_was_better_than_the_start():
 
 @pytest.mark.parametrize("stopping", [True, EarlyStopping(n_iter_no_change=4)])
 def test_nothing_is_held_out_where_two_trainings_take_more_epochs(stopping):
-    model = deep(early_stopping=stopping, max_epochs=7).fit(ROWS, Y)
+    model = deep(early_stopping=stopping, max_epochs=7)
+    fewest = 8 if isinstance(stopping, EarlyStopping) else r"\d\d+"
+    message = (
+        r"^`early_stopping` has no effect: to hold samples out for a trial, and to "
+        rf"train on all of them after it, needs `max_epochs` of at least {fewest} here"
+    )
+    with pytest.warns(TransferWarning, match=message) as caught:
+        model.fit(ROWS, Y)
+    assert [w.filename for w in caught] == [__file__]
     expected = deep(max_epochs=7).fit(ROWS, Y)
     assert "valid_loss" not in model.history_ and not hasattr(model, "best_epoch_")
     np.testing.assert_array_equal(
@@ -62,3 +71,22 @@ def test_callbacks_of_the_validation_are_for_the_trial_alone():
     callbacks = [EarlyStoppingOfSkorch("valid_loss", patience=50)]
     model = deep(early_stopping=stopping, max_epochs=6, lr=0.03, callbacks=callbacks)
     assert model.fit(ROWS, Y).history_["valid_loss"].notna().any()
+
+
+def test_epochs_that_are_enough_are_those_that_the_warning_names():
+    for max_epochs, is_held_out in {7: False, 8: True}.items():
+        stopping = EarlyStopping(n_iter_no_change=4)
+        model = deep(early_stopping=stopping, max_epochs=max_epochs).fit(ROWS, Y)
+        assert hasattr(model, "best_epoch_") == is_held_out
+
+
+@pytest.mark.filterwarnings("always:The training ended below the linear probe")
+def test_advice_after_a_trial_is_about_early_stopping(monkeypatch):
+    monkeypatch.setattr(_diagnosis, "_LARGE_DRIFT", 2)  # which has a warning of its own
+    stopping = EarlyStopping(0.3, n_iter_no_change=2)
+    model = deep(early_stopping=stopping, max_epochs=40, lr=0.2)
+    with pytest.warns(TransferWarning, match="ended below the linear probe") as caught:
+        model.fit(ROWS, Y)
+    (text,) = (str(w.message) for w in caught)
+    advice = f"Set `early_stopping=False` (it chose {model.n_iter_} of 40 epochs), take"
+    assert model.n_iter_ < 40 and advice in text and "Raise" not in text
