@@ -186,7 +186,6 @@ def test_explanations_find_planted_patterns(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_own_network_is_pickled_and_exported(monkeypatch, tmp_path):
-    pytest.importorskip("onnxruntime")
     script = EXAMPLES / "09_deployment" / "0010_own_network_and_checkpoint.py"
     monkeypatch.chdir(tmp_path)
     with sktransfer.config_context(), patch.dict(PROVIDERS):
@@ -202,7 +201,6 @@ def test_own_network_is_pickled_and_exported(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_server_of_an_onnx_file_answers_as_the_model(monkeypatch, tmp_path):
-    pytest.importorskip("onnxruntime")
     script = EXAMPLES / "09_deployment" / "0020_serve_an_onnx_file.py"
     monkeypatch.chdir(tmp_path)
     with sktransfer.config_context():

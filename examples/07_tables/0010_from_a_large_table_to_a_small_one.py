@@ -22,7 +22,6 @@ Chu, 2001, *Pricing the C's of Diamond Stones*, Journal of Statistics Education 
 # in the shop, which says who certified a stone instead. Prices are roughly a power of
 # the weight, so we take the logarithm of both.
 
-import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -153,7 +152,6 @@ def fine_tune(source, freeze):
 # draws of the known stones and as many pretrained networks. As prices are logarithms,
 # an error of 0.05 is about five per cent.
 
-warnings.filterwarnings("ignore", message="The training|`max_epochs=")
 results = []
 for seed in range(6):
     source = pretrain(seed)

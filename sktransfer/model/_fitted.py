@@ -39,11 +39,7 @@ from sktransfer.compute import (
 from sktransfer.inputs import Preprocessing, as_samples, modality_of, warn_of_unreadable
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
-from sktransfer.model._outputs import (
-    ClassOutputs,
-    Features,
-    RegressionOutputs,
-)
+from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
 from sktransfer.model._slim import slim_state, whole_state
 from sktransfer.training import Augmentation, Network
 from sktransfer.utils import get_config, on_cpu, types

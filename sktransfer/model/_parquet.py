@@ -80,6 +80,8 @@ def _key(samples, names, key, has_paths):
     Samples that cannot be read may be mended, so such a part is found by no later call.
     """
     digests = digest_samples(samples, {})
+    if None not in digests:
+        samples.digests = digests  # so that they are not hashed again
     unreadable = os.urandom(16) if None in digests else b""
     columns = "\n".join([*names, _NAME * has_paths])
     return digest(key, columns, *filter(None, digests), unreadable)

@@ -163,3 +163,16 @@ def test_missing_pyarrow_is_named(extractor, paths, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"pip install 'sktransfer\[parquet\]'"):
         extractor.transform_to(paths, tmp_path / "a.parquet")
+
+
+def test_every_sample_is_hashed_once(extractor, paths, tmp_path, monkeypatch):
+    samples = extractor.model_.read([Image.open(path).copy() for path in paths])
+    hashed, digest = [], type(samples).digest
+
+    def counted(samples, i):
+        hashed.append(i)
+        return digest(samples, i)
+
+    monkeypatch.setattr(type(samples), "digest", counted)
+    extractor.transform_to(samples, tmp_path / "a.parquet", chunk_size=4)
+    assert len(hashed) == N
