@@ -73,7 +73,7 @@ def test_more_of_a_rare_class_is_found(monkeypatch, tmp_path):
     balanced = runpy.run_path(str(script))["table"]["balanced"]
     others = balanced[["probe, balanced weights", "probe, tuned threshold"]]
     assert (others > balanced["probe"]).all()
-    assert balanced["probe"] > balanced["raw pixels, regression"]
+    assert (others > balanced["raw pixels, regression"]).all()
     assert (tmp_path / "tuned_threshold.png").is_file()
 
 
