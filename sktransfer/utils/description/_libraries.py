@@ -272,11 +272,17 @@ def torch_changes() -> list[tuple[str, Any]]:
     """Return what was put into the parts of torch that every network uses, by name.
 
     These are functions of no library among the methods of tensors, and lists of the
-    hooks that are called for every module. Usually there are none.
+    hooks that are called for every module. Usually there are none. Hooks by which a
+    library follows how modules are set up, as torch's export does, compute nothing.
     """
-    kinds = [name for name in vars(torch_module) if name.startswith("_global_")]
-    hooks = {k: vars(torch_module)[k] for k in kinds if k.endswith("_hooks")}
-    found = [(k, [*hooks[k].values()]) for k in sorted(hooks) if hooks[k]]
+    found = []
+    for kind, hooks in sorted(vars(torch_module).items()):
+        if not (kind.startswith("_global_") and kind.endswith("_hooks")):
+            continue
+        is_setup = kind.endswith("_registration_hooks")
+        counted = [h for h in hooks.values() if not is_setup or _is_foreign(h)]
+        if counted:
+            found.append((kind, counted))
     return [*_survey_members(torch.Tensor).foreign, *found]
 
 

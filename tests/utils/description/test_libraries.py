@@ -188,6 +188,20 @@ def test_torch_changes_lists_replaced_methods_and_global_hooks(monkeypatch):
     assert torch_changes() == [("relu", forward)]
 
 
+def test_hooks_of_registration_count_unless_they_are_of_a_library():
+    def double(module, name, tensor):
+        return tensor * 2
+
+    register = nn.modules.module.register_module_buffer_registration_hook
+    handles = [register(double), register(torch.nn.functional.relu)]
+    try:  # torch's export leaves one of its own behind if it fails
+        assert torch_changes() == [("_global_buffer_registration_hooks", [double])]
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert torch_changes() == []
+
+
 def test_building_a_network_of_transformers_changes_no_description():
     import transformers
 
