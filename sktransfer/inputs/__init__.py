@@ -29,7 +29,8 @@ from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
 from sktransfer.inputs.audio._waveforms import Waveform
 from sktransfer.inputs.images._enlarged import median_image_size, tell_enlargement
 from sktransfer.inputs.images._folder import image_folder
-from sktransfer.inputs.images._images import ImagePreprocessing
+from sktransfer.inputs.images._images import Images
+from sktransfer.inputs.images._preprocessing import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
 from sktransfer.inputs.texts._augment import WordDropout
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing

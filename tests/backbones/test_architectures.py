@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchvision import models
 
 from sktransfer.backbones import load_backbone
-from sktransfer.inputs.images._images import IMAGENET
+from sktransfer.inputs.images._preprocessing import IMAGENET
 
 # One small network per kind of architecture. size None: it takes no other one.
 FAST = {

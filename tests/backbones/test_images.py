@@ -13,7 +13,7 @@ from torchvision.models import VisionTransformer, get_model
 from sktransfer.backbones import _timm, load_backbone
 from sktransfer.backbones._images import size_error
 from sktransfer.backbones._torchvision import TorchvisionProvider, _make
-from sktransfer.inputs.images._images import IMAGENET
+from sktransfer.inputs.images._preprocessing import IMAGENET
 
 
 @pytest.mark.parametrize("reason", ["It is so.", "It is\n  so:", "It is so"])

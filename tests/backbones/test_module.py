@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import VectorPreprocessing
-from sktransfer.inputs.images._images import IMAGENET
+from sktransfer.inputs.images._preprocessing import IMAGENET
 
 
 def mlp():

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from torchvision.models import SwinTransformer
 
 from sktransfer.backbones import Section, load_backbone
-from sktransfer.inputs.images._images import IMAGENET
+from sktransfer.inputs.images._preprocessing import IMAGENET
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ _HEAD = 26  # bytes up to the depth and the colour type of a PNG file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY_OF_16_BITS = b"\x10\x00"
 _SHALLOW = (b"\xff\xd8", b"GIF8", b"BM")  # JPEG, GIF and BMP files are of 8 bits
+BOX = "sktransfer_box"
+_SCALABLE = ("JPEG", "MPO")  # the latter holds several JPEG images, as phones take them
 _SHOWN = 16  # bytes of a file that is not an image
 _SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM")  # starts of recordings
 # A JPEG, PNG, GIF, BMP or WebP file without any of these has no orientation.
@@ -32,15 +34,25 @@ _LOCKS = tuple(threading.Lock() for _ in range(64))
 
 
 @contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
+def opened(data: bytes, least_side: int | None = None) -> Iterator[Image.Image]:
     """Open an encoded image and read its pixels.
+
+    A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if none of its sides is then
+    below `least_side`. Its last row and column may then stand for fewer pixels than
+    the others, and ``image.info[BOX]`` is the part (left, top, right, bottom) that the
+    whole image fills, in pixels and fractions of pixels.
 
     Raises a ValueError if the image has more pixels than Pillow opens, and an OSError
     if it is truncated or no image.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            box = None
+            if least_side is not None and image.format in _SCALABLE:
+                _, box = image.draft(None, (least_side, least_side)) or (None, None)
             image.load()
+            if box is not None:
+                image.info[BOX] = box
             yield image
     except UnidentifiedImageError as error:
         raise UnidentifiedImageError(_why_unknown(data)) from error
@@ -71,19 +83,23 @@ def loaded(image: Image.Image) -> Image.Image:
 
 
 def picture_to_rgb(
-    source: bytes | Image.Image, range_of: Callable, upright: bool = True
+    source: bytes | Image.Image,
+    range_of: Callable,
+    upright: bool = True,
+    least_side: int | None = None,
 ) -> Image.Image:
     """Return an encoded image, or a PIL image, in mode RGB.
 
     `range_of` maps the visible values of a deep image to their value range (low, high).
-    `upright` says whether the EXIF orientation of an encoded image is applied.
+    `upright` says whether the EXIF orientation of an encoded image is applied, and
+    `least_side` lets it be decoded at a part of its size, see `opened`.
     """
     if isinstance(source, Image.Image):
         image = loaded(source)
         # An image that was made of an opened file has its tags, but is no `ImageFile`.
         is_file = isinstance(image, ImageFile.ImageFile)
         return _to_rgb(_turn_upright(image) if is_file else image, range_of)
-    with opened(source) as image:
+    with opened(source, least_side) as image:
         return _to_rgb(_turn_upright(image) if upright else image, range_of)
 
 
@@ -93,7 +109,22 @@ def _turn_upright(image):
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, struct.error, ValueError, TypeError, KeyError, OSError):
         return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+    if orientation not in range(2, 9):
+        return image
+    turned = ImageOps.exif_transpose(image)
+    if BOX in image.info:
+        turned.info[BOX] = _turned_box(image.info[BOX], turned.size, orientation)
+    return turned
+
+
+def _turned_box(box, size, orientation):
+    """Return the box of an image that was turned to this size."""
+    width, height = box[2:]  # it began at the upper left corner
+    if orientation >= 5:
+        width, height = height, width
+    left = size[0] - width if orientation in (2, 3, 6, 7) else 0
+    top = size[1] - height if orientation in (3, 4, 7, 8) else 0
+    return left, top, left + width, top + height
 
 
 def _to_rgb(image, range_of):

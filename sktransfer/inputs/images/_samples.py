@@ -57,6 +57,7 @@ class Samples:
         self._is_given = is_given
         self._rows = np.arange(len(self._indices))
         self._warned_of = []  # shared by all parts, as a fit warns once
+        self._least_side = None
         self.digests = None
 
     def __len__(self):
@@ -157,6 +158,17 @@ class Samples:
             taken.digests = [self.digests[i] for i in indices]
         return taken
 
+    def reduced(self, least_side: int | None) -> Self:
+        """Return the same samples, with large JPEG files decoded at reduced size.
+
+        No side is then below `least_side`, in px; None decodes in full.
+        """
+        if least_side == self._least_side:
+            return self
+        reduced = copy.copy(self)
+        reduced._least_side = least_side
+        return reduced
+
     def describe(self, i: int) -> str:
         """Return the words for sample `i` in messages, as "sample 3 ('a/b.png')"."""
         return unreadable_image(self._rows[i], self.name(i), "").where
@@ -195,6 +207,7 @@ class Samples:
                 self._range_of,
                 image_shape=self._image_shape,
                 upright=self._raw.upright,
+                least_side=self._least_side,
             )
 
     @contextmanager
@@ -286,12 +299,14 @@ def decode(
     *,
     image_shape: tuple[int, ...] | None = None,
     upright: bool = True,
+    least_side: int | None = None,
 ) -> Image.Image:
     """Return the image in mode RGB of a raw sample that is in memory.
 
     `range_of` maps an array, or the visible values of an image of more than 8 bits, to
     their value range (low, high). `upright` says whether the EXIF orientation of
-    encoded images is applied.
+    encoded images is applied, and `least_side` lets large JPEG files be decoded at a
+    part of their size, with no side below it.
     """
     if isinstance(source, (np.ndarray, torch.Tensor)):
         array = to_numpy(source) if isinstance(source, torch.Tensor) else source
@@ -299,7 +314,7 @@ def decode(
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
     if isinstance(source, (bytes, Image.Image)):
-        return picture_to_rgb(source, range_of, upright)
+        return picture_to_rgb(source, range_of, upright, least_side)
     raise TypeError(
         "An image must be a path, the bytes of an image file, a PIL image, an array "
         f"or a tensor. Got {source!r} ({type(source).__name__})."

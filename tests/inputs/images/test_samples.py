@@ -4,6 +4,8 @@ import io
 import re
 import threading
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +74,72 @@ def test_take_takes_the_digests_along(paths):
 def test_samples_pass_through(paths):
     samples = samples_of(paths)
     assert samples_of(samples) is samples
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A JPEG file of 427 x 640 pixels that the orientation in its tags turns."""
+    return save_photo(tmp_path, 6)
+
+
+def save_photo(folder, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image = Image.fromarray(load_sample_images().images[0])
+    image.save(folder / "photo.jpg", quality=95, exif=exif)
+    return str(folder / "photo.jpg")
+
+
+@pytest.mark.parametrize(
+    ("gap", "size"),
+    [(None, (427, 640)), (1.0, (54, 80)), (1.7, (107, 160)), (7, (427, 640))],
+)
+def test_large_files_are_decoded_at_a_part_of_their_size(photo, gap, size):
+    part = replace(PREPROCESSING, resize=50, reducing_gap=gap)
+    with open(photo, "rb") as file:
+        samples = as_samples([photo, file.read()], part)
+    assert samples[0].size == samples[1].size == size
+    digest, image = samples.take([1]).read(0)
+    assert image.size == size and digest == samples.digest(0) == digest_of(Path(photo))
+
+
+@pytest.mark.parametrize("resize", [50, (40, 50)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_reduced_decoding_moves_no_pixel(tmp_path, orientation, resize):
+    photo = save_photo(tmp_path, orientation)
+    size = (40, 50) if orientation < 5 else (50, 40)
+    part = replace(PREPROCESSING, size=size, resize=resize, reducing_gap=2)
+    reduced, whole = (
+        as_samples([photo], replace(part, reducing_gap=gap))[0] for gap in (2, None)
+    )
+    assert whole.size[0] > 3 * reduced.size[0]
+    difference = abs(np.int16(part.prepare(reduced)) - part.prepare(whole))
+    assert difference.mean() < 0.8 and difference.max() < 12
+
+
+def test_narrow_image_decoded_at_a_part_of_its_size(tmp_path):
+    path = str(tmp_path / "a.jpg")
+    Image.fromarray(load_sample_images().images[0]).resize((20, 20_000)).save(path)
+    part = replace(PREPROCESSING, size=(300, 300), resize=300, reducing_gap=1)
+    assert part.prepare(as_samples([path], part)[0]).shape == (300, 300, 3)
+
+
+def test_samples_are_decoded_as_each_preprocessing_says(photo):
+    samples = as_samples([photo], replace(PREPROCESSING, reducing_gap=2))
+    assert samples[0].size == (54, 80)
+    assert as_samples(samples, PREPROCESSING)[0].size == (427, 640)
+    assert samples[0].size == (54, 80)
+
+
+def test_other_files_and_images_are_decoded_in_full(photo, tmp_path):
+    image = open_image(photo)
+    image.save(tmp_path / "a.png")
+    pixels = np.asarray(image)
+    with Image.open(photo) as opened:
+        X = [str(tmp_path / "a.png"), pixels, opened]
+        samples = as_samples(X, replace(PREPROCESSING, reducing_gap=1))
+        for i in range(3):
+            np.testing.assert_array_equal(samples[i], pixels)
 
 
 def test_index_out_of_range(paths):
