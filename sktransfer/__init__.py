@@ -6,6 +6,7 @@ from types import ModuleType
 from sktransfer._classifier import FineTunedClassifier
 from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer._regressor import FineTunedRegressor
+from sktransfer.compute import show_versions
 from sktransfer.training import (
     Augmentation,
     EarlyStopping,
@@ -37,6 +38,7 @@ __all__ = [
     "register_head",
     "register_loss",
     "set_config",
+    "show_versions",
 ]
 __version__ = "0.1.0.dev0"
 _LAZY = ("adaptation", "advice", "inspection")

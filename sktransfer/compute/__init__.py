@@ -38,6 +38,7 @@ from sktransfer.compute._runtime import (
     take_rows,
     use_channels_last,
 )
+from sktransfer.compute._versions import show_versions
 
 __all__ = [
     "RandomStream",
@@ -67,6 +68,7 @@ __all__ = [
     "sample_bar",
     "seeded",
     "seeded_everywhere",
+    "show_versions",
     "split_state",
     "step_bar",
     "switches_of",
