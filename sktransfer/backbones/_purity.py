@@ -14,6 +14,7 @@ from torch import nn
 
 from sktransfer.backbones._boundaries import is_plain, tensors_in
 from sktransfer.compute import (
+    DRAW_TRIES,
     drawn_since,
     generator_states,
     map_state,
@@ -44,10 +45,15 @@ def run_once(module: nn.Module, example) -> Trial:
     """
 
     def run(x):
-        network, given = copy.deepcopy(module).eval(), copy_state(x)
-        output, drawn = watched_call(network, given)
+        libraries = None
+        for _ in range(DRAW_TRIES):
+            network, given = copy.deepcopy(module).eval(), copy_state(x)
+            output, drawn = watched_call(network, given)
+            libraries = [k for k in drawn if libraries is None or k in libraries]
+            if not libraries:
+                break
         unchanged = is_near(tensors_in(given), tensors_in(x), 0)
-        return Trial(network, x, output, drawn, not unchanged)
+        return Trial(network, x, output, libraries, not unchanged)
 
     return run_on_first(draw_inputs(example), run)
 

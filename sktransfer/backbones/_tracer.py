@@ -6,6 +6,7 @@ import operator
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partialmethod
@@ -16,13 +17,17 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sktransfer.backbones._boundaries import is_plain
-from sktransfer.compute import drawn_since, generator_states, map_state
+from sktransfer.compute import DRAW_TRIES, drawn_since, generator_states, map_state
 
 _MAX_LEAVES = 64
 
 
 class TraceError(RuntimeError):
     """The network's own forward method cannot be traced."""
+
+
+class _DrawnError(TraceError):
+    """Random numbers were drawn, maybe by another thread."""
 
 
 @dataclass
@@ -135,7 +140,7 @@ class _Tracer(fx.Tracer):
         drawn, others = drawn_since(before, seconds)
         self._others_draw.update(others)
         if drawn:
-            raise TraceError(
+            raise _DrawnError(
                 "part of it draws random numbers that are no function of x"
             )
 
@@ -163,7 +168,7 @@ def trace_graph(module: nn.Module, leaves: Iterable[str]) -> tuple[fx.Graph, Cal
     Submodules that cannot be traced, and those whose paths are in ``leaves``, stay
     whole. Raises a TraceError if the network's own forward cannot be traced.
     """
-    leaves = {*leaves}
+    leaves, n_drawn = {*leaves}, Counter()
     while True:
         tracer, drawn_before = _Tracer(leaves), generator_states()
         began = time.perf_counter()
@@ -173,6 +178,10 @@ def trace_graph(module: nn.Module, leaves: Iterable[str]) -> tuple[fx.Graph, Cal
                 graph = tracer.trace(module)
             tracer.check_drawn(drawn_before, time.perf_counter() - began)
         except Exception as error:
+            if isinstance(error, _DrawnError):
+                n_drawn[tracer.failed] += 1
+                if n_drawn[tracer.failed] < DRAW_TRIES:
+                    continue
             if not tracer.failed or len(leaves) >= _MAX_LEAVES:
                 raise TraceError(f"{type(error).__name__}: {error}") from error
             leaves.add(tracer.failed)

@@ -2,6 +2,7 @@
 
 from sktransfer.compute._attributes import attributes_restored
 from sktransfer.compute._draws import (
+    DRAW_TRIES,
     RandomStream,
     drawn_since,
     generator_states,
@@ -41,6 +42,7 @@ from sktransfer.compute._runtime import (
 from sktransfer.compute._versions import show_versions
 
 __all__ = [
+    "DRAW_TRIES",
     "RandomStream",
     "Runtime",
     "Shards",

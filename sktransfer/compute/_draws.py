@@ -13,6 +13,9 @@ from sktransfer.compute._process import fork_lock
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw
+# Runs in all of which a generator must move until it counts as drawn from: those of an
+# event loop or a progress bar may coincide with a draw of another thread.
+DRAW_TRIES = 5
 _lock = fork_lock(globals(), "_lock")
 
 
@@ -123,7 +126,9 @@ def drawn_since(before: dict[str, Any], seconds: float) -> tuple[list[str], list
     `before` is an earlier result of :func:`generator_states`, and `seconds` the time
     since. As threads share these generators, one whose state has changed is observed
     for a while, to see whether other threads draw from it. The libraries from which
-    they do are returned second: whether this thread drew from them is not known.
+    they do are returned second: whether this thread drew from them is not known. A
+    thread that draws now and then is not noticed by this, so what is found should be
+    found again in each of `DRAW_TRIES` runs.
     """
     now = generator_states()
     moved = [name for name in before if before[name] != now[name]]

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 from torch import nn
@@ -38,6 +40,28 @@ def test_network_that_draws_itself_cannot_be_traced():
     text = "part of it draws random numbers that are no function of x"
     with pytest.raises(TraceError, match=text):
         trace_network(tiny(Noisy), torch.zeros(3, 3))
+
+
+class BesideAThread(nn.Module):
+    """In some of its first calls, another thread draws random numbers."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.a, self.calls = nn.Linear(3, 3), calls
+
+    def forward(self, x):
+        if self.calls and self.calls.pop():
+            random.random()
+        return self.a(x)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_draws_of_another_thread_are_not_those_of_the_network(within):
+    module = BesideAThread([False, True, True, True])
+    module = nn.Sequential(module, nn.ReLU()) if within else module
+    _, root = trace_graph(module, ())
+    assert root.children[0].path == ("0" if within else "a")
+    assert [call.path for call in root.children[0].children] == ["0.a"] * within
 
 
 class Switches(nn.Module):
