@@ -6,6 +6,7 @@ import numbers
 from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -20,7 +21,13 @@ from sktransfer.training import (
     ResolvedRecipe,
     lda_predictions,
 )
-from sktransfer.utils import near_matches
+from sktransfer.utils import (
+    TransferWarning,
+    near_matches,
+    nearest_search,
+    told_in_search,
+    warn_caller,
+)
 
 
 class Level(NamedTuple):
@@ -51,6 +58,9 @@ MEASURED = ((10_000, _EARLY),)
 _ENOUGH = 0.97
 _FEWEST_PROBED = 20  # samples
 _MOST_PROBED = 1_000
+
+# What "auto" chose in the folds of a search, by what its choice depends on.
+_chosen: WeakKeyDictionary[Any, dict[tuple, set]] = WeakKeyDictionary()
 
 
 class Probed(NamedTuple):
@@ -176,6 +186,7 @@ def choose_boundary(
         probed = _probe(backbone, boundary, data, recipe, runtime, store)
         level, reason = choose_level(len(data.y), probed=probed)
         boundary = _boundary_of(backbone, level)
+    _compare_with_folds(boundary, backbone, recipe)
     if runtime.verbose:
         print(f"freeze='auto' freezes up to {boundary!r}: {reason}")
     return boundary, reason
@@ -213,3 +224,31 @@ def _probe(backbone, boundary, data, recipe, runtime, store):
     if not np.isfinite(stacked).all():
         return None
     return Probed(lda_predictions(stacked, codes) == codes, codes)
+
+
+def _compare_with_folds(boundary, backbone, recipe):
+    """Warn in the refit of a search if "auto" chose other boundaries in its folds.
+
+    Folds that other processes fit are not known here.
+    """
+    search, is_refit = nearest_search()
+    if search is None:
+        return
+    of_search = _chosen.setdefault(search, {})
+    how = backbone.name, repr(backbone.preprocessing), repr(recipe.pooling)
+    if not is_refit:
+        of_search.setdefault(how, set()).add(boundary)
+        return
+    others = of_search.get(how, set()) - {boundary}
+    of_search.clear()
+    told = told_in_search("freeze")
+    if not others or told:
+        return
+    told.add(boundary)
+    names = " or ".join(repr(name) for name in sorted(others))
+    warn_caller(
+        f"`freeze='auto'` froze up to {boundary!r} in the refit of this search and up "
+        f"to {names} in folds, whose scores are thus those of another training. Set "
+        "`freeze`, or search over it, to train the same stages in all fits.",
+        TransferWarning,
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sktransfer.utils import (
     ParameterGroup,
     TransferWarning,
-    line_of_search,
+    told_in_search,
     warn_caller,
 )
 
@@ -30,8 +30,6 @@ _STAGES = (
 )
 _PROBE = ("C", "alpha")
 
-_told: dict[tuple, set] = {}  # names, by the line of a search and the reason
-
 
 def warn_of_unused(trainer: Trainer) -> None:
     """Warn of parameters that were set and have no effect, if there are any.
@@ -45,8 +43,7 @@ def warn_of_unused(trainer: Trainer) -> None:
 
 def warn_once(unused: list[str], why: str) -> None:
     """Warn that parameters have no effect, once in a search for each reason."""
-    search = line_of_search()
-    told = _told.setdefault((search, why), set()) if search else set()
+    told = told_in_search(why)
     if told.issuperset(unused):
         return
     told.update(unused)

@@ -15,7 +15,6 @@ from sktransfer.utils._hashing import FileCache, content_stamp
 from sktransfer.utils._messages import (
     TransferWarning,
     import_optional,
-    line_of_search,
     near_matches,
     warn_caller,
 )
@@ -25,6 +24,7 @@ from sktransfer.utils._registry import (
     check_parts,
     unknown_name,
 )
+from sktransfer.utils._search import nearest_search, told_in_search
 from sktransfer.utils._tensors import TensorDigests, on_cpu, update_with_tensor
 from sktransfer.utils._validation import (
     HasMethods,
@@ -94,13 +94,14 @@ __all__ = [
     "import_optional",
     "join_key",
     "library_versions",
-    "line_of_search",
     "near_matches",
+    "nearest_search",
     "on_cpu",
     "set_config",
     "settings_to_send",
     "spawn_seed",
     "survey_class",
+    "told_in_search",
     "type_of_target",
     "unknown_name",
     "update_with_tensor",

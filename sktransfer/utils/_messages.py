@@ -10,11 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import joblib
 import sklearn
 
 _PACKAGE = str(Path(__file__).parents[1])
-_SKLEARN, _JOBLIB = (str(Path(m.__file__).parent) for m in (sklearn, joblib))
 _DECORATORS = {
     contextlib.__file__,
     functools.__file__,
@@ -32,27 +30,13 @@ class TransferWarning(UserWarning):
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn with the file and line of the code that called the package."""
     frame, level = sys._getframe(1), 3
-    while frame.f_back is not None and _is_ours(frame.f_back.f_code.co_filename):
+    while frame.f_back is not None and is_ours(frame.f_back.f_code.co_filename):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 
 
-def line_of_search() -> tuple[str, int] | None:
-    """Return the file and line that called the package by way of scikit-learn, or None.
-
-    In the worker processes of a search, it is the line that started them.
-    """
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
-    if not frame.f_code.co_filename.startswith(_SKLEARN):
-        return None
-    while frame.f_back and frame.f_code.co_filename.startswith((_SKLEARN, _JOBLIB)):
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
-
-
-def _is_ours(path):
+def is_ours(path: str) -> bool:
+    """Whether a frame of this file belongs to the package or only passes calls on."""
     return path.startswith(_PACKAGE) or path in _DECORATORS
 
 

@@ -1,10 +1,12 @@
 import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
 
 from sktransfer import FineTunedClassifier, FineTunedRegressor
 from sktransfer.activations import _pass, forward_passes, process_store
@@ -89,6 +91,37 @@ def test_the_largest_class_is_no_evidence():
 def test_levels_go_from_nothing_frozen_to_all():
     shares = [level.share for level in LEVELS]
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+
+
+# Searches
+
+
+@pytest.mark.parametrize(
+    ("n", "n_splits", "depths"), [(40, 4, [3, 3, 3, 9]), (60, 2, [3, 3])]
+)
+def test_search_is_told_of_folds_that_train_other_stages_than_its_refit(
+    n, n_splits, depths
+):
+    search = GridSearchCV(
+        small(augment=None),
+        {"lr": [1e-4]},
+        cv=n_splits,
+        scoring={"depth": lambda model, X, y: model.freeze_depth_},
+        refit="depth",
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X[:n], Y[:n])
+    results = search.cv_results_
+    of_folds = [results[f"split{i}_test_depth"][0] for i in range(n_splits)]
+    assert (of_folds, search.best_estimator_.freeze_depth_) == (depths, 3)
+    told = [str(w.message) for w in caught if "in the refit" in str(w.message)]
+    text = (
+        "`freeze='auto'` froze up to '2' in the refit of this search and up to '8' in "
+        "folds, whose scores are thus those of another training. Set `freeze`, or "
+        "search over it, to train the same stages in all fits."
+    )
+    assert told == [text] * (9 in depths)
 
 
 # Values of `freeze`

@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sktransfer import (
     Augmentation,
@@ -88,10 +88,22 @@ def test_choice_of_auto_is_named_and_can_be_seen_per_candidate():
     assert "`freeze='auto'` froze all stages" in texts[0]
 
 
+class CrossValidated:
+    """Model that is cross-validated, always from the same line."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        cross_val_score(self.model, X, y, cv=2)
+
+
 def test_search_names_each_parameter_once():
     grid = {"max_epochs": [5, 20], "lr": [1e-3, 1e-4]}
     (text,) = messages(GridSearchCV(make(), grid, cv=2))
     assert text.startswith("`lr` and `max_epochs` have no effect: a linear head is ")
+    for _ in range(2):  # as does another search from the same line
+        assert len(messages(CrossValidated(make(lr=1e-3)))) == 1
     for _ in range(2):  # fits by hand say so each time
         assert len(messages(make(lr=1e-3))) == 1
 
