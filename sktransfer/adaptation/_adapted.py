@@ -11,7 +11,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 
 from sktransfer._base import backbone_of
-from sktransfer.adaptation._domains import name_rows, split_domains
+from sktransfer.adaptation._domains import drop_masked, name_rows, split_domains
 from sktransfer.adaptation._methods import resolve_method, source_free_methods
 from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._style import TargetStyle
@@ -258,6 +258,9 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
     ) -> float:
         """Compute the accuracy, or for regression the coefficient of determination.
 
+        Samples whose label is masked are left out, for example the target samples in
+        the folds of a search.
+
         Parameters
         ----------
         X, y, sample_weight
@@ -268,8 +271,17 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         Returns
         -------
         float
+
+        Raises
+        ------
+        ValueError
+            If the labels of all samples are masked.
         """
         check_is_fitted(self)
+        y = _labels_of(X) if y is None else y
+        if y is not None:
+            is_masked = self._find_masked(y, getattr(self, "classes_", None))
+            X, y, sample_weight = drop_masked(X, y, sample_weight, is_masked)
         return self.estimator_.score(X, y, sample_weight)
 
     def transform(self, X: types.Samples) -> NDArray[np.float32]:

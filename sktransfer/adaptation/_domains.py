@@ -63,6 +63,28 @@ def split_domains(
     )
 
 
+def drop_masked(
+    X: Any, y: Any, sample_weight: Any, is_masked: np.ndarray
+) -> tuple[Any, Any, Any]:
+    """Return the samples, labels and weights to score, without those that are masked.
+
+    Raises a ValueError if all are.
+    """
+    if not is_masked.any():
+        return X, y, sample_weight
+    check_consistent_length(X, is_masked)
+    if is_masked.all():
+        raise ValueError(
+            f"`score` needs labels. Those of all {len(is_masked)} samples are masked: "
+            "give some that are known, or set `scoring` to one that needs none, such "
+            "as `skada.metrics.PredictionEntropyScorer()`."
+        )
+    rows = np.flatnonzero(~is_masked)
+    if sample_weight is not None:
+        sample_weight = check_sample_weight(sample_weight, is_masked)[rows]
+    return take_rows(X, rows), _take_labels(y, rows), sample_weight
+
+
 def take_rows(X: Any, rows: Any) -> Any:
     """Return samples of X in its type; consecutive samples are not copied."""
     if isinstance(X, torch.utils.data.Dataset):

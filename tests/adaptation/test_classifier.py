@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn import config_context
@@ -15,6 +16,8 @@ from tests.adaptation._domains_of_digits import (
     MASKED,
     NEW,
     ROWS,
+    SOURCE,
+    TARGET,
     Y_NEW,
     FitWithTarget,
     N,
@@ -93,6 +96,28 @@ def test_domains_make_no_difference_to_predictions():
     assert model.score(NEW, Y_NEW, **routed) == np.mean(model.predict(NEW) == Y_NEW)
 
 
+def test_masked_samples_are_left_out_of_the_score():
+    model = classifier("mmd").fit(ROWS, MASKED)
+    weight = np.linspace(0, 1, 2 * N)
+    for w, of_source in ((None, None), (weight, weight[:N])):
+        expected = model.score(SOURCE, Y, of_source)
+        assert model.score(ROWS, MASKED, w) == expected
+        table = pd.DataFrame(ROWS), pd.Series(MASKED).where(MASKED >= 0)
+        assert model.score(*table, w) == expected
+    with pytest.raises(ValueError, match=r"labels\. Those of all 48 samples are m"):
+        model.score(TARGET, MASKED[N:])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.score(TARGET, MASKED)
+    with pytest.warns(UserWarning, match="count as wrong: 7"):
+        model.score(TARGET, np.where(MASKED[N:] < 0, 7, 0))
+
+
+def test_minus_one_that_is_a_class_is_scored():
+    model = classifier("none").fit(ROWS, np.where(MASKED > 0, 1, -1))
+    expected = np.mean(model.predict(TARGET) == -1)
+    assert model.score(TARGET, MASKED[N:]) == expected
+
+
 def test_schedule_depends_on_the_method():
     method, schedule = "dann", "annealed"
     found = classifier(method).fit(ROWS, MASKED)
@@ -144,7 +169,6 @@ def test_the_boundary_is_searched_with_adaptation():
         cv=ShuffleSplit(1, test_size=0.3, random_state=0),
         error_score="raise",
     )
-    with pytest.warns(UserWarning, match="count as wrong: -1"):  # the masked ones
-        search.fit(ROWS, MASKED)
+    search.fit(ROWS, MASKED)
     assert {*search.best_params_} == {"estimator__freeze", "method__weight"}
     assert torch.is_tensor(next(search.best_estimator_.module_.parameters()))

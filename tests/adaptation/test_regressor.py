@@ -58,6 +58,7 @@ def test_several_outputs():
     both = np.stack([INK, 3 - 2 * INK], axis=1)
     model = regressor("mmd").fit(ROWS, both)
     assert model.predict(NEW).shape == (len(NEW), 2)
+    assert model.score(ROWS, both) == model.score(ROWS[:N], both[:N])  # without masked
     some = both.copy()
     some[N:, 0] = 5.0  # a row is masked if all of it is, so here domains have to say
     again = regressor("mmd").fit(ROWS, some, sample_domain=DOMAIN)
