@@ -21,9 +21,12 @@ def channels_error(name: str, error: Exception) -> ImageError | None:
         return None
     return ImageError(
         f"The model inputs of {name!r} must have 3 channels, as images are read as "
-        f"RGB. Its first convolution takes {found[1]}. Make it for 3, as with timm's "
-        "`in_chans=3`, or wrap it in an nn.Module whose `forward` makes its input of "
-        "(n, 3, h, w), as in `return self.network(x.mean(1, keepdim=True))` for grey."
+        f"RGB. Its first convolution takes {found[1]}. For arrays of {found[1]} "
+        "channels pass `load_backbone(module, preprocessing="
+        "MultichannelPreprocessing(mean, std, size))` as `backbone`; for pictures make "
+        "the network for 3, as with timm's `in_chans=3`, or wrap it in an nn.Module "
+        "whose `forward` makes its input of (n, 3, h, w), as in "
+        "`return self.network(x.mean(1, keepdim=True))` for grey."
     )
 
 

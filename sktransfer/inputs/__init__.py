@@ -1,8 +1,9 @@
 """Conversion of raw samples to the inputs of a model.
 
-Each modality is a package: `audio`, `images`, `texts` and `vectors`. `as_samples` puts
-any X behind one lazy interface, `iter_batches` reads and prepares samples in batches,
-and a preprocessing, which comes with the weights, makes model inputs of the batches.
+Each modality is a package: `audio`, `images`, `multichannel`, `texts` and `vectors`.
+`as_samples` puts any X behind one lazy interface, `iter_batches` reads and prepares
+samples in batches, and a preprocessing, which comes with the weights, makes model
+inputs of the batches.
 """
 
 from sktransfer.inputs._augmented import AugmentedSamples
@@ -32,6 +33,8 @@ from sktransfer.inputs.images._folder import image_folder
 from sktransfer.inputs.images._images import Images
 from sktransfer.inputs.images._preprocessing import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
+from sktransfer.inputs.multichannel._multichannel import Multichannel
+from sktransfer.inputs.multichannel._preprocessing import MultichannelPreprocessing
 from sktransfer.inputs.texts._augment import WordDropout
 from sktransfer.inputs.texts._preprocessing import TextPreprocessing
 from sktransfer.inputs.texts._texts import Texts
@@ -42,6 +45,7 @@ __all__ = [
     "ImagePreprocessing",
     "LogMel",
     "Modality",
+    "MultichannelPreprocessing",
     "Preprocessing",
     "TextPreprocessing",
     "UnreadableSampleError",

@@ -332,8 +332,8 @@ def list_modalities() -> list[str]:
     Examples
     --------
     >>> from sktransfer.inputs import list_modalities
-    >>> list_modalities()[:4]
-    ['audio', 'image', 'text', 'vector']
+    >>> list_modalities()[:5]
+    ['audio', 'image', 'multichannel', 'text', 'vector']
     """
     return list(MODALITIES)
 

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Mapping, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import version
+from mmap import mmap
 from numbers import Integral
 from typing import Any
 
@@ -71,6 +72,13 @@ def _check_tensor(values):
             "Samples must have values. Got a tensor on the device 'meta', which holds "
             "none; make it on another device."
         )
+
+
+def is_mapped(values: Any) -> bool:
+    """Return whether an array is mapped from a file, which others may write to."""
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return isinstance(values, mmap)
 
 
 def modality_of(

@@ -286,9 +286,12 @@ def test_network_for_other_channels(channels, size):
     module = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU())
     text = (
         "The model inputs of 'Sequential' must have 3 channels, as images are read as "
-        f"RGB. Its first convolution takes {channels}. Make it for 3, as with timm's "
-        "`in_chans=3`, or wrap it in an nn.Module whose `forward` makes its input of "
-        "(n, 3, h, w), as in `return self.network(x.mean(1, keepdim=True))` for grey."
+        f"RGB. Its first convolution takes {channels}. For arrays of {channels} "
+        "channels pass `load_backbone(module, preprocessing="
+        "MultichannelPreprocessing(mean, std, size))` as `backbone`; for pictures make "
+        "the network for 3, as with timm's `in_chans=3`, or wrap it in an nn.Module "
+        "whose `forward` makes its input of (n, 3, h, w), as in "
+        "`return self.network(x.mean(1, keepdim=True))` for grey."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         load_backbone(module, preprocessing=IMAGENET, image_size=size).stages  # noqa: B018

@@ -63,7 +63,9 @@ def channels_last(
         if array.shape[0] not in CHANNELS_FIRST:
             raise ValueError(
                 "An image must have 1, 3 or 4 channels in its last axis, or 1 or 3 "
-                f"in its first. Got shape {shape}; select or convert the channels."
+                f"in its first. Got shape {shape}; select or convert the channels, or "
+                "give a network of your own a "
+                "`sktransfer.inputs.MultichannelPreprocessing`."
             )
         array = np.moveaxis(array, 0, 2)
     if image_shape is not None and image_shape not in _shapes_of(array):

@@ -63,6 +63,10 @@ class ImagePreprocessing:
     ValueError
         If a parameter is of another form, or `std` is not positive.
 
+    See Also
+    --------
+    MultichannelPreprocessing : For arrays of any number of channels.
+
     Examples
     --------
     >>> from PIL import Image
@@ -125,7 +129,8 @@ class ImagePreprocessing:
             value = getattr(self, name)
             if len(value) != 3 or not all(isinstance(v, Real) for v in value):
                 raise ValueError(
-                    f"`{name}` must hold 3 floats, one per channel. Got {value!r}."
+                    f"`{name}` must hold 3 floats, one per channel. Got {value!r}; for "
+                    "another number of channels, see `MultichannelPreprocessing`."
                 )
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")

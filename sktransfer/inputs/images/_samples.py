@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from mmap import mmap
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 
 from sktransfer.inputs._modality import UnreadableSampleError
-from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs._reading import is_mapped, to_numpy
 from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Unreadable,
@@ -98,11 +97,11 @@ class Samples:
     def can_change(self, i: int) -> bool:
         """Return whether another reading of sample `i` may give another image."""
         if isinstance(self._items, np.ndarray):
-            return _is_mapped(self._items)
+            return is_mapped(self._items)
         if isinstance(self._items, DatasetItems):
             return True
         item = self._items[self._indices[i]]
-        return isinstance(item, str) or _is_mapped(item)
+        return isinstance(item, str) or is_mapped(item)
 
     def warn_of_change(self, i: int) -> None:
         """Warn, once for all parts of X, that sample `i` is not as it was before."""
@@ -243,13 +242,6 @@ class Samples:
                 item = self._fetched(item, i)
             readings[index] = self._identify(item, self._decoded(i, item)), label
         return readings[index]
-
-
-def _is_mapped(values):
-    """Return whether an array is mapped from a file, which others may write to."""
-    while isinstance(values, np.ndarray):
-        values = values.base
-    return isinstance(values, mmap)
 
 
 def _name_of(items, index):
