@@ -267,6 +267,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
             If pyarrow is not installed.
         ValueError
             If X cannot be read, or there is no such folder.
+        RuntimeError
+            If another call, also in another process, is writing the same file.
 
         Examples
         --------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -192,6 +192,7 @@ class FittedModel(LoadedBackbone):
         runtime: Runtime | None = None,
         store: Any = None,
         on_error: str = "raise",
+        tell: Callable = warn_of_unreadable,
     ) -> NDArray[np.float32]:
         """Compute the features that the head receives or, without one, pooled ones.
 
@@ -205,6 +206,8 @@ class FittedModel(LoadedBackbone):
             Where activations are looked up and kept. By default nowhere.
         on_error : {"raise", "warn"}, default="raise"
             "warn" gives NaN for images that cannot be read (only without a head).
+        tell : callable, default=warn_of_unreadable
+            Takes the reasons by position, if there are any, and the samples.
 
         Returns
         -------
@@ -212,7 +215,7 @@ class FittedModel(LoadedBackbone):
         """
         runtime = runtime or self.runtime()
         if self.network is None:
-            return self._pooled(samples, runtime, store, on_error)
+            return self._pooled(samples, runtime, store, on_error, tell)
         asked = samples, self.network.describe, self.n_features
         return self._run(*asked, runtime, store).astype(np.float32)
 
@@ -331,7 +334,7 @@ class FittedModel(LoadedBackbone):
             self.backbone, targets, store=store, runtime=runtime, on_error=on_error
         )
 
-    def _pooled(self, samples, runtime, store, on_error):
+    def _pooled(self, samples, runtime, store, on_error, tell):
         """Compute pooled activations of all taps, side by side."""
         a_pass = self._pass(runtime, store, on_error)
         features = np.full((len(samples), self.n_features), np.nan, dtype=np.float32)
@@ -340,7 +343,7 @@ class FittedModel(LoadedBackbone):
             columns = [np.stack(found[name]) for name in self.outputs.stages]
             features[indices] = np.hstack(columns)
         if a_pass.unreadable:
-            warn_of_unreadable(a_pass.unreadable, samples)
+            tell(a_pass.unreadable, samples)
         return features
 
     def _run(self, samples, function, width, runtime, store):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from sktransfer.activations import digest_samples
+from sktransfer.inputs import warn_of_unreadable
 from sktransfer.model._onnx import check_path
 from sktransfer.utils import digest, import_optional
 
@@ -34,14 +36,15 @@ def write_features(
     Parts are written to a folder beside the file. Each holds the key of what its rows
     depend on, `key` and the content of the samples, so that a part of an earlier call
     is found again, and never taken for that of other samples. The file appears under
-    its name once it is complete.
+    its name once it is complete. A lock in the folder keeps out other writers.
 
     Parameters
     ----------
     path : str or os.PathLike
     samples : Samples or VectorSamples
     compute : callable
-        From some of the samples to their features (n, n_features).
+        From some of the samples to their features (n, n_features). Its parameter
+        ``tell`` is that of :meth:`FittedModel.features`.
     names : ndarray of shape (n_features,), str
         Names of the columns.
     key : bytes
@@ -58,20 +61,49 @@ def write_features(
 
     path = check_path(path, "features.parquet").absolute()
     folder = path.with_name(f".{path.name}.parts")
-    folder.mkdir(exist_ok=True)
     has_paths = any(samples.name(i) is not None for i in range(len(samples)))
-    parts = []
-    for first in range(0, len(samples), chunk_size):
-        part = samples.take(slice(first, first + chunk_size))
-        parts.append(folder / f"{first:012d}.parquet")
-        of_part = _key(part, names, key, has_paths)
-        if _key_of(parts[-1], parquet) != of_part:
-            table = _table(part, compute(part), names, has_paths)
-            _write_whole(parts[-1], [table], {_KEY: of_part}, parquet)
-    tables = (parquet.read_table(part) for part in parts)
-    _write_whole(path, tables, {}, parquet)
-    shutil.rmtree(folder)
+    reasons: dict[int, str] = {}
+    with _only_writer(path, folder):
+        parts = []
+        for first in range(0, len(samples), chunk_size):
+            part = samples.take(slice(first, first + chunk_size))
+            parts.append(folder / f"{first:012d}.parquet")
+            of_part = _key(part, names, key, has_paths)
+            if _key_of(parts[-1], parquet) != of_part:
+                features = compute(part, tell=partial(_collect, reasons, first))
+                table = _table(part, features, names, has_paths)
+                _write_whole(parts[-1], [table], {_KEY: of_part}, parquet)
+        tables = (parquet.read_table(part) for part in parts)
+        _write_whole(path, tables, {}, parquet)
+        for file in folder.glob("*.parquet*"):
+            file.unlink()
+    if reasons:
+        warn_of_unreadable(reasons, samples)
     return path
+
+
+@contextmanager
+def _only_writer(path, folder):
+    """Lock the folder of the parts, which is made here and removed if it is empty."""
+    folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise RuntimeError(
+            f"Another call of `transform_to` is writing {str(path)!r}. Wait until it "
+            "is done, or write to another file."
+        ) from error
+    with suppress(OSError):  # as where another call has begun
+        os.unlink(lock.lock_file)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _collect(reasons, first, of_part, part):
+    """Add the reasons why samples of a part cannot be read, by position in all."""
+    reasons.update({first + i: reason for i, reason in of_part.items()})
 
 
 def _key(samples, names, key, has_paths):

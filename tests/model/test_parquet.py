@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -130,12 +131,47 @@ def test_broken_part_is_computed_again(killed, extractor, paths):
 
 
 def test_unreadable_images_are_rows_of_nan(extractor, paths, tmp_path):
-    (tmp_path / "0.png").write_bytes(b"no image")
+    for name in ("0.png", "5.png"):  # in two of three parts
+        (tmp_path / name).write_bytes(b"no image")
     extractor.set_params(on_error="warn")
-    with pytest.warns(UserWarning, match=r"0\.png"):
+    with pytest.warns(UserWarning, match="cannot be read") as caught:
         file = extractor.transform_to(paths, tmp_path / "a.parquet", chunk_size=4)
+    (text,) = (str(w.message) for w in caught)  # one for all parts
+    assert text.startswith("2 of 10 samples cannot be read: their features are NaN. ")
+    assert f"sample 0 ({paths[0]!r}): " in text and f"sample 5 ({paths[5]!r}): " in text
     found = pd.read_parquet(file)
-    assert found.isna().all(axis=1).tolist() == [True] + [False] * (N - 1)
+    assert found.isna().all(axis=1).to_numpy().nonzero()[0].tolist() == [0, 5]
+
+
+OTHER = """
+    import sys
+    from sktransfer import PretrainedFeatureExtractor
+
+    target, *paths = sys.argv[1:]
+    extractor = PretrainedFeatureExtractor(image_size=32, stage=["blocks.1", 2])
+    extractor.fit(paths).transform_to(paths, target, chunk_size=4)
+"""
+
+
+def test_one_process_writes_a_file_at_a_time(extractor, paths, tmp_path, monkeypatch):
+    file = tmp_path / "a.parquet"
+    features, done = type(extractor.model_).features, []
+
+    def start_another(model, samples, **settings):
+        if not done:
+            command = [sys.executable, "-c", textwrap.dedent(OTHER), str(file), *paths]
+            done.append(subprocess.run(command, capture_output=True, text=True))
+        return features(model, samples, **settings)
+
+    monkeypatch.setattr(type(extractor.model_), "features", start_another)
+    extractor.transform_to(paths, file, chunk_size=4)
+    assert done[0].returncode == 1
+    text = (
+        f"RuntimeError: Another call of `transform_to` is writing {str(file)!r}. Wait"
+    )
+    assert text in done[0].stderr
+    assert np.array_equal(pd.read_parquet(file), extractor.transform(paths))
+    assert {*tmp_path.iterdir()} == {file, *map(Path, paths)}
 
 
 def test_failed_call_leaves_an_older_file_as_it_was(extractor, paths, tmp_path):
