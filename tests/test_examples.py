@@ -101,6 +101,22 @@ def test_several_labels_are_learned_and_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_training_is_followed(monkeypatch, tmp_path, capsys):
+    script = EXAMPLES / "03_fine_tuning" / "0050_follow_a_training.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    history, accuracy = found["history"], found["accuracy"]
+    assert history["balanced_accuracy"].iloc[-1] == pytest.approx(
+        accuracy["fine-tuned"], abs=0.02
+    )
+    assert accuracy["fine-tuned"] > max(accuracy["features"], accuracy["raw pixels"])
+    printed = capsys.readouterr()
+    assert "freeze='auto' freezes up to 'blocks.1'" in printed.out
+    assert "15/15" in printed.err and "valid_loss" in printed.err
+    assert (tmp_path / "follow_a_training.png").is_file()
+
+
+@pytest.mark.slow
 def test_method_of_adaptation_that_is_chosen_helps(monkeypatch, tmp_path):
     script = "0010_choose_a_method_without_labels.py"
     monkeypatch.chdir(tmp_path)
