@@ -1,4 +1,4 @@
-"""Whether the mirror images of a class are taken for those of another class."""
+"""Whether mirror images are no images of their classes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import torch
 
 from sktransfer.activations import Activations
 from sktransfer.fitting._boundary import rows_to_probe
-from sktransfer.training import Network, exchanged_classes
+from sktransfer.training import Network, are_strange, exchanged_classes, predict_views
 
 
-def find_exchanged(
+def why_not_mirrored(
     network: Network,
     originals: Activations,
     views: Activations,
     y: torch.Tensor,
+    classes: np.ndarray,
     batch_size: int,
-) -> tuple[int, int] | None:
-    """Return two classes that are exchanged in views of samples, or None.
+) -> str | None:
+    """Return why views of samples are no samples of their classes, or None.
 
     The network has pretrained or trained stages, and need not have a head. At most
     1,000 samples of classes y (n_samples,) pass through it.
@@ -28,7 +29,18 @@ def find_exchanged(
         np.concatenate([network.features(seen[part], batch_size) for part in parts])
         for seen in (originals, views)
     )
-    codes = np.unique(y[rows], return_inverse=True)[1]
+    present, codes = np.unique(y[rows], return_inverse=True)
     if not (np.isfinite(of_samples).all() and np.isfinite(of_views).all()):
         return None  # the training raises an error that says so
-    return exchanged_classes(of_samples, of_views, codes)
+    found = predict_views(of_samples, of_views, codes)
+    pair = exchanged_classes(found, codes)
+    if pair is not None:
+        one, other = classes[present[[*pair]]].tolist()
+        return f"{one!r} would look like {other!r}"
+    if not are_strange(found, codes):
+        return None
+    right, as_right = (found == codes).mean(axis=1)
+    return (
+        f"the network recognises {as_right:.0%} of the mirror images, and {right:.0%} "
+        "of the images"
+    )

@@ -18,7 +18,7 @@ from sktransfer.fitting._early_stopping import (
     best_epoch,
     n_epochs_in,
 )
-from sktransfer.fitting._mirrored import find_exchanged
+from sktransfer.fitting._mirrored import why_not_mirrored
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
     SplitBackbone,
@@ -275,16 +275,13 @@ class Trainer:
         is_auto = self.recipe.views == "auto" and training.views is not None
         if not is_auto or self.outputs.kind != "multiclass":
             return self, training
-        runtime = self.split.runtime
+        runtime, classes = self.split.runtime, self.outputs.classes
         seen = training.activations, training.views.views[1], training.y
-        found = find_exchanged(network, *seen, runtime.batch_size)
-        if found is None:
+        why = why_not_mirrored(network, *seen, classes, runtime.batch_size)
+        if why is None:
             return self, training
         if runtime.verbose:
-            one, other = self.outputs.classes[[*found]].tolist()
-            print(
-                f"augment='auto' does not mirror, as {one!r} would look like {other!r}"
-            )
+            print(f"augment='auto' does not mirror, as {why}")
         split = replace(self.split, recipe=replace(self.recipe, views=None))
         return replace(self, split=split), training._replace(views=None)
 

@@ -24,10 +24,12 @@ from sktransfer.training._data import (
     targets_of,
 )
 from sktransfer.training._discriminant import (
+    are_strange,
     class_means,
     exchanged_classes,
     in_span,
     lda_predictions,
+    predict_views,
     shrunk_covariance,
     whiten,
 )
@@ -122,6 +124,7 @@ __all__ = [
     "SuffixNet",
     "TrainingRecipe",
     "add_lora",
+    "are_strange",
     "choose_lr_ratio",
     "class_means",
     "constant_head",
@@ -151,6 +154,7 @@ __all__ = [
     "open_outputs",
     "open_to_new_classes",
     "pinball_loss",
+    "predict_views",
     "register_head",
     "register_loss",
     "restore_net",

@@ -5,6 +5,7 @@ from scipy.linalg import cholesky, solve_triangular, svd
 
 _LEAST = 1e-12  # share of the variance that regularises the diagonal
 _N_FOLDS = 5
+_STRANGE = 0.75  # share of the samples, of views that are recognised
 
 
 def in_span(features: np.ndarray) -> np.ndarray:
@@ -95,32 +96,57 @@ def _distances_without(Z, M, codes, counts, shrinkage):
     return distances
 
 
-def exchanged_classes(
+def predict_views(
     features: np.ndarray, of_views: np.ndarray, codes: np.ndarray
-) -> tuple[int, int] | None:
-    """Return two classes whose views are taken for each other, or None.
+) -> np.ndarray:
+    """Predict samples, and a view of each, by an analysis of samples of other folds.
 
-    Features of samples and of a view of each have shape (n_samples, d), and codes
-    (n_samples,) are classes in [0, n_classes). Linear discriminant analysis, fitted to
-    the samples of the other folds, takes most samples of both classes for what they
-    are, and most of their views for the other class, as with the mirror images of
-    arrows to the left and to the right.
+    Features have shape (n_samples, d), and codes (n_samples,) are classes in [0,
+    n_classes). The result has shape (2, n_samples): codes of the samples and of their
+    views.
     """
     n_classes = codes.max() + 1
     folds = np.empty(len(codes), dtype=int)
     folds[np.argsort(codes, kind="stable")] = np.arange(len(codes)) % _N_FOLDS
-    counts = np.zeros((2, n_classes, n_classes), dtype=int)
+    found = np.empty((2, len(codes)), dtype=int)
     for fold in range(_N_FOLDS):
         held = folds == fold
         train = features[~held].astype(np.float64), codes[~held]
         for i, F in enumerate((features, of_views)):
-            found = _discriminate(*train, F[held].astype(np.float64), n_classes)
-            np.add.at(counts[i], (codes[held], found), 1)
+            others = F[held].astype(np.float64)
+            found[i, held] = _discriminate(*train, others, n_classes)
+    return found
+
+
+def exchanged_classes(found: np.ndarray, codes: np.ndarray) -> tuple[int, int] | None:
+    """Return two classes whose views are taken for each other, or None.
+
+    Most samples of both classes are taken for what they are, and most of their views
+    for the other class, as with the mirror images of arrows to the left and to the
+    right. `found` is what `predict_views` returns for the `codes`.
+    """
+    n_classes = codes.max() + 1
+    counts = np.zeros((2, n_classes, n_classes), dtype=int)
+    for i in range(2):
+        np.add.at(counts[i], (codes, found[i]), 1)
     of_samples, views = 2 * counts > counts.sum(axis=2, keepdims=True)
     known = np.diag(of_samples)
     pairs = np.argwhere(views & views.T & np.outer(known, known))
     apart = pairs[pairs[:, 0] < pairs[:, 1]]
     return (int(apart[0][0]), int(apart[0][1])) if len(apart) else None
+
+
+def are_strange(found: np.ndarray, codes: np.ndarray) -> bool:
+    """Return whether views are recognised much less often than the samples.
+
+    That is by a quarter, and by two standard errors of the difference, as with mirrored
+    digits and a network that has seen none. `found` is what `predict_views` returns
+    for the `codes`.
+    """
+    of_samples, of_views = found == codes
+    lost, gained = (of_samples & ~of_views).sum(), (of_views & ~of_samples).sum()
+    is_clear = lost - gained > 2 * np.sqrt(lost + gained)
+    return bool(is_clear and of_views.sum() < _STRANGE * of_samples.sum())
 
 
 def _discriminate(features, codes, others, n_classes):

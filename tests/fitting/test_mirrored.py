@@ -1,7 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from sklearn.datasets import load_digits
+from torch import nn
 
+from sktransfer import FineTunedClassifier
 from sktransfer.fitting import _trainer
 from tests.test_classifier import lite
 
@@ -20,12 +25,9 @@ def arrows(n, labels):
     return np.stack(images), np.resize(labels, n)
 
 
-@pytest.mark.parametrize(
-    ("labels", "is_mirrored"), [([0, 1, 2], False), ([0, 2], True)]
-)
-def test_classes_that_mirrors_exchange_are_not_mirrored(
-    capsys, monkeypatch, labels, is_mirrored
-):
+@pytest.fixture
+def mirrored(monkeypatch):
+    """Return a list of whether each training draws views."""
     seen, run = [], _trainer.run_phases
 
     def watch(trainer, suffix, data, training, validation):
@@ -33,16 +35,47 @@ def test_classes_that_mirrors_exchange_are_not_mirrored(
         return run(trainer, suffix, data, training, validation)
 
     monkeypatch.setattr(_trainer, "run_phases", watch)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_mirrored"), [([0, 1, 2], False), ([0, 2], True)]
+)
+def test_classes_that_mirrors_exchange_are_not_mirrored(
+    capsys, mirrored, labels, is_mirrored
+):
     X, y = arrows(36, labels)
     names = np.array(["right", "left", "down"])[y]
     lite(freeze=6, verbose=1).fit(X, names)
-    assert seen == [is_mirrored]
+    assert mirrored == [is_mirrored]
     text = "augment='auto' does not mirror, as 'left' would look like 'right'"
     assert (text in capsys.readouterr().out) != is_mirrored
 
 
+class Own(nn.Sequential):
+    """Network with random weights, which has seen no mirror images."""
+
+    pretrained_cfg = {"input_size": (3, 8, 8), "mean": (0.3,) * 3, "std": (0.3,) * 3}
+
+    def __init__(self):
+        super().__init__(
+            *(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Flatten()),
+        )
+
+
+def test_digits_are_mirrored_for_a_network_that_recognises_them(capsys, mirrored):
+    X, y = load_digits().images[:200], load_digits().target[:200]
+    for model in (FineTunedClassifier(Own), lite()):
+        model.set_params(freeze=1, max_epochs=1, verbose=1, random_state=0)
+        model.set_params(value_range=(0, 16)).fit(X, y)
+    assert mirrored == [False, True]
+    text = r"as the network recognises 2\d% of the mirror images, and 9\d% of"
+    assert re.search(text, capsys.readouterr().out)
+
+
 def test_views_that_were_asked_for_are_drawn(monkeypatch):
-    monkeypatch.setattr(_trainer, "find_exchanged", None)  # it is not called
+    monkeypatch.setattr(_trainer, "why_not_mirrored", None)  # it is not called
     X, y = arrows(12, [0, 1])
     lite(freeze=6, augment="crop_flip").fit(X, y)
     lite(freeze=6, augment=None).fit(X, y)

@@ -4,10 +4,12 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from sktransfer.training import (
+    are_strange,
     class_means,
     exchanged_classes,
     in_span,
     lda_predictions,
+    predict_views,
     shrunk_covariance,
     whiten,
 )
@@ -69,10 +71,29 @@ def test_exchanged_classes_are_found(n_per_class):
     X = 0.5 * rng.normal(size=(len(y), 40))
     X[:, :2] += np.array([[-2, 0], [2, 0], [0, -2], [0, 2]])[y]
     mirrored = X * np.append(-1, np.ones(39))
-    assert exchanged_classes(X, mirrored, y) == (0, 1)
-    assert exchanged_classes(X, X, y) is None
     # Views of one class are taken for another one, whose views are not.
-    assert exchanged_classes(X, np.where((y == 0)[:, None], mirrored, X), y) is None
+    some = np.where((y == 0)[:, None], mirrored, X)
     # Classes that cannot be told apart are not exchanged.
     noise = rng.normal(size=X.shape)
-    assert exchanged_classes(noise, -noise, y) is None
+    pairs = (X, mirrored), (X, X), (X, some), (noise, -noise)
+    found = [exchanged_classes(predict_views(*pair, y), y) for pair in pairs]
+    assert found == [(0, 1), None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("n_right", "n_as_right", "expected"),
+    [(80, 30, True), (80, 59, True), (80, 61, False), (4, 2, False), (50, 90, False)],
+)
+def test_views_that_are_recognised_much_less_often_are_strange(
+    n_right, n_as_right, expected
+):
+    codes = np.zeros(100, dtype=int)
+    found = np.arange(100) >= np.array([[n_right], [n_as_right]])
+    assert are_strange(found.astype(int), codes) == expected
+
+
+def test_a_small_difference_is_none():
+    codes, half = np.zeros(40, dtype=int), np.arange(40) % 2
+    found = np.stack([half, 1 - half])  # each is right where the other is wrong
+    found[0, :6] = 0
+    assert not are_strange(found, codes)
