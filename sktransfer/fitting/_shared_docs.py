@@ -43,9 +43,10 @@ _TRAINING = """\
         Random views of the samples to train on. "auto" is each image or its mirror
         image where stages are trained for classes, unless a discriminant of the
         features takes mirror images of one class for another one, and the other way
-        round. None is the samples themselves, and "word_dropout" is for texts. See
-        :class:`Augmentation`, which also has fixed views, mixup, CutMix, test-time
-        augmentation and augmentation of activations.
+        round, or recognises far fewer of them than of the images. None is the samples
+        themselves, and "word_dropout" is for texts. See :class:`Augmentation`, which
+        also has fixed views, mixup, CutMix, test-time augmentation and augmentation of
+        activations.
     early_stopping : bool or EarlyStopping, default=False
         Whether to choose a number of epochs, up to `max_epochs`, by samples that are
         held out in a trial. See :class:`EarlyStopping`.

@@ -226,8 +226,8 @@ class Augmentation(ParameterGroup):
     ----------
     views : str, callable or None, default="auto"
         Random views of the samples to train on. "auto" is the image or its mirror image
-        where stages are trained for classes, none of which look like another one in the
-        mirror, and else None. "crop" is a crop of 35% to 100% of the area, "crop_flip"
+        where stages are trained for classes that the network recognises in the mirror,
+        and else None. "crop" is a crop of 35% to 100% of the area, "crop_flip"
         also mirrors; "light", "medium" and "strong" change position and colour. A
         callable maps a PIL image to one, or to an array (h, w, 3) or tensor (3, h, w).
         "word_dropout" is for texts (:class:`~sktransfer.inputs.WordDropout`). The probe

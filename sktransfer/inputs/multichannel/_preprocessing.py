@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -186,7 +186,8 @@ class MultichannelPreprocessing:
         return (batch.permute(0, 3, 1, 2).float() - mean) / std
 
 
-def _checked_size(size: Any, name: str) -> tuple[int, int]:
+def _checked_size(size, name):
+    """Return a size (h, w) as a tuple of int."""
     is_pair = isinstance(size, tuple | list) and len(size) == 2
     if not is_pair or not all(isinstance(n, Integral) and n >= 1 for n in size):
         raise ValueError(
