@@ -38,6 +38,7 @@ class Section(nn.Module):
         self.frozen = False
         self.fixed_statistics = False
         self.fixed_shared = False
+        self._shared = None  # found when it is needed, as it takes a whole section
         self._own_tensors = []
         nodes = [node for graph in graphs.values() for node in graph.nodes]
         whole = backbone.module
@@ -112,9 +113,11 @@ class Section(nn.Module):
         """
         if not self.fixed_shared:
             return []
-        before = {*self.backbone.section(INPUT, self.start).modules()}
-        shared = before.intersection(self.modules())
-        return [m for m in shared if next(m.buffers(recurse=False), None) is not None]
+        if self._shared is None:
+            before = {*self.backbone.section(INPUT, self.start).modules()}
+            some = [m for m in self.modules() if m in before]
+            self._shared = [m for m in some if [*m.buffers(recurse=False)]]
+        return self._shared
 
     def replace_layers(self, layers: dict[nn.Module, nn.Module]) -> None:
         """Replace layers by others at their paths, here and in the whole network."""
@@ -126,6 +129,7 @@ class Section(nn.Module):
         ]
         for root, parent, name, layer in places:
             setattr(root.get_submodule(parent), name, layer)
+        self._shared = None
         self.train(self.training)  # also sets the mode of the new layers
 
     def _adopt(self, root, target):
