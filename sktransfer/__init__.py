@@ -4,8 +4,10 @@ from importlib import import_module
 from types import ModuleType
 
 from sktransfer._classifier import FineTunedClassifier
+from sktransfer._classifier_cv import FineTunedClassifierCV
 from sktransfer._features import PretrainedFeatureExtractor
 from sktransfer._regressor import FineTunedRegressor
+from sktransfer._regressor_cv import FineTunedRegressorCV
 from sktransfer.compute import show_versions
 from sktransfer.training import (
     Augmentation,
@@ -24,7 +26,9 @@ __all__ = [
     "Augmentation",
     "EarlyStopping",
     "FineTunedClassifier",
+    "FineTunedClassifierCV",
     "FineTunedRegressor",
+    "FineTunedRegressorCV",
     "LoRA",
     "Pooling",
     "PretrainedFeatureExtractor",

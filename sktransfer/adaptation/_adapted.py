@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils import get_tags
@@ -17,7 +16,7 @@ from sktransfer.adaptation._random_style import RandomStyle
 from sktransfer.adaptation._style import TargetStyle
 from sktransfer.adaptation._style_statistics import IMAGES
 from sktransfer.backbones import modality_for
-from sktransfer.inputs import MODALITIES, as_samples
+from sktransfer.inputs import MODALITIES, as_samples, labels_of
 from sktransfer.model import ExportedModule
 from sktransfer.training import AdaptationMethod, Augmentation, sort_by_content
 from sktransfer.utils import HasMethods, StrOptions, check_is_fitted, types
@@ -123,7 +122,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         self._validate_params()
         method = resolve_method(self.method)
         self._check_method(method)
-        y = _labels_of(X) if y is None else y
+        y = labels_of(X) if y is None else y
         domains = split_domains(X, y, sample_weight, sample_domain, self._find_masked)
         self._check_validation(X_val, y_val, domains.y)
         estimator = clone(self._inner_estimator())
@@ -190,7 +189,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
 
     def _check_validation(self, X_val, y_val, y):
         """Raise an error if a label of a validation sample is masked."""
-        y_val = _labels_of(X_val) if y_val is None else y_val
+        y_val = labels_of(X_val) if y_val is None else y_val
         if y_val is None:
             return
         rows = self._find_masked(y_val, y).nonzero()[0]
@@ -278,7 +277,7 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
             If the labels of all samples are masked.
         """
         check_is_fitted(self)
-        y = _labels_of(X) if y is None else y
+        y = labels_of(X) if y is None else y
         if y is not None:
             is_masked = self._find_masked(y, getattr(self, "classes_", None))
             X, y, sample_weight = drop_masked(X, y, sample_weight, is_masked)
@@ -315,14 +314,6 @@ class DomainAdaptedEstimator(TransformerMixin, MetaEstimatorMixin, BaseEstimator
         """Write the model to an ONNX file; see the inner estimator."""
         check_is_fitted(self)
         return self.estimator_.to_onnx(*args, **kwargs)
-
-
-def _labels_of(X):
-    """Return the labels of a Dataset, or of a list of pairs; otherwise None."""
-    is_pairs = isinstance(X, list) and len(X) and isinstance(X[0], tuple)
-    if not (is_pairs or isinstance(X, torch.utils.data.Dataset)):
-        return None
-    return as_samples(X, IMAGES).labels
 
 
 def _target_style(estimator, X, domains):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
+from sktransfer.inputs import select_rows
 from sktransfer.utils import check_consistent_length, check_sample_weight
 
 _MASK = -1  # of classes, as in skada
@@ -54,10 +54,10 @@ def split_domains(
             weight, is_target, dtype=np.float64, ensure_non_negative=True
         )[source]
     return Domains(
-        take_rows(X, source),
+        select_rows(X, source),
         _take_labels(y, source),
         weight,
-        take_rows(X, target),
+        select_rows(X, target),
         source if weight is None else source[weight > 0],
         target,
     )
@@ -82,20 +82,7 @@ def drop_masked(
     rows = np.flatnonzero(~is_masked)
     if sample_weight is not None:
         sample_weight = check_sample_weight(sample_weight, is_masked)[rows]
-    return take_rows(X, rows), _take_labels(y, rows), sample_weight
-
-
-def take_rows(X: Any, rows: Any) -> Any:
-    """Return samples of X in its type; consecutive samples are not copied."""
-    if isinstance(X, torch.utils.data.Dataset):
-        return torch.utils.data.Subset(X, rows.tolist())
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-        rows = slice(rows[0], rows[-1] + 1)
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    if isinstance(X, list | tuple):
-        return X[rows] if isinstance(rows, slice) else [X[i] for i in rows]
-    return (X if hasattr(X, "__getitem__") else np.asarray(X))[rows]
+    return select_rows(X, rows), _take_labels(y, rows), sample_weight
 
 
 def _take_labels(y, rows):

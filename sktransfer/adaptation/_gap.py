@@ -7,8 +7,8 @@ import pandas as pd
 from sklearn.base import clone
 
 from sktransfer._features import PretrainedFeatureExtractor
-from sktransfer.adaptation._domains import take_rows
 from sktransfer.adaptation._two_samples import mmd_test, proxy_a_distance
+from sktransfer.inputs import select_rows
 from sktransfer.model import make_pool
 from sktransfer.training import Pooling
 from sktransfer.utils import spawn_seed, types
@@ -103,7 +103,7 @@ def _some(X, n_most, rng):
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     if n_samples <= n_most:
         return X
-    return take_rows(X, np.sort(rng.choice(n_samples, n_most, replace=False)))
+    return select_rows(X, np.sort(rng.choice(n_samples, n_most, replace=False)))
 
 
 def _at_all_stages(extractor, X):

@@ -12,6 +12,12 @@ from sktransfer.fitting._boundary import (
 )
 from sktransfer.fitting._diagnosis import ENOUGH_FOR_DEPTH, check_depth
 from sktransfer.fitting._early_stopping import divide
+from sktransfer.fitting._halving import (
+    Evaluation,
+    evaluate_candidates,
+    order,
+    search_results,
+)
 from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
     SplitBackbone,
@@ -36,6 +42,7 @@ __all__ = [
     "MEASURED",
     "Adaptation",
     "EarlierTraining",
+    "Evaluation",
     "FitOptions",
     "Probed",
     "SplitBackbone",
@@ -47,9 +54,12 @@ __all__ = [
     "choose_level",
     "describe_network",
     "divide",
+    "evaluate_candidates",
     "later_seed",
+    "order",
     "resolve_freeze",
     "rows_to_probe",
+    "search_results",
     "shares_docs",
     "split_backbone",
     "with_views_of",

@@ -24,6 +24,7 @@ from sktransfer.inputs._reading import (
     to_numpy,
     warn_of_unreadable,
 )
+from sktransfer.inputs._rows import labels_of, select_rows
 from sktransfer.inputs.audio._audio import Audio
 from sktransfer.inputs.audio._front_ends import FrontEnd, LogMel
 from sktransfer.inputs.audio._preprocessing import AudioPreprocessing

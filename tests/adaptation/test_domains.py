@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy.sparse import csr_array
 
 from sktransfer.adaptation._domains import (
@@ -9,7 +8,6 @@ from sktransfer.adaptation._domains import (
     masked_targets,
     name_rows,
     split_domains,
-    take_rows,
 )
 
 NAN = float("nan")
@@ -193,28 +191,3 @@ def test_samples_without_target_are_passed_on_as_they_are():
     found = split(y, X=X, weight="none")
     assert found.X is X and found.y is y and found.sample_weight == "none"
     assert found.X_target is None and found.source.tolist() == [0, 1]
-
-
-ROWS = np.arange(12).reshape(4, 3)
-
-
-@pytest.mark.parametrize(
-    "X",
-    [ROWS, pd.DataFrame(ROWS), ROWS.tolist(), torch.tensor(ROWS), csr_array(ROWS)],
-    ids=lambda X: type(X).__name__,
-)
-@pytest.mark.parametrize("rows", [[1, 2], [0, 3], []], ids=str)
-def test_rows_of_any_type(X, rows):
-    found = take_rows(X, np.array(rows, dtype=int))
-    assert type(found) is type(X)
-    dense = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
-    np.testing.assert_array_equal(dense.reshape(-1, 3), ROWS[rows])
-
-
-def test_consecutive_rows_are_not_copied():
-    assert np.shares_memory(take_rows(ROWS, np.array([1, 2])), ROWS)
-
-
-def test_rows_of_a_dataset_are_a_subset():
-    data = torch.utils.data.TensorDataset(torch.tensor(ROWS))
-    assert take_rows(data, np.array([2, 0]))[0][0].tolist() == ROWS[2].tolist()
