@@ -105,6 +105,7 @@ class FineTunedClassifierCV(ClassifierMixin, FineTunedSearch):
 
     _parameter_constraints: ClassVar[dict] = {
         **FineTunedSearch._parameter_constraints,
+        "estimator": [FineTunedClassifier, None],
         "C": [
             StrOptions({"auto"}),
             Interval(Real, 0, None, closed="neither"),

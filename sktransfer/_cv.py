@@ -8,6 +8,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -69,7 +70,6 @@ class FineTunedSearch(TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "estimator": [FineTunedEstimator, None],
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str, "array-like"],
         "cv": ["cv_object"],
         "scoring": [str, callable, None],
@@ -148,16 +148,23 @@ class FineTunedSearch(TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         results = evaluate_candidates(
             len(candidates), len(folds), evaluate, precedence, halving=self.halving
         )
-        best, began = order(results, precedence)[0], time.perf_counter()
-        if self.refit:
-            chosen = clone(estimator).set_params(**candidates[best])
-            self.best_estimator_ = chosen.fit(*data)
-            self.refit_time_ = time.perf_counter() - began
+        best = order(results, precedence)[0]
+        self._fit_best(estimator, candidates[best], data)
         self.cv_results_ = search_results(candidates, results)
         self.best_index_, self.best_params_ = best, candidates[best]
         self.best_score_ = float(self.cv_results_["mean_test_score"][best])
         self.scorer_, self.n_splits_ = scorer, len(folds)
         return self
+
+    def _fit_best(self, estimator, params, data):
+        """Fit the best candidate to all samples, if it is asked for."""
+        for name in ("best_estimator_", "refit_time_"):
+            vars(self).pop(name, None)
+        if self.refit:
+            began = time.perf_counter()
+            chosen = clone(estimator).set_params(**params)
+            self.best_estimator_ = chosen.fit(*data)
+            self.refit_time_ = time.perf_counter() - began
 
     def _candidates(self):
         """Return the parameters of all candidates (list of dict)."""
@@ -319,7 +326,8 @@ def _collect(X, y, sample_weight):
     return _Samples(X, y, weight)
 
 
-class _Evaluate(NamedTuple):
+@dataclass(frozen=True)
+class _Evaluate:
     """Evaluation of pairs of a candidate and a fold, in one process or several."""
 
     estimator: FineTunedEstimator

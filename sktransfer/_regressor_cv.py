@@ -88,6 +88,7 @@ class FineTunedRegressorCV(MultiOutputMixin, RegressorMixin, FineTunedSearch):
 
     _parameter_constraints: ClassVar[dict] = {
         **FineTunedSearch._parameter_constraints,
+        "estimator": [FineTunedRegressor, None],
         "alpha": [
             StrOptions({"auto"}),
             Interval(Real, 0, None, closed="left"),

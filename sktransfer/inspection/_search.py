@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier, is_regressor
 
+from sktransfer._classifier import FineTunedClassifier
+from sktransfer._regressor import FineTunedRegressor
 from sktransfer.backbones import Backbone, load_backbone
 from sktransfer.fitting import resolve_freeze
 from sktransfer.inspection._unwrap import fitted_reader
@@ -103,7 +105,7 @@ def _name_depths(search, params, depth):
     if any(param in candidate for candidate in params):
         return _count_depths(search, params, depth, param)
     backbone = _backbone_of(search, prefix)
-    default = search.estimator.get_params()[depth]
+    default = _params(search)[depth]
     ends = [_boundary(candidate.get(depth, default), backbone) for candidate in params]
     listed = backbone.in_order(end for end in ends if end != _AUTO)
     stages = [_shown(end) for end in [*listed, *([_AUTO] if _AUTO in ends else [])]]
@@ -112,7 +114,7 @@ def _name_depths(search, params, depth):
 
 def _count_depths(search, params, depth, param):
     """Return numbers of stages as names, for a search over several backbones."""
-    counts, defaults = [], search.estimator.get_params()
+    counts, defaults = [], _params(search)
     for candidate in params:
         settings = {**defaults, **candidate}
         backbone = load_backbone(settings[param], weights=None)
@@ -127,9 +129,16 @@ def _backbone_of(search, prefix) -> Backbone:
     """Return the backbone of all candidates, preferably that of the refitted one."""
     if hasattr(search, "best_estimator_"):
         return fitted_reader(search).backbone_
-    params = search.estimator.get_params()
-    given = params[f"{prefix}__backbone" if prefix else "backbone"]
+    given = _params(search)[f"{prefix}__backbone" if prefix else "backbone"]
     return load_backbone(given, weights=None)
+
+
+def _params(search):
+    """Return the parameters of what is searched; None stands for the default."""
+    if search.estimator is not None:
+        return search.estimator.get_params()
+    default = FineTunedClassifier if is_classifier(search) else FineTunedRegressor
+    return default().get_params()
 
 
 def _boundary(value, backbone):
@@ -193,6 +202,6 @@ def _name_score(search, metric):
         return scoring.replace("neg_", "negative ").replace("_", " ")
     if callable(scoring):
         return getattr(scoring, "__name__", "score").replace("_", " ")
-    if is_classifier(search.estimator):
+    if is_classifier(search):
         return "accuracy"
-    return "R²" if is_regressor(search.estimator) else "score"
+    return "R²" if is_regressor(search) else "score"
