@@ -15,6 +15,7 @@ from sklearn.utils import get_tags
 
 from sktransfer import (
     FineTunedClassifier,
+    FineTunedClassifierCV,
     FineTunedRegressor,
     PretrainedFeatureExtractor,
     config_context,
@@ -97,11 +98,17 @@ def test_store_changes_no_prediction(recordings, tmp_path):
         assert n_from_input() == n_passed
 
 
-def test_grid_search_encodes_each_recording_once(recordings):
+def test_searches_encode_each_recording_once(recordings):
     X, y = recordings
     grid = {"freeze": [4, 5, "all"]}
-    GridSearchCV(classifier(), grid, cv=2, error_score="raise").fit(X, y)
+    search = GridSearchCV(classifier(), grid, cv=2, error_score="raise").fit(X, y)
     assert n_from_input() == N
+    process_store().clear()
+    forward_passes().clear()
+    found = FineTunedClassifierCV(classifier(), **grid, cv=2).fit(X, y)
+    assert n_from_input() == N
+    scores = "split0_test_score"  # of the first fold, before candidates are dropped
+    assert (found.cv_results_[scores] == search.cv_results_[scores]).all()
 
 
 def test_extractor_in_tools_of_sklearn(recordings):

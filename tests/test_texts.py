@@ -21,6 +21,7 @@ from sklearn.utils import get_tags
 from sktransfer import (
     Augmentation,
     FineTunedClassifier,
+    FineTunedClassifierCV,
     FineTunedRegressor,
     PretrainedFeatureExtractor,
     config_context,
@@ -312,10 +313,16 @@ def test_pairs_of_texts(bert):
     assert not np.allclose(other.predict_proba(X), proba)
 
 
-def test_grid_search_encodes_each_text_once(bert):
+def test_searches_encode_each_text_once(bert):
     grid = {"freeze": [2, 3, "all"]}
-    GridSearchCV(classifier(bert), grid, cv=2, error_score="raise").fit(X, Y)
+    search = GridSearchCV(classifier(bert), grid, cv=2, error_score="raise").fit(X, Y)
     assert n_from_input() == len(X)
+    process_store().clear()
+    forward_passes().clear()
+    found = FineTunedClassifierCV(classifier(bert), **grid, cv=2).fit(X, Y)
+    assert n_from_input() == len(X)
+    scores = "split0_test_score"  # of the first fold, before candidates are dropped
+    assert (found.cv_results_[scores] == search.cv_results_[scores]).all()
 
 
 def test_store_on_disk_changes_no_prediction(bert, tmp_path):
