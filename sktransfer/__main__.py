@@ -19,22 +19,20 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
 from sktransfer.backbones import load_backbone
-from sktransfer.inputs import image_folder, open_image
+from sktransfer.inputs import MODALITIES, image_folder
 from sktransfer.utils import import_optional
 
 _MODEL = "model.joblib"
 _FEWEST, _FEWEST_TO_TRAIN = 4, 2  # images per class
-_THUMBNAIL = (16, 16)  # pixels
 _COMMANDS = ("train", "predict", "explain")
 
 
@@ -154,23 +152,14 @@ def _methods(options):
     """Return the methods that are compared, by name."""
     how = {"backbone": options.backbone, "image_size": options.image_size}
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    raw, pixels = MODALITIES["image"].plain_features({})
     return {
         "most frequent class": DummyClassifier(),
-        "raw pixels": make_pipeline(
-            FunctionTransformer(_thumbnails), clone(regression)
-        ),
+        raw: make_pipeline(pixels, LogisticRegression(max_iter=1000)),
         "features": make_pipeline(PretrainedFeatureExtractor(**how), regression),
         "linear probe": FineTunedClassifier(**how, freeze="all"),
         "fine-tuned": FineTunedClassifier(**how, random_state=options.seed),
     }
-
-
-def _thumbnails(paths):
-    thumbnails = [
-        open_image(path).convert("RGB").resize(_THUMBNAIL, Image.Resampling.BOX)
-        for path in paths
-    ]
-    return np.stack([np.ravel(thumbnail) for thumbnail in thumbnails])
 
 
 def _draw(model, X, y, X_held_out, y_held_out, folder):

@@ -141,8 +141,9 @@ def test_which_backbone_which_depth(monkeypatch, tmp_path):
 def test_features_of_texts_need_fewer_labels(monkeypatch, tmp_path):
     script = EXAMPLES / "06_texts" / "0010_classify_texts_with_few_labels.py"
     monkeypatch.chdir(tmp_path)
-    table = runpy.run_path(str(script))["table"]
-    assert (table["features"] > table["word counts"]).all()
+    table = runpy.run_path(str(script))["display"].table
+    assert (table[["features", "fine-tuned"]].min(axis=1) > table["TF-IDF"]).all()
+    assert (table["features"] > table["random weights"]).all()
     assert (tmp_path / "classify_texts.png").is_file()
 
 

@@ -20,16 +20,14 @@ import importlib
 import inspect
 import re
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.inspection import LearningCurveDisplay
 
 TOPICS = {
     "numbers": "math cmath statistics fractions decimal random",
@@ -61,51 +59,33 @@ texts = pd.DataFrame(rows, columns=["text", "topic"]).drop_duplicates("text")
 texts = texts.groupby("topic").sample(80, random_state=0)
 print(texts.groupby("topic").agg(["size", "first"]))
 
-X_pool, X_held_out, y_pool, y_held_out = train_test_split(
+# %%
+# Learning curves
+# ---------------
+#
+# `LearningCurveDisplay` fits every way to the same labelled texts, and draws the accuracy
+# on other texts. Word counts and the same network with random weights are its own
+# baselines; we add fine-tuning of the last layer. The network encodes each text once: all
+# numbers of labels, and both ways that use it, share the stored activations.
+
+features = make_pipeline(
+    PretrainedFeatureExtractor("minilm", random_state=0),
+    LogisticRegression(C=10, max_iter=1000),
+)
+fine_tuned = FineTunedClassifier("minilm", freeze=-1, max_epochs=10, random_state=0)
+display = LearningCurveDisplay.from_estimator(
+    features,
     texts["text"],
     texts["topic"],
-    test_size=0.4,
-    stratify=texts["topic"],
+    name="features",
+    baselines=["raw", "random weights", ("fine-tuned", fine_tuned)],
+    train_sizes=[20, 40, 80, 160],
+    cv=StratifiedShuffleSplit(2, test_size=0.4, random_state=0),
     random_state=0,
 )
-
-# %%
-# Three ways
-# ----------
-#
-# All of them get the same labelled texts. The network encodes each text once: the two
-# ways that use it, and all numbers of labels, share the stored activations.
-
-ways = {
-    "word counts": make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-        LogisticRegression(C=10, max_iter=1000),
-    ),
-    "features": make_pipeline(
-        PretrainedFeatureExtractor("minilm"), LogisticRegression(C=10, max_iter=1000)
-    ),
-    "fine-tuned": FineTunedClassifier("minilm", freeze=-1, max_epochs=10),
-}
-rng = np.random.default_rng(0)
-order = rng.permutation(len(X_pool))
-results = []
-for n_per_class in (4, 8, 16, 32):
-    chosen = (
-        pd.Series(order).groupby(y_pool.to_numpy()[order]).head(n_per_class).to_numpy()
-    )
-    X, y = X_pool.iloc[chosen], y_pool.iloc[chosen]
-    for name, model in ways.items():
-        score = model.fit(X, y).score(X_held_out, y_held_out)
-        results.append((n_per_class, name, score))
-table = pd.DataFrame(results, columns=["labels per class", "way", "accuracy"])
-table = table.pivot(index="labels per class", columns="way", values="accuracy")[[*ways]]
-print(table.round(3))
-
-figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-table.plot(ax=axes, marker="o", ylabel="accuracy on held-out texts")
-axes.set_xscale("log", base=2)
-axes.set_xticks(table.index, table.index)
-figure.savefig("classify_texts.png")
+print(display.table.round(3))
+display.ax_.set_title("Five topics, with 4 to 32 labelled texts each")
+display.figure_.savefig("classify_texts.png")
 
 # %%
 # Similar texts

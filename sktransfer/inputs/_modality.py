@@ -263,6 +263,16 @@ class Modality(Protocol):
             f"{augment!r}."
         )
 
+    def plain_features(self, options: dict) -> tuple[str, Any] | None:
+        """Return a name and a transformer for a baseline without a network, or None.
+
+        Parameters
+        ----------
+        options : dict
+            The parameters of the estimator that are in ``options``.
+        """
+        return None
+
     def raw_input(self, preprocessing: Any) -> Any:
         """Return the module with which ``to_torch`` begins.
 

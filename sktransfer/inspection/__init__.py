@@ -6,6 +6,7 @@ from sktransfer.inspection._explain import Explanation, explain
 from sktransfer.inspection._explanation_display import ExplanationDisplay
 from sktransfer.inspection._freeze_depth import FreezeDepthDisplay
 from sktransfer.inspection._gap import GapDisplay
+from sktransfer.inspection._learning_curve import LearningCurveDisplay
 from sktransfer.inspection._pass_counter import PassCounter
 from sktransfer.inspection._ranking import RankingDisplay
 from sktransfer.inspection._stage_probes import StageProbeDisplay
@@ -18,6 +19,7 @@ __all__ = [
     "ExplanationDisplay",
     "FreezeDepthDisplay",
     "GapDisplay",
+    "LearningCurveDisplay",
     "PassCounter",
     "RankingDisplay",
     "StageProbeDisplay",

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import PretrainedFeatureExtractor
+from sktransfer.inspection._baselines import linear_model, score_label
 from sktransfer.inspection._figures import COLORS, legend, name_stages, panels
 from sktransfer.inspection._unwrap import fitted_reader
 from sktransfer.training import targets_of
@@ -152,22 +152,18 @@ class StageProbeDisplay:
         stages, features, y = _features(extractor, X, y)
         is_regression = type_of_target(y).startswith("continuous")
         if probe is None:
-            linear = RidgeCV(np.logspace(-2, 4, 7))
-            linear = linear if is_regression else LogisticRegression(max_iter=1000)
+            linear = linear_model(is_regression=is_regression)
             probe = make_pipeline(StandardScaler(), linear)
         splits = [*check_cv(cv, y, classifier=not is_regression).split(X, y, groups)]
         how = {"y": y, "cv": splits, "scoring": scoring}
         dummy = DummyRegressor() if is_regression else DummyClassifier()
         chance = cross_val_score(dummy, np.zeros((len(features[0]), 1)), **how).mean()
-        name = scoring if isinstance(scoring, str) else "score"
-        if scoring is None:
-            name = "R²" if is_regression else "accuracy"
         return cls(
             stages,
             [cross_val_score(clone(probe), of_stage, **how) for of_stage in features],
             chance=float(chance),
             boundary=boundary,
-            score_name=name.replace("_", " "),
+            score_name=score_label(scoring, is_regression=is_regression),
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> StageProbeDisplay:

@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse
 import torch
 from PIL import Image
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES, Modality
@@ -22,6 +24,7 @@ from sktransfer.inputs.images._pixels import (
 from sktransfer.inputs.images._preprocessing import IMAGENET, ImagePreprocessing
 from sktransfer.inputs.images._raw import RawImages
 from sktransfer.inputs.images._samples import Samples
+from sktransfer.inputs.images._thumbnails import thumbnails
 from sktransfer.utils import validate_data
 
 _CONVOLUTIONS = (nn.Conv2d, nn.LazyConv2d)
@@ -119,6 +122,13 @@ class Images(Modality):
     def augmentation(self, augment: Any, preprocessing: Any) -> Any:
         """Return the preset of a name, or what makes images of what a callable says."""
         return image_augmentation(augment, preprocessing)
+
+    def plain_features(self, options: dict) -> tuple[str, Any]:
+        """Return the standardised pixels of thumbnails."""
+        names = "image_shape", "value_range"
+        given = {name: options[name] for name in names if name in options}
+        pixels = FunctionTransformer(thumbnails, kw_args=given)
+        return "raw pixels", make_pipeline(pixels, StandardScaler())
 
     def raw_input(self, preprocessing: ImagePreprocessing) -> RawImages:
         """Return the module that resizes, crops and normalises."""

@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleError
@@ -133,6 +136,11 @@ class Texts(Modality):
             "for any backbone."
         )
 
+    def plain_features(self, options: dict) -> tuple[str, Any]:
+        """Return the weighted counts of words and of pairs of words."""
+        counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        return "TF-IDF", make_pipeline(FunctionTransformer(_as_documents), counts)
+
     def raw_input(self, preprocessing: TextPreprocessing) -> RawTokens:
         """Return the module from token ids to model inputs."""
         return RawTokens(preprocessing)
@@ -163,6 +171,12 @@ def _items_of(X):
         tuple(item) if is_pair else item
         for item, is_pair in zip(items, pairs, strict=True)
     ]
+
+
+def _as_documents(X):
+    """Return each text, or both texts of a pair, as one string (list)."""
+    items = _items_of(X)
+    return [" ".join(item) if _is_pair(item) else item for item in items]
 
 
 def _shortened(X):

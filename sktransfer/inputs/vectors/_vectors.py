@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sktransfer.inputs._modality import MODALITIES, Modality, WithoutImageSize
@@ -246,6 +247,10 @@ class Vectors(Modality):
             "`augment` must be None for a backbone that takes vectors. Got "
             f"{augment!r}; `augment__activations` is for any backbone."
         )
+
+    def plain_features(self, options: dict) -> tuple[str, Any]:
+        """Return the standardised columns."""
+        return "raw columns", StandardScaler()
 
     def raw_input(self, preprocessing: VectorPreprocessing) -> RawRows:
         """Return the module that checks rows and returns them unchanged."""

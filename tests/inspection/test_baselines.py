@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.inspection._baselines import baselines_of, linear_model, score_label
+
+
+def names_of(estimator, X, baselines="auto"):
+    return [*baselines_of(estimator, X, baselines, is_regression=False)]
+
+
+def test_raw_features_are_those_of_the_modality(network, digits):
+    images, texts, rows = digits[0], ["a b", "c d"], np.zeros((2, 3))
+    assert names_of(FineTunedClassifier(network), images) == ["raw pixels"]
+    assert names_of(FineTunedClassifier("minilm"), texts)[0] == "TF-IDF"
+    assert names_of(FineTunedClassifier(lambda: None), rows) == ["raw columns"]
+    assert names_of(FineTunedClassifier("resemblyzer"), ["a.wav"])[0] != "raw"
+
+
+def test_random_weights_are_of_networks_with_a_name():
+    pipeline = make_pipeline(PretrainedFeatureExtractor(), LogisticRegression())
+    search = GridSearchCV(pipeline, {"logisticregression__C": [1]})
+    found = baselines_of(search, ["a.png"], "auto", is_regression=False)
+    assert [*found] == ["raw pixels", "random weights"]
+    inner = found["random weights"].estimator.steps[0][1]
+    assert inner.weights is None
+    assert pipeline.steps[0][1].weights == "default"
+
+
+def test_linear_models_suit_the_task():
+    assert linear_model(is_regression=False, C=3).C == 3
+    assert isinstance(linear_model(is_regression=True), RidgeCV)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "is_regression", "label"),
+    [(None, True, "R²"), (None, False, "accuracy"), ("f1_macro", False, "f1 macro")],
+)
+def test_scores_have_words(scoring, is_regression, label):
+    assert score_label(scoring, is_regression=is_regression) == label
+
+
+def test_what_an_estimator_lacks_raises(network, digits):
+    X = digits[0]
+    with pytest.raises(ValueError, match="'random weights' for this estimator, as it "):
+        names_of(FineTunedClassifier(network), X, ["random weights"])
+    with pytest.raises(ValueError, match="cannot have 'raw' .* does not begin with"):
+        names_of(StandardScaler(), X, ["raw"])
+
+
+@pytest.mark.parametrize("wrong", ["pixels", ["pixels"], [3], [("a", 1, 2)]])
+def test_other_baselines_raise(network, digits, wrong):
+    with pytest.raises(ValueError, match="must be 'auto' or a list, in which each is"):
+        names_of(FineTunedClassifier(network), digits[0], wrong)
