@@ -11,7 +11,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 # Threads that wait sleep instead of spinning: cores may be shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test test-slow test-lowest docs lint benchmarks clean
+.PHONY: help demo test test-slow test-lowest docs test-docs lint benchmarks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow  run the tests marked slow"
 	@echo "make test-lowest  test what calls other libraries on their lowest versions"
 	@echo "make docs       build the documentation into docs/_build/html"
+	@echo "make test-docs  look at its pages in a browser: links, pictures, width, contrast"
 	@echo "make lint       check format, lint, imports and types"
 	@echo "make benchmarks print the tables that the figures in docs/ come from"
 	@echo "make clean      remove what these commands wrote (.venv stays)"
@@ -68,6 +69,13 @@ test-lowest: .venv-lowest/.installed
 
 docs: $(call installed,docs)
 	$(PYTHON) -m sphinx -W --keep-going -b html $(SPHINXOPTS) docs docs/_build/html
+
+# The gallery keeps what `make docs` drew. The browser is Debian's chromium-headless-shell,
+# or another Chromium.
+test-docs: $(call installed,docs-test)
+	$(PYTHON) -m sphinx -W --keep-going -b html -D plot_gallery=0 $(SPHINXOPTS) \
+		docs docs/_build/html
+	$(PYTHON) -m pytest -m browser $(PYTESTOPTS) tests/test_pages.py
 
 benchmarks: $(call installed,test)
 	for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \

@@ -20,6 +20,8 @@ extensions = [
 ]
 # No intersphinx: the documentation builds offline.
 
+toc_object_entries_show_parents = "hide"  # "fit()" in the contents of a page
+
 default_role = "literal"
 exclude_patterns = ["_build", "auto_examples/**/*.md5", "sg_execution_times.rst"]
 templates_path = ["_templates"]
@@ -31,8 +33,15 @@ numpydoc_show_class_members = False  # the template of classes lists them
 html_theme = "pydata_sphinx_theme"
 html_title = "sktransfer"
 html_show_sourcelink = False
-html_theme_options = {"show_prev_next": False}
-html_sidebars = {"changelog": [], "installation": []}
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_theme_options = {
+    "header_links_before_dropdown": 5,  # in one line with the search
+    "navbar_align": "left",
+    "show_prev_next": False,
+}
+_alone = ("benchmarks", "changelog", "installation", "tutorials")
+html_sidebars = {page: [] for page in _alone}
 
 copybutton_exclude = ".linenos, .gp, .go"
 

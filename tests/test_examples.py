@@ -41,6 +41,15 @@ def test_choose_the_depth_takes_a_folder(folder, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_tiles_in_a_folder_are_classified(monkeypatch, tmp_path):
+    script = EXAMPLES / "01_start" / "0020_a_folder_of_images.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    assert found["accuracy"] > found["raw_accuracy"] + 0.2
+    assert (tmp_path / "folder_of_images.png").is_file()
+
+
+@pytest.mark.slow
 def test_ways_to_fine_tune_learn(monkeypatch, tmp_path):
     script = EXAMPLES / "03_fine_tuning" / "0010_ways_to_fine_tune.py"
     monkeypatch.chdir(tmp_path)
@@ -226,3 +235,24 @@ def test_server_of_an_onnx_file_answers_as_the_model(monkeypatch, tmp_path):
     assert found["difference"] < 1e-4
     assert found["accuracy"] > found["raw"]
     assert (tmp_path / "served_answers.png").is_file()
+
+
+@pytest.mark.slow
+def test_features_find_similar_and_unusual_tiles(monkeypatch, tmp_path):
+    script = EXAMPLES / "10_features" / "0010_find_similar_and_unusual.py"
+    monkeypatch.chdir(tmp_path)
+    table = runpy.run_path(str(script))["table"]
+    assert (table.loc["features"] > 0.95).all()
+    assert (table.loc["features"] > table.loc["raw pixels"] + 0.2).all()
+    assert (tmp_path / "similar_and_unusual.png").is_file()
+
+
+@pytest.mark.slow
+def test_uncertain_images_are_worth_more_labels(monkeypatch, tmp_path):
+    script = EXAMPLES / "10_features" / "0020_label_what_is_uncertain.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    later = found["table"].iloc[3:]
+    assert (later["least certain"] > later["at random"] + 0.01).all()
+    assert found["counter"].computed["samples"].sum() <= len(found["labels"])
+    assert (tmp_path / "label_what_is_uncertain.png").is_file()

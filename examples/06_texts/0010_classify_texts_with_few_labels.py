@@ -63,10 +63,10 @@ print(texts.groupby("topic").agg(["size", "first"]))
 # Learning curves
 # ---------------
 #
-# `LearningCurveDisplay` fits every way to the same labelled texts, and draws the accuracy
-# on other texts. Word counts and the same network with random weights are its own
-# baselines; we add fine-tuning of the last layer. The network encodes each text once: all
-# numbers of labels, and both ways that use it, share the stored activations.
+# `LearningCurveDisplay` fits every way to the same labelled texts, and draws the
+# accuracy on other texts. Word counts and the same network with random weights are its
+# own baselines; we add fine-tuning of the last layer. The network encodes each text
+# once: all numbers of labels, and both ways that use it, share the stored activations.
 
 features = make_pipeline(
     PretrainedFeatureExtractor("minilm", random_state=0),
