@@ -2,10 +2,9 @@
 
 Every way is fitted on the same texts, the same number per class, and scored on the same
 others. `sentence-transformers` and `setfit` are libraries to install, and have the same
-weights. The defaults were chosen on the training
-questions of TREC and the customer reviews; the test questions and the film reviews were
-looked at once. Results are appended to a file as they come, from which another run
-continues.
+weights. The defaults were chosen on the training questions of TREC and the customer
+reviews, and nothing was chosen on the test questions and the film reviews. Results are
+appended to a file as they come, from which another run continues.
 
 The tables have, per data set and number of texts per class (0 is all that are not held
 out), the mean accuracy over the seeds and its standard error, and the median of the

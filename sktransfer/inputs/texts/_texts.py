@@ -77,8 +77,9 @@ class Texts(Modality):
     noun = NOUN
     options = ()
     default_n_views = 4
-    # Measured on the development data of `benchmarks/text.py`, without the first level.
-    removed_errors = ((0.35, 0.15), (0.35, 0.15), (0.15, 0.1))
+    # Means and deviations over eight data sets and numbers of samples, see the user
+    # guide. The first level was not measured, and the third on one of them.
+    removed_errors = ((0.2, 0.2), (0.2, 0.2), (0.1, 0.1))
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a list of strings may hold the paths of images as well."""
