@@ -168,7 +168,8 @@ def trace_graph(module: nn.Module, leaves: Iterable[str]) -> tuple[fx.Graph, Cal
     Submodules that cannot be traced, and those whose paths are in ``leaves``, stay
     whole. Raises a TraceError if the network's own forward cannot be traced.
     """
-    leaves, n_drawn = {*leaves}, Counter()
+    leaves = {*leaves}
+    n_drawn: Counter = Counter()
     while True:
         tracer, drawn_before = _Tracer(leaves), generator_states()
         began = time.perf_counter()
