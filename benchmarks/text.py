@@ -157,10 +157,13 @@ def differences(results):
     """Return the default's accuracy less that of the best other way, by size."""
     groups = ["data", "per class"]
     wide = results.pivot_table("accuracy", [*groups, "seed"], "way")
+    wide = wide.reindex(columns=[*WAYS])
     rows = []
     for place, of_size in wide[wide["default"].notna()].groupby(groups):
         of_size = of_size.dropna(axis=1)
         others = of_size.drop(columns="default")
+        if not others.shape[1]:
+            continue
         best = others.mean().idxmax()
         gain = of_size["default"] - others[best]
         rows.append((*place, best, len(gain), gain.mean(), gain.sem()))
