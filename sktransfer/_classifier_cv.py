@@ -81,7 +81,9 @@ class FineTunedClassifierCV(ClassifierMixin, FineTunedSearch):
 
     Notes
     -----
-    A :class:`TransferWarning` is only given for the last fit, with all samples.
+    A :class:`TransferWarning` is only given for the last fit, with all samples. Where
+    several depths are searched, it does not name parameters that have no effect at the
+    chosen one.
 
     References
     ----------

@@ -149,22 +149,28 @@ class FineTunedSearch(TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):
             len(candidates), len(folds), evaluate, precedence, halving=self.halving
         )
         best = order(results, precedence)[0]
-        self._fit_best(estimator, candidates[best], data)
+        self._fit_best(estimator, candidates, best, data)
         self.cv_results_ = search_results(candidates, results)
         self.best_index_, self.best_params_ = best, candidates[best]
         self.best_score_ = float(self.cv_results_["mean_test_score"][best])
         self.scorer_, self.n_splits_ = scorer, len(folds)
         return self
 
-    def _fit_best(self, estimator, params, data):
+    def _fit_best(self, estimator, candidates, best, data):
         """Fit the best candidate to all samples, if it is asked for."""
         for name in ("best_estimator_", "refit_time_"):
             vars(self).pop(name, None)
-        if self.refit:
-            began = time.perf_counter()
-            chosen = clone(estimator).set_params(**params)
+        if not self.refit:
+            return
+        began = time.perf_counter()
+        chosen = clone(estimator).set_params(**candidates[best])
+        with warnings.catch_warnings():
+            if any(c["freeze"] != chosen.freeze for c in candidates):
+                # What has no effect at this depth has one at others.
+                text = ".* ha(s|ve) no effect"
+                warnings.filterwarnings("ignore", text, TransferWarning)
             self.best_estimator_ = chosen.fit(*data)
-            self.refit_time_ = time.perf_counter() - began
+        self.refit_time_ = time.perf_counter() - began
 
     def _candidates(self):
         """Return the parameters of all candidates (list of dict)."""

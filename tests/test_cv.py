@@ -339,6 +339,17 @@ def test_only_the_last_fit_warns():
         search(freeze="all").fit(X, Y)
 
 
+def test_parameters_with_an_effect_at_another_depth_are_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TransferWarning)
+        found = search(freeze=[1, "all"], scoring=_prefers_probes).fit(X, Y)
+    assert found.best_params_ == {"freeze": "all"}
+
+
+def _prefers_probes(model, X, y):
+    return -model.n_trainable_parameters_
+
+
 def _prefers_training(model, X, y):
     return model.n_trainable_parameters_
 
