@@ -12,6 +12,8 @@ def select_rows(X: Any, rows: np.ndarray) -> Any:
     """Return samples of X in its type; consecutive samples are not copied."""
     if isinstance(X, torch.utils.data.Dataset):
         return torch.utils.data.Subset(X, rows.tolist())
+    if hasattr(X, "tocsr"):  # most sparse formats have no rows to select
+        return X.tocsr()[rows]
     kept: Any = rows
     if len(rows) and (np.diff(rows) == 1).all():
         kept = slice(rows[0], rows[-1] + 1)

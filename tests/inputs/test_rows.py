@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from sktransfer.inputs import labels_of, select_rows
 
@@ -23,6 +23,11 @@ def test_rows_of_any_type(X, rows):
     assert type(found) is type(X)
     dense = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
     np.testing.assert_array_equal(dense.reshape(-1, 3), ROWS[rows])
+
+
+def test_rows_of_a_sparse_format_without_an_index():
+    found = select_rows(coo_array(ROWS), np.array([1, 3]))
+    np.testing.assert_array_equal(found.toarray(), ROWS[[1, 3]])
 
 
 def test_consecutive_rows_are_not_copied():
