@@ -39,9 +39,10 @@ MISSING = """async () => {
 WIDE = """() => {
   const alone = "pre, table, .pst-scrollable-table-container, .math";
   const wide = [...document.querySelectorAll("html, main *")].filter(e => {
-    const scrolls = e.tagName == "HTML" || getComputedStyle(e).overflowX != "visible";
-    return scrolls && e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1
-      && !e.closest(alone);
+    const {overflowX, textOverflow} = getComputedStyle(e);
+    const scrolls = e.tagName == "HTML" || overflowX != "visible";
+    return scrolls && textOverflow != "ellipsis" && e.clientWidth > 0
+      && e.scrollWidth > e.clientWidth + 1 && !e.closest(alone);
   });
   return wide.map(e => `${e.tagName}.${e.className}: ${e.scrollWidth} px in `
     + `${e.clientWidth} px`);

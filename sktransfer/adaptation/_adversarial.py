@@ -32,6 +32,12 @@ class DANN(AdaptationMethod):
     ----------
     Y. Ganin et al. (2016). Domain-Adversarial Training of Neural Networks.
     https://arxiv.org/abs/1505.07818
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import DANN, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=DANN(weight=0.5))
+    DomainAdaptedClassifier(method=DANN(weight=0.5))
     """
 
     name = "dann"

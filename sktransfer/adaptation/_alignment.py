@@ -33,6 +33,12 @@ class CORAL(AdaptationMethod):
     ----------
     B. Sun and K. Saenko (2016). Deep CORAL: Correlation Alignment for Deep Domain
     Adaptation. https://arxiv.org/abs/1607.01719
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import CORAL, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=CORAL(weight=0.5))
+    DomainAdaptedClassifier(method=CORAL(weight=0.5))
     """
 
     name = "coral"
@@ -67,6 +73,12 @@ class MMD(AdaptationMethod):
 
     A. Gretton et al. (2012). A Kernel Two-Sample Test.
     https://jmlr.org/papers/v13/gretton12a.html
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import MMD, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=MMD(weight=0.5))
+    DomainAdaptedClassifier(method=MMD(weight=0.5))
     """
 
     name = "mmd"
@@ -95,6 +107,12 @@ class JMMD(AdaptationMethod):
     ----------
     M. Long et al. (2017). Deep Transfer Learning with Joint Adaptation Networks.
     https://arxiv.org/abs/1605.06636
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import JMMD, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=JMMD(weight=0.5))
+    DomainAdaptedClassifier(method=JMMD(weight=0.5))
     """
 
     name = "jmmd"

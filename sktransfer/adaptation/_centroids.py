@@ -79,6 +79,12 @@ class Centroids(AdaptationMethod):
 
     M. Saerens, P. Latinne and C. Decaestecker (2002). Adjusting the Outputs of a
     Classifier to New a Priori Probabilities. Neural Computation 14(1).
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import Centroids, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=Centroids(prior=1.0))
+    DomainAdaptedClassifier(method=Centroids(prior=1.0))
     """
 
     name = "centroids"

@@ -44,6 +44,19 @@ class DomainAdaptedRegressor(RegressorMixin, DomainAdaptedEstimator):
     -----
     Masked regression targets are NaN. With several outputs, a row is masked if all of
     it is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedRegressor
+    >>> from sktransfer.adaptation import DomainAdaptedRegressor
+    >>> X, y = load_digits().images[:60] / 16, np.arange(60.0)
+    >>> domain = np.repeat([1, -2], 30)  # the targets of the second are not used
+    >>> network = FineTunedRegressor(freeze="all", image_size=32)
+    >>> model = DomainAdaptedRegressor(network, method="none")
+    >>> model.fit(X, y, sample_domain=domain).predict(X[30:]).shape
+    (30,)
     """
 
     _default = FineTunedRegressor

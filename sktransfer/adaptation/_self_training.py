@@ -34,6 +34,12 @@ class MCC(AdaptationMethod):
     ----------
     Y. Jin et al. (2020). Minimum Class Confusion for Versatile Domain Adaptation.
     https://arxiv.org/abs/1912.03699
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import MCC, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=MCC(temperature=2.0))
+    DomainAdaptedClassifier(method=MCC(temperature=2.0))
     """
 
     name = "mcc"
@@ -96,6 +102,12 @@ class PseudoLabels(AdaptationMethod):
 
     K. Sohn et al. (2020). FixMatch: Simplifying Semi-Supervised Learning with
     Consistency and Confidence. https://arxiv.org/abs/2001.07685
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import DomainAdaptedClassifier, PseudoLabels
+    >>> DomainAdaptedClassifier(method=PseudoLabels(confidence=0.8))
+    DomainAdaptedClassifier(method=PseudoLabels(confidence=0.8))
     """
 
     name = "pseudo_label"

@@ -49,6 +49,12 @@ class AdaBN(AdaptationMethod):
     ----------
     Y. Li et al. (2016). Revisiting Batch Normalization For Practical Domain Adaptation.
     https://arxiv.org/abs/1603.04779
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import AdaBN, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=AdaBN())
+    DomainAdaptedClassifier(method=AdaBN())
     """
 
     name = "adabn"
@@ -116,6 +122,12 @@ class SHOT(AdaptationMethod):
     J. Liang et al. (2020). Do We Really Need to Access the Source Data? Source
     Hypothesis Transfer for Unsupervised Domain Adaptation.
     https://arxiv.org/abs/2002.08546
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import SHOT, DomainAdaptedClassifier
+    >>> DomainAdaptedClassifier(method=SHOT(weight=0.5))
+    DomainAdaptedClassifier(method=SHOT(weight=0.5))
     """
 
     name = "shot"

@@ -87,6 +87,13 @@ class ModelCard:
     See Also
     --------
     model_card : Makes the card of a backbone.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import load_backbone, model_card
+    >>> card = model_card(load_backbone("efficientnet_lite0"))
+    >>> card.weights, card.license
+    ('ImageNet-1k', 'apache-2.0')
     """
 
     name: str

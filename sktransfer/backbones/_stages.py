@@ -26,6 +26,13 @@ class Stage:
         Names of the boundaries inside the stage, in order.
     end : int or None
         Index of the stage's last node in the traced graph; None for the output.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import load_backbone
+    >>> stage = load_backbone("efficientnet_lite0").stages[1]
+    >>> stage.name, stage.blocks[-1]
+    ('blocks.0', 'blocks.0.0.conv_pw')
     """
 
     name: str

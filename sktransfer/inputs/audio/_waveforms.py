@@ -25,6 +25,13 @@ class Waveform(NamedTuple):
         Sound pressure in float32, of which 1 is full scale.
     rate : int
         Sampling rate in Hz.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.inputs import Waveform
+    >>> Waveform(np.zeros(8000, np.float32), 16000).seconds
+    0.5
     """
 
     values: np.ndarray
