@@ -6,6 +6,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer.inputs import MODALITIES
 from sktransfer.inspection._baselines import baselines_of, linear_model, score_label
 
 
@@ -18,7 +19,15 @@ def test_raw_features_are_those_of_the_modality(network, digits):
     assert names_of(FineTunedClassifier(network), images) == ["raw pixels"]
     assert names_of(FineTunedClassifier("minilm"), texts)[0] == "TF-IDF"
     assert names_of(FineTunedClassifier(lambda: None), rows) == ["raw columns"]
-    assert names_of(FineTunedClassifier("resemblyzer"), ["a.wav"])[0] != "raw"
+    recordings = names_of(FineTunedClassifier("resemblyzer"), ["a.wav"])
+    assert recordings == ["random weights"]
+
+
+def test_words_of_both_texts_of_a_pair_count():
+    pairs = [("dogs bark", "loud"), ("cats purr", "soft")]
+    tfidf = MODALITIES["text"].plain_features({})[1].fit(pairs)
+    counted = tfidf[-1].get_feature_names_out()
+    assert {"dogs", "loud", "soft"} <= {*counted}
 
 
 def test_random_weights_are_of_networks_with_a_name():

@@ -8,8 +8,6 @@ from sktransfer import FineTunedRegressor, PretrainedFeatureExtractor
 from sktransfer.inspection import LearningCurveDisplay
 from sktransfer.inspection._learning_curve import _in_proportion
 
-NAMED = PretrainedFeatureExtractor("torchvision/resnet18", weights=None, image_size=32)
-
 
 @pytest.fixture
 def display():
