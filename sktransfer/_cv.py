@@ -32,12 +32,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sktransfer._base import backbone_of, restore_on_error
 from sktransfer._fine_tuned import FineTunedEstimator
 from sktransfer.backbones import modality_for
-from sktransfer.fitting import (
-    Evaluation,
-    evaluate_candidates,
-    order,
-    search_results,
-)
+from sktransfer.fitting import Evaluation, evaluate_candidates, order, search_results
 from sktransfer.inputs import labels_of, select_rows, to_numpy
 from sktransfer.model import ExportedModule
 from sktransfer.utils import (
@@ -141,7 +136,7 @@ class FineTunedSearch(TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):
         _check_samples(estimator, X, y)
         data = _collect(X, y, sample_weight)
         cv = check_cv(self.cv, data.y, classifier=is_classifier(self))
-        folds = [*cv.split(X, data.y, groups)]
+        folds = _folds(cv, data, groups)
         scorer = check_scoring(estimator, self.scoring)
         evaluate = _Evaluate(estimator, candidates, data, folds, scorer, self.n_jobs)
         precedence = [*map(self._precedence, candidates)]
@@ -179,8 +174,6 @@ class FineTunedSearch(TransformerMixin, MetaEstimatorMixin, BaseEstimator, ABC):
             if values is not None:
                 grid[name] = _as_list(name, values)
         return [*ParameterGrid(grid)]
-
-    # The best estimator
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "cv_results_")
@@ -312,6 +305,16 @@ def _check_samples(estimator, X, y):
     modality.validate_with_y(clone(estimator), X, y)
 
 
+def _folds(cv, data, groups):
+    """Return pairs of the positions of training and held-out samples."""
+    positions = np.arange(_n_samples(data.y))
+    pairs = cv.split(data.X, data.y, groups)
+    folds = [tuple(positions[np.asarray(rows)] for rows in pair) for pair in pairs]
+    if not folds:
+        raise ValueError("`cv` must give at least one split. Got none.")
+    return folds
+
+
 def _collect(X, y, sample_weight):
     """Return samples whose targets and weights can be indexed (_Samples)."""
     y = labels_of(X) if y is None else y
@@ -325,11 +328,14 @@ def _collect(X, y, sample_weight):
     check_consistent_length(X, y)
     if sample_weight is None:
         return _Samples(X, y, None)
-    n_samples = y.shape[0] if hasattr(y, "shape") else len(y)
     weight = check_sample_weight(
-        sample_weight, np.empty(n_samples), ensure_non_negative=True
+        sample_weight, np.empty(_n_samples(y)), ensure_non_negative=True
     )
     return _Samples(X, y, weight)
+
+
+def _n_samples(y):
+    return y.shape[0] if hasattr(y, "shape") else len(y)
 
 
 @dataclass(frozen=True)
@@ -344,38 +350,41 @@ class _Evaluate:
     n_jobs: int | None
 
     def __call__(self, pairs: Sequence[tuple[int, int]]) -> list[Evaluation]:
-        """Return the `Evaluation` of each pair."""
-        alone = delayed(_evaluate)
-        return Parallel(n_jobs=self.n_jobs)(
-            alone(
+        """Return the `Evaluation` of each pair.
+
+        What a training does wrong is told of the refit, not of every candidate and
+        fold. The workers have the filters of warnings that are set here.
+        """
+        tasks = [
+            delayed(_evaluate)(
                 clone(self.estimator).set_params(**self.candidates[candidate]),
                 self.data,
                 self.folds[fold],
                 self.scorer,
-                note=f"Raised for {self.candidates[candidate]} in fold {fold}.",
+                note=f"Raised for {self.candidates[candidate]} in fold {fold}, whose "
+                "samples are counted from 0.",
             )
             for candidate, fold in pairs
-        )
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TransferWarning)
+            return Parallel(n_jobs=self.n_jobs)(tasks)
 
 
 def _evaluate(model, data, fold, scorer, note):
-    """Fit a model to a part of the samples, and score it on the others (Evaluation).
-
-    What a training does wrong is told of the refit, not of every candidate and fold.
-    """
+    """Fit a model to a part of the samples, and score it on the others (Evaluation)."""
     train, held = fold
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TransferWarning)
-        try:
-            began = time.perf_counter()
-            model.fit(*data.take(train))
-            fitted = time.perf_counter()
-            score = _score(scorer, model, *data.take(held))
-        except Exception as error:
-            error.add_note(note)
-            raise
-    scored = time.perf_counter()
-    times = fitted - began, scored - fitted
+    try:
+        began = time.perf_counter()
+        model.fit(*data.take(train))
+        fitted = time.perf_counter()
+        score = _score(scorer, model, *data.take(held))
+    except Exception as error:
+        error.add_note(note)
+        raise
+    times = fitted - began, time.perf_counter() - fitted
+    if not isinstance(score, Real):
+        raise ValueError(f"`scoring` must give one number. Got {score!r}.")
     return Evaluation(float(score), *times, model.n_trainable_parameters_)
 
 

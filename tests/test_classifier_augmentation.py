@@ -7,6 +7,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sktransfer import Augmentation, config_context
 from sktransfer.activations import _pass, forward_passes, process_store
+from sktransfer.fitting import _trainer
 from tests.test_classifier import ROWS, X_NEW, Y_NEW, X, Y, lite, small, tiny
 
 NONE = {"augment": None}
@@ -20,6 +21,12 @@ def keep_all(monkeypatch):
         return [replace(cost, kept=budget > 0) for cost in measured]
 
     monkeypatch.setattr(_pass, "choose", choose)
+
+
+@pytest.fixture
+def mirrors(monkeypatch):
+    """Train on mirror images of digits, which the network takes for other digits."""
+    monkeypatch.setattr(_trainer, "why_not_mirrored", lambda *args: None)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,7 @@ def passed():
     return lambda: sum(n for (_, start, _), n in counts.items() if start == "input")
 
 
+@pytest.mark.usefixtures("mirrors")
 def test_mirror_images_are_trained_on_and_stored(passed, keep_all):
     with config_context(memory_budget=0):
         without = proba(small(freeze=8, max_epochs=2))
@@ -129,6 +137,7 @@ def test_vectors_have_no_mirror_images():
     np.testing.assert_array_equal(auto.predict_proba(ROWS), plain.predict_proba(ROWS))
 
 
+@pytest.mark.usefixtures("mirrors")
 def test_other_augmentations_come_on_top():
     model = small(freeze=8, max_epochs=2, augment__mixup=0.2)
     assert model.augment.views == "auto"

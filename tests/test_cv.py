@@ -3,6 +3,7 @@
 import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -295,7 +296,9 @@ def test_before_fit():
 def test_an_error_names_the_candidate_and_the_fold():
     with pytest.raises(ValueError, match="`freeze` must be one of") as error:
         search(freeze=[1, "layr3"]).fit(X, Y)
-    assert error.value.__notes__ == ["Raised for {'freeze': 'layr3'} in fold 0."]
+    assert error.value.__notes__ == [
+        "Raised for {'freeze': 'layr3'} in fold 0, whose samples are counted from 0."
+    ]
 
 
 def test_a_failed_fit_changes_nothing(halved):
@@ -359,3 +362,31 @@ def test_settings_apply_in_processes():
         one = search(freeze=[1]).fit(X, Y)
         two = search(freeze=[1], n_jobs=2).fit(X, Y)
     assert one.best_score_ == two.best_score_
+
+
+def test_threads_of_a_search_leave_the_filters_of_warnings_as_they_were():
+    before = list(warnings.filters)
+    model = search(freeze="all", C=[0.1, 0.5, 1, 5, 10, 50], n_jobs=2)
+    with joblib.parallel_config(backend="threading"):
+        for _ in range(3):
+            model.fit(X, Y)
+    assert warnings.filters == before
+
+
+def test_folds_may_be_masks_and_negative_positions():
+    rows = np.arange(len(X))
+    mask = rows % 2 == 0
+    folds = [(mask, ~mask), (rows[:30] - 60, rows[30:] - 60)]
+    same = [(rows[mask], rows[~mask]), (rows[:30], rows[30:])]
+    found, expected = (
+        split_scores(search(cv=cv, halving=False).fit(list(X), Y).cv_results_)
+        for cv in (folds, same)
+    )
+    assert np.array_equal(found, expected)
+    with pytest.raises(ValueError, match="`cv` must give at least one split"):
+        search(cv=[]).fit(X, Y)
+
+
+def test_scoring_gives_one_number():
+    with pytest.raises(ValueError, match="`scoring` must give one number. Got {'a': 1"):
+        search(scoring=lambda *args: {"a": 1}).fit(X, Y)

@@ -184,7 +184,9 @@ def trace_graph(module: nn.Module, leaves: Iterable[str]) -> tuple[fx.Graph, Cal
                 if n_drawn[tracer.failed] < DRAW_TRIES:
                     continue
             if not tracer.failed or len(leaves) >= _MAX_LEAVES:
-                raise TraceError(f"{type(error).__name__}: {error}") from error
+                is_ours = isinstance(error, TraceError)
+                why = str(error) if is_ours else f"{type(error).__name__}: {error}"
+                raise TraceError(why) from error
             leaves.add(tracer.failed)
         else:
             return graph, tracer.calls[0]

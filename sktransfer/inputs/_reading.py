@@ -88,7 +88,7 @@ def modality_of(
 
     A preprocessing, or an object that has one, decides by its ``kind``; a network by
     its layers, if they take one modality only. Next come the parameters of the
-    estimator (`options`) that only one modality takes, if they are neither None nor
+    estimator (`options`) that not all modalities take, if they are neither None nor
     "auto", and at last X itself. A kind that is not registered raises a ValueError.
     """
     kind = getattr(getattr(backbone, "preprocessing", backbone), "kind", None)
@@ -99,9 +99,10 @@ def modality_of(
         for modality in others:
             if modality.takes_network(backbone):
                 return modality
-    for modality in others:
-        if any(name in modality.options for name in _given(options)):
-            return modality
+    names = {*_given(options)}
+    takers = [modality for modality in others if names.intersection(modality.options)]
+    if takers:  # of several, the one that X looks like, or that was registered first
+        return next((m for m in takers if m.looks_like(X)), takers[-1])
     looking = (m for m in others if X is not None and m.looks_like(X))
     return next(looking, MODALITIES[_OTHERWISE])
 

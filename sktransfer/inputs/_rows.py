@@ -15,7 +15,7 @@ def select_rows(X: Any, rows: np.ndarray) -> Any:
     if hasattr(X, "tocsr"):  # most sparse formats have no rows to select
         return X.tocsr()[rows]
     kept: Any = rows
-    if len(rows) and (np.diff(rows) == 1).all():
+    if len(rows) and rows[0] >= 0 and (np.diff(rows) == 1).all():
         kept = slice(rows[0], rows[-1] + 1)
     if hasattr(X, "iloc"):
         return X.iloc[kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from sktransfer.model._onnx import check_path
 from sktransfer.utils import digest, import_optional
 
 _KEY = b"sktransfer.key"
+_UNREADABLE = b"sktransfer.unreadable"
+_OF_PART = (_KEY, _UNREADABLE)
 _NAME = "sample"  # of the index, which holds the paths
 
 
@@ -69,10 +72,15 @@ def write_features(
             part = samples.take(slice(first, first + chunk_size))
             parts.append(folder / f"{first:012d}.parquet")
             of_part = _key(part, names, key, has_paths)
-            if _key_of(parts[-1], parquet) != of_part:
-                features = compute(part, tell=partial(_collect, reasons, first))
+            known = _metadata(parts[-1], parquet)
+            if known.get(_KEY) != of_part:
+                unreadable: dict[int, str] = {}
+                features = compute(part, tell=partial(_collect, unreadable))
                 table = _table(part, features, names, has_paths)
-                _write_whole(parts[-1], [table], {_KEY: of_part}, parquet)
+                known = {_KEY: of_part, _UNREADABLE: json.dumps(unreadable).encode()}
+                _write_whole(parts[-1], [table], known, parquet)
+            for i, reason in json.loads(known[_UNREADABLE]).items():
+                reasons[first + int(i)] = reason
         tables = (parquet.read_table(part) for part in parts)
         _write_whole(path, tables, {}, parquet)
         for file in folder.glob("*.parquet*"):
@@ -101,9 +109,9 @@ def _only_writer(path, folder):
         folder.rmdir()
 
 
-def _collect(reasons, first, of_part, part):
-    """Add the reasons why samples of a part cannot be read, by position in all."""
-    reasons.update({first + i: reason for i, reason in of_part.items()})
+def _collect(reasons, found, part):
+    """Add the reasons why samples of a part cannot be read, by position in it."""
+    reasons.update({int(i): reason for i, reason in found.items()})
 
 
 def _key(samples, names, key, has_paths):
@@ -133,13 +141,16 @@ def _table(samples, features, names, has_paths):
     return pyarrow.Table.from_pandas(frame, schema, preserve_index=has_paths)
 
 
-def _key_of(path, parquet):
-    """Return the key of a part; None if it is missing or broken."""
+def _metadata(path, parquet):
+    """Return what a part says of itself (dict); it is empty if it is broken or missing.
+
+    These are its key, and why samples could not be read, in JSON by position.
+    """
     from pyarrow import ArrowInvalid
 
     with suppress(FileNotFoundError, ArrowInvalid):
-        return (parquet.read_schema(path).metadata or {}).get(_KEY)
-    return None
+        return parquet.read_schema(path).metadata or {}
+    return {}
 
 
 def _write_whole(path, tables, metadata, parquet):
@@ -149,7 +160,8 @@ def _write_whole(path, tables, metadata, parquet):
     try:
         for table in tables:
             table = table.replace_schema_metadata(
-                {k: v for k, v in table.schema.metadata.items() if k != _KEY} | metadata
+                {k: v for k, v in table.schema.metadata.items() if k not in _OF_PART}
+                | metadata
             )
             writer = writer or parquet.ParquetWriter(draft, table.schema)
             writer.write_table(table)

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from sktransfer import PretrainedFeatureExtractor
 from sktransfer.activations import forward_passes, process_store
+from sktransfer.model import _parquet
 
 N = 10
 
@@ -121,6 +123,28 @@ def test_parts_of_other_samples_and_parameters_are_not_taken(killed, paths):
     other.transform_to(paths, killed, chunk_size=4)
     assert n_computed() == N
     assert np.array_equal(pd.read_parquet(killed), other.transform(paths))
+
+
+def test_resumed_call_warns_of_unreadable_images_of_earlier_parts(
+    extractor, paths, tmp_path, monkeypatch
+):
+    (tmp_path / "0.png").write_bytes(b"no image")
+    extractor.set_params(on_error="warn")
+    file, write, written = tmp_path / "a.parquet", _parquet._write_whole, []
+
+    def write_two(*args):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(write(*args))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_parquet, "_write_whole", write_two)
+        with pytest.raises(KeyboardInterrupt):
+            extractor.transform_to(paths, file, chunk_size=4)
+    with pytest.warns(UserWarning, match=r"0\.png"):
+        extractor.transform_to(paths, file, chunk_size=4)
+    schema = parquet.read_schema(file)
+    assert not [key for key in schema.metadata if key.startswith(b"sktransfer")]
 
 
 def test_broken_part_is_computed_again(killed, extractor, paths):

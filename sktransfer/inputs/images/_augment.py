@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs.images._files import BOX
 from sktransfer.inputs.images._pixels import array_to_image, range_of_dtype
 from sktransfer.utils import near_matches
 
@@ -74,7 +75,9 @@ class ImageAugmentation:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Return the view of an image, which stays as it is, in mode RGB."""
-        view = self.augment(image.copy())  # it may be the user's own, and be drawn on
+        given = image.copy()  # the function may be the user's own, and draw on it
+        given.info.pop(BOX, None)  # of the file, and not of a view
+        view = self.augment(given)
         if isinstance(view, Image.Image):
             return view.convert("RGB")
         if isinstance(view, torch.Tensor):  # channels first, as torchvision has them

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sktransfer.inputs import (
 )
 from sktransfer.inputs.images._augment import (
     PRESETS,
+    ImageAugmentation,
     image_augmentation,
     preset_augmentation,
 )
@@ -205,3 +207,26 @@ def test_unknown_preset():
     message = "`augment` must be None, a callable or one of .* Did you mean 'crop'"
     with pytest.raises(ValueError, match=message):
         image_augmentation("crops", PREPROCESSING)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_views_of_files_that_are_decoded_at_a_part_of_their_size(name, tmp_path):
+    path = str(tmp_path / "a.jpg")
+    Image.new("RGB", (427, 640), "red").save(path)
+    part = replace(PREPROCESSING, reducing_gap=2)
+    augment = image_augmentation(name, part)
+    views = AugmentedSamples(as_samples([path], part), augment, [0])
+    assert part.prepare(views[0]).shape == part.prepared_shape
+
+
+def test_an_enlarged_view_is_taken_in_full(tmp_path):
+    path = str(tmp_path / "a.jpg")
+    Image.effect_noise((100, 80), 60).convert("RGB").save(path)
+    part = replace(PREPROCESSING, size=(60, 60), resize=60, reducing_gap=2)
+    whole = replace(part, reducing_gap=None)
+    augment = ImageAugmentation(lambda image: image.resize((300, 300)))
+    found = [
+        p.prepare(AugmentedSamples(as_samples([path], p), augment, [0])[0])
+        for p in (part, whole)
+    ]
+    np.testing.assert_array_equal(*found)
