@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sktransfer._base import BackboneEstimator, backbone_of
 from sktransfer.backbones import modality_for
+from sktransfer.utils import type_of_target
+
+Task = Literal["regression", "multilabel", "classification"]
 
 RAW, RANDOM = "raw", "random weights"
 _LACKING = {
@@ -21,17 +26,26 @@ _LACKING = {
 }
 
 
-def linear_model(*, is_regression: bool, C: float = 1.0) -> BaseEstimator:
+def task_of(estimator: Any, y: ArrayLike) -> Task:
+    """Return the task of a regressor, or of any other estimator by its targets."""
+    kind = type_of_target(y)
+    if is_regressor(estimator) or kind.startswith("continuous"):
+        return "regression"
+    return "multilabel" if kind.startswith("multilabel") else "classification"
+
+
+def linear_model(task: Task, *, C: float = 1.0) -> BaseEstimator:
     """Return ridge regression of a chosen strength, or logistic regression."""
-    if is_regression:
+    if task == "regression":
         return RidgeCV(np.logspace(-2, 4, 7))
-    return LogisticRegression(C=C, max_iter=1000)
+    logistic = LogisticRegression(C=C, max_iter=1000)
+    return OneVsRestClassifier(logistic) if task == "multilabel" else logistic
 
 
-def score_label(scoring: Any, *, is_regression: bool) -> str:
+def score_label(scoring: Any, task: Task) -> str:
     """Return the words for the scores that `scoring` computes."""
     if scoring is None:
-        return "R²" if is_regression else "accuracy"
+        return "R²" if task == "regression" else "accuracy"
     return scoring.replace("_", " ") if isinstance(scoring, str) else "score"
 
 
@@ -39,20 +53,19 @@ def baselines_of(
     estimator: Any,
     X: Any,
     baselines: str | Sequence[str | tuple[str, Any]],
-    *,
-    is_regression: bool,
-) -> dict[str, Any]:
-    """Return baselines by name; see `LearningCurveDisplay.from_estimator`."""
+    task: Task,
+) -> list[tuple[str, Any]]:
+    """Return pairs (name, estimator); see `LearningCurveDisplay.from_estimator`."""
     makers = {
-        RAW: lambda: _raw(estimator, X, is_regression),
+        RAW: lambda: _raw(estimator, X, task),
         RANDOM: lambda: _with_random_weights(estimator),
     }
     if not isinstance(baselines, str):
-        return dict(_choose(baseline, makers) for baseline in baselines)
+        return [_choose(baseline, makers) for baseline in baselines]
     if baselines != "auto":
         raise _wrong(baselines)
     made = [make() for make in makers.values()]
-    return dict(pair for pair in made if pair is not None)
+    return [pair for pair in made if pair is not None]
 
 
 def _choose(baseline, makers):
@@ -77,7 +90,7 @@ def _wrong(baseline):
     )
 
 
-def _raw(estimator, X, is_regression):
+def _raw(estimator, X, task):
     """Return a linear model of what the samples are without a network, and a name."""
     reader = _first(estimator)
     if reader is None:
@@ -88,8 +101,7 @@ def _raw(estimator, X, is_regression):
     if found is None:
         return None
     name, features = found
-    linear = linear_model(is_regression=is_regression, C=10)
-    return name, make_pipeline(features, linear)
+    return name, make_pipeline(features, linear_model(task, C=10))
 
 
 def _first(estimator):

@@ -11,12 +11,11 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import check_cv, learning_curve
 from sklearn.utils import check_random_state
 
-from sktransfer.inspection._baselines import baselines_of, score_label
+from sktransfer.inspection._baselines import baselines_of, score_label, task_of
 from sktransfer.inspection._figures import legend, panels, style
-from sktransfer.utils import type_of_target, types
+from sktransfer.utils import types
 
 _HEIGHT = 3.2  # inches
-_CLASSES = ("binary", "multiclass")
 
 
 class LearningCurveDisplay:
@@ -126,9 +125,9 @@ class LearningCurveDisplay:
         baselines : "auto" or list, default="auto"
             The lines beside that of the estimator. In a list, each is
 
-            - ``"raw"``: logistic regression (``C=10``) or ridge regression of what the
-              samples are without a network, which is pixels of thumbnails, TF-IDF of
-              texts, or standardised columns;
+            - ``"raw"``: logistic regression (``C=10``, one per label of multilabel y)
+              or ridge regression of what the samples are without a network, which is
+              pixels of thumbnails, TF-IDF of texts, or standardised columns;
             - ``"random weights"``: the estimator with ``weights=None``;
             - a pair (name, estimator).
 
@@ -160,29 +159,30 @@ class LearningCurveDisplay:
         Raises
         ------
         ValueError
-            If `baselines` has something else, or what the estimator does not have.
+            If `baselines` has something else, or what the estimator does not have, or
+            if two lines have the same name.
         """
-        kind = type_of_target(y)
-        is_regression = kind.startswith("continuous")
-        others = baselines_of(estimator, X, baselines, is_regression=is_regression)
-        splits = check_cv(cv, y, classifier=not is_regression).split(X, y, groups)
+        task = task_of(estimator, y)
+        own = name or type(estimator).__name__, estimator
+        lines = _by_name([own, *baselines_of(estimator, X, baselines, task)])
+        splitter = check_cv(cv, y, classifier=task != "regression")
         rng, labels = check_random_state(random_state), np.asarray(y)
-        labels = labels if kind in _CLASSES else np.zeros(len(labels))
+        if task != "classification" or labels.ndim > 1:
+            labels = np.zeros(len(labels))  # nothing to keep in proportion
         how = {
             "train_sizes": np.asarray(train_sizes),
             "cv": [
-                (_in_proportion(train, labels, rng), test) for train, test in splits
+                (_in_proportion(train, labels, rng), test)
+                for train, test in splitter.split(X, y, groups)
             ],
             "scoring": scoring,
             "n_jobs": n_jobs,
             "error_score": "raise",
         }
-        lines = {name or type(estimator).__name__: estimator} | others
         results = {k: learning_curve(line, X, y, **how) for k, line in lines.items()}
         sizes, *_ = next(iter(results.values()))
-        label = score_label(scoring, is_regression=is_regression)
         scores = {name: result[2] for name, result in results.items()}
-        return cls(sizes, scores, score_name=label).plot(ax)
+        return cls(sizes, scores, score_name=score_label(scoring, task)).plot(ax)
 
     def plot(self, ax: Any = None) -> LearningCurveDisplay:
         """Draw the mean scores, with their standard deviation as error bars.
@@ -226,6 +226,18 @@ class LearningCurveDisplay:
         legend(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _by_name(lines):
+    """Return the estimators of pairs (name, estimator) by name (dict)."""
+    names = [name for name, _ in lines]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"Each line must have a name of its own. Got {twice[0]!r} more than once, "
+            f"of {names}; change `name`, or the names in `baselines`."
+        )
+    return dict(lines)
 
 
 def _in_proportion(train, labels, rng):

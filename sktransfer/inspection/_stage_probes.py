@@ -14,11 +14,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import PretrainedFeatureExtractor
-from sktransfer.inspection._baselines import linear_model, score_label
+from sktransfer.inspection._baselines import linear_model, score_label, task_of
 from sktransfer.inspection._figures import COLORS, legend, name_stages, panels
 from sktransfer.inspection._unwrap import fitted_reader
 from sktransfer.training import targets_of
-from sktransfer.utils import check_is_fitted, type_of_target, types
+from sktransfer.utils import check_is_fitted, types
 
 _HEIGHT = 3.0  # inches
 _SHARED = "image_size image_shape value_range batch_size device memory verbose".split()
@@ -129,7 +129,8 @@ class StageProbeDisplay:
             Labels or regression targets. By default those of X, if it is a Dataset.
         probe : estimator, default=None
             Estimator that is fitted to features. By default they are standardised,
-            followed by logistic regression, or ridge regression for continuous y.
+            followed by ridge regression for a regressor or continuous y, and otherwise
+            by logistic regression, one per label of multilabel y.
         cv : int, cross-validation generator or iterable, default=5
             As in :func:`sklearn.model_selection.cross_val_score`.
         scoring : str or callable, default=None
@@ -150,10 +151,10 @@ class StageProbeDisplay:
         """
         extractor, boundary = _extractor_of(estimator)
         stages, features, y = _features(extractor, X, y)
-        is_regression = type_of_target(y).startswith("continuous")
+        task = task_of(estimator, y)
+        is_regression = task == "regression"
         if probe is None:
-            linear = linear_model(is_regression=is_regression)
-            probe = make_pipeline(StandardScaler(), linear)
+            probe = make_pipeline(StandardScaler(), linear_model(task))
         splits = [*check_cv(cv, y, classifier=not is_regression).split(X, y, groups)]
         how = {"y": y, "cv": splits, "scoring": scoring}
         dummy = DummyRegressor() if is_regression else DummyClassifier()
@@ -163,7 +164,7 @@ class StageProbeDisplay:
             [cross_val_score(clone(probe), of_stage, **how) for of_stage in features],
             chance=float(chance),
             boundary=boundary,
-            score_name=score_label(scoring, is_regression=is_regression),
+            score_name=score_label(scoring, task),
         ).plot(ax)
 
     def plot(self, ax: Any = None) -> StageProbeDisplay:

@@ -2,16 +2,27 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+)
 from sktransfer.inputs import MODALITIES
-from sktransfer.inspection._baselines import baselines_of, linear_model, score_label
+from sktransfer.inspection._baselines import (
+    baselines_of,
+    linear_model,
+    score_label,
+    task_of,
+)
 
 
 def names_of(estimator, X, baselines="auto"):
-    return [*baselines_of(estimator, X, baselines, is_regression=False)]
+    pairs = baselines_of(estimator, X, baselines, "classification")
+    return [name for name, _ in pairs]
 
 
 def test_raw_features_are_those_of_the_modality(network, digits):
@@ -33,7 +44,7 @@ def test_words_of_both_texts_of_a_pair_count():
 def test_random_weights_are_of_networks_with_a_name():
     pipeline = make_pipeline(PretrainedFeatureExtractor(), LogisticRegression())
     search = GridSearchCV(pipeline, {"logisticregression__C": [1]})
-    found = baselines_of(search, ["a.png"], "auto", is_regression=False)
+    found = dict(baselines_of(search, ["a.png"], "auto", "classification"))
     assert [*found] == ["raw pixels", "random weights"]
     inner = found["random weights"].estimator.steps[0][1]
     assert inner.weights is None
@@ -41,16 +52,32 @@ def test_random_weights_are_of_networks_with_a_name():
 
 
 def test_linear_models_suit_the_task():
-    assert linear_model(is_regression=False, C=3).C == 3
-    assert isinstance(linear_model(is_regression=True), RidgeCV)
+    assert linear_model("classification", C=3).C == 3
+    assert isinstance(linear_model("regression"), RidgeCV)
+    for_labels = linear_model("multilabel", C=3)
+    assert isinstance(for_labels, OneVsRestClassifier)
+    assert for_labels.estimator.C == 3
+
+
+def test_task_is_that_of_a_regressor_or_of_the_targets():
+    whole, parts, labels = [0, 1, 2], [0.5, 1.5, 2], [[0, 1], [1, 1], [1, 0]]
+    extractor = PretrainedFeatureExtractor()
+    regressor = GridSearchCV(make_pipeline(FineTunedRegressor()), {})
+    assert {task_of(regressor, y) for y in (whole, parts, labels)} == {"regression"}
+    found = [task_of(extractor, y) for y in (whole, parts, labels)]
+    assert found == ["classification", "regression", "multilabel"]
 
 
 @pytest.mark.parametrize(
-    ("scoring", "is_regression", "label"),
-    [(None, True, "R²"), (None, False, "accuracy"), ("f1_macro", False, "f1 macro")],
+    ("scoring", "task", "label"),
+    [
+        (None, "regression", "R²"),
+        (None, "multilabel", "accuracy"),
+        ("f1_macro", "classification", "f1 macro"),
+    ],
 )
-def test_scores_have_words(scoring, is_regression, label):
-    assert score_label(scoring, is_regression=is_regression) == label
+def test_scores_have_words(scoring, task, label):
+    assert score_label(scoring, task) == label
 
 
 def test_what_an_estimator_lacks_raises(network, digits):

@@ -4,7 +4,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import FineTunedRegressor, PretrainedFeatureExtractor
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+)
 from sktransfer.inspection import LearningCurveDisplay
 from sktransfer.inspection._learning_curve import _in_proportion
 
@@ -78,6 +82,56 @@ def test_from_estimator_draws_regression(network, digits):
     assert [*display.scores] == ["FineTunedRegressor", "raw pixels"]
     assert display.score_name == "R²"
     assert display.train_sizes.tolist() == [10]
+
+
+def test_regressor_of_integers_is_compared_with_a_regression(network, digits):
+    X, y = digits[0][:40], digits[1][:40]
+    whole, parts = (
+        LearningCurveDisplay.from_estimator(
+            FineTunedRegressor(network, freeze="all"),
+            X,
+            targets,
+            train_sizes=[20],
+            cv=2,
+            random_state=0,
+        )
+        for targets in (y, y + 0.5)  # the same folds and samples for both
+    )
+    assert whole.score_name == "R²"
+    assert [*whole.scores] == ["FineTunedRegressor", "raw pixels"]
+    for name, scores in parts.scores.items():
+        np.testing.assert_allclose(whole.scores[name], scores, atol=1e-3)
+
+
+def test_from_estimator_draws_multilabel_targets(network, digits):
+    X, y = digits[0][:40], digits[1][:40]
+    labels = np.stack([y % 2, y > 4], axis=1).astype(int)
+    display = LearningCurveDisplay.from_estimator(
+        FineTunedClassifier(network, freeze="all"),
+        X,
+        labels,
+        train_sizes=[20],
+        cv=2,
+        random_state=0,
+    )
+    assert [*display.scores] == ["FineTunedClassifier", "raw pixels"]
+    assert display.score_name == "accuracy"
+    assert display.table.loc[20, "raw pixels"] > 0.3  # of four combinations
+
+
+@pytest.mark.parametrize(
+    ("name", "baselines", "twice"),
+    [
+        (None, [("FineTunedClassifier", LogisticRegression())], "FineTunedClassifier"),
+        ("raw pixels", "auto", "raw pixels"),
+        ("a", ["raw", "raw"], "raw pixels"),
+    ],
+)
+def test_lines_of_the_same_name_raise(network, digits, name, baselines, twice):
+    with pytest.raises(ValueError, match=f"Got '{twice}' more than once"):
+        LearningCurveDisplay.from_estimator(
+            FineTunedClassifier(network), *digits, baselines=baselines, name=name
+        )
 
 
 def test_errors_of_fits_are_raised(digits):

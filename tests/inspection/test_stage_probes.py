@@ -7,7 +7,11 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer import (
+    FineTunedClassifier,
+    FineTunedRegressor,
+    PretrainedFeatureExtractor,
+)
 from sktransfer.inspection import StageProbeDisplay
 
 
@@ -61,6 +65,25 @@ def test_regression_with_a_probe_of_ones_own(extractor, digits):
     again = StageProbeDisplay.from_estimator(extractor, X[:40], y[:40] + 0.5, cv=2)
     assert again.score_name == "R²"
     assert again.chance <= 0
+
+
+def test_integers_are_what_the_estimator_predicts(network, extractor, digits):
+    X, y = digits[0][:40], digits[1][:40]
+    regressor = FineTunedRegressor(network, freeze="all").fit(X, y)
+    display = StageProbeDisplay.from_estimator(regressor, X, y, cv=2)
+    assert display.score_name == "R²"
+    continuous = StageProbeDisplay.from_estimator(extractor, X, y + 0.5, cv=2)
+    np.testing.assert_allclose(display.scores, continuous.scores, atol=1e-3)
+    classes = StageProbeDisplay.from_estimator(extractor, X, y, cv=2)
+    assert classes.score_name == "accuracy"
+
+
+def test_multilabel_targets_have_a_probe_per_label(extractor, digits):
+    X, y = digits[0][:40], digits[1][:40]
+    labels = np.stack([y % 2, y > 4], axis=1).astype(int)
+    display = StageProbeDisplay.from_estimator(extractor, X, labels, cv=2)
+    assert display.score_name == "accuracy"
+    assert display.means[0] > display.chance
 
 
 def test_invalid_arguments_raise(network, digits):
