@@ -135,7 +135,8 @@ class ImagePreprocessing:
         if min(self.std) <= 0:
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")
         gap = self.reducing_gap
-        if gap is not None and not (isinstance(gap, Real) and 1 <= gap < float("inf")):
+        is_number = isinstance(gap, Real) and not isinstance(gap, bool)
+        if gap is not None and not (is_number and 1 <= gap < float("inf")):
             raise ValueError(
                 f"`reducing_gap` must be a number of at least 1, or None. Got {gap!r}."
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from reprlib import Repr
 from typing import Any, Self
 
 import numpy as np
@@ -132,9 +133,7 @@ class Multichannel(Modality):
         if isinstance(X, MultichannelSamples):
             return X
         n_channels = preprocessing.n_channels
-        items = [*map(_plain, X)] if isinstance(X, list | tuple) else _plain(X)
-        if not isinstance(items, list):
-            items = np.asanyarray(items)
+        items = _items_of(X, n_channels)
         _check_items(items, n_channels)
         return MultichannelSamples(items, n_channels)
 
@@ -199,6 +198,18 @@ class Preset:
         return transform(torch.from_numpy(image).permute(2, 0, 1))
 
 
+def _items_of(X, n_channels):
+    """Return images as a list, or as an array of numbers of which each is a row."""
+    if not isinstance(X, list | tuple):
+        array = np.asanyarray(_plain(X)) if hasattr(X, "__array__") else None
+        if array is None or array.ndim == 0:
+            raise _shape_error(n_channels, _short(X))
+        if array.dtype != object:
+            return array
+        X = array
+    return [*map(_plain, X)]
+
+
 def _check_items(items, n_channels):
     """Raise a ValueError for an image that is no array of so many channels."""
     if len(items) == 0:
@@ -209,7 +220,7 @@ def _check_items(items, n_channels):
         items = items[:1]
     for row, image in enumerate(items):
         if not _is_image(image, n_channels):
-            found = getattr(image, "shape", repr(image))
+            found = getattr(image, "shape", _short(image))
             raise _shape_error(n_channels, f"{found} as sample {row}")
         if image.dtype.kind not in "buif":
             raise ValueError(f"X must hold real numbers. Got dtype {image.dtype}.")
@@ -230,6 +241,13 @@ def _shape_error(n_channels, found):
         f"w), or a list of such images, as the `preprocessing` has {n_channels} "
         f"channel{'s' * (n_channels > 1)}. Got {found}."
     )
+
+
+def _short(value):
+    """Return the representation of a value, with few of its items."""
+    shortened = Repr()
+    shortened.maxlevel, shortened.maxother = 1, 80
+    return shortened.repr(value)
 
 
 def _plain(values):

@@ -1,6 +1,7 @@
 """Preprocessing of images of any number of channels, in arrays and in tensors."""
 
 from dataclasses import dataclass, replace
+from math import isfinite
 from numbers import Integral, Real
 from typing import ClassVar, Self
 
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import interpolate
+
+from sktransfer.inputs._reading import to_numpy
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,13 @@ class MultichannelPreprocessing:
     microscope. It is resized in float32 where its size is not that of the model input,
     bilinearly and with antialiasing, and normalised per channel.
 
+    The shape of an image is (h, w, c) or (c, h, w). If both the first and the last axis
+    have as many values as there are channels, the last one is the channels; this is
+    decided for each image of a list by itself.
+
     Parameters
     ----------
-    mean, std : sequence of float, (n_channels,)
+    mean, std : sequence, array or tensor of float, (n_channels,)
         Mean and standard deviation per channel, in the units of the arrays: nothing is
         scaled to [0, 1] before.
     size : tuple of int, (h, w)
@@ -29,7 +36,8 @@ class MultichannelPreprocessing:
     Raises
     ------
     ValueError
-        If a parameter is of another form, or `std` is not positive.
+        If a parameter is of another form, `mean` or `std` is not finite, or `std` is
+        not positive.
 
     See Also
     --------
@@ -67,12 +75,8 @@ class MultichannelPreprocessing:
     def __post_init__(self):
         """Check the parameters, and convert them to plain Python types."""
         for name in ("mean", "std"):
-            values = tuple(getattr(self, name))
-            if not values or not all(isinstance(v, Real) for v in values):
-                raise ValueError(
-                    f"`{name}` must hold a float for each channel. Got {values!r}."
-                )
-            object.__setattr__(self, name, tuple(float(v) for v in values))
+            values = _checked_values(getattr(self, name), name)
+            object.__setattr__(self, name, values)
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(
                 "`std` must hold a positive float for each channel, as many as `mean`, "
@@ -148,7 +152,11 @@ class MultichannelPreprocessing:
         Returns
         -------
         image : float32 ndarray of shape (h, w, c), of the size of the model input
+            The same array where it has this size already.
         """
+        if image.shape[:2] == self.size:
+            return image
+        image = np.require(image, requirements="W")  # else PyTorch warns
         return self.resized(torch.from_numpy(image)[None])[0].numpy()
 
     def resized(self, images: torch.Tensor) -> torch.Tensor:
@@ -186,14 +194,29 @@ class MultichannelPreprocessing:
         return (batch.permute(0, 3, 1, 2).float() - mean) / std
 
 
+def _checked_values(given, name):
+    """Return the numbers of all channels as a tuple of float."""
+    values = to_numpy(given) if isinstance(given, torch.Tensor) else given
+    values = tuple(values) if np.iterable(values) else ()
+    if not values or not all(isinstance(v, Real) and isfinite(v) for v in values):
+        raise ValueError(
+            f"`{name}` must hold a finite float for each channel. Got {given!r}."
+        )
+    return tuple(float(v) for v in values)
+
+
 def _checked_size(size, name):
     """Return a size (h, w) as a tuple of int."""
     is_pair = isinstance(size, tuple | list) and len(size) == 2
-    if not is_pair or not all(isinstance(n, Integral) and n >= 1 for n in size):
+    if not is_pair or not all(map(_is_length, size)):
         raise ValueError(
             f"`{name}` must be a pair (h, w) of positive ints, in px. Got {size!r}."
         )
     return int(size[0]), int(size[1])
+
+
+def _is_length(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 class RawMultichannel(nn.Module):

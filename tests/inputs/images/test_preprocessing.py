@@ -134,6 +134,7 @@ def test_with_size_invalid(image_size):
         ({"std": (1, 0, 1)}, r"`std` must be positive. Got \(1, 0, 1\)"),
         ({"reducing_gap": 0.5}, r"`reducing_gap` must be a number of at least 1.*0.5"),
         ({"reducing_gap": "2"}, r"`reducing_gap` must be a number .*Got '2'"),
+        ({"reducing_gap": True}, r"`reducing_gap` must be a number .*Got True"),
     ],
 )
 def test_preprocessing_invalid(parameters, message):

@@ -3,11 +3,13 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from sktransfer import Augmentation, FineTunedClassifier, PretrainedFeatureExtractor
 from sktransfer.activations import forward_passes, process_store
@@ -30,6 +32,14 @@ def backbone():
     return load_backbone(module.eval(), preprocessing=BANDS)
 
 
+def in_objects(*images):
+    """Return an array of objects that holds images."""
+    array = np.empty(len(images), dtype=object)
+    for i, image in enumerate(images):
+        array[i] = image
+    return array
+
+
 def classifier(backbone, **settings):
     model = FineTunedClassifier(backbone, freeze=1, max_epochs=2, random_state=0)
     return model.set_params(**settings)
@@ -48,8 +58,20 @@ def fitted(backbone):
         [*X],
         torch.from_numpy(X.astype(np.float32)),
         [torch.from_numpy(image.astype(np.int64)) for image in X],
+        in_objects(*X),
+        pd.Series([*X], index=range(N, 0, -1)),
+        pd.Series([torch.from_numpy(image.astype(np.int64)) for image in X]),
     ],
-    ids=["float64", "channels first", "list", "tensor", "list of tensors"],
+    ids=[
+        "float64",
+        "channels first",
+        "list",
+        "tensor",
+        "list of tensors",
+        "objects",
+        "series",
+        "series of tensors",
+    ],
 )
 def test_arrays_of_any_form_are_the_same_samples(backbone, X_same):
     extractor = PretrainedFeatureExtractor(backbone)
@@ -138,6 +160,15 @@ def test_colours_are_not_changed(backbone):
         (X[:0], "X must have at least 1 sample. Got 0"),
         (X[:, :0], r"Got shape \(24, 0, 14, 13\)"),
         (X.astype(complex), "real numbers. Got dtype complex128"),
+        (X.astype(object), "real numbers. Got dtype object"),
+        (in_objects(X[0], X[1].astype(complex)), "Got dtype complex128"),
+        (in_objects(X[0], X[1][..., :4]), r"Got \(16, 14, 4\) as sample 1"),
+        (in_objects(X[0], "a"), r"Got 'a' as sample 1"),
+        (pd.Series([X[0], X[1][..., 0]]), r"Got \(16, 14\) as sample 1"),
+        (pd.Series([X[0], None]), "Got None as sample 1"),
+        (np.array(None), r"or a list of such images.* Got array\(None, dtype=object\)"),
+        (X.tolist(), r"Got \[(\[\.\.\.\], ){6}\.\.\.\] as sample 0"),
+        (TensorDataset(torch.ones(3, 16, 14, C)), "or a list of such.*TensorDataset"),
     ],
 )
 def test_other_samples_are_refused(backbone, wrong, text):
@@ -169,6 +200,13 @@ def test_mapped_files_can_change(tmp_path):
     assert mapped.take([4, 2]).digest(1) == as_samples(X, BANDS).digest(2)
     with pytest.warns(UserWarning, match="^Sample 4 changed while samples were read"):
         mapped.take([4]).warn_of_change(0)
+
+
+def test_the_last_axis_is_the_channels_where_the_first_fits_too():
+    both, first = X[0][:C], X[1].transpose(2, 0, 1)  # (13, 14, 13), (13, 16, 14)
+    samples = as_samples([both, first], BANDS)
+    np.testing.assert_array_equal(samples[0], both)
+    np.testing.assert_array_equal(samples[1], X[1])
 
 
 def test_one_channel_may_have_no_axis():

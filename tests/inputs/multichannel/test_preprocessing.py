@@ -12,17 +12,26 @@ def test_parameters_become_plain_values():
     assert TWO == MultichannelPreprocessing((10.0, 20.0), (2.0, 4.0), (4, 6))
     assert TWO.input_shape == (2, 4, 6) and TWO.prepared_shape == (4, 6, 2)
     assert TWO.example(3).shape == (3, 2, 4, 6)
+    mean, std = torch.tensor([10, 20]), torch.tensor([2.0, 4.0], requires_grad=True)
+    assert MultichannelPreprocessing(mean, std, (4, 6)) == TWO
+    assert MultichannelPreprocessing(mean.numpy(), [2, 4], (4, 6)) == TWO
 
 
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"mean": ()}, r"`mean` must hold a float for each channel\. Got \(\)"),
-        ({"std": ("a", 1)}, r"`std` must hold a float for each channel\. Got \('a', 1"),
+        ({"mean": ()}, r"`mean` must hold a finite float for each .* Got \(\)"),
+        ({"mean": 1}, r"`mean` must hold a finite float for each channel\. Got 1\."),
+        ({"mean": (1, float("nan"))}, r"`mean` must hold a finite float.*Got \(1, nan"),
+        ({"std": ("a", 1)}, r"`std` must hold a finite float for each .*Got \('a', 1"),
+        ({"std": [np.nan, 1]}, r"`std` must hold a finite float .*Got \[nan, 1\]"),
+        ({"std": np.array([1, np.inf])}, r"`std` must hold a finite float .*inf\]"),
+        ({"std": torch.tensor(1.0)}, r"`std` must hold a finite .*Got tensor\(1\.\)"),
         ({"std": (1, 0)}, r"`std` must hold a positive float.* Got \(1.0, 0.0\)"),
         ({"std": (1,)}, r"as many as `mean`, which has 2\. Got \(1.0,\)"),
         ({"size": 8}, r"`size` must be a pair \(h, w\) of positive ints.*Got 8"),
         ({"size": (8, 0)}, r"`size` must be a pair .*Got \(8, 0\)"),
+        ({"size": (True, True)}, r"`size` must be a pair .*Got \(True, True\)"),
     ],
 )
 def test_parameters_out_of_range(settings, text):
@@ -57,6 +66,18 @@ def test_other_sizes_are_averaged_in_float32():
         assert found[1:-1, 1:-1].mean() == pytest.approx(each.mean(), rel=1e-3)
     assert found[2, 3].tolist() == [4.5, 6.5]  # the centre of four pixels
     assert TWO.prepare(ramp[:2, :3].astype(np.float32)).shape == (4, 6, 2)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 2), (8, 12, 2)], ids=["same", "larger"])
+def test_arrays_that_are_read_only_give_no_warning(shape):
+    image = np.random.RandomState(0).normal(size=shape).astype(np.float32)
+    expected, before = TWO.prepare(image), torch.is_warn_always_enabled()
+    image.flags.writeable = False
+    torch.set_warn_always(True)  # PyTorch gives the warning once per process
+    try:
+        np.testing.assert_array_equal(TWO.prepare(image), expected)
+    finally:
+        torch.set_warn_always(before)
 
 
 def test_export_computes_the_same_model_inputs():
