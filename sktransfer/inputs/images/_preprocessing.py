@@ -9,24 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sktransfer.inputs._parameters import channel_values, is_length, is_size
 from sktransfer.inputs.images._files import BOX
 from sktransfer.inputs.images._resize import RESAMPLING
 
 # Above this many pixels a resized image is not built in full: the shorter side
 # of a 1 x 10000 image can only be brought to 256 px in 2 GB.
 MAX_RESIZED_PIXELS = 2**26
-
-
-def _is_length(value):
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
-
-
-def _is_size(value):
-    return (
-        isinstance(value, (tuple, list))
-        and len(value) == 2
-        and all(_is_length(length) for length in value)
-    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +37,7 @@ class ImagePreprocessing:
     interpolation : str, default="bilinear"
         One of ``"nearest"``, ``"nearest-exact"``, ``"bilinear"``,
         ``"bicubic"``, ``"lanczos"``, ``"box"`` and ``"hamming"``.
-    mean, std : tuple of float, (3,)
+    mean, std : sequence, array or tensor of float, (3,)
         Mean and standard deviation per channel, of values in [0, 1]. By default those
         of ImageNet, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     reducing_gap : float, default=None
@@ -61,7 +50,8 @@ class ImagePreprocessing:
     Raises
     ------
     ValueError
-        If a parameter is of another form, or `std` is not positive.
+        If a parameter is of another form, `mean` or `std` is not finite, or `std` is
+        not positive.
 
     See Also
     --------
@@ -101,8 +91,8 @@ class ImagePreprocessing:
         plain = {
             "size": tuple(int(length) for length in self.size),
             "resize": tuple(map(int, self.resize)) if exact else int(self.resize),
-            "mean": tuple(float(v) for v in self.mean),
-            "std": tuple(float(v) for v in self.std),
+            "mean": channel_values(self.mean),
+            "std": channel_values(self.std),
         }
         if self.reducing_gap is not None:
             plain["reducing_gap"] = float(self.reducing_gap)
@@ -110,12 +100,12 @@ class ImagePreprocessing:
             object.__setattr__(self, name, value)
 
     def _check(self):
-        if not _is_size(self.size):
+        if not is_size(self.size):
             raise ValueError(
                 "`size` must be a pair (h, w) of positive ints, in px. "
                 f"Got {self.size!r}."
             )
-        if not (_is_length(self.resize) or _is_size(self.resize)):
+        if not (is_length(self.resize) or is_size(self.resize)):
             raise ValueError(
                 "`resize` must be a positive int (the shorter side) or a pair (h, w) "
                 f"of positive ints, in px. Got {self.resize!r}."
@@ -127,12 +117,13 @@ class ImagePreprocessing:
             )
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if len(value) != 3 or not all(isinstance(v, Real) for v in value):
+            if len(channel_values(value)) != 3:
                 raise ValueError(
-                    f"`{name}` must hold 3 floats, one per channel. Got {value!r}; for "
-                    "another number of channels, see `MultichannelPreprocessing`."
+                    f"`{name}` must hold 3 finite floats, one per channel. Got "
+                    f"{value!r}; for another number of channels, see "
+                    "`MultichannelPreprocessing`."
                 )
-        if min(self.std) <= 0:
+        if min(channel_values(self.std)) <= 0:
             raise ValueError(f"`std` must be positive. Got {self.std!r}.")
         gap = self.reducing_gap
         is_number = isinstance(gap, Real) and not isinstance(gap, bool)
@@ -217,7 +208,7 @@ class ImagePreprocessing:
         """
         if image_size is None:
             return self
-        if not (_is_length(image_size) or _is_size(image_size)):
+        if not (is_length(image_size) or is_size(image_size)):
             raise ValueError(
                 "`image_size` must be a positive int, a pair (h, w) of positive ints, "
                 f"in px, or None for the size of the weights. Got {image_size!r}."

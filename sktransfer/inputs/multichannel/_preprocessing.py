@@ -1,8 +1,7 @@
 """Preprocessing of images of any number of channels, in arrays and in tensors."""
 
 from dataclasses import dataclass, replace
-from math import isfinite
-from numbers import Integral, Real
+from numbers import Integral
 from typing import ClassVar, Self
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from sktransfer.inputs._reading import to_numpy
+from sktransfer.inputs._parameters import channel_values, is_size
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,13 @@ class MultichannelPreprocessing:
     def __post_init__(self):
         """Check the parameters, and convert them to plain Python types."""
         for name in ("mean", "std"):
-            values = _checked_values(getattr(self, name), name)
+            given = getattr(self, name)
+            values = channel_values(given)
+            if not values:
+                raise ValueError(
+                    f"`{name}` must hold a finite float for each channel. "
+                    f"Got {given!r}."
+                )
             object.__setattr__(self, name, values)
         if len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(
@@ -194,29 +199,13 @@ class MultichannelPreprocessing:
         return (batch.permute(0, 3, 1, 2).float() - mean) / std
 
 
-def _checked_values(given, name):
-    """Return the numbers of all channels as a tuple of float."""
-    values = to_numpy(given) if isinstance(given, torch.Tensor) else given
-    values = tuple(values) if np.iterable(values) else ()
-    if not values or not all(isinstance(v, Real) and isfinite(v) for v in values):
-        raise ValueError(
-            f"`{name}` must hold a finite float for each channel. Got {given!r}."
-        )
-    return tuple(float(v) for v in values)
-
-
 def _checked_size(size, name):
     """Return a size (h, w) as a tuple of int."""
-    is_pair = isinstance(size, tuple | list) and len(size) == 2
-    if not is_pair or not all(map(_is_length, size)):
+    if not is_size(size):
         raise ValueError(
             f"`{name}` must be a pair (h, w) of positive ints, in px. Got {size!r}."
         )
     return int(size[0]), int(size[1])
-
-
-def _is_length(value):
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 class RawMultichannel(nn.Module):
