@@ -10,7 +10,7 @@ import torch
 from sktransfer.compute._runtime import resolve_device
 from sktransfer.utils import get_config
 
-_TOOLS = ("test", "docs", "lint", "dev")  # extras that no estimator needs
+_TOOLS = ("test", "docs", "docs-test", "lint", "dev")  # extras that no estimator needs
 
 
 def show_versions() -> None:

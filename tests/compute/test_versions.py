@@ -22,7 +22,11 @@ def test_versions_of_what_is_needed_and_of_extras(capsys):
 
 
 def test_package_that_is_not_installed_and_settings(capsys, monkeypatch):
-    needs = ["numpy>=2", "no-such-package>=1 ; extra == 'plot'", "b ; extra == 'dev'"]
+    needs = [
+        "numpy>=2",
+        "no-such-package>=1 ; extra == 'plot'",
+        "b ; extra == 'docs-test'",
+    ]
     monkeypatch.setattr(_versions, "requires", lambda name: needs)
     with config_context(precision="float32"):
         found = lines(capsys)
