@@ -18,6 +18,7 @@ from sktransfer import (
     PretrainedFeatureExtractor,
     config_context,
     get_config,
+    set_config,
 )
 from sktransfer.activations import forward_passes
 
@@ -67,6 +68,16 @@ def test_workers_of_dask_share_the_store_and_the_settings(client, tmp_path):
         alone = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=3, refit=False).fit(X, Y)
     for key in ("split0_test_score", "split1_test_score", "split2_test_score"):
         assert np.array_equal(search.cv_results_[key], alone.cv_results_[key])
+
+
+def test_settings_of_all_workers(client):
+    def precisions():
+        found = client.map(settings_of, range(4), pure=False)
+        return {settings["precision"] for settings in client.gather(found)}
+
+    for precision in ("float32", "auto"):
+        client.run(set_config, precision=precision)
+        assert precisions() == {precision}
 
 
 @pytest.mark.usefixtures("client", "slim")

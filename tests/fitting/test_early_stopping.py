@@ -80,7 +80,6 @@ def test_epochs_that_are_enough_are_those_that_the_warning_names():
         assert hasattr(model, "best_epoch_") == is_held_out
 
 
-@pytest.mark.filterwarnings("always:The training ended below the linear probe")
 def test_advice_after_a_trial_is_about_early_stopping(monkeypatch):
     monkeypatch.setattr(_diagnosis, "_LARGE_DRIFT", 2)  # which has a warning of its own
     stopping = EarlyStopping(0.3, n_iter_no_change=2)

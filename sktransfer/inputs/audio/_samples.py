@@ -2,12 +2,12 @@
 
 import io
 import os
-import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
+from sktransfer.inputs._changes import tell_change
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.inputs.audio._waveforms import (
@@ -83,12 +83,7 @@ class AudioSamples:
         if self._warned_of:
             return
         self._warned_of.append(i)
-        where = self.describe(i)
-        warnings.warn(
-            f"{where[0].upper()}{where[1:]} changed while samples were read. Its "
-            "activations are not stored; run again when nothing writes to it.",
-            stacklevel=2,
-        )
+        tell_change(self.describe(i))
 
     def take(self, indices: Any) -> Self:
         """Return some of the recordings, by their indices or a mask."""

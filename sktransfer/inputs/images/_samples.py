@@ -3,7 +3,6 @@
 import copy
 import io
 import os
-import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, Self
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sktransfer.inputs._changes import tell_change
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import is_mapped, to_numpy
 from sktransfer.inputs.images._datasets import (
@@ -30,7 +30,7 @@ from sktransfer.inputs.images._pixels import (
     range_beside,
     resolve_value_range,
 )
-from sktransfer.utils import digest
+from sktransfer.utils import digest, warn_caller
 
 
 class Samples:
@@ -109,19 +109,15 @@ class Samples:
             return
         self._warned_of.append(i)
         where = self.describe(i)
-        if isinstance(self._items, DatasetItems):
-            text = (
-                f"The dataset returns {where} differently each time, as random "
-                "transforms do. Activations of such samples are not stored, and "
-                "`random_state` does not fix them. Leave random transforms out of the "
-                "dataset, and pass them as `augment=`."
-            )
-        else:
-            text = (
-                f"{where[0].upper()}{where[1:]} changed while samples were read. Its "
-                "activations are not stored; run again when nothing writes to it."
-            )
-        warnings.warn(text, stacklevel=2)
+        if not isinstance(self._items, DatasetItems):
+            tell_change(where)
+            return
+        warn_caller(
+            f"The dataset returns {where} differently each time, as random transforms "
+            "do. Activations of such samples are not stored, and `random_state` does "
+            "not fix them. Leave random transforms out of the dataset, and pass them "
+            "as `augment=`."
+        )
 
     @property
     def labels(self) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sktransfer.inputs._changes import tell_change
 from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleError
 from sktransfer.inputs._reading import is_mapped, to_numpy
 from sktransfer.inputs.images._augment import preset_augmentation
@@ -16,7 +17,7 @@ from sktransfer.inputs.multichannel._preprocessing import (
     MultichannelPreprocessing,
     RawMultichannel,
 )
-from sktransfer.utils import digest, warn_caller
+from sktransfer.utils import digest
 
 NOUN = "images of several channels"
 _PRESETS = ("auto", "crop", "crop_flip", "light")  # that change no colours
@@ -78,10 +79,7 @@ class MultichannelSamples:
         """Warn, once for all parts of X, that image `i` is not as it was before."""
         if not self._warned_of:
             self._warned_of.append(i)
-            warn_caller(
-                f"{self.describe(i).capitalize()} changed while samples were read. Its "
-                "activations are not stored; run again when nothing writes to it."
-            )
+            tell_change(self.describe(i))
 
     def describe(self, i: int) -> str:
         """Return the words for image `i` in messages, as "sample 3"."""

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -114,7 +115,6 @@ def test_exports(fitted, tmp_path):
     with torch.no_grad():
         found = fitted.to_torch()(pixels).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    onnxruntime = pytest.importorskip("onnxruntime")
     path = fitted.to_onnx(tmp_path / "bands.onnx", image_size=X.shape[1:3])
     session = onnxruntime.InferenceSession(path)
     (found,) = session.run(None, {"images": pixels.numpy()})
