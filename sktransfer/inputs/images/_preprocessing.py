@@ -43,7 +43,7 @@ class ImagePreprocessing:
     reducing_gap : float, default=None
         At least 1. JPEG files that are larger than this many times ``resize`` are
         decoded at 1/2, 1/4 or 1/8 of their size, the smallest that is not below it, as
-        by Pillow's ``Image.draft``. It saves most of the time that large photographs
+        by Pillow's ``Image.draft``. It saves much of the time that large photographs
         take, and changes pixels by less than 1 of 255 on average at 2.0. None decodes
         in full.
 
