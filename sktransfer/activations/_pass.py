@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
+from torch import nn
 
 from sktransfer.activations._batches import (
     digest_samples,
@@ -34,7 +35,7 @@ from sktransfer.compute import (
     split_state,
 )
 from sktransfer.inputs import preprocessing_key
-from sktransfer.utils import get_config
+from sktransfer.utils import describe, get_config
 
 _logger = logging.getLogger("sktransfer")
 # Below this number of multiply-adds, computing a sample is faster than a look-up.
@@ -74,7 +75,7 @@ class Pass:
         self.n_stored = self.n_computed = 0
         self._size = runtime.batch_size  # halved where memory is short
         self._kept_from = {}
-        self._namespaces = {}
+        self._namespaces, self._described = {}, {}
         self._key = runtime.key
         self._own_key = uuid.uuid4().hex  # for code that cannot be described
 
@@ -282,9 +283,11 @@ class Pass:
     def _namespace(self, boundary, tap=None):
         """Return the namespace of a target; without a tap, of the activations."""
         if (boundary, tap) not in self._namespaces:
-            self._namespaces[boundary, tap] = make_namespace(
-                self.backbone, boundary, tap, self._prepared, self._key, self._own_key
-            )
+            if tap not in self._described:
+                self._described[tap] = describe(nn.Identity() if tap is None else tap)
+            how = self._described[tap], self._prepared, self._key, self._own_key
+            made = make_namespace(self.backbone, boundary, tap, *how)
+            self._namespaces[boundary, tap] = made
         return self._namespaces[boundary, tap]
 
 

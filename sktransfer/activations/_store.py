@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from sktransfer.activations._batches import n_bytes, shape_after, without_count
 from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.compute import in_forked_child
-from sktransfer.utils import describe, digest, get_config
+from sktransfer.utils import digest, get_config
 
 # Part of every key: another number where a pass begins to return other values.
 _VERSION = "pass-2"
@@ -133,16 +132,16 @@ class Namespace:
         return array.shape == tuple(shape) and array.dtype in dtypes
 
 
-def make_namespace(backbone, boundary, tap, prepared, settings, own_key):
+def make_namespace(backbone, boundary, tap, described, prepared, settings, own_key):
     """Return the namespace of what a tap computes from activations at a boundary.
 
-    Without a `tap` (None) it is that of the activations. `prepared` is what
+    `described` is the description of the tap. Without one (None) it is that of an
+    identity, and the namespace that of the activations. `prepared` is what
     `preprocessing_key` returns, and `settings` the key of the runtime. If something
     cannot be described, the key also holds `own_key`, which belongs to one pass, so
     that no other pass finds these rows.
     """
     preprocessing, is_known = prepared
-    described = describe(nn.Identity() if tap is None else tap)
     is_known = (
         is_known
         and described.is_complete

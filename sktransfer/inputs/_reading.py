@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from mmap import mmap
 from numbers import Integral
 from typing import Any
@@ -22,6 +23,7 @@ from sktransfer.inputs._modality import (
 )
 from sktransfer.utils import Description, describe, join_key, warn_caller
 
+version = cache(metadata.version)  # which parses a file
 _RESIZING = ("pillow", "torchvision")  # libraries, which are not imported for this
 _NAMED = 5  # unreadable samples that a warning names
 _OTHERWISE = "vector"  # modality of X if no other one claims it
