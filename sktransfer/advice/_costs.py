@@ -10,7 +10,7 @@ import torch
 
 from sktransfer.backbones import Backbone
 from sktransfer.compute import n_samples, synchronise
-from sktransfer.training import model_inputs
+from sktransfer.training import model_inputs, trains_in_bfloat16
 
 _BATCH = 8
 _TRAINING_BATCH = 32  # samples per training batch
@@ -62,7 +62,10 @@ def _measure(backbone, boundary, x, device):
         return Cost(seconds / n, 0.0, n * stored, stored)
     suffix = copy.deepcopy(backbone.section(boundary, end)).to(device).eval()
     weights = [p.requires_grad_(True) for p in suffix.parameters()]
-    held, step_seconds = _timed(lambda: _saved_tensors(suffix, z), device)
+    how = suffix, _TRAINING_BATCH, device
+    is_half = trains_in_bfloat16(backbone, boundary, end, *how)
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_half):
+        held, step_seconds = _timed(lambda: _saved_tensors(suffix, z), device)
     known = {p.data_ptr() for p in weights}
     activations = sum(size for address, size in held.items() if address not in known)
     # Weights, gradients and the two moments of AdamW.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from sktransfer.activations import digest
-from sktransfer.training import HEADS, LabelledSamples, Saver
+from sktransfer.training import HEADS, LabelledSamples, Saver, training_precision
 from sktransfer.utils import Description, describe, library_versions, warn_caller
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def make_savers(
         "backbone": split.origin.describe_prefix("output"),
         "preprocessing": split.origin.preprocessing,
         "runtime": split.runtime.key,
+        "training_precision": training_precision(split.runtime.device),
     }
     content = [*data.samples.digests]
     if adaptation is not None:

@@ -26,6 +26,7 @@ from sktransfer.training import (
     is_divisible,
     stages_above,
     train,
+    trains_in_bfloat16,
     unfreezing_phases,
 )
 
@@ -150,6 +151,8 @@ def train_phase(
 ) -> SuffixNet:
     """Train a network, in place, on activations at a target."""
     split, recipe = trainer.split, replace(trainer.recipe, max_epochs=n_epochs)
+    span, device = (target.boundary, split.head_boundary), split.runtime.device
+    how = *span, network.suffix, recipe.batch_size, device
     if saver is not None:
         saver.views = training.views
     mix = None
@@ -160,7 +163,7 @@ def train_phase(
         training.data,
         loss=trainer.loss,
         recipe=recipe,
-        device=split.runtime.device,
+        device=device,
         seed=split.seed,
         validation=validation and trainer.load_held(validation, target).data,
         stages_above=stages_above(split.backbone, target.boundary),
@@ -171,6 +174,7 @@ def train_phase(
         saver=saver,
         divides=objective is None and _divides(split, network, target),
         most_positions=split.runtime.most_positions,
+        in_bfloat16=trains_in_bfloat16(split.backbone, *how),
         verbose=split.runtime.verbose,
     )
 

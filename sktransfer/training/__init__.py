@@ -12,6 +12,7 @@ from sktransfer.training._augment import (
     ActivationAugment,
     Mix,
 )
+from sktransfer.training._bfloat16 import training_precision, trains_in_bfloat16
 from sktransfer.training._class_weight import weigh_classes, weigh_labels
 from sktransfer.training._data import (
     Data,
@@ -169,6 +170,8 @@ __all__ = [
     "stages_above",
     "targets_of",
     "train",
+    "training_precision",
+    "trains_in_bfloat16",
     "unfreezing_phases",
     "weigh_classes",
     "weigh_labels",

@@ -53,13 +53,20 @@ class Network(nn.Module):
         """Compute scores (n, n_outputs) from activations (n, ...)."""
         return self.scores(self.augment(z))
 
-    def scores(self, z: torch.Tensor) -> torch.Tensor:
+    def scores(self, z: torch.Tensor, *, in_bfloat16: bool = False) -> torch.Tensor:
         """Compute scores from activations that are already augmented."""
-        return self.head(self.describe(z))
+        return self.head(self.describe(z, in_bfloat16=in_bfloat16))
 
-    def describe(self, z: torch.Tensor) -> torch.Tensor:
-        """Compute the inputs of the head (n, d) from activations (n, ...)."""
-        return self.pool(self.suffix(map_state(channels_last, z)))
+    def describe(self, z: torch.Tensor, *, in_bfloat16: bool = False) -> torch.Tensor:
+        """Compute the inputs of the head (n, d) from activations (n, ...).
+
+        With `in_bfloat16`, the layers of the stages that gain by it are computed in
+        bfloat16; weights, pooling and head remain in float32.
+        """
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+            z = self.suffix(map_state(channels_last, z))
+        return self.pool(map_state(_as_float32, z) if in_bfloat16 else z)
 
     def features(self, activations, batch_size: int) -> torch.Tensor:
         """Compute the inputs of the head (n, d) in batches, in eval mode.
@@ -83,6 +90,10 @@ class Network(nn.Module):
             parts += described
         self.suffix.train(was_training)
         return torch.cat(parts)
+
+
+def _as_float32(z):
+    return z.float() if z.is_floating_point() else z
 
 
 class Probabilities:
@@ -117,9 +128,10 @@ class SuffixNet(NeuralNet):
     `groups` maps named parameters to groups of the optimiser; `mix` mixes the samples
     of a training batch; `draws` are the random streams for dropout and mixing, by
     default torch's global generators; `shards` are workers that compute parts of a
-    batch in parallel; and with `most_positions`, sequences are computed in parts of
-    similar length. `l2_sp`, `max_grad_norm` and `accumulate_grad_batches` are those
-    of :class:`TrainingRecipe`; other arguments are those of :class:`skorch.NeuralNet`.
+    batch in parallel; with `most_positions`, sequences are computed in parts of similar
+    length; and with `in_bfloat16`, the stages are trained in bfloat16. `l2_sp`,
+    `max_grad_norm` and `accumulate_grad_batches` are those of :class:`TrainingRecipe`;
+    other arguments are those of :class:`skorch.NeuralNet`.
     """
 
     def __init__(
@@ -134,6 +146,7 @@ class SuffixNet(NeuralNet):
         draws=None,
         shards=None,
         most_positions=None,
+        in_bfloat16=False,
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -145,6 +158,7 @@ class SuffixNet(NeuralNet):
         self.draws = draws
         self.shards = shards
         self.most_positions = most_positions
+        self.in_bfloat16 = in_bfloat16
 
     @property
     def _default_callbacks(self):
@@ -234,7 +248,7 @@ class SuffixNet(NeuralNet):
             self._drop_gradients()
         z, *mixing = mixed
         return add_gradients(
-            self.module_.scores,
+            partial(self.module_.scores, in_bfloat16=self.in_bfloat16),
             self.criterion_,
             z,
             target,

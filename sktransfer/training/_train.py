@@ -45,6 +45,7 @@ def train(
     saver: Any = None,
     divides: bool = False,
     most_positions: int | None = None,
+    in_bfloat16: bool = False,
     verbose: int = 0,
 ) -> SuffixNet:
     """Train a suffix and a head in place on activations, with AdamW; returns the net.
@@ -58,7 +59,8 @@ def train(
     `stages_above` is what :func:`parameter_groups` takes, the `saver` keeps the state
     of the training in a file, and with `divides` threads compute parts of a batch, see
     :func:`is_divisible`. With `most_positions`, sequences of similar length
-    are computed together, unless the network has BatchNorm. It is a ValueError if the
+    are computed together, unless the network has BatchNorm. With `in_bfloat16`, the
+    layers that gain by it are computed in bfloat16. It is a ValueError if the
     loss becomes infinite or NaN.
     """
     if validation is None:
@@ -81,6 +83,7 @@ def train(
         verbose=verbose if verbose > 1 else 0,
         callbacks=[*own, *map(_copy, callbacks or ())],
         most_positions=None if _has_batch_norm(network) else most_positions,
+        in_bfloat16=in_bfloat16,
         **_settings(recipe, stages_above),
     )
     net.n_batches = n_batches

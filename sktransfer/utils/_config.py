@@ -77,11 +77,12 @@ def set_config(
         of every stage, whether they are kept or not, so that keeping them changes no
         prediction. A fitted estimator uses the type that it was fitted with.
     precision : {"auto", "float32"}, default=None
-        Precision in which frozen stages are computed. "float32" computes the network as
-        it is. "auto", the initial setting, folds BatchNorm into convolutions, and uses
-        bfloat16 where the hardware computes faster in it and the features differ by at
-        most 5%; see the user guide. A fitted estimator uses the precision that it was
-        fitted with.
+        Precision in which stages are computed. "float32" computes the network as it is.
+        "auto", the initial setting, folds BatchNorm into convolutions of frozen stages,
+        and uses bfloat16 where the hardware computes faster in it: in frozen stages if
+        the features differ by at most 5%, and to train transformers; see the user
+        guide. A fitted estimator uses the precision of frozen stages that it was fitted
+        with.
     slim_pickles : bool, default=None
         Whether pickles of fitted estimators leave out the frozen weights. These are
         then loaded again by the name of the backbone, and checked. Initially False; see
