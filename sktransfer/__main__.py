@@ -185,7 +185,20 @@ def _load(folder) -> Any:
             f"There is no {_MODEL} in {str(folder)!r}; `python -m sktransfer FOLDER` "
             "writes it."
         )
-    return joblib.load(file)
+    try:
+        model = joblib.load(file)
+    except Exception as error:  # whatever reading damaged bytes leads to
+        raise ValueError(
+            f"{str(file)!r} cannot be read ({type(error).__name__}: {error}). It may "
+            "be damaged, or come from other versions of the libraries; "
+            "`python -m sktransfer FOLDER` writes it again."
+        ) from error
+    if not isinstance(model, FineTunedClassifier):
+        raise ValueError(
+            f"{str(file)!r} holds a {type(model).__name__}, where `train` writes a "
+            "FineTunedClassifier."
+        )
+    return model
 
 
 def _predict(options):

@@ -132,3 +132,21 @@ def test_paths_are_quoted_in_csv(output, photos, tmp_path, capsys, value):
     assert main(["predict", str(output), str(file)]) == 0
     (tmp_path / "found.csv").write_text(capsys.readouterr().out)
     assert pd.read_csv(tmp_path / "found.csv")["path"].tolist() == [str(file)]
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda file: file.write_bytes(b""), "cannot be read (EOFError"),
+        (lambda file: file.write_bytes(b"no pickle"), "cannot be read ("),
+        (
+            lambda file: joblib.dump({"a": 1}, file),
+            "holds a dict, where `train` writes",
+        ),
+    ],
+    ids=["empty", "damaged", "other object"],
+)
+def test_model_that_is_none(write, said, tmp_path, capsys):
+    write(tmp_path / "model.joblib")
+    assert main(["predict", str(tmp_path), "a.png"]) == 1
+    assert said in capsys.readouterr().err

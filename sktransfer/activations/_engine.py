@@ -239,6 +239,10 @@ def choose_precision(backbone: Backbone, precision: str, device: torch.device) -
             tried,
             100 * error,
         )
+    if error == float(
+        "inf"
+    ):  # the network computes NaN, which is told where it is used
+        return "float32"
     warnings.warn(
         f"The frozen stages of {backbone.name} are computed as they are: folding "
         f"BatchNorm into convolutions would change their activations by "

@@ -58,7 +58,7 @@ def _tensors(module):
 
 
 def _check_weights(module):
-    """Check that weights are plain tensors of floating point."""
+    """Check that weights are plain tensors of real floating point."""
     name = type(module).__name__
     for path, layer in module.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
@@ -73,6 +73,14 @@ def _check_weights(module):
                 f"has the quantised layer {path!r}, a {type(layer).__name__}. Pass the "
                 "network as it was before it was quantised."
             )
+        for attribute, value in layer.named_parameters(recurse=False):
+            if value.is_complex():
+                raise TypeError(
+                    f"`backbone` must have real weights. {name} has {attribute!r} of "
+                    f"{value.dtype} in its layer {path!r}. Keep the real and the "
+                    "imaginary parts as two parameters, and join them with "
+                    "torch.complex where they are used."
+                )
         for attribute, value in vars(layer).items():
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 raise ValueError(

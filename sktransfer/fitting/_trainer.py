@@ -44,6 +44,7 @@ from sktransfer.training import (
     make_head,
     restore_net,
     restore_weights_on_error,
+    warn_of_probabilities,
 )
 
 
@@ -342,6 +343,7 @@ class Trainer:
             layer: Any = last_layer(network)
             layer.start_from(features, y, weight)
         network.head.to(self.split.runtime.device)
+        warn_of_probabilities(network.head, self.outputs.kind)
         return None
 
     def _solve_head(self, network, training):

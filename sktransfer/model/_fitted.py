@@ -37,6 +37,7 @@ from sktransfer.compute import (
     resolve_device,
 )
 from sktransfer.inputs import Preprocessing, as_samples, modality_of, warn_of_unreadable
+from sktransfer.model._finite import warn_of_non_finite
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
@@ -339,11 +340,11 @@ class FittedModel(LoadedBackbone):
         a_pass = self._pass(runtime, store, on_error)
         features = np.full((len(samples), self.n_features), np.nan, dtype=np.float32)
         for indices, rows in a_pass.iterate(samples):
-            found = dict(zip(self.taps, rows, strict=True))
-            columns = [np.stack(found[name]) for name in self.outputs.stages]
-            features[indices] = np.hstack(columns)
+            found = dict(zip(self.taps, map(np.stack, rows), strict=True))
+            features[indices] = np.hstack([found[name] for name in self.outputs.stages])
         if a_pass.unreadable:
             tell(a_pass.unreadable, samples)
+        warn_of_non_finite(features, samples, a_pass.unreadable, self.backbone.name)
         return features
 
     def _run(self, samples, function, width, runtime, store):

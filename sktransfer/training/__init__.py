@@ -51,6 +51,7 @@ from sktransfer.training._heads import (
     open_outputs,
     open_to_new_classes,
     register_head,
+    warn_of_probabilities,
 )
 from sktransfer.training._loss import (
     LOSSES,
@@ -173,6 +174,7 @@ __all__ = [
     "training_precision",
     "trains_in_bfloat16",
     "unfreezing_phases",
+    "warn_of_probabilities",
     "weigh_classes",
     "weigh_labels",
     "whiten",

@@ -285,12 +285,30 @@ class HeadData(NamedTuple):
     groups: np.ndarray
 
 
+def check_finite(features: torch.Tensor) -> None:
+    """Raise a ValueError if the features of a sample (n, d) hold NaN or infinity."""
+    is_bad = ~torch.isfinite(features).all(1)
+    if is_bad.any():
+        raise ValueError(
+            f"The network computes NaN or infinity for {int(is_bad.sum())} of "
+            f"{len(features)} samples, the first of which has index "
+            f"{int(is_bad.int().argmax())}. Every sample that was read is finite, so "
+            "look at the layers of the network, such as logarithms and divisions, its "
+            "weights, and what its preprocessing returns."
+        )
+
+
 def head_data(
     network, views: list, y: torch.Tensor, weight: np.ndarray, batch_size: int
 ) -> HeadData:
-    """Compute the data to solve a head on from the activations of each view."""
+    """Compute the data to solve a head on from the activations of each view.
+
+    It is a ValueError if features are not finite.
+    """
     n_views = len(views)
     features = [network.features(activations, batch_size) for activations in views]
+    for of_view in features:
+        check_finite(of_view)
     return HeadData(
         torch.cat(features),
         torch.cat([y] * n_views).numpy(),

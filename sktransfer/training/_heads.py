@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 from sktransfer.compute import seeded
 from sktransfer.training._net import head_from_linear
-from sktransfer.utils import Registry, check_callable
+from sktransfer.utils import (
+    Registry,
+    TransferWarning,
+    check_callable,
+    warn_caller,
+)
 
 # Width of the hidden layer: that of fastai's heads, for features of the usual 512 to
 # 2,048 entries; https://docs.fast.ai/vision.learner.html#create_head.
@@ -225,6 +230,19 @@ def _tried(head, n_features, n_outputs, rule):
             f"(2, {n_outputs})."
         )
     return head.train(was_training)
+
+
+def warn_of_probabilities(head: nn.Module, kind: str) -> None:
+    """Warn of a head for classes that ends in probabilities, as losses take scores."""
+    last = [*head.modules()][-1]
+    if kind == "regression" or not isinstance(last, nn.Softmax | nn.Sigmoid):
+        return
+    warn_caller(
+        f"`head` ends in {last}, but its outputs are taken as scores: the loss and "
+        "`predict_proba` turn them into probabilities once more, which are never far "
+        "from equal. Leave that layer out.",
+        TransferWarning,
+    )
 
 
 def constant_head(n_features: int, n_classes: int) -> nn.Linear:

@@ -154,6 +154,11 @@ LOSSES["regression"].add_built_in("quantile", pinball_loss)
 
 def find_loss(loss: str | PerSampleLoss, task: str) -> PerSampleLoss:
     """Return the loss of this name, or a callable with its results checked."""
+    if isinstance(loss, type):
+        raise ValueError(
+            f"`loss` must be a function or an instance. Got the class {loss.__name__}; "
+            f"losses of torch are passed as {loss.__name__}(reduction='none')."
+        )
     return CheckedLoss(loss) if callable(loss) else LOSSES[task][loss]
 
 

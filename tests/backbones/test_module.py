@@ -263,3 +263,9 @@ def test_kind_says_what_a_module_takes():
     assert backbone.activation_shape("output") == (4, 5)
     with pytest.raises(ValueError, match="`kind` must be the name .*Got 'smell'"):
         load_backbone(LinearPatches(), kind="smell")
+
+
+def test_complex_weights_are_refused():
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2, dtype=torch.complex64))
+    with pytest.raises(TypeError, match=r"has 'weight' of torch.complex64 .* '1'"):
+        load_backbone(network)

@@ -13,9 +13,11 @@ from sktransfer.training import (
     list_heads,
     make_head,
     register_head,
+    warn_of_probabilities,
 )
 from sktransfer.training._heads import HEADS, CosineHead
 from sktransfer.training._schedule import parameter_groups
+from sktransfer.utils import TransferWarning
 
 FEATURES = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
 
@@ -270,3 +272,14 @@ def test_cosine_head_starts_at_the_weighted_means_of_the_classes():
     torch.testing.assert_close(head.weight[0], torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(head.weight[1], torch.tensor([-1.0, 0.0]))
     assert torch.equal(head.weight[2], before)  # a class without samples
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.Sigmoid()], ids=repr)
+def test_head_that_ends_in_probabilities_is_warned_of(last, recwarn):
+    head = nn.Sequential(nn.Linear(3, 2), last)
+    warn_of_probabilities(head, "regression")
+    warn_of_probabilities(head[0], "multiclass")
+    assert not recwarn
+    for kind in ("multiclass", "multilabel"):
+        with pytest.warns(TransferWarning, match="`head` ends in S.*Leave that layer"):
+            warn_of_probabilities(head, kind)

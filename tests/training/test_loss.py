@@ -491,3 +491,8 @@ def test_others_are_drawn_before_the_generators_are_taken():
 
     net = fit(Objective(distance, Views()), max_epochs=1)
     assert len(net.history) == 1
+
+
+def test_class_of_losses_is_no_loss():
+    with pytest.raises(ValueError, match=r"Got the class CrossEntropyLoss; losses"):
+        find_loss(nn.CrossEntropyLoss, "classification")
