@@ -32,6 +32,7 @@ from sktransfer.activations._disk_rows import (
     touch_rows,
     used_bytes,
 )
+from sktransfer.activations._mounts import warn_if_shared
 from sktransfer.compute import fork_lock, held_at_forks
 from sktransfer.utils import get_config
 
@@ -57,12 +58,14 @@ held_at_forks(_in_use)
 def open_disk_store(folder: str | os.PathLike) -> "DiskStore":
     """Return this process's store in a folder.
 
-    The folder is created at the first write, and only this user may read it.
+    The folder is created at the first write, and only this user may read it. A warning
+    tells if several machines may write to it.
     """
     folder = os.path.abspath(os.fspath(folder))
     with _stores_lock:
         if folder not in _stores:
             _stores[folder] = DiskStore(folder)
+            warn_if_shared(folder)
         _stores.move_to_end(folder)
         if len(_stores) > _MOST_OPEN:
             _stores.popitem(last=False)

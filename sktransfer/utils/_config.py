@@ -1,11 +1,12 @@
 """Settings of the whole package, kept per thread as scikit-learn keeps its own."""
 
-import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from sktransfer.utils._workers import own_address, works_for
 
 _MEMORY_SHARE = 0.125
 _local = threading.local()
@@ -61,7 +62,7 @@ def set_config(
 
     Threads that have changed no setting use those of the main thread. Workers of
     joblib's own backends (loky, multiprocessing and threading), as with ``n_jobs=2``,
-    receive the settings together with the estimators.
+    of Ray and of Dask's ``LocalCluster`` receive the settings with the estimators.
 
     Parameters
     ----------
@@ -168,17 +169,15 @@ def settings_to_send() -> dict[str, Any]:
     The dictionary is empty where no setting was ever changed, so that equal estimators
     have equal pickles, and equal hashes, in every process.
     """
-    return {"pid": os.getpid(), "settings": get_config()} if _changed else {}
+    return {**own_address(), "settings": get_config()} if _changed else {}
 
 
 def adopt_settings(sent: dict[str, Any]) -> None:
-    """Adopt, in a worker process, the settings of the process that started it.
+    """Adopt, in a worker process, the settings of the process that it works for.
 
-    Settings in a pickle of another run or another machine are ignored: only those of
-    the parent of a worker apply to it.
+    Settings in a pickle of another run are ignored.
     """
-    is_worker = multiprocessing.current_process().name != "MainProcess"
-    if is_worker and sent.get("pid") == os.getppid():
+    if sent and works_for(sent):
         _changed.update(sent["settings"])
         _own().update(sent["settings"])
         _global.update(sent["settings"])
