@@ -58,7 +58,7 @@ def file_system_of(folder: str) -> str | None:
 
 
 def _unescaped(text):
-    """Undo the escapes of a table of mounts: ``\\040`` is a space."""
+    r"""Undo the escapes of a table of mounts: ``\040`` is a space."""
     for code in ("040", "011", "012", "134"):
         text = text.replace(f"\\{code}", chr(int(code, 8)))
     return text

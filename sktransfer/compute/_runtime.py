@@ -5,6 +5,7 @@ that of the samples. An example of a dict are the hidden states of sequences, an
 mask that says which of them are not padding.
 """
 
+import multiprocessing
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,12 +27,12 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def resolve_device(device: str | torch.device) -> torch.device:
     """Return the device that a parameter names.
 
-    "auto" is CUDA if there is one, then Apple's MPS, then the CPU. Raises a ValueError
-    if this machine has no such device.
+    "auto" is CUDA if there is one, then Apple's MPS, then the CPU; worker processes are
+    spread over several GPUs. Raises a ValueError if this machine has no such device.
     """
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_gpu()
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
@@ -44,6 +45,15 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"{device!r}: {str(error).splitlines()[0]}"
         ) from error
     return found
+
+
+def _own_gpu():
+    """Return the GPU of this process; workers are numbered by what started them."""
+    number = getattr(multiprocessing.current_process(), "_identity", ())
+    n_gpus = torch.cuda.device_count()
+    if not number or n_gpus < 2:
+        return torch.device("cuda")
+    return torch.device("cuda", (number[-1] - 1) % n_gpus)
 
 
 def has_device(device: str | torch.device) -> bool:

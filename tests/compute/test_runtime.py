@@ -1,5 +1,9 @@
+import os
+
+import joblib
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from torch import nn
 
 from sktransfer.compute import (
@@ -87,6 +91,36 @@ def test_auto_prefers_a_gpu(monkeypatch, cuda, mps, expected):
 def test_device_by_name_or_itself(device):
     assert resolve_device(device) == CPU
     assert has_device(device)
+
+
+def pretend_gpus(patch, n):
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: n)
+
+
+@pytest.mark.parametrize(("n", "index"), [(1, None), (2, None)])
+def test_auto_of_a_main_process_is_the_current_gpu(monkeypatch, n, index):
+    pretend_gpus(monkeypatch, n)
+    assert resolve_device("auto") == torch.device("cuda", index)
+
+
+def device_of_worker(n):
+    """Return a worker and its device, where a machine has n GPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_gpus(patch, n)
+        return os.getpid(), resolve_device("auto")
+
+
+def test_auto_spreads_workers_over_gpus():
+    with joblib.Parallel(n_jobs=2, batch_size=1) as parallel:
+        several = {*parallel(joblib.delayed(device_of_worker)(2) for _ in range(6))}
+        alone = {*parallel(joblib.delayed(device_of_worker)(1) for _ in range(6))}
+    get_reusable_executor().shutdown()  # its workers outlive a test otherwise
+    gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    devices = [device for _, device in several]
+    assert len({*devices}) == len({pid for pid, _ in several}) == len(devices)
+    assert {*devices} <= {*gpus}
+    assert {device for _, device in alone} == {torch.device("cuda")}
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu:99"])
