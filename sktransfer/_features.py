@@ -66,7 +66,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
     batch_size : int or "auto", default="auto"
         Samples per forward pass. It changes results by rounding alone.
     device : str or torch.device, default="auto"
-        Device to compute on. "auto" is a GPU if there is one.
+        Device to compute on. "auto" is a GPU if there is one; worker processes are
+        spread over several GPUs.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.

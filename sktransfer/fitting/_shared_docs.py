@@ -62,7 +62,8 @@ _TRAINING = """\
         Values of black and white in arrays, and in images of more than 8 bits. "auto"
         is (0, 1) for floats, (0, 65535) for uint16 and (0, 255) for other integers.
     device : str or torch.device, default="auto"
-        Device to compute on. "auto" is a GPU if there is one.
+        Device to compute on. "auto" is a GPU if there is one; worker processes are
+        spread over several GPUs.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.

@@ -1,4 +1,4 @@
-"""Workers that other engines than joblib's own have started."""
+"""Workers of a cluster of Dask."""
 
 import os
 import signal
@@ -58,14 +58,16 @@ def count_samples():
 
 def test_workers_of_dask_share_the_store_and_the_settings(client, tmp_path):
     model = FineTunedClassifier(image_size=32, freeze="all", memory=tmp_path)
-    search = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=3, refit=False)
+    # One task at a time: two workers that need an activation at once both compute it.
+    settings = {"cv": 3, "refit": False, "pre_dispatch": 1}
+    search = GridSearchCV(model, {"C": [0.1, 1.0]}, **settings)
     with config_context(activation_dtype="float32"):
         with joblib.parallel_config(backend="dask"):
             search.fit(X, Y)
         sent = client.gather(client.map(settings_of, [model] * 4, pure=False))
         assert [found["activation_dtype"] for found in sent] == ["float32"] * 4
         assert sum(client.run(count_samples).values()) == N
-        alone = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=3, refit=False).fit(X, Y)
+        alone = GridSearchCV(model, {"C": [0.1, 1.0]}, **settings).fit(X, Y)
     for key in ("split0_test_score", "split1_test_score", "split2_test_score"):
         assert np.array_equal(search.cv_results_[key], alone.cv_results_[key])
 
