@@ -30,13 +30,20 @@ X, Y = np.uint8(X[:N].reshape(N, 8, 8) * 15), Y[:N]
 def ray():
     """Start a cluster of two workers, which leaves nothing behind."""
     folder = tempfile.mkdtemp(prefix="ray-")  # a short path, as it holds sockets
+    settings = {
+        "num_cpus": 2,
+        "object_store_memory": 100 * 2**20,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "_node_ip_address": "127.0.0.1",  # which it asks the network for otherwise
+        "_temp_dir": folder,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray = pytest.importorskip("ray")
-        settings = {"num_cpus": 2, "include_dashboard": False, "_temp_dir": folder}
-        settings["_node_ip_address"] = "127.0.0.1"  # which it asks the network for
-        ray.init(**settings, object_store_memory=100 * 2**20, log_to_driver=False)
+        import ray  # which reads these at import
+
+        ray.init(**settings)
         yield ray
         ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
