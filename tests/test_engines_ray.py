@@ -28,7 +28,7 @@ X, Y = np.uint8(X[:N].reshape(N, 8, 8) * 15), Y[:N]
 
 @pytest.fixture(scope="module")
 def ray():
-    """Start a cluster of two workers, which leaves nothing behind."""
+    """Start a cluster on this machine, which leaves nothing behind."""
     folder = tempfile.mkdtemp(prefix="ray-")  # a short path, as it holds sockets
     settings = {
         "num_cpus": 2,
@@ -41,6 +41,7 @@ def ray():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # as tests beside it have
         import ray  # which reads these at import
 
         ray.init(**settings)

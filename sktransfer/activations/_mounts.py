@@ -48,13 +48,13 @@ def file_system_of(folder: str) -> str | None:
         lines = Path(_TABLE).read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
-    path, found = os.path.realpath(folder), ("", None)
+    path, innermost, found = os.path.realpath(folder), "", None
     for _, mounted, kind, *_ in map(str.split, lines):
         point = _unescaped(mounted)
         holds = path == point or path.startswith(point.rstrip("/") + "/")
-        if holds and len(point) >= len(found[0]):  # the last of equals hides the others
-            found = point, kind
-    return found[1]
+        if holds and len(point) >= len(innermost):  # the last of equals hides others
+            innermost, found = point, kind
+    return found
 
 
 def _unescaped(text):
