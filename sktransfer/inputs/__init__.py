@@ -29,11 +29,13 @@ from sktransfer.inputs.audio._audio import Audio
 from sktransfer.inputs.audio._front_ends import FrontEnd, LogMel
 from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
 from sktransfer.inputs.audio._waveforms import Waveform
+from sktransfer.inputs.images._columns import image_column
 from sktransfer.inputs.images._enlarged import median_image_size, tell_enlargement
 from sktransfer.inputs.images._folder import image_folder
 from sktransfer.inputs.images._images import Images
 from sktransfer.inputs.images._preprocessing import ImagePreprocessing
 from sktransfer.inputs.images._samples import Samples, open_image
+from sktransfer.inputs.images._tar import image_tar
 from sktransfer.inputs.multichannel._multichannel import Multichannel
 from sktransfer.inputs.multichannel._preprocessing import MultichannelPreprocessing
 from sktransfer.inputs.texts._augment import WordDropout
@@ -53,7 +55,9 @@ __all__ = [
     "VectorPreprocessing",
     "Waveform",
     "WordDropout",
+    "image_column",
     "image_folder",
+    "image_tar",
     "list_modalities",
     "register_modality",
 ]

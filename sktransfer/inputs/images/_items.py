@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sktransfer.inputs._modality import UnreadableSampleError
 from sktransfer.inputs._reading import has_no_order, to_numpy, without_pyarrow
+from sktransfer.inputs.images._columns import images_of_column, is_dataset_column
 from sktransfer.inputs.images._datasets import (
     DatasetItems,
     Raw,
@@ -22,6 +24,7 @@ from sktransfer.inputs.images._datasets import (
 )
 from sktransfer.inputs.images._files import deep_dtype, visible_values
 from sktransfer.inputs.images._pixels import channels_last
+from sktransfer.inputs.images._stored import StoredImage
 
 KINDS = (
     "a list of paths, of PIL images, of arrays or of encoded images, an array or "
@@ -30,7 +33,8 @@ KINDS = (
 
 BLOCK = 2**20  # values of an array that are checked at once
 # Types of a whole image: a pair that starts with one is (image, label).
-WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor)
+WHOLE = (str, bytes, Image.Image, np.ndarray, torch.Tensor, StoredImage)
+ENCODED = (str, bytes, StoredImage)  # what is read or decoded when it is needed
 
 
 def collect(
@@ -85,7 +89,7 @@ def _labels_of(pairs):
 def _as_items(X):
     """Return X as a numeric ndarray or as a list of samples."""
     _check_collection(X)
-    X = without_pyarrow(X)
+    X = images_of_column(X) if is_dataset_column(X) else without_pyarrow(X)
     if isinstance(X, Sequence):
         return [_as_item(item, row) for row, item in enumerate(X)]
     array = to_numpy(X)
@@ -149,7 +153,7 @@ def _as_item(item, row):
     """
     if isinstance(item, Mapping) and item.keys() == {"bytes", "path"}:
         item = item["path"] if item["bytes"] is None else item["bytes"]
-    if isinstance(item, (Image.Image, bytes)):
+    if isinstance(item, (Image.Image, bytes, StoredImage)):
         return item
     if isinstance(item, (str, os.PathLike)):
         return str(os.fspath(item))  # not numpy's str, for its repr
@@ -271,9 +275,9 @@ class Values:
     than 8 bits. `items` are the raw samples, and `indices` those that are looked at;
     None for all. With ``on_error="warn"`` items that cannot be read are skipped.
 
-    ``dtypes`` holds the dtypes of the values, in native byte order; in a lazy sequence
-    that of the first readable item stands for all. Complex values raise a ValueError,
-    and values that are not numeric a TypeError.
+    ``dtypes`` holds the dtypes of the values, in native byte order; of the items of a
+    dataset, and of stored images, the first readable one stands for all. Complex values
+    raise a ValueError, and values that are not numeric a TypeError.
     """
 
     def __init__(self, items, indices=None, on_error="raise"):
@@ -290,7 +294,12 @@ class Values:
             dtype = _dtype_of(self._first_readable())
             self._rows = [] if dtype is None else range(len(self._indices))
             return {dtype} - {None}
-        dtypes = [_dtype_of(self._items[i]) for i in self._indices]
+        items = [self._items[i] for i in self._indices]
+        of_stored = _dtype_of_first(i for i in items if isinstance(i, StoredImage))
+        dtypes = [
+            of_stored if isinstance(item, StoredImage) else _dtype_of(item)
+            for item in items
+        ]
         self._rows = [row for row, dtype in enumerate(dtypes) if dtype is not None]
         return {*dtypes} - {None}
 
@@ -313,12 +322,12 @@ class Values:
             for row in range(0, len(self._indices), step):
                 yield row, self._items[self._indices[row : row + step]]
         elif isinstance(self._items, list):
-            yield from self._look_up(lambda item: not isinstance(item, (str, bytes)))
+            yield from self._look_up(lambda item: not isinstance(item, ENCODED))
 
     def read_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row, values of shape (1, ...)) of what must be read or decoded."""
         if isinstance(self._items, list):
-            yield from self._look_up(lambda item: isinstance(item, (str, bytes)))
+            yield from self._look_up(lambda item: isinstance(item, ENCODED))
         elif not isinstance(self._items, np.ndarray):
             yield from self._look_up(lambda item: True)
 
@@ -335,6 +344,8 @@ class Values:
         try:
             if isinstance(item, Unreadable):
                 raise item.error(row)
+            if isinstance(item, StoredImage):
+                return visible_values(item.read())
             is_readable = isinstance(item, (str, bytes, Image.Image))
             return visible_values(item) if is_readable else None
         except MemoryError:
@@ -344,8 +355,24 @@ class Values:
                 return None
             if isinstance(error, UnreadableSampleError):
                 raise
-            name = item if isinstance(item, str) else getattr(item, "filename", None)
-            raise unreadable_image(row, name, explain(error)) from error
+            raise unreadable_image(row, name_of(item), explain(error)) from error
+
+
+def name_of(item: Any) -> str | None:
+    """Return the path of a raw sample; None if it has none or it is not known."""
+    if isinstance(item, (StoredImage, Unreadable)):
+        return item.name
+    if isinstance(item, Image.Image):
+        return getattr(item, "filename", None)
+    return item if isinstance(item, str) else None
+
+
+def _dtype_of_first(stored):
+    """Return the dtype of the first stored image that can be read, None otherwise."""
+    for image in stored:
+        with suppress(OSError, ValueError):
+            return deep_dtype(image.read())
+    return None
 
 
 def _dtype_of(item):

@@ -23,13 +23,14 @@ from sktransfer.inputs.images._datasets import (
     unreadable_image,
 )
 from sktransfer.inputs.images._files import content_of, file_content, picture_to_rgb
-from sktransfer.inputs.images._items import Values
+from sktransfer.inputs.images._items import Values, name_of
 from sktransfer.inputs.images._pixels import (
     array_to_image,
     check_value_range,
     range_beside,
     resolve_value_range,
 )
+from sktransfer.inputs.images._stored import StoredImage
 from sktransfer.utils import digest, warn_caller
 
 
@@ -87,12 +88,16 @@ class Samples:
         if isinstance(self._items, DatasetItems):
             return self._first_reading(i)[0]
         item = self._items[self._indices[i]]
-        if not isinstance(item, str):
-            return self.read(i)[0] if not isinstance(item, bytes) else self._of(item)
-        try:
-            return file_content(item, self._raw.upright).identify(self.value_range)
-        except OSError as error:
-            raise self.unreadable(i, error) from error
+        if isinstance(item, bytes):
+            return self._of(item)
+        if not isinstance(item, (str, StoredImage)):
+            return self.read(i)[0]
+        with self._named(i):
+            if isinstance(item, StoredImage):
+                content = item.content(self._raw.upright)
+            else:
+                content = file_content(item, self._raw.upright)
+            return content.identify(self.value_range)
 
     def can_change(self, i: int) -> bool:
         """Return whether another reading of sample `i` may give another image."""
@@ -101,7 +106,7 @@ class Samples:
         if isinstance(self._items, DatasetItems):
             return True
         item = self._items[self._indices[i]]
-        return isinstance(item, str) or is_mapped(item)
+        return isinstance(item, (str, StoredImage)) or is_mapped(item)
 
     def warn_of_change(self, i: int) -> None:
         """Warn, once for all parts of X, that sample `i` is not as it was before."""
@@ -179,6 +184,8 @@ class Samples:
     def encoded(self, i: int) -> str | bytes | None:
         """Return the path or the bytes that sample `i` is decoded from, else None."""
         item = self._items[self._indices[i]]
+        if isinstance(item, StoredImage):
+            return item.read()
         return item if isinstance(item, (str, bytes)) else None
 
     def _in_memory(self, i):
@@ -190,6 +197,8 @@ class Samples:
     def _fetched(self, item, i):
         if isinstance(item, Unreadable):
             raise item.error(int(self._rows[i]))
+        if isinstance(item, StoredImage):
+            return item.read()
         if not isinstance(item, str):
             return item
         with open(item, "rb") as file:
@@ -245,11 +254,7 @@ def _name_of(items, index):
         return None
     if isinstance(items, DatasetItems):
         return items.name(index)
-    if isinstance(items[index], Unreadable):
-        return items[index].name
-    if isinstance(items[index], Image.Image):
-        return getattr(items[index], "filename", None)
-    return items[index] if isinstance(items[index], str) else None
+    return name_of(items[index])
 
 
 def open_image(
@@ -271,6 +276,8 @@ def open_image(
         source = source.getvalue()
     elif isinstance(source, os.PathLike):
         source = os.fspath(source)
+    elif isinstance(source, StoredImage):
+        source = source.read()
     if isinstance(source, str):
         with open(source, "rb") as file:
             source = file.read()
