@@ -14,7 +14,8 @@ from sktransfer.compute import fork_lock
 from sktransfer.inputs.images._stored import ImageSource
 from sktransfer.utils import import_optional
 
-_KEPT = 2  # row groups in memory: the threads of a pass may be at the end of one
+# Images in memory, at least, in two row groups or more: a pass reads batches ahead.
+_KEPT = 128
 _lock = fork_lock(globals(), "_lock")
 
 
@@ -28,7 +29,7 @@ def image_column(
     table : str, os.PathLike, iterable of these, or Dataset
         Parquet files, by path or by a URL that fsspec knows, or a dataset of the
         library `datasets` of Hugging Face that has a length. Parquet files are read by
-        row group, of which two are kept in memory, so read them in their order.
+        row group, of which a few are kept in memory, so read them in their order.
     column : str
         Name of the column. It holds the bytes of image files, or the dicts of ``bytes``
         and ``path`` in which the library `datasets` stores images. A mode that the
@@ -147,12 +148,19 @@ class ParquetImages(ImageSource):
         k = int(np.searchsorted(self._starts, i, side="right")) - 1
         with _lock:
             if k not in self._kept:
+                self._forget_oldest()
                 self._kept[k] = self._read_group(*self._groups[k])
             self._kept.move_to_end(k)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-            images = self._kept[k]
-        return _encoded(images[i - int(self._starts[k])].as_py())
+            return _encoded(self._kept[k][i - int(self._starts[k])].as_py())
+
+    def _forget_oldest(self):
+        """Make place for another row group."""
+        n_images = sum(map(len, self._kept.values()))
+        while len(self._kept) > 1:
+            n_images -= len(next(iter(self._kept.values())))
+            if n_images < _KEPT:
+                return
+            self._kept.popitem(last=False)
 
     def _read_group(self, number, group):
         with _opened(self._paths[number]) as file:

@@ -1,16 +1,16 @@
 """Images of columns of Parquet files and of datasets of Hugging Face."""
 
 import re
+import weakref
 
 import fsspec
 import numpy as np
 import pandas as pd
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 from sktransfer import PretrainedFeatureExtractor
 from sktransfer.inputs import image_column
+from sktransfer.inputs.images._columns import ParquetImages
 from tests._bad_input import encoded, make_backbone
 from tests._stored import FILES, HuggingFaceDataset, ImageFeature, write_parquet
 
@@ -46,26 +46,24 @@ def test_images_as_the_library_datasets_stores_them(tmp_path):
 
 
 def test_few_row_groups_are_in_memory_and_each_is_read_in_turn(tmp_path, monkeypatch):
-    noise = np.random.default_rng(0).integers(0, 256, (30, 100, 100, 3), np.uint8)
-    files = [*map(encoded, noise)]
-    path = write_parquet(tmp_path / "x.parquet", files, size=3)
-    read, sizes, read_group = [], [], parquet.ParquetFile.read_row_group
+    noise = np.random.default_rng(0).integers(0, 256, (800, 5, 5, 3), np.uint8)
+    path = write_parquet(tmp_path / "x.parquet", [*map(encoded, noise)], size=40)
+    read_group, read, living = ParquetImages._read_group, [], []
 
-    def counted(self, group, **options):
-        table = read_group(self, group, **options)
-        read.append(group)
-        sizes.append(pyarrow.total_allocated_bytes() - before)
-        return table
+    def counted(self, number, group):
+        found = read_group(self, number, group)
+        read.append((group, weakref.ref(found)))
+        living.append(sum(seen() is not None for _, seen in read))
+        return found
 
-    monkeypatch.setattr(parquet.ParquetFile, "read_row_group", counted)
-    before = pyarrow.total_allocated_bytes()
+    monkeypatch.setattr(ParquetImages, "_read_group", counted)
     images = image_column(path, "image")
     assert not read
     extractor = PretrainedFeatureExtractor(make_backbone()).fit(images[:1])
     read.clear()
     extractor.transform(images)
-    assert len(read) <= 2 * 10 + 1 and {*read} == {*range(10)}
-    assert max(sizes) < 4.5 * 3 * len(files[0]) < sum(map(len, files)) / 2
+    assert {group for group, _ in read} == {*range(20)} and len(read) <= 2 * 20 + 1
+    assert max(living) <= 5  # four hold 128 images
 
 
 @pytest.mark.parametrize("decode", [True, False])
