@@ -33,6 +33,7 @@ from sktransfer.compute import (
     synchronise,
     use_channels_last,
 )
+from sktransfer.inputs import as_run
 
 _logger = logging.getLogger("sktransfer")
 _SEED = 0  # for each sample, if the network draws random numbers
@@ -61,7 +62,7 @@ class Engine:
     """
 
     def __init__(self, backbone, start, steps, taps, runtime):
-        self._preprocessing = backbone.preprocessing
+        self._preprocessing = as_run(backbone.preprocessing)
         self._start = start
         self._steps = steps
         self._taps = taps

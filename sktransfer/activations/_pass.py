@@ -34,7 +34,7 @@ from sktransfer.compute import (
     sample_bar,
     split_state,
 )
-from sktransfer.inputs import preprocessing_key
+from sktransfer.inputs import as_run, preprocessing_key
 from sktransfer.utils import describe, get_config
 
 _logger = logging.getLogger("sktransfer")
@@ -107,7 +107,7 @@ class Pass:
         """
         batch = to_tensor(rows)
         if self.targets[0].boundary == "input":
-            return self.backbone.preprocessing.to_input(batch)
+            return as_run(self.backbone.preprocessing).to_input(batch)
         return batch
 
     def keys(self) -> list[bytes]:

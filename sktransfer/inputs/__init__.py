@@ -7,6 +7,7 @@ inputs of the batches.
 """
 
 from sktransfer.inputs._augmented import AugmentedSamples
+from sktransfer.inputs._custom import as_run, preprocessing_key
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,
@@ -20,7 +21,6 @@ from sktransfer.inputs._reading import (
     find_unreadable,
     iter_batches,
     modality_of,
-    preprocessing_key,
     to_numpy,
     warn_of_unreadable,
 )

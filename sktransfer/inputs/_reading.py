@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import cache
-from importlib import metadata
 from mmap import mmap
 from numbers import Integral
 from typing import Any
@@ -15,16 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from sktransfer.inputs._custom import as_run
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,
     Preprocessing,
     UnreadableSampleError,
 )
-from sktransfer.utils import Description, describe, join_key, warn_caller
+from sktransfer.utils import warn_caller
 
-version = cache(metadata.version)  # which parses a file
-_RESIZING = ("pillow", "torchvision")  # libraries, which are not imported for this
 _NAMED = 5  # unreadable samples that a warning names
 _OTHERWISE = "vector"  # modality of X if no other one claims it
 _DEFAULTS = (None, "auto")
@@ -152,31 +149,6 @@ def as_samples(
     return modality.read(X, preprocessing, on_error=on_error, **taken)
 
 
-def preprocessing_key(preprocessing: Preprocessing) -> tuple[str, bool]:
-    """Return a text that identifies what a preprocessing does, and its scope.
-
-    The second value says whether the text means the same in other processes (bool). A
-    preprocessing of this package states its key, which is joined with the versions of
-    Pillow and torchvision, the libraries that resize. An object of any other class,
-    including subclasses, is described by its code and its attributes. If that is not
-    possible, the text is unique to this object.
-    """
-    described = describe(preprocessing)
-    is_own = _is_own(preprocessing, described)
-    key = preprocessing.key() if is_own else join_key(described, preprocessing)
-    libraries = ";".join(f"{name}={version(name)}" for name in _RESIZING)
-    return f"{key};{libraries}", is_own or described.is_complete
-
-
-def _is_own(preprocessing: Any, described: Description) -> bool:
-    """Return whether an object is of a class of this package, and unchanged."""
-    kind = type(preprocessing)
-    if not kind.__module__.startswith(f"{__package__}."):
-        return False
-    fields = {*kind.__dataclass_fields__}
-    return {*vars(preprocessing)} <= fields and not described.has_code
-
-
 def warn_of_unreadable(reasons: Mapping[int, str], samples: Any) -> None:
     """Warn once about samples that could not be read."""
     first = sorted(reasons)[:_NAMED]
@@ -225,6 +197,7 @@ def iter_batches(
         _check_count("n_threads", n_threads)
     starts = range(0, len(samples), batch_size)
     spans = [range(start, min(start + batch_size, len(samples))) for start in starts]
+    preprocessing = as_run(preprocessing)
     if hasattr(samples, "rows"):
         return _iter_rows(samples, preprocessing, spans)
     n_threads = n_threads or min(8, available_cpus(), torch.get_num_threads())

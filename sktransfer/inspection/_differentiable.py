@@ -14,6 +14,7 @@ from torch import nn
 from sktransfer.activations import ActivationLayout, Pool
 from sktransfer.backbones import Backbone
 from sktransfer.compute import resolve_device
+from sktransfer.inputs import as_run
 from sktransfer.inspection._unwrap import fitted_reader, unwrapped
 from sktransfer.model import Features, TwoClasses, modules_of, steps_of
 from sktransfer.utils import check_is_fitted
@@ -144,7 +145,7 @@ class Differentiable:
 
     def to_input(self, sample: Any) -> Any:
         """Return the model input of one sample, as a batch on the device."""
-        preprocessing = self.backbone.preprocessing
+        preprocessing = as_run(self.backbone.preprocessing)
         prepared = preprocessing.prepare(sample)
         return preprocessing.to_input(_as_batch(prepared, self.device))
 

@@ -13,7 +13,7 @@ from torch import nn
 from sktransfer.activations import digest_samples
 from sktransfer.backbones import Backbone
 from sktransfer.compute import RandomStream, fixed_threads, map_state
-from sktransfer.inputs import iter_batches
+from sktransfer.inputs import as_run, iter_batches, preprocessing_key
 
 _BATCH = 16
 # The divergence at which the similarity is 1/e. That of photographs is 0.04 to 0.06 in
@@ -48,7 +48,8 @@ def choose_lr_ratio(backbone: Backbone, samples: Any, device: torch.device) -> f
         return _LOW
     rows = np.unique(np.linspace(0, len(samples) - 1, _N_SAMPLES).astype(int))
     few = samples.take(rows)
-    key = backbone.fingerprint, backbone.preprocessing.key(), *digest_samples(few)
+    way, _ = preprocessing_key(backbone.preprocessing)
+    key = backbone.fingerprint, way, *digest_samples(few)
     if key not in _chosen:
         divergences, _ = run_network(backbone, few, device, has_classifier=False)
         is_different = similarity_from(divergences) < _DIFFERENT
@@ -68,9 +69,10 @@ def model_inputs(
     samples, preprocessing, batch_size: int, device: torch.device
 ) -> Generator[torch.Tensor]:
     """Yield batches of model inputs on a device."""
+    run = as_run(preprocessing)
     with closing(iter_batches(samples, preprocessing, batch_size)) as batches:
         for _, batch in batches:
-            yield preprocessing.to_input(map_state(lambda z: z.to(device), batch))
+            yield run.to_input(map_state(lambda z: z.to(device), batch))
 
 
 def run_network(

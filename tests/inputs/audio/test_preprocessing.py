@@ -5,7 +5,7 @@ import pytest
 
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import Waveform
-from sktransfer.inputs._reading import preprocessing_key
+from sktransfer.inputs._custom import preprocessing_key
 from tests._recordings import make_tone
 
 PREPROCESSING = load_backbone("speech_embedding").preprocessing

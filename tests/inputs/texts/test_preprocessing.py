@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sktransfer.inputs import TextPreprocessing
-from sktransfer.inputs._reading import preprocessing_key
+from sktransfer.inputs._custom import preprocessing_key
 from sktransfer.inputs.texts._preprocessing import padded_length
 from tests._transformers import SPECIAL, WORDS, make_tokenizer
 
