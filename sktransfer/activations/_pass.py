@@ -78,6 +78,7 @@ class Pass:
         self._namespaces, self._described = {}, {}
         self._key = runtime.key
         self._own_key = uuid.uuid4().hex  # for code that cannot be described
+        self._input = as_run(backbone.preprocessing)
 
     @cached_property
     def _prepared(self):
@@ -107,7 +108,7 @@ class Pass:
         """
         batch = to_tensor(rows)
         if self.targets[0].boundary == "input":
-            return as_run(self.backbone.preprocessing).to_input(batch)
+            return self._input.to_input(batch)
         return batch
 
     def keys(self) -> list[bytes]:

@@ -23,6 +23,7 @@ from sktransfer.backbones._stages import (
 from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
 from sktransfer.compute import default_torch_state, seeded
+from sktransfer.inputs import try_preprocessing
 from sktransfer.utils import near_matches
 
 
@@ -223,13 +224,14 @@ def find_layout(
     if found.overwrites and isinstance(module, _Whole):
         for staged in staged_graphs.values():
             staged.trace.overwritten.add(staged.trace.nodes[0])
-    if found.impurity and not known_impurity:
+    impurity = found.impurity or try_preprocessing(preprocessing).impurity
+    if impurity and not known_impurity:
         _warn(
             f"Samples go through {name} one at a time, and none of its activations "
-            f"are stored: {found.impurity}."
+            f"are stored: {impurity}."
         )
     own_pooling = getattr(module, "own_pooling", ("avg", False))
-    return Layout(module, staged_graphs, found.impurity, own_pooling)
+    return Layout(module, staged_graphs, impurity, own_pooling)
 
 
 def _warn(text):

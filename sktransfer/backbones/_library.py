@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from sktransfer.backbones._layout import StagedModule
-from sktransfer.backbones._purity import is_near
-from sktransfer.compute import seeded
+from sktransfer.compute import is_near, seeded
 from sktransfer.utils import import_optional
 
 OPTIONS = {"trust_remote_code": False}  # code of others is never run

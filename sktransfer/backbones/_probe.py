@@ -23,18 +23,16 @@ from sktransfer.backbones._boundaries import (
     tensors_in,
 )
 from sktransfer.backbones._purity import (
-    call,
     copy_state,
     draw_inputs,
     find_impurity,
-    is_near,
     run_on_first,
     run_once,
 )
 from sktransfer.backbones._sections import Section
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT
 from sktransfer.backbones._tracer import run_graph
-from sktransfer.compute import fixed_threads, map_state
+from sktransfer.compute import fixed_threads, is_near, map_state, seeded_call
 from sktransfer.utils import NETWORK_LIBRARIES, describe, survey_class
 
 _N_TRAIN = 2
@@ -102,7 +100,7 @@ def output_digests(module, trace, example) -> dict[int | None, str]:
     network = copy.deepcopy(module).cpu().eval()
     with fixed_threads():
         run = partial(_boundary_values, trace, network)
-        values = run_on_first(draw_inputs(example), lambda x: call(run, x))
+        values = run_on_first(draw_inputs(example), lambda x: seeded_call(run, x))
     return {end: _digest(tensors_in(value)) for end, value in values.items()}
 
 
@@ -136,7 +134,7 @@ def _difference(module, staged_graphs, trial, is_pure):
             return "a value that is no tensor depends on more than the batch size"
         x = map_state(itemgetter(slice(_N_TRAIN)), trial.x)
         whole = intact(trial.network).train()
-        expected = call(whole, copy_state(x), with_gradients=True)
+        expected = seeded_call(whole, copy_state(x), with_gradients=True)
         joined = _join(intact(network).train(), staged_graphs, x, training=True)
         if not is_near(joined, tensors_in(expected), _TOLERANCE):
             return _describe_difference("train", joined, tensors_in(expected))
@@ -200,7 +198,7 @@ def _join(network, staged_graphs, x, training):
                 raise RuntimeError(f"what comes after {section.start!r} overwrites it")
         return z
 
-    return tensors_in(call(run, copy_state(x), with_gradients=training))
+    return tensors_in(seeded_call(run, copy_state(x), with_gradients=training))
 
 
 def _error_text(error):

@@ -3,10 +3,7 @@
 import copy
 import io
 import pickle
-import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +12,13 @@ from torch import nn
 from sktransfer.backbones._boundaries import is_plain, tensors_in
 from sktransfer.compute import (
     DRAW_TRIES,
-    drawn_since,
-    generator_states,
+    is_near,
     map_state,
-    seeded_everywhere,
+    seeded_call,
+    watched_call,
 )
 
-_SEED = 1  # not that of the trace
+_SEED = 1  # of model inputs; not that of the trace
 # Tolerances in other batches and in a second run, relative to the largest value.
 _OTHER_BATCH, _SECOND_RUN = 1e-4, 1e-6
 _AT = 3  # the sample that also runs alone
@@ -88,47 +85,6 @@ def run_on_first(candidates, run):
     raise failed
 
 
-def call(network, x, *, with_gradients=False):
-    """Call a network with all generators seeded, and return its output."""
-    with _own_seed(), torch.set_grad_enabled(with_gradients):
-        return network(x)
-
-
-def watched_call(network: nn.Module, x) -> tuple[object, list[str]]:
-    """Call a network with all generators seeded.
-
-    Returns its output, and the names of the libraries whose generators it drew from.
-    """
-    with _own_seed(), torch.no_grad():
-        before, began = generator_states(), time.perf_counter()
-        output = network(x)
-        drawn, _ = drawn_since(before, time.perf_counter() - began)
-    return output, drawn
-
-
-@contextmanager
-def _own_seed():
-    with seeded_everywhere(_SEED), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of the network will come when it is run
-        yield
-
-
-def is_near(actual: list, expected: list, tolerance: float) -> bool:
-    """Return whether lists of tensors agree, relative to their largest value."""
-    if [t.shape for t in actual] != [t.shape for t in expected]:
-        return False
-    return all(
-        _is_near(*pair, tolerance) for pair in zip(actual, expected, strict=True)
-    )
-
-
-def _is_near(a, b, tolerance):
-    a, b = a.detach().double(), b.detach().double()
-    finite = b[b.isfinite()]
-    scale = float(finite.abs().max()) if finite.numel() else 0.0
-    return torch.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True)
-
-
 def find_impurity(module: nn.Module, trial: Trial) -> str | None:
     """Return why the output is not a function of the sample alone, or None if it is.
 
@@ -170,7 +126,7 @@ def _fresh(module):
 
 def _output(network, x, some):
     """List the tensors that a network returns for some samples."""
-    return tensors_in(call(network, map_state(lambda t: t[some].clone(), x)))
+    return tensors_in(seeded_call(network, map_state(lambda t: t[some].clone(), x)))
 
 
 def _beside_another(network, x, some):
@@ -181,7 +137,7 @@ def _beside_another(network, x, some):
     """
     change = torch.zeros_like if is_plain(x) else torch.clone
     batch = map_state(lambda t: torch.cat([t[some], change(t[:1])]), x)
-    return _rows(call(network, batch), _n(batch), slice(0, -1))
+    return _rows(seeded_call(network, batch), _n(batch), slice(0, -1))
 
 
 def _changed_parameter(network, module):
@@ -200,7 +156,7 @@ def _agrees_in_float64(module, x, some):
     x = map_state(lambda t: t.double() if t.is_floating_point() else t.clone(), x)
     try:
         alone = _output(network, x, some)
-        in_batch = _rows(call(network, copy_state(x)), _n(x), some)
+        in_batch = _rows(seeded_call(network, copy_state(x)), _n(x), some)
         beside = _beside_another(network, x, some)
         return all(_agree(alone, other) for other in (in_batch, beside))
     except Exception:  # of layers that are made for float32

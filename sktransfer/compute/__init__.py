@@ -39,6 +39,7 @@ from sktransfer.compute._runtime import (
     take_rows,
     use_channels_last,
 )
+from sktransfer.compute._trials import is_near, seeded_call, watched_call
 from sktransfer.compute._versions import show_versions
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "has_device",
     "held_at_forks",
     "in_forked_child",
+    "is_near",
     "join_states",
     "map_state",
     "n_samples",
@@ -69,6 +71,7 @@ __all__ = [
     "resolve_precision",
     "sample_bar",
     "seeded",
+    "seeded_call",
     "seeded_everywhere",
     "show_versions",
     "split_state",
@@ -77,4 +80,5 @@ __all__ = [
     "synchronise",
     "take_rows",
     "use_channels_last",
+    "watched_call",
 ]

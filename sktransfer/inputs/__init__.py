@@ -7,7 +7,7 @@ inputs of the batches.
 """
 
 from sktransfer.inputs._augmented import AugmentedSamples
-from sktransfer.inputs._custom import as_run, preprocessing_key
+from sktransfer.inputs._custom import as_run, preprocessing_key, try_preprocessing
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,

@@ -263,6 +263,13 @@ class Modality(Protocol):
             f"{augment!r}."
         )
 
+    def examples(self, preprocessing: Any, n: int) -> Any:
+        """Return `n` different made-up samples, with which a preprocessing is tried.
+
+        None, the default, is for samples that cannot be made up.
+        """
+        return None
+
     def plain_features(self, options: dict) -> tuple[str, Any] | None:
         """Return a name and a transformer for a baseline without a network, or None.
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.inputs._custom import as_run
+from sktransfer.inputs._custom import OneByOne, as_run
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,
     Preprocessing,
     UnreadableSampleError,
 )
+from sktransfer.inputs._stacking import stacked
 from sktransfer.utils import warn_caller
 
 _NAMED = 5  # unreadable samples that a warning names
@@ -198,7 +199,7 @@ def iter_batches(
     starts = range(0, len(samples), batch_size)
     spans = [range(start, min(start + batch_size, len(samples))) for start in starts]
     preprocessing = as_run(preprocessing)
-    if hasattr(samples, "rows"):
+    if hasattr(samples, "rows") and not isinstance(preprocessing, OneByOne):
         return _iter_rows(samples, preprocessing, spans)
     n_threads = n_threads or min(8, available_cpus(), torch.get_num_threads())
     if expected is None:
@@ -349,18 +350,4 @@ def _iter_stacked(groups, pin_memory):
     with closing(groups):
         for pairs in groups:
             positions = [i for i, _ in pairs]
-            yield positions, _stacked([prepared for _, prepared in pairs], pin_memory)
-
-
-def _stacked(prepared, pin_memory):
-    first = prepared[0]
-    if isinstance(first, Mapping):
-        return {
-            name: _stacked([group[name] for group in prepared], pin_memory)
-            for name in first
-        }
-    dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
-    shape = (len(prepared), *first.shape)
-    batch = torch.empty(shape, dtype=dtype, pin_memory=pin_memory)
-    np.stack(prepared, out=batch.numpy())
-    return batch
+            yield positions, stacked([prepared for _, prepared in pairs], pin_memory)

@@ -1,7 +1,9 @@
 """Keys of preprocessings, and how those of users are run."""
 
+import wave
 from dataclasses import dataclass
 from importlib.metadata import version
+from wave import Wave_read
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from sktransfer.inputs import (
     iter_batches,
     preprocessing_key,
 )
+from sktransfer.inputs._custom import OnCopies
+from sktransfer.inputs._trial import Findings
 
 GIVEN = {
     "size": (8, 8),
@@ -52,7 +56,7 @@ class Scaled(VectorPreprocessing):
 
 class Dynamic(ImagePreprocessing):
     def prepare(self, image):
-        return eval("super().prepare(image)")
+        return super().prepare(eval("image"))
 
 
 def test_key_of_the_packages_own_is_what_they_state():
@@ -200,7 +204,7 @@ def test_samples_of_any_modality_are_copied_where_they_can_be():
 
     for kind, after in ((Recording, 1), (Unique, 2)):
         sample = kind(np.ones(2))
-        assert as_run(Scaling()).prepare(sample).tolist() == [2, 2]
+        assert OnCopies(Scaling()).prepare(sample).tolist() == [2, 2]
         assert sample.values.tolist() == [after, after]
 
 
@@ -211,3 +215,97 @@ def test_batches_hold_what_is_made_of_copies(floats):
     for _ in range(2):
         ((_, batch),) = iter_batches(samples, preprocessing, 3)
         np.testing.assert_array_equal(batch, 2 * before)
+
+
+class Cropping(ImagePreprocessing):
+    def prepare(self, image):
+        left = int(np.random.randint(8))  # noqa: NPY002
+        return super().prepare(image.crop((left, left, left + 8, left + 8)))
+
+
+class Standardising(ImagePreprocessing):
+    def to_input(self, batch):
+        x = super().to_input(batch)
+        return (x - x.mean()) / x.std()
+
+
+class StandardisingRows(VectorPreprocessing):
+    def prepare(self, row):
+        return (row - np.mean(row)).astype(np.float32)
+
+
+class Shifted(ImagePreprocessing):
+    path = None
+
+    def to_input(self, batch):
+        shift = Wave_read(self.path).getframerate()  # not shown by the code
+        return super().to_input(batch) + shift
+
+
+@pytest.fixture
+def pictures():
+    return np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kind", [Cropping, Standardising])
+def test_impure_preprocessing_gets_each_sample_alone_and_stores_nothing(kind, pictures):
+    backbone = load_backbone(network(3), preprocessing=kind(**GIVEN))
+    with pytest.warns(UserWarning, match="one at a time.*its preprocessing") as caught:
+        extractor = PretrainedFeatureExtractor(backbone).fit(pictures)
+    n_stored = len(process_store())
+    together = extractor.transform(pictures)
+    np.random.seed(7)  # noqa: NPY002
+    alone = [extractor.transform(pictures[[i]])[0] for i in reversed(range(6))]
+    np.testing.assert_array_equal(together, alone[::-1])
+    assert len(caught) == 1 and len(process_store()) == n_stored
+    assert preprocessing_key(kind(**GIVEN))[1] is False
+
+
+def test_impure_preprocessing_of_vectors_gets_one_row_at_a_time():
+    X = np.random.RandomState(0).rand(5, 3).astype(np.float32)
+    preprocessing = StandardisingRows(3)
+    batches = iter_batches(as_samples(X, preprocessing), preprocessing, 5)
+    ((_, found),) = batches
+    np.testing.assert_allclose(found, X - X.mean(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_impure_preprocessing_trains_from_the_input_on_samples_alone(pictures):
+    backbone = load_backbone(network(3), preprocessing=Standardising(**GIVEN))
+    model = FineTunedClassifier(backbone, freeze="none", max_epochs=1, random_state=0)
+    with pytest.warns(UserWarning, match="other samples of the batch"):
+        model.fit(pictures, [0, 1] * 3)
+    alone = [model.decision_function(pictures[[i]])[0] for i in range(6)]
+    np.testing.assert_array_equal(model.decision_function(pictures), alone)
+
+
+def test_file_that_a_preprocessing_reads_is_in_its_key(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(Shifted, "path", str(tmp_path / "shift.wav"))
+    keys, features = [], []
+    for shift in (1, 2, 2):
+        with wave.open(Shifted.path, "wb") as file:
+            file.setparams((1, 1, shift, 0, "NONE", None))
+        preprocessing = Shifted(**GIVEN)
+        keys.append(preprocessing_key(preprocessing))
+        backbone = load_backbone(network(3), preprocessing=preprocessing)
+        features.append(PretrainedFeatureExtractor(backbone).fit_transform(pictures))
+    assert keys[0] != keys[1] == keys[2]
+    assert [is_known for _, is_known in keys] == [True] * 3
+    assert not np.array_equal(*features[:2])
+    np.testing.assert_array_equal(*features[1:])
+
+
+def test_preprocessing_is_tried_again_only_if_it_has_changed(monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        _custom, "try_out", lambda p: tried.append(p) or Findings(None, "")
+    )
+    darker = Darker(**GIVEN)
+    for _ in range(2):
+        as_run(darker)
+        preprocessing_key(darker)
+    assert tried == [darker]
+    monkeypatch.setitem(globals(), "BY", 3)
+    as_run(darker)
+    assert len(tried) == 2
+    as_run(ImagePreprocessing(**GIVEN))
+    assert len(tried) == 2

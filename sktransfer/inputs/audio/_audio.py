@@ -10,8 +10,10 @@ from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleEr
 from sktransfer.inputs._reading import has_no_order, without_pyarrow
 from sktransfer.inputs.audio._preprocessing import AudioPreprocessing
 from sktransfer.inputs.audio._samples import NOUN, AudioSamples, as_item
+from sktransfer.inputs.audio._waveforms import Waveform
 from sktransfer.utils import validate_data, warn_caller
 
+_RATE = 16_000  # of made-up recordings, where a preprocessing has none
 _KINDS = (
     "a list, an array, a Series or a data frame of one column of paths or encoded "
     "recordings (bytes), or a list of pairs (array, sampling rate)"
@@ -83,6 +85,13 @@ class Audio(Modality):
                     raise
         _warn_of_length(durations, most)
         return samples
+
+    def examples(self, preprocessing: Any, n: int) -> list[Waveform]:
+        """Return noise of one second, louder in each recording."""
+        rate = getattr(preprocessing, "sampling_rate", _RATE)
+        noise = np.random.RandomState(0).uniform(-1, 1, (n, rate))
+        louder = np.linspace(0.2, 1, n)[:, None]
+        return [Waveform(v, rate) for v in (noise * louder).astype(np.float32)]
 
     def raw_input(self, preprocessing: Any) -> Any:
         """Raise a ValueError: files and resampling are no part of a network."""

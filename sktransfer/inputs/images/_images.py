@@ -130,6 +130,15 @@ class Images(Modality):
         pixels = FunctionTransformer(thumbnails, kw_args=given)
         return "raw pixels", make_pipeline(pixels, StandardScaler())
 
+    def examples(self, preprocessing: Any, n: int) -> list[Image.Image]:
+        """Return noise, of another brightness in each image."""
+        h, w = preprocessing.input_shape[-2:]
+        size = (5 * h // 4 + 1, 3 * w // 2 + 1, 3)
+        draw = np.random.RandomState(0)
+        darkest = np.linspace(0, 128, n).astype(int)
+        pixels = (draw.randint(low, low + 128, size, np.uint8) for low in darkest)
+        return [*map(Image.fromarray, pixels)]
+
     def raw_input(self, preprocessing: ImagePreprocessing) -> RawImages:
         """Return the module that resizes, crops and normalises."""
         return RawImages(preprocessing)

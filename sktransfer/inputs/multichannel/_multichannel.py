@@ -149,6 +149,15 @@ class Multichannel(Modality):
             )
         return View(Preset(augment, preprocessing), preprocessing.n_channels)
 
+    def examples(self, preprocessing: Any, n: int) -> list[np.ndarray]:
+        """Return noise, of another brightness in each image."""
+        channels, *size = preprocessing.input_shape
+        mean = np.float32(getattr(preprocessing, "mean", 0))
+        std = np.float32(getattr(preprocessing, "std", 1))
+        shape = n, *size, channels
+        noise = np.random.RandomState(0).rand(*shape).astype(np.float32)
+        return [mean + std * (image + k) for k, image in enumerate(noise)]
+
     def raw_input(self, preprocessing: MultichannelPreprocessing) -> nn.Module:
         """Return the module that resizes and normalises."""
         return RawMultichannel(preprocessing)

@@ -142,6 +142,11 @@ class Texts(Modality):
         counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         return "TF-IDF", make_pipeline(FunctionTransformer(_as_documents), counts)
 
+    def examples(self, preprocessing: Any, n: int) -> list[str]:
+        """Return the same words in different orders."""
+        words = "every stage makes another picture of the same world".split()
+        return [" ".join(words[k:] + words[:k]) for k in range(n)]
+
     def raw_input(self, preprocessing: TextPreprocessing) -> RawTokens:
         """Return the module from token ids to model inputs."""
         return RawTokens(preprocessing)

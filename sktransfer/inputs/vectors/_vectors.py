@@ -220,6 +220,11 @@ class Vectors(Modality):
             "`n_features`."
         )
 
+    def examples(self, preprocessing: Any, n: int) -> np.ndarray:
+        """Return a block of rows, each of larger numbers than the one before."""
+        rows = np.random.RandomState(0).rand(n, *preprocessing.input_shape)
+        return (rows + np.arange(n)[:, None]).astype(np.float32)
+
     def set_tags(self, tags: Any, options: dict) -> None:
         """Leave the tags unchanged: scikit-learn's defaults are those of tables."""
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+import subprocess
 import sys
 import types
 from typing import Any, NamedTuple
@@ -54,6 +55,8 @@ _DYNAMIC = {
     id(inspect.stack): "`inspect.stack`",
     id(os.environ): "`os.environ`",
     id(os.getenv): "`os.getenv`",
+    id(subprocess.run): "`subprocess.run`",
+    id(subprocess.call): "`subprocess.call`",
     id(np.load): "`np.load`",
     id(np.fromfile): "`np.fromfile`",
     id(np.memmap): "`np.memmap`",
@@ -65,7 +68,10 @@ _DYNAMIC = {
 _READS = re.compile(
     r"(open|i?glob|iterdir|listdir|scandir|walk|l?stat|exists|is_file|is_dir|getsize"
     r"|read|read_\w+|load|load_\w+|loadmat|from_?file|memmap|imread|urlopen|recv"
-    r"|time|time_ns|perf_counter|monotonic|now|today|urandom|getpid|getcwd"
+    r"|safe_open|FileIO|fdopen|mmap|ZipFile|TarFile|HDFStore|connect|popen|Popen"
+    r"|check_output|getoutput|getstatusoutput|run_path|getline|getlines"
+    r"|time|time_ns|perf_counter|perf_counter_ns|monotonic|monotonic_ns|process_time"
+    r"|localtime|gmtime|strftime|now|today|urandom|getpid|getcwd|environb|expandvars"
     r"|get_printoptions|getmodule|are_deterministic_algorithms_enabled)"
 )
 _READS_ARGUMENTS = {"load_state_dict"}

@@ -1,12 +1,17 @@
+import io
 import operator
 import os
 import random
+import sqlite3
+import subprocess
 import sys
+import time
 import types
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors
 import torch
 from torch.nn import functional as F
 from torchvision.io import read_image
@@ -45,6 +50,7 @@ def draws(x):
         (lambda x: x.read_text(), "read_text"),
         (lambda x: os.environ[x], "os.environ"),
         (lambda x: os.getenv(x), "os.getenv"),
+        (lambda x: subprocess.run(["cat", x]), "subprocess.run"),
         (reads_the_environment, "os.environ"),
         ([lambda x: (lambda: eval("x"))()], "eval"),
     ],
@@ -172,5 +178,7 @@ def test_reasons_against_what_is_looked_up():
 
 def test_names_of_functions_that_read_files_or_clocks():
     assert reads(pd.read_csv) and reads(os.listdir) and reads(os.stat)
+    assert reads(sqlite3.connect) and reads(subprocess.Popen) and reads(io.FileIO)
+    assert reads(safetensors.safe_open) and reads(time.strftime)
     assert not reads(len) and not reads("open")
     assert not reads(torch.nn.Module.load_state_dict)
