@@ -131,11 +131,11 @@ def as_samples(
     `image_shape` is the shape of one array, (h, w), (h, w, c) or (c, h, w), in px; if
     the first and the last axis can both be the channels, the last one is. `value_range`
     holds the values that stand for black and for full intensity in arrays, and in files
-    and PIL images of one channel with more than 8 bits; "auto" and None decide over all
-    of X, and the result is the ``value_range`` of the samples. With ``on_error="warn"``
-    no unreadable image raises before it is read. What cannot be a sample at all, such
-    as an int among paths, raises a TypeError in any case, and values, shapes and
-    options that the modality does not take raise a ValueError.
+    and gray PIL images with more than 8 bits per channel; "auto" and None decide over
+    all of X, and the result is the ``value_range`` of the samples. With
+    ``on_error="warn"`` no unreadable image raises before it is read. What cannot be a
+    sample at all, such as an int among paths, raises a TypeError in any case, and
+    values, shapes and options that the modality does not take raise a ValueError.
     """
     modality = modality_of(backbone=preprocessing)
     options = {"image_shape": image_shape, "value_range": value_range}

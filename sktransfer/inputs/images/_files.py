@@ -1,7 +1,7 @@
 """Opening, rotation, hashes and conversion to RGB of encoded images and PIL images.
 
-An image is called deep if it has one channel of more than 8 bits. Its value range is
-the pair of values that stand for black and for full intensity.
+An image is called deep if it has more than 8 bits per channel. Its value range is the
+pair of values that stand for black and for full intensity.
 """
 
 import hashlib
@@ -16,12 +16,17 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from sktransfer.inputs.images._pixels import array_to_image, over_white
+from sktransfer.inputs.images._deep_colours import (
+    deep_colours,
+    has_deep_colours,
+    lower_bytes,
+)
+from sktransfer.inputs.images._pixels import array_to_image, over_white, to_uint8
 from sktransfer.utils import DIGEST_SIZE, FileCache, digest
 
-_HEAD = 26  # bytes up to the depth and the colour type of a PNG file
+_HEAD = 26  # bytes up to the depth of a PNG file, at least
 _PNG = b"\x89PNG\r\n\x1a\n"
-_GRAY_OF_16_BITS = b"\x10\x00"
+_16_BITS = b"\x10"
 _SHALLOW = (b"\xff\xd8", b"GIF8", b"BM")  # JPEG, GIF and BMP files are of 8 bits
 BOX = "sktransfer_box"
 _SCALABLE = ("JPEG", "MPO")  # the latter holds several JPEG images, as phones take them
@@ -99,8 +104,17 @@ def picture_to_rgb(
         # An image that was made of an opened file has its tags, but is no `ImageFile`.
         is_file = isinstance(image, ImageFile.ImageFile)
         return _to_rgb(_turn_upright(image) if is_file else image, range_of)
+    turned = _turn_upright if upright else lambda image: image
     with opened(source, least_side) as image:
-        return _to_rgb(_turn_upright(image) if upright else image, range_of)
+        lower = lower_bytes(source) if _may_be_deep(source) else None
+        if lower is not None:
+            colours, alpha = deep_colours(turned(image), turned(lower))
+            return _from_deep_colours(colours, alpha, range_of)
+        return _to_rgb(turned(image), range_of)
+
+
+def _may_be_deep(data):
+    return _is_deep_by_head(data) is not False
 
 
 def _turn_upright(image):
@@ -159,6 +173,16 @@ def _from_deep(image, range_of):
     return Image.fromarray(pixels)
 
 
+def _from_deep_colours(colours, alpha, range_of):
+    """Scale colours of 16 bits to 8 bits, and lay them over white."""
+    visible = colours[alpha > 0]
+    if not visible.size:
+        return Image.new("RGB", alpha.shape[::-1], "white")
+    colours = np.where(alpha[..., None] > 0, colours, visible[0])
+    pixels = to_uint8(colours, range_of(visible))
+    return over_white(Image.fromarray(np.dstack([pixels, alpha])))
+
+
 def _is_deep_mode(mode):
     return mode in ("I", "F") or mode.startswith("I;16")
 
@@ -170,17 +194,20 @@ def _is_deep_by_head(data: bytes) -> bool | None:
     do not decide.
     """
     if data.startswith(_PNG):
-        return data[24:26] == _GRAY_OF_16_BITS
+        return data[24:25] == _16_BITS
     if data.startswith(_SHALLOW) or (data[:4], data[8:12]) == (b"RIFF", b"WEBP"):
         return False
     return None
 
 
 def _mode_of(source):
-    """Return the mode of an image by its header, "" if it is no image."""
+    """Return the mode of an image by its header, "" if it is no image.
+
+    That of colours of 16 bits is "I;16", as for gray levels.
+    """
     try:
         with Image.open(source) as image:
-            return image.mode
+            return "I;16" if has_deep_colours(image) else image.mode
     except Exception:  # reading it will raise an error
         return ""
 
@@ -235,7 +262,11 @@ def visible_values(item: str | bytes | Image.Image) -> np.ndarray | None:
         with open(item, "rb") as file:
             item = file.read()
     with opened(item) as image:
-        return _visible(image)
+        lower = lower_bytes(item) if _may_be_deep(item) else None
+        if lower is None:
+            return _visible(image)
+        colours, alpha = deep_colours(image, lower)
+        return colours[alpha > 0]
 
 
 def _visible(image):

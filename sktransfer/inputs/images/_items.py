@@ -271,9 +271,9 @@ def _check_item(item, image_shape):
 class Values:
     """The values of X that a value range applies to.
 
-    These are the values of arrays, and of files and PIL images of one channel with more
-    than 8 bits. `items` are the raw samples, and `indices` those that are looked at;
-    None for all. With ``on_error="warn"`` items that cannot be read are skipped.
+    These are the values of arrays, and of files and gray PIL images with more than 8
+    bits per channel. `items` are the raw samples, and `indices` those that are looked
+    at; None for all. With ``on_error="warn"`` items that cannot be read are skipped.
 
     ``dtypes`` holds the dtypes of the values, in native byte order; of the items of a
     dataset, and of stored images, the first readable one stands for all. Complex values
