@@ -32,8 +32,9 @@ from sktransfer.backbones import (
     load_backbone,
     modality_for,
     shared_backbone,
+    use_of_backbones,
 )
-from sktransfer.compute import default_torch_state, has_device, resolve_device
+from sktransfer.compute import has_device, resolve_device
 from sktransfer.inputs import MODALITIES, as_samples, tell_enlargement
 from sktransfer.model import (
     ExportedModule,
@@ -64,14 +65,14 @@ Fit = TypeVar("Fit", bound=Callable[..., Any])
 def restore_on_error(fit: Fit) -> Fit:
     """Restore the attributes of the estimator if the decorated method raises.
 
-    The method runs with torch's settings at their defaults, see `default_torch_state`.
+    The method runs with torch's settings at their defaults, see `use_of_backbones`.
     """
 
     @functools.wraps(fit)
     def fit_or_undo(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = {**vars(self)}
         try:
-            with default_torch_state():
+            with use_of_backbones():
                 return fit(self, *args, **kwargs)
         except BaseException:
             vars(self).clear()
@@ -250,7 +251,7 @@ class BackboneEstimator(
     def _n_features_out(self):
         return self.model_.n_features
 
-    @default_torch_state()
+    @use_of_backbones()
     def transform(self, X: types.Samples) -> np.ndarray:
         """Compute the features that the head sees.
 

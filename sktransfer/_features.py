@@ -16,8 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sktransfer._base import BackboneEstimator, restore_on_error
 from sktransfer.activations import POOLINGS, open_store
-from sktransfer.backbones import Backbone, BackboneLike, describe_training
-from sktransfer.compute import default_torch_state
+from sktransfer.backbones import (
+    Backbone,
+    BackboneLike,
+    describe_training,
+    use_of_backbones,
+)
 from sktransfer.inputs import find_unreadable
 from sktransfer.model import Features, FittedModel, make_pool, write_features
 from sktransfer.training import Pooling
@@ -196,7 +200,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         self._derive()
         return self
 
-    @default_torch_state()
+    @use_of_backbones()
     def transform(self, X: types.Samples) -> NDArray[np.float32]:
         """Compute the features.
 
@@ -229,7 +233,7 @@ class PretrainedFeatureExtractor(BackboneEstimator):
             on_error=self.on_error,
         )
 
-    @default_torch_state()
+    @use_of_backbones()
     def transform_to(
         self,
         X: types.Samples,

@@ -15,7 +15,7 @@ from torch import nn
 
 from sktransfer._base import BackboneEstimator, backbone_of, restore_on_error
 from sktransfer.activations import POOLINGS, Pool, open_store
-from sktransfer.compute import default_torch_state
+from sktransfer.backbones import use_of_backbones
 from sktransfer.fitting import (
     ENOUGH_FOR_DEPTH,
     Adaptation,
@@ -374,7 +374,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
 
     # Predictions
 
-    @default_torch_state()
+    @use_of_backbones()
     def _scores(self, X):
         """Compute the scores of the head (n_samples, n_outputs), float64."""
         check_is_fitted(self)

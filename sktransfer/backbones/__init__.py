@@ -8,7 +8,7 @@ from sktransfer.backbones._card import (
     describe_training,
     model_card,
 )
-from sktransfer.backbones._layout import StagedModule
+from sktransfer.backbones._layout import StagedModule, use_of_backbones
 from sktransfer.backbones._listing import list_backbones
 from sktransfer.backbones._load import BackboneLike, load_backbone, shared_backbone
 from sktransfer.backbones._registry import (

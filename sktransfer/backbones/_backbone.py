@@ -4,14 +4,16 @@ import copy
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from sktransfer.backbones._boundaries import graphs_between, n_values
 from sktransfer.backbones._layout import (
+    Layout,
+    WatchedLayout,
     find_layout,
+    is_compared,
     no_boundary_text,
     no_tensor_text,
     unwrap,
@@ -25,7 +27,7 @@ from sktransfer.backbones._sections import (
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT, Stage
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import Description, TensorDigests, join_key, on_cpu
+from sktransfer.utils import Description, TensorDigests, Watch, join_key, on_cpu
 
 
 class Backbone:
@@ -71,8 +73,6 @@ class Backbone:
     >>> prefix, suffix = backbone.split("blocks.4")
     """
 
-    _module: Any  # None in a fork until it is read
-
     def __init__(
         self,
         module: nn.Module,
@@ -84,7 +84,7 @@ class Backbone:
         license: str | None = None,
         classifier: str | Sequence[str] | None = None,
     ):
-        self.module = module
+        self._module: Any = module  # None in a fork until it is read
         self.preprocessing = preprocessing
         self.name = type(module).__name__ if name is None else name
         self.provider = provider
@@ -92,14 +92,15 @@ class Backbone:
         self.license = license
         self.classifier = [classifier] if isinstance(classifier, str) else classifier
         self._known_impurity = None
+        self._watched: WatchedLayout | None = None  # found when it is needed
+        self._origin: Any = None  # of a fork
         self._forget()
 
     def _forget(self):
-        """Reset all that is computed once for given weights."""
-        self._origin = None
+        """Reset all that is computed once for given weights and code."""
         self._frozen_sections = {}
         self._descriptions = {}
-        vars(self).pop("_tensors", None)
+        self._tensors = TensorDigests()
         self._digests = None
         self.prepared_sections = {}
         self.precision_errors = {}
@@ -109,35 +110,42 @@ class Backbone:
     def module(self) -> nn.Module:
         """The whole network; a fork copies it when it is first read."""
         if self._module is None:
-            origin, _ = self._origin
-            self._module = copy.deepcopy(origin.module)
+            twin = copy.deepcopy(self._origin[0])
+            self._module, self._watched = twin._module, twin._watched
         return self._module
-
-    @module.setter
-    def module(self, module: nn.Module | None) -> None:
-        self._module = module
 
     @property
     def _weights(self):
         """The whole network for reading its weights, without copying that of a fork."""
         return self._origin[0]._weights if self._module is None else self._module
 
-    @cached_property
-    def _tensors(self):
-        """Hashes of the weights, computed once."""
-        return TensorDigests()
-
-    @cached_property
+    @property
     def _layout(self):
-        found = find_layout(
-            self.module,
-            self.name,
-            self.preprocessing,
-            classifier=self.classifier,
-            known_impurity=self._known_impurity,
-        )
-        self.module, self._known_impurity = found.module, found.impurity
-        return found
+        if self._module is None:
+            return self._origin[0]._layout
+        watched = self._watched
+        if watched is None:
+            of = self.name, self.preprocessing, self.classifier, self._known_impurity
+            found = find_layout(self.module, *of)
+            self._module, self._known_impurity = found.module, found.impurity
+            watched = self._watched = WatchedLayout(found, Watch(found.module))
+        return watched.layout
+
+    @property
+    def layout(self) -> Layout:
+        """Boundaries of the network, found again if code, settings or hooks changed."""
+        if not is_compared(self):
+            if self._origin is not None:
+                self._origin[0].layout  # noqa: B018
+            if self._watched is not None and self._watched.watch.has_changed():
+                self._watched = None
+                self._forget()
+        return self._layout
+
+    def keep_layout(self) -> None:
+        """Let the layout hold for the network as it is, after layers were replaced."""
+        if self._watched is not None:
+            self._watched = WatchedLayout(self._layout, Watch(self.module))
 
     @property
     def _staged_graph(self):
@@ -146,7 +154,7 @@ class Backbone:
     @property
     def stages(self) -> list[Stage]:
         """Stages in order of execution (list of Stage)."""
-        return self._staged_graph.stages
+        return self.layout.staged_graphs[False].stages
 
     @property
     def stage_names(self) -> list[str]:
@@ -156,7 +164,7 @@ class Backbone:
     @property
     def boundaries(self) -> Mapping[str, int | None]:
         """Names of the stages and blocks in order, with the index of the last node."""
-        return self._staged_graph.listed
+        return self.layout.staged_graphs[False].listed
 
     @property
     def impurity(self) -> str | None:
@@ -164,7 +172,7 @@ class Backbone:
 
         With a reason, samples go through one at a time and no activations are stored.
         """
-        return self._layout.impurity
+        return self.layout.impurity
 
     @property
     def network(self) -> nn.Module:
@@ -219,24 +227,19 @@ class Backbone:
             return where
         raise ValueError(no_boundary_text(self.name, names, self.boundaries, where))
 
-    def _place(self, boundary: str) -> int:
-        """Return the index of the last node before a boundary."""
-        end = self._staged_graph.ends[boundary]
-        return len(self._staged_graph.trace.nodes) if end is None else end
-
     def n_stages_before(self, boundary: str) -> int:
         """Return the number of whole stages before a boundary."""
-        end = self._place(boundary)
-        return sum(self._place(name) <= end for name in self.stage_names)
+        return self._staged_graph.n_stages_before(boundary)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Return the distinct boundaries among names in order of execution."""
-        return sorted(dict.fromkeys(names), key=self._place)
+        return sorted(dict.fromkeys(names), key=self._staged_graph.place)
 
     def section(self, start: str, stop: str) -> Section:
         """Return the part of the network between two boundaries."""
-        graphs = graphs_between(self._layout.staged_graphs, start, stop)
-        return Section(self, start, stop, graphs)
+        layout = self.layout
+        graphs = graphs_between(layout.staged_graphs, start, stop)
+        return Section(self, start, stop, graphs, layout)
 
     def frozen_section(self, start: str, stop: str) -> Section:
         """Return a frozen section, which is made once."""
@@ -277,9 +280,7 @@ class Backbone:
 
     def multiply_adds(self, start: str, stop: str) -> int:
         """Return the multiply-adds per sample between two boundaries."""
-        first, last = self._place(start), self._place(stop)
-        counted = self._staged_graph.trace.multiply_adds
-        return sum(n for i, n in counted.items() if first < i <= last)
+        return self._staged_graph.multiply_adds(start, stop)
 
     @property
     def largest_activation_bytes(self) -> int:
@@ -289,48 +290,44 @@ class Backbone:
     def fork(self, boundary: str) -> "Backbone":
         """Return a copy whose stages up to a boundary stay those of this backbone.
 
-        Its frozen sections before the boundary and their fingerprints are those of this
-        backbone, whose weights must not change.
+        Sections before the boundary and their fingerprints are those of this backbone,
+        whose weights must not change.
         """
-        twin = self._with_module(None)
-        twin._origin = (self, boundary)
-        return twin
+        return self._with_module(None, (self, boundary))
 
     def owner(self, boundary: str) -> "Backbone":
         """Return the backbone that owns the weights before a boundary.
 
-        It is this one, or the one that it was forked from at this boundary or a later
-        one.
+        It is this one, or one that it was forked from at this boundary or a later one.
         """
         if self._origin is None:
             return self
         origin, last = self._origin
-        is_shared = self._place(boundary) <= self._place(last)
-        return origin.owner(boundary) if is_shared else self
+        place = self._staged_graph.place
+        return origin.owner(boundary) if place(boundary) <= place(last) else self
 
-    def _with_module(self, module):
-        """Return a backbone with the same layout and other weights."""
+    def _with_module(self, module, origin=None):
+        """Return a backbone with other weights, without a layout."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
-        twin.module = module
+        twin._module, twin._watched, twin._origin = module, None, origin
         twin._forget()
         return twin
 
     def __deepcopy__(self, memo):
         """Copy the network. The layout that was found holds for the copy."""
-        return self._with_module(copy.deepcopy(self.module, memo))
-
-    def untraced(self) -> "Backbone":
-        """Return a copy whose layout is found again, as for another preprocessing."""
-        twin = copy.deepcopy(self)
-        vars(twin).pop("_layout", None)
+        twin = self.untraced(memo)
+        twin._watched = self._watched and self._watched.copied_to(twin.module)
         return twin
+
+    def untraced(self, memo: dict | None = None) -> "Backbone":
+        """Return a copy whose layout is found again, as for another preprocessing."""
+        return self._with_module(copy.deepcopy(self.module, memo))
 
     def __getstate__(self):
         # Graphs hold compiled functions; tracing again is cheap and exact. What is on
         # a GPU could only be loaded where there is one.
-        twin = self._with_module(on_cpu(self._weights))
-        return {k: v for k, v in vars(twin).items() if k != "_layout"}
+        return vars(self._with_module(on_cpu(self._weights)))
 
     def __repr__(self):
         with suppress(Exception):  # a network that cannot take its model inputs

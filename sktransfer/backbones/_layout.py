@@ -1,8 +1,10 @@
 """Layout of a network: its declared stages, traced stages, or a single one."""
 
+import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,7 @@ from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_n
 from sktransfer.backbones._tracer import TraceError
 from sktransfer.compute import default_torch_state, seeded
 from sktransfer.inputs import try_preprocessing
-from sktransfer.utils import near_matches
+from sktransfer.utils import Watch, near_matches
 
 
 class StagedModule(nn.Module):
@@ -193,6 +195,48 @@ class Layout:
     staged_graphs: dict[bool, StagedGraph]
     impurity: str | None
     own_pooling: tuple[str, bool]
+
+
+_use = threading.local()  # whose `backbones` have been compared with their layouts
+
+
+@contextmanager
+def use_of_backbones() -> Iterator[None]:
+    """Set torch as in a new process, and compare each backbone with its layout once.
+
+    The code of networks must not change inside the `with` block. It is also a
+    decorator.
+    """
+    outer = getattr(_use, "backbones", None)
+    _use.backbones = {} if outer is None else outer
+    try:
+        with default_torch_state():
+            yield
+    finally:
+        _use.backbones = outer
+
+
+def is_compared(backbone: object) -> bool:
+    """Return whether a backbone was compared in this use; from now on, it counts so."""
+    known = getattr(_use, "backbones", None)
+    if known is None or id(backbone) in known:
+        return known is not None
+    known[id(backbone)] = backbone  # which keeps it alive
+    return False
+
+
+@dataclass(frozen=True)
+class WatchedLayout:
+    """A layout, and a watch that notices changes of the network since it was found."""
+
+    layout: Layout
+    watch: Watch
+
+    def copied_to(self, module: nn.Module) -> "WatchedLayout | None":
+        """Return the layout of a copy of the network; None if the network changed."""
+        if self.watch.has_changed():
+            return None
+        return WatchedLayout(self.layout, Watch(module, self.watch.digest))
 
 
 @default_torch_state()

@@ -25,27 +25,20 @@ class Section(nn.Module):
     uses, under the same names. Train and eval mode have a graph each, as the value of
     ``self.training`` is fixed in a traced graph. Sections may share layers: when a
     section runs, its layers are in its own mode. ``backbone`` is a Backbone, or
-    another object whose ``module`` is the whole network.
+    another object whose ``module`` is the whole network, and ``layout`` that of the
+    backbone which the graphs are of.
     """
 
-    def __init__(self, backbone, start, stop, graphs):
+    def __init__(self, backbone, start, stop, graphs, layout=None):
         super().__init__()
         self.start = start
         self.stop = stop
         self._backbone = (backbone,)  # in a tuple: the whole is no submodule of a part
-        self._graphs = graphs
-        self._forwards = {}  # by mode, each compiled when it is first called
         self.frozen = False
         self.fixed_statistics = False
         self.fixed_shared = False
-        self._shared = None  # found when it is needed, as it takes a whole section
-        self._own_tensors = []
-        nodes = [node for graph in graphs.values() for node in graph.nodes]
-        whole = backbone.module
-        for op in ("call_module", "get_attr"):  # layers first, as they own tensors
-            for target in dict.fromkeys(n.target for n in nodes if n.op == op):
-                self._adopt(whole, target)
-        self.train(whole.training)
+        self._use(graphs, layout)
+        self.train(backbone.module.training)
 
     @property
     def backbone(self):
@@ -69,6 +62,7 @@ class Section(nn.Module):
 
     def forward(self, x):
         """Compute the activations (n, ...) at ``stop`` from those at ``start``."""
+        self._follow()
         for layer, mode in self._modes:
             if layer.training != mode:  # changed by another section that shares it
                 layer.training = mode
@@ -131,6 +125,29 @@ class Section(nn.Module):
             setattr(root.get_submodule(parent), name, layer)
         self._shared = None
         self.train(self.training)  # also sets the mode of the new layers
+        self.backbone.keep_layout()
+
+    def _use(self, graphs, layout):
+        """Compute graphs of the backbone, whose layout they are of."""
+        self._graphs = graphs
+        self._layout = layout
+        self._forwards = {}  # by mode, each compiled when it is first called
+        self._shared: list | None = None  # found when needed, as it takes a section
+        self._own_tensors = []
+        nodes = [node for graph in graphs.values() for node in graph.nodes]
+        for op in ("call_module", "get_attr"):  # layers first, as they own tensors
+            for target in dict.fromkeys(n.target for n in nodes if n.op == op):
+                self._adopt(self.whole, target)
+
+    def _follow(self):
+        """Use the graphs of the backbone as it is now, if its code was changed."""
+        if self._layout is None or self.backbone.layout is self._layout:
+            return
+        now = self.backbone.section(self.start, self.stop)
+        for held in (self._modules, self._parameters, self._buffers):
+            held.clear()
+        self._use(now._graphs, now._layout)
+        self.train(self.training)
 
     def _adopt(self, root, target):
         """Register a layer or tensor of the whole module here, under the same name."""

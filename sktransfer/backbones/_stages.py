@@ -241,6 +241,22 @@ class StagedGraph:
     stages: list[Stage]
     listed: dict[str, int | None]
 
+    def place(self, boundary: str) -> int:
+        """Return the index of the last node before a boundary."""
+        end = self.ends[boundary]
+        return len(self.trace.nodes) if end is None else end
+
+    def n_stages_before(self, boundary: str) -> int:
+        """Return the number of whole stages before a boundary."""
+        end = self.place(boundary)
+        return sum(self.place(stage.name) <= end for stage in self.stages)
+
+    def multiply_adds(self, start: str, stop: str) -> int:
+        """Return the multiply-adds per sample between two boundaries."""
+        first, last = self.place(start), self.place(stop)
+        counted = self.trace.multiply_adds
+        return sum(n for i, n in counted.items() if first < i <= last)
+
 
 def declared_graph(trace: Trace, names: list[str], has_final: bool) -> StagedGraph:
     """Return the graph and the boundaries of a network that declares its stages.

@@ -83,6 +83,9 @@ class TensorDigests:
     def __init__(self):
         self._known = WeakIdKeyDictionary()  # tensor: (stamp, hash)
 
+    def __reduce__(self):
+        return TensorDigests, ()  # copies and pickles hold other tensors
+
     def digest(self, tensor: torch.Tensor) -> bytes:
         """Return the hash of a tensor."""
         stamp = _stamp(tensor)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from sktransfer.backbones import Backbone, load_backbone
+from sktransfer.backbones import Backbone, load_backbone, use_of_backbones
 from sktransfer.backbones._boundaries import tensors_in
 from sktransfer.inputs import ImagePreprocessing, VectorPreprocessing
 
@@ -472,3 +472,121 @@ def test_weights_of_a_fork_are_copied_when_they_are_asked_for(resnet18):
     fork.frozen_section("input", "layer1"), fork.prefix_fingerprint("layer1")
     assert fork._module is None
     assert fork.module is fork.module is not resnet18.module
+
+
+class _Scaled(nn.Module):
+    factor = 1.0
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.linear = nn.Linear(n_in, n_out)
+        self.scale = 1.0
+
+    def forward(self, x):
+        return self.linear(x).relu() * self.scale * self.factor
+
+
+def _scaled():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(_Scaled(4, 8), _Scaled(8, 8), _Scaled(8, 3))
+    return load_backbone(network)
+
+
+def _triple(module, inputs, output):
+    return 3 * output
+
+
+def _new_forward(self, x):
+    return -self.linear(x).relu()
+
+
+def _edit_attribute(network, monkeypatch):
+    network[1].scale = -3.0
+
+
+def _edit_hooks(network, monkeypatch):
+    network[1].register_forward_hook(_triple)
+
+
+def _edit_layers(network, monkeypatch):
+    network[1] = nn.Sequential(network[1], nn.Tanh())
+
+
+def _edit_class(network, monkeypatch):
+    monkeypatch.setattr(type(network[0]), "factor", 2.0)
+
+
+def _edit_code(network, monkeypatch):
+    monkeypatch.setattr(type(network[0]), "forward", _new_forward)
+
+
+EDITS = [_edit_attribute, _edit_hooks, _edit_layers, _edit_class, _edit_code]
+
+
+def _check_split(backbone, x):
+    expected = backbone.module(x)
+    prefix, suffix = backbone.split(2)
+    assert_close(suffix(prefix(x)), expected, rtol=0, atol=0)
+    return expected
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_layout_follows_edits_of_the_network(edit, monkeypatch):
+    backbone, x = _scaled(), torch.randn(2, 4)
+    before, key = _check_split(backbone, x), backbone.prefix_fingerprint("1")
+    edit(backbone.module, monkeypatch)
+    twin, copied = pickle.loads(pickle.dumps(backbone)), copy.deepcopy(backbone)
+    after = _check_split(backbone, x)
+    assert not torch.equal(after, before)
+    assert backbone.prefix_fingerprint("1") != key
+    for other in (twin, copied, load_backbone(backbone)):
+        assert torch.equal(_check_split(other, x), after)
+        assert other.prefix_fingerprint("1") == backbone.prefix_fingerprint("1")
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_copy_follows_its_own_edits(edit, monkeypatch):
+    backbone, x = _scaled(), torch.randn(2, 4)
+    before = _check_split(backbone, x)
+    twin = copy.deepcopy(backbone)
+    edit(twin.module, monkeypatch)
+    assert not torch.equal(_check_split(twin, x), before)
+    of_class = edit in (_edit_class, _edit_code)
+    assert torch.equal(_check_split(backbone, x), before) != of_class
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_fork_follows_edits_of_its_origin(edit, monkeypatch):
+    backbone, x = _scaled(), torch.randn(2, 4)
+    fork = backbone.fork("1")
+    before = fork.frozen_section("input", "1")(x)
+    edit(backbone.module, monkeypatch)
+    assert fork.stage_names == backbone.stage_names
+    after = fork.frozen_section("input", "1")(x)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, backbone.split("1")[0](x))
+    _check_split(fork, x)
+
+
+def test_layout_that_holds_is_not_found_again(monkeypatch):
+    backbone = _scaled()
+    layout = backbone.layout
+    with torch.no_grad():
+        backbone.module[0].linear.weight.mul_(2)
+    backbone.module.train().requires_grad_(False)
+    assert backbone.layout is layout
+    assert copy.deepcopy(backbone).layout is layout
+    assert backbone.fork("0").layout is layout
+
+
+def test_code_is_compared_once_in_a_use():
+    backbone = _scaled()
+    layout = backbone.layout
+    with use_of_backbones():
+        assert backbone.layout is layout
+        backbone.module[0].scale = 2.0  # must not be done, and is not looked for
+        with use_of_backbones():
+            assert backbone.layout is layout
+        assert backbone.layout is layout
+    assert backbone.layout is not layout

@@ -167,7 +167,7 @@ def test_stages_inside_the_classifier_must_have_their_shape(tmp_path):
 def test_checkpoint_that_fits_needs_no_trace(state, tmp_path):
     path = save(state, tmp_path / "weights.pth")
     backbone = load_backbone(network(), weights=path)
-    assert "_layout" not in vars(backbone)
+    assert backbone._watched is None
 
 
 def test_classifier_that_was_removed_from_the_network(tmp_path):

@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import numpy as np
@@ -237,3 +238,33 @@ def test_path_is_checked_first(tmp_path, monkeypatch):
         model.to_onnx(tmp_path)
     with pytest.raises(ValueError, match="in a folder that exists"):
         model.to_onnx(tmp_path / "missing" / "model.onnx")
+
+
+class _Scaled(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.linear = nn.Linear(n_in, n_out)
+
+    def forward(self, x):
+        return self.linear(x).tanh()
+
+
+def _tripled(self, x):
+    return 3 * self.linear(x).tanh()
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_model_follows_code_of_its_network(freeze, monkeypatch):
+    torch.manual_seed(0)
+    network = nn.Sequential(_Scaled(5, 8), _Scaled(8, 6), _Scaled(6, 4))
+    model = FineTunedClassifier(
+        load_backbone(network), freeze=freeze, max_epochs=1, random_state=0
+    ).fit(ROWS, ROWS[:, 0] > 0)
+    before = model.predict_proba(ROWS)
+    monkeypatch.setattr(_Scaled, "forward", _tripled)
+    after = model.predict_proba(ROWS)
+    assert np.abs(after - before).max() > 0.01
+    again = pickle.loads(pickle.dumps(model)).predict_proba(ROWS)
+    np.testing.assert_array_equal(again, after)
+    scores = model.module_(torch.from_numpy(ROWS)).softmax(dim=1).detach()
+    np.testing.assert_allclose(scores, after, atol=1e-4)

@@ -38,6 +38,8 @@ The modules, each of which uses those above it:
     Functions and what they refer to.
 ``_describe``
     The walk through all of these, the hash, and keys that are made of it.
+``_watch``
+    Changes of a network since it was described, at a lower cost than describing it.
 """
 
 from sktransfer.utils.description._describe import (
@@ -52,11 +54,13 @@ from sktransfer.utils.description._libraries import (
     library_versions,
     survey_class,
 )
+from sktransfer.utils.description._watch import Watch
 
 __all__ = [
     "DIGEST_SIZE",
     "NETWORK_LIBRARIES",
     "Description",
+    "Watch",
     "describe",
     "digest",
     "join_key",
