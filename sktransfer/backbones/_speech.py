@@ -251,7 +251,7 @@ def _layers(layers, masking, norm):
 def _use_plain_weights(embedding):
     """Replace the norm and the direction of weights by their product.
 
-    A network with such a parametrization cannot be pickled.
+    They would be multiplied again at each call.
     """
     conv = embedding.conv
     (size,), (padding,) = conv.kernel_size, conv.padding

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrizations, parametrize
 from torch.utils.weak import WeakIdKeyDictionary
 
 
@@ -105,16 +106,61 @@ def _stamp(tensor):
     return tensor._version, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape)
 
 
-def on_cpu(module: nn.Module) -> nn.Module:
-    """Return a module with all of its tensors on the CPU.
+def on_cpu(module: nn.Module) -> Any:
+    """Return a module for a pickle: its copy has all tensors on the CPU.
 
     A module that is on another device is copied; tensors that are on the CPU already
-    are shared with the copy.
+    are shared with the copy. What is returned for a module with parametrizations is no
+    module, but becomes one when it is unpickled or copied.
     """
     tensors = _tensors(module)
-    if all(tensor.device.type == "cpu" for tensor in tensors):
-        return module
-    return copy.deepcopy(module, {id(tensor): _moved(tensor) for tensor in tensors})
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        module = copy.deepcopy(
+            module, {id(tensor): _moved(tensor) for tensor in tensors}
+        )
+    has_any = any(map(parametrize.is_parametrized, module.modules()))
+    return _Parametrized(module) if has_any else module
+
+
+class _Parametrized:
+    """Stands in a pickle for a module whose layers have parametrizations.
+
+    torch makes a class for each such layer, which can be copied but not be pickled. The
+    pickle holds the layers with the classes that they had before.
+    """
+
+    def __init__(self, module):
+        self._module = module
+
+    def __reduce__(self):
+        tensors = _tensors(self._module)
+        plain = copy.deepcopy(self._module, {id(tensor): tensor for tensor in tensors})
+        for layer in filter(parametrize.is_parametrized, plain.modules()):
+            layer.__class__ = parametrize.type_before_parametrizations(layer)
+            hooks = layer._load_state_dict_pre_hooks
+            for number in [n for n, hook in hooks.items() if _renames(hook)]:
+                del hooks[number]
+        return _with_parametrizations, (plain,)
+
+
+def _renames(hook):
+    """Return whether a hook is that by which `weight_norm` reads old checkpoints.
+
+    It is a function inside a function, which cannot be pickled.
+    """
+    return getattr(hook, "hook", hook).__module__ == parametrizations.__name__
+
+
+def _with_parametrizations(module):
+    """Give layers the classes by which torch computes their tensors, and return all.
+
+    `register_parametrization` does so as well, but computes the tensors anew.
+    """
+    for layer in filter(parametrize.is_parametrized, module.modules()):
+        parametrize._inject_new_class(layer)
+        for name in layer.parametrizations:
+            parametrize._inject_property(layer, name)
+    return module
 
 
 def _tensors(module):

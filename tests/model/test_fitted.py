@@ -268,3 +268,17 @@ def test_model_follows_code_of_its_network(freeze, monkeypatch):
     np.testing.assert_array_equal(again, after)
     scores = model.module_(torch.from_numpy(ROWS)).softmax(dim=1).detach()
     np.testing.assert_allclose(scores, after, atol=1e-4)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_model_of_parametrized_layers_is_pickled_exactly(freeze, kind):
+    torch.manual_seed(0)
+    add = getattr(nn.utils.parametrizations, kind)
+    network = nn.Sequential(add(_Scaled(5, 8).linear), nn.Tanh(), add(nn.Linear(8, 6)))
+    model = FineTunedClassifier(
+        load_backbone(network), freeze=freeze, max_epochs=1, random_state=0
+    ).fit(ROWS, ROWS[:, 0] > 0)
+    again = pickle.loads(pickle.dumps(model))
+    expected = model.predict_proba(ROWS)
+    np.testing.assert_array_equal(again.predict_proba(ROWS), expected)

@@ -1,10 +1,13 @@
+import copy
 import hashlib
+import pickle
 import warnings
 
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import parametrizations, parametrize
 
 from sktransfer.utils import TensorDigests, on_cpu, update_with_tensor
 
@@ -108,3 +111,16 @@ def test_module_on_another_device_is_copied_and_unchanged():
     flags = [p.requires_grad for p in copied.parameters()]
     assert flags == [p.requires_grad for p in module.parameters()]
     assert flags == [False, False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_module_with_parametrizations_is_pickled_exactly(kind):
+    layer = getattr(parametrizations, kind)(nn.Linear(4, 4))
+    module = nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2)).eval()
+    x, kept = torch.randn(3, 4), on_cpu(module)
+    for twin in (pickle.loads(pickle.dumps(kept)), copy.deepcopy(kept)):
+        assert torch.equal(twin(x), module(x))
+        assert twin.state_dict().keys() == module.state_dict().keys()
+        assert parametrize.is_parametrized(twin[0], "weight")
+        assert twin.train()(x).requires_grad
+    assert parametrize.is_parametrized(layer)  # which is unchanged
