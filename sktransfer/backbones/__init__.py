@@ -11,6 +11,7 @@ from sktransfer.backbones._card import (
 from sktransfer.backbones._layout import StagedModule, use_of_backbones
 from sktransfer.backbones._listing import list_backbones
 from sktransfer.backbones._load import BackboneLike, load_backbone, shared_backbone
+from sktransfer.backbones._purity import impurity_of
 from sktransfer.backbones._registry import (
     BackboneProvider,
     list_providers,

@@ -116,6 +116,18 @@ def find_impurity(module: nn.Module, trial: Trial) -> str | None:
     return _changed_parameter(network, module)
 
 
+def impurity_of(module: nn.Module, example) -> str | None:
+    """Return why the output of a module is not a function of the sample alone, or None.
+
+    ``example`` holds at least five inputs. The module is not changed.
+    """
+    module = copy.deepcopy(module).cpu()
+    try:
+        return find_impurity(module, run_once(module, example))
+    except Exception as error:  # whatever a module raises
+        return f"it cannot be run on {_n(example)} samples at once ({error})"
+
+
 def _n(x):
     return len(tensors_in(x)[0])
 

@@ -22,7 +22,7 @@ from sktransfer.activations import (
     Target,
     load_activations,
 )
-from sktransfer.backbones import Backbone
+from sktransfer.backbones import Backbone, impurity_of
 from sktransfer.compute import Runtime, map_state, use_channels_last
 from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
@@ -43,6 +43,7 @@ from sktransfer.utils import (
     describe,
     join_key,
     library_versions,
+    warn_caller,
 )
 
 
@@ -196,13 +197,15 @@ class SplitBackbone:
         shape = self.backbone.activation_shape(
             self.boundary if is_pooled else self.head_boundary
         )
+        n_features = pool.n_features(shape)
+        network.impurity = _find_impurity(network.head, n_features)
         changed = {
             "backbone": self.backbone,
             "card": card,
             "taps": {self.boundary: self.tap},
             "network": network.eval(),
             "outputs": outputs,
-            "n_features": pool.n_features(shape),
+            "n_features": n_features,
         }
         return FittedModel(**(vars(loaded) | changed))
 
@@ -250,6 +253,19 @@ class SplitBackbone:
         if not chosen or isinstance(target.tap, Pool):
             return None
         return ActivationAugment(kinds, self.layout(target))
+
+
+def _find_impurity(head, n_features):
+    """Return why scores depend on more than their sample, if so, and warn of it."""
+    if type(head) is nn.Linear:
+        return None
+    reason = impurity_of(head, torch.zeros(5, n_features))
+    if reason is not None:
+        warn_caller(
+            f"The features of samples go through the head, a {type(head).__name__}, "
+            f"one at a time: {reason}."
+        )
+    return reason
 
 
 def split_backbone(

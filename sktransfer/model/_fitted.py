@@ -365,7 +365,7 @@ class FittedModel(LoadedBackbone):
             z = a_pass.as_input(rows[first : first + size])
             z = map_state(lambda t: t.to(device), z)
             with torch.inference_mode(), fixed_threads():
-                if self.backbone.impurity:
+                if self.backbone.impurity or self.network.impurity:
                     found = run_alone(function, z, self.network)
                 else:
                     found = run_filled(

@@ -33,8 +33,11 @@ class Network(nn.Module):
 
     `suffix` holds the stages above the boundary or is an identity, `pool` reduces each
     sample to a vector, `head` maps vectors to scores, and `augment` changes activations
-    at random in train mode.
+    at random in train mode. `impurity` is the reason why the output of the trained head
+    for a sample is no function of that sample alone, or None.
     """
+
+    impurity: str | None = None
 
     def __init__(
         self,

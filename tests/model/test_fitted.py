@@ -282,3 +282,61 @@ def test_model_of_parametrized_layers_is_pickled_exactly(freeze, kind):
     again = pickle.loads(pickle.dumps(model))
     expected = model.predict_proba(ROWS)
     np.testing.assert_array_equal(again.predict_proba(ROWS), expected)
+
+
+class _OfBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.linear(x) - self.linear(x).mean(dim=0) / 2
+
+
+class _Drawing(_OfBatch):
+    def forward(self, x):
+        return self.linear(nn.functional.dropout(x, 0.5))
+
+
+class _Counting(_OfBatch):
+    def forward(self, x):
+        self.n_calls = getattr(self, "n_calls", 0) + 1
+        return self.linear(x) * self.n_calls
+
+
+@pytest.mark.parametrize("freeze", ["all", 0])
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (_OfBatch, "depends on the other samples of the batch"),
+        (_Drawing, "it draws from the generator of torch"),
+        (_Counting, "a forward pass changes its attribute 'n_calls'"),
+    ],
+)
+def test_impure_head_gets_samples_one_at_a_time(freeze, kind, reason):
+    torch.manual_seed(0)
+    model = FineTunedClassifier(
+        load_backbone(nn.Sequential(nn.Linear(5, 8), nn.ReLU())),
+        head=kind(),
+        freeze=freeze,
+        max_epochs=2,
+        random_state=0,
+    )
+    with pytest.warns(
+        UserWarning, match=f"a {kind.__name__}, one at a time: .*{reason}"
+    ):
+        model.fit(ROWS, ROWS[:, 0] > 0)
+    whole = model.predict_proba(ROWS)
+    np.testing.assert_array_equal(model.predict_proba(ROWS), whole)
+    np.testing.assert_array_equal(model.predict_proba(ROWS[10:15]), whole[10:15])
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(ROWS), whole)
+    assert model.model_.network.head.training is False
+
+
+def test_pure_head_of_ones_own_gives_no_warning():
+    head = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+    backbone = load_backbone(nn.Sequential(nn.Linear(5, 8), nn.ReLU()))
+    model = FineTunedClassifier(backbone, head=head, max_epochs=1, random_state=0)
+    model.fit(ROWS, ROWS[:, 0] > 0)
+    assert model.model_.network.impurity is None
