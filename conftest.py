@@ -4,7 +4,9 @@ import os
 import shutil
 import socket
 import tempfile
+from contextlib import ExitStack
 from ipaddress import ip_address
+from unittest import mock
 
 import pytest
 
@@ -37,6 +39,31 @@ def pytest_collection_modifyitems(items):
     """Put the longest files first."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.nodeid.split("::")[0], len(rank)))
+
+
+@pytest.fixture(autouse=True)
+def _doctest_leaves_nothing(request):
+    """Restore settings and registries after a doctest; importing skada sets one."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    from sklearn import config_context
+
+    import sktransfer.adaptation  # it registers its methods
+    from sktransfer import advice, backbones, inputs, training
+
+    registries = [
+        training.ADAPTATION_METHODS,
+        advice._registry.SCORES,
+        backbones._registry.PROVIDERS,
+        inputs.MODALITIES,
+        training.HEADS,
+        *training.LOSSES.values(),
+    ]
+    with config_context(), sktransfer.config_context(), ExitStack() as stack:
+        for registry in registries:
+            stack.enter_context(mock.patch.dict(registry))
+        yield
 
 
 def pytest_unconfigure(config):

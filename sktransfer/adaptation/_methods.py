@@ -63,6 +63,21 @@ def register_method(name: str, method: type[AdaptationMethod]) -> None:
     See Also
     --------
     list_methods : The names of all methods.
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import (
+    ...     AdaptationMethod, DomainAdaptedClassifier, register_method
+    ... )
+    >>> class MeanMatching(AdaptationMethod):
+    ...     def make_objective(self, n_features, n_outputs, is_multilabel, seed):
+    ...         return self.distance
+    ...
+    ...     def distance(self, source, target, progress):
+    ...         difference = source.features.mean(0) - target.features.mean(0)
+    ...         return difference.square().sum()
+    >>> register_method("mean_matching", MeanMatching)
+    >>> model = DomainAdaptedClassifier(method="mean_matching")
     """
     ADAPTATION_METHODS.register(name, method)
 

@@ -42,6 +42,15 @@ class DomainSimilarity:
     energy : float
         Mean log-sum-exp of the pretrained classifier's scores, which is higher if it is
         more confident; NaN without a classifier.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer.advice import domain_similarity
+    >>> digits = load_digits().images[:20] / 16
+    >>> found = domain_similarity("efficientnet_lite0", digits, image_size=32)
+    >>> found.source, list(found.stages)
+    ('batch norm', ['stage', 'divergence', 'feature_norm', 'intrinsic_dimension'])
     """
 
     similarity: float

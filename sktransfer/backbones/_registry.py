@@ -38,6 +38,24 @@ class BackboneProvider(ABC):
     :meth:`load`, and can inherit the other ones from this class.
     :func:`register_provider` gives it a name, which stands in front of the names of its
     backbones: ``"acme/small"``.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sktransfer.backbones import Backbone, BackboneProvider
+    >>> from sktransfer.inputs import VectorPreprocessing
+    >>> class Acme(BackboneProvider):
+    ...     def names(self):
+    ...         return ["small"]
+    ...
+    ...     def load(self, name, *, weights, image_size, make):
+    ...         module = make(lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU()))
+    ...         return Backbone(module, preprocessing=VectorPreprocessing(4), name=name)
+    ...
+    ...     def kind(self, name):
+    ...         return "vector"
+    >>> Acme().provides("small")
+    True
     """
 
     @abstractmethod
@@ -210,6 +228,21 @@ def register_provider(name: str, provider: BackboneProvider) -> None:
     See Also
     --------
     list_providers : The names of all providers.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import (
+    ...     BackboneProvider, list_backbones, load_backbone, register_provider
+    ... )
+    >>> class Renamed(BackboneProvider):  # the default backbone under another name
+    ...     def names(self):
+    ...         return ["images"]
+    ...
+    ...     def load(self, name, *, weights, image_size, make):
+    ...         return load_backbone("efficientnet_lite0", weights=weights)
+    >>> register_provider("team", Renamed())
+    >>> list_backbones(provider="team")["name"].tolist()
+    ['team/images']
     """
     PROVIDERS.register(name, provider)
 

@@ -11,11 +11,11 @@ from sktransfer.inputs._custom import as_run, preprocessing_key, try_preprocessi
 from sktransfer.inputs._modality import (
     MODALITIES,
     Modality,
-    Preprocessing,
     UnreadableSampleError,
     list_modalities,
     register_modality,
 )
+from sktransfer.inputs._preprocessing import Preprocessing
 from sktransfer.inputs._reading import (
     as_samples,
     find_unreadable,

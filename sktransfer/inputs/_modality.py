@@ -8,116 +8,9 @@ or a small named group of tensors, and never asks for the kind of a sample.
 
 from abc import abstractmethod
 from functools import partial
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol
 
 from sktransfer.utils import Registry, check_parts
-
-
-class Preprocessing(Protocol):
-    """Protocol of the step from samples to the model inputs that weights expect.
-
-    A sample becomes a model input in two steps: ``prepare`` works on one sample, in
-    numpy and on the CPU, and ``to_input`` on a batch, in torch and on any device.
-
-    What ``prepare`` returns is an array, or a dict of named arrays, such as token ids
-    and their mask. Shapes may vary from sample to sample. A batch holds samples of
-    equal shape only, so samples of different lengths are padded by ``prepare`` to a
-    length that is a function of the sample alone, such as the next multiple of 16, and
-    a mask says which values are padding. Then the activations of a sample do not depend
-    on the samples that share its batch, and may be stored.
-
-    Attributes
-    ----------
-    kind : str
-        Name under which the modality is registered.
-    input_shape : tuple of int
-        Shape of one model input.
-    prepared_shape : tuple of int or None
-        Shape of one prepared sample; None if it varies, or is a group of arrays.
-    is_image : bool
-        Whether samples are RGB images.
-    is_costly_to_read : bool
-        Whether reading a sample takes longer than a look-up in a store does.
-    tolerates_low_precision : bool
-        Whether frozen stages may be computed in bfloat16, or with folded layers.
-    shape_hint : str
-        What to do if a network cannot be run on inputs of this shape.
-    """
-
-    kind: str
-    input_shape: tuple
-    prepared_shape: tuple | None
-    is_image: bool
-    is_costly_to_read: bool
-    tolerates_low_precision: bool
-    shape_hint: str
-
-    def example(self, n: int = 2) -> Any:
-        """Return `n` made-up model inputs, as ``to_input`` returns them."""
-
-    def with_size(self, image_size: Any) -> "Preprocessing":
-        """Return the preprocessing for inputs of another size; None keeps the size."""
-
-    def key(self) -> str:
-        """Return a stable text of everything that affects the output."""
-
-    def prepare(self, sample: Any) -> Any:
-        """Return one sample as an array or a dict of arrays."""
-
-    def to_input(self, batch: Any) -> Any:
-        """Return the model inputs of a batch of prepared samples, on its device."""
-
-
-class WithoutImageSize:
-    """Base of preprocessings of samples that are no images, and have no image size.
-
-    What ``prepare`` returns is the model input. A subclass has a ``noun``, such as
-    "texts", for messages.
-    """
-
-    noun: ClassVar[str]
-    is_image: ClassVar[bool] = False
-    tolerates_low_precision: ClassVar[bool] = False
-
-    def with_size(self, image_size: None) -> Self:
-        """Return itself: these samples have no image size.
-
-        Parameters
-        ----------
-        image_size : None
-            There is no other value.
-
-        Returns
-        -------
-        preprocessing : object
-            The same.
-
-        Raises
-        ------
-        ValueError
-            If `image_size` is not None.
-        """
-        if image_size is None:
-            return self
-        raise ValueError(
-            f"`image_size` must be None for a backbone that takes {self.noun}. Got "
-            f"{image_size!r}; leave it out."
-        )
-
-    def to_input(self, batch: Any) -> Any:
-        """Return model inputs, which are what `prepare` returns.
-
-        Parameters
-        ----------
-        batch : Tensor or dict of str to Tensor of shape (b, ...)
-            Prepared samples.
-
-        Returns
-        -------
-        inputs : Tensor or dict of str to Tensor of shape (b, ...)
-            The same.
-        """
-        return batch
 
 
 class Modality(Protocol):
@@ -158,6 +51,27 @@ class Modality(Protocol):
         Share of the errors of a linear probe that training is expected to remove, mean
         and standard deviation from data to data: if all stages are trained, without the
         first third, and without two thirds. The default was measured on images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.inputs import Modality
+    >>> class Series(Modality):
+    ...     noun, options = "time series", ()
+    ...
+    ...     def set_tags(self, tags, options):
+    ...         tags.input_tags.three_d_array = True
+    ...
+    ...     def validate(self, estimator, X, *, reset):
+    ...         return np.asarray(X, dtype=np.float32)
+    ...
+    ...     def validate_with_y(self, estimator, X, y):
+    ...         return self.validate(estimator, X, reset=True), np.asarray(y)
+    ...
+    ...     def read(self, X, preprocessing, *, on_error="raise"):
+    ...         return SeriesSamples(X)  # a class with the methods above
+    >>> Series().validate(None, [[[0.5], [0.7]]], reset=True).shape
+    (1, 2, 1)
     """
 
     noun: str
@@ -331,6 +245,27 @@ def register_modality(name: str, modality: Modality) -> None:
     See Also
     --------
     list_modalities : The names of all modalities.
+
+    Examples
+    --------
+    >>> from sktransfer.inputs import Modality, list_modalities, register_modality
+    >>> class Series(Modality):
+    ...     noun, options = "time series", ()
+    ...
+    ...     def set_tags(self, tags, options):
+    ...         tags.input_tags.three_d_array = True
+    ...
+    ...     def validate(self, estimator, X, *, reset):
+    ...         return X
+    ...
+    ...     def validate_with_y(self, estimator, X, y):
+    ...         return X, y
+    ...
+    ...     def read(self, X, preprocessing, *, on_error="raise"):
+    ...         return X
+    >>> register_modality("series", Series())
+    >>> "series" in list_modalities()
+    True
     """
     MODALITIES.register(name, modality)
 

@@ -14,12 +14,8 @@ import torch
 from torch import nn
 
 from sktransfer.inputs._custom import OneByOne, as_run
-from sktransfer.inputs._modality import (
-    MODALITIES,
-    Modality,
-    Preprocessing,
-    UnreadableSampleError,
-)
+from sktransfer.inputs._modality import MODALITIES, Modality, UnreadableSampleError
+from sktransfer.inputs._preprocessing import Preprocessing
 from sktransfer.inputs._stacking import stacked
 from sktransfer.utils import warn_caller
 

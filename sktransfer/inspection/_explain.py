@@ -53,6 +53,18 @@ class Explanation:
         Tokens of a text.
     seen : tuple of int (top, left, bottom, right) or None
         Box of the image that the network saw, in px; beyond it, values are zero.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedClassifier
+    >>> from sktransfer.inspection import explain
+    >>> digits = load_digits(n_class=2)
+    >>> X, y = digits.images[:20] / 16, digits.target[:20]
+    >>> model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y)
+    >>> (explanation,) = explain(model, X[:1])
+    >>> explanation.method, explanation.target, explanation.values.shape
+    ('gradcam', np.int64(0), (8, 8))
     """
 
     values: np.ndarray

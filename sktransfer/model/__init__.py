@@ -1,7 +1,8 @@
 """The fitted model in one object: predictions, export, persistence."""
 
 from sktransfer.model._caption import caption_of
-from sktransfer.model._fitted import FittedModel, LoadedBackbone
+from sktransfer.model._fitted import FittedModel
+from sktransfer.model._loaded import LoadedBackbone
 from sktransfer.model._module import ExportedModule
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
 from sktransfer.model._parquet import write_features

@@ -22,122 +22,26 @@ from sktransfer.activations import (
     Pass,
     Target,
     draw_views,
-    forward_sizes,
     name_of,
     run_alone,
     run_filled,
 )
-from sktransfer.backbones import Backbone, ModelCard
+from sktransfer.backbones import ModelCard
 from sktransfer.compute import (
     Runtime,
     fixed_threads,
-    gains_by_bfloat16,
     halving,
     map_state,
-    resolve_device,
 )
-from sktransfer.inputs import Preprocessing, as_samples, modality_of, warn_of_unreadable
+from sktransfer.inputs import modality_of, warn_of_unreadable
 from sktransfer.model._finite import warn_of_non_finite
+from sktransfer.model._loaded import LoadedBackbone
 from sktransfer.model._module import ExportedModule, StackedFeatures
 from sktransfer.model._onnx import check_path, write_onnx
 from sktransfer.model._outputs import ClassOutputs, Features, RegressionOutputs
 from sktransfer.model._slim import slim_state, whole_state
 from sktransfer.training import Augmentation, Network
 from sktransfer.utils import get_config, on_cpu, types
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedBackbone:
-    """A backbone, and how samples are read and computed by its frozen stages.
-
-    Attributes
-    ----------
-    backbone : Backbone
-    value_range : tuple of float (low, high) or None
-        Values of black and of full intensity in the arrays of the fit.
-    source : dict or None
-        ``backbone``, ``weights`` and ``image_size`` to load it by; None of an object.
-    card : dict
-        The entries of its :class:`~sktransfer.backbones.ModelCard`.
-    precision : {"float32", "folded", "bfloat16"}
-        Precision in which frozen stages are computed.
-    activation_dtype : {"auto", "float16", "float32"}
-        Type that activations are rounded to, see :func:`sktransfer.set_config`.
-    """
-
-    backbone: Backbone
-    value_range: tuple | None
-    source: dict | None
-    card: dict
-    precision: str
-    activation_dtype: str
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Preprocessing that the weights expect, from samples to model inputs."""
-        return self.backbone.preprocessing
-
-    def read(self, X: Any, *, image_shape: Any = None, on_error: str = "raise") -> Any:
-        """Return X as samples, with the value range of the fit.
-
-        Parameters
-        ----------
-        X : array-like of n_samples
-            As in `fit` of the estimator.
-        image_shape : tuple, default=None
-            Shape of one image, ``(h, w)`` or ``(h, w, c)``, if X holds flat rows.
-        on_error : {"raise", "warn"}, default="raise"
-            "warn" accepts missing paths; see :meth:`features`.
-
-        Returns
-        -------
-        Samples, or those of another modality
-
-        Raises
-        ------
-        ValueError
-            If X cannot be read.
-        """
-        return as_samples(
-            X,
-            self.preprocessing,
-            image_shape=image_shape,
-            value_range="auto" if self.value_range is None else self.value_range,
-            on_error=on_error,
-        )
-
-    def runtime(
-        self,
-        device: str | torch.device = "auto",
-        batch_size: int | str = "auto",
-        verbose: int = 0,
-    ) -> Runtime:
-        """Return the settings of a forward pass.
-
-        Parameters
-        ----------
-        device : str or torch.device, default="auto"
-            A device of this machine. "auto" is a GPU if there is one.
-        batch_size : int or "auto", default="auto"
-            Number of samples per forward pass.
-        verbose : int, default=0
-            Whether to show a progress bar.
-
-        Returns
-        -------
-        Runtime
-        """
-        where = resolve_device(device)
-        precision = self.precision
-        if precision == "bfloat16" and not gains_by_bfloat16(where):
-            precision = "folded"  # fitted on another machine
-        return Runtime(
-            device=where,
-            **forward_sizes(self.backbone, batch_size, where),
-            precision=precision,
-            activation_dtype=self.activation_dtype,
-            verbose=verbose,
-        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,6 +64,19 @@ class FittedModel(LoadedBackbone):
         The meaning of the outputs.
     n_features : int
         Number of features per sample.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedClassifier
+    >>> digits = load_digits(n_class=3)
+    >>> X, y = digits.images[:30] / 16, digits.target[:30]
+    >>> model = FineTunedClassifier(freeze="all", image_size=32).fit(X, y).model_
+    >>> model.boundary, model.classes.tolist(), model.model_card.license
+    ('features', [0, 1, 2], 'apache-2.0')
+    >>> samples = model.read(X[:4])
+    >>> model.features(samples).shape, model.scores(samples).shape
+    ((4, 1280), (4, 3))
     """
 
     taps: Mapping[str, nn.Module]

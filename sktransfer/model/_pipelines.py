@@ -162,6 +162,24 @@ def to_onnx(
     See Also
     --------
     sktransfer.FineTunedClassifier.to_onnx : Has all errors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sktransfer import PretrainedFeatureExtractor
+    >>> from sktransfer.model import to_onnx
+    >>> digits = load_digits(n_class=2)
+    >>> X, y = digits.images[:20] / 16, digits.target[:20]
+    >>> extractor = PretrainedFeatureExtractor(stage="blocks.1", image_size=32)
+    >>> pipeline = make_pipeline(extractor, LogisticRegression()).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = to_onnx(pipeline, Path(folder) / "digits.onnx")
+    ...     path.name, path.stat().st_size > 10_000
+    ('digits.onnx', True)
     """
     return write_onnx(to_torch(estimator), check_path(path), image_size=image_size)
 

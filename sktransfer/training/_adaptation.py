@@ -28,6 +28,13 @@ class AdaptationResult(NamedTuple):
     net : SuffixNet or None
         Result of :meth:`AdaptationContext.train`, if the method trained. It becomes
         ``net_`` of the estimator, and its epochs are appended to ``history_``.
+
+    Examples
+    --------
+    >>> from sktransfer.adaptation import AdaptationResult
+    >>> result = AdaptationResult(state={"source_mean": [0.2, 0.7]})
+    >>> result.net is None  # the method did not train
+    True
     """
 
     state: dict | None = None
@@ -83,6 +90,35 @@ class AdaptationContext:
         skorch callbacks given by the user.
     verbose : int
         Whether to print the progress of the training.
+
+    Examples
+    --------
+    A method that raises the score of classes that are seldom predicted:
+
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedClassifier
+    >>> from sktransfer.adaptation import (
+    ...     AdaptationMethod, AdaptationResult, DomainAdaptedClassifier
+    ... )
+    >>> class Balance(AdaptationMethod):
+    ...     name, needs_source = "balance", False
+    ...
+    ...     def after_training(self, context):
+    ...         if context.target is None:
+    ...             return None
+    ...         network = context.network
+    ...         z = network.features(context.target, context.batch_size)
+    ...         shares = network.head(z).softmax(dim=1).mean(dim=0).detach()
+    ...         network.head.bias.data -= shares.log()
+    ...         return AdaptationResult()
+    >>> digits = load_digits(n_class=3)
+    >>> X, y = digits.images[:60] / 16, digits.target[:60]
+    >>> network = FineTunedClassifier(freeze="all", image_size=32)
+    >>> model = DomainAdaptedClassifier(network, method=Balance(), style=None)
+    >>> domain = np.repeat([1, -1], 30)
+    >>> model.fit(X, y, sample_domain=domain).score(X[30:], y[30:]) > 0.5
+    True
     """
 
     network: Network

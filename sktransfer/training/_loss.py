@@ -254,6 +254,18 @@ class DomainBatch(NamedTuple):
         Input of the head.
     scores : torch.Tensor of shape (n, n_outputs)
         Output of the head.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.adaptation import DomainBatch
+    >>> def mean_distance(source, target, progress):  # an objective
+    ...     difference = source.features.mean(0) - target.features.mean(0)
+    ...     return difference.square().sum()
+    >>> source = DomainBatch(features=torch.ones(4, 8), scores=torch.zeros(4, 3))
+    >>> target = DomainBatch(features=torch.zeros(4, 8), scores=torch.zeros(4, 3))
+    >>> mean_distance(source, target, progress=0.5)
+    tensor(8.)
     """
 
     features: torch.Tensor

@@ -24,6 +24,21 @@ class TransferWarning(UserWarning):
     """Warning of `fit` about what is wrong with a training, or has no effect on it.
 
     ``warnings.simplefilter("ignore", TransferWarning)`` silences all of them.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTunedClassifier, TransferWarning
+    >>> digits = load_digits(n_class=2)
+    >>> X, y = digits.images[:20] / 16, digits.target[:20]
+    >>> model = FineTunedClassifier(freeze="all", lr=0.1, image_size=32)
+    >>> with warnings.catch_warnings(record=True) as found:
+    ...     warnings.simplefilter("always", TransferWarning)
+    ...     _ = model.fit(X, y)
+    >>> print(found[0].message)
+    `lr` has no effect: a linear head is all that is trained, and it is solved without
+    epochs. Freeze fewer stages, or leave out what has no effect.
     """
 
 

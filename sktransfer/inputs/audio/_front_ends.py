@@ -55,6 +55,19 @@ class LogMel:
         What values of 1 are multiplied by.
     range_db : float, default=80.0
         Range in decibels below the loudest value, beyond which values are clipped.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.inputs import LogMel
+    >>> front_end = LogMel(
+    ...     n_mels=32, low=60, high=3800, window=400, hop=160, n_fft=512, n_frames=76,
+    ...     step=8,
+    ... )
+    >>> tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)  # one second
+    >>> spectrum = front_end.prepare(tone.astype("float32"), rate=16_000)["hidden"]
+    >>> spectrum.shape, int(spectrum.mean(axis=0).argmax())  # the loudest band
+    ((100, 32), 5)
     """
 
     n_mels: int

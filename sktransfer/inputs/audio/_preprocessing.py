@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from sktransfer.inputs._modality import WithoutImageSize
+from sktransfer.inputs._preprocessing import WithoutImageSize
 from sktransfer.inputs.audio._front_ends import FrontEnd
 from sktransfer.inputs.audio._waveforms import (
     NOUN,

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from sktransfer.inputs._modality import WithoutImageSize
+from sktransfer.inputs._preprocessing import WithoutImageSize
 from sktransfer.inputs.texts._samples import NOUN
 from sktransfer.utils import digest, import_optional
 

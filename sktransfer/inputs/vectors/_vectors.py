@@ -8,7 +8,8 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sktransfer.inputs._modality import MODALITIES, Modality, WithoutImageSize
+from sktransfer.inputs._modality import MODALITIES, Modality
+from sktransfer.inputs._preprocessing import WithoutImageSize
 from sktransfer.inputs._reading import to_numpy
 from sktransfer.utils import digest, validate_data
 
