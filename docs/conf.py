@@ -27,6 +27,32 @@ exclude_patterns = ["_build", "auto_examples/**/*.md5", "sg_execution_times.rst"
 templates_path = ["_templates"]
 
 autosummary_generate = True
+autosummary_context = {
+    # Methods that only the package itself calls.
+    "internal_methods": (
+        "classifier_layers count describe_prefix extra_repr features_key fork "
+        "frozen_section in_order in_short is_special make_params n_special "
+        "n_stages_before of owner prefix_fingerprint probe_digest separator "
+        "surely_fits tokens untraced weights_fingerprint"
+    ).split(),
+    # What is documented on the page of another name: results, parts and steps of it.
+    "same_page": {
+        "sktransfer.adaptation.domain_gap": [
+            ("function", "sktransfer.adaptation.proxy_a_distance"),
+            ("function", "sktransfer.adaptation.mmd_test"),
+        ],
+        "sktransfer.advice.domain_similarity": [
+            ("class", "sktransfer.advice.DomainSimilarity"),
+        ],
+        "sktransfer.backbones.Backbone": [("class", "sktransfer.backbones.Stage")],
+        "sktransfer.backbones.model_card": [
+            ("class", "sktransfer.backbones.ModelCard"),
+        ],
+        "sktransfer.inspection.explain": [
+            ("class", "sktransfer.inspection.Explanation"),
+        ],
+    },
+}
 autodoc_typehints = "none"  # the docstrings hold the types
 numpydoc_show_class_members = False  # the template of classes lists them
 

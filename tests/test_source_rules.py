@@ -2,14 +2,19 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import socket
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+import sktransfer
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "sktransfer"
+DOCS = ROOT / "docs"
 TOP = PACKAGE / "__init__.py"
 # Packages with names for users; the others are internal.
 PUBLIC = ["adaptation", "advice", "backbones", "inputs", "inspection", "model"]
@@ -69,11 +74,18 @@ def public_names(path):
     return [package + name for name in names if not name.startswith("__")]
 
 
-def listed_names(text):
-    """Names in the tables of the reference, which are indented under `autosummary`."""
-    tables = re.findall(r"^\.\. autosummary::\n((?:\n|   .*\n)*)", text, re.MULTILINE)
-    rows = [row.strip() for table in tables for row in table.splitlines()]
-    return [row for row in rows if row and not row.startswith(":")]
+def documented_names(text):
+    """Names that a page documents, or that a table of the reference makes pages of."""
+    pages = r"^\.\. autosummary::\n   :toctree:.*\n((?:\n|   .*\n)*)"
+    tables = re.findall(pages, text, re.MULTILINE)
+    here = re.findall(r"\bauto(?:class|function):: sktransfer\.(\S+)", text)
+    return " ".join(tables).split() + here
+
+
+def names_on_pages_of_others():
+    """Names that the configuration of Sphinx puts on the page of another name."""
+    text = (DOCS / "conf.py").read_text()
+    return re.findall(r'\("(?:class|function)", "sktransfer\.(\S+)"\)', text)
 
 
 def mirror(path):
@@ -97,11 +109,25 @@ def test_inits_have_a_docstring_and_do_no_work():
     assert {path: found for path, found in lines.items() if found} == {}
 
 
-def test_reference_lists_the_public_names_and_no_others():
+def all_public_names():
     paths = [TOP, *(PACKAGE / name / "__init__.py" for name in PUBLIC)]
-    names = [name for path in paths for name in public_names(path)]
-    listed = listed_names((ROOT / "docs" / "api" / "index.rst").read_text())
-    assert sorted(listed) == sorted(names)
+    return [name for path in paths for name in public_names(path)]
+
+
+def test_reference_documents_each_public_name_once_and_no_others():
+    pages = [*DOCS.glob("api/*.rst"), *DOCS.glob("development/*.rst")]
+    names = [name for page in pages for name in documented_names(page.read_text())]
+    names += names_on_pages_of_others()
+    assert sorted(names) == sorted(all_public_names())
+
+
+def test_public_names_have_examples():
+    without = [
+        name
+        for name in all_public_names()
+        if ">>> " not in (inspect.getdoc(attrgetter(name)(sktransfer)) or "")
+    ]
+    assert without == []
 
 
 def test_modules_have_their_test_files():
