@@ -238,6 +238,32 @@ def test_server_of_an_onnx_file_answers_as_the_model(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+def test_app_answers_as_the_model(monkeypatch, tmp_path):
+    script = EXAMPLES / "09_deployment" / "0030_serve_with_fastapi.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    assert found["difference"] == 0
+    assert found["accuracy"] > found["raw_accuracy"] + 0.3
+    assert found["card"]["license"] == "apache-2.0"
+    assert found["refused"].status_code == 422
+    assert "no image" in found["refused"].json()["detail"]
+    assert (tmp_path / "served_with_fastapi.png").is_file()
+
+
+@pytest.mark.slow
+def test_letters_are_recognised_in_new_voices(monkeypatch, tmp_path):
+    script = EXAMPLES / "11_audio" / "0010_letters_in_new_voices.py"
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(script))
+    table, in_noise = found["table"], found["in_noise"]
+    assert table["network"].is_monotonic_increasing
+    assert table["network"][10] > table["log-mel statistics"][10] + 0.1
+    assert (in_noise["network"] > in_noise["log-mel statistics"] + 0.1).all()
+    assert in_noise["network"][0] < in_noise["network"][20] - 0.1
+    assert (tmp_path / "letters_in_new_voices.png").is_file()
+
+
+@pytest.mark.slow
 def test_features_find_similar_and_unusual_tiles(monkeypatch, tmp_path):
     script = EXAMPLES / "10_features" / "0010_find_similar_and_unusual.py"
     monkeypatch.chdir(tmp_path)

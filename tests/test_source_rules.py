@@ -130,6 +130,14 @@ def test_public_names_have_examples():
     assert without == []
 
 
+def test_tutorials_lead_to_all_examples():
+    text = (DOCS / "tutorials.rst").read_text()
+    examples = [path.with_suffix("") for path in source_files("examples")]
+    names = [path.relative_to(ROOT / "examples").as_posix() for path in examples]
+    assert len(names) > 20
+    assert [name for name in names if f"auto_examples/{name}`" not in text] == []
+
+
 def test_modules_have_their_test_files():
     missing = [relative(mirror(path)) for path in MODULES if not mirror(path).is_file()]
     assert missing == []

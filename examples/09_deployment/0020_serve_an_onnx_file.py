@@ -107,17 +107,8 @@ script = Path(folder.name, "serve.py")
 script.write_text(SERVER)
 
 # %%
-# With `FastAPI <https://fastapi.tiangolo.com>`__, the same function is served by:
-#
-# .. code-block:: python
-#
-#     from fastapi import FastAPI, Request
-#
-#     app = FastAPI()
-#
-#     @app.post("/classify")
-#     async def answer(request: Request) -> dict[str, float]:
-#         return classify(await request.body())
+# :doc:`/auto_examples/09_deployment/0030_serve_with_fastapi` serves an estimator, where
+# PyTorch and this package are installed; ``classify`` would do in its app as well.
 
 # %%
 # Requests
