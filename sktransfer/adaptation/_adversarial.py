@@ -28,10 +28,26 @@ class DANN(AdaptationMethod):
     --------
     MMD : Aligns the features without a discriminator.
 
+    Notes
+    -----
+    The schedules are those of the paper [1]_: the reversed gradient is multiplied by
+    2 / (1 + exp(-10 p)) - 1, where p is the share of the training that is done, and
+    the learning rates decay as (1 + 10 p) ** -0.75, the schedule "annealed" that
+    ``lr_schedule="auto"`` selects for this method. The rest differs:
+
+    - the optimiser is AdamW with the `weight_decay` of the estimator, instead of SGD
+      with momentum;
+    - learning rates start from `lr`, 0.0005 by default, instead of 0.01. The rate of
+      the discriminator is five times `lr`. With the default `backbone_lr_ratio` of 0.2
+      or 0.5, that is 25 or 10 times the rate of the last stage, and the rate of the
+      head is five or two times that rate; both are ten times in the paper;
+    - the discriminator sees standardised features, with the means and standard
+      deviations of both domains in the batch.
+
     References
     ----------
-    Y. Ganin et al. (2016). Domain-Adversarial Training of Neural Networks.
-    https://arxiv.org/abs/1505.07818
+    .. [1] Y. Ganin et al. (2016). Domain-Adversarial Training of Neural Networks.
+       https://arxiv.org/abs/1505.07818
 
     Examples
     --------
