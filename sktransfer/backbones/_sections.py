@@ -29,6 +29,8 @@ class Section(nn.Module):
     backbone which the graphs are of.
     """
 
+    _shared: list[nn.Module] | None  # found when needed, as it takes a section
+
     def __init__(self, backbone, start, stop, graphs, layout=None):
         super().__init__()
         self.start = start
@@ -132,7 +134,7 @@ class Section(nn.Module):
         self._graphs = graphs
         self._layout = layout
         self._forwards = {}  # by mode, each compiled when it is first called
-        self._shared: list | None = None  # found when needed, as it takes a section
+        self._shared = None
         self._own_tensors = []
         nodes = [node for graph in graphs.values() for node in graph.nodes]
         for op in ("call_module", "get_attr"):  # layers first, as they own tensors

@@ -19,7 +19,7 @@ from sktransfer.compute import (
     seeded_everywhere,
     split_state,
 )
-from sktransfer.inputs._modality import Preprocessing
+from sktransfer.inputs._preprocessing import Preprocessing
 from sktransfer.inputs._trial import Findings, copied, try_out
 from sktransfer.utils import describe, join_key, survey_class
 

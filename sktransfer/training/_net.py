@@ -33,8 +33,8 @@ class Network(nn.Module):
 
     `suffix` holds the stages above the boundary or is an identity, `pool` reduces each
     sample to a vector, `head` maps vectors to scores, and `augment` changes activations
-    at random in train mode. `impurity` is the reason why the output of the trained head
-    for a sample is no function of that sample alone, or None.
+    at random in train mode. `impurity` says why the output of the trained head for a
+    sample is no function of that sample alone, or is None.
     """
 
     impurity: str | None = None
@@ -61,11 +61,7 @@ class Network(nn.Module):
         return self.head(self.describe(z, in_bfloat16=in_bfloat16))
 
     def describe(self, z: torch.Tensor, *, in_bfloat16: bool = False) -> torch.Tensor:
-        """Compute the inputs of the head (n, d) from activations (n, ...).
-
-        With `in_bfloat16`, the layers of the stages that gain by it are computed in
-        bfloat16; weights, pooling and head remain in float32.
-        """
+        """Compute the inputs of the head (n, d), with `in_bfloat16` mostly in that."""
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
             z = self.suffix(map_state(channels_last, z))

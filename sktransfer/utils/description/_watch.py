@@ -26,11 +26,17 @@ _MOST = 50_000  # things that are looked at
 _MISSING = object()
 _OF_ALL_MODULES = {*vars(nn.Module())}
 # Values that cannot change. Those of tensors are left out.
-_FIXED = (int, float, complex, str, bytes, type(None), torch.Tensor, np.generic)
+_FIXED: tuple = (int, float, complex, str, bytes, type(None), torch.Tensor, np.generic)
 _FIXED += (types.BuiltinFunctionType, torch.dtype, torch.device, torch.layout)
 _COLLECTIONS = (list, set, deque)
 # What is made of other functions, and the attributes that hold these.
-_WRAPPERS = (types.MethodType, staticmethod, classmethod, property, cached_property)
+_WRAPPERS: tuple = (
+    types.MethodType,
+    staticmethod,
+    classmethod,
+    property,
+    cached_property,
+)
 _WRAPPERS += (partial,)
 _WRAPPED = ("__func__", "__self__", "fget", "func", "args", "keywords")
 
