@@ -18,6 +18,7 @@ from sktransfer.activations import POOLINGS, Pool, open_store
 from sktransfer.backbones import use_of_backbones
 from sktransfer.fitting import (
     ENOUGH_FOR_DEPTH,
+    EPOCHS,
     Adaptation,
     EarlierTraining,
     FitOptions,
@@ -30,8 +31,8 @@ from sktransfer.fitting import (
     describe_network,
     divide,
     later_seed,
+    settle,
     split_backbone,
-    with_views_of,
 )
 from sktransfer.training import (
     AdaptationMethod,
@@ -69,7 +70,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         "freeze": [Integral, Interval(Real, 0, 1, closed="neither"), str],
         "head": [str, nn.Module],
         "pooling": [StrOptions({"auto", *POOLINGS}), Pooling],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": EPOCHS,
         "lr": [Interval(Real, 0, None, closed="neither")],
         "augment": [str, callable, Augmentation, None],
         "early_stopping": ["boolean", EarlyStopping],
@@ -198,7 +199,9 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         self._validate_params()
         self._check_unchanged("in `adapt`", "`fit` again")
         options = FitOptions(X_target=X_target, method=adaptation)
-        split = self._fitted_split(options, spawn_seed(self.random_state))
+        n_samples = len(self._read(X_target, self.model_))
+        seed = spawn_seed(self.random_state)
+        split = self._fitted_split(options, seed, n_samples)
         if adaptation.needs_stages and not split.has_stages:
             raise ValueError(
                 f"`adapt` with `method={adaptation.name!r}` changes the stages that "
@@ -223,10 +226,10 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         seed = spawn_seed(self.random_state)
         X, y = self._modality(X).validate_with_y(self, X, y)
         loaded, samples = self._load(X, seed)
-        recipe = self._recipe(options, loaded.preprocessing)
         y = targets_of(samples, y)
         outputs = self._learn_outputs(y, options.classes)
         data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
+        recipe = self._recipe(options, loaded.preprocessing, len(data.y))
         where = self._runtime(loaded), open_store(self.memory)
         kind = "" if options.is_partial else outputs.kind
         asked = self.freeze, data, kind, recipe, options.method
@@ -246,29 +249,28 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         samples = self._read(X, model)
         y = targets_of(samples, y)
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
-        split = self._fitted_split(options, seed)
+        split = self._fitted_split(options, seed, len(data.y))
         trainer = self._trainer(model, split, model.outputs, options, data)
         parts = self._divide(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]
-        strength = vars(self).get(self._strength)
-        earlier = EarlierTraining(strength, self._online, n_before)
-        trained = trainer.fit_further(model.network, parts, earlier)
+        earlier = vars(self).get(self._strength), self._online, n_before
+        trained = trainer.fit_further(model.network, parts, EarlierTraining(*earlier))
         return self._set_fitted_further(trainer, trained, len(data.y))
 
-    def _recipe(self, options, preprocessing):
+    def _recipe(self, options, preprocessing, n_samples):
         """Resolve the settings; `partial_fit` holds nothing out, and draws no views."""
         schedule = getattr(options.method, "lr_schedule", "cosine")
         recipe = ResolvedRecipe.from_params(self.get_params(deep=False), schedule)
         if recipe.views == "auto" and (options.is_partial or is_regressor(self)):
             recipe = replace(recipe, views=None)
-        recipe = with_views_of(recipe, preprocessing)
+        recipe = settle(recipe, preprocessing, n_samples)
         return replace(recipe, early_stopping=False) if options.is_partial else recipe
 
-    def _fitted_split(self, options, seed):
+    def _fitted_split(self, options, seed, n_samples):
         """Return the split backbone of the fitted model (SplitBackbone)."""
         model, seed = self.model_, later_seed(seed, len(self.history_))
         ((boundary, tap),) = model.taps.items()
-        recipe = self._recipe(options, model.preprocessing)
+        recipe = self._recipe(options, model.preprocessing, n_samples)
         if recipe.backbone_lr_ratio == "auto":
             recipe = replace(recipe, backbone_lr_ratio=self.backbone_lr_ratio_)
         how = recipe, self._runtime(model), open_store(self.memory)
@@ -337,10 +339,9 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         self.backbone_lr_ratio_ = trainer.recipe.backbone_lr_ratio
         found = {"feature_drift_": trained.drift, "adaptation_state_": trained.state}
         self._set_or_delete(**found, **trainer.summary(self.history_))
-        kind = type(self).__name__
-        card = trainer.describe(loaded.card, kind, n_samples, rows)
-        outputs = trainer.outputs
-        self.model_ = trainer.split.model(loaded, outputs, trained.network, card)
+        card = trainer.describe(loaded.card, type(self).__name__, n_samples, rows)
+        parts = loaded, trainer.outputs, trained.network, card
+        self.model_ = trainer.split.model(*parts)
         self._derive()
         self.net_ = trained.net
         return self
@@ -358,8 +359,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         if module is None or module.network is not model.network:
             module = model.module()
         self.module_ = module.to(self._runtime(model).device).eval()
-        rows = vars(self).pop("_net_rows", None)
-        if rows is not None:  # the estimator was unpickled
+        if (rows := vars(self).pop("_net_rows", None)) is not None:  # unpickled
             self.net_ = restore_net(model.network, rows, model.outputs.nonlinearity())
 
     def _describe_network(self):

@@ -27,10 +27,12 @@ from sktransfer.advice._similarity import similarity_of
 from sktransfer.backbones import BackboneLike
 from sktransfer.compute import resolve_device
 from sktransfer.fitting import (
+    EPOCHS,
     LEVELS,
     LITERATURE,
     MEASURED,
     Probed,
+    choose_epochs,
     choose_level,
     rows_to_probe,
 )
@@ -72,8 +74,8 @@ class TransferAdvisor(BaseEstimator):
     task : {"auto", "classification", "regression"}, default="auto"
         "auto" means regression if y is continuous or has several columns of integers,
         and classification otherwise.
-    max_epochs : int, default=20
-        Number of epochs of the recommended estimator, which the estimates assume.
+    max_epochs : int or "auto", default="auto"
+        That of the recommended estimator, which the estimates assume.
     max_samples : int, default=1000
         Maximum number of samples for the probes; more are subsampled.
     weights, image_size, image_shape, value_range, device, memory, \
@@ -135,7 +137,7 @@ random_state, verbose
         "scoring": [StrOptions({"probe"}), None],
         "rules": [StrOptions({*_RULES})],
         "task": [StrOptions({"auto", "classification", "regression"})],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": EPOCHS,
         "max_samples": [Interval(Integral, 10, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -148,7 +150,7 @@ random_state, verbose
         scoring: str | None = "probe",
         rules: str = "measured",
         task: str = "auto",
-        max_epochs: int = 20,
+        max_epochs: int | str = "auto",
         max_samples: int = 1000,
         weights: types.Weights = "default",
         image_size: types.ImageSize | None = None,
@@ -210,10 +212,13 @@ random_state, verbose
         measured = measure(backbone, samples, boundaries, device)
         costs = [measured[name] for name in boundaries]
         wanted, why = self._choose_depth(depths, len(samples), probed)
-        report = self._report(levels, depths, costs, evidence, wanted, why)
-        removed = modality_of(backbone=backbone.preprocessing).removed_errors
+        modality = modality_of(backbone=backbone.preprocessing)
+        how = self.max_epochs, len(samples), modality.most_seen
+        seconds = [cost.seconds(len(samples), choose_epochs(*how)) for cost in costs]
+        report = self._report(levels, depths, costs, seconds, evidence, wanted, why)
         for i, column in enumerate(("score", "error")):
-            expected = [_expected(probed, level, removed)[i] for level in levels]
+            removed = probed, modality.removed_errors
+            expected = [_expected(level, *removed)[i] for level in levels]
             report.insert(3 + i, column, expected)
         self.report_ = report
         taken = self.report_[self.report_["taken"]].iloc[0]
@@ -273,13 +278,12 @@ random_state, verbose
             scores, hits = np.mean(right, axis=1), Probed(right[-1], codes)
         return pd.DataFrame({"stage": names, "score": scores}), hits
 
-    def _report(self, levels, depths, costs, evidence, wanted, why):
+    def _report(self, levels, depths, costs, seconds, evidence, wanted, why):
         """Choose the strategy, and return ``report_``.
 
         The strategy is the `wanted` one or, if it is too expensive, the next one that
         is not and freezes more stages.
         """
-        seconds = [cost.seconds(evidence["samples"], self.max_epochs) for cost in costs]
         refused = [
             _why_too_expensive(*pair, self.budget, evidence["free_memory"])
             for pair in zip(costs, seconds, strict=True)
@@ -336,7 +340,7 @@ def _evidence(samples, preprocessing, device, similarity):
     }
 
 
-def _expected(probed, level, removed_errors):
+def _expected(level, probed, removed_errors):
     """Return the estimated score of a level and its error, NaN if unknown."""
     if probed is None:
         return np.nan, np.nan

@@ -18,6 +18,7 @@ from sktransfer.fitting._halving import (
     order,
     search_results,
 )
+from sktransfer.fitting._settle import EPOCHS, choose_epochs, settle
 from sktransfer.fitting._shared_docs import shares_docs
 from sktransfer.fitting._split_backbone import (
     SplitBackbone,
@@ -33,10 +34,10 @@ from sktransfer.fitting._trainer import (
     Trainer,
     check_validation,
 )
-from sktransfer.fitting._views import with_views_of
 
 __all__ = [
     "ENOUGH_FOR_DEPTH",
+    "EPOCHS",
     "LEVELS",
     "LITERATURE",
     "MEASURED",
@@ -51,6 +52,7 @@ __all__ = [
     "check_unchanged",
     "check_validation",
     "choose_boundary",
+    "choose_epochs",
     "choose_level",
     "describe_network",
     "divide",
@@ -60,7 +62,7 @@ __all__ = [
     "resolve_freeze",
     "rows_to_probe",
     "search_results",
+    "settle",
     "shares_docs",
     "split_backbone",
-    "with_views_of",
 ]

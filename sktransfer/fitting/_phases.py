@@ -18,6 +18,7 @@ from sktransfer.fitting._diagnosis import (
     has_risen,
     take_snapshot,
 )
+from sktransfer.fitting._settle import choose_epochs
 from sktransfer.fitting._split_backbone import count_trainable, suffix_above
 from sktransfer.training import (
     Mix,
@@ -200,6 +201,14 @@ def _snapshot(trainer, network, data, **most):
     )
 
 
+def _most_epochs(trainer):
+    """Return how many epochs a trial could choose from; None if there was none."""
+    settings = trainer.settings
+    if not settings.get("early_stopping"):
+        return None
+    return choose_epochs(settings["max_epochs"])
+
+
 def diagnose(trainer: Trainer, before, network, training, validation, target, history):
     """Warn about signs of a bad fit; return the drift of the features (float)."""
     after, recipe = _snapshot(trainer, network, training), trainer.recipe
@@ -210,8 +219,8 @@ def diagnose(trainer: Trainer, before, network, training, validation, target, hi
     if recipe.starts_from_probe:
         check_drift(before, after, moved, recipe.lr, describe)
         if trainer.is_plain:
-            asked = trainer.settings.get("max_epochs")
-            check_start(before, after, moved, len(history), recipe, describe, asked)
+            most = _most_epochs(trainer)
+            check_start(before, after, moved, len(history), recipe, describe, most)
     is_watched = validation is not None and not recipe.early_stopping
     if is_watched and has_risen(history, len(validation.y)):
         both = training, trainer.load_held(validation, target)

@@ -31,8 +31,10 @@ default="auto"
         was trained with, or else "avg". See :class:`Pooling`."""
 
 _TRAINING = """\
-    max_epochs : int, default=20
-        Number of passes over the samples. The probe is solved without epochs.
+    max_epochs : int or "auto", default="auto"
+        Number of passes over the samples. "auto" is 20 for up to 2,000 samples, for
+        vectors, and with early stopping; otherwise as many as pass 40,000 samples, at
+        least three. The probe is solved without epochs.
     lr : float, default=5e-4
         Highest learning rate of the head (AdamW).
     batch_size : int or "auto", default="auto"

@@ -47,6 +47,9 @@ class Modality(Protocol):
         Number of fixed views of each sample for any other `augment`, where
         :class:`~sktransfer.Augmentation` does not say it; None, the default, for a new
         view in each epoch.
+    most_seen : int or None
+        Samples that pass in a training with ``max_epochs="auto"``, each counted once
+        per epoch; None for no limit. The default is 40,000.
     removed_errors : tuple of (float, float)
         Share of the errors of a linear probe that training is expected to remove, mean
         and standard deviation from data to data: if all stages are trained, without the
@@ -78,6 +81,7 @@ class Modality(Protocol):
     options: tuple
     n_views: int = 0
     default_n_views: int | None = None
+    most_seen: int | None = 40_000
     removed_errors: tuple = ((0.15, 0.3), (0.15, 0.3), (0.1, 0.2))
 
     def looks_like(self, X: Any) -> bool:

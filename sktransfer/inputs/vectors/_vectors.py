@@ -198,6 +198,7 @@ class Vectors(Modality):
 
     noun = "vectors"
     options = ()
+    most_seen = None  # whose networks are small
 
     def looks_like(self, X: Any) -> bool:
         """Return False: a table may also hold samples of other modalities."""

@@ -1,7 +1,7 @@
 import pytest
 
 from sktransfer import FineTunedClassifier
-from sktransfer.fitting import with_views_of
+from sktransfer.fitting import choose_epochs, settle
 from sktransfer.inputs import (
     ImagePreprocessing,
     TextPreprocessing,
@@ -15,10 +15,33 @@ PLAIN = TextPreprocessing(make_tokenizer().to_str(), max_length=12)
 IMAGES = ImagePreprocessing(resize=256)
 
 
+def number_of_epochs(n_samples, preprocessing=IMAGES, **settings):
+    params = FineTunedClassifier(**settings).get_params(deep=False)
+    recipe = ResolvedRecipe.from_params(params)
+    return settle(recipe, preprocessing, n_samples).max_epochs
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_epochs"),
+    [(1, 20), (2_000, 20), (2_001, 19), (5_500, 7), (13_000, 3), (1_000_000, 3)],
+)
+@pytest.mark.parametrize("preprocessing", [PLAIN, IMAGES])
+def test_epochs_by_number_of_samples(n_samples, n_epochs, preprocessing):
+    assert number_of_epochs(n_samples, preprocessing) == n_epochs
+    assert number_of_epochs(n_samples, max_epochs=50) == 50
+    assert number_of_epochs(n_samples, early_stopping=True) == 20
+    assert number_of_epochs(n_samples, VectorPreprocessing(3)) == 20
+
+
+def test_epochs_of_an_unknown_number_of_samples():
+    assert choose_epochs("auto") == 20
+    assert choose_epochs(7) == 7
+
+
 def number_of_views(augment, preprocessing, n_views=None):
     settings = {"augment": augment, "augment__n_views": n_views}
     params = FineTunedClassifier().set_params(**settings).get_params(deep=False)
-    recipe = with_views_of(ResolvedRecipe.from_params(params), preprocessing)
+    recipe = settle(ResolvedRecipe.from_params(params), preprocessing, 1)
     assert recipe.views is augment
     return recipe.n_views
 
