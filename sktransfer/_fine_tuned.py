@@ -226,10 +226,10 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         seed = spawn_seed(self.random_state)
         X, y = self._modality(X).validate_with_y(self, X, y)
         loaded, samples = self._load(X, seed)
+        recipe = self._recipe(options, loaded.preprocessing, len(samples))
         y = targets_of(samples, y)
         outputs = self._learn_outputs(y, options.classes)
         data = LabelledSamples.of(samples, y, sample_weight, outputs, self._weigh)
-        recipe = self._recipe(options, loaded.preprocessing, len(data.y))
         where = self._runtime(loaded), open_store(self.memory)
         kind = "" if options.is_partial else outputs.kind
         asked = self.freeze, data, kind, recipe, options.method
@@ -249,7 +249,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         samples = self._read(X, model)
         y = targets_of(samples, y)
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)
-        split = self._fitted_split(options, seed, len(data.y))
+        split = self._fitted_split(options, seed, len(samples))
         trainer = self._trainer(model, split, model.outputs, options, data)
         parts = self._divide(model, data, trainer, seed, options)
         n_before = model.card["trained"]["samples"]

@@ -5,7 +5,8 @@ from dataclasses import replace
 from sktransfer import FineTunedClassifier
 from sktransfer.training import ResolvedRecipe
 
-_MEASURED = {"backbone_lr_ratio": 0.2}  # what a fit puts in place of "auto"
+# What a fit puts in place of "auto".
+_MEASURED = {"backbone_lr_ratio": 0.2, "max_epochs": 20}
 
 
 def resolved_recipe(**changes):

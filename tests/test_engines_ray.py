@@ -41,6 +41,7 @@ def ray():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TQDM_PATCH_PRINT", "0")  # other tests print, too
         patch.setenv("RAY_worker_niceness", "0")  # as tests beside it have
         import ray  # which reads these at import
 

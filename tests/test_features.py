@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sktransfer import Pooling, PretrainedFeatureExtractor, compute, config_context
 from sktransfer.backbones import load_backbone
 from sktransfer.inputs import as_samples, iter_batches
-from sktransfer.model import _fitted
+from sktransfer.model import _loaded
 
 STAGES = ["stem", *(f"blocks.{i}" for i in range(7)), "conv_head"]
 ALL = load_digits(n_class=3)
@@ -159,7 +159,7 @@ def test_fitted_where_bfloat16_gains_and_used_where_it_does_not(monkeypatch):
     monkeypatch.setattr(compute._runtime, "gains_by_bfloat16", lambda device: True)
     with config_context(precision="auto"):
         extractor = small().fit(DIGITS)
-    for module in (compute._runtime, _fitted):
+    for module in (compute._runtime, _loaded):
         monkeypatch.setattr(module, "gains_by_bfloat16", lambda device: False)
     exact = small().fit_transform(DIGITS[:4])
     np.testing.assert_allclose(

@@ -282,7 +282,7 @@ class Tight(nn.Module):
 
     def __init__(self, room):
         super().__init__()
-        self.room = room
+        self.register_buffer("room", torch.tensor(room), persistent=False)
 
     def forward(self, z):
         if len(z) > self.room:
@@ -333,7 +333,7 @@ def test_predictions_go_in_parts():
     expected = whole.predict_proba(ROWS), whole.transform(ROWS)
     for layer in whole.module_.modules():
         if isinstance(layer, Tight):
-            layer.room = 3
+            layer.room.fill_(3)  # a setting would have the network looked at anew
     with pytest.warns(UserWarning, match="going on with 2. `batch_size` sets it"):
         np.testing.assert_allclose(whole.predict_proba(ROWS), expected[0], rtol=1e-4)
     np.testing.assert_allclose(whole.transform(ROWS), expected[1], rtol=1e-4, atol=1e-6)

@@ -124,6 +124,8 @@ def impurity_of(module: nn.Module, example) -> str | None:
     module = copy.deepcopy(module).cpu()
     try:
         return find_impurity(module, run_once(module, example))
+    except torch.OutOfMemoryError:
+        return None  # smaller batches may do
     except Exception as error:  # whatever a module raises
         return f"it cannot be run on {_n(example)} samples at once ({error})"
 

@@ -26,6 +26,11 @@ _HOPELESS = 10
 _SHOWN = ("train_loss", "valid_loss", "objective")  # columns beside a progress bar
 
 
+def print_line(line: str) -> None:
+    """Print a line. The built-in function is not pickled where Ray has replaced it."""
+    print(line)
+
+
 class WeightAverage(Callback):
     """Exponential moving average of the weights over the steps of the optimiser.
 

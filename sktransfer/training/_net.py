@@ -23,7 +23,7 @@ from sktransfer.compute import (
     split_state,
     take_rows,
 )
-from sktransfer.training._callbacks import WeightAverage
+from sktransfer.training._callbacks import WeightAverage, print_line
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
 
@@ -164,8 +164,8 @@ class SuffixNet(NeuralNet):
         callbacks = [
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring(name="train_loss", on_train=True)),
-            ("print_log", PrintLog()),
         ]
+        callbacks += [("print_log", PrintLog(sink=print_line))] * bool(self.verbose)
         if self.train_split is not None:
             callbacks.insert(2, ("valid_loss", PassthroughScoring(name="valid_loss")))
         if getattr(self.criterion, "objective", None) is not None:

@@ -120,7 +120,7 @@ def test_search_names_early_stopping_with_too_few_epochs_once():
     "settings",
     [
         {},
-        {"lr": 5e-4, "max_epochs": 20, "early_stopping": False, "augment": None},
+        {"lr": 5e-4, "max_epochs": "auto", "early_stopping": False, "augment": None},
         {"augment": Augmentation("crop", n_views=2, tta=2), "pooling": "max", "C": 2.0},
         {"freeze": 8, "lr": 1e-3, "max_epochs": 1, "augment": "crop"},
     ],

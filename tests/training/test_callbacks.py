@@ -443,3 +443,17 @@ def test_training_without_early_stopping_ends_with_the_last_weights():
     assert len(net.history) == 15
     for name, value in net.module_.state_dict().items():
         assert torch.equal(value, last[name]), name
+
+
+def test_nets_are_silent_and_pickled_where_print_was_replaced(monkeypatch):
+    def replaced(*values, **settings):
+        raise AssertionError
+
+    monkeypatch.setattr("builtins.print", replaced)  # as Ray does
+    how = cross_entropy, resolved_recipe(max_epochs=1), torch.device("cpu"), 3
+    how = dict(zip(("loss", "recipe", "device", "seed"), how, strict=True))
+    data = Data(INPUTS, CLASSES, np.ones(60))
+    network = Network(nn.Identity(), nn.Identity(), nn.Linear(5, 3))
+    pickle.dumps(train(network, data, **how))
+    with pytest.raises(AssertionError):
+        train(network, data, **how, verbose=2)
