@@ -8,6 +8,7 @@ import tempfile
 import joblib
 import numpy as np
 import pytest
+from joblib.pool import PicklingPool
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -30,6 +31,7 @@ X, Y = np.uint8(X[:N].reshape(N, 8, 8) * 15), Y[:N]
 def ray():
     """Start a cluster on this machine, which leaves nothing behind."""
     folder = tempfile.mkdtemp(prefix="ray-")  # a short path, as it holds sockets
+    bases = PicklingPool.__bases__  # which Ray's backend of joblib replaces for good
     settings = {
         "num_cpus": 2,
         "object_store_memory": 100 * 2**20,
@@ -48,6 +50,7 @@ def ray():
         ray.init(**settings)
         yield ray
         ray.shutdown()
+        PicklingPool.__bases__ = bases
     shutil.rmtree(folder, ignore_errors=True)
 
 
