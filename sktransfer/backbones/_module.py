@@ -73,14 +73,7 @@ def _check_weights(module):
                 f"has the quantised layer {path!r}, a {type(layer).__name__}. Pass the "
                 "network as it was before it was quantised."
             )
-        for attribute, value in layer.named_parameters(recurse=False):
-            if value.is_complex():
-                raise TypeError(
-                    f"`backbone` must have real weights. {name} has {attribute!r} of "
-                    f"{value.dtype} in its layer {path!r}. Keep the real and the "
-                    "imaginary parts as two parameters, and join them with "
-                    "torch.complex where they are used."
-                )
+        _check_real(name, path, layer)
         for attribute, value in vars(layer).items():
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 raise ValueError(
@@ -90,6 +83,18 @@ def _check_weights(module):
                     f"torch.nn.utils.prune.remove(layer, {attribute!r}) or "
                     "torch.nn.utils.remove_weight_norm(layer)."
                 )
+
+
+def _check_real(name, path, layer):
+    """Check that the weights of a layer are no complex numbers."""
+    for attribute, value in layer.named_parameters(recurse=False):
+        if value.is_complex():
+            raise TypeError(
+                f"`backbone` must have real weights. {name} has {attribute!r} of "
+                f"{value.dtype} in its layer {path!r}. Keep the real and the imaginary "
+                "parts as two parameters, and join them with torch.complex where they "
+                "are used."
+            )
 
 
 def _cast(module):
