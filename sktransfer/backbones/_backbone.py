@@ -92,12 +92,12 @@ class Backbone:
         self.license = license
         self.classifier = [classifier] if isinstance(classifier, str) else classifier
         self._known_impurity = None
-        self._watched: WatchedLayout | None = None  # found when it is needed
         self._origin: Any = None  # of a fork
         self._forget()
 
     def _forget(self):
         """Reset all that is computed once for given weights and code."""
+        self._watched: WatchedLayout | None = None  # found when it is needed
         self._frozen_sections = {}
         self._descriptions = {}
         self._tensors = TensorDigests()
@@ -123,24 +123,27 @@ class Backbone:
     def _layout(self):
         if self._module is None:
             return self._origin[0]._layout
-        watched = self._watched
-        if watched is None:
+        if self._watched is None:
             of = self.name, self.preprocessing, self.classifier, self._known_impurity
             found = find_layout(self.module, *of)
             self._module, self._known_impurity = found.module, found.impurity
-            watched = self._watched = WatchedLayout(found, Watch(found.module))
-        return watched.layout
+            self._watched = WatchedLayout(found, Watch(found.module))
+        return self._watched.layout
 
     @property
     def layout(self) -> Layout:
         """Boundaries of the network, found again if code, settings or hooks changed."""
-        if not is_compared(self):
-            if self._origin is not None:
-                self._origin[0].layout  # noqa: B018
-            if self._watched is not None and self._watched.watch.has_changed():
-                self._watched = None
-                self._forget()
+        self._follow()
         return self._layout
+
+    def _follow(self):
+        """Forget the layout, and that of the origin, if the network has changed."""
+        if is_compared(self):
+            return
+        if self._origin is not None:
+            self._origin[0]._follow()
+        if self._watched is not None and self._watched.watch.has_changed():
+            self._forget()
 
     def keep_layout(self) -> None:
         """Let the layout hold for the network as it is, after layers were replaced."""
@@ -310,7 +313,7 @@ class Backbone:
         """Return a backbone with other weights, without a layout."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
-        twin._module, twin._watched, twin._origin = module, None, origin
+        twin._module, twin._origin = module, origin
         twin._forget()
         return twin
 
