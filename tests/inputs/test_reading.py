@@ -27,14 +27,7 @@ from sktransfer.inputs import (
     iter_batches,
     modality_of,
 )
-
-GIVEN = {
-    "size": (8, 8),
-    "resize": 8,
-    "interpolation": "bilinear",
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-}
+from tests._preprocessings import GIVEN
 
 
 def test_preprocessing_decides_the_modality_of_any_x():

@@ -19,6 +19,7 @@ from sktransfer.inputs import (
     try_preprocessing,
 )
 from sktransfer.inputs._trial import model_inputs, try_out
+from tests._preprocessings import Standardises, StandardisesRows
 
 
 class Plain(ImagePreprocessing):
@@ -40,17 +41,6 @@ class DrawsFromItsOwn(ImagePreprocessing):
     def prepare(self, image):
         shift = np.random.default_rng().integers(1, 9)
         return super().prepare(image) // 2 + np.uint8(shift)
-
-
-class Standardises(ImagePreprocessing):
-    def to_input(self, batch):
-        x = super().to_input(batch)
-        return (x - x.mean()) / x.std()
-
-
-class StandardisesRows(VectorPreprocessing):
-    def prepare(self, row):
-        return super().prepare(row) - np.mean(row)
 
 
 class Counts(ImagePreprocessing):
