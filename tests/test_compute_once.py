@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from sktransfer import FineTunedClassifier, PretrainedFeatureExtractor, config_context
 from sktransfer.activations import _pass, forward_passes, process_store
-from sktransfer.activations._pass import _living
+from sktransfer.activations._activations import _living
 from sktransfer.activations._store import choose
 from sktransfer.backbones import load_backbone
 from tests._networks import SmallNetwork

@@ -1,16 +1,12 @@
 """From samples through a frozen prefix to activations, each computed once."""
 
+from sktransfer.activations._activations import Activations, gather, load_activations
 from sktransfer.activations._batches import digest_samples
 from sktransfer.activations._counts import PassCounts, count_passes, forward_passes
 from sktransfer.activations._engine import choose_precision, run_alone
 from sktransfer.activations._filled import run_filled
 from sktransfer.activations._fold import is_plain
-from sktransfer.activations._pass import (
-    Activations,
-    Pass,
-    gather,
-    load_activations,
-)
+from sktransfer.activations._pass import Pass
 from sktransfer.activations._sizes import forward_sizes
 from sktransfer.activations._store import open_store, process_store
 from sktransfer.activations._targets import (

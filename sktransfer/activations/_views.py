@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from sktransfer.activations._activations import gather, load_activations
 from sktransfer.activations._batches import digest_samples
-from sktransfer.activations._pass import Pass, gather, load_activations
+from sktransfer.activations._pass import Pass
 from sktransfer.inputs import AugmentedSamples
 from sktransfer.utils import describe, digest
 

@@ -16,12 +16,10 @@ from sktransfer.activations import (
     _engine,
     digest_samples,
     gather,
-    load_activations,
 )
 from sktransfer.activations import _pass as _pass_module
 from sktransfer.activations._batches import to_tensor
 from sktransfer.activations._disk_store import open_disk_store
-from sktransfer.activations._pass import _living
 from sktransfer.activations._store import MemoryStore, Store
 from sktransfer.activations._targets import Route
 from sktransfer.backbones import load_backbone
@@ -441,52 +439,3 @@ def test_rows_of_a_batch_are_of_one_length(sequences, store, runtime):
         [row for _, (rows,) in a_pass.iterate(sequences) for row in rows]
     )
     assert mixed["hidden"].shape == (7, 16, 16) and mixed["mask"].sum() == 53
-
-
-def _load(backbone, name, samples, store, runtime):
-    return load_activations(
-        backbone, Target(name), samples, store=store, runtime=runtime
-    )
-
-
-def test_batches_are_rows_by_index(backbone, samples, store, runtime):
-    activations, _ = _load(backbone, "2", samples, store, runtime)
-    everything = torch.cat(list(activations.split(7)))
-    assert len(activations) == len(everything) == 20
-    assert torch.equal(activations[[4, 1]], everything[[4, 1]])
-    assert torch.equal(activations[torch.tensor([19])], everything[[19]])
-
-
-def test_the_input_gives_model_inputs(backbone, samples, store, runtime):
-    activations, _ = _load(backbone, "input", samples, store, runtime)
-    prepared = np.stack([backbone.preprocessing.prepare(samples[i]) for i in (2, 0)])
-    expected = backbone.preprocessing.to_input(torch.from_numpy(prepared))
-    assert torch.equal(activations[[2, 0]], expected)
-
-
-def test_rows_that_memory_cannot_hold_are_computed_again(
-    backbone, samples, store, runtime, passes
-):
-    held, _ = _load(backbone, "3", samples, store, runtime)
-    passes.clear()
-    store.memory.clear()
-    with sktransfer.config_context(memory_budget=5_000):
-        activations, report = _load(backbone, "3", samples, store, runtime)
-        assert not report[-1]["kept"]
-        assert torch.equal(activations[range(20)], held[range(20)])
-    assert sum(n for (_, start, _), n in passes.items() if start == "input") > 20
-
-
-def test_instances_share_the_budget(backbone, samples, store, runtime):
-    first, _ = _load(backbone, "3", samples, store, runtime)
-    others_hold = sum(a.nbytes for a in [*_living])
-    with sktransfer.config_context(memory_budget=others_hold + first.nbytes // 2):
-        second, _ = _load(backbone, "3", samples, store, runtime)
-        third, _ = _load(backbone, "3", samples, store, runtime)
-        assert first.nbytes // 4 < second.nbytes <= first.nbytes // 2
-        assert third.nbytes < first.nbytes // len(samples)
-        for activations in (second, third):
-            assert torch.equal(activations[range(20)], first[range(20)])
-        del second, activations
-        again, _ = _load(backbone, "3", samples, store, runtime)
-        assert again.nbytes > first.nbytes // 4

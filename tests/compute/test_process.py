@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sktransfer.activations import _disk_store, _pass, process_store
+from sktransfer.activations import _activations, _disk_store, process_store
 from sktransfer.backbones import _load
 from sktransfer.compute import (
     Shards,
@@ -122,7 +122,7 @@ LOCKS = {
     "shared backbones": lambda: _load._lock,
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
-    "activations": lambda: _pass._lock,
+    "activations": lambda: _activations._lock,
 }
 
 
