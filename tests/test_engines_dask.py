@@ -58,8 +58,7 @@ def count_samples():
 
 def test_workers_of_dask_share_the_store_and_the_settings(client, tmp_path):
     model = FineTunedClassifier(image_size=32, freeze="all", memory=tmp_path)
-    # One task at a time: two workers that need an activation at once both compute it.
-    settings = {"cv": 3, "refit": False, "pre_dispatch": 1}
+    settings = {"cv": 3, "refit": False}
     search = GridSearchCV(model, {"C": [0.1, 1.0]}, **settings)
     with config_context(activation_dtype="float32"):
         with joblib.parallel_config(backend="dask"):

@@ -71,12 +71,8 @@ def column(search, name):
 
 
 def make_search(memory, scoring):
-    """Return a search that has one task at a time.
-
-    Two workers that need an activation at the same moment both compute it.
-    """
     model = FineTunedClassifier(image_size=32, freeze="all", memory=memory)
-    settings = {"cv": 3, "refit": False, "pre_dispatch": 1}
+    settings = {"cv": 3, "refit": False}
     return GridSearchCV(model, {"C": [0.1, 1.0]}, scoring=scoring, **settings)
 
 

@@ -183,22 +183,29 @@ def _joined(rows):
     return batch.float() if batch.is_floating_point() else batch
 
 
-def read_batches(samples, preprocessing, groups, size, left, **how):
+def read_batches(samples, preprocessing, groups, size, left, admit, **how):
     """Yield pairs of groups and a batch of prepared samples, one sample per group.
 
     Groups are pairs of the digest and the indices of equal samples, of which the first
-    is read; without a store, digests are None. `size` counts groups, and `how` holds
-    the options of :func:`sktransfer.inputs.iter_batches`. If a sample has changed since
+    is read; without a store, digests are None. `size` counts groups; `admit` returns
+    those of some groups that shall be read, just before that; and `how` holds other
+    options of :func:`sktransfer.inputs.iter_batches`. If a sample has changed since
     its digest was computed, its group is yielded with its first index and without a
     digest, and groups of the other indices are appended to `left`.
     """
     changed, keys = set(), [key for key, _ in groups]
+
+    def admitted(positions):
+        of_group = {id(groups[k]): k for k in positions}
+        return [of_group[id(group)] for group in admit([groups[k] for k in positions])]
+
     batches = iter_batches(
         samples.take([indices[0] for _, indices in groups]),
         preprocessing,
         size,
         expected=None if None in keys else keys,
         changed=changed,
+        admit=admitted,
         **how,
     )
     with closing(batches):
@@ -213,7 +220,7 @@ def read_batches(samples, preprocessing, groups, size, left, **how):
             yield read, state
 
 
-def recall_batches(fetch, groups, size, left):
+def recall_batches(fetch, groups, size, left, admit):
     """Yield pairs of groups and a batch of their stored rows, as `read_batches` does.
 
     `fetch` maps digests to the rows that are stored. Samples that are no longer stored
@@ -221,7 +228,7 @@ def recall_batches(fetch, groups, size, left):
     """
     waiting = defaultdict(list)  # by shape
     for first in range(0, len(groups), size):
-        some = groups[first : first + size]
+        some = admit(groups[first : first + size])
         found = fetch([key for key, _ in some])
         for key, indices in some:
             if key not in found:

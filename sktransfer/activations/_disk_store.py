@@ -37,6 +37,7 @@ from sktransfer.compute import fork_lock, held_at_forks
 from sktransfer.utils import get_config
 
 _FILE = "activations-2.sqlite"  # changes with the layout of the tables
+_CLAIMS = "activations-2.claims"
 _WAIT = 60.0  # seconds for other processes' writes
 _WAIT_AGAIN = 0.1  # seconds, after an error
 _TOUCH = 60.0  # seconds between updates of the time when a row was last used
@@ -86,6 +87,7 @@ class DiskStore:
     def __init__(self, folder):
         self.folder = folder
         self.path = os.path.join(folder, _FILE)
+        self.claims_path = os.path.join(folder, _CLAIMS)
         self._connection = None
         self._opened = None  # process and file of the connection
         self._damaged = None  # version of the file that was found damaged
@@ -267,13 +269,18 @@ def _make_file(folder, path):
     """Create an empty file that only its owner may read, unless it exists."""
     if os.path.exists(path):
         return
+    make_folder(folder)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.chmod(path, 0o600)
+
+
+def make_folder(folder: str) -> None:
+    """Create a folder that only its owner may read, unless it exists."""
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     with suppress(FileExistsError):  # the user's, or just made by another process
         os.mkdir(folder)
         os.chmod(folder, 0o700)  # whatever the umask
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        os.chmod(path, 0o600)
 
 
 def _open(path, wait):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Generator
 from contextlib import closing, nullcontext
 from functools import cached_property, partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -87,12 +88,24 @@ class Pass:
         """
         if self.store is None:
             groups = [(None, [i]) for i in range(len(samples))]
-            yield from self._compute(samples, groups, None)
+            yield from self._compute(samples, groups, None, None, {})
             return
         digests = digest_samples(samples, self.unreadable)
-        missing = yield from self._take_stored(digests)
-        for start, groups in self._group_by_start(missing):
-            yield from self._compute(samples, groups, start)
+        readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
+        elsewhere: dict = {}  # indices by digest, of samples that others compute
+        with self._claims() as claims:
+            missing = yield from self._take_stored(digests, readable)
+            while missing or elsewhere:
+                for start, groups in self._group_by_start(missing):
+                    yield from self._compute(samples, groups, start, claims, elsewhere)
+                missing = {}
+                if elsewhere:
+                    claims.wait(len(elsewhere))
+                    left = [i for indices in elsewhere.values() for i in indices]
+                    found = yield from self._take_stored(digests, left)
+                    missing = {key: found.pop(key) for key in claims.take(found)}
+                    elsewhere.clear()
+                    elsewhere |= found
 
     def as_input(self, rows: list) -> Any:
         """Join rows of the first target to the batch that the stages after it take.
@@ -116,13 +129,20 @@ class Pass:
             {"boundary": name, **counts} for name in self.route.wanted
         ]
 
-    def _take_stored(self, digests):
-        """Yield what is stored at all targets; return the others by their digests."""
+    def _claims(self):
+        """Return claims on the computation of samples, whatever the targets are."""
+        first = [*self.route.chain[1:], self.route.wanted[-1]][0]
+        return self.store.claims(self._namespace(first).key)
+
+    def _take_stored(self, digests, indices):
+        """Yield what is stored at all targets; return the others by their digests.
+
+        `indices` are those of the samples to look for.
+        """
         namespaces = [self._namespace(t.boundary, t.tap) for t in self.targets]
         missing = defaultdict(list)
-        readable = [i for i, of_sample in enumerate(digests) if of_sample is not None]
-        for first in range(0, len(readable), _LOOKUP):
-            chunk = readable[first : first + _LOOKUP]
+        for first in range(0, len(indices), _LOOKUP):
+            chunk = indices[first : first + _LOOKUP]
             found = [s.get(self.store, [digests[i] for i in chunk]) for s in namespaces]
             whole = defaultdict(list)  # by shape
             for i in chunk:
@@ -131,10 +151,10 @@ class Pass:
                     whole[shapes].append(i)
                 else:
                     missing[digests[i]].append(i)
-            for indices in whole.values():
-                self.n_stored += len(indices)
-                add_found(self.backbone, self.route.wanted[-1], len(indices))
-                yield indices, [[rows[digests[i]] for i in indices] for rows in found]
+            for alike in whole.values():
+                self.n_stored += len(alike)
+                add_found(self.backbone, self.route.wanted[-1], len(alike))
+                yield alike, [[rows[digests[i]] for i in alike] for rows in found]
         return missing
 
     def _group_by_start(self, missing):
@@ -151,11 +171,11 @@ class Pass:
         if missing:
             yield None, [*missing.items()]
 
-    def _compute(self, samples, groups, start):
+    def _compute(self, samples, groups, start, claims, elsewhere):
         """Compute samples from a boundary on, store rows, and yield as `iterate`.
 
         Groups are pairs of a digest and the indices of the samples that share it, of
-        which only the first is computed.
+        which only the first is computed. Those that others compute go to `elsewhere`.
         """
         engines = self._engines(start, len(groups))
         way = f"{self.backbone.name}, {start or 'input'} to {self.route.wanted[-1]}"
@@ -163,7 +183,8 @@ class Pass:
         left = []  # groups of one sample, which have to be read after all
         is_image = self.backbone.preprocessing.tolerates_low_precision
         is_lone = len(groups) == 1 and is_image
-        batches = self._batches(samples, groups, start, len(engines), left)
+        admit = partial(self._admit, start, claims, elsewhere)
+        batches = self._batches(samples, groups, start, len(engines), left, admit)
         # If this is stopped, the threads that read and compute are, too.
         with Shards(engines) as shards, bar or nullcontext(), closing(batches):
             for (batch, state), seconds in _timed(batches):
@@ -174,11 +195,11 @@ class Pass:
                 yield _expand(batch, done.wanted)
                 if not is_decided:
                     self._kept_from[start] = self._decide(done, seconds, len(groups))
-                self._keep([key for key, _ in batch], done, start)
+                self._keep([key for key, _ in batch], done, start, claims)
                 if bar is not None:
                     bar.update(len(batch))
         if left:
-            yield from self._compute(samples, left, None)
+            yield from self._compute(samples, left, None, claims, elsewhere)
 
     def _engines(self, start, n_samples):
         """Return the engines that compute batches, one per thread."""
@@ -192,16 +213,45 @@ class Pass:
         n_threads = min(torch.get_num_threads(), _MOST_THREADS, n_batches)
         return [engine, *(engine.replica() for _ in range(n_threads - 1))]
 
-    def _batches(self, samples, groups, start, n_threads, left):
+    def _admit(self, start, claims, elsewhere, groups):
+        """Claim groups; return those that are to be computed here, from a boundary on.
+
+        The others are being computed, or stored by now, and go to `elsewhere`.
+        """
+        if self.store is None or not self._keeps_from(start):
+            return groups
+        mine = claims.take(key for key, _ in groups)
+        stored = self._stored_beyond(start, mine)
+        claims.release(stored)
+        mine -= stored
+        for key, indices in groups:
+            if key not in mine:
+                elsewhere[key] = elsewhere.get(key, []) + indices
+        return [group for group in groups if group[0] in mine]
+
+    def _stored_beyond(self, start, digests):
+        """Return the digests that are stored nearer to the targets than a boundary."""
+        nearer = takewhile(lambda boundary: boundary != start, self.route.starts)
+        found = [self._namespace(b).contains(self.store, digests) for b in nearer]
+        wanted = [self._namespace(t.boundary, t.tap) for t in self.targets]
+        at_targets = [n.contains(self.store, digests) for n in wanted]
+        return set.union(set.intersection(*at_targets), *found)
+
+    def _keeps_from(self, start):
+        """Return whether what is computed from a boundary on may be stored."""
+        is_usual = self._size == self.runtime.batch_size  # or not halved
+        return is_usual and self._kept_from.get(start) != set()
+
+    def _batches(self, samples, groups, start, n_threads, left, admit):
         """Yield batches of stored activations; of samples read if the start is None."""
         size = n_threads * self._size
         if start is not None:
             fetch = partial(self._namespace(start).get, self.store)
-            yield from recall_batches(fetch, groups, size, left)
+            yield from recall_batches(fetch, groups, size, left, admit)
             return
         failed = None if self.unreadable is None else {}
         is_pinned = self.runtime.device.type == "cuda"
-        how = {"failed": failed, "pin_memory": is_pinned}
+        how = {"failed": failed, "pin_memory": is_pinned, "admit": admit}
         prepare = self.backbone.preprocessing
         yield from read_batches(samples, prepare, groups, size, left, **how)
         for k, reason in (failed or {}).items():
@@ -253,11 +303,16 @@ class Pass:
             _logger.info("%s: %s", self.backbone.name, cost)
         return {cost.boundary for cost in self.costs if cost.kept}
 
-    def _keep(self, keys, done, start):
-        """Put the rows of a batch into the store."""
-        kept = self._kept_from.get(start)
-        if not kept or self._size < self.runtime.batch_size:  # batches of another size
+    def _keep(self, keys, done, start, claims):
+        """Put the rows of a batch into the store, and release the claims on them."""
+        if self.store is None:
             return
+        if self._keeps_from(start):
+            self._put(keys, done, start)
+        claims.release(keys)
+
+    def _put(self, keys, done, start):
+        kept = self._kept_from[start]
         found = [
             (self._namespace(target.boundary, target.tap), rows)
             for target, rows in zip(self.targets, done.wanted, strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sktransfer.activations._batches import n_bytes, shape_after, without_count
+from sktransfer.activations._claims import Claims
 from sktransfer.activations._disk_store import open_disk_store
 from sktransfer.compute import in_forked_child
 from sktransfer.utils import digest, get_config
@@ -284,6 +285,10 @@ class Store:
             self.memory.put(read)
             found |= read
         return found
+
+    def claims(self, scope: bytes) -> Claims:
+        """Return claims that all users of the store share."""
+        return Claims(None if self.disk is None else self.disk.claims_path, scope)
 
     def put(self, rows: dict, *, on_disk: bool = True) -> None:
         """Store rows by key; nobody may write to them afterwards."""

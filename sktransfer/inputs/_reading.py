@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Set, ValuesView
+from collections.abc import Callable, Generator, Iterable, Mapping, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from mmap import mmap
@@ -169,6 +169,7 @@ def iter_batches(
     failed: dict[int, str] | None = None,
     expected: list[bytes] | None = None,
     changed: set[int] | None = None,
+    admit: Callable[[range], list[int]] | None = None,
 ) -> Generator:
     """Yield pairs (positions, batch) of prepared samples of equal shape.
 
@@ -187,13 +188,13 @@ def iter_batches(
     left out, and `failed` receives the reason by its position. `expected` holds the
     digests of an earlier reading, by default ``samples.digests``. `changed` receives
     the positions of samples that have another digest now, before their batch is
-    yielded, and one warning is given.
+    yielded, and one warning is given. `admit` is called with some positions, just
+    before their samples are to be read, and returns those to read; by default, all.
     """
     _check_count("batch_size", batch_size)
     if n_threads is not None:
         _check_count("n_threads", n_threads)
-    starts = range(0, len(samples), batch_size)
-    spans = [range(start, min(start + batch_size, len(samples))) for start in starts]
+    spans = _iter_admitted(len(samples), batch_size, admit or list)
     preprocessing = as_run(preprocessing)
     if hasattr(samples, "rows") and not isinstance(preprocessing, OneByOne):
         return _iter_rows(samples, preprocessing, spans)
@@ -265,9 +266,21 @@ class _Reader:
             self.samples.warn_of_change(first)
 
 
+def _iter_admitted(n_samples, size, admit):
+    """Yield lists of `size` positions that are admitted; the last may be shorter."""
+    admitted = []
+    for start in range(0, n_samples, size):
+        admitted += admit(range(start, min(start + size, n_samples)))
+        if len(admitted) >= size:
+            yield admitted[:size]
+            del admitted[:size]
+    if admitted:
+        yield admitted
+
+
 def _iter_rows(samples, preprocessing, spans):
     for span in spans:
-        rows = preprocessing.prepare(samples.rows(span.start, span.stop))
+        rows = preprocessing.prepare(samples.rows(span))
         yield span, torch.from_numpy(rows)
 
 

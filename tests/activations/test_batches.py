@@ -121,7 +121,7 @@ def test_stored_rows_come_in_batches_of_one_shape():
     def fetch(keys):
         return {key: rows[key] for key in keys if key in rows}
 
-    batches = [*recall_batches(fetch, groups, 2, left)]
+    batches = [*recall_batches(fetch, groups, 2, left, list)]
     numbers = [[i for _, (i,) in some] for some, _ in batches]
     assert numbers == [[0, 2], [1, 3], [4], [5]]
     assert [state.shape for _, state in batches] == [(2, 2), (2, 3), (1, 2), (1, 3)]

@@ -1,5 +1,6 @@
 """The modality of vectors: rows of real numbers, and their preprocessing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -131,9 +132,9 @@ class VectorSamples:
         """Return row `i` in float32, of shape (d,)."""
         return self._X[self._indices[i]].astype(np.float32)
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return a block of rows in float32, of shape (stop - start, d)."""
-        return self._X[self._indices[start:stop]].astype(np.float32, copy=False)
+    def rows(self, positions: Sequence[int]) -> np.ndarray:
+        """Return some rows in float32, of shape (len(positions), d)."""
+        return self._X[self._indices[positions]].astype(np.float32, copy=False)
 
     def take(self, indices: Any) -> "VectorSamples":
         """Return some of the samples, by their indices or a mask, without copying them.

@@ -44,7 +44,7 @@ def test_samples_are_float32_rows(make):
     assert samples.labels is None and samples.value_range is None
     assert samples[3].dtype == np.float32
     np.testing.assert_array_equal(samples[3], X[3])
-    np.testing.assert_array_equal(samples.rows(5, 9), X[5:9])
+    np.testing.assert_array_equal(samples.rows([5, 6, 8]), X[[5, 6, 8]])
 
 
 def test_samples_take_keeps_position():
