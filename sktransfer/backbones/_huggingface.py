@@ -142,14 +142,16 @@ def _is_decoder(library, config):
 
 def _preprocessing(source, tokenizer, config, own):
     """Return the preprocessing of a tokenizer of transformers."""
-    positions = getattr(config, "max_position_embeddings", None)
+    # XLNet has -1 positions, and others have none: texts may be of any length.
+    positions = max(getattr(config, "max_position_embeddings", None) or 0, 0) or None
     if positions and config.model_type in _PADDED_POSITIONS:
         # In MPNet, 1 is the position of padding, whatever its token is.
         is_mpnet = config.model_type == "mpnet"
         positions -= 1 + (1 if is_mpnet else config.pad_token_id)
     most = positions and positions - 1  # as one position stays free
     limits = own.max_length, tokenizer.model_max_length, most, _MOST_TOKENS
-    ids = tokenizer.pad_token_id, config.pad_token_id, tokenizer.eos_token_id, 0
+    own_id = getattr(config, "pad_token_id", None)
+    ids = tokenizer.pad_token_id, own_id, tokenizer.eos_token_id, 0
     return TextPreprocessing(
         tokenizer=_content_of(tokenizer.backend_tokenizer),
         max_length=min(filter(None, limits)),

@@ -14,12 +14,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from sktransfer.backbones._library import (
-    IS_TURNED,
-    LibraryNetwork,
-    check_stages,
-    masked_state,
+from sktransfer.backbones._library import IS_TURNED, LibraryNetwork
+from sktransfer.backbones._whole_transformer import (
+    WholeTransformer,
+    by_windows,
+    check_states,
+    error_text,
+    state_of,
+    states_of_texts,
 )
+from sktransfer.utils import warn_caller
 
 EMBEDDINGS = "embeddings"
 _PLAIN = (bool, int, float, str, type(None))
@@ -48,17 +52,19 @@ class _Run:
 
     def call(self, args, kwargs):
         at, self.count = self.count, self.count + 1
+        given = args[0] if args else kwargs["hidden_states"]
         if at == self.stop:
-            self.reached = args[0] if args else kwargs["hidden_states"]
+            self.reached = given
             if not torch.compiler.is_exporting():  # which knows no exceptions
                 raise _Reached
         if at >= self.stop:
             return self._as_returned(self.reached)
+        hidden = _padded(self.hidden, given.shape[1])
         if at < self.stop - 1:
-            return self._as_returned(self.hidden)
+            return self._as_returned(hidden)
         if args:
-            return self.layer(self.hidden, *args[1:], **kwargs)
-        return self.layer(**{**kwargs, "hidden_states": self.hidden})
+            return self.layer(hidden, *args[1:], **kwargs)
+        return self.layer(**{**kwargs, "hidden_states": hidden})
 
     def _as_returned(self, hidden):
         rest = [None] * (self.n_returned - 1)
@@ -79,10 +85,25 @@ class _Slot(nn.Module):
 
 
 class _Given(nn.Module):
-    """Stands in the place of embeddings, and returns the hidden states of the run."""
+    """Stands in the place of embeddings, and returns the hidden states of the run.
+
+    A network may ask for them where it has added padding, and for the padding alone.
+    """
 
     def forward(self, *args, **kwargs):
-        return _run.get().hidden
+        hidden = _run.get().hidden
+        given = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor)]
+        shapes = [v for v in args if isinstance(v, torch.Size)]
+        shapes += [v.shape for v in given if v.ndim in (2, 3)]
+        length = max((s[1] for s in shapes if len(s) > 1), default=hidden.shape[1])
+        if length < hidden.shape[1]:
+            return hidden.new_zeros(len(hidden), length, hidden.shape[2])
+        return _padded(hidden, length)
+
+
+def _padded(hidden, length):
+    """Return hidden states (n, t, c) with zeros up to a length, if it is larger."""
+    return nn.functional.pad(hidden, (0, 0, 0, max(length - hidden.shape[1], 0)))
 
 
 class Embeddings(nn.Module):
@@ -95,16 +116,14 @@ class Embeddings(nn.Module):
 
     def forward(self, inputs):
         """Return hidden states (n, t, c), zero at padding, and their mask."""
-        return _by_windows(self._embed, inputs)
+        return by_windows(self._embed, inputs)
 
     def _embed(self, inputs):
         given = {"input_ids": inputs["ids"], "attention_mask": inputs["mask"].long()}
         if "types" in inputs:
             given["token_type_ids"] = inputs["types"]
-        return masked_state(
-            _hidden_after(self.frame, _Run(0, n_returned=self.n_returned), given),
-            inputs["mask"],
-        )
+        run = _Run(0, n_returned=self.n_returned)
+        return state_of(_hidden_after(self.frame, run, given), inputs["mask"])
 
 
 class Layer(nn.Module):
@@ -120,26 +139,13 @@ class Layer(nn.Module):
 
     def forward(self, state):
         """Return hidden states (n, t, c), zero at padding, and their mask."""
-        return _by_windows(self._run_layer, state)
+        return by_windows(self._run_layer, state)
 
     def _run_layer(self, state):
         hidden, mask = state["hidden"], state["mask"]
         run = _Run(self.index + 1, hidden, self.layer, self.n_returned)
         given = {"inputs_embeds": hidden, "attention_mask": mask.long()}
-        return masked_state(_hidden_after(self.frame, run, given), mask)
-
-
-def _by_windows(function, state):
-    """Call a function on the windows of texts (n, w, t, ...) as on texts (n, t, ...).
-
-    Texts without windows are passed as they are.
-    """
-    shape = state["mask"].shape
-    if len(shape) == 2:
-        return function(state)
-    windows = {name: part.flatten(0, 1) for name, part in state.items()}
-    found = function(windows)
-    return {name: part.unflatten(0, shape[:2]) for name, part in found.items()}
+        return state_of(_hidden_after(self.frame, run, given), mask)
 
 
 def _hidden_after(frame, run, given):
@@ -192,10 +198,15 @@ def staged_transformer(
     pooling, normalize : str and bool
         How the features are pooled by default, see `StagedModule`.
 
+    Returns
+    -------
+    LibraryNetwork
+        With a single stage, and a warning, if the network is no sequence of layers.
+
     Raises
     ------
     ValueError
-        If the stages do not compute what the network does as a whole.
+        If it does not return hidden states of the inputs.
     """
     model = model.eval()
     if getattr(model, "pooler", None) is not None:
@@ -203,13 +214,29 @@ def staged_transformer(
     model.config.use_cache = False
     _share_relative_positions(model)
     _use_linear_layers(model)
-    survey = _survey(model, inputs)
     how = {"pooling": pooling, "normalize": normalize}
-    staged = LibraryNetwork(_stages(model, survey), model, **how).eval()
-    with torch.no_grad():
-        expected = masked_state(_call(model, inputs), inputs["mask"])["hidden"]
-        check_stages(model, staged(inputs)["hidden"], expected)
+    expected = states_of_texts(model, inputs)
+    try:
+        staged = LibraryNetwork(_stages(model, _survey(model, inputs)), model, **how)
+        check_states(model, staged.eval(), expected)
+    except Exception as error:  # whatever other code raises in parts of a network
+        warn_caller(
+            f"{type(model).__name__} is a single stage, as it is no sequence of layers "
+            f"({error_text(error)}). `freeze` can be 'all' or 'none'."
+        )
+        return _as_one_stage(model, expected, how)
     return staged
+
+
+def _as_one_stage(model, expected, how):
+    """Return a network with a single stage, which gets no padding if that matters."""
+    try:
+        stages = {"network": WholeTransformer(model)}
+        check_states(model, whole := LibraryNetwork(stages, model, **how), expected)
+    except ValueError:
+        stages = {"network": WholeTransformer(model, alone=True)}
+        return LibraryNetwork(stages, model, **how).eval()
+    return whole.eval()
 
 
 def _stages(model, survey):

@@ -189,6 +189,24 @@ def test_limits_of_the_network_and_the_tokenizer(tmp_path):
     assert load_backbone(folder).preprocessing.max_length == 62
 
 
+def test_a_network_of_any_length(tmp_path):
+    sizes = {"vocab_size": 64, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 8}
+    config = transformers.XLNetConfig(**sizes)
+    assert config.max_position_embeddings == -1
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, has_types=False, max_length=10**30)
+    with pytest.warns(UserWarning, match="XLNetModel is a single stage"):
+        assert load_backbone(str(tmp_path)).preprocessing.max_length == 512
+
+
+def test_a_network_without_a_padding_token(tmp_path):
+    sizes = {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    config = transformers.CodeGenConfig(**sizes, n_positions=64, rotary_dim=4)
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, has_types=False)
+    assert load_backbone(str(tmp_path)).stage_names[-1] == "layer1"
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "albert", "gpt2", "mpnet"])
 def test_texts_longer_than_the_network_are_truncated(tmp_path, kind):
     folder = save_network(tmp_path, kind)

@@ -103,16 +103,20 @@ def test_gradients_reach_all_weights(network):
     assert (len({*map(id, tensors)}) < len(tensors)) == (kind in shared)
 
 
-def test_networks_that_are_no_sequence_of_layers_are_refused():
-    class Odd(transformers.BertModel):
-        def forward(self, **inputs):
-            output = super().forward(**inputs)
-            return (output[0] + self.encoder.layer[0](output[0]),)
-
-    config = transformers.BertConfig(**CONFIGS["bert"][1])
-    inputs = {
-        "ids": torch.arange(3, 19).expand(3, -1),
-        "mask": torch.arange(16) < torch.tensor([[15], [9], [12]]),
-    }
-    with pytest.raises(ValueError, match="Odd cannot be divided into stages"):
-        staged_transformer(Odd(config), inputs)
+@torch.no_grad()
+@pytest.mark.parametrize("n_tokens", [8, 13])
+def test_a_network_that_adds_padding_has_stages(n_tokens):
+    torch.manual_seed(0)
+    settings = CONFIGS["bert"][1] | {"attention_window": 8}
+    model = transformers.LongformerModel(transformers.LongformerConfig(**settings))
+    mask = torch.arange(16) < torch.tensor([[15], [9], [12]])
+    ids = torch.arange(3, 19).expand(3, -1)
+    staged = staged_transformer(model, {"ids": ids, "mask": mask})
+    assert [*staged.stages] == STAGES
+    ids, mask = ids[:, :n_tokens], mask[:, :n_tokens]
+    expected = model(input_ids=ids, attention_mask=mask.long())[0]
+    state = {"ids": ids, "mask": mask}
+    for stage in staged.stages.values():
+        state = stage(state)
+        assert state["hidden"].shape[1] == n_tokens
+    torch.testing.assert_close(state["hidden"][mask], expected[mask])
