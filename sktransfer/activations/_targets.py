@@ -223,8 +223,8 @@ class Pool(nn.Module):
         return f"{self.pooling!r}, pool_size={self.pool_size}, layout={layout!r}"
 
     def forward(self, z: Any) -> torch.Tensor:
-        """Pool a batch (n, ...) to vectors (n, d)."""
-        pooled = self._pooled(z)
+        """Pool a batch (n, ...) to vectors (n, d) of float32."""
+        pooled = self._pooled(z).float()  # networks may return other types
         return F.normalize(pooled) if self.normalize else pooled
 
     def _pooled(self, z):

@@ -278,3 +278,13 @@ def test_sequences_cannot_be_flattened():
         ValueError, match="`pooling='flatten'` needs activations of one"
     ):
         check_pooling("flatten", SEQUENCE, VECTOR, "layer")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("pooling", ["avg", "flatten"])
+def test_pooled_values_are_float32(pooling, dtype):
+    z = torch.randn(2, 3, 4, 4)
+    pool = Pool(pooling, 1, (3, 4, 4), (3, 8, 8))
+    found = pool(z.to(dtype))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, pool(z), atol=2e-2, rtol=2e-2)
