@@ -74,6 +74,7 @@ def _check_weights(module):
                 "network as it was before it was quantised."
             )
         _check_real(name, path, layer)
+        _check_values(name, path, layer)
         for attribute, value in vars(layer).items():
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 raise ValueError(
@@ -94,6 +95,19 @@ def _check_real(name, path, layer):
                 f"{value.dtype} in its layer {path!r}. Keep the real and the imaginary "
                 "parts as two parameters, and join them with torch.complex where they "
                 "are used."
+            )
+
+
+def _check_values(name, path, layer):
+    """Check that the tensors of a layer have values, which those on "meta" lack."""
+    tensors = [*layer.named_parameters(recurse=False)]
+    tensors += layer.named_buffers(recurse=False)
+    for attribute, value in tensors:
+        if value.is_meta and not is_lazy(value):
+            raise ValueError(
+                f"`backbone` must have weights with values. {name} has {attribute!r} "
+                f"of its layer {path!r} on the device 'meta', which keeps none. Make "
+                "the network on the CPU, or load its weights with `assign=True`."
             )
 
 

@@ -269,3 +269,20 @@ def test_complex_weights_are_refused():
     network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2, dtype=torch.complex64))
     with pytest.raises(TypeError, match=r"has 'weight' of torch.complex64 .* '1'"):
         load_backbone(network)
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_weights_without_values_are_refused(kind):
+    norm = nn.BatchNorm1d(3)
+    if kind == "parameter":
+        norm.weight = nn.Parameter(torch.empty(3, device="meta"))
+    else:
+        norm.running_mean = torch.empty(3, device="meta")
+    name = "weight" if kind == "parameter" else "running_mean"
+    text = (
+        f"^`backbone` must have weights with values. Sequential has '{name}' of its "
+        "layer '1' on the device 'meta', which keeps none. Make the network on the "
+        "CPU, or load its weights with `assign=True`.$"
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone(nn.Sequential(nn.Linear(3, 3), norm))
