@@ -146,12 +146,19 @@ class _Whole(nn.Sequential):
     """Wraps a network that cannot be cut as one layer."""
 
 
-class _Unpacked(nn.Module):
-    """Returns the only tensor in the output of a network."""
+class _Called(nn.Module):
+    """Calls a network whose class replaces ``__call__``, which torch.fx would trace."""
 
     def __init__(self, network):
         super().__init__()
         self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+class _Unpacked(_Called):
+    """Returns the only tensor in the output of a network."""
 
     def forward(self, x):
         (tensor,) = tensors_in(self.network(x))
@@ -176,7 +183,7 @@ def _place_of(value: object) -> str:
 
 def unwrap(module):
     """Return the network that was given, without its wrappers."""
-    while isinstance(module, _Whole | _Unpacked):
+    while isinstance(module, _Whole | _Called):
         module = module.network
     return module
 
@@ -318,7 +325,8 @@ class _Finder:
         return module, {False: staged, True: staged}
 
     def as_one_stage(self, module):
-        whole = _Whole(OrderedDict(network=module))
+        is_plain = type(module).__call__ is nn.Module.__call__
+        whole = _Whole(OrderedDict(network=module if is_plain else _Called(module)))
         whole.training = module.training
         try:
             return whole, self._as_traced(whole)
@@ -349,8 +357,7 @@ class _Finder:
         check_patches(self.name, traces[False], module)
         staged_graphs = find_staged_graphs(traces, module, self.classifier)
         if not staged_graphs[False].stages:
-            several = traces[traces[False].returns_tensor]
-            raise TypeError(no_tensor_text(self.name, several))
+            raise _no_stage_error(self.name, traces)
         return staged_graphs
 
     def _traces(self, module):
@@ -371,6 +378,20 @@ def no_tensor_text(name: str, trace: Trace) -> str:
         f"{name} returns a value of type {kind}, but a backbone must return one "
         "tensor. Wrap it in an nn.Module whose `forward` returns the tensor to go on "
         f"from, as in `return self.network(x){_place_of(value)}`."
+    )
+
+
+def _no_stage_error(name, traces):
+    """Return the error for a network whose output has no features of the samples."""
+    several = [trace for trace in traces.values() if not trace.returns_tensor]
+    if several:
+        return TypeError(no_tensor_text(name, several[0]))
+    returned = traces[False].returned
+    kind = str(returned.dtype).removeprefix("torch.")
+    return ValueError(
+        f"{name} must return one row of floating point numbers per sample, as in a "
+        f"shape (n, ...). For n = 2 it returned shape {tuple(returned.shape)} of "
+        f"{kind}. Wrap it in an nn.Module whose `forward` returns such rows."
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from sktransfer.backbones._boundaries import is_plain, is_state
 from sktransfer.backbones._trace import Trace
 from sktransfer.backbones._tracer import Call
 
@@ -279,7 +280,9 @@ def find_staged_graphs(
 
     The keys are True for train mode and False for eval mode. The features of a network
     that returns several tensors are at its last boundary. It has no stage if there is
-    no boundary, or if layers other than poolers and heads come after it.
+    no boundary, or if layers other than poolers and heads come after it. The same holds
+    if it returns something else than floating point numbers of each sample, but then
+    no layer may come after it.
     """
     eval_, train = traces[False], traces[True]
     twin = _twin_boundaries(eval_, train)
@@ -289,13 +292,14 @@ def find_staged_graphs(
     stages = _find_stages(eval_, module, twin.keys(), limit)
     stages = [_renamed(s) for s in stages]
     single = eval_.returns_tensor and train.returns_tensor
-    if not (single or _ends_with(eval_, module, limit)):
+    ends_in_rows = _is_rows(eval_.returned)
+    if not _may_end(eval_, module, limit, single, first is not None or ends_in_rows):
         stages = []
-    elif not stages and eval_.returns_tensor:
+    elif not stages and ends_in_rows:
         stages = [Stage("network", (), None)]
     names = {_RESERVED.get(p, p): i for p, i in eval_.ends.items() if i in twin}
     ends = {INPUT: -1, **names, **{s.name: s.end for s in stages}}
-    ends[FEATURES] = None if first is None and eval_.returns_tensor else limit
+    ends[FEATURES] = None if first is None and ends_in_rows else limit
     ends[OUTPUT] = None
     blocks = [n for s in stages for n in (*s.blocks, s.name)]
     listed = {n: ends[n] for n in blocks}
@@ -304,6 +308,22 @@ def find_staged_graphs(
         False: StagedGraph(eval_, ends, stages, listed),
         True: StagedGraph(train, ends_in_train, stages, listed),
     }
+
+
+def _is_rows(returned) -> bool:
+    """Return whether an output for two samples is a tensor of floats of each."""
+    return is_state(returned, 2) and is_plain(returned)
+
+
+def _may_end(trace, module, limit, single, in_features):
+    """Return whether the features of a network may be at its last boundary.
+
+    ``single`` is whether it returns one tensor, and ``in_features`` whether these are
+    features or come from a classifier.
+    """
+    if not single:
+        return _ends_with(trace, module, limit)
+    return in_features or max(_weighted_nodes(trace, module), default=-1) <= limit
 
 
 def _ends_with(trace, module, limit) -> bool:

@@ -48,7 +48,8 @@ def is_near(actual: list, expected: list, tolerance: float) -> bool:
 
 
 def _is_near(a, b, tolerance):
-    a, b = a.detach().double(), b.detach().double()
+    wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
+    a, b = a.detach().to(wide), b.detach().to(wide)
     finite = b[b.isfinite()]
     scale = float(finite.abs().max()) if finite.numel() else 0.0
     return torch.allclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True)

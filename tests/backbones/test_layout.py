@@ -311,3 +311,62 @@ def test_names_of_declared_stages(names):
 def test_declared_stages_must_be_modules():
     with pytest.raises(TypeError, match="must be modules. 'a' is a builtin_function"):
         StagedModule({"a": len})
+
+
+class Calling(nn.Module):
+    """A network whose class replaces ``__call__``."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 4)
+
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+    def forward(self, x):
+        return self.a(x)
+
+
+def test_network_whose_call_is_replaced_is_called_once():
+    network = Calling()
+    with pytest.warns(UserWarning, match="Calling is a single stage"):
+        prefix, suffix = (backbone := load_backbone(network)).split(1)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(suffix(prefix(x)), 2 * network.a(x))
+    assert isinstance(backbone.network, Calling)
+
+
+class Ending(nn.Module):
+    """Two layers, and what follows them."""
+
+    def __init__(self, end, between=None):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 5)
+        self.end = end
+        self.between = between
+
+    def forward(self, x):
+        z = self.a(x)
+        return self.end(self.b(z if self.between is None else self.between(z)))
+
+
+@pytest.mark.parametrize(
+    "end", [torch.mean, lambda z: z[None], lambda z: z.argmax(1), torch.fft.fft]
+)
+def test_features_are_in_front_of_an_output_that_is_none_of_the_samples(end):
+    backbone = load_backbone(Ending(end))
+    assert backbone.stage_names == ["a", "b"]
+    assert backbone.activation_shape("features") == (5,)
+
+
+def test_output_without_rows_of_the_samples_is_refused():
+    def parts(z):
+        return torch.cat([z, -z]).reshape(-1, 4)
+
+    text = (
+        r"^Ending must return one row of floating point numbers per sample, as in a "
+        r"shape \(n, ...\)\. For n = 2 it returned shape \(4, 5\) of float32\. Wrap it "
+        r"in an nn.Module whose `forward` returns such rows\.$"
+    )
+    with pytest.raises(ValueError, match=text):
+        load_backbone(Ending(nn.Identity(), parts)).stages  # noqa: B018

@@ -42,3 +42,11 @@ def test_tensors_are_near_relative_to_the_largest_value():
     assert not is_near([a[None]], [a], 1)
     nan = torch.tensor([torch.nan, torch.inf])
     assert is_near([nan], [nan], 0) and not is_near([nan], [a], 1)
+
+
+def test_complex_numbers_are_compared_with_their_imaginary_parts():
+    a = torch.tensor([1 + 1j])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert is_near([a], [a.clone()], 1e-6)
+        assert not is_near([a], [a.conj()], 1e-6)
