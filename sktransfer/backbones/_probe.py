@@ -7,6 +7,7 @@ results are remembered for equal networks.
 
 import copy
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -36,6 +37,7 @@ from sktransfer.compute import fixed_threads, is_near, map_state, seeded_call
 from sktransfer.utils import NETWORK_LIBRARIES, describe, survey_class
 
 _N_TRAIN = 2
+_SEED, _FAINT, _SCALE = 2, 1e-3, 0.1  # of weights that hide what layers do
 _TOLERANCE = 1e-5  # of the largest value
 _MOST = 256
 _PLAIN = (int, float, str, bool, torch.dtype, torch.device, torch.Size, type(None))
@@ -69,6 +71,8 @@ def probe(module, staged_graphs, example):
     if key[0] is None:
         return _probe(module, staged_graphs, example)
     if key not in _remembered:
+        if not all(map(_is_finite, [*module.parameters(), *module.buffers()])):
+            return _probe(module, staged_graphs, example)
         while len(_remembered) >= _MOST:
             _remembered.pop(next(iter(_remembered), None), None)
         _remembered[key] = _probe(module, staged_graphs, example)
@@ -87,9 +91,43 @@ def _probe(module, staged_graphs, example):
     except Exception as error:  # whatever a network raises
         reason = f"it cannot be run on 5 samples at once ({_error_text(error)})"
         return Findings(None, reason, overwrites=False)
+    module, trial = _brought_out(module, example) or (module, trial)
     impurity = find_impurity(module, trial)
     difference = _difference(module, staged_graphs, trial, impurity is None)
     return Findings(difference, impurity, trial.overwrites)
+
+
+def _brought_out(module, example):
+    """Return a copy in which no weights hide what layers do, and a trial of it.
+
+    Weights that are zero, as those of a last norm in a residual block, nearly zero or
+    not finite leave nothing of what comes before, until they are trained or replaced.
+    They become random numbers. None if there are none, or the copy does not run.
+    """
+    faint = [name for name, p in module.named_parameters() if _is_faint(p)]
+    if not faint:
+        return None
+    twin, generator = copy.deepcopy(module), torch.Generator().manual_seed(_SEED)
+    with torch.no_grad():
+        for name in faint:
+            weight = twin.get_parameter(name)
+            weight.copy_(_SCALE * torch.randn(weight.shape, generator=generator))
+    with suppress(Exception):  # whatever a network raises
+        trial = run_once(twin, example)
+        if all(map(_is_finite, tensors_in(trial.output))):
+            return twin, trial
+    return None
+
+
+def _is_faint(weight):
+    if not weight.is_floating_point() or not weight.numel():
+        return False
+    weight = weight.detach()
+    return not _is_finite(weight) or float(weight.abs().max()) < _FAINT
+
+
+def _is_finite(tensor):
+    return bool(tensor.isfinite().all())
 
 
 def output_digests(module, trace, example) -> dict[int | None, str]:
@@ -166,7 +204,7 @@ def _describe_difference(mode, joined, expected):
     if [t.shape for t in joined] != [t.shape for t in expected]:
         return f"in {mode} mode the shapes of the output differ"
     pairs = zip(joined, expected, strict=True)
-    largest = max(_largest(a.detach() - b.detach()) for a, b in pairs)
+    largest = max(_largest(a.detach().double() - b.detach().double()) for a, b in pairs)
     scale = max(map(_largest, expected))
     return (
         f"in {mode} mode the outputs differ by {largest:.2g}, where the largest value "
@@ -175,7 +213,7 @@ def _describe_difference(mode, joined, expected):
 
 
 def _largest(tensor):
-    return float(tensor.detach().abs().nan_to_num().max())
+    return float(tensor.detach().double().abs().nan_to_num().max())
 
 
 def _join(network, staged_graphs, x, training):

@@ -170,3 +170,33 @@ def holding(value):
 )
 def test_network_with_code_of_no_library_has_no_outline(make):
     assert outline(make()) is None
+
+
+def mixing(weight):
+    """Return a network that mixes samples, if the weight of its norm hides nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        norm = nn.BatchNorm1d(4, track_running_stats=False)
+        network = nn.Sequential(nn.Linear(3, 4), norm, nn.ReLU(), nn.Linear(4, 2))
+    nn.init.constant_(norm.weight, weight)
+    return network
+
+
+@pytest.mark.filterwarnings("ignore:Samples go through")
+@pytest.mark.parametrize("weight", [0.0, 1e-6, float("nan")])
+def test_weights_do_not_hide_what_layers_do(weight, monkeypatch):
+    monkeypatch.setattr("sktransfer.backbones._probe._remembered", {})
+    for network in (mixing(weight), mixing(1.0)):
+        before = copy.deepcopy(network.state_dict())
+        assert "other samples" in load_backbone(network).impurity
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, before[name], equal_nan=True)
+
+
+def test_networks_that_compute_nan_are_not_remembered(monkeypatch):
+    remembered = {}
+    monkeypatch.setattr("sktransfer.backbones._probe._remembered", remembered)
+    network = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3))
+    nn.init.constant_(network[0].bias, float("nan"))
+    assert load_backbone(network).stage_names == ["0", "1"]
+    assert not remembered
