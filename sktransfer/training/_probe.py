@@ -25,6 +25,7 @@ _ABSENT = -1e4  # bias of a class that is never predicted
 # Strong to weak penalties: scores of a standard deviation of 0.03 to 300.
 _CS = np.logspace(-3, 5, 9)
 _N_FOLDS = 5
+_MANY = 10_000  # samples; with more, a fifth of them is enough to score a penalty
 _RISEN = 1.1  # the search ends where the validation loss is so many times the lowest
 _GAIN = 1e-3  # in nats, by which a weaker penalty must lower the validation loss
 _LARGEST = 4096  # samples; reducing the dimension costs the cube of their number
@@ -117,10 +118,11 @@ def search_C(
 
     Nine values, relative to the mean squared norm of the centred features, range from
     nearly constant to nearly unpenalised predictions. Each is scored by the log-loss in
-    five stratified folds, or fewer if no class has five samples; the folds are the same
-    in every call. A class of two to four samples is in as many folds; a class of one
-    sample is in every training set and never scored. If there are only such classes,
-    the middle of the grid is returned, and 1.0 if all samples have equal features.
+    five stratified folds, or fewer if no class has five samples; of more than 10,000
+    samples, only the first fold is scored. The folds are the same in every call. A
+    class of two to four samples is in as many folds; a class of one sample is in every
+    training set and never scored. If there are only such classes, the middle of the
+    grid is returned, and 1.0 if all samples have equal features.
 
     Samples of one group, such as the views of one image, are held out together; by
     default, equal samples are a group. Samples of weight zero are left out.
@@ -355,6 +357,8 @@ def _deal(strata, groups):
     # Neighbours in the order go to different folds, so no fold has all of a stratum.
     folds[order] = np.arange(len(first)) % min(_N_FOLDS, sizes.max())
     folds[sizes[strata] == 1] = -1
+    if len(first) > _MANY:
+        folds[folds > 0] = -1
     return folds[group]
 
 

@@ -469,6 +469,19 @@ def test_small_class_is_in_as_many_folds_as_it_has_samples():
     assert {*_probe._deal(pairs, np.arange(4))} == {0, 1}
 
 
+def test_of_many_samples_one_fold_is_scored(noisy, monkeypatch):
+    X, y = noisy
+    chosen = search_C(torch.from_numpy(X), y)
+    monkeypatch.setattr(_probe, "_MANY", len(X) - 1)
+    folds = _probe._deal(y, np.arange(len(X)))
+    assert {*folds} == {-1, 0} and np.mean(folds == 0) == pytest.approx(0.2, abs=0.02)
+    found = search_C(torch.from_numpy(X), y)
+    assert abs(np.log10(found / chosen)) < 1.01  # the same, or its neighbour
+    monkeypatch.setattr(_probe, "_MANY", len(X))  # samples of one group count once
+    folds = _probe._deal(np.tile(y, 2), np.tile(np.arange(len(X)), 2))
+    assert {*folds} == {0, 1, 2, 3, 4}
+
+
 def test_one_sample_a_class_gets_the_middle_of_the_grid():
     X = np.random.RandomState(0).normal(size=(3, 4)).astype(np.float32)
     C = search_C(torch.from_numpy(X), np.arange(3))
