@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,6 +15,10 @@ _FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31, "u1": 2**7}  # by kind and 
 _LOUDEST = 16.0  # of floats, whose full scale is 1; more are integers in disguise
 _MOST_CHANNELS = 32
 _SHOWN = 16  # bytes of a file that holds no recording
+# What libsndfile says of a chunk that is longer in the header than in the file.
+_CHUNK = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
+_STREAMED = 0x7FFFF000  # bytes; lengths from here on were not known when writing
+_MISSING = 0.01  # share of a recording, below which headers are inexact
 
 
 class Waveform(NamedTuple):
@@ -61,10 +66,25 @@ def decode(file: BinaryIO, max_seconds: float) -> Waveform:
             n_kept = n_values_in(max_seconds, rate)
             # In one piece: between two, an MP3 would be decoded a little differently.
             values = recording.read(n_kept, dtype="float32", always_2d=True)
+            n_stated, about = recording.frames, recording.extra_info
     except library.LibsndfileError as error:
         file.seek(0)
         raise ValueError(_why_unknown(file.read(_SHOWN), error)) from error
+    if len(values) < n_kept:
+        _check_whole(len(values), n_stated, about)
     return _checked(values.mean(axis=1), rate)  # of (t, channels)
+
+
+def _check_whole(n_read, n_stated, about):
+    """Raise a ValueError if a recording is shorter than its header says."""
+    lengths = [(n_stated, n_read)]
+    lengths += [(int(a), int(b)) for a, b in _CHUNK.findall(about)]
+    for stated, found in lengths:
+        if stated < _STREAMED and found < (1 - _MISSING) * stated:
+            raise ValueError(
+                f"it is truncated: it has {found / stated:.0%} of the length that its "
+                "header states"
+            )
 
 
 def read_file(path: str, max_seconds: float) -> tuple[bytes, Waveform]:

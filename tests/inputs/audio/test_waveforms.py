@@ -180,3 +180,24 @@ def test_digests_and_durations_are_those_of_the_content(tmp_path):
     assert digest_of_array(TONE.astype(">f4"), 16_000.0) == known
     others = (TONE, 8000), (TONE[::-1], RATE), (TONE.astype(float), RATE)
     assert known not in {digest_of_array(*other) for other in others}
+
+
+@pytest.mark.parametrize("format", ["WAV", "AIFF", "AU", "MP3"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_truncated_recordings_are_named(format, share):
+    data = encoded(make_tone(1.0), format=format)
+    assert len(decode(data).values) == RATE
+    cut = data[: int(share * len(data))]
+    text = r"it is truncated: it has \d\d% of the length that its header states"
+    with pytest.raises(ValueError, match=text):
+        decode(cut)
+    whole, beginning = (decode(d, 0.2).values for d in (data, cut))
+    np.testing.assert_array_equal(beginning, whole)  # which is not cut off
+
+
+@pytest.mark.parametrize("stated", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+def test_recordings_of_a_length_that_was_not_known_are_whole(stated):
+    data = encoded(make_tone(1.0), format="WAV", subtype="PCM_16")
+    at = data.index(b"data") + 4
+    streamed = data[:at] + stated.to_bytes(4, "little") + data[at + 4 :]
+    assert len(decode(streamed).values) == RATE
