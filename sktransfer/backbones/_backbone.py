@@ -16,7 +16,6 @@ from sktransfer.backbones._layout import (
     is_compared,
     no_boundary_text,
     no_tensor_text,
-    unwrap,
 )
 from sktransfer.backbones._probe import output_digests
 from sktransfer.backbones._sections import (
@@ -25,6 +24,7 @@ from sktransfer.backbones._sections import (
     fingerprint_tensors,
 )
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT, Stage
+from sktransfer.backbones._wrappers import unwrap
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import Preprocessing
 from sktransfer.utils import Description, TensorDigests, Watch, join_key, on_cpu

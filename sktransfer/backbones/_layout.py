@@ -24,6 +24,7 @@ from sktransfer.backbones._stages import (
 )
 from sktransfer.backbones._trace import CONSTANT, Trace, trace_declared, trace_network
 from sktransfer.backbones._tracer import TraceError
+from sktransfer.backbones._wrappers import Called, Unpacked, Whole
 from sktransfer.compute import default_torch_state, seeded
 from sktransfer.inputs import try_preprocessing
 from sktransfer.utils import Watch, near_matches
@@ -142,29 +143,6 @@ def _is_name(name):
     return name not in (INPUT, FEATURES, OUTPUT) and not hasattr(nn.ModuleDict(), name)
 
 
-class _Whole(nn.Sequential):
-    """Wraps a network that cannot be cut as one layer."""
-
-
-class _Called(nn.Module):
-    """Calls a network whose class replaces ``__call__``, which torch.fx would trace."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        return self.network(x)
-
-
-class _Unpacked(_Called):
-    """Returns the only tensor in the output of a network."""
-
-    def forward(self, x):
-        (tensor,) = tensors_in(self.network(x))
-        return tensor
-
-
 def _place_of(value: object) -> str:
     """Write how to get a tensor out of a container, such as ``['features'][-1]``.
 
@@ -179,13 +157,6 @@ def _place_of(value: object) -> str:
         last = at[-1] - len(value) if at else -1
         return f"[{last}]{_place_of(value[last])}" if at else "[-1]"
     return "" if isinstance(value, torch.Tensor) else ".name"
-
-
-def unwrap(module):
-    """Return the network that was given, without its wrappers."""
-    while isinstance(module, _Whole | _Called):
-        module = module.network
-    return module
 
 
 @dataclass(frozen=True)
@@ -266,13 +237,13 @@ def find_layout(
             f"must not change their input in place. {found.difference[:1].upper()}"
             f"{found.difference[1:]}."
         )
-    if found.difference and not isinstance(module, _Whole):
+    if found.difference and not isinstance(module, Whole):
         module, staged_graphs = finder.as_one_stage(module)
         _warn(
             f"{name} is a single stage, as its parts do not compute together what it "
             f"does as a whole: {found.difference}. `freeze` can be 'all' or 'none'."
         )
-    if found.overwrites and isinstance(module, _Whole):
+    if found.overwrites and isinstance(module, Whole):
         for staged in staged_graphs.values():
             staged.trace.overwritten.add(staged.trace.nodes[0])
     impurity = found.impurity or try_preprocessing(preprocessing).impurity
@@ -300,7 +271,7 @@ class _Finder:
     def lay_out(self, module):
         if isinstance(module, StagedModule):
             return self._as_declared(module)
-        if isinstance(module, _Whole):
+        if isinstance(module, Whole):
             return module, self._as_traced(module)
         try:
             return module, self._as_traced(module)
@@ -326,7 +297,7 @@ class _Finder:
 
     def as_one_stage(self, module):
         is_plain = type(module).__call__ is nn.Module.__call__
-        whole = _Whole(OrderedDict(network=module if is_plain else _Called(module)))
+        whole = Whole(OrderedDict(network=module if is_plain else Called(module)))
         whole.training = module.training
         try:
             return whole, self._as_traced(whole)
@@ -350,9 +321,9 @@ class _Finder:
             delattr(module, name)
         traces = self._traces(module)
         returned = traces[False].returned
-        if isinstance(module, _Whole) and not isinstance(returned, torch.Tensor):
+        if isinstance(module, Whole) and not isinstance(returned, torch.Tensor):
             if len(tensors_in(returned)) == 1:
-                module.network = _Unpacked(module.network)
+                module.network = Unpacked(module.network)
                 traces = self._traces(module)
         check_patches(self.name, traces[False], module)
         staged_graphs = find_staged_graphs(traces, module, self.classifier)
@@ -362,7 +333,7 @@ class _Finder:
 
     def _traces(self, module):
         example = self.preprocessing.example(3)
-        leaves = ("network",) if isinstance(module, _Whole) else ()
+        leaves = ("network",) if isinstance(module, Whole) else ()
         with seeded(0):  # other threads that need this network wait until it is done
             return {
                 mode: trace_network(module, example, training=mode, leaves=leaves)

@@ -13,7 +13,7 @@ from sktransfer.backbones import (
     fingerprint,
     load_backbone,
 )
-from sktransfer.backbones._layout import _place_of, _Unpacked, _Whole
+from sktransfer.backbones._layout import _place_of
 from sktransfer.compute import map_state
 from sktransfer.inputs import VectorPreprocessing
 
@@ -44,12 +44,6 @@ class Returning(nn.Module):
 )
 def test_place_of_a_tensor(value, place):
     assert _place_of(value) == place
-
-
-def test_the_one_tensor_is_unpacked():
-    network = _Unpacked(Returning({"out": [Z], "loss": None}))
-    assert network(Z) is Z
-    assert _Whole(nn.Identity())(Z) is Z
 
 
 class Tokens:
@@ -311,29 +305,6 @@ def test_names_of_declared_stages(names):
 def test_declared_stages_must_be_modules():
     with pytest.raises(TypeError, match="must be modules. 'a' is a builtin_function"):
         StagedModule({"a": len})
-
-
-class Calling(nn.Module):
-    """A network whose class replaces ``__call__``."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(3, 4)
-
-    def __call__(self, x):
-        return 2 * super().__call__(x)
-
-    def forward(self, x):
-        return self.a(x)
-
-
-def test_network_whose_call_is_replaced_is_called_once():
-    network = Calling()
-    with pytest.warns(UserWarning, match="Calling is a single stage"):
-        prefix, suffix = (backbone := load_backbone(network)).split(1)
-    x = torch.randn(5, 3)
-    torch.testing.assert_close(suffix(prefix(x)), 2 * network.a(x))
-    assert isinstance(backbone.network, Calling)
 
 
 class Ending(nn.Module):
