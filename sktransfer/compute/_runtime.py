@@ -38,6 +38,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cpu")
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("it keeps no values")
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(

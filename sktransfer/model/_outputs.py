@@ -190,9 +190,13 @@ class RegressionOutputs:
     ) -> RegressionOutputs:
         """Learn the mean and the scale of the targets."""
         _check_not_empty(codes)
-        mean = np.average(codes, axis=0, weights=sample_weight)
-        variance = np.average((codes - mean) ** 2, axis=0, weights=sample_weight)
-        scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+        # Squares of large or small targets are out of range: powers of two are exact.
+        _, power = np.frexp(np.abs(codes).max(axis=0))
+        small = np.ldexp(codes, -power)
+        mean = np.average(small, axis=0, weights=sample_weight)
+        variance = np.average((small - mean) ** 2, axis=0, weights=sample_weight)
+        mean = np.ldexp(mean, power)
+        scale = np.where(variance > 0, np.ldexp(np.sqrt(variance), power), 1.0)
         if is_partial and not variance.any():
             warn_caller(
                 "All targets of the first call of `partial_fit` are equal, so "

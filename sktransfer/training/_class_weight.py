@@ -31,11 +31,21 @@ def weigh_classes(
     codes = np.searchsorted(classes, y)
     if class_weight != "balanced":
         by_class = compute_class_weight(class_weight, classes=classes, y=y)
+        _check_finite(class_weight, by_class)
         return sample_weight * by_class[codes]
     # scikit-learn's "balanced" counts samples and disregards their weights.
     totals = np.bincount(codes, sample_weight, minlength=len(classes))
     share = sample_weight.sum() / max(1, np.count_nonzero(totals))
     return sample_weight * share / np.where(totals, totals, 1.0)[codes]
+
+
+def _check_finite(class_weight, by_class):
+    """Raise an error if a weight of a class is negative, infinite or no number."""
+    if not (np.isfinite(by_class) & (by_class >= 0)).all():
+        raise ValueError(
+            f"`class_weight` must hold finite numbers that are not negative. Got "
+            f"{class_weight!r}."
+        )
 
 
 def weigh_labels(

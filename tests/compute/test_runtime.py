@@ -123,7 +123,7 @@ def test_auto_spreads_workers_over_gpus():
     assert {device for _, device in alone} == {torch.device("cuda")}
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu:99"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu:99", "meta"])
 def test_unknown_device(device):
     with pytest.raises(ValueError, match="`device` must be 'auto' or a device") as info:
         resolve_device(device)

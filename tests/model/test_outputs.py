@@ -70,3 +70,16 @@ def test_units_of_regression_targets():
 def test_outputs_are_restored_from_plain_values(outputs):
     again = outputs_from_dict(vars(outputs))
     assert type(again) is type(outputs) and vars(again) == vars(outputs)
+
+
+@pytest.mark.parametrize("power", [-1000, -600, 0, 600, 1000])
+def test_scale_of_targets_of_any_size(power):
+    y = np.ldexp(np.array([1.0, 2.0, 4.0, -3.0]), power)
+    outputs = RegressionOutputs.learn(y)
+    codes = outputs.encode(y)
+    with np.errstate(all="raise"):
+        fitted = outputs.fitted_to(codes, np.ones(4), is_partial=False)
+        standardised = fitted.to_tensor(codes)
+    assert standardised.std(correction=0) == pytest.approx(1)
+    found = fitted.to_units(standardised.double().numpy())
+    np.testing.assert_allclose(found, y, rtol=1e-6)

@@ -114,3 +114,10 @@ def test_weights_of_labels_are_positive_and_finite(weight):
     text = "^`class_weight` must hold positive, finite numbers .* `sample_weight` of 0"
     with pytest.raises(ValueError, match=text):
         weights_of({"cat": weight})
+
+
+@pytest.mark.parametrize("weight", [-2.0, np.nan, np.inf])
+def test_class_weights_must_be_finite_and_not_negative(weight):
+    text = "^`class_weight` must hold finite numbers that are not negative. Got {"
+    with pytest.raises(ValueError, match=text):
+        weigh_classes({"a": 1.0, "c": weight}, Y, ONES)
