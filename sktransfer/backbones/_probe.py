@@ -87,36 +87,40 @@ def _description(module) -> str | None:
 
 def _probe(module, staged_graphs, example):
     try:
-        trial = run_once(module, example)
+        module, trial = _trial(module, example)
     except Exception as error:  # whatever a network raises
         reason = f"it cannot be run on 5 samples at once ({_error_text(error)})"
         return Findings(None, reason, overwrites=False)
-    module, trial = _brought_out(module, example) or (module, trial)
     impurity = find_impurity(module, trial)
     difference = _difference(module, staged_graphs, trial, impurity is None)
     return Findings(difference, impurity, trial.overwrites)
 
 
-def _brought_out(module, example):
-    """Return a copy in which no weights hide what layers do, and a trial of it.
+def _trial(module, example):
+    """Return a trial, and the network that it is of: a copy if weights hide something.
 
     Weights that are zero, as those of a last norm in a residual block, nearly zero or
     not finite leave nothing of what comes before, until they are trained or replaced.
-    They become random numbers. None if there are none, or the copy does not run.
+    In the copy they are random numbers, unless it does not run with these.
     """
     faint = [name for name, p in module.named_parameters() if _is_faint(p)]
-    if not faint:
-        return None
+    if faint:
+        twin = _with_random(module, faint)
+        with suppress(Exception):  # whatever a network raises
+            trial = run_once(twin, example)
+            if all(map(_is_finite, tensors_in(trial.output))):
+                return twin, trial
+    return module, run_once(module, example)
+
+
+@torch.no_grad()
+def _with_random(module, names):
+    """Return a copy of a module with random numbers in some parameters."""
     twin, generator = copy.deepcopy(module), torch.Generator().manual_seed(_SEED)
-    with torch.no_grad():
-        for name in faint:
-            weight = twin.get_parameter(name)
-            weight.copy_(_SCALE * torch.randn(weight.shape, generator=generator))
-    with suppress(Exception):  # whatever a network raises
-        trial = run_once(twin, example)
-        if all(map(_is_finite, tensors_in(trial.output))):
-            return twin, trial
-    return None
+    for name in names:
+        weight = twin.get_parameter(name)
+        weight.copy_(_SCALE * torch.randn(weight.shape, generator=generator))
+    return twin
 
 
 def _is_faint(weight):
