@@ -63,13 +63,8 @@ from sktransfer.training._loss import (
     pinball_loss,
     register_loss,
 )
-from sktransfer.training._net import (
-    Network,
-    Probabilities,
-    SuffixNet,
-    head_from_linear,
-    restore_net,
-)
+from sktransfer.training._net import SuffixNet, restore_net
+from sktransfer.training._network import Network, Probabilities, head_from_linear
 from sktransfer.training._probe import (
     fit_multilabel_probe,
     fit_probe,

@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from sktransfer.training._data import Data
-from sktransfer.training._net import Network, SuffixNet
+from sktransfer.training._net import SuffixNet
+from sktransfer.training._network import Network
 from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._train import train
 from sktransfer.utils import Registry

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer.compute import seeded
-from sktransfer.training._net import head_from_linear
+from sktransfer.training._network import head_from_linear
 from sktransfer.utils import (
     Registry,
     TransferWarning,

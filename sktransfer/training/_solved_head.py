@@ -34,7 +34,7 @@ from torch import nn
 from sktransfer.compute import fixed_threads, one_blas_thread
 from sktransfer.training._class_weight import weights_of_values
 from sktransfer.training._data import HeadData
-from sktransfer.training._net import Network
+from sktransfer.training._network import Network
 
 _MOST_FEATURES = 4096  # with more features, the bound takes more than 130 MB
 _KNOWN = 0.5  # weight of the second moments of the new part

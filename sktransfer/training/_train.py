@@ -23,7 +23,8 @@ from sktransfer.training._data import ActivationBatches, Data, batches_in_order
 from sktransfer.training._early_stopping import epochs_to_wait
 from sktransfer.training._gradients import PART_SIZE
 from sktransfer.training._loss import WeightedLoss
-from sktransfer.training._net import Network, SuffixNet
+from sktransfer.training._net import SuffixNet
+from sktransfer.training._network import Network
 from sktransfer.training._recipe import ResolvedRecipe
 from sktransfer.training._schedule import parameter_groups, schedule_callback
 

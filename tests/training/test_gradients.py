@@ -5,7 +5,7 @@ from torch import nn
 from sktransfer.compute import Shards
 from sktransfer.training._gradients import add_gradients, is_divisible
 from sktransfer.training._loss import WeightedLoss, cross_entropy
-from sktransfer.training._net import Network
+from sktransfer.training._network import Network
 
 GENERATOR = torch.Generator().manual_seed(0)
 Z = torch.randn(7, 5, generator=GENERATOR, dtype=torch.float64)
