@@ -188,8 +188,6 @@ class BackboneEstimator(
             value_range=self.value_range,
             on_error=self.on_error,
         )
-        if self.verbose and self.image_size is None:
-            tell_enlargement(samples, backbone.preprocessing)
         loaded = LoadedBackbone(
             backbone=backbone,
             value_range=getattr(samples, "value_range", None),
@@ -198,6 +196,8 @@ class BackboneEstimator(
             precision=choose_precision(backbone, settings["precision"], device),
             activation_dtype=settings["activation_dtype"],
         )
+        if self.image_size is None and self._runtime(loaded).verbose:
+            tell_enlargement(samples, backbone.preprocessing)
         return loaded, samples
 
     def _load_backbone(self, X, seed):

@@ -71,7 +71,8 @@ class PretrainedFeatureExtractor(BackboneEstimator):
         Samples per forward pass. It changes results by rounding alone.
     device : str or torch.device, default="auto"
         Device to compute on. "auto" is a GPU if there is one; worker processes are
-        spread over several GPUs.
+        spread over several GPUs. "accelerate" (an extra) is the one that accelerate
+        gives this process.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.

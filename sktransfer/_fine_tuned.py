@@ -16,6 +16,7 @@ from torch import nn
 from sktransfer._base import BackboneEstimator, backbone_of, restore_on_error
 from sktransfer.activations import POOLINGS, Pool, open_store
 from sktransfer.backbones import use_of_backbones
+from sktransfer.compute import in_all_ranks, shared_seed
 from sktransfer.fitting import (
     ENOUGH_FOR_DEPTH,
     EPOCHS,
@@ -47,13 +48,7 @@ from sktransfer.training import (
     sort_by_content,
     targets_of,
 )
-from sktransfer.utils import (
-    Interval,
-    StrOptions,
-    check_is_fitted,
-    spawn_seed,
-    types,
-)
+from sktransfer.utils import Interval, StrOptions, check_is_fitted, types
 
 # Parameters that determine the network, and must not change between trainings of it.
 _OF_NETWORK = ("weights", "image_size", "value_range", "freeze", "pooling", "head")
@@ -113,6 +108,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         """Return the convex problem of a linear head (Probe)."""
 
     @restore_on_error
+    @in_all_ranks
     def fit(
         self,
         X: types.Samples,
@@ -172,6 +168,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         return self._fit_further(X, y, sample_weight, options)
 
     @restore_on_error
+    @in_all_ranks
     def adapt(self, X_target: types.Samples, adaptation: AdaptationMethod) -> Self:
         """Adapt the fitted network to a target domain, without the source.
 
@@ -200,7 +197,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         self._check_unchanged("in `adapt`", "`fit` again")
         options = FitOptions(X_target=X_target, method=adaptation)
         n_samples = len(self._read(X_target, self.model_))
-        seed = spawn_seed(self.random_state)
+        seed = shared_seed(self.random_state, self.device)
         split = self._fitted_split(options, seed, n_samples)
         if adaptation.needs_stages and not split.has_stages:
             raise ValueError(
@@ -213,6 +210,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
         trained = trainer.adapt(self.model_.network, self.net_, state)
         return self._set_fitted_further(trainer, trained, n_samples=0)
 
+    @in_all_ranks
     def _partial_fit(self, X, y, sample_weight, classes=None):
         """Train for one epoch, in the first call after building the network."""
         options = FitOptions(classes=classes, is_partial=True)
@@ -223,7 +221,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
 
     def _fit(self, X, y, sample_weight, options):
         """Load the backbone, train, and set the fitted attributes."""
-        seed = spawn_seed(self.random_state)
+        seed = shared_seed(self.random_state, self.device)
         X, y = self._modality(X).validate_with_y(self, X, y)
         loaded, samples = self._load(X, seed)
         recipe = self._recipe(options, loaded.preprocessing, len(samples))
@@ -245,7 +243,7 @@ class FineTunedEstimator(BackboneEstimator, ABC):
 
     def _fit_further(self, X, y, sample_weight, options):
         """Train the network of the fitted model further, with the same outputs."""
-        seed, model = spawn_seed(self.random_state), self.model_
+        seed, model = shared_seed(self.random_state, self.device), self.model_
         samples = self._read(X, model)
         y = targets_of(samples, y)
         data = LabelledSamples.of(samples, y, sample_weight, model.outputs, self._weigh)

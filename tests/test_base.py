@@ -158,7 +158,7 @@ def test_parameters_are_validated(changes):
 
 def test_unknown_device():
     extractor = PretrainedFeatureExtractor(make_vector_network, device="gpu")
-    with pytest.raises(ValueError, match="`device` must be 'auto' or a device"):
+    with pytest.raises(ValueError, match="`device` must be 'auto', 'acc"):
         extractor.fit(TABLE).transform(TABLE)
 
 

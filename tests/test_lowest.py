@@ -11,7 +11,8 @@ def pinned(lines, sign):
     return {name: version for name, version in parts}
 
 
-EXTRAS = "adaptation", "audio", "explain", "lora", "onnx", "parquet", "plot", "text"
+EXTRAS = ["accelerate", "adaptation", "audio", "explain", "lora", "onnx", "parquet"]
+EXTRAS += ["plot", "text"]
 
 
 def same_length(version):

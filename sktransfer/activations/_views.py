@@ -101,8 +101,12 @@ class FixedViews:
 
     def __getitem__(self, indices: Any) -> Any:
         """Return a batch, with each sample in one of its views, as `Activations` do."""
-        indices = np.asarray(indices)
-        chosen = self._rng.integers(len(self.views), size=len(indices))
+        return self.share(indices, slice(None))
+
+    def share(self, indices: Any, part: slice) -> Any:
+        """Return a part of a batch, with the views that it has in the whole batch."""
+        chosen = self._rng.integers(len(self.views), size=len(indices))[part]
+        indices = np.asarray(indices)[part]
         rows = [None] * len(indices)
         for k in np.unique(chosen):
             (places,) = np.nonzero(chosen == k)
@@ -139,7 +143,11 @@ class FreshViews:
 
     def __getitem__(self, indices: Any) -> Any:
         """Return a batch of new views, as `Activations` do."""
-        taken = self._samples.take([int(i) for i in indices])
+        return self.share(indices, slice(None))
+
+    def share(self, indices: Any, part: slice) -> Any:
+        """Return a part of a batch, with the views that it has in the whole batch."""
+        taken = self._samples.take([int(i) for i in indices[part]])
         views = draw_views(taken, self._augment, "", self._seed, self._n_drawn)
         self._n_drawn += 1
         (rows,) = gather(self._pass, views)

@@ -19,6 +19,14 @@ from sktransfer.compute._process import (
     one_blas_thread,
 )
 from sktransfer.compute._progress import sample_bar, step_bar
+from sktransfer.compute._ranks import (
+    ALONE,
+    RankError,
+    Ranks,
+    in_all_ranks,
+    ranks_of,
+    shared_seed,
+)
 from sktransfer.compute._runtime import (
     Runtime,
     channels_first,
@@ -43,8 +51,11 @@ from sktransfer.compute._trials import is_near, seeded_call, watched_call
 from sktransfer.compute._versions import show_versions
 
 __all__ = [
+    "ALONE",
     "DRAW_TRIES",
     "RandomStream",
+    "RankError",
+    "Ranks",
     "Runtime",
     "Shards",
     "attributes_restored",
@@ -59,6 +70,7 @@ __all__ = [
     "halving",
     "has_device",
     "held_at_forks",
+    "in_all_ranks",
     "in_forked_child",
     "is_near",
     "join_states",
@@ -66,6 +78,7 @@ __all__ = [
     "n_samples",
     "one_blas_thread",
     "pad_rows",
+    "ranks_of",
     "resolve_batch_size",
     "resolve_device",
     "resolve_precision",
@@ -73,6 +86,7 @@ __all__ = [
     "seeded",
     "seeded_call",
     "seeded_everywhere",
+    "shared_seed",
     "show_versions",
     "split_state",
     "step_bar",

@@ -16,6 +16,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer.compute._process import one_thread_in_forks
+from sktransfer.compute._ranks import (
+    ACCELERATE,
+    ALONE,
+    Ranks,
+    device_of_rank,
+    is_accelerate,
+)
 
 # glibc gives tensors above this size back to the system after every use.
 _CPU_TENSOR_BYTES = 32 * 2**20
@@ -28,9 +35,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """Return the device that a parameter names.
 
     "auto" is CUDA if there is one, then Apple's MPS, then the CPU; worker processes are
-    spread over several GPUs. Raises a ValueError if this machine has no such device.
+    spread over several GPUs. "accelerate" is the one that it gives this process, and
+    "auto" in workers. Raises a ValueError if this machine has no such device.
     """
-    if device == "auto":
+    if is_accelerate(device):
+        return device_of_rank()
+    if device in ("auto", ACCELERATE):
         if torch.cuda.is_available():
             return _own_gpu()
         if torch.backends.mps.is_available():
@@ -43,8 +53,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"`device` must be 'auto' or a device of this machine, such as 'cpu'. Got "
-            f"{device!r}: {str(error).splitlines()[0]}"
+            f"`device` must be 'auto', 'accelerate' or a device of this machine, such "
+            f"as 'cpu'. Got {device!r}: {str(error).splitlines()[0]}"
         ) from error
     return found
 
@@ -62,7 +72,7 @@ def has_device(device: str | torch.device) -> bool:
     """Return whether this machine has a device."""
     try:
         resolve_device(device)
-    except ValueError:
+    except (ImportError, ValueError):  # an ImportError without accelerate
         return False
     return True
 
@@ -127,6 +137,8 @@ class Runtime:
         :func:`sktransfer.set_config`.
     verbose : int
         Above 0, a progress bar is shown.
+    ranks : Ranks
+        The processes that train together.
     """
 
     device: torch.device
@@ -135,6 +147,7 @@ class Runtime:
     activation_dtype: str = "auto"
     verbose: int = 0
     most_positions: int | None = None
+    ranks: Ranks = ALONE
 
     def __post_init__(self):
         one_thread_in_forks()

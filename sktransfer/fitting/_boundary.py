@@ -186,6 +186,7 @@ def choose_boundary(
         probed = _probe(backbone, boundary, data, recipe, runtime, store)
         level, reason = choose_level(len(data.y), probed=probed)
         boundary = _boundary_of(backbone, level)
+    boundary, reason = runtime.ranks.agree((boundary, reason))
     _compare_with_folds(boundary, backbone, recipe)
     if runtime.verbose:
         print(f"freeze='auto' freezes up to {boundary!r}: {reason}")

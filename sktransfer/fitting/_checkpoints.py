@@ -44,6 +44,9 @@ def make_savers(
         "runtime": split.runtime.key,
         "training_precision": training_precision(split.runtime.device),
     }
+    ranks = split.runtime.ranks
+    if ranks.n > 1:  # which divide the draws
+        settings["n_processes"] = ranks.n
     content = [*data.samples.digests]
     if adaptation is not None:
         settings["adaptation"] = adaptation.method
@@ -56,7 +59,7 @@ def make_savers(
     if name is None:
         return [None] * n_phases
     folder = Path(trainer.checkpoint)
-    return [Saver(folder / f"{name}-{i}.pt") for i in range(n_phases)]
+    return [Saver(folder / f"{name}-{i}.pt", ranks=ranks) for i in range(n_phases)]
 
 
 def checkpoint_name(settings: dict, data: list[bytes]) -> str | None:

@@ -18,6 +18,7 @@ from sktransfer.fitting._diagnosis import (
     has_risen,
     take_snapshot,
 )
+from sktransfer.fitting._in_common import check_divisible
 from sktransfer.fitting._settle import choose_epochs
 from sktransfer.fitting._split_backbone import count_trainable, suffix_above
 from sktransfer.training import (
@@ -154,6 +155,7 @@ def train_phase(
     split, recipe = trainer.split, replace(trainer.recipe, max_epochs=n_epochs)
     span, device = (target.boundary, split.head_boundary), split.runtime.device
     how = *span, network.suffix, recipe.batch_size, device
+    check_divisible(split.runtime.ranks, network.train(), split.example(target))
     if saver is not None:
         saver.views = training.views
     mix = None
@@ -176,6 +178,7 @@ def train_phase(
         divides=objective is None and _divides(split, network, target),
         most_positions=split.runtime.most_positions,
         in_bfloat16=trains_in_bfloat16(split.backbone, *how),
+        ranks=split.runtime.ranks,
         verbose=split.runtime.verbose,
     )
 

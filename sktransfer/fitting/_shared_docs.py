@@ -65,7 +65,9 @@ _TRAINING = """\
         is (0, 1) for floats, (0, 65535) for uint16 and (0, 255) for other integers.
     device : str or torch.device, default="auto"
         Device to compute on. "auto" is a GPU if there is one; worker processes are
-        spread over several GPUs.
+        spread over several GPUs. With "accelerate" (an extra), processes that
+        ``accelerate launch`` or ``torchrun`` started train together, each on its own
+        device; see the user guide.
     memory : str, os.PathLike, joblib.Memory or None, default=None
         Folder in which activations are kept for other processes and later runs. They
         are kept in this process's memory in any case; see the user guide.

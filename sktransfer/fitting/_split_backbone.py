@@ -24,6 +24,7 @@ from sktransfer.activations import (
 )
 from sktransfer.backbones import Backbone, impurity_of
 from sktransfer.compute import Runtime, map_state, use_channels_last
+from sktransfer.fitting._in_common import check_weights
 from sktransfer.inputs import modality_of
 from sktransfer.model import FittedModel, LoadedBackbone, make_pool
 from sktransfer.training import (
@@ -192,6 +193,7 @@ class SplitBackbone:
         self, loaded: LoadedBackbone, outputs, network: Network, card: dict
     ) -> FittedModel:
         """Return the model of a trained network above the boundary."""
+        check_weights(self.runtime.ranks, network)
         is_pooled = isinstance(self.tap, Pool)
         pool: Any = self.tap if is_pooled else network.pool
         shape = self.backbone.activation_shape(
@@ -292,6 +294,7 @@ def split_backbone(
         fork.section("input", boundary).freeze()
         if recipe.backbone_lr_ratio == "auto":
             ratio = choose_lr_ratio(backbone, samples, runtime.device)
+            ratio = runtime.ranks.agree(ratio)
             recipe = replace(recipe, backbone_lr_ratio=ratio)
     elif recipe.backbone_lr_ratio == "auto":  # no stage is trained
         recipe = replace(recipe, backbone_lr_ratio=0.0)

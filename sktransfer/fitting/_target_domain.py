@@ -24,6 +24,11 @@ from sktransfer.training import (
 )
 
 
+def _without_source():
+    methods = ADAPTATION_METHODS.items()
+    return [name for name, method in methods if not method.needs_source]
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """An adaptation method, and the samples of the target domain, for one training.
@@ -63,6 +68,12 @@ class Adaptation:
             raise ValueError(
                 f"`method={name!r}` needs target samples in `fit`. Got none: give "
                 "`sample_domain` with negative numbers for them, or mask their labels."
+            )
+        if self.method.needs_source and self.split.runtime.ranks.n > 1:
+            raise ValueError(
+                f"`method={name!r}` compares whole batches, which "
+                "`device='accelerate'` divides among processes. Train in one process, "
+                f"or take a method that needs no source, of {_without_source()}."
             )
         if self.method.needs_classes and self.outputs.is_multilabel:
             suited = [

@@ -18,6 +18,7 @@ from sktransfer.fitting._early_stopping import (
     best_epoch,
     n_epochs_in,
 )
+from sktransfer.fitting._in_common import check_samples
 from sktransfer.fitting._mirrored import why_not_mirrored
 from sktransfer.fitting._phases import Trained, run_phases, train_phase
 from sktransfer.fitting._split_backbone import (
@@ -152,6 +153,7 @@ class Trainer:
 
     def fit(self, suffix: nn.Module, samples: FitSamples) -> Trained:
         """Train the head, or suffix and head in one or more phases, in place."""
+        check_samples(self.split.runtime.ranks, samples)
         if self.settings and not self.is_partial:
             warn_of_unused(self)
         if self.adaptation is not None:
@@ -166,6 +168,7 @@ class Trainer:
         self, network: Network, samples: FitSamples, earlier: EarlierTraining
     ) -> Trained:
         """Train a network further, in place; it is restored on an error."""
+        check_samples(self.split.runtime.ranks, samples)
         with restore_weights_on_error(network):
             if not (self.is_solved and is_narrow(last_layer(network))):
                 return self._train(samples, network, Trainer._run_further)
@@ -279,6 +282,7 @@ class Trainer:
         runtime, classes = self.split.runtime, self.outputs.classes
         seen = training.activations, training.views.views[1], training.y
         why = why_not_mirrored(network, *seen, classes, runtime.batch_size)
+        why = runtime.ranks.agree(why)
         if why is None:
             return self, training
         if runtime.verbose:
@@ -317,6 +321,7 @@ class Trainer:
         online, n_iter = self.probe.solve_on(
             last_layer(network), data, **earlier._asdict()
         )
+        self.split.runtime.ranks.copy_first(network.head)
         loss = self.probe.mean_loss(network, data)
         row = {"epoch": 1, "train_loss": loss, "n_iter": n_iter}
         net = self.net(network, [row])
@@ -353,6 +358,7 @@ class Trainer:
             solution = self.probe.solve(*data, self.is_partial)
         head = head_from_linear(solution.head, self.recipe.dropout)
         network.head = head.to(self.split.runtime.device)
+        self.split.runtime.ranks.copy_first(network.head)
         return solution, data
 
     def _head_data(self, network, training):

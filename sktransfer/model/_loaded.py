@@ -9,7 +9,7 @@ import torch
 
 from sktransfer.activations import forward_sizes
 from sktransfer.backbones import Backbone
-from sktransfer.compute import Runtime, gains_by_bfloat16, resolve_device
+from sktransfer.compute import Runtime, gains_by_bfloat16, ranks_of, resolve_device
 from sktransfer.inputs import Preprocessing, as_samples
 
 
@@ -84,7 +84,8 @@ class LoadedBackbone:
         Parameters
         ----------
         device : str or torch.device, default="auto"
-            A device of this machine. "auto" is a GPU if there is one.
+            A device of this machine. "auto" is a GPU if there is one, and "accelerate"
+            the device that it gives this process.
         batch_size : int or "auto", default="auto"
             Number of samples per forward pass.
         verbose : int, default=0
@@ -94,7 +95,7 @@ class LoadedBackbone:
         -------
         Runtime
         """
-        where = resolve_device(device)
+        where, ranks = resolve_device(device), ranks_of(device)
         precision = self.precision
         if precision == "bfloat16" and not gains_by_bfloat16(where):
             precision = "folded"  # fitted on another machine
@@ -103,5 +104,6 @@ class LoadedBackbone:
             **forward_sizes(self.backbone, batch_size, where),
             precision=precision,
             activation_dtype=self.activation_dtype,
-            verbose=verbose,
+            verbose=verbose if ranks.is_first else 0,
+            ranks=ranks,
         )

@@ -42,7 +42,7 @@ from sktransfer.training._freeze import (
     stages_above,
     unfreezing_phases,
 )
-from sktransfer.training._gradients import is_divisible
+from sktransfer.training._gradients import is_divisible, mixes_samples
 from sktransfer.training._heads import (
     HEADS,
     constant_head,
@@ -146,6 +146,7 @@ __all__ = [
     "merge_lora",
     "middle_C",
     "middle_alpha",
+    "mixes_samples",
     "model_inputs",
     "monitors_validation",
     "open_outputs",

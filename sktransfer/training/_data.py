@@ -18,6 +18,7 @@ from sktransfer.activations import (
     FreshViews,
     digest_samples,
 )
+from sktransfer.compute import ALONE, Ranks, take_rows
 from sktransfer.inputs import to_numpy
 from sktransfer.utils import (
     check_consistent_length,
@@ -232,6 +233,17 @@ class ActivationDataset(Dataset):
     def __getitem__(self, indices):
         return self.activations[indices], (self.y[indices], self.sample_weight[indices])
 
+    def share(self, indices: torch.Tensor, rows: slice):
+        """Return a batch, with the activations of some of its rows alone.
+
+        Random views are those that all rows together would have.
+        """
+        n = rows.stop - rows.start
+        loaded = slice(rows.start, rows.stop) if n else slice(0, 1)
+        take = getattr(self.activations, "share", None)  # of random views
+        z = take(indices, loaded) if take else self.activations[indices[loaded]]
+        return take_rows(z, slice(n)), (self.y[indices], self.sample_weight[indices])
+
 
 class ActivationBatches:
     """Data loader of skorch that iterates over an `ActivationDataset` in batches.
@@ -239,6 +251,9 @@ class ActivationBatches:
     A generator shuffles the samples in each pass; None keeps their order. (torch's
     DataLoader draws from the global generator.) As BatchNorm in train mode needs two
     samples, a last batch of one sample is merged with the batch before it.
+
+    Of several processes, each one has the activations of its share of a batch, and the
+    targets and weights of the whole batch.
     """
 
     def __init__(
@@ -246,8 +261,10 @@ class ActivationBatches:
         dataset: ActivationDataset,
         batch_size: int,
         generator: torch.Generator | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.dataset = dataset
+        self.ranks = ranks
         sampler: Sampler = SequentialSampler(dataset)
         if generator is not None:
             sampler = RandomSampler(dataset, generator=generator)
@@ -262,7 +279,8 @@ class ActivationBatches:
         if len(batches) > len(self):
             batches[-2:] = [batches[-2] + batches[-1]]
         for indices in batches:
-            yield self.dataset[torch.tensor(indices)]
+            rows = self.ranks.share(len(indices))
+            yield self.dataset.share(torch.tensor(indices), rows)
 
 
 def batches_in_order(dataset, batch_size: int):

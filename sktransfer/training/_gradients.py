@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sktransfer.activations import MASK, is_plain
 from sktransfer.compute import Shards, n_samples, seeded, take_rows
@@ -33,9 +34,13 @@ def add_gradients(
     penalty: Callable | None = None,
     objective: Callable | None = None,
     n_batches: int = 1,
+    n_total: int | None = None,
     most_positions: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add the gradients of a batch, divided by `n_batches`; return its loss and scores.
+
+    If the batch is a share of a larger one, of `n_total` samples, its loss is its part
+    of the mean over that one.
 
     The batch is computed in parts of at most `size` samples, whose gradients are added
     in the order of the parts. With `shards`, several parts are computed in parallel,
@@ -48,7 +53,7 @@ def add_gradients(
     their rows in the batch to scores and to a term that is minimised in addition and is
     not part of the returned loss.
     """
-    n, parts = n_samples(z), _parts_of(z, size, most_positions)
+    n, parts = n_total or n_samples(z), _parts_of(z, size, most_positions)
 
     def compute(number):
         """Return the scores and the loss of a part, and the value to differentiate."""
@@ -152,15 +157,38 @@ def is_divisible(network, z: torch.Tensor, multiply_adds: int) -> bool:
     """
     if multiply_adds < _FEWEST or not _is_of_libraries(network):
         return False
+    is_random, mixes = _dependence(network, z)
+    return not (is_random or mixes)
+
+
+def mixes_samples(network, z: torch.Tensor) -> bool:
+    """Return whether scores in train mode depend on the other samples of a batch.
+
+    So it is if a layer keeps statistics. Of networks that are random, only BatchNorm is
+    known to. `z` holds two or more activations.
+    """
+    return _dependence(network, z)[1]
+
+
+def _dependence(network, z):
+    """Return whether scores are random, and whether they depend on other samples."""
     buffers = {name: b.clone() for name, b in network.named_buffers()}
     with seeded(0), torch.no_grad():
         before = torch.get_rng_state()
         whole = network.scores(z)
         drew = not torch.equal(before, torch.get_rng_state())
-        if _restore(network, buffers) or drew:
-            return False  # batch normalization may not take a single sample
+        if _restore(network, buffers) or uses_batch_norm(network):
+            return drew, True  # batch normalization may not take a single sample
+        if drew:
+            return True, False
         alone = network.scores(take_rows(z, slice(1)))
-    return torch.allclose(alone, whole[:1], 1e-2, 1e-3)
+    return False, not torch.allclose(alone, whole[:1], 1e-2, 1e-3)
+
+
+def uses_batch_norm(network: nn.Module) -> bool:
+    """Return whether a layer of BatchNorm is in train mode."""
+    norms = (m for m in network.modules() if isinstance(m, _BatchNorm))
+    return any(norm.training for norm in norms)
 
 
 def _restore(network, buffers):

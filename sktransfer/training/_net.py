@@ -14,7 +14,13 @@ from skorch.callbacks import Callback, EpochTimer, PassthroughScoring, PrintLog
 from skorch.utils import to_device
 from torch import nn
 
-from sktransfer.compute import fixed_threads, halving, n_samples, take_rows
+from sktransfer.compute import (
+    ALONE,
+    fixed_threads,
+    halving,
+    n_samples,
+    take_rows,
+)
 from sktransfer.training._callbacks import WeightAverage, print_line
 from sktransfer.training._gradients import PART_SIZE, add_gradients
 from sktransfer.training._loss import StartingPoint
@@ -28,7 +34,8 @@ class SuffixNet(NeuralNet):
     of a training batch; `draws` are the random streams for dropout and mixing, by
     default torch's global generators; `shards` are workers that compute parts of a
     batch in parallel; with `most_positions`, sequences are computed in parts of similar
-    length; and with `in_bfloat16`, the stages are trained in bfloat16. `l2_sp`,
+    length; and with `in_bfloat16`, the stages are trained in bfloat16. `ranks` are the
+    processes that share each batch; losses and scores are those of all. `l2_sp`,
     `max_grad_norm` and `accumulate_grad_batches` are those of :class:`TrainingRecipe`;
     other arguments are those of :class:`skorch.NeuralNet`.
     """
@@ -46,6 +53,7 @@ class SuffixNet(NeuralNet):
         shards=None,
         most_positions=None,
         in_bfloat16=False,
+        ranks=ALONE,
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -58,6 +66,7 @@ class SuffixNet(NeuralNet):
         self.shards = shards
         self.most_positions = most_positions
         self.in_bfloat16 = in_bfloat16
+        self.ranks = ranks
 
     @property
     def _default_callbacks(self):
@@ -91,13 +100,33 @@ class SuffixNet(NeuralNet):
             self._start = StartingPoint(self.module_.named_parameters())
 
     def train_step_single(self, batch, **fit_params):
-        """Compute the loss and add the gradients of a batch.
+        """Compute the loss of a batch and add the gradients of this process's share.
 
         If the device runs out of memory, this and later batches are computed in smaller
         parts.
         """
         self._set_training(True)
-        z, target = to_device(batch, self.device)
+        z, (y, weight) = to_device(batch, self.device)
+        rows, n = self.ranks.share(len(y)), len(y)
+        if n_samples(z):
+            loss, scores = self._train_on_share(z, (y[rows], weight[rows]), n)
+        else:
+            loss, scores = self._nothing()
+        step = self._of_all(loss, scores)
+        self.n_outputs_ = step["y_pred"].shape[1]
+        return step
+
+    def _nothing(self):
+        """Return the loss and the scores of no samples."""
+        none = torch.zeros(0, 0, device=self.device)
+        return none.sum(), none
+
+    def _of_all(self, loss, scores):
+        """Return loss and scores of a batch, of which this process has a share."""
+        return {"loss": self.ranks.sum(loss), "y_pred": self.ranks.gather(scores)}
+
+    def _train_on_share(self, z, target, n_total):
+        """Add the gradients of samples, which are all of a batch or a share of it."""
         size = min(self._at_a_time, n_samples(z))
         if self.shards is not None:
             size = min(size, PART_SIZE)
@@ -108,16 +137,15 @@ class SuffixNet(NeuralNet):
             objective = self._objective(others)
             (loss, scores), fitting = halving(
                 lambda n: self._add_gradients(
-                    mixed, target, objective, n, again=n < size
+                    mixed, target, objective, n, n_total, again=n < size
                 ),
                 size,
                 torch.device(self.device),
                 "Freeze more stages with `freeze`. ",
             )
-        self.n_outputs_ = scores.shape[1]
         if fitting < size:
             self._at_a_time = fitting
-        return {"loss": loss, "y_pred": scores}
+        return loss, scores
 
     def _draw_others(self, n):
         """Draw target samples; not within `_drawing`, as views use other threads."""
@@ -142,10 +170,11 @@ class SuffixNet(NeuralNet):
 
         return compute
 
-    def _add_gradients(self, mixed, target, objective, size, *, again):
+    def _add_gradients(self, mixed, target, objective, size, n_total, *, again):
         if again:
             self._drop_gradients()
         z, *mixing = mixed
+        has_penalty = self._start is not None and self.ranks.is_first
         return add_gradients(
             partial(self.module_.scores, in_bfloat16=self.in_bfloat16),
             self.criterion_,
@@ -155,9 +184,10 @@ class SuffixNet(NeuralNet):
             parameters=[p for p in self._parameters() if p.requires_grad],
             shards=self.shards,
             mixing=mixing,
-            penalty=None if self._start is None else self._penalty,
+            penalty=self._penalty if has_penalty else None,
             objective=objective,
             n_batches=self._n_accumulated(),
+            n_total=n_total,
             most_positions=None if objective else self.most_positions,
         )
 
@@ -190,13 +220,15 @@ class SuffixNet(NeuralNet):
     def train_step(self, batch, **fit_params):
         """Train on a batch, and update the weights if it completes a step."""
         step = self.train_step_single(batch, **fit_params)
+        done = (self.n_batches_done_ + 1) % self.n_batches  # of this epoch
+        self.has_stepped = done % self.accumulate_grad_batches == 0
+        if self.has_stepped:
+            self.ranks.sum_gradients(self._parameters())
         named = list(self.get_all_learnable_params())
         self.notify(
             "on_grad_computed", named_parameters=named, batch=batch, training=True
         )
         self.n_batches_done_ += 1
-        done = self.n_batches_done_ % self.n_batches  # of this epoch
-        self.has_stepped = done % self.accumulate_grad_batches == 0
         if self.has_stepped:
             if self.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(self._parameters(), self.max_grad_norm)
@@ -242,9 +274,12 @@ class SuffixNet(NeuralNet):
         """Call the callbacks, for which weights are separate from batches ``(z, y)``.
 
         They are passed as `sample_weight`, since skorch's scoring expects ``(z, y)``.
+        Of several processes, ``z`` is the share of one, and the others are of all.
         """
         if method_name == "on_batch_end":
             z, (y, weight) = cb_kwargs["batch"]
+            kind = "train" if cb_kwargs["training"] else "valid"
+            self.history.record_batch(f"{kind}_batch_size", len(y))
             cb_kwargs.update(batch=(z, y), sample_weight=weight)
         super().notify(method_name, **cb_kwargs)
 
@@ -259,8 +294,14 @@ class SuffixNet(NeuralNet):
 
     def validation_step(self, batch, **fit_params):
         """Compute the loss of a batch with the averaged weights, if any."""
+        z, target = batch
+        rows, n = self.ranks.share(len(target[0])), len(target[0])
+        if rows.start == rows.stop:
+            return self._of_all(*self._nothing())
+        share = take_rows(z, rows), tuple(part[rows] for part in target)
         with self.averaged(), self._drawing(), fixed_threads():
-            return super().validation_step(batch, **fit_params)
+            step = super().validation_step(share, **fit_params)
+        return self._of_all(step["loss"] * (len(share[1][0]) / n), step["y_pred"])
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sktransfer.compute import ALONE, RankError, Ranks
 from sktransfer.training._net import SuffixNet
 
 
@@ -40,12 +41,16 @@ class Saver:
 
     The file is replaced as a whole: if the process is killed, it holds the state of the
     last epoch or of the one before. Several processes may save the same training to it.
-    `views` are random views with methods `state_dict` and `load_state_dict`.
+    `views` are random views with methods `state_dict` and `load_state_dict`. Of the
+    processes that train together (`ranks`), the first reads and writes the file.
     """
 
-    def __init__(self, path: str | os.PathLike, views: Any = None):
+    def __init__(
+        self, path: str | os.PathLike, views: Any = None, ranks: Ranks = ALONE
+    ):
         self.path = Path(path)
         self.views = views
+        self.ranks = ranks
         self._has_warned = False
 
     @property
@@ -68,12 +73,13 @@ class Saver:
             "history": _plain(net.history.to_list()),
             "n_batches": net.n_batches_done_,
             "order": generator.get_state(),
-            "draws": net.draws.states,
+            "draws": self.ranks.collect(net.draws.states),
             "views": None if self.views is None else self.views.state_dict(),
             "others": [views.state_dict() for views in _views_of_others(net)],
         }
         try:
-            self._write(state)
+            if self.ranks.is_first:
+                self._write(state)
         except OSError as error:
             self._warn(error)
 
@@ -109,16 +115,25 @@ class Saver:
         belongs to another training.
         """
         try:
-            state = torch.load(self.path, map_location=net.device, weights_only=True)
+            state = self.ranks.agree(self._read() if self.ranks.is_first else None)
+            if state is None:
+                return 0
             self._restore(state, net, generator)
-        except (FileNotFoundError, NotADirectoryError):  # maybe removed by another fit
-            return 0
+        except RankError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"The checkpoint {self.path} cannot be read ({error}). Remove it to "
                 "start again."
             ) from error
         return len(state["history"])
+
+    def _read(self):
+        """Return the state in the file, on the CPU; None without a file."""
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, NotADirectoryError):  # maybe removed by another fit
+            return None
 
     def _restore(self, state, net, generator):
         net.module_.load_state_dict(state["module"])
@@ -132,7 +147,7 @@ class Saver:
             net.history.append(row)
         net.n_batches_done_ = state["n_batches"]
         generator.set_state(state["order"].cpu())
-        net.draws.states = {k: v.cpu() for k, v in state["draws"].items()}
+        net.draws.states = state["draws"][self.ranks.rank]
         if self.views is not None:
             self.views.load_state_dict(state["views"])
         for views, kept in zip(_views_of_others(net), state["others"], strict=True):
@@ -140,6 +155,8 @@ class Saver:
 
     def remove(self) -> None:
         """Remove the file, and incomplete files that killed processes left."""
+        if not self.ranks.is_first:
+            return
         with suppress(FileNotFoundError, NotADirectoryError):
             self.path.unlink()
         for part in self.path.parent.glob(f"{glob.escape(self._prefix)}*.part"):

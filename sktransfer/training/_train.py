@@ -11,7 +11,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 from torch import nn
 
-from sktransfer.compute import RandomStream, Shards
+from sktransfer.compute import ALONE, RandomStream, Ranks, Shards
 from sktransfer.training._callbacks import (
     BestWeights,
     DivergenceCheck,
@@ -47,6 +47,7 @@ def train(
     divides: bool = False,
     most_positions: int | None = None,
     in_bfloat16: bool = False,
+    ranks: Ranks = ALONE,
     verbose: int = 0,
 ) -> SuffixNet:
     """Train a suffix and a head in place on activations, with AdamW; returns the net.
@@ -61,9 +62,11 @@ def train(
     of the training in a file, and with `divides` threads compute parts of a batch, see
     :func:`is_divisible`. With `most_positions`, sequences of similar length
     are computed together, unless the network has BatchNorm. With `in_bfloat16`, the
-    layers that gain by it are computed in bfloat16. It is a ValueError if the
-    loss becomes infinite or NaN.
+    layers that gain by it are computed in bfloat16. Of several processes (`ranks`), all
+    start from the weights of the first, and each one has its own random stream. It is a
+    ValueError if the loss becomes infinite or NaN.
     """
+    ranks.copy_first(network)
     if validation is None:
         _check_monitored(callbacks or ())
     dataset = data.dataset()
@@ -75,22 +78,24 @@ def train(
     net = SuffixNet(
         network,
         mix=mix,
-        draws=RandomStream(seed, device),
+        draws=RandomStream(ranks.seed(seed), device),
         criterion=WeightedLoss(loss, objective),
         predict_nonlinearity=nonlinearity,
-        iterator_train=partial(ActivationBatches, generator=generator),
+        iterator_train=partial(ActivationBatches, generator=generator, ranks=ranks),
         train_split=validation and predefined_split(validation.dataset()),
         device=device,
         verbose=verbose if verbose > 1 else 0,
         callbacks=[*own, *map(_copy, callbacks or ())],
         most_positions=None if _has_batch_norm(network) else most_positions,
         in_bfloat16=in_bfloat16,
+        ranks=ranks,
         **_settings(recipe, stages_above),
     )
     net.n_batches = n_batches
     with _parts(recipe.batch_size, divides) as net.shards:
         _run(net, dataset, generator, recipe, saver)
     net.shards = net.train_split = None  # the net lives on, and would hold samples
+    net.ranks = ALONE  # also after the others have ended
     if objective is not None:
         objective.others = None  # likewise
     return net

@@ -206,3 +206,15 @@ def test_views_that_their_seed_does_not_fix(
             fixed(backbone, samples, store, runtime, n_views=1, augment=Noise())
         read = [n for (_, start, _), n in passes.items() if start == "input"]
         assert sum(read) == n_computed
+
+
+def test_part_of_a_batch_has_the_views_of_the_whole(backbone, samples, store, runtime):
+    def views():
+        yield fixed(backbone, samples, store, runtime)
+        yield FreshViews(backbone, TARGET, samples, FLIP, 0, runtime=runtime)
+
+    indices = torch.arange(10, 18)
+    for whole, part in zip(views(), views(), strict=True):
+        for _ in range(2):
+            seen = part.share(indices, slice(3, 5))
+            torch.testing.assert_close(seen, whole[indices][3:5])

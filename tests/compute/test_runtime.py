@@ -125,7 +125,8 @@ def test_auto_spreads_workers_over_gpus():
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu:99", "meta"])
 def test_unknown_device(device):
-    with pytest.raises(ValueError, match="`device` must be 'auto' or a device") as info:
+    rule = "`device` must be 'auto', 'accelerate' or a device of this machine"
+    with pytest.raises(ValueError, match=rule) as info:
         resolve_device(device)
     assert f"such as 'cpu'. Got {device!r}: " in str(info.value)
     assert not has_device(device)

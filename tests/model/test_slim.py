@@ -457,9 +457,9 @@ def test_device_of_the_fit_that_this_machine_lacks():
         np.testing.assert_array_equal(answer(twin, ROWS_NEW), expected)
     with pytest.warns(UserWarning, match=text):  # wherever it is loaded
         pickle.loads(pickle.dumps(again))
-    with pytest.raises(ValueError, match="`device` must be 'auto' or a device of"):
+    with pytest.raises(ValueError, match="`device` must be 'auto', 'acc"):
         again.fit(ROWS, Y)
-    with pytest.raises(ValueError, match="`device` must be 'auto' or a device of"):
+    with pytest.raises(ValueError, match="`device` must be 'auto', 'acc"):
         answer(again.set_params(device="xpu:8"), ROWS_NEW)
     pickle.loads(pickle.dumps(clone(again)))  # not fitted: says so when it is
 

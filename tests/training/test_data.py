@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from sktransfer.compute import Ranks
 from sktransfer.inputs import VectorPreprocessing, as_samples
 from sktransfer.model import ClassOutputs
 from sktransfer.training import (
@@ -234,3 +235,16 @@ def test_order_of_contents_does_not_depend_on_that_of_the_samples():
 def test_equal_samples_are_warned_of():
     with pytest.warns(UserWarning, match="^All 2 samples are equal, so nothing"):
         labelled(np.ones((2, 3), dtype=np.float32), [0, 1])
+
+
+def test_batches_of_processes_are_shares_of_those_of_one():
+    whole = [*ActivationBatches(_dataset(9), 2, torch.Generator())]
+    shares = [
+        [*ActivationBatches(_dataset(9), 2, torch.Generator(), Ranks(rank, 3))]
+        for rank in range(3)
+    ]
+    for (z, target), *parts in zip(whole, *shares, strict=True):
+        assert torch.equal(torch.cat([share for share, _ in parts]), z)
+        for _, others in parts:
+            assert all(map(torch.equal, others, target))
+    assert [len(z) for z, _ in shares[2]] == [0, 0, 0, 1]

@@ -3,7 +3,11 @@ import torch
 from torch import nn
 
 from sktransfer.compute import Shards
-from sktransfer.training._gradients import add_gradients, is_divisible
+from sktransfer.training._gradients import (
+    add_gradients,
+    is_divisible,
+    mixes_samples,
+)
 from sktransfer.training._loss import WeightedLoss, cross_entropy
 from sktransfer.training._network import Network
 
@@ -146,3 +150,44 @@ def test_sequences_of_similar_length_add_up_to_the_batch():
     assert shapes == [(3, 2), (2, 3), (1, 8), (1, 9)]
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_shares_add_up_to_the_batch():
+    network = nn.Linear(5, 3, dtype=torch.float64)
+    nn.init.constant_(network.weight, 0.1)
+    nn.init.zeros_(network.bias)
+    criterion, losses = WeightedLoss(cross_entropy), []
+    for rows in (slice(0, 4), slice(4, 7)):
+        target = tuple(part[rows] for part in TARGET)
+        found = add_gradients(network, criterion, Z[rows], target, size=2, n_total=7)
+        losses.append(found[0])
+    _, loss, _, gradient = gradients(7)
+    torch.testing.assert_close(sum(losses), loss)
+    torch.testing.assert_close(network.weight.grad, gradient)
+
+
+class MinusMean(nn.Module):
+    def forward(self, z):
+        return z - z.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "mixes"),
+    [
+        (nn.BatchNorm1d(5), True),
+        (nn.BatchNorm1d(5).eval(), False),
+        (
+            nn.Sequential(nn.Dropout(), nn.BatchNorm1d(5, track_running_stats=False)),
+            True,
+        ),
+        (nn.Dropout(), False),
+        (nn.LayerNorm(5), False),
+        (MinusMean(), True),
+    ],
+    ids=str,
+)
+def test_networks_that_mix_samples(layer, mixes):
+    network = Network(layer, nn.Identity(), nn.Linear(5, 3))
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    assert mixes_samples(network, torch.randn(3, 5)) is mixes
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
