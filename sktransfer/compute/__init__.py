@@ -48,6 +48,7 @@ from sktransfer.compute._runtime import (
     use_channels_last,
 )
 from sktransfer.compute._trials import is_near, seeded_call, watched_call
+from sktransfer.compute._turns import turn_on
 from sktransfer.compute._versions import show_versions
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "switches_of",
     "synchronise",
     "take_rows",
+    "turn_on",
     "use_channels_last",
     "watched_call",
 ]

@@ -11,7 +11,7 @@ from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 from torch import nn
 
-from sktransfer.compute import ALONE, RandomStream, Ranks, Shards
+from sktransfer.compute import ALONE, RandomStream, Ranks, Shards, turn_on
 from sktransfer.training._callbacks import (
     BestWeights,
     DivergenceCheck,
@@ -92,7 +92,7 @@ def train(
         **_settings(recipe, stages_above),
     )
     net.n_batches = n_batches
-    with _parts(recipe.batch_size, divides) as net.shards:
+    with turn_on(device), _parts(recipe.batch_size, divides) as net.shards:
         _run(net, dataset, generator, recipe, saver)
     net.shards = net.train_split = None  # the net lives on, and would hold samples
     net.ranks = ALONE  # also after the others have ended
