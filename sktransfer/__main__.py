@@ -113,7 +113,8 @@ def _train(options):
     print(f"It trains above {model.boundary_!r}: {model.freeze_reason_}.\n")
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
-    joblib.dump(clone(model).fit(paths, labels), folder / _MODEL)
+    saved = clone(model).fit(paths, labels).set_params(verbose=0)
+    joblib.dump(saved, folder / _MODEL)
     figures = _draw(model, X, y, X_held_out, y_held_out, folder)
     print(
         f"{folder} holds the classifier, trained on all {len(labels)} images, and "
@@ -158,7 +159,9 @@ def _methods(options):
         raw: make_pipeline(pixels, LogisticRegression(max_iter=1000)),
         "features": make_pipeline(PretrainedFeatureExtractor(**how), regression),
         "linear probe": FineTunedClassifier(**how, freeze="all"),
-        "fine-tuned": FineTunedClassifier(**how, random_state=options.seed),
+        "fine-tuned": FineTunedClassifier(
+            **how, random_state=options.seed, verbose=int(sys.stderr.isatty())
+        ),
     }
 
 

@@ -46,11 +46,14 @@ def test_train_saves_a_classifier_and_figures(output, photos):
     assert model.predict([str(photos / "red" / "0.png")]) == ["red"]
 
 
-def test_train_prints_a_table(photos, tmp_path, capsys):
+def test_train_prints_a_table(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     options = ["--image-size", "32", "--output", str(tmp_path), "--held-out", "0.5"]
     assert main(["train", str(photos), *options]) == 0
-    said = capsys.readouterr().out
+    said, progress = capsys.readouterr()
     assert "8 images to train on, 8 held out" in said
+    assert "Train: 100%" in progress
+    assert joblib.load(tmp_path / "model.joblib").verbose == 0
     table = said[said.index(" method") :].splitlines()[1:6]
     names = [row.split("%")[0].rsplit(None, 1)[0].strip() for row in table]
     assert names == [

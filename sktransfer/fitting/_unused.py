@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sktransfer.utils import (
     ParameterGroup,
     TransferWarning,
+    searched_parameters,
     told_in_search,
     warn_caller,
 )
@@ -34,7 +35,8 @@ _PROBE = ("C", "alpha")
 def warn_of_unused(trainer: Trainer) -> None:
     """Warn of parameters that were set and have no effect, if there are any.
 
-    In a search, each is named once and not for every candidate and fold.
+    In a search, each is named once and not for every candidate and fold. Where the
+    depth is searched, what has no effect at one has an effect at others.
     """
     changed = changed_params(trainer.settings)
     for why, patterns in _without_effect(trainer):
@@ -55,16 +57,26 @@ def warn_once(unused: list[str], why: str) -> None:
 def _without_effect(trainer):
     """Yield reasons, and patterns of the names of parameters without effect."""
     recipe = trainer.recipe
-    if trainer.is_solved:
-        draws = recipe.views is not None and recipe.n_views is None
-        yield _why_solved(trainer), (*_EPOCHS, *(_VIEWS if draws else ()))
-    elif not trainer.split.has_stages:
-        yield "no stages are trained. Freeze fewer, or leave it out.", _STAGES
+    if not _depth_is_searched():
+        yield from _without_effect_at_this_depth(trainer)
     if not (trainer.is_solved or recipe.starts_from_probe):
         yield "it is the penalty of a probe, from which no head starts here.", _PROBE
     if recipe.views in ("auto", None):
         why = f"it is a number of views that are drawn, and `views` is {recipe.views!r}"
         yield f"{why}.", ("augment__n_views",)
+
+
+def _without_effect_at_this_depth(trainer):
+    recipe = trainer.recipe
+    if trainer.is_solved:
+        draws = recipe.views is not None and recipe.n_views is None
+        yield _why_solved(trainer), (*_EPOCHS, *(_VIEWS if draws else ()))
+    elif not trainer.split.has_stages:
+        yield "no stages are trained. Freeze fewer, or leave it out.", _STAGES
+
+
+def _depth_is_searched():
+    return any(name.split("__")[-1] == "freeze" for name in searched_parameters())
 
 
 def _why_solved(trainer):

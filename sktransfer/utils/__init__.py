@@ -24,7 +24,11 @@ from sktransfer.utils._registry import (
     check_parts,
     unknown_name,
 )
-from sktransfer.utils._search import nearest_search, told_in_search
+from sktransfer.utils._search import (
+    nearest_search,
+    searched_parameters,
+    told_in_search,
+)
 from sktransfer.utils._tensors import TensorDigests, on_cpu, update_with_tensor
 from sktransfer.utils._validation import (
     HasMethods,
@@ -99,6 +103,7 @@ __all__ = [
     "near_matches",
     "nearest_search",
     "on_cpu",
+    "searched_parameters",
     "set_config",
     "settings_to_send",
     "spawn_seed",

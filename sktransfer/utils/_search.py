@@ -82,6 +82,20 @@ def nearest_search() -> tuple[BaseEstimator | None, bool]:
     return None, False
 
 
+def searched_parameters() -> set[str]:
+    """Return the names of the parameters that the current search chooses.
+
+    They are those of the candidate that is fitted, or of the best one in a refit.
+    """
+    for frame in _frames_of_search():
+        place = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if place == ("sklearn.model_selection._validation", "_fit_and_score"):
+            return {*(frame.f_locals["parameters"] or {})}
+        if place == ("sklearn.model_selection._search", "fit"):
+            return {*frame.f_locals["self"].best_params_}
+    return set()
+
+
 def _frames_of_search() -> Iterator[FrameType]:
     """Yield the frames of scikit-learn and joblib that called the package."""
     frame: FrameType | None = sys._getframe(1)

@@ -3,6 +3,7 @@ import warnings
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from sktransfer import (
     Augmentation,
@@ -106,6 +107,19 @@ def test_search_names_each_parameter_once():
         assert len(messages(CrossValidated(make(lr=1e-3)))) == 1
     for _ in range(2):  # fits by hand say so each time
         assert len(messages(make(lr=1e-3))) == 1
+
+
+def test_search_over_the_depth_names_none():
+    model = make(lr=1e-3, max_epochs=2, training__layer_decay=0.9)
+    grid = {"freeze": [8, "all"]}
+    assert messages(GridSearchCV(model, grid, cv=2)) == []
+    assert messages(GridSearchCV(make_pipeline(model), piped(grid), cv=2)) == []
+    (text,) = messages(GridSearchCV(model.set_params(augment__n_views=2), grid, cv=2))
+    assert text.startswith("`augment__n_views` has no effect")
+
+
+def piped(grid):
+    return {f"finetunedclassifier__{name}": values for name, values in grid.items()}
 
 
 def test_search_names_early_stopping_with_too_few_epochs_once():

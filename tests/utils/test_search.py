@@ -7,7 +7,12 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from sktransfer.utils import _search, nearest_search, told_in_search
+from sktransfer.utils import (
+    _search,
+    nearest_search,
+    searched_parameters,
+    told_in_search,
+)
 
 X = np.arange(12.0)[:, None]
 SEEN = []
@@ -78,6 +83,29 @@ def test_other_threads_know_no_search_but_each_is_told_once():
         GridSearchCV(Watcher(), {"C": [1.0]}, cv=3, refit=False).fit(X)
     assert sorted(counts()) == [0, 1, 2]
     assert {search for _, search, _ in SEEN} == {None}
+
+
+class Curious(Watcher):
+    """Estimator that notes which parameters are searched."""
+
+    def fit(self, X, y=None):
+        SEEN.append(searched_parameters())
+        self.is_fitted_ = True
+        return self
+
+
+def test_names_of_searched_parameters():
+    Curious().fit(X)
+    cross_val_score(Curious(), X, cv=2)
+    assert SEEN == [set()] * 3
+    SEEN.clear()
+    pipeline = make_pipeline(Curious())
+    GridSearchCV(pipeline, {"curious__C": [1.0, 2.0]}, cv=2).fit(X)
+    assert SEEN == [{"curious__C"}] * 5
+    SEEN.clear()
+    with joblib.parallel_config("threading", n_jobs=2):
+        GridSearchCV(Curious(), {"C": [1.0]}, cv=3).fit(X)
+    assert SEEN == [{"C"}] * 4
 
 
 def test_searches_are_not_kept():
