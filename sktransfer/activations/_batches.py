@@ -21,6 +21,7 @@ from sktransfer.inputs import UnreadableSampleError, iter_batches
 
 # Name, in a row, of the number of positions that were left out.
 _N_CUT = "__positions_left_out__"
+_AT_ONCE = 2**18  # numbers that are rounded at a time, which fit in a processor's cache
 # Bits of float16 numbers: 1e-3, below which its steps (6e-8) are coarse, and infinity.
 _SMALL, _INFINITY = 0x1419, 0x7C00
 
@@ -74,11 +75,13 @@ def _rounded(z, activation_dtype):
         return z
     if not _is_halved(z, activation_dtype):
         return z.float()
-    half = z.half()
-    rounded = half.float()
-    unfit = _beyond_float16(half)
-    if unfit:
-        rounded[unfit] = z[unfit].float()
+    rounded = torch.empty_like(z, dtype=torch.float32)
+    n = max(1, _AT_ONCE // max(1, z[:1].numel()))
+    for part, result in zip(z.split(n), rounded.split(n), strict=True):
+        half = part.half()
+        result.copy_(half)
+        if unfit := _beyond_float16(half):
+            result[unfit] = part[unfit].float()
     return rounded
 
 
@@ -155,13 +158,13 @@ def _beyond_float16(half):
     Without their signs, the bits of float16 numbers sort like integers, which are
     several times as fast to compare; infinity and NaN come last.
     """
-    if not half[0].numel():
+    if not half.numel():
         return []
     # In the order of memory, so that nothing is copied.
     axes = sorted(range(1, half.ndim), key=half.stride, reverse=True)
     flat = half.permute(0, *axes).reshape(len(half), -1)
-    largest = flat.view(torch.int16).bitwise_and(0x7FFF).amax(1)
-    return ((largest < _SMALL) | (largest >= _INFINITY)).nonzero().flatten().tolist()
+    largest = flat.view(torch.int16).bitwise_and(0x7FFF).amax(1).tolist()
+    return [i for i, bits in enumerate(largest) if not _SMALL <= bits < _INFINITY]
 
 
 def to_tensor(rows: list) -> Any:

@@ -16,6 +16,7 @@ from torch import fx, nn
 from sktransfer.activations._batches import as_stored, to_rows
 from sktransfer.activations._filled import filled, run_filled
 from sktransfer.activations._fold import fold_batch_norm, halve
+from sktransfer.activations._packed import pack_convolutions, stays_finite
 from sktransfer.activations._targets import Pool, hidden_of
 from sktransfer.backbones import Backbone, Section
 from sktransfer.compute import (
@@ -147,7 +148,8 @@ def joined(parts: list[Computed]) -> Computed:
 def _prepare(backbone, start, stop, runtime):
     """Return the network that computes a section; the backbone remembers it."""
     backbone, precision = backbone.owner(stop), runtime.precision
-    key = (start, stop, runtime.device, precision)
+    packs = runtime.device.type == "cpu" and torch.backends.mkldnn.enabled
+    key = (start, stop, runtime.device, precision, packs)
     if key not in backbone.prepared_sections:
         section = backbone.frozen_section(start, stop)
         if precision == "float32":
@@ -160,6 +162,9 @@ def _prepare(backbone, start, stop, runtime):
         network = halve(network) if precision == "bfloat16" else network
         # Parameters that the section shares with the backbone stay on their device.
         network = _on_device(network, runtime.device).requires_grad_(False).eval()
+        if packs and precision != "float32":
+            is_finite = stays_finite(backbone.frozen_section("input", stop))
+            network = pack_convolutions(network, may_clip=is_finite)
         backbone.prepared_sections[key] = network
     return backbone.prepared_sections[key]
 

@@ -14,12 +14,12 @@ _VECTORS = 64  # values that are at least processed at a time
 # Operations that the trial is sure about, and those that do not round.
 _TRIED = frozenset(
     (
-        "convolution _convolution mkldnn_convolution conv2d linear addmm mm bmm "
-        "baddbmm matmul view _unsafe_view reshape _reshape_alias flatten permute "
-        "transpose t expand unsqueeze squeeze slice select split as_strided alias "
-        "detach clone copy_ _to_copy to contiguous cat stack empty empty_like "
-        "empty_strided zeros pad constant_pad_nd relu relu_ hardtanh hardtanh_ clamp "
-        "clamp_ max_pool2d max_pool2d_with_indices"
+        "convolution _convolution mkldnn_convolution _convolution_pointwise conv2d "
+        "linear addmm mm bmm baddbmm matmul view _unsafe_view reshape _reshape_alias "
+        "flatten permute transpose t expand unsqueeze squeeze slice select split "
+        "as_strided alias detach clone copy_ _to_copy to contiguous cat stack empty "
+        "empty_like empty_strided zeros pad constant_pad_nd relu relu_ hardtanh "
+        "hardtanh_ clamp clamp_ max_pool2d max_pool2d_with_indices"
     ).split()
 )
 _known: WeakKeyDictionary[nn.Module, dict[tuple, bool]] = WeakKeyDictionary()

@@ -1,5 +1,6 @@
 """How many samples, and how many positions of sequences, are computed at a time."""
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -32,8 +33,10 @@ def forward_sizes(
 
 def _keeps_length(backbone):
     """Return whether samples are sequences, as long at every stage as at the input."""
-    shapes = [backbone.preprocessing.input_shape]
-    shapes += map(backbone.activation_shape, backbone.stage_names)
-    if not all(isinstance(shape, dict) and MASK in shape for shape in shapes):
-        return False
-    return len({shape[MASK] for shape in shapes}) == 1
+    names, lengths = backbone.stage_names, set()
+    first = [backbone.preprocessing.input_shape]
+    for shape in chain(first, map(backbone.activation_shape, names)):
+        if not isinstance(shape, dict) or MASK not in shape:
+            return False
+        lengths.add(shape[MASK])
+    return len(lengths) == 1

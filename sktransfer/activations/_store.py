@@ -16,7 +16,7 @@ from sktransfer.compute import in_forked_child
 from sktransfer.utils import digest, get_config
 
 # Part of every key: another number where a pass begins to return other values.
-_VERSION = "pass-2"
+_VERSION = "pass-3"
 
 # Activations that nobody asked for may fill this share of the budget of a store, and
 # take this share of the time that they save.

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from sktransfer.backbones._boundaries import graphs_between, n_values
+from sktransfer.backbones._boundaries import graphs_between
 from sktransfer.backbones._layout import (
     Layout,
     WatchedLayout,
@@ -288,7 +288,7 @@ class Backbone:
     @property
     def largest_activation_bytes(self) -> int:
         """Bytes per sample of the largest state in the network, in float32."""
-        return 4 * max(map(n_values, self._staged_graph.trace.shapes.values()))
+        return 4 * self._staged_graph.trace.most_values
 
     def fork(self, boundary: str) -> "Backbone":
         """Return a copy whose stages up to a boundary stay those of this backbone.
@@ -375,7 +375,6 @@ class Backbone:
             self._descriptions[boundary] = known
         return known
 
-    @default_torch_state()
     def probe_digest(self, boundary: str) -> str:
         """Return a hash of the output of the prefix for two model inputs.
 
@@ -386,8 +385,9 @@ class Backbone:
         if owner is not self:
             return owner.probe_digest(boundary)
         if self._digests is None:
-            trace, example = self._staged_graph.trace, self.preprocessing.example(2)
-            self._digests = output_digests(self.module, trace, example)
+            with default_torch_state():
+                trace, example = self._staged_graph.trace, self.preprocessing.example(2)
+                self._digests = output_digests(self.module, trace, example)
         return self._digests[self._staged_graph.ends[boundary]]
 
     def weights_fingerprint(self, boundary: str) -> str:

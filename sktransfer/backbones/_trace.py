@@ -4,6 +4,7 @@ import operator
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import fx
@@ -13,6 +14,7 @@ from sktransfer.backbones._boundaries import (
     find_boundaries,
     is_state,
     is_static,
+    n_values,
     nodes_in,
     shape_of_sample,
 )
@@ -46,6 +48,11 @@ class Trace:
     def returns_tensor(self):
         """Whether the network returns one tensor."""
         return isinstance(self.returned, torch.Tensor)
+
+    @cached_property
+    def most_values(self):
+        """Number of values per sample of the largest state."""
+        return max(map(n_values, self.shapes.values()))
 
     @property
     def output_nodes(self):

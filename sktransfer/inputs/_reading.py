@@ -175,9 +175,9 @@ def iter_batches(
 
     A batch is a tensor of shape (b, ...) on the CPU, or a dict of such, for
     ``preprocessing.to_input``. While the consumer works on one, threads read at most
-    two more; they end when the generator is exhausted or closed, or raises. Samples of
-    one shape come in order. Others wait for samples of their shape, as long as those
-    that wait take less than 64 MiB.
+    two more; they end when the generator is exhausted or closed, or raises. A single
+    sample is read without them. Samples of one shape come in order. Others wait for
+    samples of their shape, as long as those that wait take less than 64 MiB.
 
     `n_threads` is by default the number of threads that PyTorch computes with, at most
     8: processes that share the CPUs share these, too. Samples with ``rows`` are read
@@ -203,7 +203,11 @@ def iter_batches(
         expected = getattr(samples, "digests", None)
     changed = set() if changed is None else changed
     reader = _Reader(samples, preprocessing, failed, expected, changed)
-    groups = _iter_groups(_iter_spans(reader, spans, n_threads), batch_size)
+    if len(samples) == 1:  # there is nothing to do meanwhile
+        read = _iter_alone(reader, spans)
+    else:
+        read = _iter_spans(reader, spans, n_threads)
+    groups = _iter_groups(read, batch_size)
     return _iter_stacked(groups, pin_memory)
 
 
@@ -282,6 +286,13 @@ def _iter_rows(samples, preprocessing, spans):
     for span in spans:
         rows = preprocessing.prepare(samples.rows(span))
         yield span, torch.from_numpy(rows)
+
+
+def _iter_alone(reader, spans):
+    for span in spans:
+        pairs = reader.prepared(span)
+        reader.warn_of_change(span)
+        yield pairs
 
 
 def _iter_spans(reader, spans, n_threads):

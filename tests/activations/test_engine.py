@@ -50,7 +50,7 @@ def test_sections_are_prepared_once_for_all_forks(backbone, runtime):
     assert torch.equal(run_section(fork, "input", "1", x, fast), z)
     assert backbone.prepared_sections == prepared and not fork.prepared_sections
     run_section(fork, "1", "3", z, fast)
-    assert list(fork.prepared_sections) == [("1", "3", x.device, "folded")]
+    assert list(fork.prepared_sections) == [("1", "3", x.device, "folded", True)]
 
 
 class Impure(nn.Module):

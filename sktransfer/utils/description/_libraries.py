@@ -12,9 +12,10 @@ import os
 import site
 import sys
 import sysconfig
-from dataclasses import dataclass
+from collections import defaultdict
 from functools import cache, cached_property, partial, wraps
 from itertools import product
+from operator import is_, itemgetter
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -32,6 +33,11 @@ _MAX_FUNCTIONS = 500  # that the survey of one class looks into
 _MAX_DEPTH = 3  # calls
 _CALLABLE = (FunctionType, BuiltinFunctionType, type)
 _PLAIN = (bool, int, float, str, type(None))
+_HOOKS_OF_ALL = sorted(
+    name
+    for name in vars(torch_module)
+    if name.startswith("_global_") and name.endswith("_hooks")
+)
 # Methods that set layers up, and compute nothing.
 _SETUP = {"__init__", "__setstate__", "extra_repr", "reset_parameters"}
 # Methods that a library adds to the classes of another one, and that it alone calls.
@@ -132,34 +138,49 @@ def is_own(thing: FunctionType | type) -> bool:
     return getattr(found, "__func__", found) is thing
 
 
-@dataclass(frozen=True)
 class Survey:
     """What the names in the code of a library refer to.
 
     `text` is the same in every process. `foreign` is what comes from no library, with
-    the names that it was found under. `found` holds namespaces, names and what was
-    found there, `sizes` namespaces and how many names they had, and `codes` functions
-    and the code that they had.
+    the names that it was found under. What may be replaced are all names in `spaces`,
+    `names` in others (pairs of a namespace and a name), and the code of `functions`.
     """
 
-    text: str
-    foreign: tuple
-    found: tuple
-    sizes: tuple = ()
-    codes: tuple = ()
+    def __init__(self, text, foreign=(), spaces=(), names=(), functions=()):
+        self.text, self.foreign = text, tuple(foreign)
+        self.spaces, self.names = tuple(spaces), tuple(names)
+        self.functions = tuple(functions)
+        of_space = defaultdict(list)
+        for space, name in self.names:
+            of_space[id(space)].append((space, name))
+        self._getters = []
+        for pairs in of_space.values():
+            (space, first), *_ = pairs  # a getter of one name returns no tuple
+            names = [name for _, name in pairs]
+            self._getters.append((itemgetter(*names, first), space))
+        self._then = self._read()
 
     @property
     def parts(self) -> list:
         """Return the text, and what comes from no library."""
         return [self.text, *self.foreign]
 
+    def _read(self):
+        values = [function.__code__ for function in self.functions]
+        for getter, space in self._getters:
+            values += getter(space)
+        for space in self.spaces:
+            values += space
+            values += space.values()
+        return values
+
     def holds(self) -> bool:
-        """Return whether everything is still as it was found."""
-        return (
-            all(len(space) == n for space, n in self.sizes)
-            and all(space.get(name) is value for space, name, value in self.found)
-            and all(function.__code__ is code for function, code in self.codes)
-        )
+        """Return whether everything is still as it was found, by identity."""
+        try:
+            now = self._read()
+        except KeyError:  # a name was deleted
+            return False
+        return len(now) == len(self._then) and all(map(is_, now, self._then))
 
 
 def _kept(make):
@@ -192,9 +213,9 @@ def survey_class(cls: type) -> Survey:
     return Survey(
         f"{members.text}\n{calls.text}",
         (*members.foreign, *calls.foreign),
-        (*members.found, *calls.found),
-        members.sizes,
-        (*members.codes, *calls.codes),
+        members.spaces,
+        calls.names,
+        (*members.functions, *calls.functions),
     )
 
 
@@ -210,7 +231,7 @@ def survey_function(function: FunctionType) -> Survey:
 @_kept
 def _survey_members(cls):
     """Survey the dictionary of a class, but not what its methods call."""
-    members, lines, foreign, codes = vars(cls), [], [], []
+    members, lines, foreign, functions = vars(cls), [], [], []
     for name, member in members.items():
         if isinstance(member, _PLAIN) and not name.startswith("__"):
             lines.append(f"{name}={member!r}")
@@ -219,25 +240,23 @@ def _survey_members(cls):
     for name, function in _functions_of(cls):
         if name in _ADDED and is_library_function(function):
             continue
-        codes.append((function, function.__code__))
+        functions.append(function)
         if is_library_function(function):
             lines.append(f"{name} {_full_name(function)}")
         else:
             foreign.append((name, function))
-    found = tuple((members, name, member) for name, member in members.items())
-    sizes = ((members, len(members)),)
-    return Survey("\n".join(lines), tuple(foreign), found, sizes, tuple(codes))
+    return Survey("\n".join(lines), foreign, [members], functions=functions)
 
 
 def _survey_calls(functions):
     """Survey what functions of libraries call, a few calls deep."""
-    lines, foreign, all_found = [], [], []
+    lines, foreign, names = [], [], []
     seen, level = {id(f): f for f in functions}, list(functions)
     for _ in range(_MAX_DEPTH):
         called = []
         for found in (found for function in level for found in _callables(function)):
-            all_found.append(found)
-            name, value = found[1:]
+            space, name, value = found
+            names.append((space, name))
             if _is_foreign(value):
                 foreign.append((name, value))
                 continue
@@ -246,8 +265,7 @@ def _survey_calls(functions):
                 seen[id(value)] = value
                 called.append(value)
         level = called if len(seen) < _MAX_FUNCTIONS else []
-    codes = tuple((function, function.__code__) for function in seen.values())
-    return Survey("\n".join(lines), tuple(foreign), tuple(all_found), codes=codes)
+    return Survey("\n".join(lines), foreign, names=names, functions=seen.values())
 
 
 def library_class_parts(cls: type) -> list:
@@ -276,9 +294,8 @@ def torch_changes() -> list[tuple[str, Any]]:
     library follows how modules are set up, as torch's export does, compute nothing.
     """
     found = []
-    for kind, hooks in sorted(vars(torch_module).items()):
-        if not (kind.startswith("_global_") and kind.endswith("_hooks")):
-            continue
+    for kind in _HOOKS_OF_ALL:
+        hooks = getattr(torch_module, kind)
         is_setup = kind.endswith("_registration_hooks")
         counted = [h for h in hooks.values() if not is_setup or _is_foreign(h)]
         if counted:

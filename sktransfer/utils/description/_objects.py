@@ -58,6 +58,8 @@ _NO_STATE = {
     "training",
 }
 _OF_ALL_MODULES = {*vars(nn.Module())}
+# Those that change what a module computes. Marks of hooks stand beside these.
+READ_OF_MODULES = {name for name in _OF_ALL_MODULES - _NO_STATE if "hooks_" not in name}
 _OF_GRAPHS = {"_graph", "_codegen", "meta", "_tracer_cls", "_tracer_extras"}
 # Memory and functions of which Python knows only addresses.
 _OUTSIDE_PYTHON: Any = (ctypes.CDLL, ctypes._SimpleCData.__base__)
@@ -264,12 +266,10 @@ def module_state(module: nn.Module) -> dict[str, Any]:
     """
     state = {}
     for name, value in vars(module).items():
-        if name in _NO_STATE or (name in _OF_ALL_MODULES and not value):
+        if name in _OF_ALL_MODULES and (name not in READ_OF_MODULES or not value):
             continue
-        if name in _OF_ALL_MODULES and name.endswith("hooks"):
+        if name in READ_OF_MODULES and name.endswith("hooks"):
             value = _hooks(module, name, value)
-        elif name in _OF_ALL_MODULES and "hooks_" in name:
-            continue  # marks of hooks, which stand beside these
         state[name] = value
     return state
 

@@ -21,6 +21,7 @@ from sktransfer.utils.description._libraries import (
     library_version,
     survey_class,
 )
+from sktransfer.utils.description._objects import READ_OF_MODULES
 
 _MOST = 50_000  # things that are looked at
 _MISSING = object()
@@ -104,7 +105,7 @@ class _Seen:
         self._spaces: list[tuple] = []  # and what reads their values
         self._values: list[object] = []  # of all spaces
         self._empty: list[Sized] = []
-        self._kinds: dict[type, Survey] = {}
+        self._surveys: list[Survey] = []
         self._objects: dict[int, object] = {}
         self._is_whole = True
         pending, known = [module], {}
@@ -129,7 +130,7 @@ class _Seen:
             and all(map(operator.is_, map(type, self._objects.values()), self._types))
             and self._spaces_hold()
             and all([part.holds() for part in self._parts])
-            and all([survey_class(kind) is s for kind, s in self._kinds.items()])
+            and all([survey.holds() for survey in self._surveys])
         )
 
     def _spaces_hold(self):
@@ -212,7 +213,7 @@ class _Seen:
         if library_version(kind.__module__) is None:
             return [*self._add_space(vars(kind), [*vars(kind)]), *kind.__bases__]
         if issubclass(kind, nn.Module):
-            self._kinds[kind] = survey_class(kind)
+            self._surveys.append(survey_class(kind))
         return kind.__bases__ if kind is not nn.Module else ()
 
     def _look_at_object(self, value):
@@ -221,7 +222,7 @@ class _Seen:
             self._objects[id(value)] = value
             if not isinstance(value, nn.Module):
                 return [kind, *self._add_space(space, [*space])]
-            inner = [space[name] for name in _OF_ALL_MODULES & space.keys()]
+            inner = [space[name] for name in READ_OF_MODULES & space.keys()]
             names = [name for name in space if name not in _OF_ALL_MODULES]
             return [kind, *inner, *self._add_space(space, names)]
         if library_version(kind.__module__) is None or kind is np.ndarray:

@@ -166,7 +166,7 @@ def test_replaced_code_inside_a_function_is_found(monkeypatch):
     monkeypatch.setattr(nn.ReLU.forward, "__code__", forward.__code__)
     assert ("forward", nn.ReLU.forward) in survey_class(nn.ReLU).foreign
     monkeypatch.undo()
-    assert survey_class(nn.ReLU) == found
+    assert survey_class(nn.ReLU).parts == found.parts
 
 
 def test_class_that_a_library_does_not_have_under_its_name():
