@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sktransfer.backbones import Backbone
+from sktransfer.compute import fork_lock
 
 _passes: Counter[tuple[str, str, str]] = Counter()
 _listening: list[PassCounts] = []
+_lock = fork_lock(globals(), "_lock")  # threads would lose counts to each other
 
 
 class PassCounts:
@@ -54,15 +56,19 @@ def count_passes() -> Iterator[PassCounts]:
 
 def add_computed(backbone: Backbone, start: str, stop: str, n: int) -> None:
     """Count samples that went through a section."""
-    _passes[backbone.name, start, stop] += n
-    for counts in _listening:
-        counts.computed[backbone.name, start, stop] += n
-        counts.multiply_adds["computed"] += n * backbone.multiply_adds(start, stop)
+    key = backbone.name, start, stop
+    with _lock:
+        _passes[key] += n
+        for counts in _listening:
+            counts.computed[key] += n
+            work = n * backbone.multiply_adds(start, stop)
+            counts.multiply_adds["computed"] += work
 
 
 def add_found(backbone: Backbone, boundary: str, n: int) -> None:
     """Count samples whose activations at a boundary were stored."""
-    for counts in _listening:
-        counts.found[backbone.name, boundary] += n
-        saved = n * backbone.multiply_adds("input", boundary)
-        counts.multiply_adds["found"] += saved
+    with _lock:
+        for counts in _listening:
+            counts.found[backbone.name, boundary] += n
+            saved = n * backbone.multiply_adds("input", boundary)
+            counts.multiply_adds["found"] += saved

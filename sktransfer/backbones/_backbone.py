@@ -27,7 +27,14 @@ from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT, Stage
 from sktransfer.backbones._wrappers import unwrap
 from sktransfer.compute import default_torch_state
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import Description, TensorDigests, Watch, join_key, on_cpu
+from sktransfer.utils import (
+    Description,
+    TensorDigests,
+    Watch,
+    join_key,
+    library_lock,
+    on_cpu,
+)
 
 
 class Backbone:
@@ -42,9 +49,8 @@ class Backbone:
     ----------
     module : torch.nn.Module
         Network of one argument: a tensor of shape ``(n, *preprocessing.input_shape)``,
-        or a group of tensors as returned by ``preprocessing.example(n)``. It is not
-        copied. Where that changes no result, ``inplace`` of its layers is set to
-        False, as they would overwrite activations at a boundary.
+        or a group of tensors as of ``preprocessing.example(n)``. It is not copied, but
+        ``inplace`` of its layers is set to False where that changes no result.
     preprocessing : ImagePreprocessing, VectorPreprocessing or Preprocessing
         Converts samples to model inputs, as in the training of the weights.
     name : str, default=None
@@ -109,10 +115,11 @@ class Backbone:
     @property
     def module(self) -> nn.Module:
         """The whole network; a fork copies it when it is first read."""
-        if self._module is None:
-            twin = copy.deepcopy(self._origin[0])
-            self._module, self._watched = twin._module, twin._watched
-        return self._module
+        with library_lock:
+            if self._module is None:
+                twin = copy.deepcopy(self._origin[0])
+                self._module, self._watched = twin._module, twin._watched
+            return self._module
 
     @property
     def _weights(self):
@@ -123,12 +130,13 @@ class Backbone:
     def _layout(self):
         if self._module is None:
             return self._origin[0]._layout
-        if self._watched is None:
-            of = self.name, self.preprocessing, self.classifier, self._known_impurity
-            found = find_layout(self.module, *of)
-            self._module, self._known_impurity = found.module, found.impurity
-            self._watched = WatchedLayout(found, Watch(found.module))
-        return self._watched.layout
+        with library_lock:
+            if self._watched is None:
+                of = self.preprocessing, self.classifier, self._known_impurity
+                found = find_layout(self.module, self.name, *of)
+                self._module, self._known_impurity = found.module, found.impurity
+                self._watched = WatchedLayout(found, Watch(found.module))
+            return self._watched.layout
 
     @property
     def layout(self) -> Layout:
@@ -190,7 +198,7 @@ class Backbone:
     @property
     def n_parameters(self) -> int:
         """Number of parameters of the whole network."""
-        return sum(p.numel() for p in self.module.parameters())
+        return sum(p.numel() for p in self._weights.parameters())
 
     def split(self, where: int | str) -> tuple[Section, Section]:
         """Cut the network in two.
@@ -204,8 +212,7 @@ class Backbone:
         Returns
         -------
         prefix, suffix : Section
-            Modules that share the network's parameters. ``suffix(prefix(x))`` equals
-            ``module(x)``.
+            Modules that share its parameters; ``suffix(prefix(x))`` equals ``module(x)``.
 
         Raises
         ------
@@ -250,8 +257,7 @@ class Backbone:
         if owner is not self:
             return owner.frozen_section(start, stop)
         if (start, stop) not in self._frozen_sections:
-            section = self.section(start, stop).freeze()
-            self._frozen_sections[start, stop] = section
+            self._frozen_sections[start, stop] = self.section(start, stop).freeze()
         return self._frozen_sections[start, stop]
 
     def classifier_layers(self) -> list[str]:
@@ -328,8 +334,7 @@ class Backbone:
         return self._with_module(copy.deepcopy(self.module, memo))
 
     def __getstate__(self):
-        # Graphs hold compiled functions; tracing again is cheap and exact. What is on
-        # a GPU could only be loaded where there is one.
+        # Tracing again is exact, and what is on a GPU could only be loaded on one.
         return vars(self._with_module(on_cpu(self._weights)))
 
     def __repr__(self):
@@ -346,11 +351,10 @@ class Backbone:
     def prefix_fingerprint(self, boundary: str) -> str:
         """Return the fingerprint of all that the prefix computes (str).
 
-        It joins a hash of the code, settings and weights of the prefix, and a hash of
-        its output for two model inputs. The weights must not change after the first
-        call, but code that belongs to no library is hashed each time, as a cell of a
-        notebook may be edited. If code cannot be described, the output is computed each
-        time.
+        It joins hashes of the code, settings and weights of the prefix and of its
+        output for two model inputs. The weights must not change after the first call,
+        but code that belongs to no library is hashed each time, as a cell of a notebook
+        may be edited. If it cannot be described, the output is computed each time.
         """
         owner = self.owner(boundary)
         description = owner.describe_prefix(boundary)
@@ -385,16 +389,12 @@ class Backbone:
         if owner is not self:
             return owner.probe_digest(boundary)
         if self._digests is None:
-            with default_torch_state():
+            with library_lock, default_torch_state():
                 trace, example = self._staged_graph.trace, self.preprocessing.example(2)
                 self._digests = output_digests(self.module, trace, example)
         return self._digests[self._staged_graph.ends[boundary]]
 
     def weights_fingerprint(self, boundary: str) -> str:
-        """Return the fingerprint of all weights before a boundary (str).
-
-        Unlike :meth:`prefix_fingerprint`, it is the same with all versions of the
-        libraries.
-        """
+        """Return the fingerprint of all weights before a boundary, without code (str)."""
         section = self.owner(boundary).section(INPUT, boundary)
         return fingerprint_tensors(section.state_dict())

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sktransfer.backbones._boundaries import is_plain
 from sktransfer.compute import DRAW_TRIES, drawn_since, generator_states, map_state
+from sktransfer.utils import library_lock
 
 _MAX_LEAVES = 64
 
@@ -174,7 +175,7 @@ def trace_graph(module: nn.Module, leaves: Iterable[str]) -> tuple[fx.Graph, Cal
         tracer, drawn_before = _Tracer(leaves), generator_states()
         began = time.perf_counter()
         try:
-            with warnings.catch_warnings():
+            with library_lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about proxies of the tracer
                 graph = tracer.trace(module)
             tracer.check_drawn(drawn_before, time.perf_counter() - began)

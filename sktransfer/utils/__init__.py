@@ -60,6 +60,7 @@ from sktransfer.utils.description import (
     describe,
     digest,
     join_key,
+    library_lock,
     library_versions,
     survey_class,
 )
@@ -99,6 +100,7 @@ __all__ = [
     "get_config",
     "import_optional",
     "join_key",
+    "library_lock",
     "library_versions",
     "near_matches",
     "nearest_search",

@@ -1,4 +1,8 @@
-from sktransfer.activations import count_passes, forward_passes
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from sktransfer.activations import _counts, count_passes, forward_passes
 from sktransfer.activations._counts import add_computed, add_found
 
 
@@ -18,3 +22,20 @@ def test_counts_hold_for_the_block_alone(backbone):
     assert outer.multiply_adds == {"computed": 2 * work, "found": 3 * work}
     assert inner.multiply_adds == {"computed": 0, "found": 3 * work}
     assert forward_passes()[key] == before[key] + 3
+
+
+class SlowCounter(Counter):
+    """Lets other threads run between reading a number and writing its sum."""
+
+    def __getitem__(self, key):
+        count = super().__getitem__(key)
+        time.sleep(0.01)
+        return count
+
+
+def test_threads_lose_no_counts(backbone, monkeypatch):
+    monkeypatch.setattr(_counts, "_passes", SlowCounter())
+    stop = backbone.stage_names[0]
+    with ThreadPoolExecutor(4) as pool:
+        [*pool.map(lambda _: add_computed(backbone, "input", stop, 1), range(8))]
+    assert [*_counts._passes.values()] == [8]

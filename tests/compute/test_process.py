@@ -7,7 +7,13 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sktransfer.activations import _activations, _disk_store, process_store
+from sktransfer.activations import (
+    _activations,
+    _claims,
+    _counts,
+    _disk_store,
+    process_store,
+)
 from sktransfer.backbones import _load
 from sktransfer.compute import (
     Shards,
@@ -123,6 +129,8 @@ LOCKS = {
     "memory store": lambda: process_store()._lock,
     "disk stores": lambda: _disk_store._stores_lock,
     "activations": lambda: _activations._lock,
+    "claims": lambda: _claims._lock,
+    "counts": lambda: _counts._lock,
 }
 
 

@@ -30,6 +30,8 @@ The modules, each of which uses those above it:
 
 ``_libraries``
     Which code belongs to a library, and whether it is as the library made it.
+``_library_lock``
+    The lock that holds off tracing, which replaces parts of libraries for a while.
 ``_objects``
     What objects, classes and modules of torch consist of.
 ``_data``
@@ -54,6 +56,7 @@ from sktransfer.utils.description._libraries import (
     library_versions,
     survey_class,
 )
+from sktransfer.utils.description._library_lock import library_lock
 from sktransfer.utils.description._watch import Watch
 
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "describe",
     "digest",
     "join_key",
+    "library_lock",
     "library_versions",
     "survey_class",
 ]

@@ -22,6 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from sktransfer.utils._tensors import TensorDigests
 from sktransfer.utils.description import _code  # noqa: F401  (registers functions)
 from sktransfer.utils.description._data import PLAIN_TENSORS, tensor_parts
+from sktransfer.utils.description._library_lock import library_lock
 from sktransfer.utils.description._objects import Unknown, name_of, take_apart
 
 DIGEST_SIZE = 16  # bytes
@@ -120,7 +121,8 @@ def describe(obj: Any, *, tensors: TensorDigests | None = None) -> Description:
     'code that uses `open`'
     """
     walk = _Walk(tensors)
-    digest = walk.digest(obj)
+    with library_lock:
+        digest = walk.digest(obj)
     reason = "; ".join(dict.fromkeys(walk.reasons))
     return Description(digest, not reason, reason, types.CodeType in walk.kinds)
 

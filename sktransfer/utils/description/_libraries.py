@@ -25,6 +25,8 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from sktransfer.utils.description._library_lock import library_lock
+
 # Libraries that pretrained networks consist of, by the names of their modules.
 NETWORK_LIBRARIES = ("torch", "torchvision", "timm")
 _OTHERS = ("PIL", "numpy", "sklearn", "skorch", "sktransfer")
@@ -189,10 +191,11 @@ def _kept(make):
 
     @wraps(make)
     def survey(thing):
-        found = known.get(thing)
-        if found is None or not found.holds():
-            found = known[thing] = make(thing)
-        return found
+        with library_lock:
+            found = known.get(thing)
+            if found is None or not found.holds():
+                found = known[thing] = make(thing)
+            return found
 
     return survey
 

@@ -21,6 +21,7 @@ from sktransfer.utils.description._libraries import (
     library_version,
     survey_class,
 )
+from sktransfer.utils.description._library_lock import library_lock
 from sktransfer.utils.description._objects import READ_OF_MODULES
 
 _MOST = 50_000  # things that are looked at
@@ -54,17 +55,19 @@ class Watch:
 
     def __init__(self, module: nn.Module, digest: str | None = None):
         self._module = module
-        self.digest = _digest(module) if digest is None else digest
-        self._seen = _Seen(module)
+        with library_lock:
+            self.digest = _digest(module) if digest is None else digest
+            self._seen = _Seen(module)
 
     def has_changed(self) -> bool:
         """Return whether the network is not as it was."""
-        if self._seen.holds():
+        with library_lock:
+            if self._seen.holds():
+                return False
+            if _digest(self._module) != self.digest:
+                return True
+            self._seen = _Seen(self._module)
             return False
-        if _digest(self._module) != self.digest:
-            return True
-        self._seen = _Seen(self._module)
-        return False
 
 
 def _digest(module):
