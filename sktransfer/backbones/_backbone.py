@@ -25,16 +25,9 @@ from sktransfer.backbones._sections import (
 )
 from sktransfer.backbones._stages import FEATURES, INPUT, OUTPUT, Stage
 from sktransfer.backbones._wrappers import unwrap
-from sktransfer.compute import default_torch_state
+from sktransfer.compute import default_torch_state, undisturbed
 from sktransfer.inputs import Preprocessing
-from sktransfer.utils import (
-    Description,
-    TensorDigests,
-    Watch,
-    join_key,
-    library_lock,
-    on_cpu,
-)
+from sktransfer.utils import Description, TensorDigests, Watch, join_key, on_cpu
 
 
 class Backbone:
@@ -115,11 +108,10 @@ class Backbone:
     @property
     def module(self) -> nn.Module:
         """The whole network; a fork copies it when it is first read."""
-        with library_lock:
-            if self._module is None:
-                twin = copy.deepcopy(self._origin[0])
-                self._module, self._watched = twin._module, twin._watched
-            return self._module
+        if self._module is None:
+            twin = copy.deepcopy(self._origin[0])
+            self._module, self._watched = twin._module, twin._watched
+        return self._module
 
     @property
     def _weights(self):
@@ -130,13 +122,17 @@ class Backbone:
     def _layout(self):
         if self._module is None:
             return self._origin[0]._layout
-        with library_lock:
-            if self._watched is None:
-                of = self.preprocessing, self.classifier, self._known_impurity
-                found = find_layout(self.module, self.name, *of)
-                self._module, self._known_impurity = found.module, found.impurity
-                self._watched = WatchedLayout(found, Watch(found.module))
-            return self._watched.layout
+        if self._watched is None:
+            with undisturbed():
+                self._find_layout()
+        return self._watched.layout
+
+    def _find_layout(self):
+        if self._watched is None:  # no other thread has found it
+            of = self.name, self.preprocessing, self.classifier, self._known_impurity
+            found = find_layout(self.module, *of)
+            self._module, self._known_impurity = found.module, found.impurity
+            self._watched = WatchedLayout(found, Watch(found.module))
 
     @property
     def layout(self) -> Layout:
@@ -212,7 +208,8 @@ class Backbone:
         Returns
         -------
         prefix, suffix : Section
-            Modules that share its parameters; ``suffix(prefix(x))`` equals ``module(x)``.
+            Modules that share the network's parameters. ``suffix(prefix(x))`` equals
+            ``module(x)``.
 
         Raises
         ------
@@ -389,12 +386,12 @@ class Backbone:
         if owner is not self:
             return owner.probe_digest(boundary)
         if self._digests is None:
-            with library_lock, default_torch_state():
+            with undisturbed(), default_torch_state():
                 trace, example = self._staged_graph.trace, self.preprocessing.example(2)
                 self._digests = output_digests(self.module, trace, example)
         return self._digests[self._staged_graph.ends[boundary]]
 
     def weights_fingerprint(self, boundary: str) -> str:
-        """Return the fingerprint of all weights before a boundary, without code (str)."""
+        """Return the fingerprint of weights before a boundary, without code (str)."""
         section = self.owner(boundary).section(INPUT, boundary)
         return fingerprint_tensors(section.state_dict())

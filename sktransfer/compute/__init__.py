@@ -8,6 +8,7 @@ from sktransfer.compute._draws import (
     generator_states,
     seeded,
     seeded_everywhere,
+    undisturbed,
 )
 from sktransfer.compute._process import (
     Shards,
@@ -95,6 +96,7 @@ __all__ = [
     "synchronise",
     "take_rows",
     "turn_on",
+    "undisturbed",
     "use_channels_last",
     "watched_call",
 ]

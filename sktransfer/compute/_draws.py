@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sktransfer.compute._process import fork_lock
+from sktransfer.utils import library_lock
 
 _DEVICES = {"cuda": torch.cuda, "mps": torch.mps}
 _WAIT = 0.01, 0.25  # seconds, at least and at most, for other threads to draw
@@ -87,6 +88,17 @@ def seeded(seed: int) -> AbstractContextManager[None]:
     Other threads that enter a stream wait, see :class:`RandomStream`.
     """
     return RandomStream(seed).active()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no other thread enter a stream, trace or describe inside a `with` block.
+
+    Who needs both locks takes that of streams first, as two orders would deadlock. So
+    nothing that is traced or described may enter a stream.
+    """
+    with _lock, library_lock:
+        yield
 
 
 @contextmanager

@@ -1,12 +1,20 @@
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from sktransfer.compute import RandomStream, drawn_since, generator_states, seeded
+from sktransfer.compute import (
+    RandomStream,
+    drawn_since,
+    generator_states,
+    seeded,
+    undisturbed,
+)
+from sktransfer.utils import describe
 
 
 def from_global(seed, n=4):
@@ -116,3 +124,21 @@ def test_drawn_since_names_libraries(monkeypatch):
     torch.rand(1), random.random()
     monkeypatch.setattr(time, "sleep", lambda seconds: random.random())
     assert drawn_since(before, 0.0) == (["torch"], ["random"])
+
+
+def test_streams_and_descriptions_do_not_wait_for_each_other():
+    entered = threading.Barrier(2, timeout=10)
+
+    def describe_in_a_stream():
+        with RandomStream(0).active():
+            entered.wait()
+            return describe(torch.nn.Linear(2, 2)).is_complete
+
+    def draw_undisturbed():
+        entered.wait()
+        with undisturbed(), RandomStream(0).active():
+            return describe(torch.nn.Linear(2, 2)).is_complete
+
+    with ThreadPoolExecutor(2) as pool:
+        tasks = [pool.submit(f) for f in (describe_in_a_stream, draw_undisturbed)]
+        assert [task.result(20) for task in tasks] == [True, True]

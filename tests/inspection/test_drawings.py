@@ -1,7 +1,7 @@
 """What displays draw, compared with pictures of it that were looked at.
 
-Where a picture differs on purpose, copy the new one, whose path the test gives, over the
-old one in the folder `drawings`.
+Where a picture differs on purpose, copy the new one, whose path the test gives, over
+the old one in the folder `drawings`.
 """
 
 from pathlib import Path
