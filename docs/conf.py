@@ -1,9 +1,14 @@
 """Configuration of Sphinx."""
 
+import sys
+from pathlib import Path
+
 # Sphinx-gallery looks up the names that examples import without running them.
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
 from sktransfer import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `_afresh`
 
 project = "sktransfer"
 author = "The sktransfer developers"
@@ -65,8 +70,9 @@ html_theme_options = {
     "header_links_before_dropdown": 5,  # in one line with the search
     "navbar_align": "left",
     "show_prev_next": False,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
 }
-_alone = ("benchmarks", "changelog", "installation", "tutorials")
+_alone = ("benchmarks", "changelog", "index", "installation", "tutorials")
 html_sidebars = {page: [] for page in _alone}
 
 copybutton_exclude = ".linenos, .gp, .go"
@@ -80,4 +86,5 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,
+    "reset_modules": ("matplotlib", "seaborn", "_afresh.start_afresh"),
 }

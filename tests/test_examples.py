@@ -59,10 +59,14 @@ def test_ways_to_fine_tune_learn(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_grid_search_computes_counts():
+def test_what_a_grid_search_computes_counts(monkeypatch, tmp_path):
     script = EXAMPLES / "02_compute_once" / "0010_what_a_grid_search_computes.py"
-    computed = runpy.run_path(str(script))["computed"]
-    assert list(computed.values()) == [3 * 150, 2 * 150, 0]
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(script))
+    assert (names["computed"] == 150).all()
+    assert (names["without"] > 300).all() and names["without"].iloc[0] > 10 * 150
+    assert list(names["views"].values()) == [5 * 150, 2 * 150, 0]
+    assert (tmp_path / "what_a_grid_search_computes.png").is_file()
 
 
 @pytest.mark.slow

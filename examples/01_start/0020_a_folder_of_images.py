@@ -17,6 +17,7 @@ moon, stars and an eye, without their colours. Put your own folder in the place 
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from skimage import data
@@ -87,13 +88,12 @@ raw = make_pipeline(
 raw_accuracy = raw.fit(X, y).score(X_test, y_test)
 print(f"Raw pixels: {raw_accuracy:.1%}")
 
-display = ConfusionMatrixDisplay.from_estimator(
-    model, X_test, y_test, colorbar=False, cmap="Blues", xticks_rotation=45
+figure, ax = plt.subplots(figsize=(5, 5), layout="constrained")
+ConfusionMatrixDisplay.from_estimator(
+    model, X_test, y_test, ax=ax, colorbar=False, cmap="Blues", xticks_rotation=45
 )
-display.ax_.set_title(
-    f"{accuracy:.0%} of the tiles, {raw_accuracy:.0%} from raw pixels"
-)
-display.figure_.savefig("folder_of_images.png", bbox_inches="tight")
+ax.set_title(f"{accuracy:.0%} correct; {raw_accuracy:.0%} from raw pixels")
+figure.savefig("folder_of_images.png", dpi=100)
 
 # %%
 # `python -m sktransfer FOLDER` does such a comparison for a folder without any code.

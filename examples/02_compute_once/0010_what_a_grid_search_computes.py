@@ -11,6 +11,7 @@ through the frozen stages once. This example counts how often images are compute
 # Five depths, three folds
 # ------------------------
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -21,7 +22,7 @@ from sktransfer.inspection import PassCounter
 digits = load_digits()
 X, y = digits.images[:150] / 16, digits.target[:150]
 
-settings = {"image_size": 64, "max_epochs": 3, "augment": None, "random_state": 0}
+settings = {"image_size": 64, "max_epochs": 5, "augment": None, "random_state": 0}
 classifier = FineTunedClassifier(**settings)
 grid = {"freeze": [5, 6, 7, 8, "all"]}
 
@@ -31,12 +32,23 @@ with PassCounter() as counter:
 print(pd.DataFrame(search.cv_results_)[["param_freeze", "mean_test_score"]])
 
 # %%
-# These are sixteen fits of three epochs each, and fifteen scores. `PassCounter` shows
-# how many images went through each part of the frozen network, all of them once, and
-# what that took, compared to a search that computes whatever it needs.
+# These are sixteen fits of five epochs each, and fifteen scores. `PassCounter` shows
+# what that took, compared to a search that computes whatever it needs: each image went
+# once through each part of the frozen network.
 
-print(counter.computed.to_string(index=False))
 print(counter)
+
+computed = counter.computed.set_index("stop")["samples"]
+found = counter.found.set_index("boundary")["samples"]
+found = found.reindex(computed.index, fill_value=0)
+without = computed + found[::-1].cumsum()[::-1]  # all stages before what was found
+figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+bars = pd.DataFrame({"without the store": without, "with the store": computed})
+bars[::-1].plot.barh(ax=ax, color=["#E69F00", "#0072B2"], width=0.8)
+ax.set(title="Five depths in three folds: what is computed", ylabel="Frozen part")
+ax.set(xlabel=f"Images that went through it, of {len(X)} different ones")
+ax.legend(*(part[::-1] for part in ax.get_legend_handles_labels()), loc="lower right")
+figure.savefig("what_a_grid_search_computes.png", dpi=100)
 
 # %%
 # Fewer fits
@@ -86,11 +98,11 @@ ways = {
     "fixed views": Augmentation("crop", n_views=2),
     "activations": Augmentation(None, activations=["shift", "crop", "drop"]),
 }
-computed = {}
+views = {}
 for name, augment in ways.items():
     classifier.set_params(freeze=7, augment=augment)
     with PassCounter() as counter:
         classifier.fit(X, y)
     first = counter.computed["start"] == "input"
-    computed[name] = int(counter.computed.loc[first, "samples"].sum())
-print(pd.Series(computed, name="images through the first stage"))
+    views[name] = int(counter.computed.loc[first, "samples"].sum())
+print(pd.Series(views).rename_axis("images through the first stage").to_string())

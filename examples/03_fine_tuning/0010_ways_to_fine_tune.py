@@ -39,12 +39,15 @@ ways = {
 
 # %%
 # Each strategy is fitted on the same 100 images. Activations that are stored are not
-# computed again. With `X_val`, `history_` includes the loss on other images.
+# computed again. With `X_val`, `history_` includes the loss on other images. The probe
+# is solved, and has no epochs.
 
 rows, histories = [], {}
 warnings.filterwarnings("ignore", message="`max_epochs=|The training overfits")
 for name, settings in ways.items():
-    model = FineTunedClassifier(image_size=64, max_epochs=10, random_state=0)
+    model = FineTunedClassifier(image_size=64, random_state=0)
+    if name != "probe":
+        model.set_params(max_epochs=10)
     model.set_params(**settings)
     began = time.perf_counter()
     model.fit(X_train, y_train, X_val=X_test, y_val=y_test)
@@ -53,6 +56,7 @@ for name, settings in ways.items():
             "way": name,
             "held out": model.score(X_test, y_test),
             "trained parameters": model.n_trainable_parameters_,
+            "feature drift": model.feature_drift_,
             "seconds": time.perf_counter() - began,
         }
     )
@@ -66,17 +70,23 @@ print(table.round(3))
 # -----------
 #
 # All strategies bring the loss on the 100 training images close to zero. They differ in
-# the loss on other images.
+# the loss on other images. Each of them but the last one starts from the probe. Here,
+# the random head ends best: its gradients are larger at first, and change the stages
+# more, which pays for digits, as they are unlike the photographs of the pretraining.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), sharex=True)
-for name, history in histories.items():
+plt.style.use("tableau-colorblind10")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(8, 4), sharex=True, layout="constrained"
+)
+for (name, history), marker in zip(histories.items(), " osD^v", strict=True):
     for ax, loss in ((left, "train_loss"), (right, "valid_loss")):
         if len(history) == 1:  # the probe has no epochs
             ax.axhline(history[loss][0], linestyle="--", color="gray", label=name)
         else:
-            ax.plot(history["epoch"], history[loss], label=name)
+            ax.plot(
+                history["epoch"], history[loss], marker=marker, markersize=4, label=name
+            )
 left.set(title="Training images", xlabel="Epoch", ylabel="Loss", yscale="log")
 right.set(title="Held-out images", xlabel="Epoch")
-right.legend(fontsize="small")
-figure.tight_layout()
+figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 figure.savefig("ways_to_fine_tune.png", dpi=100)

@@ -92,7 +92,7 @@ print(table.round(2))
 #
 # We turn some of the test pictures back by the angle that was predicted for them.
 
-figure = plt.figure(figsize=(10, 6), layout="constrained")
+figure = plt.figure(figsize=(8, 5.4), layout="constrained")
 above, below = figure.subfigures(2, 1, height_ratios=(3, 2))
 for ax, name in zip(
     above.subplots(1, 3, sharex=True, sharey=True),
@@ -101,15 +101,15 @@ for ax, name in zip(
 ):
     ax.plot([-60, 60], [-60, 60], color="gray", linestyle="--")
     ax.scatter(y_test, predictions[name], s=8)
-    ax.set(title=f"{name}: R² = {table.loc[name, 'R²']:.2f}", xlabel="Angle in degrees")
-above.axes[0].set(ylabel="Predicted angle", ylim=(-120, 120))
-axes = below.subplots(2, 8)
-for i in range(8):
+    ax.set(title=f"{name}\nR² = {table.loc[name, 'R²']:.2f}", xlabel="Angle in degrees")
+above.axes[0].set(ylabel="Predicted angle in degrees", ylim=(-110, 110))
+axes = below.subplots(2, 7)
+for i in range(7):
     turned_back = Image.fromarray(X_test[i]).rotate(-predictions["fine-tuned"][i])
     axes[0, i].imshow(X_test[i], cmap="gray")
     axes[0, i].set_title(f"{y_test[i]:.0f}°, {predictions['fine-tuned'][i]:.0f}°")
     axes[1, i].imshow(turned_back, cmap="gray")
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[])
-below.suptitle("True and predicted angle; turned back by the prediction")
+below.suptitle("True and predicted angle, and turned back by the prediction")
 figure.savefig("regression.png", dpi=100)

@@ -45,7 +45,10 @@ classifier = FineTunedClassifier(
 )
 classifier.fit(X_train, y_train, X_val=X_val, y_val=y_val)
 history = classifier.history_
-print(history.round(3).to_string(index=False))
+shown = ["epoch", "lr", "train_loss", "valid_loss", "valid_accuracy"]
+print(
+    history[[*shown, "balanced_accuracy"]].to_string(index=False, float_format="%.2g")
+)
 
 # %%
 # The baselines
@@ -69,14 +72,17 @@ print({name: f"{value:.1%}" for name, value in accuracy.items()})
 # The course
 # ----------
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-for name in ("train_loss", "valid_loss"):
-    left.plot(history["epoch"], history[name], "o-", label=name)
-left.set(xlabel="Epoch", ylabel="Loss", yscale="log")
+plt.style.use("tableau-colorblind10")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+for name, marker in {"train_loss": "o", "valid_loss": "s"}.items():
+    left.plot(history["epoch"], history[name], marker=marker, label=name)
+left.set(xlabel="Epoch", ylabel="Loss", yscale="log", title="Loss")
+left.set_xticks(np.arange(0, 16, 5))
 left.legend()
 right.plot(history["epoch"], history["balanced_accuracy"], "o-", label="fine-tuned")
 for name, style in {"raw pixels": ":", "features": "--"}.items():
     right.axhline(accuracy[name], color="black", linestyle=style, label=name)
 right.set(xlabel="Epoch", ylabel="Balanced accuracy", xticks=np.arange(0, 16, 5))
+right.set_title(f"On {len(y_val)} images that it does not see")
 right.legend(fontsize="small")
 figure.savefig("follow_a_training.png", dpi=100)

@@ -61,7 +61,7 @@ print(similarity.stages.to_string(index=False, float_format="{:.2f}".format))
 ranker = BackboneRanker(names, image_size=64, random_state=0).fit(X_train, y_train)
 print(f"\nRanking: {ranker.ranking_}, best stage: {ranker.best_stage_}")
 display = RankingDisplay.from_estimator(ranker)
-display.ax_.set_title("Accuracy of a linear discriminant, by depth")
+display.ax_.set(title="Depths of three networks", ylabel="Accuracy of a discriminant")
 display.figure_.savefig("which_backbone.png", dpi=150)
 
 # %%

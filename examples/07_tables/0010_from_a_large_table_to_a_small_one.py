@@ -144,7 +144,7 @@ def fine_tune(source, freeze):
     backbone = load_backbone(joined, n_features=n_first + X.shape[1])
     return make_pipeline(
         make_union(FrozenEstimator(shared), StandardScaler()),
-        FineTunedRegressor(backbone, freeze=freeze, max_epochs=20, random_state=0),
+        FineTunedRegressor(backbone, freeze=freeze, random_state=0),
     )
 
 
@@ -208,14 +208,16 @@ print(summarise(gain))
 
 mean = table.groupby("known prices").mean()
 error = table.groupby("known prices").sem()
-figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
-for way in mean:
-    ax.errorbar(mean.index, mean[way], error[way], marker="o", capsize=3, label=way)
+plt.style.use("tableau-colorblind10")
+figure, ax = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
+for way, marker in zip(mean, "osD^v", strict=True):
+    ax.errorbar(mean.index, mean[way], error[way], marker=marker, capsize=3, label=way)
 ax.set_xscale("log")
 ax.set_yscale("log")
 ax.set_xticks(mean.index, mean.index)
-ax.set_yticks([5, 10, 20, 40], ["5%", "10%", "20%", "40%"])
+ax.set_yticks([10, 12, 15, 20], ["10%", "12%", "15%", "20%"])
 ax.minorticks_off()
-ax.set(xlabel="known prices", ylabel="mean absolute error of the others")
-ax.legend()
+ax.set(xlabel="Known prices", ylabel="Mean absolute error of the others")
+ax.set_title("Prices of large diamonds")
+ax.legend(fontsize="small")
 figure.savefig("from_a_large_table.png", dpi=100)

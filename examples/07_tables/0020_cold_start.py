@@ -172,29 +172,41 @@ print((mean.map("{:.3f} ".format) + error.map("({:.3f})".format)).T.to_string())
 # has to see about twenty votes on each roll call to find out the same again.
 
 parties = {"R": "Republican", "D": "Democrat", "I": "independent"}
-colours = {"R": "tab:red", "D": "tab:blue", "I": "tab:green"}
-figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+plt.style.use("tableau-colorblind10")
+looks = {"R": ("#D55E00", "o"), "D": ("#0072B2", "s"), "I": ("black", "*")}
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained")
 points = senators.vectors.weight.detach().numpy()
 for letter, name in parties.items():
-    of_party = points[party == letter]
-    left.scatter(*of_party.T, c=colours[letter], alpha=0.6, label=name)
-for name in ("CHAFEE", "NELSON (D-NE)", "JEFFORDS", "SESSIONS", "KENNEDY"):
+    colour, marker = looks[letter]
+    of_party = points[party == letter].T
+    left.scatter(*of_party, c=colour, marker=marker, s=25, alpha=0.6, label=name)
+behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1}
+for name in ("CHAFEE", "NELSON (D-NE)", "SESSIONS", "KENNEDY"):
     (place,) = np.flatnonzero(ballots.columns.str.startswith(name))
-    name = name.split(" ")[0].title()
-    left.annotate(name, points[place], (5, 5), textcoords="offset points", fontsize=8)
+    left.annotate(
+        name.split(" ")[0].title(),
+        points[place],
+        (0, -14),
+        textcoords="offset points",
+        ha="center",
+        fontsize="small",
+        bbox=behind,
+    )
 left.set(title="Vectors of the senators", xticks=[], yticks=[])
 left.margins(0.2)
-left.legend()
+left.legend(fontsize="small")
 
-for way in mean:
-    right.errorbar(mean.index, mean[way], error[way], marker="o", capsize=3, label=way)
+for way, marker in zip(mean, "osD^", strict=True):
+    at, height = mean.index, mean[way]
+    right.errorbar(at, height, error[way], marker=marker, capsize=3, label=way)
 right.set_xscale("log")
 right.set_xticks(mean.index, mean.index)
 right.minorticks_off()
 right.set(
     title="Votes on new roll calls",
-    xlabel="known votes on each roll call",
-    ylabel="area under the ROC curve",
+    xlabel="Known votes on each roll call",
+    ylabel="Area under the ROC curve",
+    ylim=(0.5, 1),
 )
-right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+right.legend(loc="upper left", ncols=2, fontsize="small", columnspacing=1)
 figure.savefig("cold_start.png", dpi=100)

@@ -149,7 +149,7 @@ print(f"Largest difference of probabilities: {difference:.1e}")
 #
 # The last two are those of which the model is least sure.
 
-figure, axes = plt.subplots(2, 5, figsize=(9, 3.2), layout="constrained")
+figure, axes = plt.subplots(2, 5, figsize=(8.4, 3.4), layout="constrained")
 axes[1, 0].set(xlabel="Class", ylabel="Probability")
 unsure = np.argsort(served.max(axis=1))[:2]
 for i, image, bars in zip([*range(3), *unsure], axes[0], axes[1], strict=True):
@@ -157,5 +157,7 @@ for i, image, bars in zip([*range(3), *unsure], axes[0], axes[1], strict=True):
     image.set_axis_off()
     image.set_title(f"True class: {y_test[i]}")
     bars.bar(range(10), served[i], color="tab:blue")
-    bars.set(ylim=(0, 1), xticks=range(10))
+    bars.set(ylim=(0, 1), xticks=range(0, 10, 2))
+    bars.tick_params(labelleft=bars is axes[1, 0])
+figure.suptitle("What the server answers")
 figure.savefig("served_answers.png", dpi=100)

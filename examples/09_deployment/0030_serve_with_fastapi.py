@@ -150,14 +150,15 @@ folder.cleanup()
 #
 # One tile of each surface, and the one that the model is least sure of.
 
-figure, axes = plt.subplots(2, 5, figsize=(9, 3.6), layout="constrained")
+figure, axes = plt.subplots(2, 5, figsize=(8.4, 3.6), layout="constrained")
 rows = [*range(5, len(y_test), 32), served.max(axis=1).argmin()]
 for i, image, bars in zip(rows, axes[0], axes[1], strict=True):
     image.imshow(X_test[i], cmap="gray")
     image.set_axis_off()
-    image.set_title(y_test[i])
+    image.set_title(f"True: {y_test[i]}")
     bars.bar(NAMES, [answers[i][name] for name in NAMES], color="tab:blue")
     bars.set(ylim=(0, 1))
     bars.tick_params(axis="x", rotation=45)
+    bars.tick_params(labelleft=bars is axes[1, 0])
 axes[1, 0].set_ylabel("Probability")
 figure.savefig("served_with_fastapi.png", dpi=100)

@@ -89,5 +89,6 @@ for marker, (name, of_way) in zip("os", scores.items(), strict=True):
     error = of_way.std(axis=0, ddof=1) / np.sqrt(len(of_way))
     ax.errorbar(sizes, of_way.mean(axis=0), error, marker=marker, capsize=2, label=name)
 ax.set(xlabel="Labelled images", ylabel="Accuracy on other images")
+ax.set_title("Mean of four divisions, and its standard error")
 ax.legend(title="Labelled next")
 figure.savefig("label_what_is_uncertain.png", dpi=100)

@@ -212,8 +212,8 @@ for way, marker in zip(ways, "os", strict=True):
 for ax in axes[1]:
     ax.axhline(1 / len(np.unique(names)), color="gray", linestyle=":", label="chance")
     ax.set(ylim=(0, 1), ylabel="Accuracy on new voices")
-axes[1, 0].set(xlabel="Voices heard in training", xticks=SIZES)
-axes[1, 1].set(xlabel="Voice to noise in dB", xticks=RATIOS)
+axes[1, 0].set(title="Quiet", xlabel="Voices heard in training", xticks=SIZES)
+axes[1, 1].set(title="In noise", xlabel="Voice to noise in dB", xticks=RATIOS)
 axes[1, 1].invert_xaxis()
 axes[1, 1].legend(loc="best", fontsize="small")
 figure.savefig("letters_in_new_voices.png", dpi=100)
