@@ -1,5 +1,7 @@
 """Compare `transform` from files with a plain loop and with the network alone.
 
+The extractors are fitted before, and store nothing from one run to the next.
+
 The plain loop has a DataLoader and an eager network in float32. The network alone gets
 batches from memory, and is tuned by hand: folded BatchNorm, channels last, bfloat16,
 traced and frozen, and the best of several batch sizes.
@@ -37,10 +39,13 @@ def plain_loop(paths):
         return torch.cat([network(x) for x, _ in loader])
 
 
-def ours(paths, preprocessing=None):
-    process_store().clear()
+def fitted(paths, preprocessing=None):
     backbone = load_backbone("efficientnet_lite0", preprocessing=preprocessing)
-    extractor = PretrainedFeatureExtractor(backbone).fit(paths)
+    return PretrainedFeatureExtractor(backbone).fit(paths)
+
+
+def ours(extractor, paths):
+    process_store().clear()
     return torch.from_numpy(extractor.transform(paths))
 
 
@@ -91,7 +96,8 @@ def main():
     paths, _ = image_files(options.folder, options.n_images)
     paths = enlarged(paths, options.side) if options.side else paths
     warnings.simplefilter("ignore")
-    sides = {"sktransfer": ours, "reduced": partial(ours, preprocessing=REDUCED)}
+    sides = {"sktransfer": partial(ours, fitted(paths))}
+    sides["reduced"] = partial(ours, fitted(paths, REDUCED))
     sides["plain loop"] = plain_loop
     seconds = {name: [] for name in [*sides, "network alone, tuned"]}
     features = {name: run(paths) for name, run in sides.items()}
