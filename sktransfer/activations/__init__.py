@@ -2,7 +2,12 @@
 
 from sktransfer.activations._activations import Activations, gather, load_activations
 from sktransfer.activations._batches import digest_samples
-from sktransfer.activations._counts import PassCounts, count_passes, forward_passes
+from sktransfer.activations._counts import (
+    PassCounts,
+    add_trained,
+    count_passes,
+    forward_passes,
+)
 from sktransfer.activations._engine import choose_precision, run_alone
 from sktransfer.activations._filled import run_filled
 from sktransfer.activations._fold import is_plain
@@ -36,6 +41,7 @@ __all__ = [
     "PassCounts",
     "Pool",
     "Target",
+    "add_trained",
     "check_pooling",
     "choose_precision",
     "count_passes",

@@ -26,12 +26,18 @@ class PassCounts:
         the input.
     multiply_adds : Counter
         Multiply-adds that were "computed", and those that were "found" instead.
+    trainings : Counter
+        Trainings by (name of the backbone, boundary above which they were).
+    trained : Counter
+        Samples in all epochs of these trainings.
     """
 
     def __init__(self) -> None:
         self.computed: Counter[tuple[str, str, str]] = Counter()
         self.found: Counter[tuple[str, str]] = Counter()
         self.multiply_adds: Counter[str] = Counter(computed=0, found=0)
+        self.trainings: Counter[tuple[str, str]] = Counter()
+        self.trained: Counter[tuple[str, str]] = Counter()
 
 
 def forward_passes() -> Counter[tuple[str, str, str]]:
@@ -72,3 +78,11 @@ def add_found(backbone: Backbone, boundary: str, n: int) -> None:
             counts.found[backbone.name, boundary] += n
             saved = n * backbone.multiply_adds("input", boundary)
             counts.multiply_adds["found"] += saved
+
+
+def add_trained(backbone: Backbone, boundary: str, n: int) -> None:
+    """Count a training above a boundary, by the samples in all of its epochs."""
+    with _lock:
+        for counts in _listening:
+            counts.trainings[backbone.name, boundary] += 1
+            counts.trained[backbone.name, boundary] += n

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch import nn
 
-from sktransfer.activations import Target
+from sktransfer.activations import Target, add_trained
 from sktransfer.fitting._checkpoints import make_savers
 from sktransfer.fitting._diagnosis import (
     check_drift,
@@ -161,7 +161,7 @@ def train_phase(
     mix = None
     if recipe.mixes:
         mix = Mix(split.layout(target), mixup=recipe.mixup, cutmix=recipe.cutmix)
-    return train(
+    net = train(
         network,
         training.data,
         loss=trainer.loss,
@@ -181,6 +181,10 @@ def train_phase(
         ranks=split.runtime.ranks,
         verbose=split.runtime.verbose,
     )
+    add_trained(
+        split.backbone, target.boundary, len(training.y) * len(net.history.to_list())
+    )
+    return net
 
 
 def _divides(split, network, target):

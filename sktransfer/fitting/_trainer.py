@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 from torch import nn
 
-from sktransfer.activations import Target
+from sktransfer.activations import Target, add_trained
 from sktransfer.backbones import describe_training
 from sktransfer.compute import step_bar
 from sktransfer.fitting._early_stopping import (
@@ -356,6 +356,7 @@ class Trainer:
         data = self._head_data(network, training)
         with step_bar("Solve the head", self.split.runtime.verbose):
             solution = self.probe.solve(*data, self.is_partial)
+        add_trained(self.split.backbone, self.split.head_boundary, len(training.y))
         head = head_from_linear(solution.head, self.recipe.dropout)
         network.head = head.to(self.split.runtime.device)
         self.split.runtime.ranks.copy_first(network.head)

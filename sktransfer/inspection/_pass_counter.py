@@ -1,4 +1,4 @@
-"""What a search or any other work computed, and what it found in the store."""
+"""What a search or any other work computed, found in the store, and trained."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sktransfer.activations import PassCounts, count_passes
 
 
 class PassCounter:
-    """Count what frozen stages compute in a `with` block, and what is found stored.
+    """Count what is computed in a `with` block, found in the store, and trained.
 
-    It counts the passes through frozen stages of all estimators of this package in this
-    process, so also those of a search, unless it runs in other processes (``n_jobs``).
-    The training of stages and heads above the boundary is not counted.
+    It counts the passes through frozen stages and the trainings above them, of all
+    estimators of this package in this process, so also those of a search, unless it
+    runs in other processes (``n_jobs``). The multiply-adds are those of the passes.
 
     The multiply-adds of a section are those of the example that the backbone was traced
     with. For images, these are exact, if all have the size of the example; for texts
@@ -28,6 +28,11 @@ class PassCounter:
     found : pandas.DataFrame
         ``backbone`` and ``boundary``, and the number of ``samples`` whose activations
         were found there. Without the store, they would have been computed.
+    trained : pandas.DataFrame
+        ``backbone`` and ``boundary`` above which stages and a head were trained, the
+        number of ``trainings`` (each phase of gradual unfreezing is one), and of the
+        ``samples`` in all of their epochs. A head that is solved, be it as the start of
+        a training, is one above the last stage, and takes each sample once.
     multiply_adds : int
         Multiply-adds that were computed.
     multiply_adds_without_store : int
@@ -75,6 +80,13 @@ class PassCounter:
         return _table(self._counts.found, ["backbone", "boundary"])
 
     @property
+    def trained(self) -> pd.DataFrame:
+        """Trainings above each boundary, and samples in their epochs."""
+        table = _table(self._counts.trained, ["backbone", "boundary"])
+        table.insert(2, "trainings", [*self._counts.trainings.values()])
+        return table
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds that were computed."""
         return self._counts.multiply_adds["computed"]
@@ -95,6 +107,11 @@ class PassCounter:
         rows += [
             f"{row.samples:,} samples found at {row.boundary} of {row.backbone}"
             for row in self.found.itertuples()
+        ]
+        rows += [
+            f"{row.trainings:,} trainings above {row.boundary} of {row.backbone}, of "
+            f"{row.samples:,} samples in all epochs"
+            for row in self.trained.itertuples()
         ]
         times = f", {without / done:.3g} times as many" if done else ""
         rows.append(

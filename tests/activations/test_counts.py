@@ -2,7 +2,12 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from sktransfer.activations import _counts, count_passes, forward_passes
+from sktransfer.activations import (
+    _counts,
+    add_trained,
+    count_passes,
+    forward_passes,
+)
 from sktransfer.activations._counts import add_computed, add_found
 
 
@@ -13,6 +18,8 @@ def test_counts_hold_for_the_block_alone(backbone):
     add_computed(backbone, "input", stop, 1)
     with count_passes() as outer:
         add_computed(backbone, "input", stop, 2)
+        for n in (20, 30):
+            add_trained(backbone, stop, n)
         with count_passes() as inner:
             add_found(backbone, stop, 3)
     add_found(backbone, stop, 4)
@@ -21,6 +28,9 @@ def test_counts_hold_for_the_block_alone(backbone):
     assert outer.found == inner.found == {(backbone.name, stop): 3}
     assert outer.multiply_adds == {"computed": 2 * work, "found": 3 * work}
     assert inner.multiply_adds == {"computed": 0, "found": 3 * work}
+    assert outer.trainings == {(backbone.name, stop): 2}
+    assert outer.trained == {(backbone.name, stop): 50}
+    assert not inner.trainings and not inner.trained
     assert forward_passes()[key] == before[key] + 3
 
 
