@@ -200,7 +200,7 @@ def test_a_network_of_any_length(tmp_path):
 
 
 def test_a_network_without_a_padding_token(tmp_path):
-    sizes = {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    sizes = {"vocab_size": 64, "n_embd": 16, "n_layer": 2, "n_head": 4}
     config = transformers.CodeGenConfig(**sizes, n_positions=64, rotary_dim=4)
     transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
     save_tokenizer(tmp_path, has_types=False)
