@@ -70,7 +70,7 @@ stages = ["blocks.3", "blocks.4", "blocks.6"]
 grid = {
     "features__backbone": networks,
     "features__stage": stages,
-    "classifier__C": [0.0001, 0.001, 0.01],
+    "classifier__C": [0.001, 0.01, 0.1],
 }
 
 # %%
@@ -83,7 +83,7 @@ searches = {
     "grid, two processes": GridSearchCV(model, grid, cv=3, n_jobs=2),
     "randomised": RandomizedSearchCV(
         model,
-        {**grid, "classifier__C": loguniform(1e-4, 1e-2)},
+        {**grid, "classifier__C": loguniform(1e-3, 1e-1)},
         n_iter=6,
         cv=3,
         random_state=0,

@@ -25,7 +25,7 @@ digits = load_digits()
 order = np.random.RandomState(0).permutation(len(digits.target))
 X, y = digits.images[order] / 16, digits.target[order]
 chosen = np.concatenate([np.flatnonzero(y == c)[:10] for c in range(10)])
-kept = np.setdiff1d(np.arange(len(y)), chosen)[:400]
+kept = np.setdiff1d(np.arange(len(y)), chosen)[:200]
 X_train, y_train, X_test, y_test = X[chosen], y[chosen], X[kept], y[kept]
 
 ways = {
